@@ -1,0 +1,146 @@
+package eventloop
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// Events says what a descriptor is ready for, or what one wants to hear of. The bits are those of epoll_ctl(2).
+type Events uint32
+
+const (
+	Readable      Events = 0x1        // EPOLLIN
+	Urgent        Events = 0x2        // EPOLLPRI: out-of-band data
+	Writable      Events = 0x4        // EPOLLOUT
+	Error         Events = 0x8        // EPOLLERR, always reported
+	Hangup        Events = 0x10       // EPOLLHUP, always reported
+	PeerClosed    Events = 0x2000     // EPOLLRDHUP: the peer has closed its sending side
+	EdgeTriggered Events = 0x80000000 // EPOLLET: report changes, not states
+)
+
+// A Handler is told what its descriptor is ready for, on the loop.
+type Handler interface {
+	HandleEvents(Events)
+}
+
+// A Descriptor is the registration of a file descriptor with a loop. It is meant to be part of the type that owns the file descriptor. After
+// Unregister it must not be registered again: an event may be on its way to it.
+type Descriptor struct {
+	loop       *Loop
+	handler    Handler
+	fd         int
+	generation uint32
+	registered atomic.Bool
+}
+
+// ErrRegistered is returned for a file descriptor that a loop watches already.
+var ErrRegistered = errors.New("eventloop: descriptor is already registered")
+
+// ErrNotRegistered is returned for a Descriptor that no loop watches.
+var ErrNotRegistered = errors.New("eventloop: descriptor is not registered")
+
+// Register has the loop watch fd for the events and call h on the loop when they occur. fd must stay open until Unregister. It may be
+// called from any goroutine; the first events may then be handled before Register returns.
+func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
+	if l.closing.Load() {
+		return ErrClosed
+	}
+	d.loop, d.handler, d.fd = l, h, fd
+	if err := descriptors.insert(d); err != nil {
+		return err
+	}
+	d.registered.Store(true)
+	if err := l.poller.add(fd, d.generation, events); err != nil {
+		d.registered.Store(false)
+		descriptors.clear(d)
+		return fmt.Errorf("eventloop: register descriptor %d: %w", fd, err)
+	}
+	l.counters.descriptors.Add(1)
+	return nil
+}
+
+// Modify changes the events that are watched for. With EdgeTriggered set, it also reports anew what the descriptor is ready for. It may be
+// called from any goroutine.
+func (d *Descriptor) Modify(events Events) error {
+	if !d.registered.Load() {
+		return ErrNotRegistered
+	}
+	if err := d.loop.poller.modify(d.fd, d.generation, events); err != nil {
+		return fmt.Errorf("eventloop: modify descriptor %d: %w", d.fd, err)
+	}
+	return nil
+}
+
+// Unregister ends the watch; do it before the file descriptor is closed. Called on the loop, the handler is not called any more; called
+// elsewhere, a call under way may still end. A second Unregister returns ErrNotRegistered.
+func (d *Descriptor) Unregister() error {
+	if !d.registered.CompareAndSwap(true, false) {
+		return ErrNotRegistered
+	}
+	descriptors.clear(d)
+	d.loop.counters.descriptors.Add(-1)
+	d.loop.poller.remove(d.fd)
+	return nil
+}
+
+// Loop returns the loop that the descriptor was last registered with, nil if none.
+func (d *Descriptor) Loop() *Loop { return d.loop }
+
+// FD returns the file descriptor's number.
+func (d *Descriptor) FD() int { return d.fd }
+
+// descriptors finds the Descriptor of a file descriptor's number. There is one table for the process, because numbers are the
+// process's: a number is watched by one loop at most. Lookups take no lock.
+//
+// A number is used again soon after it was closed, while an event for the former holder may lie in a batch that a loop is just
+// working off. So each registration has a generation, which epoll hands back with the event.
+var descriptors descriptorTable
+
+const (
+	chunkSize = 1024
+	maxChunks = 4096 // times chunkSize: more than the kernel's usual fs.nr_open of 1,048,576
+)
+
+type descriptorTable struct {
+	mu         sync.Mutex // guards insertion
+	generation uint32     // guarded by mu
+	chunks     [maxChunks]atomic.Pointer[[chunkSize]atomic.Pointer[Descriptor]]
+}
+
+func (t *descriptorTable) insert(d *Descriptor) error {
+	if d.fd < 0 || d.fd >= chunkSize*maxChunks {
+		return fmt.Errorf("eventloop: descriptor %d is out of range", d.fd)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	chunk := t.chunks[d.fd/chunkSize].Load()
+	if chunk == nil {
+		chunk = new([chunkSize]atomic.Pointer[Descriptor])
+		t.chunks[d.fd/chunkSize].Store(chunk)
+	}
+	slot := &chunk[d.fd%chunkSize]
+	if slot.Load() != nil {
+		return fmt.Errorf("%w: %d", ErrRegistered, d.fd)
+	}
+	t.generation++
+	d.generation = t.generation
+	slot.Store(d)
+	return nil
+}
+
+func (t *descriptorTable) clear(d *Descriptor) {
+	t.chunks[d.fd/chunkSize].Load()[d.fd%chunkSize].CompareAndSwap(d, nil)
+}
+
+func (t *descriptorTable) lookup(fd int) *Descriptor {
+	if fd < 0 || fd >= chunkSize*maxChunks {
+		return nil
+	}
+	chunk := t.chunks[fd/chunkSize].Load()
+	if chunk == nil {
+		return nil
+	}
+	return chunk[fd%chunkSize].Load()
+}

@@ -1,0 +1,331 @@
+package eventloop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/whorl-go/whorl/internal/goroutine"
+)
+
+// ErrClosed is returned by what needs a loop that has been closed.
+var ErrClosed = errors.New("eventloop: loop closed")
+
+// ErrRunning is returned by Run when the loop runs already.
+var ErrRunning = errors.New("eventloop: loop is already running")
+
+// A Task is something that a loop can run. Types that are posted, deferred or timed very often implement it, which saves them a
+// closure each time; everyone else uses the methods that take a func().
+type Task interface {
+	// Run is called once, on the loop.
+	Run()
+}
+
+type taskFunc func()
+
+func (f taskFunc) Run() { f() }
+
+// Loop is an event loop. Create it with [New], run it with [Loop.Run].
+//
+// Post, PostTask, Close, Register, OnLoop, Closed, Stats and Name may be called from any goroutine. All other methods must be called on
+// the loop (see the package comment).
+type Loop struct {
+	// Fixed at New.
+	name     string
+	log      *zap.Logger
+	onPanic  func(value any, stack []byte)
+	limit    time.Duration // of the watchdog; 0 = off
+	poller   *poller
+	finished chan struct{}
+
+	// Life cycle, any goroutine.
+	state   atomic.Int32 // stateNew … stateClosed
+	closing atomic.Bool
+	self    atomic.Uintptr // goroutine.ID of the loop's goroutine
+
+	// Posted tasks. asleep is true from just before a poll that may block until it returns or somebody has woken it: who
+	// turns it to false owes the eventfd a write, so a burst of posts costs one.
+	postMu      sync.Mutex
+	posted      []Task       // guarded by postMu
+	postClosed  bool         // guarded by postMu
+	postedCount atomic.Int64 // len(posted), to look without the lock
+	asleep      atomic.Bool
+	polling     atomic.Bool // in a poll that may block: no user function runs
+
+	// Owned by the loop. The cursors live here and not on the stack so that an iteration that a panic or a Goexit has torn down
+	// goes on behind the function that did it.
+	phase      phase
+	ready      int // number of events in the poller's buffer
+	cursor     int // next event, posted task or deferred function of this phase
+	running    []Task
+	deferred   []Task
+	batch      []Task
+	timers     timerHeap
+	timerPass  pass
+	beforePoll func()
+	afterDefer func()
+	busy       bool // the last poll found something
+
+	counters counters
+}
+
+type phase uint8
+
+const (
+	phasePoll phase = iota
+	phaseEvents
+	phasePosted
+	phaseTimers
+	phaseDeferred
+	phaseAfter
+)
+
+const (
+	stateNew int32 = iota
+	stateRunning
+	stateClosed
+)
+
+// clockBase is where the loop's clock starts; nanoseconds since then fit an int64 and come from the monotonic clock.
+var clockBase = time.Now()
+
+func nanotime() int64 { return int64(time.Since(clockBase)) }
+
+var loopNumber atomic.Int64
+
+// New creates a loop. It fails when the kernel has no descriptor to give, and on systems without epoll.
+func New(options ...Option) (*Loop, error) {
+	l := &Loop{
+		name:     "loop-" + strconv.FormatInt(loopNumber.Add(1), 10),
+		log:      zap.NewNop(),
+		limit:    DefaultWatchdog,
+		finished: make(chan struct{}),
+	}
+	for _, option := range options {
+		option(l)
+	}
+	var err error
+	if l.poller, err = openPoller(); err != nil {
+		return nil, fmt.Errorf("eventloop: %w", err)
+	}
+	return l, nil
+}
+
+// Name returns the loop's name as the log and the profiles show it.
+func (l *Loop) Name() string { return l.name }
+
+// OnLoop reports whether the calling goroutine is the loop's own.
+func (l *Loop) OnLoop() bool { return l.self.Load() == uintptr(goroutine.Current()) }
+
+// Closed reports whether Close has been called.
+func (l *Loop) Closed() bool { return l.closing.Load() }
+
+// Run runs the loop until Close is called. The functions run on a goroutine of the loop's own; the caller is parked meanwhile. A
+// loop runs once: after Close, or when it runs already, Run returns ErrClosed or ErrRunning.
+func (l *Loop) Run() error {
+	if !l.state.CompareAndSwap(stateNew, stateRunning) {
+		if l.state.Load() == stateRunning {
+			return ErrRunning
+		}
+		return ErrClosed
+	}
+	if l.limit > 0 {
+		go l.watch()
+	}
+	go l.main()
+	<-l.finished
+	return nil
+}
+
+// Close asks the loop to stop and returns at once; Run returns when the iteration under way has ended. What was posted and deferred
+// before is still run, once. Timers that are pending don't fire any more. Descriptors that are registered stay open: they
+// belong to whoever registered them. May be called from any goroutine, more than once.
+func (l *Loop) Close() error {
+	if !l.closing.CompareAndSwap(false, true) {
+		return nil
+	}
+	if l.state.CompareAndSwap(stateNew, stateClosed) {
+		l.release()
+		return nil
+	}
+	l.wake()
+	return nil
+}
+
+// main is the body of the loop's goroutine. A Goexit in a user function unwinds it; then a new goroutine takes over where it stood.
+func (l *Loop) main() {
+	orderly := false
+	defer func() {
+		if !orderly {
+			l.counters.goexits.Add(1)
+			l.log.Error("runtime.Goexit in a function run by the loop; the loop goes on in a new goroutine", zap.String("loop", l.name))
+			go l.main()
+		}
+	}()
+	l.self.Store(uintptr(goroutine.Current()))
+	// Labels are inherited by the coroutines created on the loop, so profiles and the watchdog can tell whose they are.
+	pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels(loopLabel, l.name)))
+	for !l.iterate() {
+	}
+	l.self.Store(0)
+	l.release()
+	orderly = true
+}
+
+// release gives back what New took and lets Run return.
+func (l *Loop) release() {
+	l.state.Store(stateClosed)
+	l.postMu.Lock()
+	l.postClosed = true
+	l.postMu.Unlock()
+	l.poller.close()
+	close(l.finished)
+}
+
+// iterate runs iterations until the loop is closed (true) or a user function has panicked (false; call it again).
+func (l *Loop) iterate() (closed bool) {
+	defer l.caught()
+	for {
+		switch l.phase {
+		case phasePoll:
+			if l.closing.Load() {
+				l.lastRound()
+				return true
+			}
+			l.poll()
+			l.phase = phaseEvents
+		case phaseEvents:
+			l.runEvents()
+			l.cursor, l.phase = 0, phasePosted
+		case phasePosted:
+			l.runPosted()
+			l.cursor, l.phase = 0, phaseTimers
+		case phaseTimers:
+			l.runTimers()
+			l.phase = phaseDeferred
+		case phaseDeferred:
+			l.runDeferred()
+			l.cursor, l.phase = 0, phaseAfter
+		case phaseAfter:
+			l.phase = phasePoll
+			if l.afterDefer != nil {
+				l.turn()
+				l.afterDefer()
+			}
+		}
+	}
+}
+
+// caught keeps the loop alive over a panic in a user function. The cursor of the phase is already behind that function.
+func (l *Loop) caught() {
+	value := recover()
+	if value == nil {
+		return
+	}
+	l.ReportPanic(value, debug.Stack())
+}
+
+// ReportPanic logs a panic that was caught on this loop, counts it and hands it to the panic handler. It is for the floors above, which
+// catch the panics of their own functions before the loop sees them.
+func (l *Loop) ReportPanic(value any, stack []byte) {
+	l.counters.panics.Add(1)
+	l.log.Error("panic", zap.String("loop", l.name), zap.Any("value", value), zap.ByteString("stack", stack))
+	if l.onPanic == nil {
+		return
+	}
+	defer func() {
+		if again := recover(); again != nil {
+			l.log.Error("panic in the panic handler", zap.String("loop", l.name), zap.Any("value", again))
+		}
+	}()
+	l.onPanic(value, stack)
+}
+
+// turn marks that the loop has come to the next user function; the watchdog looks whether it moves.
+func (l *Loop) turn() { l.counters.turns.Add(1) }
+
+// poll waits for descriptors and fills the poller's buffer.
+func (l *Loop) poll() {
+	l.counters.iterations.Add(1)
+	l.counters.timers.Store(int64(l.timers.set))
+	l.cursor, l.ready = 0, 0
+	if l.beforePoll != nil {
+		l.turn()
+		l.beforePoll()
+	}
+	timeout := l.pollTimeout()
+	if timeout == 0 || l.busy {
+		// A loop under load finds something nearly every time, and a poll that can't block needs no word to the scheduler.
+		l.ready = l.poller.poll()
+		l.busy = l.ready > 0
+		if l.busy || timeout == 0 {
+			l.counters.events.Add(uint64(l.ready))
+			return
+		}
+	}
+	// Goroutines that this loop has made runnable wait for its P. Let them run now rather than when the scheduler
+	// notices that the P sits in a system call.
+	l.polling.Store(true)
+	runtime.Gosched()
+	l.asleep.Store(true)
+	if l.postedCount.Load() > 0 || l.closing.Load() {
+		timeout = 0
+	} else if timeout > 0 {
+		timeout = l.pollTimeout()
+	}
+	l.counters.sleeps.Add(1)
+	l.ready = l.poller.wait(timeout)
+	l.asleep.Store(false)
+	l.polling.Store(false)
+	l.busy = l.ready > 0
+	l.counters.events.Add(uint64(l.ready))
+}
+
+// pollTimeout returns how long the poll may take: 0 not at all, negative without end.
+func (l *Loop) pollTimeout() time.Duration {
+	if len(l.deferred) > 0 || l.postedCount.Load() > 0 || l.closing.Load() {
+		return 0
+	}
+	when := l.timers.next()
+	if when == math.MaxInt64 {
+		return -1
+	}
+	return max(0, time.Duration(when-nanotime()))
+}
+
+// lastRound runs what was posted and deferred before the loop closes.
+func (l *Loop) lastRound() {
+	l.postMu.Lock()
+	l.postClosed = true
+	l.postMu.Unlock()
+	l.runPosted()
+	l.cursor = 0
+	l.runDeferred()
+	l.cursor = 0
+}
+
+func (l *Loop) runEvents() {
+	for l.cursor < l.ready {
+		fd, generation, events := l.poller.event(l.cursor)
+		l.cursor++
+		if fd == l.poller.wakeFD {
+			continue // its purpose was to end the poll
+		}
+		d := descriptors.lookup(fd)
+		if d == nil || d.generation != generation || d.loop != l {
+			continue // unregistered earlier in this batch, perhaps the number is in use again
+		}
+		l.turn()
+		d.handler.HandleEvents(events)
+	}
+}

@@ -1,0 +1,145 @@
+package eventloop
+
+import "math"
+
+// timerHeap is a 4-ary min-heap of timers. The keys lie in the heap itself, so that sifting touches few cache lines.
+//
+// A timer whose time is moved to later keeps its place: only Timer.when changes, and when the entry comes up it is put
+// back with the true time. Time-outs that are renewed for each packet, nearly always to a later time, so cost a store each, and one
+// sift per time-out period. The same holds for timers that are disarmed: their entries are dropped when they come up.
+type timerHeap struct {
+	entries []timerEntry
+	serial  uint64
+	set     int // timers that are set; the other entries are dead
+}
+
+// timerEntry is ordered by when, then serial. when <= timer.when always holds.
+type timerEntry struct {
+	when   int64
+	serial uint64
+	timer  *Timer
+}
+
+func (e *timerEntry) before(o *timerEntry) bool {
+	return e.when < o.when || e.when == o.when && e.serial < o.serial
+}
+
+const arity = 4
+
+// next returns the earliest time in the heap, math.MaxInt64 if it is empty. Dead entries on top are cleared away first.
+func (h *timerHeap) next() int64 {
+	for len(h.entries) > 0 {
+		top := &h.entries[0]
+		switch t := top.timer; {
+		case !t.set:
+			h.remove(0)
+		case t.when > top.when:
+			h.renew(t)
+		default:
+			return top.when
+		}
+	}
+	return math.MaxInt64
+}
+
+// due takes the earliest timer out of the heap if it is due at now and was set no later than serial; else it returns nil.
+func (h *timerHeap) due(now int64, serial uint64) *Timer {
+	if h.next() > now {
+		return nil
+	}
+	top := h.entries[0]
+	if top.serial > serial {
+		return nil
+	}
+	h.remove(0)
+	return top.timer
+}
+
+// place puts a timer that has just been set where it belongs; if it is in the heap at an earlier time, there it stays.
+func (h *timerHeap) place(t *Timer) {
+	h.serial++
+	t.serial = h.serial
+	if t.index == 0 {
+		h.entries = append(h.entries, timerEntry{t.when, t.serial, t})
+		h.up(len(h.entries) - 1)
+		return
+	}
+	if e := &h.entries[t.index-1]; t.when < e.when {
+		e.when, e.serial = t.when, t.serial
+		h.up(int(t.index - 1))
+	}
+}
+
+// renew gives a timer's entry its true time, which is later than the key.
+func (h *timerHeap) renew(t *Timer) {
+	i := int(t.index - 1)
+	h.entries[i].when, h.entries[i].serial = t.when, t.serial
+	h.down(i)
+}
+
+func (h *timerHeap) remove(i int) {
+	last := len(h.entries) - 1
+	h.entries[i].timer.index = 0
+	moved := h.entries[last]
+	h.entries[last] = timerEntry{}
+	h.entries = h.entries[:last]
+	if i == last {
+		h.shrink()
+		return
+	}
+	h.entries[i] = moved
+	moved.timer.index = int32(i + 1)
+	if !h.up(i) {
+		h.down(i)
+	}
+	h.shrink()
+}
+
+// shrink gives memory back after a large number of timers has gone.
+func (h *timerHeap) shrink() {
+	if c := cap(h.entries); c > 4096 && len(h.entries) < c/4 {
+		h.entries = append(make([]timerEntry, 0, c/2), h.entries...)
+	}
+}
+
+func (h *timerHeap) up(i int) (moved bool) {
+	e := h.entries[i]
+	start := i
+	for i > 0 {
+		parent := (i - 1) / arity
+		if !e.before(&h.entries[parent]) {
+			break
+		}
+		h.entries[i] = h.entries[parent]
+		h.entries[i].timer.index = int32(i + 1)
+		i = parent
+	}
+	h.entries[i] = e
+	e.timer.index = int32(i + 1)
+	return i != start
+}
+
+func (h *timerHeap) down(i int) {
+	e := h.entries[i]
+	n := len(h.entries)
+	for {
+		first := i*arity + 1
+		if first >= n {
+			break
+		}
+		least := first
+		for c := first + 1; c < min(first+arity, n); c++ {
+			if h.entries[c].before(&h.entries[least]) {
+				least = c
+			}
+		}
+		if !h.entries[least].before(&e) {
+			break
+		}
+		h.entries[i] = h.entries[least]
+		h.entries[i].timer.index = int32(i + 1)
+		i = least
+	}
+	h.entries[i] = e
+	e.timer.index = int32(i + 1)
+}
