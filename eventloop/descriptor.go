@@ -35,7 +35,7 @@ type Descriptor struct {
 	registered atomic.Bool
 }
 
-// ErrRegistered is returned for a file descriptor that a loop watches already.
+// ErrRegistered is returned for a file descriptor, or a Descriptor, that a loop watches already.
 var ErrRegistered = errors.New("eventloop: descriptor is already registered")
 
 // ErrNotRegistered is returned for a Descriptor that no loop watches.
@@ -46,6 +46,9 @@ var ErrNotRegistered = errors.New("eventloop: descriptor is not registered")
 func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 	if l.closing.Load() {
 		return ErrClosed
+	}
+	if d.registered.Load() {
+		return fmt.Errorf("%w: as %d", ErrRegistered, d.fd)
 	}
 	d.loop, d.handler, d.fd = l, h, fd
 	if err := descriptors.insert(d); err != nil {

@@ -82,12 +82,15 @@ type Loop struct {
 type phase uint8
 
 const (
-	phasePoll phase = iota
+	phaseBefore phase = iota
+	phasePoll
 	phaseEvents
 	phasePosted
 	phaseTimers
 	phaseDeferred
 	phaseAfter
+	phaseLastPosted // the loop closes: what was posted and deferred before is run, and that is all
+	phaseLastDeferred
 )
 
 const (
@@ -98,6 +101,10 @@ const (
 
 // clockBase is where the loop's clock starts; nanoseconds since then fit an int64 and come from the monotonic clock.
 var clockBase = time.Now()
+
+// Clock reads the clock that all loops of the process go by: monotonic, from an arbitrary start. Deadlines are points on it. It may be called
+// from any goroutine.
+func Clock() time.Duration { return time.Since(clockBase) }
 
 func nanotime() int64 { return int64(time.Since(clockBase)) }
 
@@ -148,12 +155,13 @@ func (l *Loop) Run() error {
 }
 
 // Close asks the loop to stop and returns at once; Run returns when the iteration under way has ended. What was posted and deferred
-// before is still run, once. Timers that are pending don't fire any more. Descriptors that are registered stay open: they
-// belong to whoever registered them. May be called from any goroutine, more than once.
+// before is still run, once; but not if Run was never called, as there is nothing to run it on. Timers that are pending don't fire any
+// more. Descriptors that are registered stay open: they belong to whoever registered them. May be called from any goroutine, more than once.
 func (l *Loop) Close() error {
 	if !l.closing.CompareAndSwap(false, true) {
 		return nil
 	}
+	l.refusePosts()
 	if l.state.CompareAndSwap(stateNew, stateClosed) {
 		l.release()
 		return nil
@@ -167,6 +175,7 @@ func (l *Loop) main() {
 	orderly := false
 	defer func() {
 		if !orderly {
+			l.self.Store(0) // this goroutine ends, and its identity may be another's before the new one has stored its own
 			l.counters.goexits.Add(1)
 			l.log.Error("runtime.Goexit in a function run by the loop; the loop goes on in a new goroutine", zap.String("loop", l.name))
 			go l.main()
@@ -185,9 +194,6 @@ func (l *Loop) main() {
 // release gives back what New took and lets Run return.
 func (l *Loop) release() {
 	l.state.Store(stateClosed)
-	l.postMu.Lock()
-	l.postClosed = true
-	l.postMu.Unlock()
 	l.poller.close()
 	close(l.finished)
 }
@@ -197,11 +203,19 @@ func (l *Loop) iterate() (closed bool) {
 	defer l.caught()
 	for {
 		switch l.phase {
-		case phasePoll:
+		case phaseBefore:
 			if l.closing.Load() {
-				l.lastRound()
-				return true
+				l.refusePosts()
+				l.cursor, l.phase = 0, phaseLastPosted
+				continue
 			}
+			l.phase = phasePoll
+			l.counters.iterations.Add(1)
+			if l.beforePoll != nil {
+				l.turn()
+				l.beforePoll()
+			}
+		case phasePoll:
 			l.poll()
 			l.phase = phaseEvents
 		case phaseEvents:
@@ -217,11 +231,17 @@ func (l *Loop) iterate() (closed bool) {
 			l.runDeferred()
 			l.cursor, l.phase = 0, phaseAfter
 		case phaseAfter:
-			l.phase = phasePoll
+			l.phase = phaseBefore
 			if l.afterDefer != nil {
 				l.turn()
 				l.afterDefer()
 			}
+		case phaseLastPosted:
+			l.runPosted()
+			l.cursor, l.phase = 0, phaseLastDeferred
+		case phaseLastDeferred:
+			l.runDeferred()
+			return true
 		}
 	}
 }
@@ -251,18 +271,23 @@ func (l *Loop) ReportPanic(value any, stack []byte) {
 	l.onPanic(value, stack)
 }
 
+// Progress tells the watchdog that the loop has come to another function. It is for the floors above, when one function that the loop called
+// runs several of theirs. Must be called on the loop.
+func (l *Loop) Progress() { l.counters.turns.Add(1) }
+
 // turn marks that the loop has come to the next user function; the watchdog looks whether it moves.
 func (l *Loop) turn() { l.counters.turns.Add(1) }
 
+// Quiet reports whether the loop sleeps and has nothing of its own that could wake it: no timer, no posted task. Descriptors don't
+// count. It may be called from any goroutine; the answer is of a moment.
+func (l *Loop) Quiet() bool {
+	return l.polling.Load() && l.postedCount.Load() == 0 && l.counters.timers.Load() == 0
+}
+
 // poll waits for descriptors and fills the poller's buffer.
 func (l *Loop) poll() {
-	l.counters.iterations.Add(1)
-	l.counters.timers.Store(int64(l.timers.set))
 	l.cursor, l.ready = 0, 0
-	if l.beforePoll != nil {
-		l.turn()
-		l.beforePoll()
-	}
+	l.counters.timers.Store(int64(l.timers.set))
 	timeout := l.pollTimeout()
 	if timeout == 0 || l.busy {
 		// A loop under load finds something nearly every time, and a poll that can't block needs no word to the scheduler.
@@ -301,17 +326,6 @@ func (l *Loop) pollTimeout() time.Duration {
 		return -1
 	}
 	return max(0, time.Duration(when-nanotime()))
-}
-
-// lastRound runs what was posted and deferred before the loop closes.
-func (l *Loop) lastRound() {
-	l.postMu.Lock()
-	l.postClosed = true
-	l.postMu.Unlock()
-	l.runPosted()
-	l.cursor = 0
-	l.runDeferred()
-	l.cursor = 0
 }
 
 func (l *Loop) runEvents() {

@@ -1,20 +1,25 @@
+//go:build linux
+
 package eventloop_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
-	"runtime"
-	"sync/atomic"
 
-	"golang.org/x/sys/unix"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/eventloop"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start runs a loop for the test and gives back a function that runs fn on it and waits for it.
+// patience is how long a test waits for what must happen before it calls it missing.
+const patience = 10 * time.Second
+
+// start runs a loop until the test ends.
 func start(t testing.TB, options ...eventloop.Option) *eventloop.Loop {
 	t.Helper()
 	l, err := eventloop.New(options...)
@@ -39,14 +44,99 @@ func on(t testing.TB, l *eventloop.Loop, fn func()) {
 	if err := l.Post(func() { defer close(done); fn() }); err != nil {
 		t.Fatal(err)
 	}
+	await(t, done)
+}
+
+// await receives from c.
+func await[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
 	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Fatal("the loop didn't run what was posted")
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("nothing came within %v", patience)
+		panic("unreachable")
 	}
 }
 
-func TestPostWakesASleepingLoop(t *testing.T) {
+// awaitSleep waits until the loop sleeps in its poll. There is no event to wait on: whatever the loop could send, it would not be asleep.
+// To be called when nothing is posted to the loop.
+func awaitSleep(t testing.TB, l *eventloop.Loop) {
+	t.Helper()
+	var before uint64
+	on(t, l, func() { before = l.Stats().Sleeps })
+	for deadline := time.Now().Add(patience); l.Stats().Sleeps == before; time.Sleep(50 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the loop doesn't go to sleep")
+		}
+	}
+}
+
+// trace is what the functions of a test say, line by line. They run on a loop, hence one at a time.
+type trace struct{ lines []string }
+
+func (tr *trace) say(format string, args ...any) {
+	tr.lines = append(tr.lines, fmt.Sprintf(format, args...))
+}
+
+// mustBe compares the trace with the lines of want, whose indentation doesn't count.
+func (tr *trace) mustBe(t testing.TB, want string) {
+	t.Helper()
+	var lines []string
+	for line := range strings.Lines(want) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	g, w := strings.Join(tr.lines, "\n"), strings.Join(lines, "\n")
+	if g != w {
+		t.Errorf("the functions said\n%s\n\nbut should have said\n%s", g, w)
+	}
+}
+
+// handlerFunc is a Handler.
+type handlerFunc func(eventloop.Events)
+
+func (f handlerFunc) HandleEvents(e eventloop.Events) { f(e) }
+
+// newEventFD opens an eventfd(2), the simplest descriptor that one can make readable.
+func newEventFD(t testing.TB) int {
+	t.Helper()
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
+// raise makes an eventfd readable.
+func raise(t testing.TB, fd int) {
+	t.Helper()
+	if _, err := unix.Write(fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
+		t.Errorf("write to eventfd %d: %v", fd, err)
+	}
+}
+
+// lower makes an eventfd unreadable again and reports whether it was readable.
+func lower(fd int) bool {
+	var b [8]byte
+	_, err := unix.Read(fd, b[:])
+	return err == nil
+}
+
+// register watches fd until the test ends.
+func register(t testing.TB, l *eventloop.Loop, fd int, events eventloop.Events, fn handlerFunc) *eventloop.Descriptor {
+	t.Helper()
+	d := new(eventloop.Descriptor)
+	if err := l.Register(d, fd, events, fn); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Unregister() })
+	return d
+}
+
+func TestFunctionsRunOnTheLoop(t *testing.T) {
 	l := start(t)
 	for range 100 {
 		on(t, l, func() {
@@ -60,78 +150,19 @@ func TestPostWakesASleepingLoop(t *testing.T) {
 	}
 }
 
-func BenchmarkPostFromAnotherGoroutine(b *testing.B) {
-	l := start(b)
-	var n atomic.Int64
-	fn := func() { n.Add(1) }
-	b.ReportAllocs()
-	for b.Loop() {
-		l.Post(fn)
+func TestNamesAreGivenOrNumbered(t *testing.T) {
+	name := func(options ...eventloop.Option) string {
+		l, err := eventloop.New(options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return l.Name()
 	}
-	for n.Load() < int64(b.N) {
-		runtime.Gosched()
+	if n := name(eventloop.WithName("edge")); n != "edge" {
+		t.Errorf("name is %q", n)
 	}
-}
-
-func BenchmarkPostRoundTrip(b *testing.B) {
-	l := start(b)
-	c := make(chan struct{})
-	fn := func() { c <- struct{}{} }
-	for b.Loop() {
-		l.Post(fn)
-		<-c
+	if a, b := name(), name(); a == b || !strings.HasPrefix(a, "loop-") {
+		t.Errorf("loops without a given name are called %q and %q", a, b)
 	}
 }
-
-func BenchmarkTimerRearmAmongAMillion(b *testing.B) {
-	l := start(b)
-	on(b, l, func() {
-		timers := make([]*eventloop.Timer, 1<<20)
-		for i := range timers {
-			timers[i] = l.AfterFunc(time.Hour+time.Duration(i)*time.Microsecond, func() {})
-		}
-		b.ReportAllocs()
-		i := 0
-		for b.Loop() {
-			i = (i + 7919) & (1<<20 - 1)
-			timers[i].Stop()
-			timers[i].Reset(time.Hour + time.Duration(i*31)*time.Microsecond)
-		}
-		b.StopTimer()
-		for _, t := range timers {
-			t.Stop()
-		}
-	})
-}
-
-func BenchmarkTimeoutRenewed(b *testing.B) {
-	l := start(b)
-	on(b, l, func() {
-		timer := l.AfterFunc(time.Hour, func() {})
-		b.ReportAllocs()
-		for b.Loop() {
-			timer.Disarm()
-			timer.Reset(time.Hour)
-		}
-		timer.Stop()
-	})
-}
-
-func BenchmarkDefer(b *testing.B) {
-	l := start(b)
-	done := make(chan struct{})
-	n := 0
-	var fn func()
-	fn = func() {
-		if n++; n >= b.N {
-			close(done)
-			return
-		}
-		l.Defer(fn)
-	}
-	b.ReportAllocs()
-	l.Post(fn)
-	<-done
-}
-
-var _ = unix.Close

@@ -20,6 +20,13 @@ func (l *Loop) PostTask(t Task) error {
 	return nil
 }
 
+// refusePosts has Post return ErrClosed from now on.
+func (l *Loop) refusePosts() {
+	l.postMu.Lock()
+	l.postClosed = true
+	l.postMu.Unlock()
+}
+
 // wake ends the loop's poll if it sleeps. The order matters: the work is published before asleep is read, and the loop
 // publishes asleep before it looks for work, so one of the two sees the other.
 func (l *Loop) wake() {

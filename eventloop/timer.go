@@ -72,6 +72,9 @@ func (t *Timer) ResetAt(deadline time.Time) bool {
 	return t.resetAt(int64(max(0, deadline.Sub(clockBase))))
 }
 
+// ResetClock is Reset with a point in time on the loops' clock, see [Clock].
+func (t *Timer) ResetClock(at time.Duration) bool { return t.resetAt(int64(max(0, at))) }
+
 // Set reports whether the timer is set to fire.
 func (t *Timer) Set() bool { return t.set }
 
@@ -80,6 +83,9 @@ func (t *Timer) resetAt(when int64) bool {
 	if !was {
 		t.set = true
 		t.loop.timers.set++
+	}
+	if p := &t.loop.timerPass; p.active {
+		when = max(when, p.now) // it waits for the next pass, so it must not come before timers that are due in this one
 	}
 	t.when = when
 	t.loop.timers.place(t)
@@ -104,6 +110,7 @@ type pass struct {
 func (l *Loop) runTimers() {
 	h := &l.timers
 	if len(h.entries) == 0 {
+		l.timerPass.active = false // it may have been the last timer's function that panicked
 		return
 	}
 	if !l.timerPass.active {

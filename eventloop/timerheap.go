@@ -4,8 +4,8 @@ import "math"
 
 // timerHeap is a 4-ary min-heap of timers. The keys lie in the heap itself, so that sifting touches few cache lines.
 //
-// A timer whose time is moved to later keeps its place: only Timer.when changes, and when the entry comes up it is put
-// back with the true time. Time-outs that are renewed for each packet, nearly always to a later time, so cost a store each, and one
+// A timer whose time is moved to later keeps its place: only Timer.when and Timer.serial change, and when the entry comes up it is put
+// back with the true ones. Time-outs that are renewed for each packet, nearly always to a later time, so cost a store each, and one
 // sift per time-out period. The same holds for timers that are disarmed: their entries are dropped when they come up.
 type timerHeap struct {
 	entries []timerEntry
@@ -13,7 +13,7 @@ type timerHeap struct {
 	set     int // timers that are set; the other entries are dead
 }
 
-// timerEntry is ordered by when, then serial. when <= timer.when always holds.
+// timerEntry is ordered by when, then serial. Neither is ever greater than the timer's; if the serial is the timer's, so is when.
 type timerEntry struct {
 	when   int64
 	serial uint64
@@ -33,7 +33,7 @@ func (h *timerHeap) next() int64 {
 		switch t := top.timer; {
 		case !t.set:
 			h.remove(0)
-		case t.when > top.when:
+		case t.serial != top.serial:
 			h.renew(t)
 		default:
 			return top.when
@@ -70,7 +70,7 @@ func (h *timerHeap) place(t *Timer) {
 	}
 }
 
-// renew gives a timer's entry its true time, which is later than the key.
+// renew gives a timer's entry its true time and serial, which come after the key.
 func (h *timerHeap) renew(t *Timer) {
 	i := int(t.index - 1)
 	h.entries[i].when, h.entries[i].serial = t.when, t.serial

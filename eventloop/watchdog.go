@@ -2,7 +2,9 @@ package eventloop
 
 import (
 	"bytes"
+	"runtime"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,18 +41,41 @@ func (l *Loop) watch() {
 	}
 }
 
-// holderStack returns the stack of what runs on the loop. The loop's goroutine and its coroutines carry the loop's label, and all
-// but one of them are parked in a coroutine switch.
+// holderStack returns the stack of what runs on the loop: of the loop's goroutine, or of one of its coroutines, all of which carry the loop's
+// label. All but one of them are parked in a coroutine switch.
 func holderStack(name string) string {
 	var profile bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
 		return "unknown: " + err.Error()
 	}
-	label := `"` + loopLabel + `":"` + name + `"`
+	label := strconv.Quote(loopLabel) + ":" + strconv.Quote(name)
+	candidate := "unknown: no goroutine carries the loop's label " + label
 	for record := range strings.SplitSeq(profile.String(), "\n\n") {
-		if strings.Contains(record, label) && !strings.Contains(record, "runtime.coroswitch") {
+		if !strings.Contains(record, label) || parkedInSwitch(record) {
+			continue
+		}
+		if strings.Contains(record, "eventloop.(*Loop).main+") || strings.Contains(record, "\truntime.corostart+") {
 			return record
 		}
+		// A goroutine that was started on the loop and inherited the label; or the stack is so deep that the profile lacks its root.
+		candidate = record
 	}
-	return "unknown: no goroutine carries the loop's label " + label
+	return candidate
+}
+
+// parkedInSwitch reports whether a record of the goroutine profile is of coroutines that have switched away, or were never switched to. The
+// text of a record leaves out the innermost functions if they are the runtime's, but its first line, "1 @ 0x47a9e1 0x53215f …", has their
+// program counters, the innermost first.
+func parkedInSwitch(record string) bool {
+	_, counters, _ := strings.Cut(record, " @ 0x")
+	end := strings.IndexAny(counters, " \n")
+	if end < 0 {
+		return false
+	}
+	pc, err := strconv.ParseUint(counters[:end], 16, 64)
+	if err != nil {
+		return false
+	}
+	fn := runtime.FuncForPC(uintptr(pc))
+	return fn != nil && (fn.Name() == "runtime.coroswitch" || fn.Name() == "runtime.corostart")
 }

@@ -56,8 +56,8 @@ func (f LengthField) IsZero() bool {
 // before the body is waited for. With f.Func, so are max bytes from which it can't tell the size.
 //
 // A packet contains its own length field. A length that puts the packet's end before the end of the field, size 0
-// included, is therefore [ErrMalformed]. (Swoole waits for more bytes at size 0, and at the other sizes takes the rest of
-// the field for the start of the next packet.) From f.Func every size from 1 is accepted.
+// included, is therefore [ErrMalformed]. Otherwise the next packet would begin inside the field, or the same empty
+// packet come for ever. From f.Func every size from 1 is accepted.
 //
 // Errors of NewLength: the zero LengthField (for a 4-byte length of the whole packet say Type: 'N'), an unknown Type, a
 // negative offset, a field or BodyOffset beyond max.

@@ -162,13 +162,13 @@ func (c *connect) line(in []byte) (line []byte, used int, err error) {
 // failed is the error for a status other than 2xx. Of the proxy's reason phrase it keeps printable ASCII, so that
 // neither a terminal nor a log is at the peer's mercy, and nothing at all if the phrase repeats our credentials.
 func (c *connect) failed(status int, kind error, reason []byte) error {
+	short := bytes.TrimSpace(reason)
+	text := strings.Map(printable, string(short[:min(len(short), maxReason)]))
 	for _, secret := range c.secrets {
-		if bytes.Contains(reason, secret) {
-			reason = nil
+		if bytes.Contains(reason, secret) || strings.Contains(text, string(secret)) {
+			text = ""
 		}
 	}
-	reason = bytes.TrimSpace(reason)
-	text := strings.Map(printable, string(reason[:min(len(reason), maxReason)]))
 	if text != "" {
 		kind = fmt.Errorf("%w: %s", kind, text)
 	}

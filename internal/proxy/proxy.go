@@ -84,7 +84,7 @@ func malformed(proxy, text string) error {
 }
 
 // A step reads one message from the front of in, chooses the step that follows, and returns what has to be sent in
-// answer. used is 0 as long as the message is incomplete, and with an error.
+// answer. used is 0 while the message is incomplete, and always with an error.
 type step func(in []byte) (used int, out []byte, err error)
 
 // exchange is what both protocols share: it implements Handshake by running steps.
@@ -97,10 +97,10 @@ type exchange struct {
 func (x *exchange) Next(in []byte) (consumed int, out []byte, done bool, err error) {
 	out, x.opening = x.opening, nil
 	for x.step != nil && x.err == nil {
-		used, send, err := x.step(in[consumed:])
-		if err != nil {
-			x.err = err
-		} else if used == 0 {
+		var used int
+		var send []byte
+		used, send, x.err = x.step(in[consumed:])
+		if used == 0 {
 			break
 		}
 		consumed += used

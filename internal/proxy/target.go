@@ -47,7 +47,7 @@ func parseTarget(s string) (target, error) {
 		return target{}, errors.New("proxy: host of the target is not 1 to 255 bytes long")
 	}
 	if strings.ContainsFunc(host, notInName) {
-		return target{}, errors.New("proxy: host of the target has a byte outside letters, digits, '-', '.' and '_' (international names need their xn-- form)")
+		return target{}, errors.New("proxy: host of the target is not a host name (international names need their xn-- form)")
 	}
 	return target{name: host, port: uint16(port)}, nil
 }

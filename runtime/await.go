@@ -1,0 +1,176 @@
+package runtime
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Await runs fn, which may block, on a goroutine of a bounded pool while the coroutine is parked, and returns what fn returns. It is how
+// a coroutine uses code that blocks: files, database/sql, a Go channel, a C library. From a plain goroutine, which may block, fn is simply called.
+//
+// If ctx is done first, Await returns its error at once; fn goes on, keeps its place in the pool, and its result is dropped. A panic in fn comes
+// out of Await, as a *PanicError with the stack of where it happened. fn must not use the coroutine's data unguarded after Await has
+// returned with an error of ctx.
+func Await[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	var zero T
+	s, co := whereAmI(schedulerHint(ctx))
+	if s == nil {
+		return fn()
+	}
+	if co == nil {
+		return zero, ErrOnLoop
+	}
+	if err := ctx.Err(); err != nil {
+		return zero, waitError(ctx, err)
+	}
+	call := &awaitCall[T]{single: single{waiter: &co.waiter}, fn: fn}
+	s.rt.pool.submit(call)
+	if err := co.waiter.Wait(ctx, reasonAwait, 0, call); err != nil {
+		return zero, err
+	}
+	if call.panicked != nil {
+		panic(call.panicked)
+	}
+	return call.value, call.err
+}
+
+// awaitCall is one call of Await. Its results are written before fire and read after it.
+type awaitCall[T any] struct {
+	single
+	fn       func() (T, error)
+	value    T
+	err      error
+	panicked *PanicError
+}
+
+// run runs fn on a goroutine of the pool. After a Goexit in fn that goroutine ends, which the pool allows for.
+func (c *awaitCall[T]) run() {
+	c.err = ErrGoexit // unless fn returns
+	defer c.fire()
+	defer func() {
+		if value := recover(); value != nil {
+			c.panicked = asPanicError(value)
+		}
+	}()
+	c.value, c.err = c.fn()
+}
+
+type awaitTask interface{ run() }
+
+// awaitPool runs tasks on goroutines that it keeps for a while.
+type awaitPool struct {
+	limit int
+
+	mu         sync.Mutex
+	goroutines int         // guarded by mu
+	idle       int         // guarded by mu: goroutines waiting on work
+	queue      []awaitTask // guarded by mu: what no goroutine has taken yet
+	closed     bool        // guarded by mu
+	work       chan awaitTask
+}
+
+// awaitIdle is how long an idle goroutine of the pool waits for work.
+const awaitIdle = 5 * time.Second
+
+func (p *awaitPool) submit(t awaitTask) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.work == nil {
+		p.work = make(chan awaitTask, p.limit)
+	}
+	switch {
+	case p.idle > 0:
+		p.idle--
+		p.work <- t // has room: no more than limit goroutines are idle
+	case p.goroutines < p.limit:
+		p.goroutines++
+		go p.serve(t)
+	default:
+		p.queue = append(p.queue, t)
+	}
+}
+
+// serve is a goroutine of the pool.
+func (p *awaitPool) serve(t awaitTask) {
+	orderly := false
+	defer func() {
+		if !orderly { // Goexit in a task: what is queued needs another goroutine
+			if next := p.following(); next != nil {
+				go p.serve(next)
+			}
+		}
+	}()
+	timer := time.NewTimer(awaitIdle)
+	defer timer.Stop()
+	for t != nil {
+		t.run()
+		if t = p.next(); t != nil {
+			continue
+		}
+		timer.Reset(awaitIdle)
+		select {
+		case t = <-p.work:
+		case <-timer.C:
+			t = p.retire()
+		}
+	}
+	orderly = true
+}
+
+// following returns the next queued task, or counts the goroutine out and returns nil.
+func (p *awaitPool) following() awaitTask {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) == 0 {
+		p.goroutines--
+		return nil
+	}
+	return p.pop()
+}
+
+// next returns the next queued task, or counts the goroutine as idle and returns nil.
+func (p *awaitPool) next() awaitTask {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) > 0 {
+		return p.pop()
+	}
+	p.idle++
+	if p.closed {
+		p.idle--
+		p.work <- nil
+	}
+	return nil
+}
+
+func (p *awaitPool) pop() awaitTask {
+	t := p.queue[0]
+	p.queue[0] = nil
+	p.queue = p.queue[1:]
+	return t
+}
+
+// retire counts an idle goroutine out, unless a task has just been given to it, which it returns.
+func (p *awaitPool) retire() awaitTask {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case t := <-p.work:
+		return t
+	default:
+	}
+	p.idle--
+	p.goroutines--
+	return nil
+}
+
+// close sends the idle goroutines home; those at work go when they have finished.
+func (p *awaitPool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for ; p.idle > 0; p.idle-- {
+		p.work <- nil
+	}
+}

@@ -1,0 +1,174 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"time"
+)
+
+// nobody is the Queue of waits that nobody ends but time and cancellation.
+type nobody struct{}
+
+func (nobody) Remove(*Waiter) bool { return true }
+
+// Sleep waits for d. It returns nil afterwards, or before that the error of ctx or ErrShutdown. With d <= 0 it is Yield.
+func Sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return Yield(ctx)
+	}
+	w, err := Enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.Leave()
+	if err := w.Wait(ctx, reasonSleep, DeadlineAfter(d), nobody{}); err != ErrTimeout {
+		return err
+	}
+	return nil
+}
+
+// single is the place of one Waiter that one event ends.
+type single struct {
+	waiter *Waiter
+	taken  atomic.Bool
+}
+
+func (s *single) Remove(*Waiter) bool { return s.taken.CompareAndSwap(false, true) }
+
+// fire wakes the waiter if nothing else has.
+func (s *single) fire() {
+	if s.taken.CompareAndSwap(false, true) {
+		s.waiter.Wake()
+	}
+}
+
+// Suspend parks the current coroutine until [Coroutine.Resume]. It returns nil then, or the error of ctx or ErrShutdown. Outside a coroutine
+// it is an error.
+func Suspend(ctx context.Context) error {
+	co := Current(ctx)
+	if co == nil {
+		return errors.New("runtime: Suspend outside a coroutine")
+	}
+	co.suspended.Store(true)
+	return co.waiter.Wait(ctx, reasonSuspend, 0, (*suspendQueue)(co))
+}
+
+type suspendQueue Coroutine
+
+func (q *suspendQueue) Remove(*Waiter) bool { return q.suspended.CompareAndSwap(true, false) }
+
+// Resume continues a coroutine that waits in Suspend. On the coroutine's own loop it is switched to at once. A coroutine that doesn't wait
+// there, but for something else or not at all, is left alone: ErrNotSuspended.
+func (co *Coroutine) Resume() error {
+	if !co.suspended.CompareAndSwap(true, false) {
+		return ErrNotSuspended
+	}
+	co.waiter.Wake()
+	return nil
+}
+
+// join is one call of Join.
+type join struct {
+	single
+	left atomic.Int64
+}
+
+// Run counts one coroutine that has ended; the loop calls it in the step of deferred functions.
+func (j *join) Run() {
+	if j.left.Add(-1) == 0 {
+		j.fire()
+	}
+}
+
+// Join waits until all the coroutines have ended. The caller goes on in the deferred functions of the loop's turn in which the last one
+// ended. Joining oneself is an error.
+func Join(ctx context.Context, coroutines ...*Coroutine) error {
+	w, err := Enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.Leave()
+	j := &join{single: single{waiter: w}}
+	j.left.Store(1) // ours, until all are registered
+	for _, co := range coroutines {
+		if co == w.co {
+			return errors.New("runtime: a coroutine can't join itself")
+		}
+	}
+	for _, co := range coroutines {
+		co.addJoin(j)
+	}
+	if j.left.Add(-1) == 0 {
+		return ctx.Err()
+	}
+	return w.Wait(ctx, reasonJoin, 0, j)
+}
+
+// Join waits until the coroutine has ended.
+func (co *Coroutine) Join(ctx context.Context) error { return Join(ctx, co) }
+
+// Ended reports whether the coroutine has ended.
+func (co *Coroutine) Ended() bool {
+	co.ctx.mu.Lock()
+	defer co.ctx.mu.Unlock()
+	return co.over
+}
+
+func (co *Coroutine) addJoin(j *join) {
+	co.ctx.mu.Lock()
+	defer co.ctx.mu.Unlock()
+	if co.over {
+		return
+	}
+	j.left.Add(1)
+	if co.rare == nil {
+		co.rare = new(rare)
+	}
+	co.rare.joins = append(co.rare.joins, j)
+}
+
+// takeJoins marks the coroutine as ended and returns who waits for that.
+func (co *Coroutine) takeJoins() []*join {
+	co.ctx.mu.Lock()
+	defer co.ctx.mu.Unlock()
+	co.over = true
+	if co.rare == nil {
+		return nil
+	}
+	return co.rare.joins
+}
+
+// WaitSignal waits for one of the signals to arrive and returns it. While it waits, the signals don't have their default effect.
+func WaitSignal(ctx context.Context, signals ...os.Signal) (os.Signal, error) {
+	if len(signals) == 0 {
+		return nil, errors.New("runtime: WaitSignal without a signal")
+	}
+	w, err := Enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Leave()
+	arrived := make(chan os.Signal, 1)
+	signal.Notify(arrived, signals...)
+	defer signal.Stop(arrived)
+	var got os.Signal
+	one, left := &single{waiter: w}, make(chan struct{})
+	defer close(left)
+	go func() {
+		select {
+		case s := <-arrived:
+			if one.taken.CompareAndSwap(false, true) {
+				got = s
+				w.Wake()
+			}
+		case <-left:
+		}
+	}()
+	if err := w.Wait(ctx, reasonSignal, 0, one); err != nil {
+		return nil, err
+	}
+	return got, nil
+}

@@ -1,0 +1,259 @@
+package runtime
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+type (
+	coroutineKey struct{}
+	runtimeKey   struct{}
+)
+
+// coroutineContext is the context of one coroutine, and part of it.
+//
+// It must be cheap for coroutines that only use it to wait, so it has no channel and no registration with the context it comes from
+// until somebody asks for them. It must keep the promises of context.Context all the same: Done closes when the coroutine is cancelled
+// or the context it comes from is, and contexts that derive from it are cancelled with it.
+//
+// A coroutine that is started with the bare context of another one on the same loop is linked into a tree (tied, child, sibling), by which
+// Cancel finds it; the tree belongs to the loop and needs no lock. In all other cases base is followed.
+type coroutineContext struct {
+	co   *Coroutine
+	base context.Context // values, deadline and cancellation come from here; never a bare context of the same loop's coroutine
+
+	// The tree, on the loop.
+	tied                        *Coroutine // cancelled with it
+	child, sibling, prevSibling *Coroutine
+
+	cause  atomic.Pointer[error] // what waiting returns when it was cancelled; nil if not
+	mu     sync.Mutex
+	shared *sharedContext // guarded by mu; nil until somebody asks for Done
+}
+
+// sharedContext is the part that is only there for those who use the context elsewhere than in the coroutine's own waits.
+type sharedContext struct {
+	done   chan struct{}
+	after  map[*func()]struct{} // to call when it is cancelled
+	unhook func() bool          // ends following base
+}
+
+func (c *coroutineContext) init(co *Coroutine, ctx context.Context) {
+	c.co, c.base = co, ctx
+	if own, ok := ctx.(*coroutineContext); ok && own.co.sched == co.sched {
+		c.tied, c.base = own.co, own.base
+	}
+}
+
+// tie links the context into the tree. On the loop, when the coroutine starts.
+func (c *coroutineContext) tie() {
+	for c.tied != nil && c.tied.state == stateEnded {
+		if why := c.tied.ctx.cause.Load(); why != nil {
+			c.cancel(*why)
+		}
+		c.tied = c.tied.ctx.tied
+	}
+	if c.tied == nil {
+		return
+	}
+	c.link(c.tied)
+	if why := c.tied.ctx.cause.Load(); why != nil {
+		c.cancel(*why)
+	}
+}
+
+func (c *coroutineContext) link(parent *Coroutine) {
+	c.tied, c.prevSibling, c.sibling = parent, nil, parent.ctx.child
+	if c.sibling != nil {
+		c.sibling.ctx.prevSibling = c.co
+	}
+	parent.ctx.child = c.co
+}
+
+// ended takes the context out of the tree; its children are tied to what it was tied to. On the loop, when the coroutine ends.
+func (c *coroutineContext) ended() {
+	if c.tied != nil {
+		if c.prevSibling != nil {
+			c.prevSibling.ctx.sibling = c.sibling
+		} else {
+			c.tied.ctx.child = c.sibling
+		}
+		if c.sibling != nil {
+			c.sibling.ctx.prevSibling = c.prevSibling
+		}
+	}
+	for child := c.child; child != nil; {
+		next := child.ctx.sibling
+		if c.tied != nil {
+			child.ctx.link(c.tied)
+		} else {
+			child.ctx.tied, child.ctx.sibling, child.ctx.prevSibling = nil, nil, nil
+		}
+		child = next
+	}
+	c.child, c.sibling, c.prevSibling = nil, nil, nil
+
+	// A context that lives long must not collect the contexts of coroutines that came and went. Only those who derived from this one, and have not
+	// been cancelled, still need to hear from it.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shared != nil && c.shared.unhook != nil && len(c.shared.after) == 0 {
+		c.shared.unhook()
+		c.shared.unhook = nil
+	}
+}
+
+// cancel cancels the context, once. Any goroutine.
+func (c *coroutineContext) cancel(err error) {
+	if !c.cause.CompareAndSwap(nil, &err) {
+		return
+	}
+	c.mu.Lock()
+	var after []func()
+	if s := c.shared; s != nil {
+		close(s.done)
+		for f := range s.after {
+			after = append(after, *f)
+		}
+		s.after = nil
+		if s.unhook != nil {
+			s.unhook()
+			s.unhook = nil
+		}
+	}
+	c.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
+	s := c.co.sched
+	if s.onLoop() {
+		c.cancelled()
+	} else {
+		s.loop.Post(c.cancelled) // a loop that has closed has no coroutine left that would wait
+	}
+}
+
+// cancelled is the part of cancel that is done on the loop.
+func (c *coroutineContext) cancelled() {
+	err := *c.cause.Load()
+	var children []*Coroutine // collected first, as they may end when they are interrupted
+	for child := c.child; child != nil; child = child.ctx.sibling {
+		children = append(children, child)
+	}
+	for _, child := range children {
+		child.ctx.cancel(err)
+	}
+	if c.co.own {
+		c.co.interrupt(err)
+	}
+}
+
+// failed returns the error of a coroutine that waits with its own context, nil if it may.
+func (c *coroutineContext) failed() error {
+	if why := c.cause.Load(); why != nil {
+		return *why
+	}
+	if _, ok := c.base.(*rootContext); ok {
+		return nil // is not cancelled but by the end of the runtime, which cancels each coroutine
+	}
+	if c.base.Done() == nil {
+		return nil
+	}
+	c.Done() // has base followed
+	return c.base.Err()
+}
+
+// Deadline, Done, Err and Value make it a context.Context.
+func (c *coroutineContext) Deadline() (time.Time, bool) { return c.base.Deadline() }
+
+func (c *coroutineContext) Err() error {
+	if why := c.cause.Load(); why != nil {
+		if *why == ErrShutdown {
+			return context.Canceled
+		}
+		return *why
+	}
+	return c.base.Err()
+}
+
+func (c *coroutineContext) Value(key any) any {
+	switch key.(type) {
+	case coroutineKey:
+		return c.co
+	case runtimeKey:
+		return c.co.sched.rt
+	}
+	return c.base.Value(key)
+}
+
+func (c *coroutineContext) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.share().done
+}
+
+// share makes the shared part. With mu held.
+func (c *coroutineContext) share() *sharedContext {
+	if c.shared != nil {
+		return c.shared
+	}
+	c.shared = &sharedContext{done: make(chan struct{})}
+	if c.cause.Load() != nil {
+		close(c.shared.done)
+		return c.shared
+	}
+	if _, ok := c.base.(*rootContext); !ok && c.base.Done() != nil {
+		c.shared.unhook = context.AfterFunc(c.base, func() { c.cancel(c.base.Err()) })
+	}
+	return c.shared
+}
+
+// AfterFunc lets the context package derive from this context without a goroutine.
+func (c *coroutineContext) AfterFunc(f func()) (stop func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.share()
+	if c.cause.Load() != nil {
+		go f()
+		return func() bool { return false }
+	}
+	if s.after == nil {
+		s.after = make(map[*func()]struct{})
+	}
+	key := &f
+	s.after[key] = struct{}{}
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, waiting := s.after[key]
+		delete(s.after, key)
+		return waiting
+	}
+}
+
+func (c *coroutineContext) String() string { return c.co.String() + ".Context" }
+
+// rootContext is what the contexts of a runtime's coroutines come from.
+type rootContext struct{ rt *Runtime }
+
+func (c *rootContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (c *rootContext) Done() <-chan struct{}       { return c.rt.stopped }
+func (c *rootContext) String() string              { return "whorl runtime.Context" }
+
+func (c *rootContext) Err() error {
+	select {
+	case <-c.rt.stopped:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+func (c *rootContext) Value(key any) any {
+	if _, ok := key.(runtimeKey); ok {
+		return c.rt
+	}
+	return nil
+}

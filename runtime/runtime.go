@@ -1,0 +1,377 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	goruntime "runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/whorl-go/whorl/eventloop"
+)
+
+// Runtime is a set of event loops and the coroutines on them. Programs that are coroutines from beginning to end use [Run]; those
+// with a life of their own use New, Start and Shutdown. Several runtimes in one process don't disturb each other. All methods may be
+// called from any goroutine.
+type Runtime struct {
+	config     config
+	schedulers []*scheduler
+	root       rootContext
+	turn       atomic.Uint32 // of pick
+	lastID     atomic.Int64
+	live       atomic.Int64 // coroutines that have not ended, and Retains
+	peak       atomic.Int64
+	pool       awaitPool
+
+	mu        sync.Mutex
+	phase     phase         // guarded by mu
+	idle      chan struct{} // guarded by mu; not nil if somebody waits for live to become 0, closed then
+	stopping  atomic.Bool
+	forced    atomic.Bool
+	stopped   chan struct{}  // closed when Shutdown begins
+	loops     sync.WaitGroup // goroutines in Loop.Run
+	finished  chan struct{}  // closed when everything has ended
+	finishErr error          // guarded by finished
+}
+
+type phase uint8
+
+const (
+	phaseNew phase = iota
+	phaseStarted
+	phaseStopped
+)
+
+// New makes a runtime. It fails when the kernel has no descriptors to give, and on systems other than Linux.
+func New(options ...Option) (*Runtime, error) {
+	rt := &Runtime{config: defaults(), stopped: make(chan struct{}), finished: make(chan struct{})}
+	rt.root.rt = rt
+	for _, option := range options {
+		option(&rt.config)
+	}
+	if err := rt.config.check(); err != nil {
+		return nil, err
+	}
+	rt.pool.limit = rt.config.awaitLimit
+	for i := range rt.config.loops {
+		loop, err := eventloop.New(
+			eventloop.WithName(fmt.Sprintf("%s-%d", rt.config.name, i)),
+			eventloop.WithLogger(rt.config.log),
+			eventloop.WithWatchdog(rt.config.watchdog),
+			eventloop.WithPanicHandler(rt.loopPanicked))
+		if err != nil {
+			for _, s := range rt.schedulers {
+				s.loop.Close()
+			}
+			return nil, fmt.Errorf("runtime: %w", err)
+		}
+		rt.schedulers = append(rt.schedulers, &scheduler{rt: rt, loop: loop})
+	}
+	return rt, nil
+}
+
+// Run makes a runtime, runs main as its first coroutine, and returns when all coroutines have ended, those that main has started included:
+// main's error, a *PanicError if it panicked, a *DeadlockError if all coroutines waited for each other.
+func Run(main func(ctx context.Context) error, options ...Option) error {
+	if s, _ := whereAmI(nil); s != nil {
+		return errors.New("runtime: Run called on an event loop; use Go, or Run from a plain goroutine")
+	}
+	rt, err := New(options...)
+	if err != nil {
+		return err
+	}
+	if err := rt.Start(); err != nil {
+		return err
+	}
+	var mainErr error
+	co, err := rt.schedulers[0].launch(&rt.root, func(ctx context.Context) { mainErr = main(ctx) })
+	if err != nil {
+		return errors.Join(err, rt.Shutdown(context.Background()))
+	}
+	deadlock := rt.waitIdle()
+	if err := rt.Shutdown(context.Background()); err != nil {
+		return err
+	}
+	switch {
+	case deadlock != nil:
+		return deadlock
+	case co.rare != nil && co.rare.panicked != nil:
+		return co.rare.panicked
+	case co.goexit:
+		return ErrGoexit
+	}
+	return mainErr
+}
+
+// Start starts the loops. It returns an error if the runtime was started before.
+func (rt *Runtime) Start() error {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if rt.phase != phaseNew {
+		return errors.New("runtime: started before")
+	}
+	rt.phase = phaseStarted
+	registry.add(rt)
+	for _, s := range rt.schedulers {
+		rt.loops.Add(1)
+		go func() {
+			defer rt.loops.Done()
+			if err := s.loop.Run(); err != nil {
+				rt.config.log.Error("event loop", zap.String("loop", s.loop.Name()), zap.Error(err))
+			}
+		}()
+	}
+	return nil
+}
+
+// Shutdown ends the runtime. It cancels all coroutines: whatever they wait for returns ErrShutdown, once if it doesn't go by the
+// coroutine's context, and for good if it does. It returns nil when all have ended. When ctx is done before that, it ends those that wait as by
+// runtime.Goexit, gives them a second to run their deferred calls, and returns an error that says how many didn't end. Further calls wait
+// for the first and return its result.
+//
+// Called in a coroutine of the runtime, which can't end while it waits here, Shutdown only begins, and returns ErrOnLoop.
+func (rt *Runtime) Shutdown(ctx context.Context) error {
+	s, _ := whereAmI(nil)
+	onLoop := s != nil && s.rt == rt
+	rt.mu.Lock()
+	switch rt.phase {
+	case phaseNew:
+		rt.phase = phaseStopped
+		for _, s := range rt.schedulers {
+			s.loop.Close()
+		}
+		close(rt.stopped)
+		close(rt.finished)
+	case phaseStarted:
+		rt.phase = phaseStopped
+		rt.stopping.Store(true)
+		close(rt.stopped)
+		go func() {
+			rt.finishErr = rt.finish(ctx)
+			close(rt.finished)
+		}()
+	}
+	rt.mu.Unlock()
+	if onLoop {
+		return ErrOnLoop
+	}
+	<-rt.finished
+	return rt.finishErr
+}
+
+// finish is what Shutdown does when it is called first.
+func (rt *Runtime) finish(ctx context.Context) error {
+	rt.interruptAll(ErrShutdown)
+	ended := rt.whenIdle()
+	select {
+	case <-ended:
+	default:
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			rt.forced.Store(true)
+			rt.interruptAll(ErrShutdown)
+			select {
+			case <-ended:
+			case <-time.After(time.Second):
+			}
+		}
+	}
+	left := rt.live.Load()
+	rt.pool.close()
+	for _, s := range rt.schedulers {
+		s.loop.Post(s.dismiss)
+		s.loop.Close()
+	}
+	if left > 0 {
+		registry.remove(rt)
+		return fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, context.Cause(ctx))
+	}
+	rt.loops.Wait()
+	registry.remove(rt)
+	return nil
+}
+
+// interruptAll cancels all coroutines and ends all waits with err.
+func (rt *Runtime) interruptAll(err error) {
+	for _, s := range rt.schedulers {
+		s.loop.Post(func() {
+			var all []*Coroutine
+			for co := s.first; co != nil; co = co.next {
+				all = append(all, co)
+			}
+			slices.Reverse(all) // in the order of creation
+			for _, co := range all {
+				co.ctx.cancel(ErrShutdown)
+				co.interrupt(err)
+			}
+		})
+	}
+}
+
+// Context returns a context that carries the runtime, for plain goroutines that use it. It is cancelled when Shutdown begins.
+func (rt *Runtime) Context() context.Context { return &rt.root }
+
+// Go starts a coroutine on one of the loops, each in turn, and doesn't wait for it. Its context comes from [Runtime.Context].
+func (rt *Runtime) Go(fn func(ctx context.Context)) (*Coroutine, error) {
+	if rt.stopping.Load() {
+		return nil, ErrShutdown
+	}
+	return rt.pick().launch(&rt.root, fn)
+}
+
+// Retain keeps Run from returning, as a coroutine would, until Release is called: for what lives on a loop without a coroutine, such as a
+// timer.
+func (rt *Runtime) Retain() { rt.live.Add(1) }
+
+// Release takes one Retain back.
+func (rt *Runtime) Release() { rt.release() }
+
+// Loops returns the runtime's loops.
+func (rt *Runtime) Loops() []*eventloop.Loop {
+	loops := make([]*eventloop.Loop, len(rt.schedulers))
+	for i, s := range rt.schedulers {
+		loops[i] = s.loop
+	}
+	return loops
+}
+
+// Logger returns the logger that the runtime was given.
+func (rt *Runtime) Logger() *zap.Logger { return rt.config.log }
+
+// pick returns the schedulers in turn.
+func (rt *Runtime) pick() *scheduler {
+	return rt.schedulers[int(rt.turn.Add(1)-1)%len(rt.schedulers)]
+}
+
+// release counts a coroutine or a Retain out.
+func (rt *Runtime) release() {
+	if rt.live.Add(-1) > 0 {
+		return
+	}
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if rt.idle != nil && rt.live.Load() == 0 {
+		close(rt.idle)
+		rt.idle = nil
+	}
+}
+
+// whenIdle returns a channel that is closed when no coroutine is left.
+func (rt *Runtime) whenIdle() <-chan struct{} {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if rt.live.Load() == 0 {
+		none := make(chan struct{})
+		close(none)
+		return none
+	}
+	if rt.idle == nil {
+		rt.idle = make(chan struct{})
+	}
+	return rt.idle
+}
+
+// panicked reports a panic in a coroutine.
+func (rt *Runtime) panicked(co *Coroutine, err *PanicError) {
+	rt.config.log.Error("panic in a coroutine",
+		zap.Int64("coroutine", co.id), zap.Any("value", err.Value), zap.ByteString("stack", err.Stack))
+	if rt.config.onPanic != nil {
+		rt.config.onPanic(co, err)
+	}
+}
+
+// loopPanicked reports a panic in a function of a loop, which the loop has logged already.
+func (rt *Runtime) loopPanicked(value any, stack []byte) {
+	if rt.config.onPanic != nil {
+		rt.config.onPanic(nil, &PanicError{Value: value, Stack: stack})
+	}
+}
+
+// registry knows the running runtimes of the process.
+var registry runtimes
+
+type runtimes struct {
+	mu      sync.Mutex
+	running []*Runtime // guarded by mu
+}
+
+func (r *runtimes) add(rt *Runtime) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = append(r.running, rt)
+	r.publish()
+}
+
+func (r *runtimes) remove(rt *Runtime) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = slices.DeleteFunc(r.running, func(other *Runtime) bool { return other == rt })
+	r.publish()
+}
+
+// publish makes the list that whereAmI searches. With mu held.
+func (r *runtimes) publish() {
+	var all []*scheduler
+	for _, rt := range r.running {
+		all = append(all, rt.schedulers...)
+	}
+	schedulers.Store(&all)
+}
+
+// only returns the running runtime if there is exactly one.
+func (r *runtimes) only() *Runtime {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.running) != 1 {
+		return nil
+	}
+	return r.running[0]
+}
+
+// From returns the runtime that ctx carries: that of the coroutine or of the Runtime.Context it comes from. If ctx carries none it is the runtime of the
+// coroutine that the caller runs in, or the only one that runs in the process; else the error is ErrNoRuntime.
+func From(ctx context.Context) (*Runtime, error) {
+	if rt, ok := ctx.Value(runtimeKey{}).(*Runtime); ok {
+		return rt, nil
+	}
+	if s, _ := whereAmI(nil); s != nil {
+		return s.rt, nil
+	}
+	if rt := registry.only(); rt != nil {
+		return rt, nil
+	}
+	return nil, ErrNoRuntime
+}
+
+// LoopFor returns the loop that something new should live on: the caller's own if it runs on one, that of the coroutine whose context ctx
+// comes from, else the runtime's loops in turn.
+func LoopFor(ctx context.Context) (*eventloop.Loop, error) {
+	if s, _ := whereAmI(schedulerHint(ctx)); s != nil {
+		return s.loop, nil
+	}
+	if co, ok := ctx.Value(coroutineKey{}).(*Coroutine); ok {
+		return co.sched.loop, nil
+	}
+	rt, err := From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return rt.pick().loop, nil
+}
+
+// OnLoop reports whether the caller runs on loop: as a coroutine of a runtime, or as a function of the loop itself.
+func OnLoop(loop *eventloop.Loop) bool {
+	s, _ := whereAmI(nil)
+	if s != nil {
+		return s.loop == loop
+	}
+	return loop.OnLoop()
+}
+
+func defaultLoops() int { return goruntime.GOMAXPROCS(0) }

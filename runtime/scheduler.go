@@ -1,0 +1,191 @@
+package runtime
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/goroutine"
+)
+
+// scheduler runs the coroutines of one loop.
+//
+// At any moment at most one coroutine of a loop runs. It runs because the loop, or another coroutine of the loop, has switched to it and
+// is itself stopped inside resume until the coroutine parks or ends. So everything that belongs to a scheduler is touched by one goroutine at
+// a time, with a happens-before edge in each switch, and needs no lock. What the fields' comments call "on the loop" is: by the loop's
+// functions or by one of its coroutines.
+type scheduler struct {
+	rt   *Runtime
+	loop *eventloop.Loop
+
+	// running is the goroutine of the coroutine that runs, 0 when none does. Any goroutine may compare it with its own identity: if they are
+	// equal, that goroutine is the coroutine, and may use what belongs to the loop.
+	running atomic.Uintptr
+
+	// On the loop.
+	current  *Coroutine // that runs
+	idle     []*worker
+	first    *Coroutine // all coroutines that have not ended, newest first
+	switches uint64     // to coroutines, so far
+	wakeErr  error      // why the coroutine that is about to be resumed has waited in vain; nil if it was woken
+
+	// For Stats.
+	live    atomic.Int64 // coroutines that have not ended
+	workers atomic.Int64
+}
+
+// maxIdleWorkers bounds how many workers a loop keeps for the next coroutines: 2 to 8 KiB of stack each.
+const maxIdleWorkers = 1024
+
+// schedulers is the list of the schedulers of all running runtimes, replaced as a whole when it changes.
+var schedulers atomic.Pointer[[]*scheduler]
+
+// onLoop reports whether the caller runs on s's loop: as one of its coroutines or as a function of the loop.
+func (s *scheduler) onLoop() bool {
+	id := uintptr(goroutine.Current())
+	return s.running.Load() == id || s.loop.OnLoop()
+}
+
+// running tells what the calling goroutine is: a coroutine (co), a function of the event loop of s outside any coroutine (co is nil), or a plain
+// goroutine (both are nil). hint is where to look first.
+//
+// It goes by the goroutine, not by a context: the context that a caller passes may be another coroutine's.
+func whereAmI(hint *scheduler) (s *scheduler, co *Coroutine) {
+	id := uintptr(goroutine.Current())
+	if hint != nil && hint.running.Load() == id {
+		return hint, hint.current
+	}
+	list := schedulers.Load()
+	if list == nil {
+		return nil, nil
+	}
+	for _, s := range *list {
+		if s.running.Load() == id {
+			return s, s.current
+		}
+	}
+	for _, s := range *list {
+		if s.loop.OnLoop() {
+			return s, nil
+		}
+	}
+	return nil, nil
+}
+
+// schedulerHint returns the scheduler of the coroutine whose context ctx is, nil if ctx is another kind of context.
+func schedulerHint(ctx context.Context) *scheduler {
+	if own, ok := ctx.(*coroutineContext); ok {
+		return own.co.sched
+	}
+	return nil
+}
+
+// spawn makes a coroutine; start begins it. Any goroutine may call spawn.
+func (s *scheduler) spawn(ctx context.Context, parent *Coroutine) (*Coroutine, error) {
+	rt := s.rt
+	if n := rt.live.Add(1); n > rt.config.maxCoroutines {
+		rt.live.Add(-1)
+		return nil, ErrTooMany
+	}
+	co := &Coroutine{id: rt.lastID.Add(1), sched: s}
+	if parent != nil {
+		co.parent = parent.id
+	}
+	co.ctx.init(co, ctx)
+	co.waiter.co = co
+	return co, nil
+}
+
+// start begins a coroutine and returns when it parks or has ended. On the loop.
+func (s *scheduler) start(co *Coroutine, fn func(context.Context)) {
+	s.live.Add(1)
+	s.link(co)
+	s.loop.InitTimer(&co.timer, (*timeoutTask)(co))
+	if n := len(s.idle); n > 0 {
+		co.worker = s.idle[n-1]
+		s.idle[n-1] = nil
+		s.idle = s.idle[:n-1]
+	} else {
+		co.worker = newWorker()
+		s.workers.Add(1)
+	}
+	co.worker.co, co.worker.fn = co, fn
+	co.state = stateParked
+	co.ctx.tie()
+	s.resume(co)
+}
+
+// resume switches to a parked coroutine and returns when it parks again or has ended. On the loop.
+func (s *scheduler) resume(co *Coroutine) {
+	previous, previousID := s.current, s.running.Load()
+	w := co.worker
+	s.current = co
+	s.running.Store(uintptr(w.id))
+	co.state = stateRunning
+	co.budget = turnBudget
+	s.switches++
+	s.loop.Progress()
+	w.switchTo(s.loop)
+	s.current = previous
+	s.running.Store(previousID)
+	if w.dead {
+		s.workers.Add(-1)
+	}
+}
+
+// resumeTask resumes a parked coroutine from a posted or deferred task.
+type resumeTask Coroutine
+
+func (t *resumeTask) Run() { co := (*Coroutine)(t); co.sched.resume(co) }
+
+// park stops the running coroutine until resume. On the loop, by the coroutine itself.
+func (co *Coroutine) park() {
+	co.state = stateParked
+	co.worker.yield(struct{}{})
+}
+
+// ended gives the coroutine's worker back. On the loop, by the coroutine itself, as the last thing it does.
+func (s *scheduler) ended(co *Coroutine) {
+	w := co.worker
+	co.worker, w.co, w.fn = nil, nil, nil
+	s.unlink(co)
+	if !w.dead {
+		if len(s.idle) < maxIdleWorkers && !s.rt.stopping.Load() {
+			s.idle = append(s.idle, w)
+		} else {
+			w.dead = true
+		}
+	}
+	s.live.Add(-1)
+	s.rt.release()
+}
+
+// dismiss ends the idle workers. On the loop.
+func (s *scheduler) dismiss() {
+	for _, w := range s.idle {
+		w.dead = true
+		w.next()
+		s.workers.Add(-1)
+	}
+	s.idle = nil
+}
+
+func (s *scheduler) link(co *Coroutine) {
+	co.next = s.first
+	if s.first != nil {
+		s.first.prev = co
+	}
+	s.first = co
+}
+
+func (s *scheduler) unlink(co *Coroutine) {
+	if co.prev != nil {
+		co.prev.next = co.next
+	} else {
+		s.first = co.next
+	}
+	if co.next != nil {
+		co.next.prev = co.prev
+	}
+	co.prev, co.next = nil, nil
+}

@@ -1,0 +1,150 @@
+package runtime
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// waitList is a FIFO of waiters, guarded by the mutex of what they wait for.
+type waitList struct {
+	mu      *sync.Mutex
+	waiters []*Waiter
+}
+
+// Remove takes a Waiter that gives up out of the list.
+func (l *waitList) Remove(w *Waiter) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.waiters, w)
+	if i < 0 {
+		return false
+	}
+	l.waiters = slices.Delete(l.waiters, i, i+1)
+	return true
+}
+
+// WaitGroup waits for a number of things to be done. The zero WaitGroup is ready for use, from coroutines of any loop and from plain goroutines.
+type WaitGroup struct {
+	mu    sync.Mutex
+	count int
+	list  waitList
+}
+
+// Add adds n, which may be negative, to the count. When the count becomes zero, all that wait are woken; coroutines of the same loop run at
+// once. A count below zero panics.
+func (g *WaitGroup) Add(n int) {
+	g.mu.Lock()
+	if g.count+n < 0 {
+		g.mu.Unlock()
+		panic("runtime: negative WaitGroup count")
+	}
+	g.count += n
+	var waiters []*Waiter
+	if g.count == 0 {
+		waiters, g.list.waiters = g.list.waiters, nil
+	}
+	g.mu.Unlock()
+	for _, w := range waiters {
+		w.Wake()
+	}
+}
+
+// Done takes one from the count.
+func (g *WaitGroup) Done() { g.Add(-1) }
+
+// Count returns the count.
+func (g *WaitGroup) Count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.count
+}
+
+// Go starts a coroutine that counts as one until it has ended.
+func (g *WaitGroup) Go(ctx context.Context, fn func(ctx context.Context)) error {
+	g.Add(1)
+	_, err := Go(ctx, func(ctx context.Context) {
+		defer g.Done()
+		fn(ctx)
+	})
+	if err != nil {
+		g.Done()
+	}
+	return err
+}
+
+// Wait waits until the count is zero. It returns early with the error of ctx or ErrShutdown. Several may wait.
+func (g *WaitGroup) Wait(ctx context.Context) error {
+	g.mu.Lock()
+	if g.count == 0 {
+		g.mu.Unlock()
+		return nil
+	}
+	return g.list.wait(ctx, &g.mu, reasonGroup)
+}
+
+// wait puts the caller at the end of the list. It is called with mu held and returns without it.
+func (l *waitList) wait(ctx context.Context, mu *sync.Mutex, reason *Reason) error {
+	w, err := Enter(ctx)
+	if err != nil {
+		mu.Unlock()
+		return err
+	}
+	defer w.Leave()
+	l.mu = mu
+	l.waiters = append(l.waiters, w)
+	mu.Unlock()
+	return w.Wait(ctx, reason, 0, l)
+}
+
+// Mutex is a lock that a coroutine may hold while it waits for other things; a coroutine that has to wait for it yields to its loop, where a
+// sync.Mutex would stop the loop. It goes to those who wait in the order of arrival. The zero Mutex is unlocked. It may be used from coroutines of
+// any loop and from plain goroutines.
+type Mutex struct {
+	mu     sync.Mutex
+	locked bool
+	list   waitList
+}
+
+// Lock locks the mutex, or returns the error of ctx or ErrShutdown.
+func (m *Mutex) Lock(ctx context.Context) error {
+	m.mu.Lock()
+	if !m.locked {
+		m.locked = true
+		m.mu.Unlock()
+		return nil
+	}
+	return m.list.wait(ctx, &m.mu, reasonMutex)
+}
+
+// TryLock locks the mutex if it is unlocked, and reports whether it did.
+func (m *Mutex) TryLock() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.locked {
+		return false
+	}
+	m.locked = true
+	return true
+}
+
+// Unlock unlocks the mutex. If somebody waits for it, it stays locked and is theirs; a coroutine of the same loop goes on in the loop's deferred
+// functions. Unlocking a mutex that is not locked panics.
+func (m *Mutex) Unlock() {
+	m.mu.Lock()
+	if !m.locked {
+		m.mu.Unlock()
+		panic("runtime: unlock of unlocked Mutex")
+	}
+	var next *Waiter
+	if len(m.list.waiters) > 0 {
+		next = m.list.waiters[0]
+		m.list.waiters = slices.Delete(m.list.waiters, 0, 1)
+	} else {
+		m.locked = false
+	}
+	m.mu.Unlock()
+	if next != nil {
+		next.WakeLater()
+	}
+}

@@ -1,0 +1,265 @@
+package runtime
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/whorl-go/whorl/eventloop"
+)
+
+// A Waiter is one caller's place to wait, be it a coroutine or a plain goroutine. It is what the waiting of this package, of sockets and
+// of channels is built on, and is exported for those who build their own.
+//
+// # Protocol
+//
+//  1. The caller gets its Waiter with [Enter] and puts it where the wakers will look for it.
+//  2. It calls [Waiter.Wait] and is parked.
+//  3. Whoever takes the Waiter out of that place, and nobody else, must call [Waiter.Wake], once.
+//  4. If time runs out or the context is done first, Wait takes the Waiter out itself, by way of the Queue it was given. If that fails, because a
+//     waker has just done so, Wait goes on waiting for that Wake, which is on its way.
+//  5. The caller calls [Waiter.Leave].
+//
+// So taking out decides the race between all that may end the wait, it ends exactly once, and no wake-up is left over for the next wait.
+type Waiter struct {
+	co    *Coroutine
+	ready chan struct{} // of a plain goroutine; capacity 1, so that Wake doesn't block
+}
+
+// Queue is a place where a Waiter waits to be woken.
+type Queue interface {
+	// Remove takes w out and reports true, or reports false if a waker has taken it already. It may be called from any goroutine.
+	Remove(w *Waiter) bool
+}
+
+// Reason says what a wait is for, in lists of coroutines: "channel pop", "socket recv". Make one per kind of wait, not one per wait.
+type Reason struct {
+	name     string
+	internal bool
+}
+
+// NewReason makes a Reason for waits that something outside the runtime may end, such as the arrival of data.
+func NewReason(name string) *Reason { return &Reason{name: name} }
+
+// NewInternalReason makes a Reason for waits that only another coroutine or goroutine can end. If all coroutines wait so, and no
+// other goroutine is there, the program is in a deadlock, and is told so.
+func NewInternalReason(name string) *Reason { return &Reason{name: name, internal: true} }
+
+func (r *Reason) String() string { return r.name }
+
+var (
+	reasonYield   = NewReason("yield")
+	reasonSleep   = NewReason("sleep")
+	reasonAwait   = NewReason("await")
+	reasonSignal  = NewReason("signal")
+	reasonSuspend = NewInternalReason("suspend")
+	reasonJoin    = NewInternalReason("join")
+	reasonPush    = NewInternalReason("channel push")
+	reasonPop     = NewInternalReason("channel pop")
+	reasonGroup   = NewInternalReason("wait group")
+	reasonMutex   = NewInternalReason("mutex")
+)
+
+// Deadline is a point in time on the loops' clock. The zero Deadline is none.
+type Deadline time.Duration
+
+// DeadlineAfter returns the deadline d from now; none if d <= 0.
+func DeadlineAfter(d time.Duration) Deadline {
+	if d <= 0 {
+		return 0
+	}
+	at := eventloop.Clock() + d
+	if at < d { // overflow: that's never
+		return 0
+	}
+	return Deadline(at)
+}
+
+// Until returns how long there is until the deadline; it must not be the zero Deadline.
+func (d Deadline) Until() time.Duration { return time.Duration(d) - eventloop.Clock() }
+
+// Passed reports whether the deadline is there and has passed.
+func (d Deadline) Passed() bool { return d != 0 && d.Until() <= 0 }
+
+// Earlier returns the earlier of the two deadlines; a zero one doesn't count.
+func (d Deadline) Earlier(o Deadline) Deadline {
+	if d == 0 || o != 0 && o < d {
+		return o
+	}
+	return d
+}
+
+var goroutineWaiters = sync.Pool{New: func() any { return &Waiter{ready: make(chan struct{}, 1)} }}
+
+// Enter returns the caller's Waiter. It fails with ErrOnLoop when the caller is a function that the event loop runs outside any coroutine: it
+// must not wait.
+func Enter(ctx context.Context) (*Waiter, error) {
+	s, co := whereAmI(schedulerHint(ctx))
+	if co != nil {
+		return &co.waiter, nil
+	}
+	if s != nil {
+		return nil, ErrOnLoop
+	}
+	return goroutineWaiters.Get().(*Waiter), nil
+}
+
+// Leave gives the Waiter back, after Wait or instead of it.
+func (w *Waiter) Leave() {
+	if w.co == nil {
+		goroutineWaiters.Put(w)
+	}
+}
+
+// Wake ends the wait of a Waiter that the caller has taken out of its place. Any goroutine may call it. If the Waiter is a coroutine of the
+// loop that the caller runs on, it is switched to at once, and Wake returns when it waits again or has ended.
+func (w *Waiter) Wake() {
+	if w.co == nil {
+		w.ready <- struct{}{}
+		return
+	}
+	s := w.co.sched
+	if s.onLoop() {
+		s.resume(w.co)
+		return
+	}
+	s.loop.PostTask((*resumeTask)(w.co))
+}
+
+// WakeLater is Wake, but for a coroutine of the caller's own loop: that one is resumed by the loop's deferred functions.
+func (w *Waiter) WakeLater() {
+	if w.co == nil || !w.co.sched.onLoop() {
+		w.Wake()
+		return
+	}
+	w.co.sched.loop.DeferTask((*resumeTask)(w.co))
+}
+
+// Wait parks the caller until it is woken (nil), the deadline passes (ErrTimeout), or ctx is done (its error; ErrShutdown if that is because the
+// runtime shuts down). With an error, the Waiter has been taken out of q.
+func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q Queue) error {
+	if w.co == nil {
+		return w.waitGoroutine(ctx, deadline, q)
+	}
+	co := w.co
+	if err := co.follow(ctx); err != nil {
+		if q.Remove(w) {
+			return err
+		}
+		deadline = 0
+	}
+	co.reason, co.queue = reason, q
+	if deadline != 0 {
+		co.timer.ResetClock(time.Duration(deadline))
+	}
+	co.park()
+	if deadline != 0 {
+		co.timer.Disarm()
+	}
+	co.queue, co.own = nil, false
+	err := co.sched.wakeErr
+	if err != nil {
+		co.sched.wakeErr = nil
+		if deadlock, ok := err.(*DeadlockError); ok {
+			deadlock.add(co, reason)
+		}
+		if co.sched.rt.forced.Load() {
+			co.forceOut()
+		}
+	}
+	return err
+}
+
+// forceOut ends the running coroutine when the time for an orderly shutdown is over, as by runtime.Goexit: its deferred calls run. Those that it
+// makes while it ends only get errors.
+func (co *Coroutine) forceOut() {
+	if !co.exiting {
+		goexit()
+	}
+}
+
+// interrupt ends the coroutine's wait with err, if it waits and nobody else is about to end it. On the loop.
+func (co *Coroutine) interrupt(err error) bool {
+	if co.state != stateParked || co.queue == nil || !co.queue.Remove(&co.waiter) {
+		return false
+	}
+	co.sched.wakeErr = err
+	co.sched.resume(co)
+	return true
+}
+
+// timeoutTask is what the coroutine's timer runs.
+type timeoutTask Coroutine
+
+func (t *timeoutTask) Run() { (*Coroutine)(t).interrupt(ErrTimeout) }
+
+// follow sees to it that the wait that is about to begin ends when ctx is done. It returns an error if it is done already.
+//
+// Following a context costs an allocation or two, so it goes on until the coroutine waits with another one.
+func (co *Coroutine) follow(ctx context.Context) error {
+	if co.sched.rt.forced.Load() {
+		co.forceOut()
+		return ErrShutdown
+	}
+	if own, ok := ctx.(*coroutineContext); ok && own.co == co {
+		co.own = true
+		return own.failed()
+	}
+	co.own = false
+	done := ctx.Done()
+	if done == nil {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return waitError(ctx, err)
+	}
+	if co.follows != nil {
+		if co.follows.done == done {
+			return nil
+		}
+		co.follows.stop()
+	}
+	f := &following{done: done}
+	co.follows = f
+	f.stop = context.AfterFunc(ctx, func() {
+		co.sched.loop.Post(func() {
+			if co.follows == f && !co.own {
+				co.interrupt(waitError(ctx, ctx.Err()))
+			}
+		})
+	})
+	return nil
+}
+
+// waitError returns what waiting with a done context returns: the context's error, or ErrShutdown if the shutdown is what lies behind it.
+func waitError(ctx context.Context, err error) error {
+	if co, ok := ctx.Value(coroutineKey{}).(*Coroutine); ok && err == context.Canceled {
+		if why := co.ctx.cause.Load(); why != nil && *why == ErrShutdown {
+			return ErrShutdown
+		}
+	}
+	return err
+}
+
+func (w *Waiter) waitGoroutine(ctx context.Context, deadline Deadline, q Queue) error {
+	var expired <-chan time.Time
+	if deadline != 0 {
+		timer := time.NewTimer(deadline.Until())
+		defer timer.Stop()
+		expired = timer.C
+	}
+	var err error
+	select {
+	case <-w.ready:
+		return nil
+	case <-expired:
+		err = ErrTimeout
+	case <-ctx.Done():
+		err = waitError(ctx, ctx.Err())
+	}
+	if q.Remove(w) {
+		return err
+	}
+	<-w.ready
+	return nil
+}

@@ -1,0 +1,260 @@
+package tlsconfig
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// certificate explains why this side refused the server's certificate.
+func (x *explainer) certificate(refused *tls.CertificateVerificationError) finding {
+	if errors.Is(refused, errNoName) {
+		return noName()
+	}
+	if tooLong, ok := errors.AsType[*chainTooLongError](refused); ok {
+		return finding{
+			ReasonInvalidChain,
+			fmt.Sprintf("the chain has %d intermediate certificates, ssl_verify_depth allows %d",
+				tooLong.intermediates, tooLong.limit),
+			"raise ssl_verify_depth if that is how the authority works",
+		}
+	}
+	if _, ok := errors.AsType[x509.SystemRootsError](refused); ok {
+		return noRoots()
+	}
+	chain := refused.UnverifiedCertificates
+	if len(chain) == 0 {
+		return finding{ReasonOther, printable(refused.Error(), maxText), ""}
+	}
+	if mismatch, ok := errors.AsType[x509.HostnameError](refused); ok {
+		return x.name(mismatch)
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](refused); ok {
+		return x.invalid(invalid, chain)
+	}
+	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](refused); ok {
+		return x.unknownAuthority(unknown, chain)
+	}
+	return finding{ReasonInvalidChain, printable(refused.Err.Error(), maxText), ""}
+}
+
+// invalid explains a certificate that breaks a rule.
+func (x *explainer) invalid(invalid x509.CertificateInvalidError, chain []*x509.Certificate) finding {
+	switch invalid.Reason {
+	case x509.Expired:
+		// x509 says which one, a platform's verifier always names the first.
+		for _, cert := range append([]*x509.Certificate{invalid.Cert}, chain...) {
+			if f, ok := x.outdated(cert, chain); ok {
+				return f
+			}
+		}
+	case x509.IncompatibleUsage:
+		return finding{
+			ReasonWrongUsage,
+			fmt.Sprintf("the chain of %s is not for TLS servers", describe(chain[0], chain)),
+			"reissue it with the extended key usage serverAuth",
+		}
+	}
+	return finding{
+		ReasonInvalidChain,
+		printable(invalid.Error(), maxText),
+		"the authority that issued the chain has to mend it",
+	}
+}
+
+// outdated explains a certificate whose time is over or has not come.
+func (x *explainer) outdated(cert *x509.Certificate, chain []*x509.Certificate) (finding, bool) {
+	now := x.now
+	clock := "or check this machine's clock, which says " + utc(now)
+	switch {
+	case now.After(cert.NotAfter):
+		return finding{
+			ReasonExpired,
+			fmt.Sprintf("%s ended on %s, %s ago", describe(cert, chain), utc(cert.NotAfter), span(cert.NotAfter, now)),
+			"have the server renew it, and load what it renewed, " + clock,
+		}, true
+	case now.Before(cert.NotBefore):
+		return finding{
+			ReasonNotYetValid,
+			fmt.Sprintf("%s begins on %s, in %s", describe(cert, chain), utc(cert.NotBefore), span(now, cert.NotBefore)),
+			"have the server use one that is valid, " + clock,
+		}, true
+	}
+	return finding{}, false
+}
+
+// name explains a certificate that is for others.
+func (x *explainer) name(mismatch x509.HostnameError) finding {
+	cert, host := mismatch.Certificate, mismatch.Host
+	names := make([]string, 0, len(cert.DNSNames)+len(cert.IPAddresses))
+	names = append(names, cert.DNSNames...)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	detail := fmt.Sprintf("the certificate is for %s, not for %s", list(names, quoted), printable(host, maxText))
+	advice := "connect by one of these names, set ServerName (ssl_host_name) to it, or have the server send another " +
+		"certificate"
+	switch {
+	case len(names) == 0 && cert.Subject.CommonName != "":
+		detail = fmt.Sprintf("the certificate has no alternative names, only the common name %s, which is not looked at",
+			quoted(cert.Subject.CommonName))
+		advice = "reissue it with a subjectAltName"
+	case len(names) == 0:
+		detail = "the certificate names nobody"
+		advice = "reissue it with a subjectAltName"
+	case net.ParseIP(host) != nil && len(cert.IPAddresses) == 0:
+		advice = "connect by name, or set ServerName (ssl_host_name) to the name to verify"
+	case wildcardTooShort(cert.DNSNames, host):
+		advice = "a wildcard stands for one label only: reissue the certificate with this name"
+	case x.config.ServerName == NoSNI:
+		advice = "SNI is off, so the server may have sent its default certificate: switch it on"
+	}
+	return finding{ReasonNameMismatch, detail, advice}
+}
+
+// wildcardTooShort reports whether host is below one of the wildcards, but more than one label.
+func wildcardTooShort(patterns []string, host string) bool {
+	for _, pattern := range patterns[:min(len(patterns), 100)] {
+		if domain, ok := strings.CutPrefix(pattern, "*"); ok && len(domain) > 1 &&
+			strings.HasSuffix(strings.ToLower(host), strings.ToLower(domain)) {
+			return true
+		}
+	}
+	return false
+}
+
+// unknownAuthority tells apart the ways in which a chain may lead nowhere.
+func (x *explainer) unknownAuthority(unknown x509.UnknownAuthorityError, chain []*x509.Certificate) finding {
+	leaf, last := chain[0], chain[len(chain)-1]
+	if x.systemRootsEmpty() {
+		return noRoots()
+	}
+	if len(chain) == 1 && selfSigned(leaf) {
+		return finding{
+			ReasonSelfSigned,
+			fmt.Sprintf("%s is signed with its own key", describe(leaf, chain)),
+			"trust it by RootCAs (ssl_cafile), or for tests by ssl_allow_self_signed",
+		}
+	}
+	issuer := issuerName(leaf)
+	issuerSent := false
+	for _, cert := range chain[1:] {
+		issuerSent = issuerSent || bytes.Equal(cert.RawSubject, leaf.RawIssuer)
+	}
+	const sendChain = "have the server send its intermediates too (the full chain, its own certificate first)"
+	switch {
+	case !issuerSent && len(leaf.IssuingCertificateURL) > 0:
+		return finding{
+			ReasonIncompleteChain,
+			fmt.Sprintf("the server sent %s, but not the certificate of the issuer %s (it is at %s)",
+				count(len(chain)), issuer, quoted(leaf.IssuingCertificateURL[0])),
+			sendChain + "; browsers hide this, they fetch what lacks",
+		}
+	case !issuerSent && len(chain) > 1:
+		return finding{
+			ReasonIncompleteChain,
+			fmt.Sprintf("the server sent %s, but not the one of the issuer %s", count(len(chain)), issuer),
+			sendChain,
+		}
+	case len(chain) == 1:
+		// A private root that signs servers itself looks the same as a forgotten intermediate.
+		return finding{
+			ReasonUnknownAuthority,
+			fmt.Sprintf("the server sent one certificate, its issuer %s is not trusted here%s", issuer, hint(unknown)),
+			"if that is a root of your own, trust it by RootCAs (ssl_cafile); if it is an intermediate, " + sendChain,
+		}
+	case bytes.Equal(last.RawIssuer, last.RawSubject):
+		return finding{
+			ReasonUnknownAuthority,
+			fmt.Sprintf("the chain ends at the root %s, which is not trusted here%s", certName(last), hint(unknown)),
+			"if that is a root of your own, or of a network that inspects TLS, trust it by RootCAs (ssl_cafile)",
+		}
+	}
+	return finding{
+		ReasonUnknownAuthority,
+		fmt.Sprintf("the chain leads to %s, which is not trusted here%s", issuerName(last), hint(unknown)),
+		"if that is a root of your own, trust it by RootCAs (ssl_cafile); if it is an intermediate, " + sendChain,
+	}
+}
+
+func noRoots() finding {
+	return finding{
+		ReasonNoRoots,
+		"this machine has no trusted certificate authorities",
+		"install the ca-certificates package (small container images lack it), or set RootCAs (ssl_cafile)",
+	}
+}
+
+// hint returns what x509 suspects, if it found an issuer and had to reject it.
+func hint(unknown x509.UnknownAuthorityError) string {
+	_, suspicion, ok := strings.Cut(unknown.Error(), "(possibly because of ")
+	if !ok {
+		return ""
+	}
+	return " (possibly because of " + printable(suspicion, maxText)
+}
+
+// describe returns the role of a certificate in the chain that the server sent, and its name.
+func describe(cert *x509.Certificate, chain []*x509.Certificate) string {
+	role := "the intermediate certificate "
+	switch {
+	case cert.Equal(chain[0]):
+		role = "the server's certificate "
+	case bytes.Equal(cert.RawIssuer, cert.RawSubject):
+		role = "the root certificate "
+	}
+	return role + certName(cert)
+}
+
+// certName returns a name by which a person knows the certificate.
+func certName(cert *x509.Certificate) string {
+	switch {
+	case cert.Subject.CommonName != "":
+		return quoted(cert.Subject.CommonName)
+	case len(cert.DNSNames) > 0:
+		return quoted(cert.DNSNames[0])
+	case len(cert.IPAddresses) > 0:
+		return quoted(cert.IPAddresses[0].String())
+	case len(cert.Subject.Organization) > 0:
+		return quoted(cert.Subject.Organization[0])
+	}
+	return "(without a name)"
+}
+
+func issuerName(cert *x509.Certificate) string {
+	switch {
+	case cert.Issuer.CommonName != "":
+		return quoted(cert.Issuer.CommonName)
+	case len(cert.Issuer.Organization) > 0:
+		return quoted(cert.Issuer.Organization[0])
+	}
+	return "(without a name)"
+}
+
+func count(certificates int) string {
+	if certificates == 1 {
+		return "only its own certificate"
+	}
+	return fmt.Sprintf("%d certificates", certificates)
+}
+
+func utc(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// span returns how long it is from one time to a later one, roughly. A time.Duration would overflow at 292 years.
+func span(from, to time.Time) string {
+	seconds := to.Unix() - from.Unix()
+	switch {
+	case seconds < 2*60:
+		return fmt.Sprintf("%d seconds", seconds)
+	case seconds < 2*60*60:
+		return fmt.Sprintf("%d minutes", seconds/60)
+	case seconds < 2*24*60*60:
+		return fmt.Sprintf("%d hours", seconds/3600)
+	}
+	return fmt.Sprintf("%d days", seconds/86400)
+}

@@ -1,0 +1,76 @@
+package tlsconfig
+
+import "strings"
+
+// A Reason is the class of a handshake's failure: what a program decides by, and what to count failures under.
+type Reason string
+
+// The server's certificate was refused by this side. The wrapped error is a *tls.CertificateVerificationError.
+const (
+	ReasonUnknownAuthority Reason = "unknown authority" // the chain ends at a root that is not trusted here
+	ReasonSelfSigned       Reason = "self-signed"       // one certificate, signed with its own key
+	ReasonIncompleteChain  Reason = "incomplete chain"  // the server did not send its intermediate certificates
+	ReasonNoRoots          Reason = "no trusted roots"  // this machine has no trust store
+	ReasonNameMismatch     Reason = "name mismatch"     // the certificate is for other names
+	ReasonExpired          Reason = "expired"           // a certificate of the chain has ended
+	ReasonNotYetValid      Reason = "not yet valid"     // a certificate of the chain has not begun
+	ReasonWrongUsage       Reason = "wrong usage"       // the certificate is not for servers
+	ReasonInvalidChain     Reason = "invalid chain"     // a constraint or ssl_verify_depth forbids the chain
+)
+
+// The server refused, or does not speak what was offered.
+const (
+	ReasonPlaintext             Reason = "plaintext answered"          // the first bytes are no TLS record
+	ReasonProtocolVersion       Reason = "protocol version"            // no common TLS version
+	ReasonHandshakeFailure      Reason = "handshake failure"           // alert 40 or 71: no common parameters
+	ReasonClientCertRequired    Reason = "client certificate required" // and none was sent
+	ReasonClientCertRefused     Reason = "client certificate refused"  // the one that was sent
+	ReasonUnrecognizedName      Reason = "unrecognized name"           // alert 112: no certificate for the name sent
+	ReasonNoCommonALPN          Reason = "no application protocol"     // alert 120
+	ReasonAlert                 Reason = "alert"                       // another alert from the server
+	ReasonProtocolError         Reason = "protocol error"              // what the server sent breaks the protocol
+	ReasonUnreadableCertificate Reason = "unreadable certificate"      // Go can't parse or won't use it
+)
+
+// The connection or this side ended it.
+const (
+	ReasonClosed       Reason = "closed during handshake"
+	ReasonReset        Reason = "reset"
+	ReasonTimeout      Reason = "timeout"
+	ReasonCanceled     Reason = "canceled"       // by the caller: a context, or Close
+	ReasonNoServerName Reason = "no server name" // the configuration does not say whom to verify
+	ReasonOther        Reason = "handshake failed"
+)
+
+// A HandshakeError explains why a handshake failed. Explain makes it.
+//
+// Names and bytes from the peer in it are quoted, cut to a bounded length and without control characters. They are what
+// the peer says of itself: not to be believed before it is verified.
+type HandshakeError struct {
+	Reason Reason
+	Host   string // the host as the caller gave it
+	Detail string // what was found; one line, may be empty
+	Advice string // what mends it; one line, may be empty
+	Alert  int    // the alert that the server sent (RFC 8446, Section 6), or -1
+	Err    error  // what crypto/tls returned
+}
+
+// Error returns host, reason, detail and advice, on one line.
+func (e *HandshakeError) Error() string {
+	var b strings.Builder
+	b.WriteString("tls handshake")
+	if e.Host != "" {
+		b.WriteString(" with " + printable(e.Host, maxText))
+	}
+	b.WriteString(": " + string(e.Reason))
+	if e.Detail != "" {
+		b.WriteString(": " + e.Detail)
+	}
+	if e.Advice != "" {
+		b.WriteString("; " + e.Advice)
+	}
+	return b.String()
+}
+
+// Unwrap returns the error that crypto/tls returned, for errors.Is and errors.As.
+func (e *HandshakeError) Unwrap() error { return e.Err }
