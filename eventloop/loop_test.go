@@ -26,15 +26,23 @@ func start(t testing.TB, options ...eventloop.Option) *eventloop.Loop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run() }()
+	ended := run(t, l)
 	t.Cleanup(func() {
 		l.Close()
-		if err := <-ended; err != nil {
+		if err := await(t, ended); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
 	return l
+}
+
+// run calls Run, waits until the loop runs, and gives back what Run returns in the end.
+func run(t testing.TB, l *eventloop.Loop) <-chan error {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run() }()
+	on(t, l, func() {})
+	return ended
 }
 
 // on runs fn on the loop and waits until it has returned.

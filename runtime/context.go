@@ -236,7 +236,11 @@ func (c *coroutineContext) AfterFunc(f func()) (stop func() bool) {
 func (c *coroutineContext) String() string { return c.co.String() + ".Context" }
 
 // rootContext is what the contexts of a runtime's coroutines come from.
-type rootContext struct{ rt *Runtime }
+type rootContext struct {
+	rt    *Runtime
+	mu    sync.Mutex
+	after map[*func()]struct{} // guarded by mu: to call when it is cancelled
+}
 
 func (c *rootContext) Deadline() (time.Time, bool) { return time.Time{}, false }
 func (c *rootContext) Done() <-chan struct{}       { return c.rt.stopped }
@@ -248,6 +252,39 @@ func (c *rootContext) Err() error {
 		return context.Canceled
 	default:
 		return nil
+	}
+}
+
+// AfterFunc lets the context package derive from this context without a goroutine.
+func (c *rootContext) AfterFunc(f func()) (stop func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Err() != nil {
+		go f()
+		return func() bool { return false }
+	}
+	if c.after == nil {
+		c.after = make(map[*func()]struct{})
+	}
+	key := &f
+	c.after[key] = struct{}{}
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, waiting := c.after[key]
+		delete(c.after, key)
+		return waiting
+	}
+}
+
+// cancelled calls what AfterFunc was given. rt.stopped has been closed.
+func (c *rootContext) cancelled() {
+	c.mu.Lock()
+	after := c.after
+	c.after = nil
+	c.mu.Unlock()
+	for f := range after {
+		(*f)()
 	}
 }
 

@@ -157,6 +157,7 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 		}()
 	}
 	rt.mu.Unlock()
+	rt.root.cancelled()
 	if onLoop {
 		return ErrOnLoop
 	}

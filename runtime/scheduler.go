@@ -25,6 +25,7 @@ type scheduler struct {
 	// On the loop.
 	current  *Coroutine // that runs
 	idle     []*worker
+	roomy    []*worker  // idle workers whose stacks have grown, for Detour
 	first    *Coroutine // all coroutines that have not ended, newest first
 	switches uint64     // to coroutines, so far
 	wakeErr  error      // why the coroutine that is about to be resumed has waited in vain; nil if it was woken
@@ -98,21 +99,30 @@ func (s *scheduler) spawn(ctx context.Context, parent *Coroutine) (*Coroutine, e
 
 // start begins a coroutine and returns when it parks or has ended. On the loop.
 func (s *scheduler) start(co *Coroutine, fn func(context.Context)) {
+	s.startOn(s.take(&s.idle), co, fn)
+}
+
+// startOn begins a coroutine on a worker.
+func (s *scheduler) startOn(w *worker, co *Coroutine, fn func(context.Context)) {
 	s.live.Add(1)
 	s.link(co)
 	s.loop.InitTimer(&co.timer, (*timeoutTask)(co))
-	if n := len(s.idle); n > 0 {
-		co.worker = s.idle[n-1]
-		s.idle[n-1] = nil
-		s.idle = s.idle[:n-1]
-	} else {
-		co.worker = newWorker()
-		s.workers.Add(1)
-	}
-	co.worker.co, co.worker.fn = co, fn
+	co.worker, w.co, w.fn = w, co, fn
 	co.state = stateParked
 	co.ctx.tie()
 	s.resume(co)
+}
+
+// take takes a worker from a list of idle ones, or makes one.
+func (s *scheduler) take(idle *[]*worker) *worker {
+	if n := len(*idle); n > 0 {
+		w := (*idle)[n-1]
+		(*idle)[n-1] = nil
+		*idle = (*idle)[:n-1]
+		return w
+	}
+	s.workers.Add(1)
+	return newWorker()
 }
 
 // resume switches to a parked coroutine and returns when it parks again or has ended. On the loop.
@@ -150,8 +160,12 @@ func (s *scheduler) ended(co *Coroutine) {
 	co.worker, w.co, w.fn = nil, nil, nil
 	s.unlink(co)
 	if !w.dead {
-		if len(s.idle) < maxIdleWorkers && !s.rt.stopping.Load() {
-			s.idle = append(s.idle, w)
+		idle := &s.idle
+		if w.roomy {
+			idle = &s.roomy
+		}
+		if len(*idle) < maxIdleWorkers && !s.rt.stopping.Load() {
+			*idle = append(*idle, w)
 		} else {
 			w.dead = true
 		}
@@ -162,12 +176,12 @@ func (s *scheduler) ended(co *Coroutine) {
 
 // dismiss ends the idle workers. On the loop.
 func (s *scheduler) dismiss() {
-	for _, w := range s.idle {
+	for _, w := range append(s.idle, s.roomy...) {
 		w.dead = true
 		w.next()
 		s.workers.Add(-1)
 	}
-	s.idle = nil
+	s.idle, s.roomy = nil, nil
 }
 
 func (s *scheduler) link(co *Coroutine) {

@@ -20,6 +20,7 @@ type worker struct {
 	co    *Coroutine // that runs on it; nil while it is idle
 	fn    func(context.Context)
 	dead  bool // its goroutine has ended, or ends when it is resumed
+	roomy bool // kept for Detour
 }
 
 // errGoexit is what a worker panics with when a coroutine called runtime.Goexit: iter.Pull would otherwise carry the Goexit over to

@@ -181,7 +181,9 @@ func (r Request) template(now time.Time) (*x509.Certificate, error) {
 }
 
 // sign returns the certificate, parsed, with a random serial number.
-func sign(template, parent *x509.Certificate, public crypto.PublicKey, key *ecdsa.PrivateKey) (*x509.Certificate, error) {
+func sign(
+	template, parent *x509.Certificate, public crypto.PublicKey, key *ecdsa.PrivateKey,
+) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return nil, err

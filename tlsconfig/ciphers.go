@@ -116,7 +116,7 @@ func selectSuites(item string, weak bool) (ids []uint16, err error) {
 	return ids, nil
 }
 
-// unmapped says why a word of item can't be had.
+// unmapped says why a word of item, or item as a whole, can't be had.
 func unmapped(item, word string) error {
 	why := "crypto/tls has no such suite or set of suites"
 	switch {
@@ -124,10 +124,10 @@ func unmapped(item, word string) error {
 		why = "the suites of TLS 1.3 can't be chosen in crypto/tls, all three are always on"
 	case strings.Contains(word, "@"):
 		why = "crypto/tls has no security levels"
-	case isAbsent(word):
+	case slices.ContainsFunc(strings.Split(word, "+"), isAbsent):
 		why = "crypto/tls has no suite of that kind (no finite-field DH, CCM, CAMELLIA, ARIA, PSK, SRP, RC4)"
-	case item == word:
-		why += ", or only weak ones, which have to be named in full"
+	case slices.ContainsFunc(suites, func(s suite) bool { return s.in(word) }):
+		why = "it has only weak suites, which have to be named in full"
 	}
 	if word == item {
 		return fmt.Errorf("%s can't be mapped: %s; leave it out", quoted(word), why)

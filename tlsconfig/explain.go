@@ -28,9 +28,9 @@ type explainer struct {
 	now    time.Time
 }
 
-// Explain turns the error of a client's handshake, or of its first Read after one, into a *HandshakeError that says what
-// was wrong and what mends it. (Under TLS 1.3 a server that refuses the client's certificate says so only after the
-// client's handshake has succeeded.) It returns nil if err is nil, and err itself if it is explained already.
+// Explain turns the error of a client's handshake, or of its first Read after one, into a *HandshakeError that says
+// what was wrong and what mends it. (Under TLS 1.3 a server that refuses the client's certificate says so only after
+// the client's handshake has succeeded.) It returns nil if err is nil, and err itself if it is explained already.
 //
 // Host is the host that was dialled, config the configuration of the connection, from Client.For or another; nil
 // stands for the zero configuration. It is read to say what was offered and which roots are trusted.
@@ -97,7 +97,8 @@ func connectionEnded(err error) (finding, bool) {
 			"a firewall or a filter on names, or a server that can't take this ClientHello: try another network, then " +
 				"CurvePreferences (ssl_ecdh_curve) X25519",
 		}, true
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE),
+		errors.Is(err, io.ErrClosedPipe):
 		return finding{
 			ReasonClosed,
 			"the server closed the connection before the handshake was done",
@@ -133,7 +134,8 @@ func (x *explainer) fromText(err error) finding {
 		}
 	case has("tls: server selected unadvertised ALPN protocol"):
 		return x.alpn("the server chose a protocol that was not offered")
-	case has("tls: failed to parse certificate from server"), has("tls: server sent certificate containing RSA key larger"),
+	case has("tls: failed to parse certificate from server"),
+		has("tls: server sent certificate containing RSA key larger"),
 		has("tls: server's certificate contains an unsupported type of public key"):
 		return finding{ReasonUnreadableCertificate, cleaned, unreadableAdvice(text)}
 	case has("invalid signature by the server certificate"):
@@ -172,24 +174,23 @@ func plaintext(record tls.RecordHeaderError) finding {
 		}
 	}
 	header := string(record.RecordHeader[:])
-	speaks, advice := "something else than TLS",
-		"is this the right port? On a port with STARTTLS, ask for the upgrade first"
+	speaks, advice := "", "is this the right port? On a port with STARTTLS, ask for the upgrade first"
 	for _, p := range plaintextProtocols {
 		if strings.HasPrefix(header, p.prefix) {
 			speaks, advice = p.speaks, p.advice
 			break
 		}
 	}
-	return finding{
-		ReasonPlaintext,
-		fmt.Sprintf("the server still speaks plaintext %s: its first bytes are %+q (untrusted)", speaks, header),
-		advice,
+	detail := "the server did not answer with TLS"
+	if speaks != "" {
+		detail = "the server still speaks plaintext " + speaks
 	}
+	return finding{ReasonPlaintext, fmt.Sprintf("%s: its first bytes are %+q (untrusted)", detail, header), advice}
 }
 
 const (
-	adviceMail = "connect in plaintext and upgrade with STARTTLS, or use the port for TLS (SMTP 465, IMAP 993, POP3 995, " +
-		"FTP 990)"
+	adviceMail = "connect in plaintext and upgrade with STARTTLS, or use the port for TLS " +
+		"(SMTP 465, IMAP 993, POP3 995, FTP 990)"
 	adviceRefused = "see its full answer over a plaintext connection; was STARTTLS answered with 220?"
 	adviceHTTP    = "use the HTTPS port, or plain http:// or ws:// on this one"
 )

@@ -26,8 +26,8 @@ const (
 	alertNoApplicationProto   = 120
 )
 
-// remoteAlert returns the alert that the server sent, if that is what err is about. crypto/tls keeps it in an unexported
-// type, with an exported twin for QUIC only, so that reflection is the way to its number.
+// remoteAlert returns the alert that the server sent, if that is what err is about. crypto/tls keeps it in an
+// unexported type, with an exported twin for QUIC only, so that reflection is the way to its number.
 func remoteAlert(err error) (tls.AlertError, bool) {
 	if alert, ok := errors.AsType[tls.AlertError](err); ok {
 		return alert, true

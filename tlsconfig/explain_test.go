@@ -81,7 +81,7 @@ func TestExplainPlaintext(t *testing.T) {
 		":irc.test NOTICE * :hello\r\n":      {"IRC", "6697"},
 		"<?xml version='1.0'?><stream>":      {"XMPP"},
 		"\"IMPLEMENTATION\" \"x\"\r\n":       {"ManageSieve"},
-		"J\x00\x00\x00\n8.0.36\x00":          {`"J\x00\x00\x00\n" (untrusted)`, "right port"},
+		"J\x00\x00\x00\n8.0.36\x00":          {`did not answer with TLS: its first bytes are "J\x00\x00\x00\n" (untrusted)`, "right port"},
 		"\x1b[2J\xff\u202e and more of this": {`"\x1b[2J\xff"`},
 	} {
 		e := explain(t, config, say(greeting))
@@ -214,7 +214,7 @@ func TestExplainProtocolErrors(t *testing.T) {
 	alpn := []byte{0, 16, 0, 4, 0, 2, 1, 'b'}
 	check(t, explain(t, config, answer(serverHello(0x0303, "", alpn...))), ReasonNoCommonALPN, `offered was "a"`)
 	check(t, explain(t, config, say("\x16\x03\x03\x00\x04\x0e\x00\x00\x00")), ReasonProtocolError, "unexpected")
-	check(t, explain(t, config, say("\x16\x03\x03\x00\x00")), ReasonClosed)
+	check(t, explain(t, config, say("\x16\x03\x03\x00\x10")), ReasonClosed)
 
 	// A key that is not the certificate's.
 	cert := issued(t, ca, "mail.test")
@@ -265,7 +265,7 @@ func TestExplainTimeoutAndCancel(t *testing.T) {
 	check(t, explained(t, tls.Client(ours, config).HandshakeContext(ctx), config), ReasonTimeout)
 
 	ours.Close()
-	check(t, explained(t, tls.Client(ours, config).Handshake(), config), ReasonClosed, "")
+	check(t, explained(t, tls.Client(ours, config).Handshake(), config), ReasonClosed)
 	check(t, explained(t, context.Canceled, config), ReasonCanceled)
 	check(t, explained(t, &net.OpError{Op: "read", Err: net.ErrClosed}, config), ReasonCanceled, "this side gave up")
 }

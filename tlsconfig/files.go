@@ -44,7 +44,10 @@ func loadRoots(file, dir string) (*x509.CertPool, error) {
 			return nil, err
 		}
 		if !pool.AppendCertsFromPEM(data) {
-			return nil, &OptionError{"ssl_cafile", fmt.Errorf("%s: no certificate to use: %s", file, contents(data))}
+			if _, err = parseChain(data); err == nil {
+				err = errors.New("no certificate to use") // x509 passes over blocks with headers
+			}
+			return nil, &OptionError{"ssl_cafile", fmt.Errorf("%s: %w", file, err)}
 		}
 	}
 	if dir == "" {
@@ -143,8 +146,6 @@ func contents(data []byte) string {
 	switch {
 	case len(data) == 0:
 		return "the file is empty"
-	case block != nil && block.Type == certificateBlock:
-		return "its CERTIFICATE blocks can't be read"
 	case block != nil:
 		return "the file has a PEM block of type " + quoted(block.Type)
 	case data[0] == 0x30: // ASN.1 SEQUENCE
@@ -215,7 +216,7 @@ func parsePlainKey(der []byte) (crypto.Signer, error) {
 	}
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("no private key in PKCS#8, PKCS#1 or SEC 1: %w", err)
 	}
 	switch key := key.(type) {
 	case *rsa.PrivateKey:

@@ -138,7 +138,7 @@ func IsOption(name string) bool {
 //	ssl_cafile, ssl_capath          PEM file, directory of PEM files: the only roots, in place of the system's
 //	ssl_verify_depth (0)            how many intermediate certificates a chain may have; 0: no limit
 //	ssl_cert_file, ssl_key_file     the client's certificate (with intermediates) and key, PEM; both or neither
-//	ssl_passphrase                  for a key encrypted in the traditional PEM format (DEK-Info); PKCS#8 can't be read
+//	ssl_passphrase                  for a key encrypted as traditional PEM (DEK-Info); encrypted PKCS#8 can't be read
 //	ssl_ciphers                     OpenSSL's cipher list, for TLS 1.2 and below; Go keeps its own order of preference
 //	ssl_protocols (96)              sum of 8 TLS 1.0, 16 TLS 1.1, 32 TLS 1.2, 64 TLS 1.3, without a hole; 0: default
 //	ssl_ecdh_curve ("auto")         groups for the key exchange, such as "X25519:prime256v1"; Go keeps its own order

@@ -10,7 +10,7 @@ type Summary struct {
 	Protocol    string // "TLS 1.3"; empty before the handshake
 	CipherSuite string // "TLS_AES_128_GCM_SHA256"
 	Group       string // the key exchange, "X25519MLKEM768"; empty where the server's RSA key was used for it
-	ALPN        string // the application protocol, quoted where it is not plain text; empty if none
+	ALPN        string // the application protocol, made printable; empty if none
 	Resumed     bool   // the session of an earlier connection was resumed
 }
 

@@ -1,0 +1,36 @@
+// Package event is Swoole's Event and Timer for coroutines: functions that a loop calls later ([Defer]), when time has passed ([Tick], [After]), in
+// each iteration ([Cycle]), or when a file descriptor is ready ([Add]). Its folder is called defer, which is a keyword.
+//
+//	event.Defer(ctx, func(ctx context.Context) { fmt.Println("when this turn of the loop ends") })
+//	event.After(ctx, time.Second, func(ctx context.Context) { fmt.Println("a second later") })
+//
+// # Where functions run
+//
+// Each call of a function is a coroutine of its own, so it may wait, and its panic is caught, logged and ends that coroutine only. It runs on the
+// caller's loop; called from a plain goroutine, on the loop of the coroutine that ctx comes from, else on one of the runtime's
+// loops in turn. All functions of this package may be called from anywhere, with any ctx. Called on the loop itself, they take effect at once;
+// from elsewhere, as soon as the loop has taken note.
+//
+// # Order
+//
+// An iteration of a loop is: [Cycle] before, poll, descriptors, work from other threads, timers, deferred functions, [Cycle] after (see package
+// eventloop). The order in which functions are called is certain, and so is that each runs up to its first wait before the next one is
+// called. What they do after that depends on what they wait for.
+//
+// # How long things last
+//
+// The ctx that a timer, a descriptor or a cycle function was set with is the context its coroutines get theirs from, and it bounds its life: when it is
+// done, the timer is cleared, the descriptor is removed, the cycle function is called no more. The context of a coroutine isn't done when the coroutine
+// ends, so what a coroutine has set stays; beware of contexts with a cancel function that is called on return.
+//
+// Timers, deferred functions and descriptors keep runtime.Run from returning, as coroutines do. A cycle function doesn't. Shutdown clears all of
+// them but the deferred functions, which run soon anyway; from then on nothing new can be set: runtime.ErrShutdown.
+//
+// # What Swoole has and this package has not
+//
+//   - Event::wait: runtime.Run runs the loops, and returns when nothing is pending.
+//   - Event::exit: [ClearAll], [Del] and the end of main let Run return in order; Runtime.Shutdown ends everything.
+//   - Event::dispatch: runtime.Yield lets an iteration pass.
+//   - Event::write: the Send of a socket, which keeps what the kernel doesn't take at once.
+//   - Timer::info and Timer::stats: [Timer.Info] and the length of [List].
+package event

@@ -1,0 +1,406 @@
+package event_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	event "github.com/whorl-go/whorl/defer"
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/runtime"
+)
+
+func TestRunReturnsWhenTheLastTimerIsCleared(t *testing.T) {
+	runs := 0
+	run(t, func(ctx context.Context) error {
+		var tick *event.Timer
+		tick, err := event.Tick(ctx, time.Millisecond, func(ctx context.Context) {
+			if runs++; runs < 3 {
+				return
+			}
+			if !tick.Clear() || tick.Clear() {
+				t.Error("Clear within the function must be true once")
+			}
+			if event.Exists(ctx, tick.ID()) {
+				t.Error("it exists after Clear")
+			}
+		})
+		return err
+	})
+	if runs != 3 {
+		t.Errorf("%d calls, want 3", runs)
+	}
+}
+
+func TestRunReturnsAfterTheFunctionOfAfter(t *testing.T) {
+	ended := false
+	run(t, func(ctx context.Context) error {
+		_, err := event.After(ctx, time.Millisecond, func(ctx context.Context) {
+			runtime.Sleep(ctx, time.Millisecond)
+			ended = true
+		})
+		return err
+	})
+	if !ended {
+		t.Error("Run returned too early")
+	}
+}
+
+func TestTimersByID(t *testing.T) {
+	run(t, func(ctx context.Context) error {
+		if event.List(ctx) != nil || event.Exists(ctx, 1) || event.Clear(ctx, 1) || event.ClearAll(ctx) != 0 {
+			t.Error("there are timers before one was set")
+		}
+		never := func(context.Context) { t.Error("called") }
+		for want := int64(1); want <= 3; want++ {
+			timer, err := event.After(ctx, time.Hour, never)
+			if err != nil || timer.ID() != want || !event.Exists(ctx, want) {
+				t.Error(timer.ID(), want, err)
+			}
+		}
+		if !event.Clear(ctx, 2) || event.Clear(ctx, 2) || event.Clear(ctx, 4) || event.Exists(ctx, 2) {
+			t.Error("Clear by ID")
+		}
+		list := event.List(ctx)
+		if len(list) != 2 || list[0].ID() != 1 || list[1].ID() != 3 {
+			t.Error(list)
+		}
+		if n := event.ClearAll(ctx); n != 2 {
+			t.Error(n)
+		}
+		timer, _ := event.Tick(ctx, time.Hour, never)
+		if timer.ID() != 4 {
+			t.Error("an ID was used again:", timer.ID())
+		}
+		timer.Clear()
+		return nil
+	})
+}
+
+func TestInfo(t *testing.T) {
+	run(t, func(ctx context.Context) error {
+		after, _ := event.After(ctx, time.Hour, func(context.Context) {})
+		if i := after.Info(); i.Interval != 0 || i.Runs != 0 || !i.Pending || i.Left <= time.Hour-time.Minute || i.Left > time.Hour {
+			t.Errorf("%+v", i)
+		}
+		after.Clear()
+		if i := after.Info(); i != (event.Info{}) {
+			t.Errorf("%+v", i)
+		}
+		var once *event.Timer
+		once, _ = event.After(ctx, soon, func(context.Context) {
+			if i := once.Info(); i != (event.Info{Runs: 1}) {
+				t.Errorf("%+v", i)
+			}
+			if once.Clear() {
+				t.Error("it is over when it is called")
+			}
+		})
+		var tick *event.Timer
+		tick, _ = event.Tick(ctx, time.Millisecond, func(context.Context) {
+			i := tick.Info()
+			if i.Interval != time.Millisecond || !i.Pending || i.Left > time.Millisecond {
+				t.Errorf("%+v", i)
+			}
+			if i.Runs == 2 {
+				tick.Clear()
+			}
+		})
+		return nil
+	})
+}
+
+func TestWhatTimersRefuse(t *testing.T) {
+	none := func(context.Context) {}
+	if _, err := event.After(context.Background(), 1, none); !errors.Is(err, runtime.ErrNoRuntime) {
+		t.Error(err)
+	}
+	if event.Clear(context.Background(), 1) || event.List(context.Background()) != nil {
+		t.Error("found something without a runtime")
+	}
+	run(t, func(ctx context.Context) error {
+		for _, d := range []time.Duration{0, -1} {
+			if _, err := event.After(ctx, d, none); err == nil {
+				t.Error("After", d)
+			}
+			if _, err := event.Tick(ctx, d, none); err == nil {
+				t.Error("Tick", d)
+			}
+		}
+		if _, err := event.After(ctx, 1, nil); err == nil {
+			t.Error("nil")
+		}
+		over, cancel := context.WithCancel(ctx)
+		cancel()
+		if _, err := event.Tick(over, 1, none); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		forever, err := event.After(ctx, 1<<63-1, none)
+		if err != nil || forever.Info().Left < 100*365*24*time.Hour {
+			t.Error(err)
+		}
+		forever.Clear()
+		return nil
+	})
+}
+
+func TestABeatDoesNotWaitForTheOneBefore(t *testing.T) {
+	run(t, func(ctx context.Context) error {
+		underWay := 0
+		three := runtime.NewChannel[int](1)
+		tick, _ := event.Tick(ctx, time.Millisecond, func(ctx context.Context) {
+			if underWay++; underWay == 3 {
+				three.Close()
+			}
+			three.Pop(ctx)
+		})
+		three.Pop(ctx)
+		tick.Clear()
+		return nil
+	})
+}
+
+func TestACancelledContextEndsItsTimers(t *testing.T) {
+	t.Run("from outside", func(t *testing.T) {
+		run(t, func(ctx context.Context) error {
+			ctx, cancel := context.WithCancel(ctx)
+			event.After(ctx, time.Hour, func(context.Context) { t.Error("called") })
+			cancel() // or Run would last an hour
+			return nil
+		})
+	})
+	t.Run("before the loop can know", func(t *testing.T) {
+		run(t, func(ctx context.Context) error {
+			ctx, cancel := context.WithCancel(ctx)
+			event.After(ctx, soon, func(context.Context) { t.Error("called") })
+			cancel()
+			return nil
+		})
+	})
+	t.Run("in the function", func(t *testing.T) {
+		runs := 0
+		run(t, func(ctx context.Context) error {
+			ctx, cancel := context.WithCancel(ctx)
+			event.Tick(ctx, time.Microsecond, func(ctx context.Context) {
+				runs++
+				cancel()
+				if ctx.Err() == nil {
+					t.Error("the function's own context comes from that of Tick")
+				}
+			})
+			return nil
+		})
+		if runs != 1 {
+			t.Error(runs)
+		}
+	})
+	t.Run("of the coroutine that set it", func(t *testing.T) {
+		run(t, func(ctx context.Context) error {
+			co, _ := runtime.Go(ctx, func(ctx context.Context) {
+				event.Tick(ctx, time.Hour, func(context.Context) { t.Error("called") })
+			})
+			if !event.Exists(ctx, 1) {
+				t.Error("it ended with its coroutine")
+			}
+			co.Cancel()
+			return nil
+		})
+	})
+}
+
+func TestShutdownClearsWhatIsPending(t *testing.T) {
+	rt := started(t, runtime.WithLoops(2))
+	ctx := rt.Context()
+	never := func(context.Context) { t.Error("called") }
+	var timers []*event.Timer
+	for _, ctx := range []context.Context{ctx, ctx, context.Background(), context.WithoutCancel(ctx)} {
+		timer, err := event.Tick(ctx, time.Hour, never)
+		if err != nil {
+			t.Fatal(err)
+		}
+		timers = append(timers, timer)
+	}
+	a, _ := socketpair(t)
+	if err := event.Add(context.WithoutCancel(ctx), a.fd, never, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := event.Cycle(context.Background(), func(context.Context) {}, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := rt.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, timer := range timers {
+		if timer.Info().Pending || timer.Clear() {
+			t.Errorf("timer %d is pending", timer.ID())
+		}
+	}
+	_, err := event.After(ctx, time.Hour, never)
+	for _, err := range []error{
+		err, event.Defer(ctx, never), event.Cycle(ctx, never, true), event.Add(ctx, a.fd, never, nil),
+	} {
+		if !errors.Is(err, runtime.ErrShutdown) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNothingCanBeSetDuringShutdown(t *testing.T) {
+	rt := started(t)
+	waits := make(chan struct{})
+	var err error
+	rt.Go(func(ctx context.Context) {
+		close(waits)
+		runtime.Sleep(ctx, time.Hour)
+		_, err = event.After(ctx, time.Hour, func(context.Context) {})
+		event.Defer(ctx, func(ctx context.Context) {}) // but this can
+	})
+	<-waits
+	if err := rt.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if !errors.Is(err, runtime.ErrShutdown) {
+		t.Error(err)
+	}
+}
+
+func TestFromPlainGoroutines(t *testing.T) {
+	run(t, func(ctx context.Context) error {
+		own := runtime.Current(ctx).Loop()
+		var fired atomic.Int64
+		_, err := runtime.Await(ctx, func() (int, error) {
+			counted := func(ctx context.Context) {
+				if !runtime.OnLoop(own) || runtime.Current(ctx) == nil {
+					t.Error("not a coroutine of the loop that ctx names")
+				}
+				fired.Add(1)
+			}
+			ctx, cancel := context.WithTimeout(ctx, time.Hour)
+			_ = cancel // by the tick below
+			_, err1 := event.After(ctx, time.Millisecond, counted)
+			err2 := event.Defer(ctx, counted)
+			hour, err3 := event.After(ctx, time.Hour, counted)
+			if !event.Clear(ctx, hour.ID()) {
+				t.Error("Clear")
+			}
+			_, err4 := event.Tick(ctx, time.Millisecond, func(ctx context.Context) {
+				if fired.Load() == 2 {
+					cancel()
+				}
+			})
+			return 0, errors.Join(err1, err2, err3, err4)
+		})
+		return err
+	}, runtime.WithLoops(2))
+}
+
+// A coroutine that holds a context of another runtime sets things in its own, where it runs.
+func TestForeignContext(t *testing.T) {
+	other := started(t)
+	run(t, func(ctx context.Context) error {
+		timer, err := event.After(other.Context(), soon, func(ctx context.Context) {})
+		if err != nil {
+			return err
+		}
+		if !event.Exists(ctx, timer.ID()) {
+			t.Error("the timer is not one of the caller's runtime")
+		}
+		return event.Defer(other.Context(), func(context.Context) {})
+	})
+}
+
+func TestOnTheLoopOutsideACoroutine(t *testing.T) {
+	rt := started(t, runtime.WithLoops(3))
+	loop := rt.Loops()[1]
+	where := make(chan bool, 3)
+	loop.Post(func() {
+		report := func(context.Context) { where <- runtime.OnLoop(loop) }
+		ctx := context.Background()
+		event.Defer(ctx, report)
+		event.After(ctx, soon, report)
+		event.Cycle(ctx, func(ctx context.Context) {
+			report(ctx)
+			event.Cycle(ctx, nil, true)
+		}, true)
+	})
+	for range 3 {
+		if !<-where {
+			t.Error("on another loop")
+		}
+	}
+}
+
+func TestAPanicEndsOneCallOnly(t *testing.T) {
+	panics, runs := 0, 0
+	run(t, func(ctx context.Context) error {
+		var tick *event.Timer
+		tick, err := event.Tick(ctx, time.Millisecond, func(context.Context) {
+			if runs++; runs == 3 {
+				tick.Clear()
+			}
+			panic("tick")
+		})
+		event.Defer(ctx, func(context.Context) { panic("defer") })
+		event.After(ctx, soon, func(context.Context) { panic("after") })
+		return err
+	}, runtime.WithPanicHandler(func(co *runtime.Coroutine, _ *runtime.PanicError) {
+		if co != nil {
+			panics++
+		}
+	}))
+	if runs != 3 || panics != 5 {
+		t.Errorf("%d beats, %d panics; want 3, 5", runs, panics)
+	}
+}
+
+func TestAFunctionThatCannotBeStartedIsLogged(t *testing.T) {
+	core, logs := observer.New(zap.ErrorLevel)
+	run(t, func(ctx context.Context) error {
+		event.Defer(ctx, func(context.Context) { t.Error("called") })
+		event.After(ctx, soon, func(context.Context) { t.Error("called") })
+		turns(ctx, 1)
+		return nil
+	}, runtime.WithMaxCoroutines(3), runtime.WithLogger(zap.New(core))) // main, and the Retains of the two
+	if n := logs.FilterMessage("event: function not called").Len(); n != 1 {
+		t.Errorf("%d entries, want 1: %v", n, logs.All())
+	}
+}
+
+// Neither what was set nor the machinery behind it hides a deadlock.
+func TestDeadlocksAreStillFound(t *testing.T) {
+	err := runtime.Run(func(ctx context.Context) error {
+		event.After(ctx, soon, func(context.Context) {})
+		event.Defer(ctx, func(context.Context) {})
+		event.Cycle(ctx, func(context.Context) {}, true)
+		runtime.Yield(ctx)
+		return runtime.Suspend(ctx)
+	}, runtime.WithLoops(1))
+	if deadlock := new(runtime.DeadlockError); !errors.As(err, &deadlock) {
+		t.Error(err)
+	}
+}
+
+func TestBeatsKeepTheirTime(t *testing.T) {
+	run(t, func(ctx context.Context) error {
+		const every = time.Millisecond
+		var tick *event.Timer
+		first := eventloop.Clock() + every
+		tick, err := event.Tick(ctx, every, func(context.Context) {
+			if tick.Info().Runs == 1 {
+				for eventloop.Clock() < first+9*every { // hold the loop over eight beats
+				}
+				return
+			}
+			if late := eventloop.Clock() - first; late < 9*every {
+				t.Errorf("second call %v after the first was due: a missed beat was made up for", late)
+			}
+			tick.Clear()
+		})
+		return err
+	}, runtime.WithWatchdog(0))
+}

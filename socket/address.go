@@ -1,0 +1,128 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// network is what kind of socket a name such as "tcp4" stands for.
+type network struct {
+	name   string
+	family int // AF_INET, AF_INET6, AF_UNIX; AF_UNSPEC for both of the first
+	kind   int // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
+}
+
+func networkOf(name string) (network, error) {
+	n := network{name: name, kind: unix.SOCK_STREAM}
+	switch name {
+	case "tcp", "udp":
+		n.family = unix.AF_UNSPEC
+	case "tcp4", "udp4":
+		n.family = unix.AF_INET
+	case "tcp6", "udp6":
+		n.family = unix.AF_INET6
+	case "unix", "unixgram", "unixpacket":
+		n.family = unix.AF_UNIX
+	default:
+		return n, net.UnknownNetworkError(name)
+	}
+	switch {
+	case strings.HasPrefix(name, "udp"), name == "unixgram":
+		n.kind = unix.SOCK_DGRAM
+	case name == "unixpacket":
+		n.kind = unix.SOCK_SEQPACKET
+	}
+	return n, nil
+}
+
+func (n network) tcp() bool { return strings.HasPrefix(n.name, "tcp") }
+
+// stream is whether the socket carries a stream of bytes and not packets.
+func (n network) stream() bool { return n.kind == unix.SOCK_STREAM }
+
+// admits reports whether an address is of the network's family.
+func (n network) admits(ip netip.Addr) bool {
+	switch n.family {
+	case unix.AF_INET:
+		return ip.Is4()
+	case unix.AF_INET6:
+		return ip.Is6()
+	}
+	return true
+}
+
+// splitHostPort takes an address apart. Ports are numbers from 0 to 65535, or names of services in /etc/services.
+func splitHostPort(n network, address string) (host string, port uint16, err error) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+	number, err := strconv.ParseUint(service, 10, 16)
+	if err == nil {
+		return host, uint16(number), nil
+	}
+	if errors.Is(err, strconv.ErrRange) || service == "" || strings.Trim(service, "+-0123456789") == "" {
+		return "", 0, &net.AddrError{Err: "invalid port", Addr: address}
+	}
+	named, err := net.LookupPort(n.name, service) // reads a file that is cached; no DNS
+	if err != nil {
+		return "", 0, err
+	}
+	return host, uint16(named), nil
+}
+
+// unixSockaddr makes the address of a Unix socket. A name that begins with "@" is in the abstract namespace.
+func unixSockaddr(path string) (unix.Sockaddr, error) {
+	if len(path) > 107 {
+		return nil, fmt.Errorf("%w: %d bytes", ErrPathTooLong, len(path))
+	}
+	return &unix.SockaddrUnix{Name: path}, nil
+}
+
+func inetSockaddr(a netip.AddrPort) (unix.Sockaddr, int, error) {
+	ip := a.Addr()
+	if ip.Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}, unix.AF_INET, nil
+	}
+	to := &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16()}
+	if zone := ip.Zone(); zone != "" {
+		if number, err := strconv.ParseUint(zone, 10, 32); err == nil {
+			to.ZoneId = uint32(number)
+		} else if device, err := net.InterfaceByName(zone); err == nil {
+			to.ZoneId = uint32(device.Index)
+		} else {
+			return nil, 0, &net.AddrError{Err: "unknown IPv6 zone", Addr: a.String()}
+		}
+	}
+	return to, unix.AF_INET6, nil
+}
+
+// addrOf makes a net.Addr of a kernel's address.
+func (n network) addrOf(sa unix.Sockaddr) net.Addr {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return n.inetAddr(netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)))
+	case *unix.SockaddrInet6:
+		ip := netip.AddrFrom16(a.Addr)
+		if a.ZoneId != 0 {
+			ip = ip.WithZone(strconv.FormatUint(uint64(a.ZoneId), 10))
+		}
+		return n.inetAddr(netip.AddrPortFrom(ip, uint16(a.Port)))
+	case *unix.SockaddrUnix:
+		return &net.UnixAddr{Name: a.Name, Net: n.name}
+	}
+	return nil
+}
+
+func (n network) inetAddr(a netip.AddrPort) net.Addr {
+	if n.kind == unix.SOCK_DGRAM {
+		return net.UDPAddrFromAddrPort(a)
+	}
+	return net.TCPAddrFromAddrPort(a)
+}

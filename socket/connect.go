@@ -1,0 +1,435 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// Bind binds the socket to a local address: "host:port" with a numeric host (empty: all), or the path of a Unix socket, which must not exist yet; a
+// path that begins with "@" is in the abstract namespace. Port 0 has the kernel choose; LocalAddr tells. SO_REUSEADDR is set.
+// On a socket that is then connected, the address may also be given as "host:0".
+func (s *Socket) Bind(ctx context.Context, address string) error {
+	sa, family, err := s.localSockaddr(address)
+	if err != nil {
+		return s.fail("bind", err)
+	}
+	if s.conn.Load() != nil {
+		return s.fail("bind", syscall.EINVAL)
+	}
+	f, err := s.open(ctx, family)
+	if err != nil {
+		return s.fail("bind", err)
+	}
+	if err := bindTo(f.number, sa); err != nil {
+		sysClose(f.number)
+		return s.fail("bind", err)
+	}
+	if s.network.stream() {
+		// It is put on the loop by Listen or Connect: until then epoll would report it as hung up.
+		return s.fail("bind", s.install(f))
+	}
+	if err := f.register(); err != nil {
+		sysClose(f.number)
+		return s.fail("bind", err)
+	}
+	return s.fail("bind", s.install(f))
+}
+
+func bindTo(number int, sa unix.Sockaddr) error {
+	if _, ok := sa.(*unix.SockaddrUnix); !ok {
+		if err := unix.SetsockoptInt(number, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return os.NewSyscallError("bind", unix.Bind(number, sa))
+}
+
+// localSockaddr parses an address to bind to.
+func (s *Socket) localSockaddr(address string) (unix.Sockaddr, int, error) {
+	if s.network.family == unix.AF_UNIX {
+		sa, err := unixSockaddr(address)
+		return sa, unix.AF_UNIX, err
+	}
+	host, port, err := splitHostPort(s.network, address)
+	if err != nil {
+		return nil, 0, err
+	}
+	ip := netip.IPv4Unspecified()
+	if host != "" {
+		if ip, err = netip.ParseAddr(host); err != nil {
+			return nil, 0, &net.AddrError{Err: "not an IP address to bind to", Addr: address}
+		}
+	} else if s.network.family == unix.AF_INET6 {
+		ip = netip.IPv6Unspecified()
+	}
+	if !s.network.admits(ip) {
+		return nil, 0, &net.AddrError{Err: "address of another family than " + s.network.name, Addr: address}
+	}
+	return inetSockaddr(netip.AddrPortFrom(ip, port))
+}
+
+// open makes a descriptor and sets the options on it. It isn't on its loop yet.
+func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
+	loop, err := runtime.LoopFor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	number, err := sysSocket(family, s.network.kind)
+	if err != nil {
+		return nil, err
+	}
+	if s.network.tcp() {
+		unix.SetsockoptInt(number, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // on for every TCP socket unless an option says otherwise
+	}
+	for _, o := range s.options {
+		if err := o.apply(number); err != nil {
+			sysClose(number)
+			return nil, err
+		}
+	}
+	return newFD(number, loop, s.network.stream()), nil
+}
+
+// Connect connects the socket: to "host:port", or to the path of a Unix socket. Names are looked up off the loop. If a name has several
+// addresses they are tried as RFC 8305 says: IPv6 and IPv4 in turn, each 250 ms after the one before or when that has failed, and the first connection
+// that stands is taken. Timeouts.Connect bounds all of it.
+//
+// A socket whose Connect has failed may try again, unless it was bound. On a UDP or Unix datagram socket, Connect sets where Send goes.
+func (s *Socket) Connect(ctx context.Context, address string) error {
+	if err := s.beginConnect(address); err != nil {
+		return s.fail("connect", err)
+	}
+	err := s.connect(ctx, address, runtime.DeadlineAfter(s.timeouts.Connect))
+	return s.endConnect(err)
+}
+
+// beginConnect marks the socket as being connected.
+func (s *Socket) beginConnect(address string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.gone:
+		return net.ErrClosed
+	case s.connecting:
+		return ErrBusy
+	case s.dialed.Load() != nil:
+		return ErrConnected
+	}
+	s.connecting = true
+	s.dialed.Store(&dialedAddr{s.network.name, address})
+	return nil
+}
+
+// endConnect ends what beginConnect began.
+func (s *Socket) endConnect(err error) error {
+	s.mu.Lock()
+	s.connecting, s.attempt, s.cancelDial = false, nil, nil
+	if err != nil && s.gone {
+		err = net.ErrClosed
+	}
+	s.mu.Unlock()
+	if err != nil {
+		err = s.fail("connect", err)
+		s.dialed.Store(nil)
+	}
+	return err
+}
+
+// cancelable derives a context that Close ends, for the part of Connect that has no descriptor yet, or several.
+func (s *Socket) cancelable(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		cancel()
+	}
+	s.cancelDial = cancel
+	return ctx, cancel
+}
+
+// try notes the descriptor that is being connected, for Close.
+func (s *Socket) try(f *fd) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return net.ErrClosed
+	}
+	s.attempt = f
+	return nil
+}
+
+// dialedAddr is an address as Connect was given it; it may hold a name.
+type dialedAddr struct{ network, address string }
+
+func (a *dialedAddr) Network() string { return a.network }
+func (a *dialedAddr) String() string  { return a.address }
+
+func (s *Socket) connect(ctx context.Context, address string, deadline runtime.Deadline) error {
+	if s.network.family == unix.AF_UNIX {
+		sa, err := unixSockaddr(address)
+		if err != nil {
+			return err
+		}
+		return s.connectOne(ctx, target{sa: sa, family: unix.AF_UNIX}, deadline)
+	}
+	host, port, err := splitHostPort(s.network, address)
+	if err == nil && port == 0 {
+		err = &net.AddrError{Err: "invalid port", Addr: address}
+	}
+	if err != nil {
+		return err
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && s.network.admits(ip.Unmap()) {
+		to, err := inetTarget(ip.Unmap(), port)
+		if err != nil {
+			return err
+		}
+		return s.connectOne(ctx, to, deadline)
+	}
+	ctx, cancel := s.cancelable(ctx)
+	defer cancel() // ends the attempts that have lost
+	ips, err := lookup(ctx, s.network, host, deadline)
+	if err != nil {
+		return err
+	}
+	targets := make([]target, len(ips))
+	for i, ip := range ips {
+		if targets[i], err = inetTarget(ip, port); err != nil {
+			return err
+		}
+	}
+	if len(targets) == 1 || s.conn.Load() != nil {
+		return s.connectOne(ctx, targets[0], deadline)
+	}
+	f, err := s.race(ctx, targets, deadline)
+	if err != nil {
+		return err
+	}
+	return s.install(f)
+}
+
+// target is one address to connect to.
+type target struct {
+	sa     unix.Sockaddr
+	family int
+}
+
+func inetTarget(ip netip.Addr, port uint16) (target, error) {
+	sa, family, err := inetSockaddr(netip.AddrPortFrom(ip, port))
+	return target{sa, family}, err
+}
+
+// connectOne connects to one address, with the descriptor that Bind has made or a new one.
+func (s *Socket) connectOne(ctx context.Context, to target, deadline runtime.Deadline) error {
+	bound := s.conn.Load()
+	f, err := s.dial(ctx, bound, to, deadline, s.try)
+	if err != nil || bound != nil {
+		return err
+	}
+	return s.install(f)
+}
+
+// attemptDelay is how long an attempt has before the next address is tried beside it (RFC 8305, section 5).
+const attemptDelay = 250 * time.Millisecond
+
+// race connects to the first address that answers.
+func (s *Socket) race(ctx context.Context, targets []target, deadline runtime.Deadline) (*fd, error) {
+	type outcome struct {
+		f   *fd
+		err error
+	}
+	outcomes := runtime.NewChannel[outcome](len(targets))
+	var failures []error
+	started, pending := 0, 0
+	for {
+		if started < len(targets) {
+			to := targets[started]
+			started++
+			_, err := runtime.Go(ctx, func(ctx context.Context) {
+				f, err := s.dial(ctx, nil, to, deadline, nil)
+				if outcomes.Push(context.WithoutCancel(ctx), outcome{f, err}) != nil && f != nil {
+					f.close() // too late
+				}
+			})
+			if err != nil {
+				failures = append(failures, err)
+			} else {
+				pending++
+			}
+		}
+		if pending == 0 && started == len(targets) {
+			return nil, firstOf(failures)
+		}
+		var delay time.Duration
+		if started < len(targets) {
+			delay = attemptDelay
+		}
+		o, err := outcomes.PopTimeout(ctx, delay)
+		switch {
+		case err == runtime.ErrTimeout:
+			continue // try the next address too
+		case err != nil:
+			failures = append(failures, err)
+		case o.err != nil:
+			pending--
+			failures = append(failures, o.err)
+			continue
+		}
+		outcomes.Close()
+		for late, popErr := outcomes.Pop(ctx); popErr == nil; late, popErr = outcomes.Pop(ctx) {
+			if late.f != nil {
+				late.f.close()
+			}
+		}
+		return o.f, err
+	}
+}
+
+// firstOf returns the most telling of the errors: that of the address that was preferred.
+func firstOf(failures []error) error {
+	if len(failures) == 0 {
+		return errors.New("no address to connect to")
+	}
+	return failures[0]
+}
+
+// dial connects one descriptor and returns it; a new one if f is nil, which note, if not nil, is told of before. With an error a new one is closed.
+func (s *Socket) dial(ctx context.Context, f *fd, to target, deadline runtime.Deadline, note func(*fd) error) (*fd, error) {
+	const selfConnects = 3
+	for try := 1; ; try++ {
+		fresh := f == nil
+		g := f
+		if fresh {
+			var err error
+			if g, err = s.open(ctx, to.family); err != nil {
+				return nil, err
+			}
+			err = s.bindBefore(g)
+			if err == nil && note != nil {
+				err = note(g)
+			}
+			if err != nil {
+				sysClose(g.number)
+				return nil, err
+			}
+		}
+		err := g.connect(ctx, to.sa, deadline)
+		if err == nil && fresh && s.network.tcp() && connectedToItself(g.number) && try < selfConnects {
+			g.close()
+			continue
+		}
+		if err != nil && fresh {
+			g.close()
+		}
+		return g, err
+	}
+}
+
+// connect connects a descriptor that isn't on its loop yet, or is bound.
+func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline runtime.Deadline) error {
+	if err := f.acquire(both); err != nil {
+		return err
+	}
+	defer f.leave(both)
+	errno := sysConnect(f.number, to)
+	if f.descriptor.Loop() == nil {
+		if err := f.register(); err != nil {
+			return err
+		}
+	}
+	switch errno {
+	case 0:
+		f.rd.drained = true // what comes now is an edge
+		return nil
+	case syscall.EINPROGRESS, syscall.EINTR, syscall.EALREADY:
+	default:
+		return callError("connect", errno)
+	}
+	for {
+		if err := f.wait(ctx, &f.wr, reasonConnect, deadline); err != nil {
+			return err
+		}
+		value, err := unix.GetsockoptInt(f.number, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err != nil {
+			return os.NewSyscallError("getsockopt", err)
+		}
+		switch errno := syscall.Errno(value); errno {
+		case 0, syscall.EISCONN:
+			if _, err := unix.Getpeername(f.number); err == nil {
+				f.rd.drained = true
+				return nil
+			}
+		case syscall.EINPROGRESS, syscall.EALREADY, syscall.EINTR:
+		default:
+			return callError("connect", errno)
+		}
+	}
+}
+
+// connectedToItself reports whether the kernel has joined the socket with itself, which TCP allows (simultaneous open) and which happens when
+// the port that is dialled has no listener and is chosen as the local port.
+func connectedToItself(number int) bool {
+	local, err1 := unix.Getsockname(number)
+	remote, err2 := unix.Getpeername(number)
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	switch l := local.(type) {
+	case *unix.SockaddrInet4:
+		r, ok := remote.(*unix.SockaddrInet4)
+		return ok && l.Port == r.Port && l.Addr == r.Addr
+	case *unix.SockaddrInet6:
+		r, ok := remote.(*unix.SockaddrInet6)
+		return ok && l.Port == r.Port && l.Addr == r.Addr
+	}
+	return false
+}
+
+// bindBefore binds a new descriptor to the address that BindBeforeConnect has set.
+func (s *Socket) bindBefore(f *fd) error {
+	s.mu.Lock()
+	address := s.bound
+	s.mu.Unlock()
+	if address == "" {
+		return nil
+	}
+	sa, _, err := s.localSockaddr(address)
+	if err != nil {
+		return err
+	}
+	if s.network.tcp() {
+		setBindNoPort(f.number)
+	}
+	return bindTo(f.number, sa)
+}
+
+// BindOnConnect sets the local address that each descriptor is bound to when Connect makes it: "host:0", "host:port" or a path. Unlike after
+// Bind, several addresses of the peer can be tried. With port 0 the kernel chooses the port when it connects, so that one address serves for far more connections
+// than it has ports (IP_BIND_ADDRESS_NO_PORT).
+func (s *Socket) BindOnConnect(address string) error {
+	if _, _, err := s.localSockaddr(address); err != nil {
+		return s.fail("bind", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bound = address
+	return nil
+}
+
+// Loop returns the loop that the socket is on, nil if it is on none.
+func (s *Socket) Loop() *eventloop.Loop {
+	if f := s.conn.Load(); f != nil {
+		return f.loop
+	}
+	return nil
+}

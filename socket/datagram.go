@@ -1,0 +1,122 @@
+package socket
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// SendTo sends a datagram to an address: *net.UDPAddr or *net.UnixAddr. On a socket that isn't bound yet, the kernel chooses the local address. It waits
+// while the kernel has no room. Stream sockets get EPROTONOSUPPORT.
+func (s *Socket) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error) {
+	runtime.Spend(ctx)
+	if s.network.kind != unix.SOCK_DGRAM {
+		return 0, s.fail("sendto", syscall.EPROTONOSUPPORT)
+	}
+	sa, family, err := s.datagramSockaddr(to)
+	if err != nil {
+		return 0, s.fail("sendto", err)
+	}
+	if s.conn.Load() == nil {
+		if err := s.openDatagram(ctx, family); err != nil {
+			return 0, s.fail("sendto", err)
+		}
+	}
+	f, err := s.acquire(writing)
+	if err != nil {
+		return 0, s.fail("sendto", err)
+	}
+	defer f.leave(writing)
+	var deadline runtime.Deadline
+	for {
+		err := unix.Sendto(f.number, p, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, sa)
+		switch err {
+		case nil:
+			return len(p), nil
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			err = errWait
+		case unix.ENOBUFS:
+			err = errNoBuffers
+		default:
+			return 0, s.fail("sendto", os.NewSyscallError("sendto", err))
+		}
+		if err := f.waitWrite(ctx, err, &deadline, s.timeouts.Write); err != nil {
+			return 0, s.fail("sendto", err)
+		}
+	}
+}
+
+// openDatagram makes the descriptor of a datagram socket that is used without Bind and Connect.
+func (s *Socket) openDatagram(ctx context.Context, family int) error {
+	f, err := s.open(ctx, family)
+	if err != nil {
+		return err
+	}
+	if err := f.register(); err != nil {
+		sysClose(f.number)
+		return err
+	}
+	return s.install(f)
+}
+
+func (s *Socket) datagramSockaddr(to net.Addr) (unix.Sockaddr, int, error) {
+	switch a := to.(type) {
+	case *net.UDPAddr:
+		target := a.AddrPort()
+		ip := target.Addr().Unmap()
+		if s.network.family == unix.AF_INET6 && ip.Is4() {
+			ip = netip.AddrFrom16(ip.As16())
+		}
+		if s.network.family == unix.AF_UNIX || !s.network.admits(ip) {
+			break
+		}
+		return inetSockaddr(netip.AddrPortFrom(ip, target.Port()))
+	case *net.UnixAddr:
+		if s.network.family != unix.AF_UNIX {
+			break
+		}
+		sa, err := unixSockaddr(a.Name)
+		return sa, unix.AF_UNIX, err
+	}
+	return nil, 0, fmt.Errorf("address %v (%T) is not of network %s: %w", to, to, s.network.name, syscall.EAFNOSUPPORT)
+}
+
+// RecvFrom receives one datagram and tells where it came from. What doesn't fit p is lost. A Unix sender that isn't bound has no address: from is then
+// a *net.UnixAddr without a name.
+func (s *Socket) RecvFrom(ctx context.Context, p []byte) (n int, from net.Addr, err error) {
+	f, err := s.acquire(reading)
+	if err != nil {
+		return 0, nil, s.fail("recvfrom", err)
+	}
+	defer f.leave(reading)
+	var deadline runtime.Deadline
+	for {
+		n, sa, err := unix.Recvfrom(f.number, p, unix.MSG_DONTWAIT)
+		switch err {
+		case nil:
+			runtime.Spend(ctx)
+			from := s.network.addrOf(sa)
+			if from == nil && s.network.family == unix.AF_UNIX {
+				from = &net.UnixAddr{Net: s.network.name}
+			}
+			return n, from, nil
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+		default:
+			return 0, nil, s.fail("recvfrom", os.NewSyscallError("recvfrom", err))
+		}
+		if err := f.waitRead(ctx, &deadline, s.timeouts.Read); err != nil {
+			return 0, nil, s.fail("recvfrom", err)
+		}
+	}
+}

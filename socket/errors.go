@@ -1,0 +1,116 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+var (
+	// ErrBusy is returned to a second reader, or a second writer, of a socket: one of each is allowed at a time.
+	ErrBusy = errors.New("another caller is in the same operation")
+
+	// ErrCanceled is returned by an operation that Cancel has ended. It is also context.Canceled.
+	ErrCanceled error = canceledError{}
+
+	// ErrWouldBlock is returned by Peek when there is nothing to see yet.
+	ErrWouldBlock = errors.New("nothing has arrived yet")
+
+	// ErrNotConnected is returned by what needs a connection, or a bound address, before there is one. It is also syscall.ENOTCONN.
+	ErrNotConnected error = fmt.Errorf("not connected: %w", syscall.ENOTCONN)
+
+	// ErrConnected is returned by Connect on a socket that is connected. It is also syscall.EISCONN.
+	ErrConnected error = fmt.Errorf("already connected: %w", syscall.EISCONN)
+
+	// ErrPlaintextPending is returned by SSLHandshake while bytes that arrived in plaintext have not been read: whoever put them there could pass
+	// them off as the other side's words over TLS (CVE-2011-0411 and its kin). No handshake has begun.
+	ErrPlaintextPending = errors.New("plaintext is still unread; TLS must not start behind it")
+
+	// ErrSSLActive is returned by SSLHandshake on a socket that uses TLS, or has tried to.
+	ErrSSLActive = errors.New("TLS is active already")
+
+	// ErrTruncated is returned when the peer has closed the connection without the close_notify that TLS asks for (RFC 8446, section 6.1): what
+	// was received may have been cut short by somebody else. It is also io.EOF and io.ErrUnexpectedEOF.
+	ErrTruncated error = truncatedError{}
+
+	// ErrPathTooLong is returned for a Unix socket path that doesn't fit a socket address: 107 bytes.
+	ErrPathTooLong = errors.New("path of Unix socket is longer than 107 bytes")
+
+	// ErrLineTooLong is returned by RecvLine when max bytes hold no line end.
+	ErrLineTooLong = errors.New("line too long")
+)
+
+type canceledError struct{}
+
+func (canceledError) Error() string        { return "operation canceled" }
+func (canceledError) Is(target error) bool { return target == context.Canceled }
+
+type truncatedError struct{}
+
+func (truncatedError) Error() string { return "connection closed without close_notify" }
+func (truncatedError) Is(target error) bool {
+	return target == io.EOF || target == io.ErrUnexpectedEOF
+}
+
+// fail wraps an error with the operation and the addresses. io.EOF stays as it is, as readers of Go expect; so does what is wrapped already.
+func (s *Socket) fail(op string, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	if _, ok := err.(*net.OpError); ok {
+		return err
+	}
+	return &net.OpError{Op: op, Net: s.network.name, Source: s.localForError(), Addr: s.remoteForError(), Err: err}
+}
+
+func (s *Socket) localForError() net.Addr {
+	if s.dialed.Load() != nil { // the name that was asked for says more than where it comes from
+		return nil
+	}
+	return s.LocalAddr()
+}
+
+func (s *Socket) remoteForError() net.Addr {
+	if a := s.dialed.Load(); a != nil {
+		return a
+	}
+	return s.RemoteAddr()
+}
+
+// Code returns the error's number as ported code knows it: Swoole's error code, or an errno. It is 0 for nil, and -1 if err has none.
+func Code(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, ErrBusy):
+		return 10002 // SW_ERROR_CO_HAS_BEEN_BOUND
+	case errors.Is(err, ErrPlaintextPending):
+		return 509 // SW_ERROR_WRONG_OPERATION
+	case errors.Is(err, ErrSSLActive):
+		return int(syscall.EISCONN)
+	case errors.Is(err, runtime.ErrTimeout), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return int(syscall.ETIMEDOUT)
+	case errors.Is(err, context.Canceled):
+		return int(syscall.ECANCELED)
+	case errors.Is(err, net.ErrClosed):
+		return int(syscall.EBADF)
+	}
+	var coded interface{ Code() int }
+	if errors.As(err, &coded) {
+		return coded.Code()
+	}
+	if code, ok := resolveCode(err); ok {
+		return code
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return int(errno)
+	}
+	return -1
+}

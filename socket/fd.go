@@ -1,0 +1,230 @@
+package socket
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// fd is a non-blocking file descriptor on an event loop: its life, its readiness and what is queued for sending.
+//
+// # Readiness
+//
+// It is registered once, edge-triggered, for both directions. Input and output is tried first and waited for when the kernel says EAGAIN, or
+// when a short read has said as much beforehand (epoll(7): on a stream, a short read means drained; the next byte to arrive is a new edge). The
+// loop reads and writes nothing for it, it only notes the edge and wakes who waits. So a round trip costs one read and one write.
+//
+// # Who may use it
+//
+// One reader and one writer at a time, from any goroutine; see [lock]. Who waits does so in the slot of its direction, as a
+// runtime.Waiter: the loop, Close and Cancel may take it out from wherever they run.
+type fd struct {
+	lock
+	number     int
+	descriptor eventloop.Descriptor
+	loop       *eventloop.Loop
+	rd, wr     direction
+	out        output
+
+	// eager is set once the peer has hung up or sent urgent data: then a short read doesn't mean drained, as the edge of the hang-up may have come
+	// together with that of the data, and a read stops short at urgent data.
+	eager atomic.Bool
+	// stream is whether a short read means anything.
+	stream bool
+	// lingering is set by Close when a coroutine goes on delivering: it may wait though the descriptor is closed to all others.
+	lingering atomic.Bool
+}
+
+// direction is one of the two ways of a descriptor.
+type direction struct {
+	// slot is nil (nobody waits, nothing has happened), &edge (something has happened since the last wait) or who waits.
+	slot     atomic.Pointer[runtime.Waiter]
+	canceled atomic.Bool // Cancel has taken out who waited
+	drained  bool        // don't try before the next edge. Belongs to who holds the direction's lock; for wr, to out.mu
+}
+
+var edge runtime.Waiter
+
+// watchedEvents is what every descriptor is registered for.
+const watchedEvents = eventloop.Readable | eventloop.Writable | eventloop.PeerClosed | eventloop.Urgent | eventloop.EdgeTriggered
+
+// newFD takes over a descriptor that is not on a loop yet. For a socket that is still to be connected, register comes after connect(2), since
+// epoll reports an unconnected one as hung up.
+func newFD(number int, loop *eventloop.Loop, stream bool) *fd {
+	return &fd{number: number, loop: loop, stream: stream}
+}
+
+func (f *fd) register() error {
+	return f.loop.Register(&f.descriptor, f.number, watchedEvents, f)
+}
+
+// HandleEvents notes what has happened and wakes who waits for it: the reader first.
+func (f *fd) HandleEvents(events eventloop.Events) {
+	const ends = eventloop.PeerClosed | eventloop.Hangup | eventloop.Error
+	if events&(ends|eventloop.Urgent) != 0 {
+		f.eager.Store(true)
+	}
+	if events&(eventloop.Readable|eventloop.Urgent|ends) != 0 {
+		f.rd.notify()
+	}
+	if events&(eventloop.Writable|eventloop.Hangup|eventloop.Error) != 0 {
+		if f.out.pending.Load() {
+			f.flushOnLoop()
+		}
+		f.wr.notify()
+	}
+}
+
+// notify records an edge.
+func (d *direction) notify() {
+	for {
+		switch waiting := d.slot.Load(); waiting {
+		case &edge:
+			return
+		case nil:
+			if d.slot.CompareAndSwap(nil, &edge) {
+				return
+			}
+		default:
+			if d.slot.CompareAndSwap(waiting, nil) {
+				waiting.Wake()
+				return
+			}
+		}
+	}
+}
+
+// evict wakes who waits without an edge, and reports whether there was somebody. mark is called before that.
+func (d *direction) evict(mark func()) bool {
+	waiting := d.slot.Load()
+	if waiting == nil || waiting == &edge || !d.slot.CompareAndSwap(waiting, nil) {
+		return false
+	}
+	if mark != nil {
+		mark()
+	}
+	waiting.Wake()
+	return true
+}
+
+// Remove takes out who gives up waiting; it makes a direction a runtime.Queue.
+func (d *direction) Remove(w *runtime.Waiter) bool { return d.slot.CompareAndSwap(w, nil) }
+
+// wait waits for the next edge. An edge that has come since the last wait ends it at once.
+func (f *fd) wait(ctx context.Context, d *direction, reason *runtime.Reason, deadline runtime.Deadline) error {
+	w, err := runtime.Enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.Leave()
+	for !d.slot.CompareAndSwap(nil, w) {
+		if d.slot.CompareAndSwap(&edge, nil) {
+			return nil
+		}
+	}
+	if f.ended() && d.Remove(w) {
+		return net.ErrClosed // Close looked for who waits before we did
+	}
+	if err := w.Wait(ctx, reason, deadline, d); err != nil {
+		return err
+	}
+	switch {
+	case f.ended():
+		return net.ErrClosed
+	case d.canceled.CompareAndSwap(true, false):
+		return ErrCanceled
+	}
+	return nil
+}
+
+// ended reports whether waiting makes no sense any more.
+func (f *fd) ended() bool { return f.closed() && !f.lingering.Load() }
+
+// tryRead reads once without waiting; errWait says that there is nothing. The caller holds the read lock.
+func (f *fd) tryRead(p []byte) (int, error) {
+	if f.rd.drained && !f.eager.Load() {
+		if f.rd.slot.Load() != &edge {
+			return 0, errWait
+		}
+		f.rd.slot.CompareAndSwap(&edge, nil)
+	}
+	f.rd.drained = false
+	for {
+		n, errno := sysRead(f.number, p)
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN:
+			f.rd.drained = true
+			return 0, errWait
+		case errno != 0:
+			return 0, callError("read", errno)
+		case n == 0 && len(p) > 0 && f.stream:
+			return 0, io.EOF
+		}
+		f.rd.drained = f.stream && n < len(p)
+		return n, nil
+	}
+}
+
+// read reads once, and waits for something to read. The caller holds the read lock.
+func (f *fd) read(ctx context.Context, p []byte, timeout time.Duration) (int, error) {
+	var deadline runtime.Deadline
+	for {
+		n, err := f.tryRead(p)
+		if err != errWait {
+			runtime.Spend(ctx)
+			return n, err
+		}
+		if err := f.waitRead(ctx, &deadline, timeout); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// waitRead waits until there may be something to read. *deadline is set, from timeout, by the first wait of an operation.
+func (f *fd) waitRead(ctx context.Context, deadline *runtime.Deadline, timeout time.Duration) error {
+	if *deadline == 0 {
+		*deadline = runtime.DeadlineAfter(timeout)
+	}
+	if err := f.wait(ctx, &f.rd, reasonRecv, *deadline); err != nil {
+		return err
+	}
+	f.rd.drained = false
+	return nil
+}
+
+// close begins the end of the descriptor: no new operation may start, those that wait are woken with net.ErrClosed, writers first, and the last one that
+// leaves closes it. It reports whether it was open.
+func (f *fd) close() bool {
+	last, ok := f.lock.close()
+	if !ok {
+		return false
+	}
+	f.wr.evict(nil)
+	f.rd.evict(nil)
+	if last {
+		f.destroy()
+	}
+	return true
+}
+
+// destroy closes the descriptor when nobody uses it any more.
+func (f *fd) destroy() {
+	f.descriptor.Unregister()
+	f.out.drop()
+	sysClose(f.number)
+}
+
+// leave gives a lock back.
+func (f *fd) leave(kind uint64) {
+	if f.lock.release(kind) {
+		f.destroy()
+	}
+}

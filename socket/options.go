@@ -1,0 +1,89 @@
+package socket
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// option is a setting that is made on the descriptor, when there is one and on each that Connect makes.
+type option struct {
+	level, name, value int
+	set                func(number int) error // instead of the three
+}
+
+func (o option) apply(number int) error {
+	if o.set != nil {
+		return o.set(number)
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(number, o.level, o.name, o.value))
+}
+
+// SetOption sets an integer option of the socket, as setsockopt(2) knows it. Before Bind and Connect it is kept for the descriptors that they make.
+func (s *Socket) SetOption(level, name, value int) error {
+	return s.setOption(option{level: level, name: name, value: value})
+}
+
+func (s *Socket) setOption(o option) error {
+	if s.conn.Load() == nil {
+		s.options = append(s.options, o)
+		return nil
+	}
+	f, err := s.acquire(using)
+	if err != nil {
+		return s.fail("set option", err)
+	}
+	defer f.leave(using)
+	return s.fail("set option", o.apply(f.number))
+}
+
+// Option returns an integer option of the socket, as getsockopt(2) knows it.
+func (s *Socket) Option(level, name int) (int, error) {
+	f, err := s.acquire(using)
+	if err != nil {
+		return 0, s.fail("get option", err)
+	}
+	defer f.leave(using)
+	value, err := unix.GetsockoptInt(f.number, level, name)
+	return value, s.fail("get option", os.NewSyscallError("getsockopt", err))
+}
+
+// SetNoDelay switches TCP's gathering of small segments (Nagle's algorithm) off or on; it is off by default.
+func (s *Socket) SetNoDelay(noDelay bool) error {
+	value := 0
+	if noDelay {
+		value = 1
+	}
+	return s.SetOption(unix.IPPROTO_TCP, unix.TCP_NODELAY, value)
+}
+
+// KeepAlive says when TCP finds out that an idle peer is gone: the first probe after Idle, further ones at Interval, given up after Count. Times are
+// rounded up to seconds.
+type KeepAlive struct {
+	Idle, Interval time.Duration
+	Count          int
+}
+
+// SetKeepAlive switches TCP's keep-alive probes on.
+func (s *Socket) SetKeepAlive(k KeepAlive) error {
+	seconds := func(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+	return s.setOption(option{set: func(number int) error {
+		if err := unix.SetsockoptInt(number, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+		return setKeepAlive(number, seconds(k.Idle), seconds(k.Interval), k.Count)
+	}})
+}
+
+// SetBuffers sets the size of the kernel's buffers, in bytes; 0 leaves one as it is.
+func (s *Socket) SetBuffers(receive, send int) error {
+	for _, b := range []struct{ name, size int }{{unix.SO_RCVBUF, receive}, {unix.SO_SNDBUF, send}} {
+		if b.size > 0 {
+			if err := s.SetOption(unix.SOL_SOCKET, b.name, b.size); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

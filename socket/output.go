@@ -1,0 +1,199 @@
+package socket
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// output is what is queued for sending: TLS records, and small writes of one turn, which go out together. Its buffer is borrowed while there
+// is something in it.
+//
+// Only the holder of the write lock adds to it and waits for it to drain, with two exceptions, which never wait: crypto/tls may answer a KeyUpdate
+// while it reads, and the loop flushes it at the end of the turn and when the kernel takes more.
+type output struct {
+	mu        sync.Mutex
+	queue     []byte // guarded by mu
+	sent      int    // guarded by mu: how much of queue the kernel has taken
+	scheduled bool   // guarded by mu: the loop will flush at the end of its turn
+	err       error  // guarded by mu: the first error; final
+	pending   atomic.Bool
+}
+
+// highWater is how much may be queued before a sender has to wait.
+const highWater = bufferSize
+
+// noBuffers is how long to wait before sending again when the kernel says ENOBUFS, for which it gives no edge.
+const noBuffers = 10 * time.Millisecond
+
+// enqueue adds p to the queue.
+func (o *output) enqueue(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return 0, o.err
+	}
+	if o.queue == nil {
+		o.queue = borrow()[:0]
+	}
+	o.queue = append(o.queue, p...)
+	o.pending.Store(true)
+	return len(p), nil
+}
+
+// drop gives the buffer back.
+func (o *output) drop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.clear()
+}
+
+// clear empties the queue. With mu held.
+func (o *output) clear() {
+	giveBack(o.queue)
+	o.queue, o.sent = nil, 0
+	o.pending.Store(false)
+}
+
+// queued returns how much the kernel hasn't taken yet.
+func (o *output) queued() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.queue) - o.sent
+}
+
+// flush gives the kernel what it takes, without waiting. errWait says that some is left.
+func (f *fd) flush() error {
+	o := &f.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.err == nil && o.sent < len(o.queue) {
+		n, err := f.trySend(o.queue[o.sent:])
+		if err == errWait || err == errNoBuffers {
+			return err
+		}
+		if err != nil {
+			o.err = err
+			break
+		}
+		o.sent += n
+	}
+	o.clear()
+	return o.err
+}
+
+// trySend sends once, without waiting.
+func (f *fd) trySend(p []byte) (int, error) {
+	for {
+		n, errno := sysSend(f.number, p)
+		switch errno {
+		case 0:
+			return n, nil
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, errWait
+		case syscall.ENOBUFS:
+			return 0, errNoBuffers
+		default:
+			return 0, callError("write", errno)
+		}
+	}
+}
+
+// flushOnLoop is flush by the loop. What the kernel doesn't take now, it will have an edge for.
+func (f *fd) flushOnLoop() {
+	f.out.mu.Lock()
+	f.out.scheduled = false
+	f.out.mu.Unlock()
+	if f.flush() == errNoBuffers {
+		f.loop.AfterFunc(noBuffers, f.flushOnLoop)
+	}
+}
+
+// flushTask flushes at the end of the loop's turn.
+type flushTask fd
+
+func (t *flushTask) Run() { (*fd)(t).flushOnLoop() }
+
+// flushSoon has the loop flush at the end of its turn if the caller runs on it, and else flushes now, as far as that goes without waiting.
+func (f *fd) flushSoon() error {
+	if !runtime.OnLoop(f.loop) {
+		if err := f.flush(); err != errWait && err != errNoBuffers {
+			return err
+		}
+		return nil // the loop flushes the rest
+	}
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
+	if !f.out.scheduled {
+		f.out.scheduled = true
+		f.loop.DeferTask((*flushTask)(f))
+	}
+	return nil
+}
+
+// drain waits until the kernel has taken everything that is queued. The caller holds the write lock.
+func (f *fd) drain(ctx context.Context, deadline *runtime.Deadline, timeout time.Duration) error {
+	for f.out.pending.Load() {
+		err := f.flush()
+		if err == nil {
+			break
+		}
+		if err := f.waitWrite(ctx, err, deadline, timeout); err != nil {
+			return err
+		}
+	}
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
+	return f.out.err
+}
+
+// send sends all of p and waits where it must. It returns how much the kernel has taken. The caller holds the write lock.
+func (f *fd) send(ctx context.Context, p []byte, deadline *runtime.Deadline, timeout time.Duration) (int, error) {
+	if err := f.drain(ctx, deadline, timeout); err != nil {
+		return 0, err
+	}
+	sent := 0
+	for sent < len(p) {
+		n, err := f.trySend(p[sent:])
+		sent += n
+		if err == nil {
+			if sent < len(p) {
+				runtime.Spend(ctx)
+			}
+			continue
+		}
+		if err := f.waitWrite(ctx, err, deadline, timeout); err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// waitWrite waits until it may be possible to send after err: errWait, errNoBuffers, or a final error, which it returns.
+func (f *fd) waitWrite(ctx context.Context, err error, deadline *runtime.Deadline, timeout time.Duration) error {
+	if *deadline == 0 {
+		*deadline = runtime.DeadlineAfter(timeout)
+	}
+	switch err {
+	case errWait:
+		return f.wait(ctx, &f.wr, reasonSend, *deadline)
+	case errNoBuffers:
+		if deadline.Passed() {
+			return runtime.ErrTimeout
+		}
+		if err := runtime.Sleep(ctx, noBuffers); err != nil {
+			return err
+		}
+		if f.closed() {
+			return net.ErrClosed
+		}
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,34 @@
+package socket
+
+import (
+	"errors"
+	"os"
+	"syscall"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// What waiting callers show in runtime.List.
+var (
+	reasonRecv    = runtime.NewReason("socket recv")
+	reasonSend    = runtime.NewReason("socket send")
+	reasonConnect = runtime.NewReason("socket connect")
+	reasonLinger  = runtime.NewReason("socket linger")
+	reasonAccept  = runtime.NewReason("socket accept")
+)
+
+// errWait and errNoBuffers are for the package's own ears: the kernel has nothing, or takes nothing, at the moment.
+var (
+	errWait      error = waitError{}
+	errNoBuffers       = errors.New("no buffer space")
+)
+
+// waitError tells crypto/tls that it may go on later: it keeps its state over a read error whose Temporary method says true.
+type waitError struct{}
+
+func (waitError) Error() string   { return "operation would block" }
+func (waitError) Timeout() bool   { return true }
+func (waitError) Temporary() bool { return true }
+
+// callError names the system call that failed.
+func callError(call string, errno syscall.Errno) error { return os.NewSyscallError(call, errno) }

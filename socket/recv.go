@@ -1,0 +1,254 @@
+package socket
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"syscall"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// Recv receives what there is, up to len(p) bytes, and waits until there is something. It returns io.EOF when the peer has closed its sending
+// side. Bytes that Peek, RecvLine or RecvPacket have read ahead come first. On a datagram socket it receives one datagram; what doesn't fit p is lost.
+func (s *Socket) Recv(ctx context.Context, p []byte) (int, error) {
+	f, err := s.acquire(reading)
+	if err != nil {
+		return 0, s.fail("recv", err)
+	}
+	defer f.leave(reading)
+	n, err := s.recv(ctx, f, p, new(runtime.Deadline))
+	return n, s.fail("recv", err)
+}
+
+// recv is Recv with the lock held.
+func (s *Socket) recv(ctx context.Context, f *fd, p []byte, deadline *runtime.Deadline) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		if n := copy(p, s.in.unread()); n > 0 {
+			s.in.start += n
+			s.in.release()
+			return n, nil
+		}
+		n, err := s.tryRecv(f, p)
+		if err != errWait {
+			runtime.Spend(ctx)
+			return n, err
+		}
+		if err := f.waitRead(ctx, deadline, s.timeouts.Read); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// tryRecv reads once, decrypted if TLS is on, without waiting. What is queued for sending goes out first: the peer may be waiting for it, too.
+func (s *Socket) tryRecv(f *fd, p []byte) (int, error) {
+	if f.out.pending.Load() {
+		f.flush() // an error will be met by whoever sends next
+	}
+	if secure := s.secure.Load(); secure != nil {
+		return secure.tryRead(f, p)
+	}
+	return f.tryRead(p)
+}
+
+// RecvAll receives until p is full. It returns how much it has received: with an error less than len(p), io.ErrUnexpectedEOF when the peer closed
+// after some of it, io.EOF when it closed before.
+func (s *Socket) RecvAll(ctx context.Context, p []byte) (int, error) {
+	f, err := s.acquire(reading)
+	if err != nil {
+		return 0, s.fail("recv", err)
+	}
+	defer f.leave(reading)
+	var deadline runtime.Deadline
+	received := 0
+	for received < len(p) {
+		n, err := s.recv(ctx, f, p[received:], &deadline)
+		received += n
+		if err == io.EOF && received > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return received, s.fail("recv", err)
+		}
+	}
+	return received, nil
+}
+
+// RecvLine receives a line, through and including its "\n", and at most max bytes: a longer one is ErrLineTooLong, and stays unread. If the peer
+// closes in the middle of a line, that part comes with io.ErrUnexpectedEOF. The line is valid until the next operation that receives.
+func (s *Socket) RecvLine(ctx context.Context, max int) ([]byte, error) {
+	f, err := s.acquire(reading)
+	if err != nil {
+		return nil, s.fail("recv", err)
+	}
+	defer f.leave(reading)
+	var deadline runtime.Deadline
+	scanned := 0
+	for {
+		unread := s.in.unread()
+		if i := bytes.IndexByte(unread[scanned:min(len(unread), max)], '\n'); i >= 0 {
+			line := unread[: scanned+i+1 : scanned+i+1]
+			s.in.start += len(line)
+			return line, nil
+		}
+		if len(unread) >= max {
+			return nil, s.fail("recv", ErrLineTooLong)
+		}
+		scanned = len(unread)
+		if s.in.eof {
+			return s.rest()
+		}
+		if err := s.fill(ctx, f, &deadline, 0); err != nil {
+			return nil, s.fail("recv", err)
+		}
+	}
+}
+
+// rest returns what is left after the end of the stream.
+func (s *Socket) rest() ([]byte, error) {
+	rest := s.in.unread()
+	if len(rest) == 0 {
+		return nil, io.EOF
+	}
+	s.in.start = s.in.end
+	return rest[:len(rest):len(rest)], io.ErrUnexpectedEOF
+}
+
+// RecvPacket receives one packet, as SetProtocol has said; without a protocol, what there is. The packet is valid until the next operation that
+// receives on this socket, whoever makes it, and whatever others do meanwhile.
+//
+// io.EOF says that the peer has closed after a packet, io.ErrUnexpectedEOF that it has closed in the middle of one. The errors of the Framer, such as
+// packet.ErrPacketTooLarge, are final: the stream can't be understood from there on.
+func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
+	f, err := s.acquire(reading)
+	if err != nil {
+		return nil, s.fail("recv", err)
+	}
+	defer f.leave(reading)
+	var deadline runtime.Deadline
+	for {
+		pkt, err := s.nextPacket()
+		if pkt != nil || err != nil {
+			return pkt, s.fail("recv", err)
+		}
+		want := 0
+		if s.framer != nil {
+			want = s.framer.Want()
+		}
+		if err := s.fill(ctx, f, &deadline, want); err != nil {
+			return nil, s.fail("recv", err)
+		}
+	}
+}
+
+// nextPacket takes a packet from what was received; nil, nil if more is needed.
+func (s *Socket) nextPacket() ([]byte, error) {
+	in := &s.in
+	if s.framer == nil {
+		if pkt := in.unread(); len(pkt) > 0 {
+			in.start = in.end
+			return pkt[:len(pkt):len(pkt)], nil
+		}
+		if in.eof {
+			return nil, io.EOF
+		}
+		return nil, nil
+	}
+	for in.start < in.end || in.eof {
+		advance, pkt, err := s.framer.Next(in.unread(), in.eof)
+		in.start += advance
+		if pkt != nil || err != nil {
+			return pkt, err
+		}
+		if advance > 0 {
+			continue
+		}
+		if !in.eof {
+			break
+		}
+		if in.start < in.end {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return nil, io.EOF
+	}
+	return nil, nil
+}
+
+// fill receives something behind what is unread, and waits for it. While it waits, an empty buffer is given back. At the end of the stream it sets
+// in.eof and returns nil.
+func (s *Socket) fill(ctx context.Context, f *fd, deadline *runtime.Deadline, want int) error {
+	for {
+		n, err := s.tryRecv(f, s.in.room(want))
+		switch {
+		case err == nil:
+			s.in.end += n
+			runtime.Spend(ctx)
+			return nil
+		case err == io.EOF:
+			s.in.eof = true
+			return nil
+		case err != errWait:
+			return err
+		}
+		s.in.release()
+		if err := f.waitRead(ctx, deadline, s.timeouts.Read); err != nil {
+			return err
+		}
+	}
+}
+
+// Peek copies up to len(p) bytes that have arrived without taking them, and doesn't wait: ErrWouldBlock if there are none, io.EOF if there will be
+// none. With TLS it sees decrypted bytes.
+func (s *Socket) Peek(p []byte) (int, error) {
+	f, err := s.acquire(reading)
+	if err != nil {
+		return 0, s.fail("peek", err)
+	}
+	defer f.leave(reading)
+	n, err := s.peek(f, p)
+	return n, s.fail("peek", err)
+}
+
+func (s *Socket) peek(f *fd, p []byte) (int, error) {
+	if n := copy(p, s.in.unread()); n > 0 || len(p) == 0 {
+		return n, nil
+	}
+	if s.in.eof {
+		return 0, io.EOF
+	}
+	if !s.network.stream() {
+		n, errno := sysPeek(f.number, p)
+		if errno == syscall.EAGAIN {
+			return 0, ErrWouldBlock
+		}
+		if errno != 0 {
+			return 0, callError("recvfrom", errno)
+		}
+		return n, nil
+	}
+	n, err := s.tryRecv(f, s.in.room(0))
+	switch err {
+	case nil:
+		s.in.end += n
+		return copy(p, s.in.unread()), nil
+	case errWait:
+		err = ErrWouldBlock
+	case io.EOF:
+		s.in.eof = true
+	}
+	s.in.release()
+	return 0, err
+}
+
+// Buffered returns how many bytes were read ahead and not handed out yet. It returns 0 while somebody receives.
+func (s *Socket) Buffered() int {
+	f, err := s.acquire(reading)
+	if err != nil {
+		return 0
+	}
+	defer f.leave(reading)
+	return len(s.in.unread())
+}

@@ -1,0 +1,131 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// sendfileChunk bounds one call of sendfile(2), so that a file doesn't keep a goroutine of Await for long.
+const sendfileChunk = 1 << 20
+
+// SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It returns how many the kernel has taken, with
+// io.ErrUnexpectedEOF when the file ends early. The file's own offset is neither used nor changed.
+//
+// In plaintext the kernel copies (sendfile(2)); with TLS the file is read and encrypted piece by piece. Both run on a goroutine of
+// runtime.Await, since they may wait for the disk.
+func (s *Socket) SendFile(ctx context.Context, file *os.File, offset, length int64) (int64, error) {
+	if !s.network.stream() {
+		return 0, s.fail("sendfile", syscall.EOPNOTSUPP)
+	}
+	if offset < 0 || length < 0 {
+		return 0, s.fail("sendfile", fmt.Errorf("offset %d, length %d: %w", offset, length, syscall.EINVAL))
+	}
+	f, err := s.acquire(writing)
+	if err != nil {
+		return 0, s.fail("sendfile", err)
+	}
+	defer f.leave(writing)
+	var sent int64
+	if t := s.secure.Load(); t != nil {
+		sent, err = s.copyFile(ctx, f, t, file, offset, length)
+	} else {
+		sent, err = s.sendFile(ctx, f, file, offset, length)
+	}
+	if err == nil && sent < length {
+		err = io.ErrUnexpectedEOF
+	}
+	return sent, s.fail("sendfile", err)
+}
+
+// left returns how much of a file is still to be sent, limited to chunk.
+func left(length, sent int64, chunk int) int {
+	if length == 0 {
+		return chunk
+	}
+	return int(min(length-sent, int64(chunk)))
+}
+
+func (s *Socket) sendFile(ctx context.Context, f *fd, file *os.File, offset, length int64) (int64, error) {
+	var deadline runtime.Deadline
+	if err := f.drain(ctx, &deadline, s.timeouts.Write); err != nil {
+		return 0, err
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var sent int64
+	for length == 0 || sent < length {
+		n, err := runtime.Await(context.WithoutCancel(ctx), func() (int, error) {
+			return sendfileOnce(f.number, raw, offset+sent, left(length, sent, sendfileChunk))
+		})
+		sent += int64(n)
+		switch {
+		case err == nil && n == 0:
+			return sent, nil // the end of the file
+		case err == nil:
+		default:
+			if err := f.waitWrite(ctx, err, &deadline, s.timeouts.Write); err != nil {
+				return sent, err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+func sendfileOnce(out int, in syscall.RawConn, offset int64, count int) (n int, err error) {
+	controlErr := in.Control(func(number uintptr) {
+		var errno syscall.Errno
+		for {
+			n, errno = sysSendfile(out, int(number), &offset, count)
+			if errno != syscall.EINTR {
+				break
+			}
+		}
+		switch errno {
+		case 0:
+		case syscall.EAGAIN:
+			err = errWait
+		case syscall.ENOBUFS:
+			err = errNoBuffers
+		default:
+			err = callError("sendfile", errno)
+		}
+	})
+	return n, errors.Join(controlErr, err)
+}
+
+func (s *Socket) copyFile(ctx context.Context, f *fd, t *secure, file *os.File, offset, length int64) (int64, error) {
+	buf := borrow()
+	defer giveBack(buf)
+	var deadline runtime.Deadline
+	var sent int64
+	for length == 0 || sent < length {
+		n, err := runtime.Await(context.WithoutCancel(ctx), func() (int, error) {
+			return file.ReadAt(buf[:left(length, sent, len(buf))], offset+sent)
+		})
+		if n > 0 {
+			m, sendErr := t.send(ctx, f, buf[:n], &deadline, s.timeouts.Write)
+			sent += int64(m)
+			if sendErr != nil {
+				return sent, sendErr
+			}
+		}
+		if err == io.EOF {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}

@@ -1,0 +1,254 @@
+package socket
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// Socket is one socket: TCP, UDP or Unix, client, listener or accepted connection. Make it with [New], [Pair] or [Socket.Accept].
+//
+// Methods may be called from any coroutine and any goroutine. At a time there may be one caller in an operation that receives and one in an operation
+// that sends; a second one gets ErrBusy. Connect and SSLHandshake need both directions. Close, Cancel and everything that doesn't wait may be called at any time.
+//
+// An operation that times out, or whose context ends, has lost nothing that came in: the next one goes on from there. What a sender had
+// sent by then is told by the count it returns. Other errors of the connection are final.
+//
+// A socket is used once: after Close it stays closed.
+type Socket struct {
+	network   network
+	accepted  bool // by a listener, or the second of a pair: the server's role in a handshake
+	listening bool
+	timeouts  Timeouts
+	options   []option
+
+	mu         sync.Mutex
+	gone       bool               // guarded by mu: Close was called
+	connecting bool               // guarded by mu: Connect is under way
+	attempt    *fd                // guarded by mu: that Connect waits for, if it is one
+	cancelDial context.CancelFunc // guarded by mu: ends a Connect that waits for something else
+	bound      string             // guarded by mu: of BindOnConnect
+
+	dialed atomic.Pointer[dialedAddr] // what Connect was asked for
+	conn   atomic.Pointer[fd]
+	linger time.Duration
+
+	// Of the receiver: guarded by the read lock of conn.
+	in     input
+	framer Framer
+
+	secure atomic.Pointer[secure] // nil: plaintext. Set with both locks held
+}
+
+// Timeouts bound whole operations: a connect with all addresses and DNS, a packet, a send, a handshake. Zero or less is none.
+type Timeouts struct {
+	Connect, Read, Write, Handshake time.Duration
+}
+
+// Defaults of a new Socket.
+const (
+	DefaultConnectTimeout   = 10 * time.Second
+	DefaultReadTimeout      = 60 * time.Second
+	DefaultWriteTimeout     = 60 * time.Second
+	DefaultHandshakeTimeout = 10 * time.Second
+	DefaultLinger           = 10 * time.Second
+)
+
+// A Framer finds packets in the stream, for RecvPacket; package packet has them. See packet.Framer for what the methods mean.
+type Framer interface {
+	Next(data []byte, atEOF bool) (advance int, pkt []byte, err error)
+	Want() int
+	Reset()
+}
+
+// New makes a socket that is neither bound nor connected. network is "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram" or
+// "unixpacket". The descriptor is made by Bind or Connect, when the address family is known.
+func New(networkName string) (*Socket, error) {
+	n, err := networkOf(networkName)
+	if err != nil {
+		return nil, &net.OpError{Op: "socket", Net: networkName, Err: err}
+	}
+	return newSocket(n), nil
+}
+
+func newSocket(n network) *Socket {
+	return &Socket{
+		network:  n,
+		linger:   DefaultLinger,
+		timeouts: Timeouts{DefaultConnectTimeout, DefaultReadTimeout, DefaultWriteTimeout, DefaultHandshakeTimeout},
+	}
+}
+
+// Pair makes two sockets that are connected to each other, of network "unix", "unixgram" or "unixpacket", on the caller's loop. For
+// SSLHandshake, the first is the client and the second the server.
+func Pair(ctx context.Context, networkName string) (client, server *Socket, err error) {
+	n, err := networkOf(networkName)
+	if err == nil && n.family != unix.AF_UNIX {
+		err = syscall.EAFNOSUPPORT
+	}
+	if err != nil {
+		return nil, nil, &net.OpError{Op: "socketpair", Net: networkName, Err: err}
+	}
+	numbers, err := sysPair(n.kind)
+	if err != nil {
+		return nil, nil, &net.OpError{Op: "socketpair", Net: networkName, Err: err}
+	}
+	var ends [2]*Socket
+	for i, number := range numbers {
+		ends[i] = newSocket(n)
+		if err := ends[i].adopt(ctx, number); err != nil {
+			for _, number := range numbers[i+1:] {
+				sysClose(number)
+			}
+			return nil, nil, ends[i].fail("socketpair", err)
+		}
+	}
+	ends[1].accepted = true
+	return ends[0], ends[1], nil
+}
+
+// adopt makes a connected descriptor the socket's and puts it on a loop. With an error it is closed.
+func (s *Socket) adopt(ctx context.Context, number int) error {
+	loop, err := runtime.LoopFor(ctx)
+	if err != nil {
+		sysClose(number)
+		return err
+	}
+	f := newFD(number, loop, s.network.stream())
+	if err := f.register(); err != nil {
+		sysClose(number)
+		return err
+	}
+	return s.install(f)
+}
+
+// install makes a registered descriptor the socket's, or closes it if the socket was closed meanwhile.
+func (s *Socket) install(f *fd) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		f.close()
+		return net.ErrClosed
+	}
+	s.conn.Store(f)
+	return nil
+}
+
+// acquire begins an operation.
+func (s *Socket) acquire(kind uint64) (*fd, error) {
+	f := s.conn.Load()
+	if f != nil {
+		return f, f.acquire(kind)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return nil, net.ErrClosed
+	}
+	return nil, ErrNotConnected
+}
+
+// SetTimeouts replaces the time-outs, for the operations that begin afterwards. Don't call it while one is under way.
+func (s *Socket) SetTimeouts(t Timeouts) { s.timeouts = t }
+
+// Timeouts returns the time-outs.
+func (s *Socket) Timeouts() Timeouts { return s.timeouts }
+
+// SetLinger sets how long Close goes on delivering, in the background, what was sent; 0 not at all. Ten seconds by default.
+func (s *Socket) SetLinger(d time.Duration) { s.linger = max(0, d) }
+
+// SetProtocol sets how RecvPacket finds packets in the stream; nil: it returns what there is. Each socket needs a Framer of its own. It returns
+// ErrBusy while somebody receives.
+func (s *Socket) SetProtocol(framer Framer) error {
+	if s.conn.Load() == nil {
+		s.framer = framer
+		return nil
+	}
+	f, err := s.acquire(reading)
+	if err != nil {
+		return s.fail("set protocol", err)
+	}
+	defer f.leave(reading)
+	s.framer = framer
+	return nil
+}
+
+// LocalAddr returns the address that the socket is bound to, nil if it isn't or is closed.
+func (s *Socket) LocalAddr() net.Addr { return s.address(unix.Getsockname) }
+
+// RemoteAddr returns the address of the peer, nil if there is none or the socket is closed.
+func (s *Socket) RemoteAddr() net.Addr { return s.address(unix.Getpeername) }
+
+func (s *Socket) address(get func(int) (unix.Sockaddr, error)) net.Addr {
+	f, err := s.acquire(using)
+	if err != nil {
+		return nil
+	}
+	defer f.leave(using)
+	sa, err := get(f.number)
+	if err != nil {
+		return nil
+	}
+	return s.network.addrOf(sa)
+}
+
+// Connected reports whether the socket has a descriptor and was not closed. It doesn't notice that the peer has gone; see Alive.
+func (s *Socket) Connected() bool {
+	f := s.conn.Load()
+	return f != nil && !f.closed()
+}
+
+// Alive looks, without waiting or taking anything, whether the peer has closed or reset the connection, and reports whether it hasn't. Data that
+// is still unread counts as alive.
+func (s *Socket) Alive() bool {
+	f, err := s.acquire(using)
+	if err != nil {
+		return false
+	}
+	defer f.leave(using)
+	var one [1]byte
+	n, errno := sysPeek(f.number, one[:])
+	return n > 0 || errno == syscall.EAGAIN || errno == syscall.EINTR || errno == 0 && !s.network.stream()
+}
+
+// FD returns the descriptor's number for looking at it, -1 if there is none. It must not be closed, nor read, written or made blocking.
+func (s *Socket) FD() int {
+	if f := s.conn.Load(); f != nil && !f.closed() {
+		return f.number
+	}
+	return -1
+}
+
+// An Event is a direction that Cancel ends waiting in.
+type Event uint8
+
+const (
+	ReadEvent  Event = 1 << iota // receiving, accepting
+	WriteEvent                   // sending, connecting
+)
+
+// Cancel ends the operation that waits in the direction, with ErrCanceled, and reports whether one did.
+func (s *Socket) Cancel(event Event) bool {
+	f, err := s.acquire(using)
+	if err != nil {
+		return false
+	}
+	defer f.leave(using)
+	woken := false
+	for _, d := range []struct {
+		event Event
+		*direction
+	}{{WriteEvent, &f.wr}, {ReadEvent, &f.rd}} {
+		if event&d.event != 0 && d.evict(func() { d.canceled.Store(true) }) {
+			woken = true
+		}
+	}
+	return woken
+}

@@ -1,0 +1,128 @@
+package socket
+
+import (
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The calls that read and write go by RawSyscall: the descriptors are non-blocking, so the scheduler needn't be told.
+
+func sysRead(fd int, p []byte) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// sysSend sends without raising SIGPIPE.
+func sysSend(fd int, p []byte) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// sysPeek reads without taking: MSG_PEEK.
+func sysPeek(fd int, p []byte) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+func iovecs(bufs [][]byte) []unix.Iovec {
+	vecs := make([]unix.Iovec, len(bufs))
+	for i, b := range bufs {
+		vecs[i].Base = unsafe.SliceData(b)
+		vecs[i].SetLen(len(b))
+	}
+	return vecs
+}
+
+func sysReadv(fd int, bufs [][]byte) (int, syscall.Errno) {
+	vecs := iovecs(bufs)
+	n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(vecs))), uintptr(len(vecs)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+func sysSendv(fd int, bufs [][]byte) (int, syscall.Errno) {
+	vecs := iovecs(bufs)
+	msg := unix.Msghdr{Iov: unsafe.SliceData(vecs)}
+	msg.SetIovlen(len(vecs))
+	n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// sysSendfile is sendfile(2). It may wait for the disk, so it must not run on a loop.
+func sysSendfile(out, in int, offset *int64, count int) (int, syscall.Errno) {
+	n, err := unix.Sendfile(out, in, offset, count)
+	return max(n, 0), errnoOf(err)
+}
+
+func sysSocket(family, kind int) (int, error) {
+	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	return fd, os.NewSyscallError("socket", err)
+}
+
+func sysPair(kind int) ([2]int, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	return pair, os.NewSyscallError("socketpair", err)
+}
+
+func sysAccept(fd int) (int, syscall.Errno) {
+	child, _, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	return child, errnoOf(err)
+}
+
+func sysConnect(fd int, to unix.Sockaddr) syscall.Errno { return errnoOf(unix.Connect(fd, to)) }
+
+func sysClose(fd int) { unix.Close(fd) }
+
+// sysUnread and sysUnsent ask how many bytes wait in the kernel's queues; unsent ones are those that the peer hasn't acknowledged.
+func sysUnread(fd int) int { return ioctl(fd, unix.SIOCINQ) }
+func sysUnsent(fd int) int { return ioctl(fd, unix.SIOCOUTQ) }
+
+func ioctl(fd int, request uint) int {
+	n, err := unix.IoctlGetInt(fd, request)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// setBindNoPort leaves the choice of a port to connect(2), which knows the peer and can use a port again that is in use for another one.
+func setBindNoPort(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) }
+
+// setKeepAlive sets the keep-alive probes' times, in seconds.
+func setKeepAlive(fd, idle, interval, count int) error {
+	for option, value := range map[int]int{unix.TCP_KEEPIDLE: idle, unix.TCP_KEEPINTVL: interval, unix.TCP_KEEPCNT: count} {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, option, value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
+func errnoOf(err error) syscall.Errno {
+	if err == nil {
+		return 0
+	}
+	if errno, ok := err.(syscall.Errno); ok {
+		return errno
+	}
+	return syscall.EIO
+}

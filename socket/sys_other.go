@@ -1,0 +1,28 @@
+//go:build !linux
+
+package socket
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// On systems without epoll there is no loop that a socket could be on, so none of these is ever called; they are here so that one can
+// work on Whorl there.
+
+func sysRead(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }
+func sysSend(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }
+func sysPeek(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }
+func sysReadv(int, [][]byte) (int, syscall.Errno)            { return 0, syscall.ENOSYS }
+func sysSendv(int, [][]byte) (int, syscall.Errno)            { return 0, syscall.ENOSYS }
+func sysSendfile(int, int, *int64, int) (int, syscall.Errno) { return 0, syscall.ENOSYS }
+func sysSocket(int, int) (int, error)                        { return -1, syscall.ENOSYS }
+func sysPair(int) ([2]int, error)                            { return [2]int{-1, -1}, syscall.ENOSYS }
+func sysAccept(int) (int, syscall.Errno)                     { return -1, syscall.ENOSYS }
+func sysConnect(int, unix.Sockaddr) syscall.Errno            { return syscall.ENOSYS }
+func sysClose(int)                                           {}
+func sysUnread(int) int                                      { return 0 }
+func sysUnsent(int) int                                      { return 0 }
+func setBindNoPort(int)                                      {}
+func setKeepAlive(int, int, int, int) error                  { return syscall.ENOSYS }

@@ -1,0 +1,205 @@
+package socket
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// TLS is crypto/tls over a link that never waits where crypto/tls holds a lock.
+//
+// crypto/tls keeps a mutex for each direction while it reads or writes. A coroutine that parked inside would leave it locked, and another
+// coroutine of the loop that wants it would stop the loop for good. So after the handshake:
+//
+//   - link.Read doesn't wait. When nothing has arrived it returns errWait, over which crypto/tls keeps its state, a partial record
+//     included; the socket waits outside and calls again.
+//   - link.Write doesn't wait and never fails half-way, since for crypto/tls an error on this side is final: it puts all it gets into the queue
+//     of the descriptor. The socket bounds the queue by writing piece by piece and waiting for it to drain between the pieces.
+//
+// The handshake is straight-line code that can't be resumed after an error, so during it link.Read does wait. Nobody else wants the mutexes then: the
+// socket's read and write locks are both held.
+
+// secure is the TLS of a socket.
+type secure struct {
+	conn *tls.Conn
+	link *link
+}
+
+// link is what crypto/tls has for a connection.
+type link struct {
+	socket *Socket
+	fd     *fd
+	eof    bool // the descriptor has ended; of the reader
+
+	// During the handshake.
+	ctx      context.Context
+	deadline runtime.Deadline
+}
+
+// SSLHandshake turns the connection, in place, into TLS: as the client if the socket was connected, as the server if it was accepted. config must say
+// what the role needs: a ServerName, or certificates.
+//
+// It fails with ErrPlaintextPending, before anything is sent, when plaintext has arrived that was not read; with ErrSSLActive when TLS is on already; with
+// ErrBusy while others send or receive. Timeouts.Handshake bounds the whole of it. What RecvPacket has learnt of the plaintext is forgotten. If
+// the handshake fails, for whatever reason but ErrSSLActive and ErrBusy, the connection is closed: it can't go on in plaintext by mistake.
+//
+// In a coroutine, the handshake runs on another coroutine's stack, see runtime.Detour. Callbacks of config run on the loop and must not block.
+func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
+	if !s.network.stream() {
+		return s.fail("handshake", syscall.ESOCKTNOSUPPORT)
+	}
+	f, err := s.acquire(both)
+	if err != nil {
+		return s.fail("handshake", err)
+	}
+	defer f.leave(both)
+	if s.secure.Load() != nil {
+		return s.fail("handshake", ErrSSLActive)
+	}
+	t, err := s.handshake(ctx, f, config)
+	if err != nil {
+		err = s.fail("handshake", err)
+		f.flush() // the alert that tells the peer why
+		s.Close()
+		return err
+	}
+	s.secure.Store(t)
+	return nil
+}
+
+// handshake runs the handshake with both locks held.
+func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*secure, error) {
+	// A server has nothing to say before the client's hello, so whatever waits in the kernel was not meant to be TLS. What a client has sent may be its
+	// hello.
+	if len(s.in.unread()) > 0 || !s.accepted && sysUnread(f.number) > 0 {
+		return nil, ErrPlaintextPending
+	}
+	if s.in.eof {
+		return nil, io.EOF
+	}
+	s.in.release()
+	if s.framer != nil {
+		s.framer.Reset()
+	}
+	link := &link{socket: s, fd: f, deadline: runtime.DeadlineAfter(s.timeouts.Handshake)}
+	t := &secure{link: link}
+	if s.accepted {
+		t.conn = tls.Server(link, config)
+	} else {
+		t.conn = tls.Client(link, config)
+	}
+	var err error
+	detourErr := runtime.Detour(ctx, func(ctx context.Context) {
+		link.ctx = ctx
+		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and callbacks still find the context's values.
+		err = t.conn.HandshakeContext(context.WithoutCancel(ctx))
+		if err == nil {
+			err = f.drain(ctx, &link.deadline, 0)
+		}
+	})
+	link.ctx = nil
+	if errors.Is(err, io.EOF) {
+		err = errHandshakeEOF
+	}
+	return t, errors.Join(err, detourErr)
+}
+
+// errHandshakeEOF says more than EOF, and still is it.
+var errHandshakeEOF = &handshakeEOF{}
+
+type handshakeEOF struct{}
+
+func (*handshakeEOF) Error() string { return "connection closed by the peer during the TLS handshake" }
+func (*handshakeEOF) Unwrap() error { return io.EOF }
+
+// ConnectionState returns what the handshake has agreed on; ok is false without TLS.
+func (s *Socket) ConnectionState() (state tls.ConnectionState, ok bool) {
+	t := s.secure.Load()
+	if t == nil {
+		return state, false
+	}
+	return t.conn.ConnectionState(), true
+}
+
+// tryRead reads decrypted bytes without waiting. The caller holds the read lock.
+func (t *secure) tryRead(f *fd, p []byte) (int, error) {
+	n, err := t.conn.Read(p)
+	if n > 0 {
+		return n, nil // an error beside it comes back with the next call
+	}
+	if f.out.pending.Load() {
+		f.flush() // the answer to a KeyUpdate, or an alert
+	}
+	switch {
+	case err == errWait:
+		return 0, errWait
+	case err == io.EOF && t.link.eof:
+		return 0, ErrTruncated
+	}
+	return 0, err
+}
+
+// piece is how much is encrypted at a time; with the records' overhead it fits the queue.
+const piece = 32 << 10
+
+// send encrypts and sends p. It returns how much of p has gone to the kernel. The caller holds the write lock.
+func (t *secure) send(ctx context.Context, f *fd, p []byte, deadline *runtime.Deadline, timeout time.Duration) (int, error) {
+	if err := f.drain(ctx, deadline, timeout); err != nil {
+		return 0, err
+	}
+	sent := 0
+	for sent < len(p) {
+		n, err := t.conn.Write(p[sent:min(len(p), sent+piece)])
+		if err != nil {
+			return sent, err
+		}
+		if err := f.drain(ctx, deadline, timeout); err != nil {
+			return sent, err
+		}
+		sent += n
+	}
+	return sent, nil
+}
+
+// enqueue encrypts p into the queue.
+func (t *secure) enqueue(p []byte) (int, error) { return t.conn.Write(p) }
+
+// closeNotify queues the alert that says that nothing more will be sent.
+func (t *secure) closeNotify() { t.conn.CloseWrite() }
+
+func (l *link) Read(p []byte) (int, error) {
+	for {
+		n, err := l.fd.tryRead(p)
+		if err == io.EOF {
+			l.eof = true
+		}
+		if err != errWait || l.ctx == nil {
+			return n, err
+		}
+		if err := l.fd.flush(); err != nil && err != errWait && err != errNoBuffers {
+			return 0, err
+		}
+		if err := l.fd.waitRead(l.ctx, &l.deadline, 0); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (l *link) Write(p []byte) (int, error) { return l.fd.out.enqueue(p) }
+
+// Close does nothing: the socket closes itself.
+func (l *link) Close() error { return nil }
+
+func (l *link) LocalAddr() net.Addr  { return l.socket.LocalAddr() }
+func (l *link) RemoteAddr() net.Addr { return l.socket.RemoteAddr() }
+
+// The deadlines that crypto/tls sets around its alerts have no meaning for a link that doesn't wait.
+func (l *link) SetDeadline(time.Time) error      { return nil }
+func (l *link) SetReadDeadline(time.Time) error  { return nil }
+func (l *link) SetWriteDeadline(time.Time) error { return nil }
