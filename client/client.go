@@ -1,0 +1,300 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig"
+)
+
+// Client is a connection to a server. Make it with [New].
+//
+// Its methods may be called from any coroutine and any goroutine. At a time one caller may be in Recv and one in Send or SendFile; a second one gets
+// socket.ErrBusy. EnableSSL wants both directions for itself. Close may be called at any time; who waits is woken with net.ErrClosed. After Close the
+// Client can connect again.
+//
+// An error leaves the connection open, unless it is one of EnableSSL; an error other than a time-out or a cancellation means that the connection is
+// of no use any more and should be closed.
+type Client struct {
+	config  Config
+	invalid error // what is wrong with config
+	tls     *tlsconfig.Client
+
+	mu      sync.Mutex // guards changes of current and closed
+	current atomic.Pointer[connection]
+	closed  atomic.Bool // Close was called since the last Connect
+}
+
+// connection is one connection of a Client.
+type connection struct {
+	socket *socket.Socket
+	host   string // that was dialled, for the certificate
+	failed atomic.Pointer[error]
+}
+
+// New makes a Client that is not connected. What is wrong with the configuration is returned by Connect.
+func New(config Config) *Client {
+	return &Client{config: config, invalid: config.check(), tls: tlsconfig.NewClient(config.TLS)}
+}
+
+// Connect connects to a server. network is one of net.Dial's ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram", "unixpacket"), or
+// "tls", "tls4" or "tls6" for TCP with TLS from the start; address is "host:port" or the path of a Unix socket. If the host has several addresses, they
+// are tried as RFC 8305 says. A Client that is connected returns socket.ErrConnected.
+func (c *Client) Connect(ctx context.Context, network, address string) error {
+	if c.invalid != nil {
+		return c.invalid
+	}
+	transport, secure := network, false
+	if version, ok := strings.CutPrefix(network, "tls"); ok {
+		transport, secure = "tcp"+version, true
+	}
+	s, err := socket.New(transport)
+	if err != nil {
+		return err
+	}
+	conn := &connection{socket: s, host: address}
+	if strings.HasPrefix(transport, "tcp") {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return &net.OpError{Op: "connect", Net: network, Err: err}
+		}
+		conn.host = host
+	}
+	if err := c.begin(conn, network, address); err != nil {
+		return err
+	}
+	if err = c.config.apply(s); err == nil {
+		err = c.establish(ctx, conn, transport, address)
+	}
+	if err == nil && secure {
+		err = c.secure(ctx, conn)
+	}
+	if err != nil {
+		s.Abort()
+		c.current.CompareAndSwap(conn, nil)
+	}
+	return err
+}
+
+// begin makes conn the client's connection if it has no other.
+func (c *Client) begin(conn *connection, network, address string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.current.Load(); old != nil && old.failed.Load() == nil {
+		return &net.OpError{Op: "connect", Net: network, Err: fmt.Errorf("%s: %w", address, socket.ErrConnected)}
+	}
+	c.current.Store(conn)
+	c.closed.Store(false)
+	return nil
+}
+
+// establish connects, through the proxy if there is one, and sets the framing.
+func (c *Client) establish(ctx context.Context, conn *connection, network, address string) error {
+	deadline := runtime.DeadlineAfter(conn.socket.Timeouts().Connect)
+	var err error
+	if c.config.Proxy != nil {
+		err = c.config.Proxy.connect(ctx, conn.socket, network, address, deadline)
+	} else {
+		err = conn.socket.Connect(ctx, address)
+	}
+	if err != nil {
+		return err
+	}
+	framer, err := c.config.framer()
+	if err != nil || framer == nil {
+		return err
+	}
+	return conn.socket.SetProtocol(framer)
+}
+
+// use returns the connection, or the error of having none.
+func (c *Client) use(op string) (*connection, error) {
+	conn := c.current.Load()
+	if conn == nil {
+		if c.closed.Load() {
+			return nil, &net.OpError{Op: op, Err: net.ErrClosed}
+		}
+		return nil, &net.OpError{Op: op, Err: socket.ErrNotConnected}
+	}
+	if failed := conn.failed.Load(); failed != nil {
+		return nil, &net.OpError{Op: op, Err: *failed}
+	}
+	return conn, nil
+}
+
+// Send sends all of p. Small messages that are sent in one turn of the loop leave together, at its end or when the Client waits in Recv, so p may be used again as
+// soon as Send has returned; an error of the connection may come out of a later operation. A sender that outruns its peer waits. Send returns
+// len(p), or with an error how much was taken before it.
+func (c *Client) Send(ctx context.Context, p []byte) (int, error) {
+	conn, err := c.use("send")
+	if err != nil {
+		return 0, err
+	}
+	return conn.socket.SendSoon(ctx, p)
+}
+
+// SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It returns how many bytes were sent. In plaintext the
+// kernel copies the file (sendfile(2)).
+func (c *Client) SendFile(ctx context.Context, name string, offset, length int64) (int64, error) {
+	conn, err := c.use("sendfile")
+	if err != nil {
+		return 0, err
+	}
+	file, err := runtime.Await(ctx, func() (*os.File, error) { return os.Open(name) })
+	if err != nil {
+		return 0, &net.OpError{Op: "sendfile", Addr: conn.socket.RemoteAddr(), Err: err}
+	}
+	defer file.Close()
+	return conn.socket.SendFile(ctx, file, offset, length)
+}
+
+// Recv receives one packet, or without framing what there is. The packet is valid until the next Recv or Peek of this Client, whatever other coroutines do
+// meanwhile.
+//
+// io.EOF says that the server has closed the connection after a packet, io.ErrUnexpectedEOF that it did so in the middle of one. After a time-out or a
+// cancellation nothing is lost: the next Recv goes on with the bytes that have come. A packet of more than MaxPacket bytes is packet.ErrPacketTooLarge, and so
+// is every Recv afterwards.
+func (c *Client) Recv(ctx context.Context) ([]byte, error) {
+	conn, err := c.use("recv")
+	if err != nil {
+		return nil, err
+	}
+	p, err := conn.socket.RecvPacket(ctx)
+	if err != nil {
+		err = c.explain(conn, err)
+	}
+	return p, err
+}
+
+// explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server that refuses the client's certificate says so only after
+// the handshake.
+func (c *Client) explain(conn *connection, err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" {
+		return tlsconfig.Explain(err, conn.host, c.tls.For(conn.host))
+	}
+	return err
+}
+
+// Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them there. It doesn't wait: socket.ErrWouldBlock if nothing
+// has arrived, io.EOF if nothing more will.
+func (c *Client) Peek(p []byte) (int, error) {
+	conn, err := c.use("peek")
+	if err != nil {
+		return 0, err
+	}
+	return conn.socket.Peek(p)
+}
+
+// EnableSSL turns the connection into TLS, in place: STARTTLS, after the server has agreed to it. The certificate is verified against the host that was
+// dialled, or Config.TLS.ServerName. Config.HandshakeTimeout bounds the whole handshake.
+//
+// It returns socket.ErrPlaintextPending, before anything is sent, when something has arrived in plaintext that was not received;
+// socket.ErrSSLActive when TLS is on already; socket.ErrBusy while another caller sends or receives. A handshake that fails returns a
+// *tlsconfig.HandshakeError, which says why. In all cases but the second and third the connection is closed, and operations afterwards return
+// net.ErrClosed with that reason.
+func (c *Client) EnableSSL(ctx context.Context) error {
+	conn, err := c.use("handshake")
+	if err != nil {
+		return err
+	}
+	return c.secure(ctx, conn)
+}
+
+func (c *Client) secure(ctx context.Context, conn *connection) error {
+	config := c.tls.For(conn.host)
+	err := conn.socket.SSLHandshake(ctx, config)
+	if err == nil || errors.Is(err, socket.ErrSSLActive) || errors.Is(err, socket.ErrBusy) || conn.socket.Connected() {
+		return err
+	}
+	if !errors.Is(err, socket.ErrPlaintextPending) && !errors.Is(err, net.ErrClosed) {
+		err = tlsconfig.Explain(err, conn.host, config)
+	}
+	var failed error = &failedError{err}
+	conn.failed.CompareAndSwap(nil, &failed)
+	return err
+}
+
+// failedError is what operations return after a failed EnableSSL: the connection is closed, and that is why.
+type failedError struct{ cause error }
+
+func (e *failedError) Error() string        { return net.ErrClosed.Error() + ": " + e.cause.Error() }
+func (e *failedError) Is(target error) bool { return target == net.ErrClosed }
+func (e *failedError) Unwrap() error        { return e.cause }
+
+// ConnectionState returns what the TLS handshake has agreed on; ok is false without TLS.
+func (c *Client) ConnectionState() (state tls.ConnectionState, ok bool) {
+	conn := c.current.Load()
+	if conn == nil {
+		return state, false
+	}
+	return conn.socket.ConnectionState()
+}
+
+// PeerCertificates returns the certificates that the server has shown, its own first; nil without TLS.
+func (c *Client) PeerCertificates() []*x509.Certificate {
+	state, _ := c.ConnectionState()
+	return state.PeerCertificates
+}
+
+// Connected reports whether Connect has succeeded and neither Close nor a failed EnableSSL has ended the connection since. It doesn't notice that the server has
+// gone.
+func (c *Client) Connected() bool {
+	conn := c.current.Load()
+	return conn != nil && conn.socket.Connected()
+}
+
+// LocalAddr returns the local address, nil if the Client is not connected.
+func (c *Client) LocalAddr() net.Addr {
+	if conn := c.current.Load(); conn != nil {
+		return conn.socket.LocalAddr()
+	}
+	return nil
+}
+
+// RemoteAddr returns the server's address, or the proxy's; nil if the Client is not connected.
+func (c *Client) RemoteAddr() net.Addr {
+	if conn := c.current.Load(); conn != nil {
+		return conn.socket.RemoteAddr()
+	}
+	return nil
+}
+
+// Socket returns the connection's socket, nil if there is none, for what the Client has no method for. It shares the connection with the Client.
+func (c *Client) Socket() *socket.Socket {
+	if conn := c.current.Load(); conn != nil {
+		return conn.socket
+	}
+	return nil
+}
+
+// Close closes the connection and returns at once; what was sent is still delivered, see Config.Linger. It returns net.ErrClosed if there is none.
+func (c *Client) Close() error { return c.end((*socket.Socket).Close) }
+
+// Abort closes the connection and drops what is still under way; the server sees a reset.
+func (c *Client) Abort() error { return c.end((*socket.Socket).Abort) }
+
+func (c *Client) end(how func(*socket.Socket) error) error {
+	c.mu.Lock()
+	conn := c.current.Load()
+	c.current.Store(nil)
+	c.closed.Store(true)
+	c.mu.Unlock()
+	if conn == nil {
+		return &net.OpError{Op: "close", Err: net.ErrClosed}
+	}
+	if conn.failed.Load() != nil {
+		return nil // it is closed already
+	}
+	return how(conn.socket)
+}

@@ -1,0 +1,22 @@
+// Package client is a framed connection to a server: plaintext, TLS from the start, or plaintext that becomes TLS in place (STARTTLS).
+//
+//	c := client.New(client.Config{EOF: "\r\n"})
+//	defer c.Close()
+//	if err := c.Connect(ctx, "tcp", "mail.example.com:587"); err != nil {
+//		return err
+//	}
+//	greeting, err := c.Recv(ctx) // "220 …\r\n": exactly one packet
+//	…
+//	if err := c.EnableSSL(ctx); err != nil { // same connection, now TLS
+//		return err
+//	}
+//
+// Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime.
+//
+// # STARTTLS
+//
+// The change to TLS is a security boundary. [Client.EnableSSL] refuses to start while plaintext that has arrived is unread: whoever sits on the wire
+// could have appended it to the server's answer, to be taken for the server's words over TLS later (CVE-2011-0411; RFC 3207, section 4.2). The framing
+// begins anew. The certificate is verified against the host that was dialled, never against a name from the wire. And whatever goes wrong, the connection is
+// closed, so that nothing can go on in plaintext by mistake. What a program has learnt before TLS, such as the server's capabilities, it must ask for again.
+package client
