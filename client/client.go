@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -26,20 +27,21 @@ import (
 // An error leaves the connection open, unless it is one of EnableSSL; an error other than a time-out or a cancellation means that the connection is
 // of no use any more and should be closed.
 type Client struct {
+	current atomic.Pointer[connection] // first: each operation begins here
+	closed  atomic.Bool                // Close was called since the last Connect
+	mu      sync.Mutex                 // guards changes of current and closed
+
 	config  Config
 	invalid error // what is wrong with config
 	tls     *tlsconfig.Client
-
-	mu      sync.Mutex // guards changes of current and closed
-	current atomic.Pointer[connection]
-	closed  atomic.Bool // Close was called since the last Connect
 }
 
 // connection is one connection of a Client.
 type connection struct {
 	socket *socket.Socket
-	host   string // that was dialled, for the certificate
-	failed atomic.Pointer[error]
+	host   string                // that was dialled, for the certificate
+	ready  atomic.Bool           // Connect has done all it had to: proxy and TLS included
+	failed atomic.Pointer[error] // of EnableSSL
 }
 
 // New makes a Client that is not connected. What is wrong with the configuration is returned by Connect.
@@ -73,17 +75,19 @@ func (c *Client) Connect(ctx context.Context, network, address string) error {
 	if err := c.begin(conn, network, address); err != nil {
 		return err
 	}
-	if err = c.config.apply(s); err == nil {
+	if err = c.config.apply(s, strings.HasPrefix(transport, "tcp")); err == nil {
 		err = c.establish(ctx, conn, transport, address)
 	}
 	if err == nil && secure {
-		err = c.secure(ctx, conn)
+		err = c.secureFirst(ctx, conn)
 	}
 	if err != nil {
 		s.Abort()
 		c.current.CompareAndSwap(conn, nil)
+		return err
 	}
-	return err
+	conn.ready.Store(true)
+	return nil
 }
 
 // begin makes conn the client's connection if it has no other.
@@ -117,10 +121,10 @@ func (c *Client) establish(ctx context.Context, conn *connection, network, addre
 	return conn.socket.SetProtocol(framer)
 }
 
-// use returns the connection, or the error of having none.
+// use returns the connection, or the error of having none. One that Connect still works on is not to be used: it may be to a proxy, or in plaintext.
 func (c *Client) use(op string) (*connection, error) {
 	conn := c.current.Load()
-	if conn == nil {
+	if conn == nil || !conn.ready.Load() {
 		if c.closed.Load() {
 			return nil, &net.OpError{Op: op, Err: net.ErrClosed}
 		}
@@ -150,7 +154,7 @@ func (c *Client) SendFile(ctx context.Context, name string, offset, length int64
 	if err != nil {
 		return 0, err
 	}
-	file, err := runtime.Await(ctx, func() (*os.File, error) { return os.Open(name) })
+	file, err := runtime.Await(ctx, func() (*os.File, error) { return openFile(name) })
 	if err != nil {
 		return 0, &net.OpError{Op: "sendfile", Addr: conn.socket.RemoteAddr(), Err: err}
 	}
@@ -158,8 +162,25 @@ func (c *Client) SendFile(ctx context.Context, name string, offset, length int64
 	return conn.socket.SendFile(ctx, file, offset, length)
 }
 
-// Recv receives one packet, or without framing what there is. The packet is valid until the next Recv or Peek of this Client, whatever other coroutines do
-// meanwhile.
+// openFile opens a file to be sent. A directory can be opened, but not sent, and sendfile(2) wouldn't say that this is why.
+func openFile(name string) (*os.File, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && info.IsDir() {
+		err = &os.PathError{Op: "read", Path: name, Err: syscall.EISDIR}
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// Recv receives one packet, or without framing what there is. The packet is valid until the next Recv, Peek or EnableSSL of this Client, whatever other
+// coroutines do meanwhile.
 //
 // io.EOF says that the server has closed the connection after a packet, io.ErrUnexpectedEOF that it did so in the middle of one. After a time-out or a
 // cancellation nothing is lost: the next Recv goes on with the bytes that have come. A packet of more than MaxPacket bytes is packet.ErrPacketTooLarge, and so
@@ -225,6 +246,22 @@ func (c *Client) secure(ctx context.Context, conn *connection) error {
 	return err
 }
 
+// secureFirst begins a connection with TLS. A server that speaks first doesn't speak TLS, and how soon it does so makes no difference.
+func (c *Client) secureFirst(ctx context.Context, conn *connection) error {
+	err := c.secure(ctx, conn)
+	if !errors.Is(err, socket.ErrPlaintextPending) {
+		return err
+	}
+	return &tlsconfig.HandshakeError{
+		Reason: tlsconfig.ReasonPlaintext,
+		Host:   conn.host,
+		Detail: "the server spoke first, and not TLS",
+		Advice: "is this the right port? On a port with STARTTLS, ask for the upgrade first",
+		Alert:  -1,
+		Err:    err,
+	}
+}
+
 // failedError is what operations return after a failed EnableSSL: the connection is closed, and that is why.
 type failedError struct{ cause error }
 
@@ -251,7 +288,7 @@ func (c *Client) PeerCertificates() []*x509.Certificate {
 // gone.
 func (c *Client) Connected() bool {
 	conn := c.current.Load()
-	return conn != nil && conn.socket.Connected()
+	return conn != nil && conn.ready.Load() && conn.socket.Connected()
 }
 
 // LocalAddr returns the local address, nil if the Client is not connected.

@@ -120,8 +120,8 @@ func (c *Config) timeouts() socket.Timeouts {
 	}
 }
 
-// apply makes the configuration's settings on a socket that is not connected yet.
-func (c *Config) apply(s *socket.Socket) error {
+// apply makes the configuration's settings on a socket that is not connected yet. Those of TCP are not for other sockets.
+func (c *Config) apply(s *socket.Socket, tcp bool) error {
 	s.SetTimeouts(c.timeouts())
 	if c.Linger != 0 {
 		s.SetLinger(c.Linger)
@@ -131,12 +131,12 @@ func (c *Config) apply(s *socket.Socket) error {
 			return err
 		}
 	}
-	if c.KeepAlive != nil {
+	if c.KeepAlive != nil && tcp {
 		if err := s.SetKeepAlive(*c.KeepAlive); err != nil {
 			return err
 		}
 	}
-	if c.Nagle {
+	if c.Nagle && tcp {
 		if err := s.SetNoDelay(false); err != nil {
 			return err
 		}

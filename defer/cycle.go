@@ -99,7 +99,7 @@ func (s *cycleSlot) run() {
 	if c == nil {
 		return
 	}
-	if c.ctx.Err() != nil || s.reg.rt.Context().Err() != nil {
+	if c.ctx.Err() != nil {
 		s.current.CompareAndSwap(c, nil)
 		s.sync()
 		return

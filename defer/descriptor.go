@@ -198,7 +198,7 @@ func (w *watch) wanted() eventloop.Events {
 // rearm asks the kernel for what is wanted now. With mu held.
 func (w *watch) rearm() error {
 	wanted := w.wanted()
-	if w.removed || wanted == w.armed {
+	if wanted == w.armed {
 		return nil
 	}
 	w.armed = wanted
@@ -233,18 +233,17 @@ func (w *watch) call(d *direction) {
 	w.reg.rt.Retain() // the watch may be removed before the coroutine counts
 	w.mu.Unlock()
 	defer w.reg.rt.Release()
-	_, err := runtime.Go(w.ctx, func(ctx context.Context) {
+	started := start(w.reg.quiet, w.ctx, func(ctx context.Context) {
 		defer w.settle(d)
 		fn(ctx)
 	})
-	if err != nil {
-		w.reg.quiet.Error("event: function not called", zap.Int("descriptor", w.fd), zap.Error(err))
+	if !started {
 		w.settle(d)
 	}
 }
 
-// settle notes that the call of ended, if not nil, is over, and asks the kernel for what is wanted now. If the kernel refuses, the descriptor has been
-// closed: the watch is over.
+// settle notes that the call of ended, if not nil, is over, and asks the kernel for what is wanted now. If that fails and the watch is still there,
+// the descriptor has been closed: the watch is over.
 func (w *watch) settle(ended *direction) {
 	w.mu.Lock()
 	if ended != nil {

@@ -6,10 +6,11 @@
 //
 // # Where functions run
 //
-// Each call of a function is a coroutine of its own, so it may wait, and its panic is caught, logged and ends that coroutine only. It runs on the
-// caller's loop; called from a plain goroutine, on the loop of the coroutine that ctx comes from, else on one of the runtime's
-// loops in turn. All functions of this package may be called from anywhere, with any ctx. Called on the loop itself, they take effect at once;
-// from elsewhere, as soon as the loop has taken note.
+// Everything here may be called from anywhere, with any ctx: from coroutines, from functions of a loop, from plain goroutines.
+//
+// Each call of a function that was set is a coroutine of its own, so it may wait, and its panic is caught, logged, and ends that coroutine only. It
+// runs on the loop of whoever set it; if that was a plain goroutine, on the loop of the coroutine that ctx comes from, else on one of the runtime's
+// loops in turn.
 //
 // # Order
 //
@@ -23,8 +24,9 @@
 // done, the timer is cleared, the descriptor is removed, the cycle function is called no more. The context of a coroutine isn't done when the coroutine
 // ends, so what a coroutine has set stays; beware of contexts with a cancel function that is called on return.
 //
-// Timers, deferred functions and descriptors keep runtime.Run from returning, as coroutines do. A cycle function doesn't. Shutdown clears all of
-// them but the deferred functions, which run soon anyway; from then on nothing new can be set: runtime.ErrShutdown.
+// Timers, deferred functions and descriptors keep runtime.Run from returning, as coroutines do, and count towards runtime.WithMaxCoroutines as
+// coroutines do. Cycle functions don't. When the runtime shuts down, timers, descriptors and cycle functions are cleared, and nothing new can be set:
+// runtime.ErrShutdown. What was deferred is still called.
 //
 // # What Swoole has and this package has not
 //
@@ -32,5 +34,5 @@
 //   - Event::exit: [ClearAll], [Del] and the end of main let Run return in order; Runtime.Shutdown ends everything.
 //   - Event::dispatch: runtime.Yield lets an iteration pass.
 //   - Event::write: the Send of a socket, which keeps what the kernel doesn't take at once.
-//   - Timer::info and Timer::stats: [Timer.Info] and the length of [List].
+//   - Timer::stats: the length of [List].
 package event

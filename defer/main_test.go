@@ -71,7 +71,7 @@ func turns(ctx context.Context, n int) {
 }
 
 // socketpair returns two connected, non-blocking stream sockets, which are closed at the end if close isn't called before.
-func socketpair(t *testing.T) (a, b *descriptor) {
+func socketpair(t testing.TB) (a, b *descriptor) {
 	t.Helper()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -81,7 +81,7 @@ func socketpair(t *testing.T) (a, b *descriptor) {
 }
 
 // pipe returns the reading and the writing end of a pipe.
-func pipe(t *testing.T) (r, w *descriptor) {
+func pipe(t testing.TB) (r, w *descriptor) {
 	t.Helper()
 	var fds [2]int
 	if err := syscall.Pipe(fds[:]); err != nil {
@@ -91,12 +91,12 @@ func pipe(t *testing.T) (r, w *descriptor) {
 }
 
 type descriptor struct {
-	t    *testing.T
+	t    testing.TB
 	fd   int
 	open bool
 }
 
-func newDescriptor(t *testing.T, fd int) *descriptor {
+func newDescriptor(t testing.TB, fd int) *descriptor {
 	t.Helper()
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		t.Fatal(err)

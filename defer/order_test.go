@@ -145,6 +145,7 @@ func TestTimersAreNotARoundLate(t *testing.T) {
 					})
 				}
 			}, false)
+			turns(ctx, 4) // a cycle function doesn't keep Run
 			return nil
 		})
 		s[:3].want(t, `
@@ -219,7 +220,7 @@ func TestFunctionsMayWait(t *testing.T) {
 		event.Defer(ctx, s.saying("2"))
 		event.Defer(ctx, func(ctx context.Context) {
 			s.say("3 waits")
-			runtime.Sleep(ctx, time.Millisecond)
+			turns(ctx, 2)
 			s.say("3 goes on")
 		})
 		return nil

@@ -52,11 +52,14 @@ func (p place) run(fn func()) error {
 	return nil
 }
 
-// start starts a coroutine on the loop that the caller, a function of that loop, runs on, and returns when it waits or has ended.
-func start(log *zap.Logger, ctx context.Context, fn func(context.Context)) {
-	if _, err := runtime.Go(ctx, fn); err != nil {
+// start starts a coroutine on the loop that the caller, a function of that loop, runs on, and returns when it waits or has ended. Without a
+// caller who could be told, an error is logged; that of Shutdown isn't, as it clears what is pending.
+func start(log *zap.Logger, ctx context.Context, fn func(context.Context)) bool {
+	_, err := runtime.Go(ctx, fn)
+	if err != nil && err != runtime.ErrShutdown {
 		log.Error("event: function not called", zap.Error(err))
 	}
+	return err == nil
 }
 
 // registry knows what is set in one runtime. There is one from the first timer, descriptor or cycle function until Shutdown.

@@ -56,7 +56,7 @@ func After(ctx context.Context, d time.Duration, fn func(ctx context.Context)) (
 // The timer ends when ctx is done. Tick fails when every <= 0 or ctx is done already, with runtime.ErrNoRuntime, and with
 // runtime.ErrShutdown when the runtime shuts down.
 //
-// fn can end the timer by [Timer.Clear], if Tick was called on the loop, so that the timer is known before fn is called first; by cancelling ctx in any case.
+// fn can end the timer by cancelling ctx; or by [Timer.Clear] if Tick was called on the loop, so that the timer is known before fn is called first.
 func Tick(ctx context.Context, every time.Duration, fn func(ctx context.Context)) (*Timer, error) {
 	t, err := set(ctx, every, every, fn)
 	if err != nil {

@@ -140,10 +140,11 @@ func TestWhatTimersRefuse(t *testing.T) {
 		if _, err := event.Tick(over, 1, none); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		forever, err := event.After(ctx, 1<<63-1, none)
+		forever, err := event.After(ctx, 1<<63-1, func(context.Context) { t.Error("for ever is over") })
 		if err != nil || forever.Info().Left < 100*365*24*time.Hour {
 			t.Error(err)
 		}
+		turns(ctx, 2)
 		forever.Clear()
 		return nil
 	})
@@ -213,62 +214,6 @@ func TestACancelledContextEndsItsTimers(t *testing.T) {
 	})
 }
 
-func TestShutdownClearsWhatIsPending(t *testing.T) {
-	rt := started(t, runtime.WithLoops(2))
-	ctx := rt.Context()
-	never := func(context.Context) { t.Error("called") }
-	var timers []*event.Timer
-	for _, ctx := range []context.Context{ctx, ctx, context.Background(), context.WithoutCancel(ctx)} {
-		timer, err := event.Tick(ctx, time.Hour, never)
-		if err != nil {
-			t.Fatal(err)
-		}
-		timers = append(timers, timer)
-	}
-	a, _ := socketpair(t)
-	if err := event.Add(context.WithoutCancel(ctx), a.fd, never, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := event.Cycle(context.Background(), func(context.Context) {}, true); err != nil {
-		t.Fatal(err)
-	}
-	if err := rt.Shutdown(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	for _, timer := range timers {
-		if timer.Info().Pending || timer.Clear() {
-			t.Errorf("timer %d is pending", timer.ID())
-		}
-	}
-	_, err := event.After(ctx, time.Hour, never)
-	for _, err := range []error{
-		err, event.Defer(ctx, never), event.Cycle(ctx, never, true), event.Add(ctx, a.fd, never, nil),
-	} {
-		if !errors.Is(err, runtime.ErrShutdown) {
-			t.Error(err)
-		}
-	}
-}
-
-func TestNothingCanBeSetDuringShutdown(t *testing.T) {
-	rt := started(t)
-	waits := make(chan struct{})
-	var err error
-	rt.Go(func(ctx context.Context) {
-		close(waits)
-		runtime.Sleep(ctx, time.Hour)
-		_, err = event.After(ctx, time.Hour, func(context.Context) {})
-		event.Defer(ctx, func(ctx context.Context) {}) // but this can
-	})
-	<-waits
-	if err := rt.Shutdown(context.Background()); err != nil {
-		t.Error(err)
-	}
-	if !errors.Is(err, runtime.ErrShutdown) {
-		t.Error(err)
-	}
-}
-
 func TestFromPlainGoroutines(t *testing.T) {
 	run(t, func(ctx context.Context) error {
 		own := runtime.Current(ctx).Loop()
@@ -299,6 +244,25 @@ func TestFromPlainGoroutines(t *testing.T) {
 	}, runtime.WithLoops(2))
 }
 
+func TestTheLoopForgetsClearedTimers(t *testing.T) {
+	run(t, func(ctx context.Context) error {
+		set := func() (int, error) {
+			timer, err := event.After(ctx, time.Hour, func(context.Context) {})
+			timer.Clear()
+			return 0, err
+		}
+		_, err1 := set()
+		_, err2 := runtime.Await(ctx, set)
+		timer, err3 := event.After(ctx, time.Hour, func(context.Context) {})
+		_, err4 := runtime.Await(ctx, func() (bool, error) { return timer.Clear(), nil })
+		turns(ctx, 2)
+		if n := runtime.Current(ctx).Loop().Stats().Timers; n != 0 {
+			t.Errorf("%d timers", n)
+		}
+		return errors.Join(err1, err2, err3, err4)
+	})
+}
+
 // A coroutine that holds a context of another runtime sets things in its own, where it runs.
 func TestForeignContext(t *testing.T) {
 	other := started(t)
@@ -314,24 +278,32 @@ func TestForeignContext(t *testing.T) {
 	})
 }
 
+// Functions of a loop have no context of their own, and may have one of another runtime.
 func TestOnTheLoopOutsideACoroutine(t *testing.T) {
-	rt := started(t, runtime.WithLoops(3))
+	rt, other := started(t, runtime.WithLoops(3)), started(t)
 	loop := rt.Loops()[1]
 	where := make(chan bool, 3)
+	set := make(chan *event.Timer)
 	loop.Post(func() {
 		report := func(context.Context) { where <- runtime.OnLoop(loop) }
-		ctx := context.Background()
+		ctx := other.Context()
 		event.Defer(ctx, report)
 		event.After(ctx, soon, report)
 		event.Cycle(ctx, func(ctx context.Context) {
 			report(ctx)
 			event.Cycle(ctx, nil, true)
 		}, true)
+		timer, _ := event.After(ctx, time.Hour, report)
+		set <- timer
 	})
+	timer := <-set
 	for range 3 {
 		if !<-where {
 			t.Error("on another loop")
 		}
+	}
+	if event.Exists(other.Context(), timer.ID()) || !event.Clear(rt.Context(), timer.ID()) {
+		t.Error("the timer is not one of the loop's runtime")
 	}
 }
 
@@ -361,27 +333,18 @@ func TestAPanicEndsOneCallOnly(t *testing.T) {
 func TestAFunctionThatCannotBeStartedIsLogged(t *testing.T) {
 	core, logs := observer.New(zap.ErrorLevel)
 	run(t, func(ctx context.Context) error {
-		event.Defer(ctx, func(context.Context) { t.Error("called") })
 		event.After(ctx, soon, func(context.Context) { t.Error("called") })
 		turns(ctx, 1)
+		if err := event.Defer(ctx, func(context.Context) {}); err != nil {
+			t.Error(err)
+		}
+		if err := event.Defer(ctx, func(context.Context) { t.Error("called") }); !errors.Is(err, runtime.ErrTooMany) {
+			t.Error(err)
+		}
 		return nil
-	}, runtime.WithMaxCoroutines(3), runtime.WithLogger(zap.New(core))) // main, and the Retains of the two
+	}, runtime.WithMaxCoroutines(2), runtime.WithLogger(zap.New(core))) // main, and what the timer retains
 	if n := logs.FilterMessage("event: function not called").Len(); n != 1 {
 		t.Errorf("%d entries, want 1: %v", n, logs.All())
-	}
-}
-
-// Neither what was set nor the machinery behind it hides a deadlock.
-func TestDeadlocksAreStillFound(t *testing.T) {
-	err := runtime.Run(func(ctx context.Context) error {
-		event.After(ctx, soon, func(context.Context) {})
-		event.Defer(ctx, func(context.Context) {})
-		event.Cycle(ctx, func(context.Context) {}, true)
-		runtime.Yield(ctx)
-		return runtime.Suspend(ctx)
-	}, runtime.WithLoops(1))
-	if deadlock := new(runtime.DeadlockError); !errors.As(err, &deadlock) {
-		t.Error(err)
 	}
 }
 

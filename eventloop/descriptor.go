@@ -137,6 +137,21 @@ func (t *descriptorTable) clear(d *Descriptor) {
 	t.chunks[d.fd/chunkSize].Load()[d.fd%chunkSize].CompareAndSwap(d, nil)
 }
 
+// clearLoop forgets all descriptors of a loop that has closed, in case their owners don't unregister them.
+func (t *descriptorTable) clearLoop(l *Loop) {
+	for i := range t.chunks {
+		chunk := t.chunks[i].Load()
+		if chunk == nil {
+			continue
+		}
+		for j := range chunk {
+			if d := chunk[j].Load(); d != nil && d.loop == l {
+				chunk[j].CompareAndSwap(d, nil)
+			}
+		}
+	}
+}
+
 func (t *descriptorTable) lookup(fd int) *Descriptor {
 	if fd < 0 || fd >= chunkSize*maxChunks {
 		return nil

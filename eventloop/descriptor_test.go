@@ -426,7 +426,7 @@ func TestADescriptorThatIsNotRegistered(t *testing.T) {
 	check("unregistered")
 }
 
-func TestUnregisterAfterTheLoopHasClosed(t *testing.T) {
+func TestDescriptorsOutliveTheirLoop(t *testing.T) {
 	l, err := eventloop.New()
 	if err != nil {
 		t.Fatal(err)
@@ -448,13 +448,24 @@ func TestUnregisterAfterTheLoopHasClosed(t *testing.T) {
 	if err := l.Register(&later, newEventFD(t), readable, h); !errors.Is(err, eventloop.ErrClosed) {
 		t.Errorf("Register: %v", err)
 	}
+	// The number is free for another loop, and what is left of the former watch doesn't touch the new one.
+	other := start(t)
+	got := make(chan struct{}, 1)
+	register(t, other, fd, readable|edgeTriggered, func(eventloop.Events) { got <- struct{}{} })
 	if err := d.Unregister(); err != nil {
 		t.Errorf("Unregister: %v", err)
 	}
 	if err := d.Unregister(); !errors.Is(err, eventloop.ErrNotRegistered) {
 		t.Errorf("Unregister again: %v", err)
 	}
-	register(t, start(t), fd, readable, h)
+	if n := l.Stats().Descriptors; n != 0 {
+		t.Errorf("%d descriptors are registered with the loop that has closed", n)
+	}
+	if err := other.Register(&later, fd, readable, h); !errors.Is(err, eventloop.ErrRegistered) {
+		t.Errorf("Register with the second loop once more: %v", err)
+	}
+	raise(t, fd)
+	await(t, got)
 }
 
 // A poll reports 512 descriptors at most. The others are not lost, and none is left out for good.

@@ -195,6 +195,7 @@ func (l *Loop) main() {
 func (l *Loop) release() {
 	l.state.Store(stateClosed)
 	l.poller.close()
+	descriptors.clearLoop(l)
 	close(l.finished)
 }
 
@@ -281,7 +282,8 @@ func (l *Loop) turn() { l.counters.turns.Add(1) }
 // Quiet reports whether the loop sleeps and has nothing of its own that could wake it: no timer, no posted task. Descriptors don't
 // count. It may be called from any goroutine; the answer is of a moment.
 func (l *Loop) Quiet() bool {
-	return l.polling.Load() && l.postedCount.Load() == 0 && l.counters.timers.Load() == 0
+	// In this order: between a post and the run of its batch, one of the first two says no.
+	return l.postedCount.Load() == 0 && l.polling.Load() && l.counters.timers.Load() == 0
 }
 
 // poll waits for descriptors and fills the poller's buffer.

@@ -185,6 +185,7 @@ func TestTimerSetInATimerWaitsForTheNextIteration(t *testing.T) {
 		{"ResetAt(now)", func(timer *eventloop.Timer) { timer.ResetAt(time.Now()) }},
 		{"ResetAt(long past)", func(timer *eventloop.Timer) { timer.ResetAt(time.Now().Add(-time.Hour)) }},
 		{"ResetAt(year 1)", func(timer *eventloop.Timer) { timer.ResetAt(time.Time{}) }},
+		{"ResetClock(0)", func(timer *eventloop.Timer) { timer.ResetClock(0) }},
 		{"ResetAt of a disarmed timer", func(timer *eventloop.Timer) {
 			timer.ResetAt(time.Now().Add(-time.Hour))
 			timer.Disarm()
@@ -282,9 +283,14 @@ func TestFunctionsThatComeBackStarveNobody(t *testing.T) {
 				seen("descriptor")
 			})
 			turns := 0
+			var sleeps uint64
 			on(t, l, func() {
+				sleeps = l.Stats().Sleeps
 				kind.start(l, func() bool {
 					if turns++; turns == 100 {
+						if n := l.Stats().Sleeps - sleeps; n != 0 {
+							t.Errorf("the loop slept %d times", n)
+						}
 						raised = l.Stats().Iterations
 						raise(t, fd)
 						l.Post(func() { seen("posted") })

@@ -13,8 +13,8 @@ import (
 type Timer struct {
 	loop   *Loop
 	task   Task
-	when   int64  // due, on the loop's clock; what counts, the heap's key may be earlier
-	period int64  // 0 = once
+	when   int64  // due, on the loop's clock
+	key    int64  // the time it has in the heap, never later than when
 	serial uint64 // order of setting, among timers due at the same instant
 	index  int32  // place in the heap + 1; 0 = not in it
 	set    bool   // false = stopped or fired; its heap entry, if any, is dead
@@ -33,9 +33,24 @@ func (l *Loop) Every(d time.Duration, fn func()) *Timer {
 	if d <= 0 {
 		panic("eventloop: non-positive interval for Every")
 	}
-	t := &Timer{loop: l, task: taskFunc(fn), period: int64(d)}
-	t.Reset(d)
-	return t
+	b := &beat{Timer: Timer{loop: l}, period: int64(d), fn: fn}
+	b.task = b
+	b.Reset(d)
+	return &b.Timer
+}
+
+// beat is a timer that sets itself again.
+type beat struct {
+	Timer
+	period int64
+	fn     func()
+}
+
+// Run sets the timer to the next beat that has not been missed, counted from the one that was due, and calls the function.
+func (b *beat) Run() {
+	missed := (b.loop.timerPass.now - b.when) / b.period
+	b.resetAt(b.when + (missed+1)*b.period)
+	b.fn()
 }
 
 // InitTimer prepares a timer that is part of something else; task runs each time it fires. It is not set yet.
@@ -51,7 +66,7 @@ func (t *Timer) Stop() bool {
 }
 
 // Disarm is Stop for a timer that will soon be set again, such as a time-out that is renewed for each packet: it only marks the timer,
-// which stays in the loop's heap until its time and is ignored then.
+// whose entry in the loop's heap is cleared away later.
 func (t *Timer) Disarm() bool {
 	was := t.set
 	if was {
@@ -122,13 +137,7 @@ func (l *Loop) runTimers() {
 		if t == nil {
 			break
 		}
-		if t.period > 0 {
-			missed := (now - t.when) / t.period
-			t.when += (missed + 1) * t.period
-			h.place(t)
-		} else {
-			t.Disarm()
-		}
+		t.Disarm()
 		l.counters.fired.Add(1)
 		l.turn()
 		t.task.Run()

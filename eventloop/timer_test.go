@@ -3,7 +3,6 @@
 package eventloop_test
 
 import (
-	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -347,6 +346,21 @@ func TestADisarmedTimerFiresAtItsNewTimeOnly(t *testing.T) {
 		at 8`)
 }
 
+func TestATimerSetBeyondTheClockNeverFires(t *testing.T) {
+	l := start(t)
+	fired := func() { t.Error("it fired") }
+	on(t, l, func() {
+		l.AfterFunc(math.MaxInt64, fired)
+		l.AfterFunc(math.MaxInt64-1, fired)
+		l.AfterFunc(time.Hour, fired).ResetAt(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
+		l.AfterFunc(time.Hour, fired).ResetClock(math.MaxInt64)
+	})
+	awaitSleep(t, l)
+	if n := l.Stats().Timers; n != 4 {
+		t.Errorf("%d timers are set", n)
+	}
+}
+
 func TestATimerStoppedBeforeItsStepDoesntFire(t *testing.T) {
 	l := start(t)
 	fired := false
@@ -359,6 +373,37 @@ func TestATimerStoppedBeforeItsStepDoesntFire(t *testing.T) {
 			t.Error("a stopped timer fired")
 		}
 	})
+}
+
+func TestResetClockGoesByTheClockOfAllLoops(t *testing.T) {
+	l := start(t)
+	var said trace
+	done := make(chan struct{})
+	on(t, l, func() {
+		at := eventloop.Clock() + time.Millisecond
+		timer := func(what string, at time.Duration) *eventloop.Timer {
+			timer := l.AfterFunc(time.Hour, func() {
+				if now := eventloop.Clock(); now < at {
+					t.Errorf("%s fired %v early", what, at-now)
+				}
+				said.say("%s", what)
+			})
+			if !timer.ResetClock(at) {
+				t.Errorf("%s: ResetClock reports that it was not set", what)
+			}
+			return timer
+		}
+		timer("third", at+2)
+		timer("first", at)
+		timer("second", at+1).Stop()
+		l.AfterFunc(0, func() { close(done) }).ResetClock(at + 3)
+		timer("past", -time.Hour)
+	})
+	await(t, done)
+	said.mustBe(t, `
+		past
+		first
+		third`)
 }
 
 func TestEveryWantsAPositiveInterval(t *testing.T) {
@@ -375,70 +420,75 @@ func TestEveryWantsAPositiveInterval(t *testing.T) {
 	}
 }
 
-// A million timers, set, moved, stopped and disarmed at random, fire in the order that a sort of their times gives.
+// Of a million pending timers, set, moved, stopped and disarmed at random, those that are due soon fire in the order that a sort of their
+// times gives. The others are due in an hour.
 func TestAMillionTimersFireInOrder(t *testing.T) {
-	const timers = 1 << 20
-	random := rand.New(rand.NewPCG(3, 4))
-	type model struct {
-		at     time.Time
-		serial int
-		index  int
-	}
-	pending := make([]model, timers) // serial 0 = not set
-	var fired []int32
+	const (
+		timers = 1 << 20
+		soon   = 1 << 15 // the instants that are soon
+		later  = 1 << 21
+	)
+	// The model: for each timer when it is due, then when it was set, then which it is, all in one number; 0 = not set.
+	model := make([]uint64, timers)
+	const serialBits, indexBits = 22, 20
+	var fired []uint32
 	l := start(t, eventloop.WithWatchdog(0))
 	done := make(chan struct{})
 	on(t, l, func() {
-		base := time.Now()
+		random := rand.New(rand.NewPCG(3, 4))
+		base := eventloop.Clock()
 		real := make([]eventloop.Timer, timers)
-		task := make([]firedTask, timers)
-		serial := 0
+		tasks := make([]firedTask, timers)
+		serial := uint64(0)
 		set := func(i int) {
 			serial++
-			at := base.Add(time.Duration(random.Int64N(1 << 21))) // two timers for each instant
-			if was := pending[i].serial != 0; real[i].ResetAt(at) != was {
-				t.Errorf("ResetAt didn't report %v", was)
+			at := random.Uint32N(soon)
+			due := base + time.Duration(at)
+			if random.IntN(16) != 0 {
+				at = later + random.Uint32N(later)
+				due = base + time.Hour + time.Duration(at)
 			}
-			pending[i] = model{at, serial, i}
+			if was := model[i] != 0; real[i].ResetClock(due) != was {
+				t.Errorf("ResetClock didn't report %v", was)
+			}
+			model[i] = (uint64(at)<<serialBits|serial)<<indexBits | uint64(i)
 		}
 		for i := range real {
-			task[i] = firedTask{&fired, int32(i)}
-			l.InitTimer(&real[i], &task[i])
+			tasks[i] = firedTask{&fired, uint32(i)}
+			l.InitTimer(&real[i], &tasks[i])
 			set(i)
 		}
 		for range timers {
 			switch i := random.IntN(timers); random.IntN(4) {
 			case 0:
 				real[i].Stop()
-				pending[i].serial = 0
+				model[i] = 0
 			case 1:
 				real[i].Disarm()
-				pending[i].serial = 0
+				model[i] = 0
 			default:
 				set(i)
 			}
 		}
-		l.AfterFunc(time.Hour, func() { close(done) }).ResetAt(base.Add(1 << 21))
+		l.AfterFunc(0, func() { close(done) }).ResetClock(base + soon)
 	})
 	await(t, done)
-	pending = slices.DeleteFunc(pending, func(m model) bool { return m.serial == 0 })
-	slices.SortFunc(pending, func(a, b model) int {
-		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.serial, b.serial))
-	})
-	if len(fired) != len(pending) {
-		t.Fatalf("%d timers fired, %d were set", len(fired), len(pending))
+	model = slices.DeleteFunc(model, func(m uint64) bool { return m == 0 || m >= later<<serialBits<<indexBits })
+	slices.Sort(model)
+	if len(fired) != len(model) {
+		t.Fatalf("%d timers fired, %d were set", len(fired), len(model))
 	}
-	for n, m := range pending {
-		if fired[n] != int32(m.index) {
-			t.Fatalf("timer %d fired as number %d, where timer %d belongs", fired[n], n, m.index)
+	for n, m := range model {
+		if want := uint32(m & (1<<indexBits - 1)); fired[n] != want {
+			t.Fatalf("timer %d fired as number %d, where timer %d belongs", fired[n], n, want)
 		}
 	}
 }
 
 // firedTask notes the order in which timers fire.
 type firedTask struct {
-	fired *[]int32
-	index int32
+	fired *[]uint32
+	index uint32
 }
 
 func (f *firedTask) Run() { *f.fired = append(*f.fired, f.index) }

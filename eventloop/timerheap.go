@@ -26,46 +26,70 @@ func (e *timerEntry) before(o *timerEntry) bool {
 
 const arity = 4
 
-// next returns the earliest time in the heap, math.MaxInt64 if it is empty. Dead entries on top are cleared away first.
+// next returns when the loop has to look at the heap again: never later than the earliest timer, math.MaxInt64 if none is set. It may be earlier, if the
+// timer on top was moved or disarmed; to find out, which means touching a timer that has long left the cache, is left to due.
 func (h *timerHeap) next() int64 {
-	for len(h.entries) > 0 {
-		top := &h.entries[0]
-		switch t := top.timer; {
-		case !t.set:
-			h.remove(0)
-		case t.serial != top.serial:
-			h.renew(t)
-		default:
-			return top.when
-		}
+	if len(h.entries) > compactAbove && h.set < len(h.entries)/4 {
+		h.compact()
 	}
-	return math.MaxInt64
+	if h.set == 0 || len(h.entries) == 0 {
+		return math.MaxInt64
+	}
+	return h.entries[0].when
 }
 
 // due takes the earliest timer out of the heap if it is due at now and was set no later than serial; else it returns nil.
 func (h *timerHeap) due(now int64, serial uint64) *Timer {
-	if h.next() > now {
-		return nil
+	for len(h.entries) > 0 && h.entries[0].when <= now {
+		top := h.entries[0]
+		switch t := top.timer; {
+		case !t.set:
+			h.remove(0)
+		case t.serial != top.serial:
+			h.renew(t) // it was set again since
+		case top.serial > serial:
+			return nil
+		default:
+			h.remove(0)
+			return t
+		}
 	}
-	top := h.entries[0]
-	if top.serial > serial {
-		return nil
+	return nil
+}
+
+// compactAbove is the size below which dead entries are left where they are.
+const compactAbove = 64
+
+// compact drops the entries of timers that are not set, when most are.
+func (h *timerHeap) compact() {
+	alive := make([]timerEntry, 0, 2*h.set)
+	for _, e := range h.entries {
+		if t := e.timer; t.set {
+			t.key = t.when
+			alive = append(alive, timerEntry{t.when, t.serial, t})
+			t.index = int32(len(alive))
+		} else {
+			t.index = 0
+		}
 	}
-	h.remove(0)
-	return top.timer
+	h.entries = alive
+	for i := (len(alive) - 2) / arity; i >= 0 && len(alive) > 1; i-- {
+		h.down(i)
+	}
 }
 
 // place puts a timer that has just been set where it belongs; if it is in the heap at an earlier time, there it stays.
 func (h *timerHeap) place(t *Timer) {
 	h.serial++
 	t.serial = h.serial
-	if t.index == 0 {
+	switch {
+	case t.index == 0:
+		t.key = t.when
 		h.entries = append(h.entries, timerEntry{t.when, t.serial, t})
 		h.up(len(h.entries) - 1)
-		return
-	}
-	if e := &h.entries[t.index-1]; t.when < e.when {
-		e.when, e.serial = t.when, t.serial
+	case t.when < t.key:
+		t.key = t.when
+		h.entries[t.index-1] = timerEntry{t.when, t.serial, t}
 		h.up(int(t.index - 1))
 	}
 }
@@ -73,6 +97,7 @@ func (h *timerHeap) place(t *Timer) {
 // renew gives a timer's entry its true time and serial, which come after the key.
 func (h *timerHeap) renew(t *Timer) {
 	i := int(t.index - 1)
+	t.key = t.when
 	h.entries[i].when, h.entries[i].serial = t.when, t.serial
 	h.down(i)
 }

@@ -70,8 +70,8 @@ func (h *heapTest) next() {
 	if i := h.earliest(); i >= 0 {
 		want = h.model[i].when
 	}
-	if got := h.loop.timers.next(); got != want {
-		h.t.Fatalf("next is %d, should be %d", got, want)
+	if got := h.loop.timers.next(); got > want || want == math.MaxInt64 && got != want {
+		h.t.Fatalf("next is %d, must not be later than %d", got, want)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestTheHeapGivesMemoryBack(t *testing.T) {
 		}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			const timers = 1 << 17
+			const timers = 1 << 16
 			h := newHeapTest(t, timers)
 			for i := range h.timers {
 				h.set(i, int64(i))
@@ -241,7 +241,7 @@ func TestTheHeapGivesMemoryBack(t *testing.T) {
 			h.loop.timers.next() // drops what is disarmed
 			h.check()
 			entries := h.loop.timers.entries
-			if len(entries) != 0 || cap(entries) > full/16 {
+			if len(entries) != 0 || cap(entries) > full/8 {
 				t.Errorf("the empty heap has %d entries and room for %d; full it had room for %d", len(entries), cap(entries), full)
 			}
 			for _, e := range entries[:cap(entries)] {

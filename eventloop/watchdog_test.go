@@ -56,6 +56,9 @@ func (l *logged) mustName(t testing.TB, function string) observer.LoggedEntry {
 }
 
 //go:noinline
+func innocent(until <-chan struct{}) { <-until }
+
+//go:noinline
 func heldByWaiting(reported <-chan struct{}) { <-reported }
 
 //go:noinline
@@ -79,7 +82,7 @@ func heldDeepDown(depth int, reported <-chan struct{}) int {
 }
 
 //go:noinline
-func innocent(until <-chan struct{}) { <-until }
+func innocentToo(until <-chan struct{}) { <-until }
 
 const limit = 20 * time.Millisecond
 
@@ -110,8 +113,10 @@ func TestTheWatchdogNamesTheFunctionThatHoldsTheLoop(t *testing.T) {
 			next()
 		}},
 		{"after it started goroutines", "heldByWaiting", func(reported <-chan struct{}) {
+			go innocent(reported)
+			go innocentToo(reported)
 			for range 3 {
-				go innocent(reported)
+				go func() { innocent(reported) }()
 			}
 			heldByWaiting(reported)
 		}},
@@ -132,8 +137,10 @@ func TestTheWatchdogNamesTheFunctionThatHoldsTheLoop(t *testing.T) {
 			name := `loop of "` + t.Name() + `"`
 			l := start(t, eventloop.WithWatchdog(limit), eventloop.WithLogger(log.Logger), eventloop.WithName(name))
 			reported, let := make(chan struct{}), make(chan struct{})
+			began := make(chan time.Time, 1)
 			on(t, l, func() {
 				kinds[i].run(l, func() {
+					began <- time.Now()
 					holder.hold(reported)
 					close(let)
 				})
@@ -144,6 +151,9 @@ func TestTheWatchdogNamesTheFunctionThatHoldsTheLoop(t *testing.T) {
 			}
 			if n := report.ContextMap()["loop"]; n != name {
 				t.Errorf("the report gives the loop's name as %q", n)
+			}
+			if held := report.Time.Sub(<-began); held < limit {
+				t.Errorf("the report came after %v", held)
 			}
 			close(reported)
 			await(t, let)
@@ -221,10 +231,11 @@ func TestTheWatchdogLeavesTheOthersAlone(t *testing.T) {
 
 // Floors above run many functions within one of the loop's; as long as they report progress, none of them holds the loop.
 func TestProgressIsNoStall(t *testing.T) {
+	const limit = 100 * time.Millisecond // not less, as a busy machine may take the processor away for a while
 	log := newLog()
 	l := start(t, eventloop.WithWatchdog(limit), eventloop.WithLogger(log.Logger))
 	on(t, l, func() {
-		for end := time.Now().Add(5 * limit); time.Now().Before(end); {
+		for end := time.Now().Add(5 * limit / 2); time.Now().Before(end); {
 			l.Progress()
 		}
 	})

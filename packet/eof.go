@@ -24,11 +24,12 @@ func NewEOF(delimiter string, max int) (Framer, error) {
 	if len(delimiter) > max {
 		return nil, fmt.Errorf("packet: the delimiter has %d bytes, the limit for a whole packet is %d", len(delimiter), max)
 	}
-	return &eofFramer{delimiter: []byte(delimiter), limit: max}, nil
+	return &eofFramer{delimiter: []byte(delimiter), last: delimiter[len(delimiter)-1], limit: max}, nil
 }
 
 type eofFramer struct {
 	delimiter []byte
+	last      byte // of delimiter
 	limit     int
 
 	// State of the stream.
@@ -48,9 +49,9 @@ func (f *eofFramer) Next(data []byte, _ bool) (advance int, pkt []byte, err erro
 	end := -1
 	if first := f.place + width - 1; first < len(data) {
 		// As a rule the first byte that is the delimiter's last is the end of a delimiter.
-		if i := bytes.IndexByte(data[first:], f.delimiter[width-1]); i >= 0 {
+		if i := bytes.IndexByte(data[first:], f.last); i >= 0 {
 			end = first + i + 1
-			if !endsWith(data[:end], f.delimiter) {
+			if !endsWith(data[:end-1], f.delimiter[:width-1]) {
 				end = f.search(data, end-width+1)
 			}
 		}

@@ -22,6 +22,7 @@ func Await[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 		return zero, ErrOnLoop
 	}
 	if err := ctx.Err(); err != nil {
+		co.refused()
 		return zero, waitError(ctx, err)
 	}
 	call := &awaitCall[T]{single: single{waiter: &co.waiter}, fn: fn}
@@ -47,7 +48,11 @@ type awaitCall[T any] struct {
 // run runs fn on a goroutine of the pool. After a Goexit in fn that goroutine ends, which the pool allows for.
 func (c *awaitCall[T]) run() {
 	c.err = ErrGoexit // unless fn returns
-	defer c.fire()
+	defer func() {
+		if !c.fire() && c.panicked != nil { // Await has returned without it
+			c.waiter.co.sched.rt.logPanic("panic in a function whose Await was left", c.waiter.co, c.panicked)
+		}
+	}()
 	defer func() {
 		if value := recover(); value != nil {
 			c.panicked = asPanicError(value)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -38,11 +39,13 @@ type single struct {
 
 func (s *single) Remove(*Waiter) bool { return s.taken.CompareAndSwap(false, true) }
 
-// fire wakes the waiter if nothing else has.
-func (s *single) fire() {
-	if s.taken.CompareAndSwap(false, true) {
-		s.waiter.Wake()
+// fire wakes the waiter and reports true, unless something else has ended its wait.
+func (s *single) fire() bool {
+	if !s.taken.CompareAndSwap(false, true) {
+		return false
 	}
+	s.waiter.Wake()
+	return true
 }
 
 // Suspend parks the current coroutine until [Coroutine.Resume]. It returns nil then, or the error of ctx or ErrShutdown. Outside a coroutine
@@ -104,7 +107,13 @@ func Join(ctx context.Context, coroutines ...*Coroutine) error {
 	if j.left.Add(-1) == 0 {
 		return ctx.Err()
 	}
-	return w.Wait(ctx, reasonJoin, 0, j)
+	if err := w.Wait(ctx, reasonJoin, 0, j); err != nil {
+		for _, co := range coroutines {
+			co.dropJoin(j)
+		}
+		return err
+	}
+	return nil
 }
 
 // Join waits until the coroutine has ended.
@@ -130,15 +139,25 @@ func (co *Coroutine) addJoin(j *join) {
 	co.rare.joins = append(co.rare.joins, j)
 }
 
-// takeJoins marks the coroutine as ended and returns who waits for that.
+// dropJoin forgets a Join that has given up.
+func (co *Coroutine) dropJoin(j *join) {
+	co.ctx.mu.Lock()
+	defer co.ctx.mu.Unlock()
+	if co.rare != nil {
+		co.rare.joins = slices.DeleteFunc(co.rare.joins, func(other *join) bool { return other == j })
+	}
+}
+
+// takeJoins takes out who waits for the coroutine's end, when it is over.
 func (co *Coroutine) takeJoins() []*join {
 	co.ctx.mu.Lock()
 	defer co.ctx.mu.Unlock()
-	co.over = true
 	if co.rare == nil {
 		return nil
 	}
-	return co.rare.joins
+	joins := co.rare.joins
+	co.rare.joins = nil
+	return joins
 }
 
 // WaitSignal waits for one of the signals to arrive and returns it. While it waits, the signals don't have their default effect.

@@ -37,7 +37,8 @@ type coroutineContext struct {
 type sharedContext struct {
 	done   chan struct{}
 	after  map[*func()]struct{} // to call when it is cancelled
-	unhook func() bool          // ends following base
+	held   int                  // waits of plain goroutines that go by done
+	unhook func() bool          // ends following base; nil while it isn't followed
 }
 
 func (c *coroutineContext) init(co *Coroutine, ctx context.Context) {
@@ -49,6 +50,9 @@ func (c *coroutineContext) init(co *Coroutine, ctx context.Context) {
 
 // tie links the context into the tree. On the loop, when the coroutine starts.
 func (c *coroutineContext) tie() {
+	if c.co.sched.rt.stopping.Load() {
+		c.cancel(ErrShutdown)
+	}
 	for c.tied != nil && c.tied.state == stateEnded {
 		if why := c.tied.ctx.cause.Load(); why != nil {
 			c.cancel(*why)
@@ -95,37 +99,16 @@ func (c *coroutineContext) ended() {
 	}
 	c.child, c.sibling, c.prevSibling = nil, nil, nil
 
-	// A context that lives long must not collect the contexts of coroutines that came and went. Only those who derived from this one, and have not
-	// been cancelled, still need to hear from it.
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.shared != nil && c.shared.unhook != nil && len(c.shared.after) == 0 {
-		c.shared.unhook()
-		c.shared.unhook = nil
-	}
+	c.co.over = true
+	c.settle()
 }
 
 // cancel cancels the context, once. Any goroutine.
 func (c *coroutineContext) cancel(err error) {
-	if !c.cause.CompareAndSwap(nil, &err) {
+	if !c.mark(err) {
 		return
-	}
-	c.mu.Lock()
-	var after []func()
-	if s := c.shared; s != nil {
-		close(s.done)
-		for f := range s.after {
-			after = append(after, *f)
-		}
-		s.after = nil
-		if s.unhook != nil {
-			s.unhook()
-			s.unhook = nil
-		}
-	}
-	c.mu.Unlock()
-	for _, f := range after {
-		f()
 	}
 	s := c.co.sched
 	if s.onLoop() {
@@ -133,6 +116,26 @@ func (c *coroutineContext) cancel(err error) {
 	} else {
 		s.loop.Post(c.cancelled) // a loop that has closed has no coroutine left that would wait
 	}
+}
+
+// mark is the part of cancel that wakes no coroutine. It reports whether the context wasn't cancelled before. Any goroutine.
+func (c *coroutineContext) mark(err error) bool {
+	c.mu.Lock()
+	if !c.cause.CompareAndSwap(nil, &err) {
+		c.mu.Unlock()
+		return false
+	}
+	var after map[*func()]struct{}
+	if s := c.shared; s != nil {
+		close(s.done)
+		after, s.after = s.after, nil
+		c.settle()
+	}
+	c.mu.Unlock()
+	for f := range after {
+		(*f)()
+	}
+	return true
 }
 
 // cancelled is the part of cancel that is done on the loop.
@@ -161,8 +164,10 @@ func (c *coroutineContext) failed() error {
 	if c.base.Done() == nil {
 		return nil
 	}
-	c.Done() // has base followed
-	return c.base.Err()
+	c.mu.Lock()
+	c.share() // has base followed
+	c.mu.Unlock()
+	return waitError(c.base, c.base.Err())
 }
 
 // Deadline, Done, Err and Value make it a context.Context.
@@ -191,23 +196,66 @@ func (c *coroutineContext) Value(key any) any {
 func (c *coroutineContext) Done() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.co.over && c.cause.Load() == nil {
+		return c.base.Done() // ours would have to follow base for ever
+	}
 	return c.share().done
+}
+
+// hold is Done for one wait of a plain goroutine, which may outlast the coroutine. release ends it.
+func (c *coroutineContext) hold() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.share()
+	s.held++
+	c.settle()
+	return s.done
+}
+
+func (c *coroutineContext) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shared.held--
+	c.settle()
 }
 
 // share makes the shared part. With mu held.
 func (c *coroutineContext) share() *sharedContext {
-	if c.shared != nil {
-		return c.shared
-	}
-	c.shared = &sharedContext{done: make(chan struct{})}
-	if c.cause.Load() != nil {
-		close(c.shared.done)
-		return c.shared
-	}
-	if _, ok := c.base.(*rootContext); !ok && c.base.Done() != nil {
-		c.shared.unhook = context.AfterFunc(c.base, func() { c.cancel(c.base.Err()) })
+	if c.shared == nil {
+		c.shared = &sharedContext{done: make(chan struct{})}
+		if c.cause.Load() != nil {
+			close(c.shared.done)
+		}
+		c.settle()
 	}
 	return c.shared
+}
+
+// settle follows base, or stops following it, whichever the users of the context need. With mu held.
+//
+// A context that lives long must not collect the contexts of coroutines that came and went. So after the end of the coroutine base is followed
+// only for those who say when they need it no more: contexts that derive from this one until they are cancelled, and Whorl's own waits. Someone who has
+// called Done before the end, and is in a bare receive from it, doesn't hear from base any more.
+func (c *coroutineContext) settle() {
+	s := c.shared
+	if s == nil {
+		return
+	}
+	var need bool
+	switch _, isRoot := c.base.(*rootContext); {
+	case c.cause.Load() != nil:
+	case c.co.over:
+		need = len(s.after)+s.held > 0 && c.base.Done() != nil
+	default:
+		need = !isRoot && c.base.Done() != nil // the end of the runtime cancels each coroutine
+	}
+	switch {
+	case need && s.unhook == nil:
+		s.unhook = context.AfterFunc(c.base, func() { c.cancel(waitError(c.base, c.base.Err())) })
+	case !need && s.unhook != nil:
+		s.unhook()
+		s.unhook = nil
+	}
 }
 
 // AfterFunc lets the context package derive from this context without a goroutine.
@@ -224,11 +272,13 @@ func (c *coroutineContext) AfterFunc(f func()) (stop func() bool) {
 	}
 	key := &f
 	s.after[key] = struct{}{}
+	c.settle()
 	return func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		_, waiting := s.after[key]
 		delete(s.after, key)
+		c.settle()
 		return waiting
 	}
 }

@@ -33,7 +33,7 @@ type Coroutine struct {
 	budget     int32 // operations left before it has to yield, see Spend
 	state      state
 	goexit     bool        // it called runtime.Goexit
-	exiting    bool        // its own function has ended
+	exiting    bool        // its own function has ended, or is being ended by force
 	own        bool        // the wait goes by the coroutine's own context
 	suspended  atomic.Bool // waits in Suspend
 	over       bool        // guarded by ctx.mu: it has ended
@@ -48,8 +48,9 @@ type rare struct {
 
 // following is a context that isn't the coroutine's own and that its waits go by.
 type following struct {
-	done <-chan struct{}
-	stop func() bool
+	done    <-chan struct{}
+	stop    func() bool
+	limited bool // it has a deadline
 }
 
 type state uint8
@@ -199,9 +200,13 @@ func (co *Coroutine) exit() {
 // nothing outside a coroutine.
 func Spend(ctx context.Context) {
 	if _, co := whereAmI(schedulerHint(ctx)); co != nil {
-		if co.budget--; co.budget <= 0 {
-			co.yield()
-		}
+		co.spend()
+	}
+}
+
+func (co *Coroutine) spend() {
+	if co.budget--; co.budget <= 0 {
+		co.yield()
 	}
 }
 
@@ -246,9 +251,15 @@ func (co *Coroutine) popDefer() func(context.Context) {
 
 // yield parks the coroutine until the loop's deferred functions run. Nothing can interrupt it, as nothing has to.
 func (co *Coroutine) yield() {
+	if co.sched.loop.Closed() {
+		return // a shutdown has given up on this coroutine, and the loop will not come round again
+	}
 	co.reason, co.queue = reasonYield, nil
 	co.sched.loop.DeferTask((*resumeTask)(co))
 	co.park()
+	if co.sched.rt.forced.Load() {
+		co.forceOut()
+	}
 }
 
 func (co *Coroutine) String() string { return fmt.Sprintf("coroutine#%d", co.id) }

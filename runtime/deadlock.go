@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,33 +42,38 @@ func (e *DeadlockError) add(co *Coroutine, reason *Reason) {
 }
 
 // How often a silent runtime is looked at: a check is only made when it could be a deadlock, and one that can't tell is repeated less and less often.
-const (
+// deadlockGrace is how long the coroutines may take to end when one was found. Tests shorten them.
+var (
 	firstDeadlockCheck = 100 * time.Millisecond
 	lastDeadlockCheck  = 5 * time.Second
+	deadlockGrace      = 5 * time.Second
 )
 
-// waitIdle waits until all coroutines have ended. If it finds a deadlock, it breaks it by waking all coroutines with the error, and returns it.
+// waitIdle waits until all coroutines have ended, or a Shutdown has given up on some. If it finds a deadlock, it breaks it by waking all
+// coroutines with the error, and returns it.
 func (rt *Runtime) waitIdle() *DeadlockError {
 	idle := rt.whenIdle()
-	if !rt.config.deadlock {
-		<-idle
-		return nil
-	}
+	var check <-chan time.Time
 	interval := firstDeadlockCheck
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
+	if rt.config.deadlock {
+		check = timer.C
+	}
 	var before uint64
 	for {
 		select {
 		case <-idle:
 			return nil
-		case <-timer.C:
+		case <-rt.finished:
+			return nil
+		case <-check:
 		}
 		stuck, now := rt.stuck()
 		switch {
 		case !stuck || now != before:
 			interval = firstDeadlockCheck
-		case rt.nobodyElse():
+		case rt.nobodyElse() && rt.stillStuck(now):
 			return rt.breakDeadlock()
 		default:
 			interval = min(2*interval, lastDeadlockCheck)
@@ -86,24 +92,56 @@ func (rt *Runtime) stuck() (all bool, switches uint64) {
 		}
 	}
 	var stuck int64
+	asked := rt.onEachLoop(func(s *scheduler) {
+		switches += s.switches
+		for co := s.first; co != nil; co = co.next {
+			if co.stuck() {
+				stuck++
+			}
+		}
+	})
+	return asked && stuck > 0 && stuck == rt.live.Load(), switches
+}
+
+// stillStuck reports whether nothing has run since stuck returned switches: a goroutine may have woken a coroutine and ended, just before
+// nobodyElse looked.
+func (rt *Runtime) stillStuck(switches uint64) bool {
+	stuck, now := rt.stuck()
+	return stuck && now == switches
+}
+
+// stuck reports whether the coroutine waits without end where only a coroutine or goroutine can wake it. On the loop.
+func (co *Coroutine) stuck() bool {
+	if co.state != stateParked || co.queue == nil || !co.reason.internal || co.timer.Set() {
+		return false
+	}
+	switch {
+	case co.own:
+		_, limited := co.ctx.Deadline()
+		return !limited
+	case co.follows != nil:
+		return !co.follows.limited
+	}
+	return true
+}
+
+// onEachLoop has fn run on one loop after the other, and waits for it. It reports false if a loop has been closed.
+func (rt *Runtime) onEachLoop(fn func(s *scheduler)) bool {
+	all := true
 	for _, s := range rt.schedulers {
 		done := make(chan struct{})
-		s.loop.Post(func() {
-			defer close(done)
-			switches += s.switches
-			for co := s.first; co != nil; co = co.next {
-				if co.state == stateParked && co.queue != nil && co.reason.internal && !co.timer.Set() {
-					stuck++
-				}
-			}
-		})
+		if s.loop.Post(func() { defer close(done); fn(s) }) != nil {
+			all = false
+			continue
+		}
 		<-done
 	}
-	return stuck > 0 && stuck == rt.live.Load(), switches
+	return all
 }
 
 // nobodyElse reports whether no goroutine of the process could wake a coroutine. That is sure only of goroutines that are Whorl's own, or
-// wait in Whorl, or belong to the machinery of tests and signals; any other may be about to push to a channel.
+// wait in Whorl without end, or belong to the machinery of tests and signals; any other may be about to push to a channel. What can't be seen is
+// a function that a timer of Go's will start: time.AfterFunc.
 func (rt *Runtime) nobodyElse() bool {
 	if registry.only() != rt {
 		return false
@@ -123,13 +161,18 @@ func (rt *Runtime) nobodyElse() bool {
 
 // harmless reports whether a record of a goroutine profile shows goroutines that can't wake a coroutine.
 func harmless(record string) bool {
+	if strings.Contains(record, "\t"+module+"runtime.(*awaitPool).serve+") {
+		return !strings.Contains(record, "\t"+module+"runtime.(*awaitCall[...]).run+") // which runs a function of somebody's
+	}
 	for _, function := range []string{
-		module + "runtime.",
-		module + "eventloop.",
+		module + "eventloop.(*Loop).Run", module + "eventloop.(*Loop).main", module + "eventloop.(*Loop).watch",
+		module + "runtime.(*worker).run", module + "runtime.(*Coroutine).park", // coroutines: stuck has looked at them
+		module + "runtime.(*Runtime).waitIdle",
+		module + "runtime.(*Waiter).waitWithoutEnd",
 		"testing.(*T).Run", "testing.(*T).Parallel", "testing.(*F).Fuzz", "testing.(*M).Run", "testing.runTests",
 		"os/signal.loop", "os/signal.signal_recv",
 	} {
-		if strings.Contains(record, "\t"+function) {
+		if strings.Contains(record, "\t"+function+"+") {
 			return true
 		}
 	}
@@ -141,26 +184,20 @@ func harmless(record string) bool {
 func (rt *Runtime) breakDeadlock() *DeadlockError {
 	deadlock := new(DeadlockError)
 	rt.stopping.Store(true)
-	for _, s := range rt.schedulers {
-		done := make(chan struct{})
-		s.loop.Post(func() {
-			defer close(done)
-			s.breakDeadlock(deadlock)
-		})
-		<-done
-	}
-	return deadlock
-}
-
-func (s *scheduler) breakDeadlock(deadlock *DeadlockError) {
-	var taken []*Coroutine
-	for co := s.first; co != nil; co = co.next {
-		if co.state == stateParked && co.queue != nil && co.queue.Remove(&co.waiter) {
-			taken = append(taken, co)
+	taken := make(map[*scheduler][]*Coroutine)
+	rt.onEachLoop(func(s *scheduler) {
+		for co := s.first; co != nil; co = co.next {
+			if co.state == stateParked && co.queue != nil && co.queue.Remove(&co.waiter) {
+				taken[s] = append(taken[s], co)
+			}
 		}
-	}
-	for i := len(taken) - 1; i >= 0; i-- {
-		s.wakeErr = deadlock
-		s.resume(taken[i])
-	}
+		slices.Reverse(taken[s]) // in the order of creation
+	})
+	rt.onEachLoop(func(s *scheduler) {
+		for _, co := range taken[s] {
+			s.wakeErr = deadlock
+			s.resume(co)
+		}
+	})
+	return deadlock
 }

@@ -2,7 +2,7 @@ package runtime
 
 import "context"
 
-var reasonDetour = NewReason("detour")
+var reasonDetour = NewInternalReason("detour")
 
 // Detour runs fn in a coroutine of its own and waits for it to end. The coroutine's worker is kept for other detours, with the stack it has
 // grown: something that needs a deep stack for a while, such as a TLS handshake, doesn't make the stacks of the many coroutines that go through it grow, and

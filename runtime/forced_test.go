@@ -133,6 +133,7 @@ func TestForcedOutCoroutineIsNotLeftInAQueue(t *testing.T) {
 }
 
 func TestShutdownReportsACoroutineThatIsStuck(t *testing.T) {
+	defer runtime.HurryForcedEnd(20 * time.Millisecond)()
 	guard(t)
 	rt, err := runtime.New(silent([]runtime.Option{runtime.WithLoops(2)})...)
 	if err != nil {
@@ -162,6 +163,7 @@ func TestShutdownReportsACoroutineThatIsStuck(t *testing.T) {
 }
 
 func TestForcedShutdownEndsDespiteADeferredFunctionThatIgnoresErrors(t *testing.T) {
+	defer runtime.HurryForcedEnd(20 * time.Millisecond)()
 	guard(t)
 	rt, err := runtime.New(silent([]runtime.Option{runtime.WithLoops(1)})...)
 	if err != nil {

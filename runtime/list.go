@@ -15,6 +15,12 @@ func (i Info) String() string { return fmt.Sprintf("coroutine#%d on %s: %s", i.I
 // List returns all coroutines that have not ended, in the order of creation for each loop. It asks each loop in turn, so it must not be
 // called on a loop: there, and when a loop doesn't answer because it is being closed, the coroutines of other loops are missing.
 func (rt *Runtime) List() []Info {
+	rt.mu.Lock()
+	started := rt.phase != phaseNew
+	rt.mu.Unlock()
+	if !started {
+		return nil // nobody would answer
+	}
 	here, _ := whereAmI(nil)
 	var all []Info
 	for _, s := range rt.schedulers {

@@ -23,20 +23,23 @@ func BenchmarkParkedCoroutine(b *testing.B) {
 			return all
 		}
 		settle := park()
+		var heap, stack int64
 		for range b.N {
 			var before, after goruntime.MemStats
+			goruntime.GC()
 			goruntime.ReadMemStats(&before)
 			measured := park()
 			goruntime.ReadMemStats(&after)
-			heap := float64(after.HeapAlloc-before.HeapAlloc) / n
-			stack := float64(after.StackInuse-before.StackInuse) / n
-			b.ReportMetric(heap, "heap-B/coroutine")
-			b.ReportMetric(stack, "stack-B/coroutine")
-			b.ReportMetric(heap+stack, "B/coroutine")
+			heap += int64(after.HeapAlloc) - int64(before.HeapAlloc)
+			stack += int64(after.StackInuse) - int64(before.StackInuse)
 			for _, co := range measured {
 				co.Resume()
 			}
 		}
+		each := func(bytes int64) float64 { return float64(bytes) / float64(n*b.N) }
+		b.ReportMetric(each(heap), "heap-B/coroutine")
+		b.ReportMetric(each(stack), "stack-B/coroutine")
+		b.ReportMetric(each(heap+stack), "B/coroutine")
 		for _, co := range settle {
 			co.Resume()
 		}

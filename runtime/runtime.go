@@ -25,7 +25,6 @@ type Runtime struct {
 	turn       atomic.Uint32 // of pick
 	lastID     atomic.Int64
 	live       atomic.Int64 // coroutines that have not ended, and Retains
-	peak       atomic.Int64
 	pool       awaitPool
 
 	mu        sync.Mutex
@@ -94,12 +93,20 @@ func Run(main func(ctx context.Context) error, options ...Option) error {
 		return errors.Join(err, rt.Shutdown(context.Background()))
 	}
 	deadlock := rt.waitIdle()
-	if err := rt.Shutdown(context.Background()); err != nil {
-		return err
+	ctx := context.Background()
+	if deadlock != nil { // the error is lost on coroutines that ignore errors
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, deadlockGrace)
+		defer cancel()
 	}
+	err = rt.Shutdown(ctx)
 	switch {
+	case deadlock != nil && err != nil:
+		return errors.Join(deadlock, err)
 	case deadlock != nil:
 		return deadlock
+	case err != nil:
+		return err
 	case co.rare != nil && co.rare.panicked != nil:
 		return co.rare.panicked
 	case co.goexit:
@@ -134,10 +141,10 @@ func (rt *Runtime) Start() error {
 // runtime.Goexit, gives them a second to run their deferred calls, and returns an error that says how many didn't end. Further calls wait
 // for the first and return its result.
 //
-// Called in a coroutine of the runtime, which can't end while it waits here, Shutdown only begins, and returns ErrOnLoop.
+// Called in a coroutine of the runtime, which can't end while it waits here, or in a function of a loop, Shutdown only begins, and returns
+// ErrOnLoop.
 func (rt *Runtime) Shutdown(ctx context.Context) error {
-	s, _ := whereAmI(nil)
-	onLoop := s != nil && s.rt == rt
+	s, co := whereAmI(nil)
 	rt.mu.Lock()
 	switch rt.phase {
 	case phaseNew:
@@ -158,39 +165,44 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 	}
 	rt.mu.Unlock()
 	rt.root.cancelled()
-	if onLoop {
+	switch {
+	case s != nil && (s.rt == rt || co == nil):
 		return ErrOnLoop
+	case co != nil: // of another runtime: its loop must not stand still
+		_, err := Await(context.WithoutCancel(ctx), func() (struct{}, error) {
+			<-rt.finished
+			return struct{}{}, rt.finishErr
+		})
+		return err
 	}
 	<-rt.finished
 	return rt.finishErr
 }
 
+// forcedGrace is how long coroutines that are ended by force may take for their deferred calls. Tests shorten it.
+var forcedGrace = time.Second
+
 // finish is what Shutdown does when it is called first.
 func (rt *Runtime) finish(ctx context.Context) error {
-	rt.interruptAll(ErrShutdown)
-	ended := rt.whenIdle()
-	select {
-	case <-ended:
-	default:
-		select {
-		case <-ended:
-		case <-ctx.Done():
-			rt.forced.Store(true)
-			rt.interruptAll(ErrShutdown)
-			select {
-			case <-ended:
-			case <-time.After(time.Second):
-			}
-		}
+	rt.interruptAll()
+	left := rt.whenEnded(ctx)
+	if left > 0 {
+		rt.forced.Store(true)
+		rt.interruptAll()
+		grace, cancel := context.WithTimeout(context.Background(), forcedGrace)
+		left = rt.whenEnded(grace)
+		cancel()
 	}
-	left := rt.live.Load()
 	rt.pool.close()
 	for _, s := range rt.schedulers {
 		s.loop.Post(s.dismiss)
 		s.loop.Close()
 	}
 	if left > 0 {
-		registry.remove(rt)
+		go func() { // those that are still there must know where they are until their loops have ended
+			rt.loops.Wait()
+			registry.remove(rt)
+		}()
 		return fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, context.Cause(ctx))
 	}
 	rt.loops.Wait()
@@ -198,8 +210,23 @@ func (rt *Runtime) finish(ctx context.Context) error {
 	return nil
 }
 
-// interruptAll cancels all coroutines and ends all waits with err.
-func (rt *Runtime) interruptAll(err error) {
+// whenEnded waits until no coroutine is left, or ctx is done, and returns how many are left then.
+func (rt *Runtime) whenEnded(ctx context.Context) (left int64) {
+	for {
+		left = rt.live.Load()
+		if left == 0 {
+			return 0
+		}
+		select {
+		case <-rt.whenIdle():
+		case <-ctx.Done():
+			return rt.live.Load()
+		}
+	}
+}
+
+// interruptAll cancels all coroutines and ends all their waits, once each, with ErrShutdown.
+func (rt *Runtime) interruptAll() {
 	for _, s := range rt.schedulers {
 		s.loop.Post(func() {
 			var all []*Coroutine
@@ -208,8 +235,10 @@ func (rt *Runtime) interruptAll(err error) {
 			}
 			slices.Reverse(all) // in the order of creation
 			for _, co := range all {
-				co.ctx.cancel(ErrShutdown)
-				co.interrupt(err)
+				co.ctx.mark(ErrShutdown)
+			}
+			for _, co := range all {
+				co.interrupt(ErrShutdown)
 			}
 		})
 	}
@@ -280,11 +309,20 @@ func (rt *Runtime) whenIdle() <-chan struct{} {
 
 // panicked reports a panic in a coroutine.
 func (rt *Runtime) panicked(co *Coroutine, err *PanicError) {
-	rt.config.log.Error("panic in a coroutine",
-		zap.Int64("coroutine", co.id), zap.Any("value", err.Value), zap.ByteString("stack", err.Stack))
-	if rt.config.onPanic != nil {
-		rt.config.onPanic(co, err)
+	rt.logPanic("panic in a coroutine", co, err)
+	if rt.config.onPanic == nil {
+		return
 	}
+	defer func() {
+		if again := recover(); again != nil {
+			rt.config.log.Error("panic in the panic handler", zap.Int64("coroutine", co.id), zap.Any("value", again))
+		}
+	}()
+	rt.config.onPanic(co, err)
+}
+
+func (rt *Runtime) logPanic(what string, co *Coroutine, err *PanicError) {
+	rt.config.log.Error(what, zap.Int64("coroutine", co.id), zap.Any("value", err.Value), zap.ByteString("stack", err.Stack))
 }
 
 // loopPanicked reports a panic in a function of a loop, which the loop has logged already.
@@ -325,14 +363,23 @@ func (r *runtimes) publish() {
 	schedulers.Store(&all)
 }
 
-// only returns the running runtime if there is exactly one.
+// only returns the running runtime if there is exactly one. One whose Shutdown has given up doesn't count.
 func (r *runtimes) only() *Runtime {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.running) != 1 {
-		return nil
+	var only *Runtime
+	for _, rt := range r.running {
+		select {
+		case <-rt.finished:
+			continue
+		default:
+		}
+		if only != nil {
+			return nil
+		}
+		only = rt
 	}
-	return r.running[0]
+	return only
 }
 
 // From returns the runtime that ctx carries: that of the coroutine or of the Runtime.Context it comes from. If ctx carries none it is the runtime of the
@@ -348,22 +395,6 @@ func From(ctx context.Context) (*Runtime, error) {
 		return rt, nil
 	}
 	return nil, ErrNoRuntime
-}
-
-// LoopFor returns the loop that something new should live on: the caller's own if it runs on one, that of the coroutine whose context ctx
-// comes from, else the runtime's loops in turn.
-func LoopFor(ctx context.Context) (*eventloop.Loop, error) {
-	if s, _ := whereAmI(schedulerHint(ctx)); s != nil {
-		return s.loop, nil
-	}
-	if co, ok := ctx.Value(coroutineKey{}).(*Coroutine); ok {
-		return co.sched.loop, nil
-	}
-	rt, err := From(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return rt.pick().loop, nil
 }
 
 // OnLoop reports whether the caller runs on loop: as a coroutine of a runtime, or as a function of the loop itself.

@@ -85,8 +85,12 @@ func schedulerHint(ctx context.Context) *scheduler {
 func (s *scheduler) spawn(ctx context.Context, parent *Coroutine) (*Coroutine, error) {
 	rt := s.rt
 	if n := rt.live.Add(1); n > rt.config.maxCoroutines {
-		rt.live.Add(-1)
+		rt.release()
 		return nil, ErrTooMany
+	}
+	if parent == nil && rt.stopping.Load() { // looked at after live was counted, so Shutdown sees one of the two
+		rt.release()
+		return nil, ErrShutdown
 	}
 	co := &Coroutine{id: rt.lastID.Add(1), sched: s}
 	if parent != nil {
@@ -138,7 +142,7 @@ func (s *scheduler) resume(co *Coroutine) {
 	w.switchTo(s.loop)
 	s.current = previous
 	s.running.Store(previousID)
-	if w.dead {
+	if w.dead && co.state == stateEnded {
 		s.workers.Add(-1)
 	}
 }
@@ -169,6 +173,9 @@ func (s *scheduler) ended(co *Coroutine) {
 		} else {
 			w.dead = true
 		}
+	}
+	if w.dead {
+		s.running.Store(0) // the goroutine ends, and its identity may be another's before resume has stored the previous one
 	}
 	s.live.Add(-1)
 	s.rt.release()

@@ -218,6 +218,7 @@ func TestGoRacesShutdown(t *testing.T) {
 }
 
 func TestShutdownWaitsForWhatWasRetained(t *testing.T) {
+	defer runtime.HurryForcedEnd(20 * time.Millisecond)()
 	rt := startRuntime(t)
 	rt.Retain()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
@@ -261,6 +262,7 @@ func TestShutdownLetsDeferredFunctionsFinish(t *testing.T) {
 }
 
 func TestRunReturnsWhenShutdownHasGivenUp(t *testing.T) {
+	defer runtime.HurryForcedEnd(20 * time.Millisecond)()
 	stuck, release := make(chan bool), make(chan bool)
 	guard(t)
 	go func() {

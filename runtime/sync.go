@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// waitList is a FIFO of waiters, guarded by the mutex of what they wait for.
+// waitList is a FIFO of waiters, with the mutex that guards it and the rest of what they wait for.
 type waitList struct {
-	mu      *sync.Mutex
+	mu      sync.Mutex
 	waiters []*Waiter
 }
 
@@ -26,17 +26,16 @@ func (l *waitList) Remove(w *Waiter) bool {
 
 // WaitGroup waits for a number of things to be done. The zero WaitGroup is ready for use, from coroutines of any loop and from plain goroutines.
 type WaitGroup struct {
-	mu    sync.Mutex
-	count int
 	list  waitList
+	count int // guarded by list.mu
 }
 
 // Add adds n, which may be negative, to the count. When the count becomes zero, all that wait are woken; coroutines of the same loop run at
 // once. A count below zero panics.
 func (g *WaitGroup) Add(n int) {
-	g.mu.Lock()
+	g.list.mu.Lock()
 	if g.count+n < 0 {
-		g.mu.Unlock()
+		g.list.mu.Unlock()
 		panic("runtime: negative WaitGroup count")
 	}
 	g.count += n
@@ -44,7 +43,7 @@ func (g *WaitGroup) Add(n int) {
 	if g.count == 0 {
 		waiters, g.list.waiters = g.list.waiters, nil
 	}
-	g.mu.Unlock()
+	g.list.mu.Unlock()
 	for _, w := range waiters {
 		w.Wake()
 	}
@@ -55,8 +54,8 @@ func (g *WaitGroup) Done() { g.Add(-1) }
 
 // Count returns the count.
 func (g *WaitGroup) Count() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.list.mu.Lock()
+	defer g.list.mu.Unlock()
 	return g.count
 }
 
@@ -75,25 +74,24 @@ func (g *WaitGroup) Go(ctx context.Context, fn func(ctx context.Context)) error 
 
 // Wait waits until the count is zero. It returns early with the error of ctx or ErrShutdown. Several may wait.
 func (g *WaitGroup) Wait(ctx context.Context) error {
-	g.mu.Lock()
+	g.list.mu.Lock()
 	if g.count == 0 {
-		g.mu.Unlock()
+		g.list.mu.Unlock()
 		return nil
 	}
-	return g.list.wait(ctx, &g.mu, reasonGroup)
+	return g.list.wait(ctx, reasonGroup)
 }
 
 // wait puts the caller at the end of the list. It is called with mu held and returns without it.
-func (l *waitList) wait(ctx context.Context, mu *sync.Mutex, reason *Reason) error {
+func (l *waitList) wait(ctx context.Context, reason *Reason) error {
 	w, err := Enter(ctx)
 	if err != nil {
-		mu.Unlock()
+		l.mu.Unlock()
 		return err
 	}
 	defer w.Leave()
-	l.mu = mu
 	l.waiters = append(l.waiters, w)
-	mu.Unlock()
+	l.mu.Unlock()
 	return w.Wait(ctx, reason, 0, l)
 }
 
@@ -101,26 +99,25 @@ func (l *waitList) wait(ctx context.Context, mu *sync.Mutex, reason *Reason) err
 // sync.Mutex would stop the loop. It goes to those who wait in the order of arrival. The zero Mutex is unlocked. It may be used from coroutines of
 // any loop and from plain goroutines.
 type Mutex struct {
-	mu     sync.Mutex
-	locked bool
 	list   waitList
+	locked bool // guarded by list.mu
 }
 
 // Lock locks the mutex, or returns the error of ctx or ErrShutdown.
 func (m *Mutex) Lock(ctx context.Context) error {
-	m.mu.Lock()
+	m.list.mu.Lock()
 	if !m.locked {
 		m.locked = true
-		m.mu.Unlock()
+		m.list.mu.Unlock()
 		return nil
 	}
-	return m.list.wait(ctx, &m.mu, reasonMutex)
+	return m.list.wait(ctx, reasonMutex)
 }
 
 // TryLock locks the mutex if it is unlocked, and reports whether it did.
 func (m *Mutex) TryLock() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.list.mu.Lock()
+	defer m.list.mu.Unlock()
 	if m.locked {
 		return false
 	}
@@ -131,9 +128,9 @@ func (m *Mutex) TryLock() bool {
 // Unlock unlocks the mutex. If somebody waits for it, it stays locked and is theirs; a coroutine of the same loop goes on in the loop's deferred
 // functions. Unlocking a mutex that is not locked panics.
 func (m *Mutex) Unlock() {
-	m.mu.Lock()
+	m.list.mu.Lock()
 	if !m.locked {
-		m.mu.Unlock()
+		m.list.mu.Unlock()
 		panic("runtime: unlock of unlocked Mutex")
 	}
 	var next *Waiter
@@ -143,7 +140,7 @@ func (m *Mutex) Unlock() {
 	} else {
 		m.locked = false
 	}
-	m.mu.Unlock()
+	m.list.mu.Unlock()
 	if next != nil {
 		next.WakeLater()
 	}

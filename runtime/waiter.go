@@ -144,6 +144,7 @@ func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q 
 	co := w.co
 	if err := co.follow(ctx); err != nil {
 		if q.Remove(w) {
+			co.refused()
 			return err
 		}
 		deadline = 0
@@ -170,10 +171,20 @@ func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q 
 	return err
 }
 
+// refused is called when the running coroutine may not wait. One that doesn't look at errors must not spin: the others of its loop would not
+// get their turn, nor would the end of the time for an orderly shutdown be noticed.
+func (co *Coroutine) refused() {
+	if co.sched.rt.forced.Load() {
+		co.forceOut()
+	}
+	co.spend()
+}
+
 // forceOut ends the running coroutine when the time for an orderly shutdown is over, as by runtime.Goexit: its deferred calls run. Those that it
 // makes while it ends only get errors.
 func (co *Coroutine) forceOut() {
 	if !co.exiting {
+		co.exiting = true
 		goexit()
 	}
 }
@@ -198,7 +209,6 @@ func (t *timeoutTask) Run() { (*Coroutine)(t).interrupt(ErrTimeout) }
 // Following a context costs an allocation or two, so it goes on until the coroutine waits with another one.
 func (co *Coroutine) follow(ctx context.Context) error {
 	if co.sched.rt.forced.Load() {
-		co.forceOut()
 		return ErrShutdown
 	}
 	if own, ok := ctx.(*coroutineContext); ok && own.co == co {
@@ -206,20 +216,22 @@ func (co *Coroutine) follow(ctx context.Context) error {
 		return own.failed()
 	}
 	co.own = false
-	done := ctx.Done()
-	if done == nil {
-		return nil
-	}
 	if err := ctx.Err(); err != nil {
 		return waitError(ctx, err)
 	}
+	done := ctx.Done()
 	if co.follows != nil {
 		if co.follows.done == done {
 			return nil
 		}
 		co.follows.stop()
+		co.follows = nil
+	}
+	if done == nil {
+		return nil
 	}
 	f := &following{done: done}
+	_, f.limited = ctx.Deadline()
 	co.follows = f
 	f.stop = context.AfterFunc(ctx, func() {
 		co.sched.loop.Post(func() {
@@ -231,22 +243,38 @@ func (co *Coroutine) follow(ctx context.Context) error {
 	return nil
 }
 
-// waitError returns what waiting with a done context returns: the context's error, or ErrShutdown if the shutdown is what lies behind it.
+// waitError returns what waiting with a done context returns: the context's error, or ErrShutdown if its runtime shuts down.
 func waitError(ctx context.Context, err error) error {
-	if co, ok := ctx.Value(coroutineKey{}).(*Coroutine); ok && err == context.Canceled {
-		if why := co.ctx.cause.Load(); why != nil && *why == ErrShutdown {
-			return ErrShutdown
-		}
+	if err != context.Canceled {
+		return err
+	}
+	if rt, ok := ctx.Value(runtimeKey{}).(*Runtime); ok && rt.root.Err() != nil {
+		return ErrShutdown
 	}
 	return err
 }
 
+// waitGoroutine parks a plain goroutine.
 func (w *Waiter) waitGoroutine(ctx context.Context, deadline Deadline, q Queue) error {
-	var expired <-chan time.Time
-	if deadline != 0 {
-		timer := time.NewTimer(deadline.Until())
-		defer timer.Stop()
-		expired = timer.C
+	if _, limited := ctx.Deadline(); deadline == 0 && !limited {
+		return w.waitWithoutEnd(ctx, q)
+	}
+	if deadline == 0 {
+		return w.waitReady(ctx, nil, q)
+	}
+	timer := time.NewTimer(deadline.Until())
+	defer timer.Stop()
+	return w.waitReady(ctx, timer.C, q)
+}
+
+// waitWithoutEnd is a function of its own so that the check for deadlocks sees from its name that the goroutine needs somebody to wake it.
+func (w *Waiter) waitWithoutEnd(ctx context.Context, q Queue) error { return w.waitReady(ctx, nil, q) }
+
+func (w *Waiter) waitReady(ctx context.Context, expired <-chan time.Time, q Queue) error {
+	done := ctx.Done()
+	if own, ok := ctx.(*coroutineContext); ok {
+		done = own.hold()
+		defer own.release()
 	}
 	var err error
 	select {
@@ -254,7 +282,7 @@ func (w *Waiter) waitGoroutine(ctx context.Context, deadline Deadline, q Queue) 
 		return nil
 	case <-expired:
 		err = ErrTimeout
-	case <-ctx.Done():
+	case <-done:
 		err = waitError(ctx, ctx.Err())
 	}
 	if q.Remove(w) {

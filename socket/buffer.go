@@ -2,18 +2,36 @@ package socket
 
 import "sync"
 
-// bufferSize is the size of the buffers that connections borrow while they have something in them.
-const bufferSize = 64 << 10
+// Buffers come in two sizes. A connection borrows one while it has something in it: a small one, unless what came last was more than that. So a hundred
+// thousand connections that have a short message each hold a few KiB each, and the few that are busy read 64 KiB at a time.
+const (
+	bufferSize      = 64 << 10
+	smallBufferSize = 4 << 10
+)
 
-var bufferPool = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+var (
+	bufferPool      = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+	smallBufferPool = sync.Pool{New: func() any { return new([smallBufferSize]byte) }}
+)
 
 // borrow returns a buffer of bufferSize bytes.
 func borrow() []byte { return bufferPool.Get().(*[bufferSize]byte)[:] }
 
-// giveBack takes a buffer back that borrow has given, or drops one that has grown.
+// borrowFor returns a buffer for n bytes: a small one if they fit, else one of bufferSize.
+func borrowFor(n int) []byte {
+	if n <= smallBufferSize {
+		return smallBufferPool.Get().(*[smallBufferSize]byte)[:]
+	}
+	return borrow()
+}
+
+// giveBack takes a buffer back that was borrowed, or drops one that has grown.
 func giveBack(p []byte) {
-	if cap(p) == bufferSize {
+	switch cap(p) {
+	case bufferSize:
 		bufferPool.Put((*[bufferSize]byte)(p[:bufferSize]))
+	case smallBufferSize:
+		smallBufferPool.Put((*[smallBufferSize]byte)(p[:smallBufferSize]))
 	}
 }
 
@@ -22,6 +40,7 @@ type input struct {
 	buf        []byte
 	start, end int  // buf[start:end] is unread
 	eof        bool // the peer has closed its sending side
+	large      bool // what came last would fill a good part of a small buffer
 }
 
 func (in *input) unread() []byte { return in.buf[in.start:in.end] }
@@ -34,25 +53,43 @@ func (in *input) release() {
 	}
 }
 
+// received notes that n bytes have come into what room has returned.
+func (in *input) received(n int) {
+	in.end += n
+	in.large = n > smallBufferSize/2
+}
+
 // room returns free space behind what is unread, with at least one byte; want is how many unread bytes the framer needs in all, 0 if it doesn't know.
 func (in *input) room(want int) []byte {
-	if in.buf == nil {
-		in.buf = borrow()
-	}
-	if in.start == in.end {
+	have := in.end - in.start
+	if have == 0 {
 		in.start, in.end = 0, 0
 	}
-	have := in.end - in.start
-	if in.end == len(in.buf) || in.start+want > len(in.buf) {
-		if size := max(have+1, want); size > len(in.buf) {
-			grown := make([]byte, max(size, 2*len(in.buf)))
-			copy(grown, in.unread())
-			giveBack(in.buf)
-			in.buf = grown
-		} else {
-			copy(in.buf, in.unread())
-		}
+	size := max(have+1, want)
+	if in.large {
+		size = max(size, bufferSize)
+	}
+	switch {
+	case in.buf == nil:
+		in.buf = borrowFor(min(size, bufferSize))
+	case size > len(in.buf):
+		in.move(size)
+	case in.end == len(in.buf) || in.start+want > len(in.buf):
+		copy(in.buf, in.unread())
 		in.start, in.end = 0, have
 	}
 	return in.buf[in.end:]
+}
+
+// move puts what is unread into a buffer of at least size bytes.
+func (in *input) move(size int) {
+	var grown []byte
+	if size <= bufferSize {
+		grown = borrow()
+	} else {
+		grown = make([]byte, max(size, 2*len(in.buf)))
+	}
+	n := copy(grown, in.unread())
+	giveBack(in.buf)
+	in.buf, in.start, in.end = grown, 0, n
 }

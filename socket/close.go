@@ -43,13 +43,16 @@ func (s *Socket) shut(abort bool) error {
 	if f == nil {
 		return nil
 	}
+	f.atHome(func() { s.finish(f, abort) })
+	return nil
+}
+
+// finish closes a connected, bound or listening descriptor.
+func (s *Socket) finish(f *fd, abort bool) {
+	defer f.close()
 	if abort {
-		if f.acquire(using) == nil {
-			unix.SetsockoptLinger(f.number, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-			f.close()
-			f.leave(using)
-		}
-		return nil
+		unix.SetsockoptLinger(f.number, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		return
 	}
 	if t := s.secure.Load(); t != nil {
 		t.closeNotify()
@@ -58,63 +61,78 @@ func (s *Socket) shut(abort bool) error {
 	if s.linger > 0 && s.network.stream() && s.undelivered(f) && f.acquire(using) == nil {
 		s.lingerOn(f)
 	}
-	f.close()
-	return nil
 }
 
 // undelivered reports whether there is something that closing could lose. What a Unix socket has taken is with the peer.
-func (s *Socket) undelivered(f *fd) bool {
-	return f.out.pending.Load() || s.network.tcp() && !s.listening && sysUnsent(f.number) > 0
+func (s *Socket) undelivered(f *fd) bool { return f.out.pending.Load() || s.unacknowledged(f) }
+
+// unacknowledged reports whether the kernel waits for the peer to take something.
+func (s *Socket) unacknowledged(f *fd) bool {
+	return s.network.tcp() && !s.listening && sysUnsent(f.number) > 0
 }
 
 // lingerOn starts the coroutine that delivers the rest. The caller has acquired the descriptor for it.
 func (s *Socket) lingerOn(f *fd) {
-	f.lingering.Store(true)
-	loop := f.loop
 	start := func() {
 		_, err := runtime.Go(context.Background(), func(ctx context.Context) {
 			defer f.leave(using)
-			s.deliver(ctx, f)
+			s.deliver(context.WithoutCancel(ctx), f) // a shutdown waits for it, as long as it waits for anything
 		})
 		if err != nil {
 			f.leave(using)
 		}
 	}
-	if runtime.OnLoop(loop) {
-		loop.Defer(start) // not at once: who closes goes on first
-	} else if loop.Post(start) != nil {
+	if f.home.Here() {
+		f.home.Loop().Defer(start) // not at once: who closes goes on first
+	} else if f.home.Loop().Post(start) != nil {
 		f.leave(using)
 	}
 }
 
-// deliver sends what is queued, half-closes, and waits until the peer has acknowledged everything.
+// deliver sends what is queued, half-closes, and waits until the peer has acknowledged everything. It reads all the while: a peer that waits for us to
+// take what it sends may not take anything before.
 func (s *Socket) deliver(ctx context.Context, f *fd) {
+	const shortest, longest = time.Millisecond, 100 * time.Millisecond
 	deadline := runtime.DeadlineAfter(s.linger)
-	if f.drain(ctx, &deadline, 0) != nil {
-		return
+	for f.busy() { // those that Close has woken are on their way out
+		if deadline.Passed() {
+			return
+		}
+		runtime.Sleep(ctx, shortest)
 	}
-	unix.Shutdown(f.number, unix.SHUT_WR)
 	buf := borrow()
 	defer giveBack(buf)
+	halfClosed := false
 	// There is no event for an acknowledgement, so it has to be looked for, less and less often.
-	for pause := time.Millisecond; s.network.tcp() && sysUnsent(f.number) > 0 && !deadline.Passed(); {
-		_, err := f.tryRead(buf)
-		switch {
-		case err == nil:
-		case err == errWait:
-			look := runtime.DeadlineAfter(pause).Earlier(deadline)
-			if f.wait(ctx, &f.rd, reasonLinger, look) == runtime.ErrTimeout {
-				pause = min(2*pause, 100*time.Millisecond)
+	for pause := shortest; !deadline.Passed(); {
+		next := &f.rd
+		switch f.flush() {
+		case nil:
+			if !halfClosed {
+				unix.Shutdown(f.number, unix.SHUT_WR)
+				halfClosed = true
 			}
-			f.rd.drained = false
-		case err == io.EOF:
-			if runtime.Sleep(ctx, pause) != nil {
+			if !s.unacknowledged(f) {
 				return
 			}
-			pause = min(2*pause, 100*time.Millisecond)
+		case errWait, errNoBuffers:
+			next = &f.wr
 		default:
 			return
 		}
+		switch _, err := f.tryRead(buf); err {
+		case nil:
+			pause = shortest
+			runtime.Spend(ctx)
+			continue
+		case errWait, io.EOF:
+		default:
+			return
+		}
+		if f.wait(ctx, next, reasonLinger, runtime.DeadlineAfter(pause).Earlier(deadline)) == runtime.ErrTimeout {
+			pause = min(2*pause, longest)
+		}
+		f.rd.drained = false
 	}
 }
 
@@ -133,7 +151,7 @@ func (s *Socket) Shutdown(ctx context.Context, how How) error {
 	if how < ShutdownRead || how > ShutdownBoth {
 		return s.fail("shutdown", syscall.EINVAL)
 	}
-	kind := uint64(using)
+	kind := using
 	if how != ShutdownRead {
 		kind = writing
 	}

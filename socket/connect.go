@@ -2,7 +2,6 @@ package socket
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -24,7 +23,11 @@ func (s *Socket) Bind(ctx context.Context, address string) error {
 		return s.fail("bind", err)
 	}
 	if s.conn.Load() != nil {
-		return s.fail("bind", syscall.EINVAL)
+		err = syscall.EINVAL
+		if !s.Connected() {
+			err = net.ErrClosed
+		}
+		return s.fail("bind", err)
 	}
 	f, err := s.open(ctx, family)
 	if err != nil {
@@ -80,7 +83,7 @@ func (s *Socket) localSockaddr(address string) (unix.Sockaddr, int, error) {
 
 // open makes a descriptor and sets the options on it. It isn't on its loop yet.
 func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
-	loop, err := runtime.LoopFor(ctx)
+	home, err := runtime.HomeFor(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,13 +94,16 @@ func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
 	if s.network.tcp() {
 		unix.SetsockoptInt(number, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // on for every TCP socket unless an option says otherwise
 	}
-	for _, o := range s.options {
+	s.mu.Lock()
+	options := s.options
+	s.mu.Unlock()
+	for _, o := range options {
 		if err := o.apply(number); err != nil {
 			sysClose(number)
 			return nil, err
 		}
 	}
-	return newFD(number, loop, s.network.stream()), nil
+	return newFD(number, home, s.network), nil
 }
 
 // Connect connects the socket: to "host:port", or to the path of a Unix socket. Names are looked up off the loop. If a name has several
@@ -133,11 +139,15 @@ func (s *Socket) beginConnect(address string) error {
 // endConnect ends what beginConnect began.
 func (s *Socket) endConnect(err error) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.connecting, s.attempt, s.cancelDial = false, nil, nil
-	if err != nil && s.gone {
+	switch {
+	case err != nil && s.gone:
 		err = net.ErrClosed
+	case err != nil && s.canceled:
+		err = ErrCanceled
 	}
-	s.mu.Unlock()
+	s.canceled = false
 	if err != nil {
 		err = s.fail("connect", err)
 		s.dialed.Store(nil)
@@ -155,6 +165,24 @@ func (s *Socket) cancelable(ctx context.Context) (context.Context, context.Cance
 	}
 	s.cancelDial = cancel
 	return ctx, cancel
+}
+
+// cancelConnect ends a Connect that has no connected descriptor yet, for Cancel, and reports whether one waited.
+func (s *Socket) cancelConnect() bool {
+	s.mu.Lock()
+	attempt, cancel := s.attempt, s.cancelDial
+	if attempt == nil && cancel != nil {
+		s.canceled = true
+	}
+	s.mu.Unlock()
+	switch {
+	case attempt != nil:
+		return attempt.wr.evict(func() { attempt.wr.canceled.Store(true) })
+	case cancel != nil:
+		cancel()
+		return true
+	}
+	return false
 }
 
 // try notes the descriptor that is being connected, for Close.
@@ -231,6 +259,13 @@ func inetTarget(ip netip.Addr, port uint16) (target, error) {
 
 // connectOne connects to one address, with the descriptor that Bind has made or a new one.
 func (s *Socket) connectOne(ctx context.Context, to target, deadline runtime.Deadline) error {
+	s.mu.Lock()
+	s.cancelDial = nil // from here on it is the descriptor that is waited for
+	canceled := s.canceled
+	s.mu.Unlock()
+	if canceled {
+		return ErrCanceled
+	}
 	bound := s.conn.Load()
 	f, err := s.dial(ctx, bound, to, deadline, s.try)
 	if err != nil || bound != nil {
@@ -245,30 +280,31 @@ const attemptDelay = 250 * time.Millisecond
 // race connects to the first address that answers.
 func (s *Socket) race(ctx context.Context, targets []target, deadline runtime.Deadline) (*fd, error) {
 	type outcome struct {
-		f   *fd
-		err error
+		f     *fd
+		err   error
+		which int // of the targets
 	}
 	outcomes := runtime.NewChannel[outcome](len(targets))
-	var failures []error
+	failures := make([]error, len(targets))
 	started, pending := 0, 0
 	for {
 		if started < len(targets) {
-			to := targets[started]
+			which, to := started, targets[started]
 			started++
 			_, err := runtime.Go(ctx, func(ctx context.Context) {
 				f, err := s.dial(ctx, nil, to, deadline, nil)
-				if outcomes.Push(context.WithoutCancel(ctx), outcome{f, err}) != nil && f != nil {
+				if outcomes.Push(context.WithoutCancel(ctx), outcome{f, err, which}) != nil && f != nil {
 					f.close() // too late
 				}
 			})
 			if err != nil {
-				failures = append(failures, err)
+				failures[which] = err
 			} else {
 				pending++
 			}
 		}
 		if pending == 0 && started == len(targets) {
-			return nil, firstOf(failures)
+			return nil, failures[0] // the most telling: that of the address that was preferred
 		}
 		var delay time.Duration
 		if started < len(targets) {
@@ -278,11 +314,9 @@ func (s *Socket) race(ctx context.Context, targets []target, deadline runtime.De
 		switch {
 		case err == runtime.ErrTimeout:
 			continue // try the next address too
-		case err != nil:
-			failures = append(failures, err)
-		case o.err != nil:
+		case err == nil && o.err != nil:
 			pending--
-			failures = append(failures, o.err)
+			failures[o.which] = o.err
 			continue
 		}
 		outcomes.Close()
@@ -293,14 +327,6 @@ func (s *Socket) race(ctx context.Context, targets []target, deadline runtime.De
 		}
 		return o.f, err
 	}
-}
-
-// firstOf returns the most telling of the errors: that of the address that was preferred.
-func firstOf(failures []error) error {
-	if len(failures) == 0 {
-		return errors.New("no address to connect to")
-	}
-	return failures[0]
 }
 
 // dial connects one descriptor and returns it; a new one if f is nil, which note, if not nil, is told of before. With an error a new one is closed.
@@ -324,9 +350,12 @@ func (s *Socket) dial(ctx context.Context, f *fd, to target, deadline runtime.De
 			}
 		}
 		err := g.connect(ctx, to.sa, deadline)
-		if err == nil && fresh && s.network.tcp() && connectedToItself(g.number) && try < selfConnects {
+		if err == nil && fresh && s.network.tcp() && connectedToItself(g.number) {
 			g.close()
-			continue
+			if try < selfConnects {
+				continue
+			}
+			return nil, callError("connect", syscall.ECONNREFUSED) // nobody listens there
 		}
 		if err != nil && fresh {
 			g.close()
@@ -349,8 +378,10 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline runtime.Dea
 	}
 	switch errno {
 	case 0:
-		f.rd.drained = true // what comes now is an edge
+		f.rd.drained = f.stream // what comes now is an edge; a datagram may be there already
 		return nil
+	case syscall.EISCONN:
+		return ErrConnected
 	case syscall.EINPROGRESS, syscall.EINTR, syscall.EALREADY:
 	default:
 		return callError("connect", errno)
@@ -429,7 +460,7 @@ func (s *Socket) BindOnConnect(address string) error {
 // Loop returns the loop that the socket is on, nil if it is on none.
 func (s *Socket) Loop() *eventloop.Loop {
 	if f := s.conn.Load(); f != nil {
-		return f.loop
+		return f.home.Loop()
 	}
 	return nil
 }

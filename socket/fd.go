@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -25,20 +27,23 @@ import (
 // One reader and one writer at a time, from any goroutine; see [lock]. Who waits does so in the slot of its direction, as a
 // runtime.Waiter: the loop, Close and Cancel may take it out from wherever they run.
 type fd struct {
-	lock
-	number     int
 	descriptor eventloop.Descriptor
-	loop       *eventloop.Loop
-	rd, wr     direction
-	out        output
+	rd         direction
+	lock
+	number int
 
 	// eager is set once the peer has hung up or sent urgent data: then a short read doesn't mean drained, as the edge of the hang-up may have come
 	// together with that of the data, and a read stops short at urgent data.
 	eager atomic.Bool
 	// stream is whether a short read means anything.
 	stream bool
+	// datagrams is whether a read of nothing is an empty packet and not the end.
+	datagrams bool
 	// lingering is set by Close when a coroutine goes on delivering: it may wait though the descriptor is closed to all others.
 	lingering atomic.Bool
+
+	wr  direction
+	out output
 }
 
 // direction is one of the two ways of a descriptor.
@@ -56,12 +61,14 @@ const watchedEvents = eventloop.Readable | eventloop.Writable | eventloop.PeerCl
 
 // newFD takes over a descriptor that is not on a loop yet. For a socket that is still to be connected, register comes after connect(2), since
 // epoll reports an unconnected one as hung up.
-func newFD(number int, loop *eventloop.Loop, stream bool) *fd {
-	return &fd{number: number, loop: loop, stream: stream}
+func newFD(number int, home runtime.Home, n network) *fd {
+	f := &fd{lock: lock{home: home}, number: number, stream: n.stream(), datagrams: n.kind == unix.SOCK_DGRAM}
+	f.shared.Store(!home.Here())
+	return f
 }
 
 func (f *fd) register() error {
-	return f.loop.Register(&f.descriptor, f.number, watchedEvents, f)
+	return f.home.Loop().Register(&f.descriptor, f.number, watchedEvents, f)
 }
 
 // HandleEvents notes what has happened and wakes who waits for it: the reader first.
@@ -116,7 +123,7 @@ func (d *direction) evict(mark func()) bool {
 // Remove takes out who gives up waiting; it makes a direction a runtime.Queue.
 func (d *direction) Remove(w *runtime.Waiter) bool { return d.slot.CompareAndSwap(w, nil) }
 
-// wait waits for the next edge. An edge that has come since the last wait ends it at once.
+// wait waits for the next edge. An edge that has come since the last wait ends it at once. On a closed descriptor only Socket.deliver may wait.
 func (f *fd) wait(ctx context.Context, d *direction, reason *runtime.Reason, deadline runtime.Deadline) error {
 	w, err := runtime.Enter(ctx)
 	if err != nil {
@@ -128,23 +135,22 @@ func (f *fd) wait(ctx context.Context, d *direction, reason *runtime.Reason, dea
 			return nil
 		}
 	}
-	if f.ended() && d.Remove(w) {
+	ended := func() bool { return f.closed() && reason != reasonLinger }
+	if ended() && d.Remove(w) {
 		return net.ErrClosed // Close looked for who waits before we did
 	}
 	if err := w.Wait(ctx, reason, deadline, d); err != nil {
 		return err
 	}
 	switch {
-	case f.ended():
+	case ended():
 		return net.ErrClosed
-	case d.canceled.CompareAndSwap(true, false):
+	case d.canceled.Load():
+		d.canceled.Store(false)
 		return ErrCanceled
 	}
 	return nil
 }
-
-// ended reports whether waiting makes no sense any more.
-func (f *fd) ended() bool { return f.closed() && !f.lingering.Load() }
 
 // tryRead reads once without waiting; errWait says that there is nothing. The caller holds the read lock.
 func (f *fd) tryRead(p []byte) (int, error) {
@@ -165,7 +171,7 @@ func (f *fd) tryRead(p []byte) (int, error) {
 			return 0, errWait
 		case errno != 0:
 			return 0, callError("read", errno)
-		case n == 0 && len(p) > 0 && f.stream:
+		case n == 0 && len(p) > 0 && !f.datagrams:
 			return 0, io.EOF
 		}
 		f.rd.drained = f.stream && n < len(p)
@@ -188,8 +194,12 @@ func (f *fd) read(ctx context.Context, p []byte, timeout time.Duration) (int, er
 	}
 }
 
-// waitRead waits until there may be something to read. *deadline is set, from timeout, by the first wait of an operation.
+// waitRead waits until there may be something to read. What is queued for sending goes out first: the peer may be waiting for it. *deadline is set, from timeout, by
+// the first wait of an operation.
 func (f *fd) waitRead(ctx context.Context, deadline *runtime.Deadline, timeout time.Duration) error {
+	if f.out.pending.Load() {
+		f.flush() // an error is for whoever sends next, and the kernel has it for the reader, too
+	}
 	if *deadline == 0 {
 		*deadline = runtime.DeadlineAfter(timeout)
 	}
@@ -201,29 +211,30 @@ func (f *fd) waitRead(ctx context.Context, deadline *runtime.Deadline, timeout t
 }
 
 // close begins the end of the descriptor: no new operation may start, those that wait are woken with net.ErrClosed, writers first, and the last one that
-// leaves closes it. It reports whether it was open.
-func (f *fd) close() bool {
-	last, ok := f.lock.close()
-	if !ok {
-		return false
+// leaves closes it.
+func (f *fd) close() {
+	if !f.shut.CompareAndSwap(false, true) {
+		return
 	}
-	f.wr.evict(nil)
-	f.rd.evict(nil)
-	if last {
-		f.destroy()
-	}
-	return true
+	f.atHome(func() {
+		last := f.lock.close()
+		f.wr.evict(nil)
+		f.rd.evict(nil)
+		if last {
+			f.destroy()
+		}
+	})
 }
 
 // destroy closes the descriptor when nobody uses it any more.
 func (f *fd) destroy() {
 	f.descriptor.Unregister()
-	f.out.drop()
+	f.dropOutput()
 	sysClose(f.number)
 }
 
 // leave gives a lock back.
-func (f *fd) leave(kind uint64) {
+func (f *fd) leave(kind uint32) {
 	if f.lock.release(kind) {
 		f.destroy()
 	}

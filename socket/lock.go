@@ -3,6 +3,8 @@ package socket
 import (
 	"net"
 	"sync/atomic"
+
+	"github.com/whorl-go/whorl/runtime"
 )
 
 // lock says who uses a descriptor. It is one word:
@@ -14,13 +16,25 @@ import (
 //
 // The descriptor is closed by the last user after closed was set, so its number can't be used again while somebody may still make a system
 // call with it.
-type lock struct{ state atomic.Uint64 }
+//
+// # Private and shared
+//
+// Nearly all sockets are only ever used on their own loop, where one coroutine runs at a time. For these the word is changed by plain loads and
+// stores: two atomic operations for each packet would cost as much as finding the packet. The first user from elsewhere (a plain goroutine, a coroutine of
+// another loop) makes the descriptor shared, by a function that the loop runs, so that nobody on the loop is in the middle of something; from then on all changes
+// are atomic. A descriptor that is made elsewhere is shared from the beginning. What is true of the word holds for the mutex of the output, too.
+type lock struct {
+	home   runtime.Home
+	word   uint32
+	shared atomic.Bool
+	shut   atomic.Bool // closed, to look at from anywhere
+}
 
 const (
-	lockClosed  uint64 = 1 << 0
-	lockReading uint64 = 1 << 1
-	lockWriting uint64 = 1 << 2
-	lockUser    uint64 = 1 << 3
+	lockClosed  uint32 = 1 << 0
+	lockReading uint32 = 1 << 1
+	lockWriting uint32 = 1 << 2
+	lockUser    uint32 = 1 << 3
 
 	// The kinds of use. Two kinds that share a bit exclude each other.
 	using   = lockUser
@@ -29,42 +43,78 @@ const (
 	both    = lockUser | lockReading | lockWriting
 )
 
+// share makes the descriptor one that may be used from elsewhere.
+func (l *lock) share() error {
+	return l.home.Do(func() { l.shared.Store(true) })
+}
+
+// private reports whether nobody can be using the descriptor at the same time, because the caller runs on its loop and it was not used elsewhere.
+func (l *lock) private() bool { return !l.shared.Load() && l.home.Here() }
+
 // acquire begins a use. It returns net.ErrClosed, or ErrBusy if another one excludes it.
-func (l *lock) acquire(kind uint64) error {
+func (l *lock) acquire(kind uint32) error {
 	exclusive := kind & (lockReading | lockWriting)
+	if l.shut.Load() {
+		return net.ErrClosed
+	}
+	if !l.shared.Load() {
+		if l.home.Here() {
+			if l.word&exclusive != 0 {
+				return ErrBusy
+			}
+			l.word += kind
+			return nil
+		}
+		if err := l.share(); err != nil {
+			return err
+		}
+	}
 	for {
-		old := l.state.Load()
+		old := atomic.LoadUint32(&l.word)
 		switch {
 		case old&lockClosed != 0:
 			return net.ErrClosed
 		case old&exclusive != 0:
 			return ErrBusy
 		}
-		if l.state.CompareAndSwap(old, old+kind) {
+		if atomic.CompareAndSwapUint32(&l.word, old, old+kind) {
 			return nil
 		}
 	}
 }
 
 // release ends a use, and reports whether it was the last one of a closed descriptor.
-func (l *lock) release(kind uint64) (last bool) {
-	return l.state.Add(-kind) == lockClosed
+func (l *lock) release(kind uint32) (last bool) {
+	if !l.shared.Load() {
+		l.word -= kind
+		return l.word == lockClosed
+	}
+	return atomic.AddUint32(&l.word, -kind) == lockClosed
 }
 
-// close marks the descriptor as closed. ok is false if it was; last is whether nobody uses it.
-func (l *lock) close() (last, ok bool) {
-	for {
-		old := l.state.Load()
-		if old&lockClosed != 0 {
-			return false, false
-		}
-		if l.state.CompareAndSwap(old, old|lockClosed) {
-			return old == 0, true
-		}
+// close marks the descriptor as closed and reports whether nobody uses it. It is called once, after shut was set, on the loop unless the
+// descriptor is shared.
+func (l *lock) close() (last bool) {
+	if !l.shared.Load() {
+		l.word |= lockClosed
+		return l.word == lockClosed
+	}
+	return atomic.OrUint32(&l.word, lockClosed) == 0
+}
+
+func (l *lock) closed() bool { return l.shut.Load() }
+
+// busy reports whether somebody reads or writes. On the loop.
+func (l *lock) busy() bool {
+	if !l.shared.Load() {
+		return l.word&(lockReading|lockWriting) != 0
+	}
+	return atomic.LoadUint32(&l.word)&(lockReading|lockWriting) != 0
+}
+
+// atHome calls fn where the descriptor may be changed: here if that is on its loop, or it is shared; else the loop calls it soon.
+func (l *lock) atHome(fn func()) {
+	if l.shared.Load() || l.home.Here() || l.home.Loop().Post(fn) != nil {
+		fn()
 	}
 }
-
-func (l *lock) closed() bool { return l.state.Load()&lockClosed != 0 }
-
-// busy reports whether somebody reads or writes.
-func (l *lock) busy() bool { return l.state.Load()&(lockReading|lockWriting) != 0 }

@@ -26,8 +26,7 @@ func (s *Socket) SetOption(level, name, value int) error {
 }
 
 func (s *Socket) setOption(o option) error {
-	if s.conn.Load() == nil {
-		s.options = append(s.options, o)
+	if kept := s.keepOption(o); kept {
 		return nil
 	}
 	f, err := s.acquire(using)
@@ -36,6 +35,17 @@ func (s *Socket) setOption(o option) error {
 	}
 	defer f.leave(using)
 	return s.fail("set option", o.apply(f.number))
+}
+
+// keepOption keeps an option for the descriptors that are still to be made, if there is none yet.
+func (s *Socket) keepOption(o option) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone || s.conn.Load() != nil {
+		return false
+	}
+	s.options = append(s.options, o)
+	return true
 }
 
 // Option returns an integer option of the socket, as getsockopt(2) knows it.

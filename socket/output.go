@@ -17,11 +17,11 @@ import (
 // Only the holder of the write lock adds to it and waits for it to drain, with two exceptions, which never wait: crypto/tls may answer a KeyUpdate
 // while it reads, and the loop flushes it at the end of the turn and when the kernel takes more.
 type output struct {
-	mu        sync.Mutex
-	queue     []byte // guarded by mu
-	sent      int    // guarded by mu: how much of queue the kernel has taken
-	scheduled bool   // guarded by mu: the loop will flush at the end of its turn
-	err       error  // guarded by mu: the first error; final
+	mu        sync.Mutex // not taken while the descriptor is private to its loop; see fd.lockOutput
+	queue     []byte     // guarded by mu
+	sent      int        // guarded by mu: how much of queue the kernel has taken
+	scheduled bool       // guarded by mu: the loop will flush at the end of its turn
+	err       error      // guarded by mu: the first error; final
 	pending   atomic.Bool
 }
 
@@ -31,26 +31,45 @@ const highWater = bufferSize
 // noBuffers is how long to wait before sending again when the kernel says ENOBUFS, for which it gives no edge.
 const noBuffers = 10 * time.Millisecond
 
+// lockOutput begins a look at the output, or a change. Nobody waits before unlockOutput, so the descriptor stays what it is, private or shared.
+func (f *fd) lockOutput() {
+	if f.shared.Load() {
+		f.out.mu.Lock()
+	}
+}
+
+func (f *fd) unlockOutput() {
+	if f.shared.Load() {
+		f.out.mu.Unlock()
+	}
+}
+
 // enqueue adds p to the queue.
-func (o *output) enqueue(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+func (f *fd) enqueue(p []byte) (int, error) {
+	f.lockOutput()
+	defer f.unlockOutput()
+	o := &f.out
 	if o.err != nil {
 		return 0, o.err
 	}
-	if o.queue == nil {
-		o.queue = borrow()[:0]
+	switch size := len(o.queue) + len(p); {
+	case o.queue == nil:
+		o.queue = borrowFor(size)[:0]
+	case size > cap(o.queue) && size <= bufferSize:
+		moved := append(borrow()[:0], o.queue...)
+		giveBack(o.queue)
+		o.queue = moved
 	}
 	o.queue = append(o.queue, p...)
 	o.pending.Store(true)
 	return len(p), nil
 }
 
-// drop gives the buffer back.
-func (o *output) drop() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.clear()
+// dropOutput gives the buffer back.
+func (f *fd) dropOutput() {
+	f.lockOutput()
+	defer f.unlockOutput()
+	f.out.clear()
 }
 
 // clear empties the queue. With mu held.
@@ -61,17 +80,20 @@ func (o *output) clear() {
 }
 
 // queued returns how much the kernel hasn't taken yet.
-func (o *output) queued() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.queue) - o.sent
+func (f *fd) queued() int {
+	if !f.out.pending.Load() {
+		return 0
+	}
+	f.lockOutput()
+	defer f.unlockOutput()
+	return len(f.out.queue) - f.out.sent
 }
 
 // flush gives the kernel what it takes, without waiting. errWait says that some is left.
 func (f *fd) flush() error {
+	f.lockOutput()
+	defer f.unlockOutput()
 	o := &f.out
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	for o.err == nil && o.sent < len(o.queue) {
 		n, err := f.trySend(o.queue[o.sent:])
 		if err == errWait || err == errNoBuffers {
@@ -107,11 +129,11 @@ func (f *fd) trySend(p []byte) (int, error) {
 
 // flushOnLoop is flush by the loop. What the kernel doesn't take now, it will have an edge for.
 func (f *fd) flushOnLoop() {
-	f.out.mu.Lock()
+	f.lockOutput()
 	f.out.scheduled = false
-	f.out.mu.Unlock()
+	f.unlockOutput()
 	if f.flush() == errNoBuffers {
-		f.loop.AfterFunc(noBuffers, f.flushOnLoop)
+		f.home.Loop().AfterFunc(noBuffers, f.flushOnLoop)
 	}
 }
 
@@ -122,17 +144,17 @@ func (t *flushTask) Run() { (*fd)(t).flushOnLoop() }
 
 // flushSoon has the loop flush at the end of its turn if the caller runs on it, and else flushes now, as far as that goes without waiting.
 func (f *fd) flushSoon() error {
-	if !runtime.OnLoop(f.loop) {
+	if !f.home.Here() {
 		if err := f.flush(); err != errWait && err != errNoBuffers {
 			return err
 		}
 		return nil // the loop flushes the rest
 	}
-	f.out.mu.Lock()
-	defer f.out.mu.Unlock()
+	f.lockOutput()
+	defer f.unlockOutput()
 	if !f.out.scheduled {
 		f.out.scheduled = true
-		f.loop.DeferTask((*flushTask)(f))
+		f.home.Loop().DeferTask((*flushTask)(f))
 	}
 	return nil
 }
@@ -148,8 +170,8 @@ func (f *fd) drain(ctx context.Context, deadline *runtime.Deadline, timeout time
 			return err
 		}
 	}
-	f.out.mu.Lock()
-	defer f.out.mu.Unlock()
+	f.lockOutput()
+	defer f.unlockOutput()
 	return f.out.err
 }
 

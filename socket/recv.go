@@ -32,6 +32,7 @@ func (s *Socket) recv(ctx context.Context, f *fd, p []byte, deadline *runtime.De
 			s.in.release()
 			return n, nil
 		}
+		s.in.release()
 		n, err := s.tryRecv(f, p)
 		if err != errWait {
 			runtime.Spend(ctx)
@@ -43,11 +44,8 @@ func (s *Socket) recv(ctx context.Context, f *fd, p []byte, deadline *runtime.De
 	}
 }
 
-// tryRecv reads once, decrypted if TLS is on, without waiting. What is queued for sending goes out first: the peer may be waiting for it, too.
+// tryRecv reads once, decrypted if TLS is on, without waiting.
 func (s *Socket) tryRecv(f *fd, p []byte) (int, error) {
-	if f.out.pending.Load() {
-		f.flush() // an error will be met by whoever sends next
-	}
 	if secure := s.secure.Load(); secure != nil {
 		return secure.tryRead(f, p)
 	}
@@ -85,6 +83,9 @@ func (s *Socket) RecvLine(ctx context.Context, max int) ([]byte, error) {
 		return nil, s.fail("recv", err)
 	}
 	defer f.leave(reading)
+	if max < 0 {
+		max = 0
+	}
 	var deadline runtime.Deadline
 	scanned := 0
 	for {
@@ -123,23 +124,52 @@ func (s *Socket) rest() ([]byte, error) {
 // io.EOF says that the peer has closed after a packet, io.ErrUnexpectedEOF that it has closed in the middle of one. The errors of the Framer, such as
 // packet.ErrPacketTooLarge, are final: the stream can't be understood from there on.
 func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
+	if pkt := s.packetAtHand(); pkt != nil {
+		return pkt, nil
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return nil, s.fail("recv", err)
 	}
 	defer f.leave(reading)
+	pkt, err := s.nextPacket()
+	if pkt == nil && err == nil {
+		pkt, err = s.awaitPacket(ctx, f)
+	}
+	if err != nil {
+		return pkt, s.fail("recv", err)
+	}
+	return pkt, nil
+}
+
+// packetAtHand is RecvPacket for the case that matters when packets come by the hundred: one was read already, and the socket is private to the caller's
+// loop. Then nobody else can come in between, so the lock needn't be taken, only looked at. Everything else returns nil and is RecvPacket's.
+func (s *Socket) packetAtHand() []byte {
+	f := s.conn.Load()
+	if f == nil || !f.private() || f.word&(lockReading|lockClosed) != 0 || s.framer == nil || s.in.start == s.in.end {
+		return nil
+	}
+	advance, pkt, err := s.framer.Next(s.in.buf[s.in.start:s.in.end], s.in.eof)
+	s.in.start += advance
+	if err != nil {
+		return nil // it comes again
+	}
+	return pkt
+}
+
+// awaitPacket receives until there is a packet.
+func (s *Socket) awaitPacket(ctx context.Context, f *fd) ([]byte, error) {
 	var deadline runtime.Deadline
 	for {
-		pkt, err := s.nextPacket()
-		if pkt != nil || err != nil {
-			return pkt, s.fail("recv", err)
-		}
 		want := 0
 		if s.framer != nil {
 			want = s.framer.Want()
 		}
 		if err := s.fill(ctx, f, &deadline, want); err != nil {
-			return nil, s.fail("recv", err)
+			return nil, err
+		}
+		if pkt, err := s.nextPacket(); pkt != nil || err != nil {
+			return pkt, err
 		}
 	}
 }
@@ -184,7 +214,7 @@ func (s *Socket) fill(ctx context.Context, f *fd, deadline *runtime.Deadline, wa
 		n, err := s.tryRecv(f, s.in.room(want))
 		switch {
 		case err == nil:
-			s.in.end += n
+			s.in.received(n)
 			runtime.Spend(ctx)
 			return nil
 		case err == io.EOF:
@@ -227,12 +257,16 @@ func (s *Socket) peek(f *fd, p []byte) (int, error) {
 		if errno != 0 {
 			return 0, callError("recvfrom", errno)
 		}
+		if n == 0 && !f.datagrams {
+			return 0, io.EOF
+		}
 		return n, nil
 	}
+	f.rd.drained = false // ask the kernel: the loop may not have seen yet what has arrived, and nobody waits for it here
 	n, err := s.tryRecv(f, s.in.room(0))
 	switch err {
 	case nil:
-		s.in.end += n
+		s.in.received(n)
 		return copy(p, s.in.unread()), nil
 	case errWait:
 		err = ErrWouldBlock

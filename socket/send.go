@@ -73,7 +73,7 @@ func (s *Socket) SendSoon(ctx context.Context, p []byte) (int, error) {
 }
 
 func (s *Socket) sendSoon(ctx context.Context, f *fd, p []byte) (int, error) {
-	if len(p) > gather || f.out.queued()+len(p) > highWater {
+	if len(p) > gather || f.queued()+len(p) > highWater {
 		return s.sendAll(ctx, f, p)
 	}
 	var n int
@@ -81,7 +81,7 @@ func (s *Socket) sendSoon(ctx context.Context, f *fd, p []byte) (int, error) {
 	if secure := s.secure.Load(); secure != nil {
 		n, err = secure.enqueue(p)
 	} else {
-		n, err = f.out.enqueue(p)
+		n, err = f.enqueue(p)
 	}
 	if err != nil {
 		return 0, err

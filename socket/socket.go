@@ -23,28 +23,31 @@ import (
 //
 // A socket is used once: after Close it stays closed.
 type Socket struct {
+	// What every operation needs comes first, to lie close together.
+
+	conn   atomic.Pointer[fd]
+	secure atomic.Pointer[secure] // nil: plaintext. Set with both locks held
+
+	// Of the receiver: guarded by the read lock of conn.
+	in     input
+	framer Framer
+
+	timeouts  Timeouts
 	network   network
 	accepted  bool // by a listener, or the second of a pair: the server's role in a handshake
 	listening bool
-	timeouts  Timeouts
-	options   []option
+	linger    time.Duration
+	options   []option // guarded by mu
 
 	mu         sync.Mutex
 	gone       bool               // guarded by mu: Close was called
 	connecting bool               // guarded by mu: Connect is under way
 	attempt    *fd                // guarded by mu: that Connect waits for, if it is one
 	cancelDial context.CancelFunc // guarded by mu: ends a Connect that waits for something else
+	canceled   bool               // guarded by mu: Cancel has called cancelDial
 	bound      string             // guarded by mu: of BindOnConnect
 
 	dialed atomic.Pointer[dialedAddr] // what Connect was asked for
-	conn   atomic.Pointer[fd]
-	linger time.Duration
-
-	// Of the receiver: guarded by the read lock of conn.
-	in     input
-	framer Framer
-
-	secure atomic.Pointer[secure] // nil: plaintext. Set with both locks held
 }
 
 // Timeouts bound whole operations: a connect with all addresses and DNS, a packet, a send, a handshake. Zero or less is none.
@@ -104,8 +107,10 @@ func Pair(ctx context.Context, networkName string) (client, server *Socket, err 
 	for i, number := range numbers {
 		ends[i] = newSocket(n)
 		if err := ends[i].adopt(ctx, number); err != nil {
-			for _, number := range numbers[i+1:] {
-				sysClose(number)
+			if i == 0 {
+				sysClose(numbers[1])
+			} else {
+				ends[0].Abort()
 			}
 			return nil, nil, ends[i].fail("socketpair", err)
 		}
@@ -116,12 +121,12 @@ func Pair(ctx context.Context, networkName string) (client, server *Socket, err 
 
 // adopt makes a connected descriptor the socket's and puts it on a loop. With an error it is closed.
 func (s *Socket) adopt(ctx context.Context, number int) error {
-	loop, err := runtime.LoopFor(ctx)
+	home, err := runtime.HomeFor(ctx)
 	if err != nil {
 		sysClose(number)
 		return err
 	}
-	f := newFD(number, loop, s.network.stream())
+	f := newFD(number, home, s.network)
 	if err := f.register(); err != nil {
 		sysClose(number)
 		return err
@@ -133,16 +138,24 @@ func (s *Socket) adopt(ctx context.Context, number int) error {
 func (s *Socket) install(f *fd) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone {
-		f.close()
-		return net.ErrClosed
+	err := error(nil)
+	switch {
+	case s.gone:
+		err = net.ErrClosed
+	case s.canceled:
+		err = ErrCanceled
+	case s.conn.Load() != nil:
+		err = ErrBusy // somebody else has made one meanwhile
+	default:
+		s.conn.Store(f)
+		return nil
 	}
-	s.conn.Store(f)
-	return nil
+	f.close()
+	return err
 }
 
 // acquire begins an operation.
-func (s *Socket) acquire(kind uint64) (*fd, error) {
+func (s *Socket) acquire(kind uint32) (*fd, error) {
 	f := s.conn.Load()
 	if f != nil {
 		return f, f.acquire(kind)
@@ -201,8 +214,7 @@ func (s *Socket) address(get func(int) (unix.Sockaddr, error)) net.Addr {
 
 // Connected reports whether the socket has a descriptor and was not closed. It doesn't notice that the peer has gone; see Alive.
 func (s *Socket) Connected() bool {
-	f := s.conn.Load()
-	return f != nil && !f.closed()
+	return s.FD() >= 0
 }
 
 // Alive looks, without waiting or taking anything, whether the peer has closed or reset the connection, and reports whether it hasn't. Data that
@@ -213,14 +225,20 @@ func (s *Socket) Alive() bool {
 		return false
 	}
 	defer f.leave(using)
+	// An error is not to be taken either, as peeking would do: whoever receives must be told of it.
+	if sysFailed(f.number) {
+		return sysUnread(f.number) > 0
+	}
 	var one [1]byte
 	n, errno := sysPeek(f.number, one[:])
-	return n > 0 || errno == syscall.EAGAIN || errno == syscall.EINTR || errno == 0 && !s.network.stream()
+	return n > 0 || errno == syscall.EAGAIN || errno == syscall.EINTR || errno == 0 && f.datagrams
 }
 
 // FD returns the descriptor's number for looking at it, -1 if there is none. It must not be closed, nor read, written or made blocking.
 func (s *Socket) FD() int {
-	if f := s.conn.Load(); f != nil && !f.closed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.conn.Load(); f != nil && !s.gone {
 		return f.number
 	}
 	return -1
@@ -236,6 +254,9 @@ const (
 
 // Cancel ends the operation that waits in the direction, with ErrCanceled, and reports whether one did.
 func (s *Socket) Cancel(event Event) bool {
+	if event&WriteEvent != 0 && s.cancelConnect() {
+		return true
+	}
 	f, err := s.acquire(using)
 	if err != nil {
 		return false

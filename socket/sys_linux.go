@@ -92,9 +92,19 @@ func sysConnect(fd int, to unix.Sockaddr) syscall.Errno { return errnoOf(unix.Co
 
 func sysClose(fd int) { unix.Close(fd) }
 
-// sysUnread and sysUnsent ask how many bytes wait in the kernel's queues; unsent ones are those that the peer hasn't acknowledged.
+// sysUnread asks how many bytes wait in the kernel's receive queue.
 func sysUnread(fd int) int { return ioctl(fd, unix.SIOCINQ) }
-func sysUnsent(fd int) int { return ioctl(fd, unix.SIOCOUTQ) }
+
+// sysUnsent asks how many bytes of a TCP connection the peer hasn't acknowledged yet. When it was reset, the kernel goes on counting those that never will be.
+func sysUnsent(fd int) int {
+	n := ioctl(fd, unix.SIOCOUTQ)
+	if n > 0 {
+		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.State == unix.BPF_TCP_CLOSE {
+			return 0
+		}
+	}
+	return n
+}
 
 func ioctl(fd int, request uint) int {
 	n, err := unix.IoctlGetInt(fd, request)
@@ -102,6 +112,13 @@ func ioctl(fd int, request uint) int {
 		return 0
 	}
 	return n
+}
+
+// sysFailed asks whether an error of the socket waits to be told, and leaves it there.
+func sysFailed(fd int) bool {
+	look := []unix.PollFd{{Fd: int32(fd)}}
+	n, _ := unix.Poll(look, 0)
+	return n > 0 && look[0].Revents&unix.POLLERR != 0
 }
 
 // setBindNoPort leaves the choice of a port to connect(2), which knows the peer and can use a port again that is in use for another one.

@@ -24,5 +24,6 @@ func sysConnect(int, unix.Sockaddr) syscall.Errno            { return syscall.EN
 func sysClose(int)                                           {}
 func sysUnread(int) int                                      { return 0 }
 func sysUnsent(int) int                                      { return 0 }
+func sysFailed(int) bool                                     { return false }
 func setBindNoPort(int)                                      {}
 func setKeepAlive(int, int, int, int) error                  { return syscall.ENOSYS }

@@ -139,8 +139,8 @@ func (t *secure) tryRead(f *fd, p []byte) (int, error) {
 	switch {
 	case err == errWait:
 		return 0, errWait
-	case err == io.EOF && t.link.eof:
-		return 0, ErrTruncated
+	case t.link.eof && (err == io.EOF || err == io.ErrUnexpectedEOF):
+		return 0, ErrTruncated // between records, or within one
 	}
 	return 0, err
 }
@@ -182,16 +182,13 @@ func (l *link) Read(p []byte) (int, error) {
 		if err != errWait || l.ctx == nil {
 			return n, err
 		}
-		if err := l.fd.flush(); err != nil && err != errWait && err != errNoBuffers {
-			return 0, err
-		}
 		if err := l.fd.waitRead(l.ctx, &l.deadline, 0); err != nil {
 			return 0, err
 		}
 	}
 }
 
-func (l *link) Write(p []byte) (int, error) { return l.fd.out.enqueue(p) }
+func (l *link) Write(p []byte) (int, error) { return l.fd.enqueue(p) }
 
 // Close does nothing: the socket closes itself.
 func (l *link) Close() error { return nil }

@@ -43,6 +43,7 @@ func (s *Socket) readVector(ctx context.Context, f *fd, bufs [][]byte, deadline 
 	if s.secure.Load() != nil || len(s.in.unread()) > 0 {
 		return s.recv(ctx, f, bufs[0], deadline)
 	}
+	s.in.release()
 	for {
 		n, errno := sysReadv(f.number, bufs)
 		switch {

@@ -1,0 +1,171 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	goruntime "runtime"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/runtime"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(peerVariable) != "" {
+		servePeer()
+		return
+	}
+	// Package net keeps a descriptor for its poller from the first use on; it is no leak of a test's.
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		l.Close()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// patience is how long a test waits for what has to happen: far longer than a busy machine needs.
+const patience = 20 * time.Second
+
+// soon is a time-out for what is not going to happen.
+const soon = 30 * time.Millisecond
+
+// both runs a test in a coroutine and again on a plain goroutine. It must leave neither goroutines nor descriptors behind.
+func both(t *testing.T, test func(ctx context.Context, t *testing.T)) {
+	t.Helper()
+	t.Run("coroutine", func(t *testing.T) { coroutine(t, test) })
+	t.Run("goroutine", func(t *testing.T) {
+		guard(t)
+		rt, err := runtime.New(quiet...)
+		check(t, err)
+		check(t, rt.Start())
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			check(t, rt.Shutdown(ctx))
+		})
+		test(rt.Context(), t)
+	})
+}
+
+// coroutine runs a test in a coroutine.
+func coroutine(t *testing.T, test func(ctx context.Context, t *testing.T)) {
+	t.Helper()
+	guard(t)
+	err := runtime.Run(func(ctx context.Context) error { test(ctx, t); return nil }, quiet...)
+	if err != nil && err != runtime.ErrGoexit { // that is how t.Fatal ends
+		t.Fatal(err)
+	}
+}
+
+// quiet keeps reports out of the tests' output. The watchdog is off, because a busy machine can stop a loop too.
+var quiet = []runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0)}
+
+// guard ends the test process, with all stacks, if the test hangs, and looks for what the test leaves behind when all its other cleaning up is done.
+func guard(t testing.TB) {
+	timer := time.AfterFunc(3*patience, func() {
+		stacks := make([]byte, 1<<20)
+		panic(fmt.Sprintf("%s hangs\n\n%s", t.Name(), stacks[:goruntime.Stack(stacks, true)]))
+	})
+	before := descriptors(t)
+	t.Cleanup(func() {
+		timer.Stop()
+		goleak.VerifyNone(t)
+		until(t, fmt.Sprintf("%d descriptors are open, as before the test", before), func() bool { return descriptors(t) <= before })
+	})
+}
+
+// descriptors returns how many descriptors the process has.
+func descriptors(t testing.TB) int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	check(t, err)
+	return len(entries)
+}
+
+// until waits, on a plain goroutine, for a condition that something else brings about.
+func until(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !condition(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not so within %v: %s", patience, what)
+		}
+	}
+}
+
+// eventually is until for coroutines and goroutines.
+func eventually(ctx context.Context, t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not so within %v: %s", patience, what)
+		}
+		check(t, runtime.Sleep(ctx, time.Millisecond))
+	}
+}
+
+// receive takes a value from a Go channel, from coroutines and goroutines.
+func receive[T any](ctx context.Context, t testing.TB, ch <-chan T) T {
+	t.Helper()
+	v, err := runtime.Await(ctx, func() (v T, err error) {
+		select {
+		case v = <-ch:
+			return v, nil
+		case <-time.After(patience):
+			return v, errors.New("nothing came")
+		}
+	})
+	check(t, err)
+	return v
+}
+
+// start runs fn in a coroutine, beside the caller. The function that it returns waits for fn and returns its error.
+func start(ctx context.Context, t testing.TB, fn func(ctx context.Context) error) (wait func() error) {
+	t.Helper()
+	var result error
+	co, err := runtime.Go(ctx, func(ctx context.Context) { result = fn(ctx) })
+	check(t, err)
+	return func() error {
+		t.Helper()
+		check(t, co.Join(ctx))
+		return result
+	}
+}
+
+func wantError(t testing.TB, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: error is %v, want %v", what, err, want)
+	}
+}
+
+// connect returns a client that is connected to the address. It is closed at the end of the test.
+func connect(ctx context.Context, t testing.TB, config client.Config, network, address string) *client.Client {
+	t.Helper()
+	c := client.New(config)
+	check(t, c.Connect(ctx, network, address))
+	t.Cleanup(func() { c.Abort() })
+	return c
+}
+
+// recv receives a packet that has to be want.
+func recv(ctx context.Context, t testing.TB, c *client.Client, want string) {
+	t.Helper()
+	p, err := c.Recv(ctx)
+	if err != nil || string(p) != want {
+		t.Fatalf("received %.100q (%d bytes), %v; want %.100q", p, len(p), err, want)
+	}
+}
+
+func send(ctx context.Context, t testing.TB, c *client.Client, text string) {
+	t.Helper()
+	if n, err := c.Send(ctx, []byte(text)); n != len(text) || err != nil {
+		t.Fatalf("sent %d bytes of %d, %v", n, len(text), err)
+	}
+}

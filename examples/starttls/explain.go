@@ -1,0 +1,52 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+
+	"github.com/whorl-go/whorl/packet"
+	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig"
+)
+
+// explain returns an error of the client for people, who know flags and not the API.
+func (s *session) explain(err error) error {
+	if handshake, ok := errors.AsType[*tlsconfig.HandshakeError](err); ok {
+		return explainHandshake(handshake)
+	}
+	name, unknown := errors.AsType[*net.DNSError](err)
+	network, isNetwork := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, socket.ErrPlaintextPending):
+		return errors.New("plaintext was injected behind the server's 220 (CVE-2011-0411); TLS was not started")
+	case unknown:
+		return fmt.Errorf("no address for %s: %s", quote(name.Name), printable(name.Err))
+	case isNetwork && network.Timeout():
+		return fmt.Errorf("no answer within %v", s.timeout)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%s refuses the connection: does the server run, and is this its port?", s.addr)
+	case errors.Is(err, syscall.ECONNRESET):
+		return errors.New("the server reset the connection")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the server closed the connection")
+	case errors.Is(err, packet.ErrPacketTooLarge):
+		return fmt.Errorf("a line of the reply has more than %d bytes", maxReplyLine)
+	}
+	return errors.New(printable(err.Error()))
+}
+
+func explainHandshake(err *tlsconfig.HandshakeError) error {
+	advice := ""
+	switch err.Reason {
+	case tlsconfig.ReasonUnknownAuthority, tlsconfig.ReasonSelfSigned, tlsconfig.ReasonNoRoots:
+		advice = " (-ca says whom to trust)"
+	case tlsconfig.ReasonNameMismatch:
+		advice = " (-server-name says whom to expect)"
+	case tlsconfig.ReasonPlaintext:
+		advice = " (injected behind its 220?)"
+	}
+	return fmt.Errorf("%s: %s%s", err.Reason, err.Detail, advice)
+}

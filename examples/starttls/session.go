@@ -1,0 +1,363 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/tlsconfig"
+)
+
+// An order is what a session is to do.
+type order struct {
+	addr       string         // host:port
+	serverName string         // the certificate's name; empty: the host of addr
+	roots      *x509.CertPool // nil: the system's
+	from, to   string
+	user       string // empty: no AUTH
+	password   string
+	timeout    time.Duration // of each step
+}
+
+// A session is one SMTP dialogue (RFC 5321) over STARTTLS (RFC 3207): from the connection to QUIT, in a coroutine.
+//
+// Until the handshake is done, anybody on the wire can read what is said and make things up. So:
+//
+//   - in plaintext it says EHLO, STARTTLS and QUIT, nothing else; without TLS it gives up;
+//   - only a 220, alone, starts TLS: the client refuses if anything came behind it;
+//   - the certificate has to be valid for the name that was asked for;
+//   - what the server offered in plaintext is forgotten: it says it again over TLS.
+type session struct {
+	order
+	conn *client.Client
+	show func(line) // prints a line of the dialogue
+
+	name    string   // of this side, for EHLO
+	secure  bool     // over TLS
+	secrets []string // what was sent and must not be shown, not even if the server repeats it
+
+	// Results.
+	times    []timing
+	tls      tlsconfig.Summary
+	accepted string // the server's last word about the mail
+}
+
+// A line of the dialogue. What the server says is made printable, what this side says has its secrets masked.
+type line struct {
+	secure bool
+	who    string // "C" or "S"
+	text   string
+}
+
+// A timing is how long a phase took.
+type timing struct {
+	phase string
+	took  time.Duration
+}
+
+func newSession(o order, show func(line)) *session {
+	return &session{order: o, show: show, conn: client.New(client.Config{
+		EOF:       "\r\n", // a packet is a line, so Recv returns lines
+		MaxPacket: maxReplyLine,
+		TLS:       &tls.Config{RootCAs: o.roots, ServerName: o.serverName},
+
+		ConnectTimeout:   o.timeout, // with DNS and all addresses
+		ReadTimeout:      o.timeout, // of one line; ask bounds the whole reply
+		WriteTimeout:     o.timeout,
+		HandshakeTimeout: o.timeout, // of all round trips together
+	})}
+}
+
+// run holds the dialogue. Its errors begin with the phase.
+func (s *session) run(ctx context.Context) error {
+	defer s.conn.Close()
+	for _, phase := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"connect", s.connect},
+		{"greeting", s.greeting},
+		{"STARTTLS dialogue", s.startTLS},
+		{"TLS handshake", s.handshake},
+		{"login", s.login},
+		{"mail", s.mail},
+		{"quit", s.quit},
+	} {
+		began := time.Now()
+		if err := phase.do(ctx); err != nil {
+			if _, ok := errors.AsType[*refusal](err); ok { // the two sides still understand each other
+				s.say(ctx, "QUIT")
+			}
+			return fmt.Errorf("%s: %w", phase.name, err)
+		}
+		s.times = append(s.times, timing{phase.name, time.Since(began)})
+	}
+	return nil
+}
+
+func (s *session) connect(ctx context.Context) error {
+	if err := s.conn.Connect(ctx, "tcp", s.addr); err != nil {
+		return s.explain(err)
+	}
+	s.name = addressLiteral(s.conn.LocalAddr())
+	return nil
+}
+
+func (s *session) greeting(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	greeting, err := s.reply(ctx)
+	if err != nil {
+		return err
+	}
+	return s.expect(greeting, 220)
+}
+
+// startTLS asks the server to go on over TLS. What the server offers in plaintext is good for one question only: is STARTTLS among it?
+func (s *session) startTLS(ctx context.Context) error {
+	hello, err := s.command(ctx, "EHLO "+s.name, 250)
+	if err != nil {
+		return err
+	}
+	if _, ok := hello.keywords()["STARTTLS"]; !ok {
+		return &refusal{"the server does not offer STARTTLS, so neither login nor mail were sent"}
+	}
+	_, err = s.command(ctx, "STARTTLS", 220)
+	return err
+}
+
+// handshake turns the connection into TLS. If that fails, EnableSSL has closed it: there is no way back to plaintext.
+func (s *session) handshake(ctx context.Context) error {
+	if err := s.conn.EnableSSL(ctx); err != nil {
+		return s.explain(err)
+	}
+	state, _ := s.conn.ConnectionState()
+	s.tls = tlsconfig.Describe(state)
+	s.secure = true
+	return nil
+}
+
+// login asks anew what the server offers, and logs in if there is a user.
+func (s *session) login(ctx context.Context) error {
+	hello, err := s.command(ctx, "EHLO "+s.name, 250)
+	if err != nil || s.user == "" {
+		return err
+	}
+	mechanisms, ok := hello.keywords()["AUTH"]
+	switch {
+	case !ok:
+		return &refusal{"the server does not offer AUTH over TLS"}
+	case slices.Contains(mechanisms, "PLAIN"):
+		return s.auth(ctx, "PLAIN", "\x00"+s.user+"\x00"+s.password) // RFC 4616
+	case slices.Contains(mechanisms, "LOGIN"):
+		return s.auth(ctx, "LOGIN", s.user, s.password)
+	}
+	return &refusal{fmt.Sprintf("the server offers AUTH %s, this program knows PLAIN and LOGIN",
+		quote(strings.Join(mechanisms, " ")))}
+}
+
+// auth answers the server's challenges one by one, RFC 4954.
+func (s *session) auth(ctx context.Context, mechanism string, answers ...string) error {
+	if !s.secure {
+		return errors.New("AUTH without TLS") // never happens; if it did, the password would be lost
+	}
+	if _, err := s.command(ctx, "AUTH "+mechanism, 334); err != nil {
+		return err
+	}
+	for i, answer := range answers {
+		want := 334
+		if i == len(answers)-1 {
+			want = 235
+		}
+		secret := base64.StdEncoding.EncodeToString([]byte(answer))
+		s.secrets = append(s.secrets, secret)
+		reply, err := s.ask(ctx, secret)
+		if err == nil {
+			err = s.expect(reply, want)
+		}
+		if err != nil {
+			return fmt.Errorf("AUTH %s: %w", mechanism, err)
+		}
+	}
+	return nil
+}
+
+func (s *session) mail(ctx context.Context) error {
+	if _, err := s.command(ctx, "MAIL FROM:<"+s.from+">", 250); err != nil {
+		return err
+	}
+	if _, err := s.command(ctx, "RCPT TO:<"+s.to+">", 250, 251); err != nil { // 251: it will be forwarded
+		return err
+	}
+	if _, err := s.command(ctx, "DATA", 354); err != nil {
+		return err
+	}
+	var message []byte
+	for _, text := range compose(s.from, s.to, time.Now()) {
+		if strings.HasPrefix(text, ".") {
+			text = "." + text // a dot alone would end the mail: RFC 5321, section 4.5.2
+		}
+		s.show(line{s.secure, "C", text})
+		message = append(message, text+"\r\n"...)
+	}
+	if err := s.send(ctx, message); err != nil {
+		return fmt.Errorf("message: %w", err)
+	}
+	accepted, err := s.ask(ctx, ".")
+	if err == nil {
+		err = s.expect(accepted, 250)
+	}
+	if err != nil {
+		return fmt.Errorf("end of message: %w", err)
+	}
+	s.accepted = accepted.String()
+	return nil
+}
+
+// compose returns the lines of a mail, RFC 5322. Addresses are safe to put in: see checkAddress.
+func compose(from, to string, now time.Time) []string {
+	_, domain, _ := strings.Cut(from, "@")
+	return []string{
+		"From: <" + from + ">",
+		"To: <" + to + ">",
+		"Subject: Hello over STARTTLS",
+		"Date: " + now.Format(time.RFC1123Z),
+		"Message-ID: <" + rand.Text() + "@" + domain + ">",
+		"MIME-Version: 1.0",
+		"Content-Type: text/plain; charset=us-ascii",
+		"",
+		"This mail went through a connection that began in plaintext",
+		"and became TLS in place.",
+		".A line that begins with a dot gets a second one on its way.",
+		".",
+		"So does a line that is a dot.",
+	}
+}
+
+func (s *session) quit(ctx context.Context) error {
+	if _, err := s.command(ctx, "QUIT", 221); err != nil {
+		return fmt.Errorf("the mail was accepted, but then: %w", err)
+	}
+	return nil
+}
+
+// command sends a command and returns the reply, whose code has to be one of those.
+func (s *session) command(ctx context.Context, text string, want ...int) (reply, error) {
+	reply, err := s.ask(ctx, text)
+	if err == nil {
+		err = s.expect(reply, want...)
+	}
+	if err != nil {
+		return reply, fmt.Errorf("%s: %w", verb(text), err)
+	}
+	return reply, nil
+}
+
+// ask sends a line and returns the reply. The time-out is for both together.
+func (s *session) ask(ctx context.Context, text string) (reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+
+	// SMTP is question and answer. Whatever is there before the question is no answer to it.
+	early := make([]byte, maxReplyLine)
+	if n, _ := s.conn.Peek(early); n > 0 {
+		return reply{}, fmt.Errorf("the server spoke out of turn: %s", quote(string(early[:n])))
+	}
+	if err := s.say(ctx, text); err != nil {
+		return reply{}, err
+	}
+	return s.reply(ctx)
+}
+
+// say sends a line.
+func (s *session) say(ctx context.Context, text string) error {
+	s.show(line{s.secure, "C", s.mask(text)})
+	return s.send(ctx, []byte(text+"\r\n"))
+}
+
+func (s *session) send(ctx context.Context, p []byte) error {
+	if _, err := s.conn.Send(ctx, p); err != nil {
+		return s.explain(err)
+	}
+	return nil
+}
+
+// reply receives a reply.
+func (s *session) reply(ctx context.Context) (reply, error) {
+	var r reply
+	for {
+		received, err := s.conn.Recv(ctx)
+		if err != nil {
+			return r, s.explain(err)
+		}
+		text := s.mask(string(received))
+		s.show(line{s.secure, "S", printable(strings.TrimSuffix(text, "\r\n"))})
+		last, err := r.add(text)
+		if last || err != nil {
+			return r, err
+		}
+	}
+}
+
+// mask hides secrets. Some servers repeat a command that they don't understand.
+func (s *session) mask(text string) string {
+	for _, secret := range s.secrets {
+		text = strings.ReplaceAll(text, secret, "********")
+	}
+	return text
+}
+
+// expect returns an error unless the reply has one of the codes.
+func (s *session) expect(r reply, want ...int) error {
+	for _, code := range want {
+		if r.code == code {
+			return nil
+		}
+	}
+	doubt := ""
+	if !s.secure {
+		doubt = " (in plaintext: anybody on the wire could have said so)"
+	}
+	if r.code < 400 {
+		return fmt.Errorf("unexpected answer %s, want %d%s", quote(r.String()), want[0], doubt)
+	}
+	return &refusal{fmt.Sprintf("refused with %s%s", quote(r.String()), doubt)}
+}
+
+// A refusal is a clear no of the server. The dialogue can be ended in good order.
+type refusal struct{ text string }
+
+func (e *refusal) Error() string { return e.text }
+
+// verb returns a command without its arguments.
+func verb(command string) string {
+	for _, v := range []string{"MAIL FROM", "RCPT TO"} {
+		if strings.HasPrefix(command, v) {
+			return v
+		}
+	}
+	v, _, _ := strings.Cut(command, " ")
+	return v
+}
+
+// addressLiteral names this side by its address, for want of a domain: RFC 5321, section 4.1.3.
+func addressLiteral(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return "localhost"
+	}
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		return "[IPv6:" + ip.String() + "]"
+	}
+	return "[" + ip.String() + "]"
+}

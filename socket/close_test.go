@@ -1,0 +1,441 @@
+package socket_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	goruntime "runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
+)
+
+// lingers waits, in a peer, until a coroutine delivers in the background what a closed Socket has sent.
+func lingers(rt *runtime.Runtime) {
+	for !waiting(rt, "socket linger") {
+		goruntime.Gosched()
+	}
+}
+
+// secured connects a Socket, the client, to a connection of package net, and turns it into TLS if asked to.
+func secured(ctx context.Context, t testing.TB, network string, secure bool) (*socket.Socket, net.Conn) {
+	t.Helper()
+	s, peer := dialed(ctx, t, network)
+	if c, ok := peer.(*net.TCPConn); ok {
+		c.SetReadBuffer(64 << 10) // so that the rest stays with us
+	}
+	if !secure {
+		return s, peer
+	}
+	forClient, forServer := configs(0)
+	tlsPeer := tls.Server(peer, forServer)
+	var shaken sync.WaitGroup
+	shaken.Go(func() {
+		if err := tlsPeer.Handshake(); err != nil {
+			t.Error("peer:", err)
+		}
+	})
+	if err := s.SSLHandshake(ctx, forClient); err != nil {
+		t.Fatal(err)
+	}
+	await(ctx, shaken.Wait)
+	return s, tlsPeer
+}
+
+// Close at once after SendAll loses nothing of 16 MiB, though the peer takes its time, and though it sends what nobody reads.
+func TestCloseDeliversWhatWasSent(t *testing.T) {
+	sent := pattern(16 << 20)
+	const late = 1 << 20 // that the peer reads after Close
+	for _, c := range []struct {
+		name, network  string
+		secure, chatty bool
+		mustLinger     bool
+	}{
+		{"TCP", "tcp", false, false, true},
+		{"TCP, unread input", "tcp", false, true, true},
+		{"TLS", "tcp", true, false, true},
+		{"TLS, unread input", "tcp", true, true, true},
+		{"Unix", "unix", false, false, false},
+		{"TLS over Unix", "unix", true, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
+				rt, _ := runtime.From(ctx)
+				s, peer := secured(ctx, t, c.network, c.secure)
+				if c.chatty {
+					peers.Go(func() {
+						for err := error(nil); err == nil; _, err = peer.Write(make([]byte, 10_000)) {
+						}
+					})
+				}
+				early := len(sent)
+				if c.mustLinger {
+					early -= late
+				}
+				peers.Go(func() {
+					defer peer.Close()
+					got := read(t, peer, early)
+					if c.mustLinger {
+						lingers(rt)
+					}
+					rest, err := io.ReadAll(peer) // with TLS, nil says that close_notify has come
+					if err != nil {
+						t.Error("peer:", err)
+					}
+					mustBe(t, append(got, rest...), sent)
+				})
+				if n, err := s.SendAll(ctx, sent); n != len(sent) || err != nil {
+					t.Error(n, err)
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// What SendSoon has queued is delivered, too: in the turn in which it was queued, and when the kernel has no room for it.
+func TestCloseDeliversWhatIsQueued(t *testing.T) {
+	for _, c := range []struct {
+		name, network string
+		secure, full  bool
+	}{
+		{"TCP", "tcp", false, false}, {"Unix", "unix", false, false}, {"TLS", "tcp", true, false},
+		{"TCP, no room", "tcp", false, true}, {"Unix, no room", "unix", false, true}, {"TLS, no room", "tcp", true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
+				rt, _ := runtime.From(ctx)
+				s, peer := secured(ctx, t, c.network, c.secure)
+				var sent []byte
+				if c.full && !c.secure {
+					sent = fill(ctx, t, s)
+				}
+				message := pattern(5000)
+				if c.full && c.secure { // with TLS, the count leaves out what the queue still holds
+					s.SetTimeouts(socket.Timeouts{Write: 10 * time.Millisecond})
+					message = pattern(32 << 20)
+					if _, err := s.SendAll(ctx, message); !errors.Is(err, runtime.ErrTimeout) {
+						t.Error(err)
+					}
+				} else if _, err := s.SendSoon(ctx, message); err != nil {
+					t.Error(err)
+				}
+				sent = append(sent, message...)
+				s.Close()
+				peers.Go(func() {
+					defer peer.Close()
+					if c.full {
+						lingers(rt)
+					}
+					got, err := io.ReadAll(peer)
+					if err != nil {
+						t.Error("peer:", err)
+					}
+					if c.full && c.secure {
+						sent = sent[:min(len(got), len(sent))] // which is whole records
+					}
+					mustBe(t, got, sent)
+				})
+			})
+		})
+	}
+}
+
+// fill sends until nothing more goes, and returns what went.
+func fill(ctx context.Context, t testing.TB, s *socket.Socket) []byte {
+	t.Helper()
+	before := s.Timeouts()
+	s.SetTimeouts(socket.Timeouts{Write: 10 * time.Millisecond})
+	defer s.SetTimeouts(before)
+	sent := pattern(32 << 20)
+	n, err := s.SendAll(ctx, sent)
+	if !errors.Is(err, runtime.ErrTimeout) || n == 0 || n == len(sent) {
+		t.Fatal(n, err)
+	}
+	return sent[:n]
+}
+
+// The peer first sends all it has, then reads: it can do so only if we read, too, while we deliver.
+func TestCloseReadsWhileItDelivers(t *testing.T) {
+	withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
+		rt, _ := runtime.From(ctx)
+		s, peer := secured(ctx, t, "tcp", false)
+		sent := fill(ctx, t, s)
+		s.SendSoon(ctx, []byte("the end"))
+		s.Close()
+		peers.Go(func() {
+			defer peer.Close()
+			lingers(rt)
+			if _, err := peer.Write(make([]byte, 64<<20)); err != nil {
+				t.Error("peer:", err)
+			}
+			got, err := io.ReadAll(peer)
+			if err != nil {
+				t.Error("peer:", err)
+			}
+			mustBe(t, got, append(sent, "the end"...))
+		})
+	})
+}
+
+// Those who wait are woken with net.ErrClosed, also if something is still to be delivered; and that is delivered. Whoever closes.
+func TestCloseWakesThoseWhoWaitAndDelivers(t *testing.T) {
+	for _, from := range []string{"coroutine", "goroutine"} {
+		for _, secure := range []bool{false, true} {
+			t.Run(from, func(t *testing.T) {
+				withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
+					rt, _ := runtime.From(ctx)
+					s, peer := secured(ctx, t, "tcp", secure)
+					var ends []string
+					var others runtime.WaitGroup
+					others.Go(ctx, func(ctx context.Context) {
+						if _, err := s.Recv(ctx, make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+							t.Error(err)
+						}
+						ends = append(ends, "reader")
+					})
+					sent := pattern(32 << 20)
+					taken := 0
+					others.Go(ctx, func(ctx context.Context) {
+						var err error
+						if taken, err = s.SendAll(ctx, sent); !errors.Is(err, net.ErrClosed) {
+							t.Error(err)
+						}
+						ends = append(ends, "writer")
+					})
+					await(ctx, func() {
+						for !waiting(rt, "socket send") || !waiting(rt, "socket recv") {
+							goruntime.Gosched()
+						}
+						if from == "goroutine" {
+							s.Close()
+						}
+					})
+					if from == "coroutine" {
+						s.Close()
+					}
+					others.Wait(ctx)
+					if len(ends) != 2 || ends[0] != "writer" {
+						t.Error("woken in this order:", ends)
+					}
+					closedForGood(ctx, t, s)
+					peers.Go(func() {
+						defer peer.Close()
+						got, err := io.ReadAll(peer)
+						if err != nil {
+							t.Error("peer:", err)
+						}
+						if len(got) < taken || !secure && len(got) != taken {
+							t.Errorf("the peer got %d bytes, SendAll returned %d", len(got), taken)
+						}
+						mustBe(t, got, sent[:len(got)])
+					})
+				})
+			})
+		}
+	}
+}
+
+func TestRunWaitsForDelivery(t *testing.T) {
+	var peers sync.WaitGroup
+	var returned atomic.Bool
+	run(t, func(ctx context.Context) {
+		rt, _ := runtime.From(ctx)
+		s, peer := secured(ctx, t, "tcp", false)
+		sent := fill(ctx, t, s)
+		s.Close()
+		peers.Go(func() {
+			defer peer.Close()
+			lingers(rt)
+			if returned.Load() {
+				t.Error("Run has returned")
+			}
+			got, err := io.ReadAll(peer)
+			if err != nil {
+				t.Error("peer:", err)
+			}
+			mustBe(t, got, sent)
+		})
+	})
+	returned.Store(true)
+	peers.Wait()
+}
+
+// A peer that never reads is waited for no longer than SetLinger says; what is in the queue then is lost.
+func TestLingerEndsWithItsTime(t *testing.T) {
+	withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
+		rt, _ := runtime.From(ctx)
+		s, peer := secured(ctx, t, "tcp", false)
+		s.SetLinger(20 * time.Millisecond)
+		sent := fill(ctx, t, s)
+		s.SendSoon(ctx, make([]byte, 5000))
+		began := time.Now()
+		s.Close()
+		await(ctx, func() {
+			lingers(rt)
+			for waiting(rt, "socket linger") {
+				goruntime.Gosched()
+			}
+			if took := time.Since(began); took < 20*time.Millisecond {
+				t.Errorf("gave up after %v", took)
+			}
+			if got, _ := io.ReadAll(peer); len(got) > len(sent) {
+				t.Errorf("the peer got %d bytes; %d had gone before", len(got), len(sent))
+			}
+			peer.Close()
+		})
+	})
+}
+
+// A runtime that is shut down goes on delivering until Shutdown's time is over, and its loop goes on, too.
+func TestShutdownOfTheRuntimeWhileDelivering(t *testing.T) {
+	rt, err := runtime.New(runtime.WithLoops(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rt.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var delivered, stuck net.Conn
+	var sent []byte
+	closed := make(chan struct{})
+	rt.Go(func(ctx context.Context) {
+		defer close(closed)
+		var a, b *socket.Socket
+		a, delivered = secured(ctx, t, "tcp", false)
+		b, stuck = secured(ctx, t, "tcp", false)
+		sent = fill(ctx, t, a)
+		fill(ctx, t, b)
+		b.SetLinger(time.Hour)
+		a.Close()
+		b.Close()
+	})
+	<-closed
+	lingers(rt)
+	ctx, cancel := context.WithCancel(context.Background())
+	result := make(chan error)
+	go func() { result <- rt.Shutdown(ctx) }()
+	<-rt.Context().Done()
+	for range 3 { // nobody holds the loop
+		done := make(chan struct{})
+		if err := rt.Loops()[0].Post(func() { close(done) }); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+	}
+	got, err := io.ReadAll(delivered)
+	if err != nil {
+		t.Error(err)
+	}
+	mustBe(t, got, sent)
+	cancel()
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	delivered.Close()
+	stuck.Close()
+}
+
+// Nothing is started for a Socket that has nothing left to deliver, or may not.
+func TestCloseStartsNothingWithoutNeed(t *testing.T) {
+	for _, c := range []struct {
+		name, network string
+		before        func(ctx context.Context, s *socket.Socket, peer net.Conn)
+	}{
+		{"nothing was sent", "tcp", func(context.Context, *socket.Socket, net.Conn) {}},
+		{"all has arrived", "tcp", func(ctx context.Context, s *socket.Socket, peer net.Conn) {
+			s.SendAll(ctx, []byte("hello"))
+			read(t, peer, 5)
+		}},
+		{"unread input", "tcp", func(ctx context.Context, s *socket.Socket, peer net.Conn) {
+			io.WriteString(peer, "hello")
+			until(ctx, func() bool { return unread(s) == 5 })
+		}},
+		{"a Unix socket has it", "unix", func(ctx context.Context, s *socket.Socket, _ net.Conn) { s.SendAll(ctx, []byte("hello")) }},
+		{"not wanted", "tcp", func(ctx context.Context, s *socket.Socket, peer net.Conn) {
+			s.SetLinger(0)
+			fill(ctx, t, s)
+		}},
+		{"less than nothing wanted", "tcp", func(ctx context.Context, s *socket.Socket, peer net.Conn) {
+			s.SetLinger(-1)
+			fill(ctx, t, s)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+				rt, _ := runtime.From(ctx)
+				s, peer := secured(ctx, t, c.network, false)
+				defer peer.Close()
+				c.before(ctx, s, peer)
+				created := rt.Stats().Created
+				s.Close()
+				runtime.Yield(ctx)
+				if n := rt.Stats().Created - created; n != 0 {
+					t.Errorf("%d coroutines started", n)
+				}
+			})
+		})
+	}
+}
+
+// Both sides close at the same time: one's last words meet a socket that is closed already, which resets the connection. That is no reason to linger.
+func TestCloseOfAConnectionThatIsResetDoesNotLinger(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		rt, _ := runtime.From(ctx)
+		s, peer := secured(ctx, t, "tcp", false)
+		s.SetLinger(time.Hour)
+		peer.Close()
+		if _, err := s.Recv(ctx, make([]byte, 1)); err != io.EOF {
+			t.Error(err)
+		}
+		s.SendAll(ctx, []byte("bye")) // answered with a reset
+		s.Close()
+		await(ctx, func() {
+			for waiting(rt, "socket linger") {
+				goruntime.Gosched()
+			}
+		})
+	})
+}
+
+func TestAbortResets(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+			s, peer := secured(ctx, t, "tcp", secure)
+			defer peer.Close()
+			var waiters runtime.WaitGroup
+			waiters.Go(ctx, func(ctx context.Context) {
+				if _, err := s.Recv(ctx, make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+					t.Error(err)
+				}
+			})
+			waiters.Go(ctx, func(ctx context.Context) {
+				if _, err := s.SendAll(ctx, make([]byte, 32<<20)); !errors.Is(err, net.ErrClosed) {
+					t.Error(err)
+				}
+			})
+			if err := s.Abort(); err != nil {
+				t.Error(err)
+			}
+			if err := s.Abort(); !errors.Is(err, net.ErrClosed) {
+				t.Error(err)
+			}
+			waiters.Wait(ctx)
+			closedForGood(ctx, t, s)
+			await(ctx, func() {
+				if _, err := io.Copy(io.Discard, peer); !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("secure: %v; the peer got %v", secure, err)
+				}
+			})
+		})
+	}
+}
