@@ -104,5 +104,5 @@ func (s *cycleSlot) run() {
 		s.sync()
 		return
 	}
-	start(s.reg.quiet, c.ctx, c.fn)
+	start(c.ctx, s.reg.quiet, c.fn)
 }

@@ -233,7 +233,7 @@ func (w *watch) call(d *direction) {
 	w.reg.rt.Retain() // the watch may be removed before the coroutine counts
 	w.mu.Unlock()
 	defer w.reg.rt.Release()
-	started := start(w.reg.quiet, w.ctx, func(ctx context.Context) {
+	started := start(w.ctx, w.reg.quiet, func(ctx context.Context) {
 		defer w.settle(d)
 		fn(ctx)
 	})

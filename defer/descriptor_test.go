@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	goruntime "runtime"
 	"syscall"
 	"testing"
 
@@ -297,7 +298,7 @@ func TestPanicAndGoexitEndOneCallOnly(t *testing.T) {
 			case 2:
 				b.close()
 				runtime.Yield(ctx)
-				panic("second, when it has waited")
+				goruntime.Goexit()
 			}
 			event.Del(ctx, a.fd)
 		}, nil)

@@ -34,7 +34,7 @@ func placeFor(ctx context.Context) (place, error) {
 	}
 	p := place{loop: loop, onLoop: runtime.OnLoop(loop)}
 	if p.onLoop {
-		ctx = context.Background() // ctx may carry another runtime than the one of this loop, which is it that counts
+		ctx = context.Background() // ctx may carry another runtime than this loop's, which is the one that counts
 	}
 	p.rt, err = runtime.From(ctx)
 	return p, err
@@ -54,7 +54,7 @@ func (p place) run(fn func()) error {
 
 // start starts a coroutine on the loop that the caller, a function of that loop, runs on, and returns when it waits or has ended. Without a
 // caller who could be told, an error is logged; that of Shutdown isn't, as it clears what is pending.
-func start(log *zap.Logger, ctx context.Context, fn func(context.Context)) bool {
+func start(ctx context.Context, log *zap.Logger, fn func(context.Context)) bool {
 	_, err := runtime.Go(ctx, fn)
 	if err != nil && err != runtime.ErrShutdown {
 		log.Error("event: function not called", zap.Error(err))

@@ -149,7 +149,7 @@ func (b *beat) Run() {
 		return
 	}
 	defer t.reg.rt.Release()
-	start(t.reg.rt.Logger(), t.ctx, t.fn)
+	start(t.ctx, t.reg.rt.Logger(), t.fn)
 }
 
 // begin counts a call of fn and sets the next beat or ends the timer. If it returns true, the runtime is retained, once, until fn has been started.

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	event "github.com/whorl-go/whorl/defer"
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -346,24 +345,4 @@ func TestAFunctionThatCannotBeStartedIsLogged(t *testing.T) {
 	if n := logs.FilterMessage("event: function not called").Len(); n != 1 {
 		t.Errorf("%d entries, want 1: %v", n, logs.All())
 	}
-}
-
-func TestBeatsKeepTheirTime(t *testing.T) {
-	run(t, func(ctx context.Context) error {
-		const every = time.Millisecond
-		var tick *event.Timer
-		first := eventloop.Clock() + every
-		tick, err := event.Tick(ctx, every, func(context.Context) {
-			if tick.Info().Runs == 1 {
-				for eventloop.Clock() < first+9*every { // hold the loop over eight beats
-				}
-				return
-			}
-			if late := eventloop.Clock() - first; late < 9*every {
-				t.Errorf("second call %v after the first was due: a missed beat was made up for", late)
-			}
-			tick.Clear()
-		})
-		return err
-	}, runtime.WithWatchdog(0))
 }

@@ -75,6 +75,7 @@ type Loop struct {
 	beforePoll func()
 	afterDefer func()
 	busy       bool // the last poll found something
+	awake      int  // polls since the loop last let others run
 
 	counters counters
 }
@@ -297,13 +298,14 @@ func (l *Loop) poll() {
 		l.busy = l.ready > 0
 		if l.busy || timeout == 0 {
 			l.counters.events.Add(uint64(l.ready))
+			if l.awake++; l.awake == maxAwake {
+				l.letOthers()
+			}
 			return
 		}
 	}
-	// Goroutines that this loop has made runnable wait for its P. Let them run now rather than when the scheduler
-	// notices that the P sits in a system call.
+	l.letOthers()
 	l.polling.Store(true)
-	runtime.Gosched()
 	l.asleep.Store(true)
 	if l.postedCount.Load() > 0 || l.closing.Load() {
 		timeout = 0
@@ -316,6 +318,19 @@ func (l *Loop) poll() {
 	l.polling.Store(false)
 	l.busy = l.ready > 0
 	l.counters.events.Add(uint64(l.ready))
+}
+
+// maxAwake is how many polls in a row a loop may do without blocking before it lets other goroutines run; the scheduler would make it only after
+// 10 ms.
+const maxAwake = 16
+
+// letOthers lets the goroutines run that wait for this loop's P: those that it has made runnable, among others. If it went to sleep instead, they would
+// have to wait until the scheduler notices that the P sits in a system call.
+func (l *Loop) letOthers() {
+	l.awake = 0
+	l.polling.Store(true) // no user function runs
+	runtime.Gosched()
+	l.polling.Store(false)
 }
 
 // pollTimeout returns how long the poll may take: 0 not at all, negative without end.

@@ -141,14 +141,14 @@ func (h *heapTest) drain() {
 	}
 }
 
-// play has the heap do what the bytes say, two for each operation.
+// play has the heap do what the bytes say, three for each operation: what, with which timer, and when or how many.
 func (h *heapTest) play(program []byte) {
 	const instants = 32 // few, so that many timers share one
 	now := int64(0)
-	for len(program) >= 2 {
-		op, arg := program[0], int64(program[1])
-		program = program[2:]
-		switch i := int(op>>3) % len(h.timers); op & 7 {
+	for len(program) >= 3 {
+		op, i, arg := program[0], int(program[1])%len(h.timers), int64(program[2])
+		program = program[3:]
+		switch op % 12 {
 		case 0, 1, 2:
 			h.set(i, now+arg%instants)
 		case 3:
@@ -159,13 +159,28 @@ func (h *heapTest) play(program []byte) {
 			h.disarm(i)
 		case 6:
 			h.next()
-		case 7:
+		case 7, 8:
 			now += arg % 8
 			serial := h.serial
 			for n := 0; h.fire(now, serial); n++ {
 				if arg&64 != 0 && n < 4 { // as if the timer's function set one for the same step
 					h.set(i, now)
 				}
+			}
+			if h.serial == serial && h.loop.timers.next() <= now {
+				h.t.Fatalf("nothing is due at %d any more, and next is %d", now, h.loop.timers.next())
+			}
+		case 9: // a run of timers
+			for n := range int(arg) {
+				h.set((i+n)%len(h.timers), now+(arg*int64(n))%instants)
+			}
+		case 10:
+			for n := range int(arg) {
+				h.disarm((i + n) % len(h.timers))
+			}
+		case 11:
+			for n := range int(arg) {
+				h.stop((i + n) % len(h.timers))
 			}
 		}
 		h.check()
@@ -176,17 +191,21 @@ func (h *heapTest) play(program []byte) {
 func FuzzTimerHeapAgainstAList(f *testing.F) {
 	random := rand.New(rand.NewPCG(5, 6))
 	for range 100 {
-		program := make([]byte, 2+random.IntN(400))
+		program := make([]byte, 3+random.IntN(600))
 		for i := range program {
 			program[i] = byte(random.Uint32())
 		}
 		f.Add(program)
 	}
-	f.Add([]byte{0, 1, 8, 1, 0, 1, 7, 1})         // two at one instant, the first set again
-	f.Add([]byte{0, 9, 5, 0, 0, 2, 8, 3, 7, 3})   // disarmed and set to earlier
-	f.Add([]byte{0, 2, 5, 0, 0, 9, 8, 3, 7, 3})   // disarmed and set to later
-	f.Add([]byte{0, 0, 8, 0, 16, 0, 7, 64, 7, 0}) // timers that set timers
-	f.Fuzz(func(t *testing.T, program []byte) { newHeapTest(t, 24).play(program) })
+	f.Add([]byte{0, 0, 1, 0, 1, 1, 0, 0, 1, 7, 0, 1})           // two at one instant, the first set again
+	f.Add([]byte{0, 0, 9, 5, 0, 0, 0, 0, 2, 0, 1, 3, 7, 0, 3})  // disarmed and set to earlier
+	f.Add([]byte{0, 0, 2, 5, 0, 0, 0, 0, 9, 0, 1, 3, 7, 0, 3})  // disarmed and set to later
+	f.Add([]byte{0, 0, 0, 0, 1, 0, 0, 2, 0, 7, 0, 64, 7, 0, 0}) // timers that set timers
+	f.Add([]byte{9, 0, 255, 10, 0, 180, 6, 0, 0, 7, 0, 7})      // most disarmed
+	f.Fuzz(func(t *testing.T, program []byte) {
+		newHeapTest(t, 24).play(program)
+		newHeapTest(t, 200).play(program)
+	})
 }
 
 func TestTimersSetDuringAPassWaitForTheNext(t *testing.T) {

@@ -128,9 +128,7 @@ func (rt *Runtime) Start() error {
 		rt.loops.Add(1)
 		go func() {
 			defer rt.loops.Done()
-			if err := s.loop.Run(); err != nil {
-				rt.config.log.Error("event loop", zap.String("loop", s.loop.Name()), zap.Error(err))
-			}
+			s.loop.Run() // fails only when Shutdown has closed it before it came to run
 		}()
 	}
 	return nil
