@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must happen before it calls it missing.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // start runs a loop until the test ends.
 func start(t testing.TB, options ...eventloop.Option) *eventloop.Loop {

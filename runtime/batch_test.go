@@ -87,25 +87,39 @@ func TestErrorsAndPanicsAreJoined(t *testing.T) {
 
 func TestBatchEndsWithItsContext(t *testing.T) {
 	everywhere(t, func(t *testing.T, ctx context.Context) {
-		short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+		cancellable, cancel := context.WithCancel(ctx)
 		defer cancel()
-		ended := runtime.NewChannel[error](1)
-		results, err := runtime.Batch(short,
-			func(context.Context) (int, error) { return 1, nil },
+		ended, goOn := runtime.NewChannel[error](1), runtime.NewChannel[bool](1)
+		results, err := runtime.Batch(cancellable,
+			func(ctx context.Context) (int, error) {
+				runtime.Defer(ctx, func(context.Context) { cancel() }) // when the result has been taken
+				return 1, nil
+			},
 			func(ctx context.Context) (int, error) {
 				err := runtime.Sleep(ctx, time.Hour)
 				ended.Push(context.Background(), err)
 				return 2, err
 			},
-			func(ctx context.Context) (int, error) { // doesn't listen to its context
-				return 3, runtime.Sleep(context.Background(), 20*time.Millisecond)
+			func(context.Context) (int, error) { // doesn't listen to its context
+				goOn.Pop(context.Background())
+				return 3, nil
 			})
-		wantError(t, "Batch", err, context.DeadlineExceeded)
+		wantError(t, "Batch", err, context.Canceled)
 		if results[0] != 1 || results[2] != 0 {
 			t.Errorf("results are %v", results)
 		}
 		err, _ = ended.Pop(ctx)
-		wantError(t, "the one that was cancelled", err, context.DeadlineExceeded)
+		wantError(t, "the one that was cancelled", err, context.Canceled)
+		goOn.Close()
+	})
+}
+
+func TestBatchEndsAtTheDeadline(t *testing.T) {
+	everywhere(t, func(t *testing.T, ctx context.Context) {
+		short, cancel := context.WithTimeout(ctx, 2*time.Millisecond)
+		defer cancel()
+		err := runtime.Parallel(short, 3, func(ctx context.Context, _ int) error { return runtime.Sleep(ctx, time.Hour) })
+		wantError(t, "Parallel", err, context.DeadlineExceeded)
 	})
 }
 

@@ -39,6 +39,9 @@ func LoopFor(ctx context.Context) (*eventloop.Loop, error) {
 // Loop returns the loop.
 func (h Home) Loop() *eventloop.Loop { return h.sched.loop }
 
+// Runtime returns the runtime that the loop belongs to.
+func (h Home) Runtime() *Runtime { return h.sched.rt }
+
 // Here reports whether the caller runs on the loop: as one of its coroutines or as a function of the loop.
 func (h Home) Here() bool {
 	return h.sched.running.Load() == uintptr(goroutine.Current()) || h.sched.loop.OnLoop()

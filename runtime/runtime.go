@@ -32,6 +32,7 @@ type Runtime struct {
 	idle      chan struct{} // guarded by mu; not nil if somebody waits for live to become 0, closed then
 	stopping  atomic.Bool
 	forced    atomic.Bool
+	started   chan struct{}  // closed when the loops run
 	stopped   chan struct{}  // closed when Shutdown begins
 	loops     sync.WaitGroup // goroutines in Loop.Run
 	finished  chan struct{}  // closed when everything has ended
@@ -48,7 +49,7 @@ const (
 
 // New makes a runtime. It fails when the kernel has no descriptors to give, and on systems other than Linux.
 func New(options ...Option) (*Runtime, error) {
-	rt := &Runtime{config: defaults(), stopped: make(chan struct{}), finished: make(chan struct{})}
+	rt := &Runtime{config: defaults(), started: make(chan struct{}), stopped: make(chan struct{}), finished: make(chan struct{})}
 	rt.root.rt = rt
 	for _, option := range options {
 		option(&rt.config)
@@ -118,19 +119,26 @@ func Run(main func(ctx context.Context) error, options ...Option) error {
 // Start starts the loops. It returns an error if the runtime was started before.
 func (rt *Runtime) Start() error {
 	rt.mu.Lock()
-	defer rt.mu.Unlock()
 	if rt.phase != phaseNew {
+		rt.mu.Unlock()
 		return errors.New("runtime: started before")
 	}
 	rt.phase = phaseStarted
+	rt.mu.Unlock()
+
 	registry.add(rt)
+	var running sync.WaitGroup // a loop that is closed before it runs drops what was posted
 	for _, s := range rt.schedulers {
+		running.Add(1)
+		s.loop.Post(running.Done)
 		rt.loops.Add(1)
 		go func() {
 			defer rt.loops.Done()
-			s.loop.Run() // fails only when Shutdown has closed it before it came to run
+			s.loop.Run()
 		}()
 	}
+	running.Wait()
+	close(rt.started)
 	return nil
 }
 
@@ -182,6 +190,7 @@ var forcedGrace = time.Second
 
 // finish is what Shutdown does when it is called first.
 func (rt *Runtime) finish(ctx context.Context) error {
+	<-rt.started
 	rt.interruptAll()
 	left := rt.whenEnded(ctx)
 	if left > 0 {
