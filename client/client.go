@@ -38,7 +38,7 @@ type Client struct {
 
 // connection is one connection of a Client.
 type connection struct {
-	socket *socket.Socket
+	socket socket.Socket         // first: each operation goes on here
 	host   string                // that was dialled, for the certificate
 	ready  atomic.Bool           // Connect has done all it had to: proxy and TLS included
 	failed atomic.Pointer[error] // of EnableSSL
@@ -60,11 +60,10 @@ func (c *Client) Connect(ctx context.Context, network, address string) error {
 	if version, ok := strings.CutPrefix(network, "tls"); ok {
 		transport, secure = "tcp"+version, true
 	}
-	s, err := socket.New(transport)
-	if err != nil {
-		return err
+	conn := &connection{host: address}
+	if conn.socket.Init(transport) != nil {
+		return &net.OpError{Op: "connect", Net: network, Err: net.UnknownNetworkError(network)}
 	}
-	conn := &connection{socket: s, host: address}
 	if strings.HasPrefix(transport, "tcp") {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
@@ -75,7 +74,9 @@ func (c *Client) Connect(ctx context.Context, network, address string) error {
 	if err := c.begin(conn, network, address); err != nil {
 		return err
 	}
-	if err = c.config.apply(s, strings.HasPrefix(transport, "tcp")); err == nil {
+	s := &conn.socket
+	err := c.config.apply(s, strings.HasPrefix(transport, "tcp"))
+	if err == nil {
 		err = c.establish(ctx, conn, transport, address)
 	}
 	if err == nil && secure {
@@ -107,7 +108,7 @@ func (c *Client) establish(ctx context.Context, conn *connection, network, addre
 	deadline := runtime.DeadlineAfter(conn.socket.Timeouts().Connect)
 	var err error
 	if c.config.Proxy != nil {
-		err = c.config.Proxy.connect(ctx, conn.socket, network, address, deadline)
+		err = c.config.Proxy.connect(ctx, &conn.socket, network, address, deadline)
 	} else {
 		err = conn.socket.Connect(ctx, address)
 	}
@@ -200,9 +201,10 @@ func (c *Client) Recv(ctx context.Context) ([]byte, error) {
 // explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server that refuses the client's certificate says so only after
 // the handshake.
 func (c *Client) explain(conn *connection, err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "remote error" {
-		return tlsconfig.Explain(err, conn.host, c.tls.For(conn.host))
+	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
+		if op.Op == "remote error" { // an alert
+			return tlsconfig.Explain(err, conn.host, c.tls.For(conn.host))
+		}
 	}
 	return err
 }
@@ -220,10 +222,10 @@ func (c *Client) Peek(p []byte) (int, error) {
 // EnableSSL turns the connection into TLS, in place: STARTTLS, after the server has agreed to it. The certificate is verified against the host that was
 // dialled, or Config.TLS.ServerName. Config.HandshakeTimeout bounds the whole handshake.
 //
-// It returns socket.ErrPlaintextPending, before anything is sent, when something has arrived in plaintext that was not received;
-// socket.ErrSSLActive when TLS is on already; socket.ErrBusy while another caller sends or receives. A handshake that fails returns a
-// *tlsconfig.HandshakeError, which says why. In all cases but the second and third the connection is closed, and operations afterwards return
-// net.ErrClosed with that reason.
+// It returns socket.ErrSSLActive when TLS is on already, socket.ErrBusy while another caller sends or receives, and syscall.ESOCKTNOSUPPORT on a network
+// without streams; then the connection stays as it was. It returns socket.ErrPlaintextPending, before anything is sent, when something has arrived in
+// plaintext that was not received. A handshake that fails returns a *tlsconfig.HandshakeError, which says why. In these two cases the connection is
+// closed, and operations afterwards return net.ErrClosed with that reason.
 func (c *Client) EnableSSL(ctx context.Context) error {
 	conn, err := c.use("handshake")
 	if err != nil {
@@ -310,7 +312,7 @@ func (c *Client) RemoteAddr() net.Addr {
 // Socket returns the connection's socket, nil if there is none, for what the Client has no method for. It shares the connection with the Client.
 func (c *Client) Socket() *socket.Socket {
 	if conn := c.current.Load(); conn != nil {
-		return conn.socket
+		return &conn.socket
 	}
 	return nil
 }
@@ -333,5 +335,5 @@ func (c *Client) end(how func(*socket.Socket) error) error {
 	if conn.failed.Load() != nil {
 		return nil // it is closed already
 	}
-	return how(conn.socket)
+	return how(&conn.socket)
 }

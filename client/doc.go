@@ -11,7 +11,7 @@
 //		return err
 //	}
 //
-// Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime.
+// Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime. [FromMap] makes a Config of Swoole's options.
 //
 // # STARTTLS
 //

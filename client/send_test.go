@@ -1,3 +1,5 @@
+//go:build linux
+
 package client_test
 
 import (
@@ -174,10 +176,11 @@ func TestWriteTimeout(t *testing.T) {
 func TestSmallSendsLeaveTogether(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
 		address := serve(t, func(s *script) {
-			for {
+			for range 3 {
 				s.hear("MAIL\r\nRCPT\r\nDATA\r\n")
 				s.say("354\r\n")
 			}
+			s.rest()
 		})
 		c := connect(ctx, t, lines, "tcp", address)
 		defer c.Close()

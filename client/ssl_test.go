@@ -1,3 +1,5 @@
+//go:build linux
+
 package client_test
 
 import (
@@ -218,8 +220,10 @@ func TestResumption(t *testing.T) {
 				if resumes(one) {
 					t.Error("the first connection has resumed a session")
 				}
-				if !resumes(one) || !resumes(one) {
-					t.Error("a later connection has not resumed the session")
+				for range 2 {
+					if !resumes(one) {
+						t.Error("a later connection has not resumed the session")
+					}
 				}
 				if resumes(other) {
 					t.Error("another Client has resumed the session")
@@ -288,9 +292,13 @@ func TestClientCertificate(t *testing.T) {
 
 				foreign, err := tlsconfig.SelfSigned(tlsconfig.Request{CommonName: "mallory", Client: true})
 				check(t, err)
+				missing := tlsconfig.ReasonClientCertRequired
+				if version == tls.VersionTLS12 { // it has no alert for that
+					missing = tlsconfig.ReasonHandshakeFailure
+				}
 				for reason, certificates := range map[tlsconfig.Reason][]tls.Certificate{
-					tlsconfig.ReasonClientCertRequired: nil,
-					tlsconfig.ReasonClientCertRefused:  {foreign},
+					missing:                           nil,
+					tlsconfig.ReasonClientCertRefused: {foreign},
 				} {
 					options.TLS.Certificates = certificates
 					// A client sends only what fits the server's list of authorities, unless it is told to.

@@ -63,10 +63,10 @@ func heldByWaiting(reported <-chan struct{}) { <-reported }
 
 //go:noinline
 func heldByComputing(reported <-chan struct{}) {
-	for {
+	for done := false; !done; {
 		select {
 		case <-reported:
-			return
+			done = true
 		default:
 		}
 	}

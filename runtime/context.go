@@ -21,16 +21,16 @@ type (
 // A coroutine that is started with the bare context of another one on the same loop is linked into a tree (tied, child, sibling), by which
 // Cancel finds it; the tree belongs to the loop and needs no lock. In all other cases base is followed.
 type coroutineContext struct {
-	co   *Coroutine
-	base context.Context // values, deadline and cancellation come from here; never a bare context of the same loop's coroutine
+	cause atomic.Pointer[error] // what waiting returns when it was cancelled; nil if not
+	base  context.Context       // values, deadline and cancellation come from here; never a bare context of the same loop's coroutine
+	co    *Coroutine
+
+	mu     sync.Mutex
+	shared *sharedContext // guarded by mu; nil until somebody asks for Done
 
 	// The tree, on the loop.
 	tied                        *Coroutine // cancelled with it
 	child, sibling, prevSibling *Coroutine
-
-	cause  atomic.Pointer[error] // what waiting returns when it was cancelled; nil if not
-	mu     sync.Mutex
-	shared *sharedContext // guarded by mu; nil until somebody asks for Done
 }
 
 // sharedContext is the part that is only there for those who use the context elsewhere than in the coroutine's own waits.

@@ -13,30 +13,29 @@ import (
 //
 // Its methods may be called from anywhere, also after it has ended, unless they say otherwise.
 type Coroutine struct {
-	// The size counts: programs have 100,000 of these and more. What few coroutines need is in rare.
+	// The size counts: programs have 100,000 of these and more. What few coroutines need is in rare. The order counts, too: what each wait and
+	// each wake-up touches comes first and takes three cache lines.
 
-	id     int64
-	parent int64 // 0 = none
-	sched  *scheduler
-	ctx    coroutineContext
-	waiter Waiter
-	rare   *rare // guarded by ctx.mu
+	sched     *scheduler
+	waiter    Waiter
+	worker    *worker // on the loop, as all down to suspended
+	queue     Queue   // where it waits; nil if it doesn't, or can't be interrupted
+	reason    *Reason // what it waits for, or waited for last
+	budget    int32   // operations left before it has to yield, see Spend
+	state     state
+	goexit    bool // it called runtime.Goexit
+	exiting   bool // its own function has ended, or is being ended by force
+	own       bool // the wait goes by the coroutine's own context
+	timer     eventloop.Timer
+	follows   *following
+	suspended atomic.Bool // waits in Suspend
+	over      bool        // guarded by ctx.mu: it has ended
 
-	// All that follows is touched on the loop only, but for suspended and over.
-
-	worker     *worker
-	prev, next *Coroutine // in scheduler.first
-	timer      eventloop.Timer
-	reason     *Reason // what it waits for, or waited for last
-	queue      Queue   // where it waits; nil if it doesn't, or can't be interrupted
-	follows    *following
-	budget     int32 // operations left before it has to yield, see Spend
-	state      state
-	goexit     bool        // it called runtime.Goexit
-	exiting    bool        // its own function has ended, or is being ended by force
-	own        bool        // the wait goes by the coroutine's own context
-	suspended  atomic.Bool // waits in Suspend
-	over       bool        // guarded by ctx.mu: it has ended
+	ctx        coroutineContext
+	rare       *rare // guarded by ctx.mu
+	id         int64
+	parent     int64      // 0 = none
+	prev, next *Coroutine // in scheduler.first; on the loop
 }
 
 // rare is the part of a coroutine that only some have.
@@ -196,7 +195,7 @@ func (co *Coroutine) exit() {
 }
 
 // Spend counts one operation that succeeded without waiting, and has the caller yield if it has done too many in a row: a coroutine whose
-// peer always has something for it must not keep the loop from the others. Calls that may wait call it when they didn't. It does
+// peer always has something for it must not keep the loop from the others. The operations of sockets call it. It does
 // nothing outside a coroutine.
 func Spend(ctx context.Context) {
 	if _, co := whereAmI(schedulerHint(ctx)); co != nil {

@@ -51,15 +51,11 @@ func ExampleAwait() {
 			runtime.Sleep(ctx, 10*time.Millisecond)
 			fmt.Println("others run meanwhile")
 		})
-		size, err := runtime.Await(ctx, func() (int64, error) {
+		directory, err := runtime.Await(ctx, func() (string, error) {
 			time.Sleep(50 * time.Millisecond) // a slow disk
-			info, err := os.Stat("example_test.go")
-			if err != nil {
-				return 0, err
-			}
-			return info.Size(), nil
+			return os.Getwd()
 		})
-		fmt.Println(size > 0, err)
+		fmt.Println(directory != "", err)
 		return nil
 	})
 	// Output:

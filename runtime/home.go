@@ -58,7 +58,7 @@ func (h Home) Do(fn func()) error {
 	}
 	defer w.Leave()
 	done := &single{waiter: w}
-	if h.sched.loop.Post(func() { fn(); done.fire() }) != nil {
+	if h.sched.loop.Post(func() { defer done.fire(); fn() }) != nil {
 		fn()
 		return nil
 	}

@@ -92,5 +92,6 @@ func WithPanicHandler(fn func(co *Coroutine, err *PanicError)) Option {
 	return func(c *config) { c.onPanic = fn }
 }
 
-// WithDeadlockCheck switches the check for deadlocks that Run makes on or off; it is on by default.
+// WithDeadlockCheck switches the check for deadlocks that Run makes on or off; it is on by default. The check takes all goroutines of the process into
+// account that could wake a coroutine, but can't see a function that is yet to be started by time.AfterFunc: switch it off if only that will wake one.
 func WithDeadlockCheck(on bool) Option { return func(c *config) { c.deadlock = on } }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package socket_test
 
 import (
@@ -35,10 +37,6 @@ func readVerbs() []verb {
 		}},
 		{"RecvLine", func(ctx context.Context, s *socket.Socket) error { _, err := s.RecvLine(ctx, 10); return err }},
 		{"RecvPacket", func(ctx context.Context, s *socket.Socket) error { _, err := s.RecvPacket(ctx); return err }},
-		{"RecvFrom", func(ctx context.Context, s *socket.Socket) error {
-			_, _, err := s.RecvFrom(ctx, make([]byte, 1))
-			return err
-		}},
 		{"Peek", func(_ context.Context, s *socket.Socket) error { _, err := s.Peek(make([]byte, 1)); return err }},
 		{"ReadVector", func(ctx context.Context, s *socket.Socket) error {
 			_, err := s.ReadVector(ctx, [][]byte{make([]byte, 1)})

@@ -16,8 +16,8 @@ import (
 // Close closes the socket and returns at once. Whoever waits in an operation is woken with net.ErrClosed, writers first; operations that begin
 // later get it too. With TLS, the peer is told (close_notify).
 //
-// What was sent before is still delivered: if the kernel hasn't got the peer's acknowledgement of all of it, a coroutine in the background goes on sending,
-// and discards what comes in (closing a socket with unread input would reset the connection and lose what is under way), until everything has arrived or SetLinger's
+// What was sent before is still delivered: if not all of it is under way, a coroutine in the background goes on sending,
+// and discards what comes in (closing a socket with unread input would reset the connection and lose what is under way), until the peer has acknowledged everything or SetLinger's
 // time is over. Run doesn't return before that. A second Close returns net.ErrClosed.
 func (s *Socket) Close() error { return s.shut(false) }
 
@@ -43,50 +43,69 @@ func (s *Socket) shut(abort bool) error {
 	if f == nil {
 		return nil
 	}
+	f.ending.Store(true)
 	f.atHome(func() { s.finish(f, abort) })
 	return nil
 }
 
-// finish closes a connected, bound or listening descriptor.
-func (s *Socket) finish(f *fd, abort bool) {
-	defer f.close()
-	if abort {
-		unix.SetsockoptLinger(f.number, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		return
-	}
-	if t := s.secure.Load(); t != nil {
-		t.closeNotify()
-	}
-	f.flush()
-	if s.linger > 0 && s.network.stream() && s.undelivered(f) && f.acquire(using) == nil {
-		s.lingerOn(f)
-	}
+// closing reports whether Close or Abort was called.
+func (s *Socket) closing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone
 }
 
-// undelivered reports whether there is something that closing could lose. What a Unix socket has taken is with the peer.
-func (s *Socket) undelivered(f *fd) bool { return f.out.pending.Load() || s.unacknowledged(f) }
+// finish closes a connected, bound or listening descriptor. Who waits is let go first, so that nobody takes the peer's answer to what is said here for
+// the peer's own doing.
+func (s *Socket) finish(f *fd, abort bool) {
+	if f.acquire(using) != nil {
+		return
+	}
+	if abort {
+		unix.SetsockoptLinger(f.number, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	f.close()
+	if !abort {
+		if t := s.secure.Load(); t != nil {
+			t.closeNotify()
+		}
+		f.flush()
+		if s.linger > 0 && s.network.stream() && s.undelivered(f) {
+			s.lingerOn(f) // has the descriptor from here on
+			return
+		}
+	}
+	f.leave(using)
+}
+
+// undelivered reports whether there is something that closing could lose: what is queued here, what the kernel has queued and not sent yet, and, as unread
+// input has the kernel reset the connection at once, what it has sent and the peer has not acknowledged. What a Unix socket has taken is with the peer.
+func (s *Socket) undelivered(f *fd) bool {
+	return f.out.pending.Load() || s.network.tcp() && !s.listening &&
+		(sysNotSent(f.number) > 0 || sysUnread(f.number) > 0 && sysUnsent(f.number) > 0)
+}
 
 // unacknowledged reports whether the kernel waits for the peer to take something.
 func (s *Socket) unacknowledged(f *fd) bool {
 	return s.network.tcp() && !s.listening && sysUnsent(f.number) > 0
 }
 
-// lingerOn starts the coroutine that delivers the rest. The caller has acquired the descriptor for it.
+// lingerOn starts the coroutine that delivers the rest. The caller holds the descriptor for it.
 func (s *Socket) lingerOn(f *fd) {
-	start := func() {
+	f.onLoop(func() {
+		if !f.home.Here() { // the loop has ended
+			f.leave(using)
+			return
+		}
 		_, err := runtime.Go(context.Background(), func(ctx context.Context) {
 			defer f.leave(using)
+			runtime.Yield(ctx)                       // who closes goes on first
 			s.deliver(context.WithoutCancel(ctx), f) // a shutdown waits for it, as long as it waits for anything
 		})
 		if err != nil {
 			f.leave(using)
 		}
-	}
-	if f.home.Here() {
-		f.home.Loop().Defer(start) // not at once: who closes goes on first
-	} else if f.home.Loop().Post(start) != nil {
-		f.leave(using)
-	}
+	})
 }
 
 // deliver sends what is queued, half-closes, and waits until the peer has acknowledged everything. It reads all the while: a peer that waits for us to

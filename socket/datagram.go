@@ -3,6 +3,7 @@ package socket
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -44,6 +45,9 @@ func (s *Socket) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error)
 			continue
 		case unix.EAGAIN:
 			err = errWait
+			if s.network.family == unix.AF_UNIX {
+				err = errPeerFull
+			}
 		case unix.ENOBUFS:
 			err = errNoBuffers
 		default:
@@ -91,8 +95,11 @@ func (s *Socket) datagramSockaddr(to net.Addr) (unix.Sockaddr, int, error) {
 }
 
 // RecvFrom receives one datagram and tells where it came from. What doesn't fit p is lost. A Unix sender that isn't bound has no address: from is then
-// a *net.UnixAddr without a name.
+// a *net.UnixAddr without a name. Stream sockets get EPROTONOSUPPORT.
 func (s *Socket) RecvFrom(ctx context.Context, p []byte) (n int, from net.Addr, err error) {
+	if s.network.stream() { // what was read ahead, and TLS, would be passed over
+		return 0, nil, s.fail("recvfrom", syscall.EPROTONOSUPPORT)
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return 0, nil, s.fail("recvfrom", err)
@@ -104,6 +111,9 @@ func (s *Socket) RecvFrom(ctx context.Context, p []byte) (n int, from net.Addr, 
 		switch err {
 		case nil:
 			runtime.Spend(ctx)
+			if n == 0 && len(p) > 0 && !f.datagrams {
+				return 0, nil, io.EOF
+			}
 			from := s.network.addrOf(sa)
 			if from == nil && s.network.family == unix.AF_UNIX {
 				from = &net.UnixAddr{Net: s.network.name}

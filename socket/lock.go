@@ -27,6 +27,7 @@ type lock struct {
 	home   runtime.Home
 	word   uint32
 	shared atomic.Bool
+	ending atomic.Bool // nobody else may begin, though it isn't closed yet: its loop is still to do that
 	shut   atomic.Bool // closed, to look at from anywhere
 }
 
@@ -54,11 +55,14 @@ func (l *lock) private() bool { return !l.shared.Load() && l.home.Here() }
 // acquire begins a use. It returns net.ErrClosed, or ErrBusy if another one excludes it.
 func (l *lock) acquire(kind uint32) error {
 	exclusive := kind & (lockReading | lockWriting)
-	if l.shut.Load() {
+	if l.ending.Load() {
 		return net.ErrClosed
 	}
 	if !l.shared.Load() {
 		if l.home.Here() {
+			if l.word&lockClosed != 0 {
+				return net.ErrClosed
+			}
 			if l.word&exclusive != 0 {
 				return ErrBusy
 			}
@@ -114,7 +118,23 @@ func (l *lock) busy() bool {
 
 // atHome calls fn where the descriptor may be changed: here if that is on its loop, or it is shared; else the loop calls it soon.
 func (l *lock) atHome(fn func()) {
-	if l.shared.Load() || l.home.Here() || l.home.Loop().Post(fn) != nil {
+	if l.shared.Load() {
+		fn()
+		return
+	}
+	l.onLoop(fn)
+}
+
+// onLoop calls fn here if that is on the loop, else the loop calls it soon, and Run doesn't return before that.
+func (l *lock) onLoop(fn func()) {
+	if l.home.Here() {
+		fn()
+		return
+	}
+	rt := l.home.Runtime()
+	rt.Retain()
+	if l.home.Loop().Post(func() { defer rt.Release(); fn() }) != nil {
+		defer rt.Release()
 		fn()
 	}
 }

@@ -2,7 +2,6 @@ package socket
 
 import (
 	"context"
-	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,19 +16,27 @@ import (
 // Only the holder of the write lock adds to it and waits for it to drain, with two exceptions, which never wait: crypto/tls may answer a KeyUpdate
 // while it reads, and the loop flushes it at the end of the turn and when the kernel takes more.
 type output struct {
-	mu        sync.Mutex // not taken while the descriptor is private to its loop; see fd.lockOutput
-	queue     []byte     // guarded by mu
-	sent      int        // guarded by mu: how much of queue the kernel has taken
-	scheduled bool       // guarded by mu: the loop will flush at the end of its turn
-	err       error      // guarded by mu: the first error; final
-	pending   atomic.Bool
+	pending   atomic.Bool // there is something in queue
+	scheduled bool        // guarded by mu: the loop will flush at the end of its turn
+	mu        sync.Mutex  // not taken while the descriptor is private to its loop; see fd.lockOutput
+	queue     []byte      // guarded by mu
+	sent      int         // guarded by mu: how much of queue the kernel has taken
+	err       error       // guarded by mu: the first error; final
 }
 
 // highWater is how much may be queued before a sender has to wait.
 const highWater = bufferSize
 
+// queueLimit is more than senders ever queue. Only answers of crypto/tls get there, to a peer that asks for new keys (KeyUpdate) again and again and takes no
+// answer.
+const queueLimit = 4 * highWater
+
 // noBuffers is how long to wait before sending again when the kernel says ENOBUFS, for which it gives no edge.
 const noBuffers = 10 * time.Millisecond
+
+// peerFull is how long to wait before sending again to a Unix socket that isn't connected to this one and has no room. The kernel gives an edge for
+// the room of the peer that connect(2) has set only (unix_dgram_poll).
+const peerFull = time.Millisecond
 
 // lockOutput begins a look at the output, or a change. Nobody waits before unlockOutput, so the descriptor stays what it is, private or shared.
 func (f *fd) lockOutput() {
@@ -51,6 +58,14 @@ func (f *fd) enqueue(p []byte) (int, error) {
 	o := &f.out
 	if o.err != nil {
 		return 0, o.err
+	}
+	if len(o.queue)-o.sent+len(p) > queueLimit {
+		o.err = errQueueFull
+		return 0, o.err
+	}
+	if len(o.queue)+len(p) > cap(o.queue) && o.sent > len(o.queue)/2 { // what was sent makes room for what comes
+		n := copy(o.queue, o.queue[o.sent:])
+		o.queue, o.sent = o.queue[:n], 0
 	}
 	switch size := len(o.queue) + len(p); {
 	case o.queue == nil:
@@ -142,21 +157,14 @@ type flushTask fd
 
 func (t *flushTask) Run() { (*fd)(t).flushOnLoop() }
 
-// flushSoon has the loop flush at the end of its turn if the caller runs on it, and else flushes now, as far as that goes without waiting.
-func (f *fd) flushSoon() error {
-	if !f.home.Here() {
-		if err := f.flush(); err != errWait && err != errNoBuffers {
-			return err
-		}
-		return nil // the loop flushes the rest
-	}
+// flushSoon has the loop flush at the end of its turn. The caller runs on it.
+func (f *fd) flushSoon() {
 	f.lockOutput()
 	defer f.unlockOutput()
 	if !f.out.scheduled {
 		f.out.scheduled = true
 		f.home.Loop().DeferTask((*flushTask)(f))
 	}
-	return nil
 }
 
 // drain waits until the kernel has taken everything that is queued. The caller holds the write lock.
@@ -181,10 +189,11 @@ func (f *fd) send(ctx context.Context, p []byte, deadline *runtime.Deadline, tim
 		return 0, err
 	}
 	sent := 0
-	for sent < len(p) {
+	for empty := f.datagrams && len(p) == 0; empty || sent < len(p); {
 		n, err := f.trySend(p[sent:])
 		sent += n
 		if err == nil {
+			empty = false
 			if sent < len(p) {
 				runtime.Spend(ctx)
 			}
@@ -197,7 +206,7 @@ func (f *fd) send(ctx context.Context, p []byte, deadline *runtime.Deadline, tim
 	return sent, nil
 }
 
-// waitWrite waits until it may be possible to send after err: errWait, errNoBuffers, or a final error, which it returns.
+// waitWrite waits until it may be possible to send after err: errWait, errNoBuffers, errPeerFull, or a final error, which it returns.
 func (f *fd) waitWrite(ctx context.Context, err error, deadline *runtime.Deadline, timeout time.Duration) error {
 	if *deadline == 0 {
 		*deadline = runtime.DeadlineAfter(timeout)
@@ -206,15 +215,17 @@ func (f *fd) waitWrite(ctx context.Context, err error, deadline *runtime.Deadlin
 	case errWait:
 		return f.wait(ctx, &f.wr, reasonSend, *deadline)
 	case errNoBuffers:
-		if deadline.Passed() {
-			return runtime.ErrTimeout
-		}
-		if err := runtime.Sleep(ctx, noBuffers); err != nil {
-			return err
-		}
-		if f.closed() {
-			return net.ErrClosed
-		}
+		return f.waitAndLook(ctx, noBuffers, *deadline)
+	case errPeerFull:
+		return f.waitAndLook(ctx, peerFull, *deadline)
+	}
+	return err
+}
+
+// waitAndLook waits for an edge, and no longer than a pause: for what the kernel may give no edge for.
+func (f *fd) waitAndLook(ctx context.Context, pause time.Duration, deadline runtime.Deadline) error {
+	err := f.wait(ctx, &f.wr, reasonSend, runtime.DeadlineAfter(pause).Earlier(deadline))
+	if err == runtime.ErrTimeout && !deadline.Passed() {
 		return nil
 	}
 	return err

@@ -1,3 +1,5 @@
+//go:build linux
+
 package socket
 
 import (
@@ -132,9 +134,13 @@ func TestLengthPacketGrowsTheBufferOnce(t *testing.T) {
 			t.Error(len(p), err)
 		}
 		sender.Join(ctx)
-		delete(sizes, bufferSize)
+		for size := range sizes {
+			if size <= bufferSize {
+				delete(sizes, size)
+			}
+		}
 		if len(sizes) != 1 || !sizes[size+4] {
-			t.Errorf("sizes of the buffer beside the borrowed one: %v; want %d only", sizes, size+4)
+			t.Errorf("sizes of the buffer beside the borrowed ones: %v; want %d only", sizes, size+4)
 		}
 		s.SetTimeouts(Timeouts{Read: time.Millisecond})
 		if _, err := s.RecvPacket(ctx); !errors.Is(err, runtime.ErrTimeout) || s.in.buf != nil {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package socket_test
 
 import (
@@ -90,10 +92,6 @@ func (s stream) peek(n int) ([]byte, error) {
 // soon sets a short time-out for reading.
 func (s stream) soon() {
 	s.SetTimeouts(socket.Timeouts{Read: time.Millisecond})
-}
-
-func (s stream) patient() {
-	s.SetTimeouts(socket.Timeouts{Read: time.Minute})
 }
 
 // The helpers return two results, to be checked by want.

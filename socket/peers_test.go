@@ -1,3 +1,5 @@
+//go:build linux
+
 package socket_test
 
 import (
@@ -10,6 +12,7 @@ import (
 	"net"
 	"os"
 	goruntime "runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,7 +25,7 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
-// withPeers runs main as run does, waits for the goroutines that it has started as peers, and checks that all descriptors are closed again.
+// withPeers runs main as run does, waits for the goroutines that it has started as peers, and checks that all sockets are closed again.
 func withPeers(t *testing.T, main func(ctx context.Context, peers *sync.WaitGroup), options ...runtime.Option) {
 	t.Helper()
 	wakeNetpoll(t)
@@ -44,7 +47,7 @@ func wakeNetpoll(t *testing.T) {
 	l.Close()
 }
 
-// descriptors lists the open descriptors of the process.
+// descriptors lists the open sockets of the process.
 func descriptors(t *testing.T) []string {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -53,7 +56,7 @@ func descriptors(t *testing.T) []string {
 	}
 	var list []string
 	for _, e := range entries {
-		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // that of ReadDir itself is gone
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.HasPrefix(to, "socket:") {
 			list = append(list, e.Name()+" "+to)
 		}
 	}
@@ -165,6 +168,23 @@ func accepted(ctx context.Context, t testing.TB, network string) (*socket.Socket
 	return s, c
 }
 
+// joined makes two connections of package net that are connected to each other.
+func joined(t testing.TB) (a, b net.Conn) {
+	t.Helper()
+	l, err := net.Listen("unix", unixName())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a, err = net.Dial("unix", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
 // await waits in a coroutine for something that blocks.
 func await(ctx context.Context, fn func()) {
 	runtime.Await(ctx, func() (struct{}, error) { fn(); return struct{}{}, nil })
@@ -177,12 +197,14 @@ func until(ctx context.Context, condition func() bool) {
 	}
 }
 
-// pattern returns n bytes that look random and are the same each time.
-func pattern(n int) []byte {
-	p := make([]byte, n)
+// pattern returns n bytes, 32 MiB at most, that look random and are the same each time. They must not be changed.
+func pattern(n int) []byte { return random()[:n:n] }
+
+var random = sync.OnceValue(func() []byte {
+	p := make([]byte, 32<<20)
 	rand.NewChaCha8([32]byte{'w'}).Read(p)
 	return p
-}
+})
 
 // mustBe compares what came with what was sent.
 func mustBe(t testing.TB, got, want []byte) {

@@ -17,11 +17,15 @@ var (
 	reasonAccept  = runtime.NewReason("socket accept")
 )
 
-// errWait and errNoBuffers are for the package's own ears: the kernel has nothing, or takes nothing, at the moment.
+// errWait, errNoBuffers and errPeerFull are for the package's own ears: the kernel has nothing, or takes nothing, at the moment.
 var (
 	errWait      error = waitError{}
 	errNoBuffers       = errors.New("no buffer space")
+	errPeerFull        = errors.New("no room at the address")
 )
+
+// errQueueFull ends a connection whose peer makes us say more than it takes.
+var errQueueFull = errors.New("the peer takes no answers")
 
 // waitError tells crypto/tls that it may go on later: it keeps its state over a read error whose Temporary method says true.
 type waitError struct{}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"syscall"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -45,11 +46,16 @@ func (s *Socket) recv(ctx context.Context, f *fd, p []byte, deadline *runtime.De
 }
 
 // tryRecv reads once, decrypted if TLS is on, without waiting.
-func (s *Socket) tryRecv(f *fd, p []byte) (int, error) {
+func (s *Socket) tryRecv(f *fd, p []byte) (n int, err error) {
 	if secure := s.secure.Load(); secure != nil {
-		return secure.tryRead(f, p)
+		n, err = secure.tryRead(f, p)
+	} else {
+		n, err = f.tryRead(p)
 	}
-	return f.tryRead(p)
+	if err != nil && err != errWait && f.closed() {
+		err = net.ErrClosed // what the peer answers to our closing is no news
+	}
+	return n, err
 }
 
 // RecvAll receives until p is full. It returns how much it has received: with an error less than len(p), io.ErrUnexpectedEOF when the peer closed
@@ -187,29 +193,29 @@ func (s *Socket) nextPacket() ([]byte, error) {
 		}
 		return nil, nil
 	}
-	for in.start < in.end || in.eof {
+	for {
 		advance, pkt, err := s.framer.Next(in.unread(), in.eof)
 		in.start += advance
-		if pkt != nil || err != nil {
+		switch {
+		case pkt != nil || err != nil:
 			return pkt, err
-		}
-		if advance > 0 {
-			continue
-		}
-		if !in.eof {
-			break
-		}
-		if in.start < in.end {
+		case advance > 0:
+		case !in.eof:
+			return nil, nil
+		case in.start < in.end:
 			return nil, io.ErrUnexpectedEOF
+		default:
+			return nil, io.EOF
 		}
-		return nil, io.EOF
 	}
-	return nil, nil
 }
 
 // fill receives something behind what is unread, and waits for it. While it waits, an empty buffer is given back. At the end of the stream it sets
 // in.eof and returns nil.
 func (s *Socket) fill(ctx context.Context, f *fd, deadline *runtime.Deadline, want int) error {
+	if !f.stream { // a packet that finds too little room is cut
+		want = len(s.in.unread()) + bufferSize
+	}
 	for {
 		n, err := s.tryRecv(f, s.in.room(want))
 		switch {

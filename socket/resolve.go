@@ -83,12 +83,7 @@ func (r *resolver) resolve(ctx context.Context, host string, deadline runtime.De
 	for {
 		entry, mine := r.entry(host)
 		if mine {
-			entry.ips, entry.err = r.ask(ctx, host, deadline)
-			entry.expires = r.now().Add(resolveExpiry)
-			if entry.err != nil {
-				r.forget(host, entry)
-			}
-			entry.done.Done()
+			r.settle(ctx, host, entry, deadline)
 			return entry.ips, entry.err
 		}
 		if err := waitUntil(ctx, &entry.done, deadline); err != nil {
@@ -100,6 +95,19 @@ func (r *resolver) resolve(ctx context.Context, host string, deadline runtime.De
 			return entry.ips, entry.err
 		}
 	}
+}
+
+// settle looks a name up for all who want it. They are let go in any case, also when the look-up panics or its coroutine is ended by force.
+func (r *resolver) settle(ctx context.Context, host string, entry *resolved, deadline runtime.Deadline) {
+	entry.err = context.Canceled
+	defer func() {
+		entry.expires = r.now().Add(resolveExpiry)
+		if entry.err != nil {
+			r.forget(host, entry)
+		}
+		entry.done.Done()
+	}()
+	entry.ips, entry.err = r.ask(ctx, host, deadline)
 }
 
 // entry returns what is known of a name; mine means that it isn't known and the caller has to look it up.

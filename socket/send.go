@@ -60,7 +60,8 @@ const gather = 8 << 10
 
 // SendSoon is SendAll for small messages: what the coroutines of a loop send in one turn of the loop goes to the kernel together, one write for
 // each socket, at the end of the turn or when the socket's owner waits to receive. An error of that write is returned by a later
-// operation. At most 64 KiB are queued; then SendSoon waits until the kernel has taken them. From a plain goroutine, and for large messages, it is SendAll.
+// operation. At most 64 KiB are queued; then SendSoon waits until the kernel has taken them. From elsewhere than the socket's loop, for large messages and for
+// packets, it is SendAll.
 func (s *Socket) SendSoon(ctx context.Context, p []byte) (int, error) {
 	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
 	f, err := s.acquire(writing)
@@ -73,7 +74,7 @@ func (s *Socket) SendSoon(ctx context.Context, p []byte) (int, error) {
 }
 
 func (s *Socket) sendSoon(ctx context.Context, f *fd, p []byte) (int, error) {
-	if len(p) > gather || f.queued()+len(p) > highWater {
+	if len(p) > gather || !s.network.stream() || !f.home.Here() || f.queued()+len(p) > highWater {
 		return s.sendAll(ctx, f, p)
 	}
 	var n int
@@ -86,7 +87,8 @@ func (s *Socket) sendSoon(ctx context.Context, f *fd, p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return n, f.flushSoon()
+	f.flushSoon()
+	return n, nil
 }
 
 // Flush waits until the kernel has taken everything that was queued by SendSoon.

@@ -2,11 +2,13 @@ package socket
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -62,7 +64,7 @@ func (s *Socket) sendFile(ctx context.Context, f *fd, file *os.File, offset, len
 	}
 	var sent int64
 	for length == 0 || sent < length {
-		n, err := runtime.Await(context.WithoutCancel(ctx), func() (int, error) {
+		n, err := offLoop(ctx, func() (int, error) {
 			return sendfileOnce(f.number, raw, offset+sent, left(length, sent, sendfileChunk))
 		})
 		sent += int64(n)
@@ -78,8 +80,29 @@ func (s *Socket) sendFile(ctx context.Context, f *fd, file *os.File, offset, len
 		if err := ctx.Err(); err != nil {
 			return sent, err
 		}
+		if f.closed() {
+			return sent, net.ErrClosed
+		}
 	}
 	return sent, nil
+}
+
+// offLoop is Await that returns only when fn has ended, also if the runtime shuts down meanwhile: fn uses the descriptor, or a buffer.
+func offLoop(ctx context.Context, fn func() (int, error)) (n int, err error) {
+	ctx = context.WithoutCancel(ctx)
+	var ended atomic.Bool
+	_, awaitErr := runtime.Await(ctx, func() (struct{}, error) {
+		n, err = fn()
+		ended.Store(true)
+		return struct{}{}, nil
+	})
+	if awaitErr == runtime.ErrOnLoop {
+		return 0, awaitErr
+	}
+	for !ended.Load() {
+		runtime.Sleep(ctx, time.Millisecond)
+	}
+	return n, err
 }
 
 func sendfileOnce(out int, in syscall.RawConn, offset int64, count int) (n int, err error) {
@@ -101,7 +124,10 @@ func sendfileOnce(out int, in syscall.RawConn, offset int64, count int) (n int, 
 			err = callError("sendfile", errno)
 		}
 	})
-	return n, errors.Join(controlErr, err)
+	if controlErr != nil {
+		return 0, controlErr
+	}
+	return n, err
 }
 
 func (s *Socket) copyFile(ctx context.Context, f *fd, t *secure, file *os.File, offset, length int64) (int64, error) {
@@ -110,7 +136,7 @@ func (s *Socket) copyFile(ctx context.Context, f *fd, t *secure, file *os.File, 
 	var deadline runtime.Deadline
 	var sent int64
 	for length == 0 || sent < length {
-		n, err := runtime.Await(context.WithoutCancel(ctx), func() (int, error) {
+		n, err := offLoop(ctx, func() (int, error) {
 			return file.ReadAt(buf[:left(length, sent, len(buf))], offset+sent)
 		})
 		if n > 0 {

@@ -74,19 +74,33 @@ type Framer interface {
 // New makes a socket that is neither bound nor connected. network is "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram" or
 // "unixpacket". The descriptor is made by Bind or Connect, when the address family is known.
 func New(networkName string) (*Socket, error) {
+	s := new(Socket)
+	if err := s.Init(networkName); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Init makes a zero Socket what New returns, for one that is part of something else. It must come before everything else, and once.
+func (s *Socket) Init(networkName string) error {
 	n, err := networkOf(networkName)
 	if err != nil {
-		return nil, &net.OpError{Op: "socket", Net: networkName, Err: err}
+		return &net.OpError{Op: "socket", Net: networkName, Err: err}
 	}
-	return newSocket(n), nil
+	s.init(n)
+	return nil
+}
+
+func (s *Socket) init(n network) {
+	s.network = n
+	s.linger = DefaultLinger
+	s.timeouts = Timeouts{DefaultConnectTimeout, DefaultReadTimeout, DefaultWriteTimeout, DefaultHandshakeTimeout}
 }
 
 func newSocket(n network) *Socket {
-	return &Socket{
-		network:  n,
-		linger:   DefaultLinger,
-		timeouts: Timeouts{DefaultConnectTimeout, DefaultReadTimeout, DefaultWriteTimeout, DefaultHandshakeTimeout},
-	}
+	s := new(Socket)
+	s.init(n)
+	return s
 }
 
 // Pair makes two sockets that are connected to each other, of network "unix", "unixgram" or "unixpacket", on the caller's loop. For

@@ -106,6 +106,9 @@ func sysUnsent(fd int) int {
 	return n
 }
 
+// sysNotSent asks how many bytes the kernel has queued and not sent yet (SIOCOUTQNSD in linux/sockios.h).
+func sysNotSent(fd int) int { return ioctl(fd, 0x894B) }
+
 func ioctl(fd int, request uint) int {
 	n, err := unix.IoctlGetInt(fd, request)
 	if err != nil {

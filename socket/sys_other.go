@@ -23,6 +23,7 @@ func sysAccept(int) (int, syscall.Errno)                     { return -1, syscal
 func sysConnect(int, unix.Sockaddr) syscall.Errno            { return syscall.ENOSYS }
 func sysClose(int)                                           {}
 func sysUnread(int) int                                      { return 0 }
+func sysNotSent(int) int                                     { return 0 }
 func sysUnsent(int) int                                      { return 0 }
 func sysFailed(int) bool                                     { return false }
 func setBindNoPort(int)                                      {}

@@ -62,12 +62,15 @@ func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
 	if s.secure.Load() != nil {
 		return s.fail("handshake", ErrSSLActive)
 	}
+	defer func() {
+		if s.secure.Load() == nil { // it has failed, or a callback of config has panicked
+			f.flush() // the alert that tells the peer why
+			s.Close()
+		}
+	}()
 	t, err := s.handshake(ctx, f, config)
 	if err != nil {
-		err = s.fail("handshake", err)
-		f.flush() // the alert that tells the peer why
-		s.Close()
-		return err
+		return s.fail("handshake", err)
 	}
 	s.secure.Store(t)
 	return nil
@@ -94,7 +97,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	} else {
 		t.conn = tls.Client(link, config)
 	}
-	var err error
+	err := errHandshakeLeft
 	detourErr := runtime.Detour(ctx, func(ctx context.Context) {
 		link.ctx = ctx
 		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and callbacks still find the context's values.
@@ -104,11 +107,17 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 		}
 	})
 	link.ctx = nil
-	if errors.Is(err, io.EOF) {
+	switch {
+	case err == errHandshakeLeft && detourErr != nil:
+		err = detourErr
+	case errors.Is(err, io.EOF):
 		err = errHandshakeEOF
 	}
-	return t, errors.Join(err, detourErr)
+	return t, err
 }
+
+// errHandshakeLeft is what a handshake comes to that neither succeeds nor fails.
+var errHandshakeLeft = errors.New("TLS handshake left by runtime.Goexit")
 
 // errHandshakeEOF says more than EOF, and still is it.
 var errHandshakeEOF = &handshakeEOF{}
@@ -155,20 +164,28 @@ func (t *secure) send(ctx context.Context, f *fd, p []byte, deadline *runtime.De
 	}
 	sent := 0
 	for sent < len(p) {
-		n, err := t.conn.Write(p[sent:min(len(p), sent+piece)])
+		n, err := t.enqueue(p[sent:min(len(p), sent+piece)])
 		if err != nil {
 			return sent, err
 		}
 		if err := f.drain(ctx, deadline, timeout); err != nil {
 			return sent, err
 		}
-		sent += n
+		if sent += n; sent < len(p) {
+			runtime.Spend(ctx) // a peer that always has room must not keep the loop from the others
+		}
 	}
 	return sent, nil
 }
 
 // enqueue encrypts p into the queue.
-func (t *secure) enqueue(p []byte) (int, error) { return t.conn.Write(p) }
+func (t *secure) enqueue(p []byte) (int, error) {
+	n, err := t.conn.Write(p)
+	if err != nil && t.link.socket.closing() {
+		err = net.ErrClosed // crypto/tls only knows that close_notify has been said
+	}
+	return n, err
+}
 
 // closeNotify queues the alert that says that nothing more will be sent.
 func (t *secure) closeNotify() { t.conn.CloseWrite() }

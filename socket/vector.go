@@ -47,7 +47,7 @@ func (s *Socket) readVector(ctx context.Context, f *fd, bufs [][]byte, deadline 
 	for {
 		n, errno := sysReadv(f.number, bufs)
 		switch {
-		case errno == 0 && n == 0:
+		case errno == 0 && n == 0 && !f.datagrams:
 			return 0, io.EOF
 		case errno == 0:
 			runtime.Spend(ctx)

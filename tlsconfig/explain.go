@@ -53,13 +53,29 @@ func Explain(err error, host string, config *tls.Config) error {
 
 	alert := -1
 	var f finding
-	if code, ok := remoteAlert(err); ok {
+	cause := belowOperations(err)
+	if code, ok := remoteAlert(cause); ok {
 		alert = int(code)
 		f = x.alert(code)
 	} else {
-		f = x.find(err)
+		f = x.find(cause)
 	}
 	return &HandshakeError{Reason: f.reason, Host: host, Detail: f.detail, Advice: f.advice, Alert: alert, Err: err}
+}
+
+// belowOperations takes off what the connection has put around the error of crypto/tls: operation and addresses, in a
+// *net.OpError such as crypto/tls uses for the two kinds of alerts.
+func belowOperations(err error) error {
+	for {
+		op, ok := errors.AsType[*net.OpError](err)
+		switch {
+		case !ok || op.Err == nil:
+			return err
+		case op.Op == "remote error", op.Op == "local error":
+			return op
+		}
+		err = op.Err
+	}
 }
 
 // find explains all but alerts.

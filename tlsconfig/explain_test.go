@@ -27,6 +27,10 @@ func explain(t *testing.T, config *tls.Config, serve func(net.Conn)) *HandshakeE
 func explained(t *testing.T, err error, config *tls.Config) *HandshakeError {
 	t.Helper()
 	got := Explain(err, "mail.test", config)
+	wrapped := Explain(&net.OpError{Op: "handshake", Net: "tcp", Err: errors.Join(err)}, "mail.test", config)
+	if wrapped.Error() != got.Error() {
+		t.Errorf("within the error of an operation it is explained otherwise: %v\nand not: %v", wrapped, got)
+	}
 	e, ok := got.(*HandshakeError)
 	if !ok {
 		t.Fatalf("got %T, want a *HandshakeError", got)

@@ -188,8 +188,8 @@ func parseKey(data []byte, passphrase string) (crypto.Signer, error) {
 			return nil, errors.New("the key is encrypted: set ssl_passphrase")
 		}
 		var err error
-		// Deprecated, as such a file proves nothing about who wrote it. To read one that the user trusts is fine.
-		der, err = x509.DecryptPEMBlock(block, []byte(passphrase)) //nolint:staticcheck
+		//lint:ignore SA1019 Deprecated, as such a file proves nothing about who wrote it. To read one that the user trusts is fine.
+		der, err = x509.DecryptPEMBlock(block, []byte(passphrase))
 		if errors.Is(err, x509.IncorrectPasswordError) {
 			return nil, errors.New("ssl_passphrase does not open the key")
 		}

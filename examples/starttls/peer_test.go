@@ -93,7 +93,12 @@ func startPeer(t *testing.T, script func(*peer)) *peer {
 	return p
 }
 
-func (p *peer) say(text string) { io.WriteString(p.conn, text) }
+// say ends the script when the client has gone.
+func (p *peer) say(text string) {
+	if _, err := io.WriteString(p.conn, text); err != nil {
+		goruntime.Goexit()
+	}
+}
 
 // hear reads a line and ends the script when there is none or it is another one.
 func (p *peer) hear(prefix string) {

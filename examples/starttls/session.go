@@ -270,7 +270,7 @@ func (s *session) ask(ctx context.Context, text string) (reply, error) {
 	// SMTP is question and answer. Whatever is there before the question is no answer to it.
 	early := make([]byte, maxReplyLine)
 	if n, _ := s.conn.Peek(early); n > 0 {
-		return reply{}, fmt.Errorf("the server spoke out of turn: %s", quote(string(early[:n])))
+		return reply{}, fmt.Errorf("the server spoke out of turn: %s", quote(s.mask(string(early[:n]))))
 	}
 	if err := s.say(ctx, text); err != nil {
 		return reply{}, err

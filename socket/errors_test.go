@@ -1,0 +1,273 @@
+//go:build linux
+
+package socket_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
+)
+
+type codedError struct{}
+
+func (codedError) Error() string { return "an error with a code" }
+func (codedError) Code() int     { return 1203 }
+
+func TestCode(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{errors.New("any"), -1},
+		{io.EOF, -1},
+		{socket.ErrBusy, 10002},
+		{socket.ErrPlaintextPending, 509},
+		{socket.ErrSSLActive, 106},
+		{socket.ErrConnected, 106},
+		{socket.ErrNotConnected, 107},
+		{socket.ErrCanceled, 125},
+		{context.Canceled, 125},
+		{runtime.ErrShutdown, 125},
+		{runtime.ErrTimeout, 110},
+		{os.ErrDeadlineExceeded, 110},
+		{context.DeadlineExceeded, 110},
+		{net.ErrClosed, 9},
+		{syscall.ECONNREFUSED, 111},
+		{os.NewSyscallError("read", syscall.ECONNRESET), 104},
+		{&net.DNSError{Err: "no such host", Name: "nosuch.invalid", IsNotFound: true}, 711},
+		{&net.DNSError{Err: "server misbehaving", Name: "mail.test", IsTemporary: true}, 711},
+		{&net.DNSError{Err: "i/o timeout", Name: "mail.test", IsTimeout: true}, 712},
+		{codedError{}, 1203},
+	} {
+		for _, err := range []error{c.err, fmt.Errorf("wrapped: %w", c.err), &net.OpError{Op: "connect", Err: c.err}} {
+			if c.err == nil {
+				err = nil
+			}
+			if got := socket.Code(err); got != c.want {
+				t.Errorf("Code(%v) = %d, want %d", err, got, c.want)
+			}
+		}
+	}
+}
+
+// wantOp checks that an error says which operation has failed, and on what.
+func wantOp(t testing.TB, err error, op, network, address string) {
+	t.Helper()
+	var got *net.OpError
+	if !errors.As(err, &got) {
+		t.Errorf("%s: error is %#v", op, err)
+		return
+	}
+	if got.Op != op || got.Net != network || got.Addr == nil || got.Addr.String() != address {
+		t.Errorf("error says %s %s %v, want %s %s %s", got.Op, got.Net, got.Addr, op, network, address)
+	}
+	if _, twice := got.Err.(*net.OpError); twice {
+		t.Errorf("wrapped twice: %v", err)
+	}
+	if text := err.Error(); !strings.HasPrefix(text, op+" "+network+" ") || !strings.Contains(text, address) {
+		t.Errorf("reads %q", text)
+	}
+}
+
+func TestErrorsSayWhatFailed(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		l := listening(ctx, t, "tcp")
+		at := l.LocalAddr().String()
+		client := fresh(t, "tcp")
+		_, port, _ := net.SplitHostPort(at)
+		named := "localhost:" + port
+		if err := client.Connect(ctx, named); err != nil {
+			t.Fatal(err)
+		}
+		server, err := l.Accept(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*socket.Socket{client, server, l} {
+			s.SetTimeouts(socket.Timeouts{Read: soon, Write: soon})
+		}
+
+		_, err = client.Recv(ctx, make([]byte, 1))
+		wantOp(t, err, "recv", "tcp", named) // as it was asked for
+		wantError(t, "Recv", err, os.ErrDeadlineExceeded)
+		wantError(t, "Recv", err, runtime.ErrTimeout)
+		if timeout, ok := err.(net.Error); !ok || !timeout.Timeout() {
+			t.Errorf("%v isn't a time-out to package net", err)
+		}
+
+		_, err = server.Recv(ctx, make([]byte, 1))
+		wantOp(t, err, "recv", "tcp", client.LocalAddr().String())
+		err = waitsToSend(ctx, server)
+		wantOp(t, err, "send", "tcp", client.LocalAddr().String())
+		_, err = l.Accept(ctx)
+		if op := new(net.OpError); !errors.As(err, &op) || op.Op != "accept" || op.Source == nil || op.Source.String() != at {
+			t.Errorf("Accept: %v", err)
+		}
+
+		server.Abort()
+		client.SetTimeouts(socket.Timeouts{Read: patience})
+		for err = nil; err == nil; {
+			_, err = client.Recv(ctx, make([]byte, 1<<20))
+		}
+		wantOp(t, err, "recv", "tcp", named)
+		wantError(t, "Recv after a reset", err, syscall.ECONNRESET)
+		if timeout, ok := err.(net.Error); !ok || timeout.Timeout() {
+			t.Errorf("%v is a time-out to package net", err)
+		}
+
+		client.Close()
+		l.Close()
+		_, err = client.Recv(ctx, make([]byte, 1))
+		wantOp(t, err, "recv", "tcp", named)
+
+		name := unixName()
+		wantOp(t, fresh(t, "unix").Connect(ctx, name), "connect", "unix", name)
+		_, err = socket.New("sctp")
+		if op := new(net.OpError); !errors.As(err, &op) || op.Op != "socket" || op.Net != "sctp" {
+			t.Errorf("New: %v", err)
+		}
+		wantError(t, "New", err, net.UnknownNetworkError("sctp"))
+		_, _, err = socket.Pair(ctx, "tcp")
+		if op := new(net.OpError); !errors.As(err, &op) || op.Op != "socketpair" || op.Net != "tcp" {
+			t.Errorf("Pair: %v", err)
+		}
+		wantError(t, "Pair", err, syscall.EAFNOSUPPORT)
+	})
+}
+
+// The end of the stream comes bare, as readers of Go expect.
+func TestEOFComesBare(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		for _, network := range []string{"tcp", "unix", "unixpacket"} {
+			l := listening(ctx, t, network)
+			client := fresh(t, network)
+			if err := client.Connect(ctx, l.LocalAddr().String()); err != nil {
+				t.Fatal(err)
+			}
+			server, err := l.Accept(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			talk(ctx, t, server, client)
+			server.Close()
+			for _, v := range readVerbs() {
+				if v.name == "Accept" {
+					continue
+				}
+				err := v.call(ctx, client)
+				for errors.Is(err, socket.ErrWouldBlock) { // it is on its way
+					runtime.Yield(ctx)
+					err = v.call(ctx, client)
+				}
+				if err != io.EOF {
+					t.Errorf("%s, %s: %v", network, v.name, err)
+				}
+			}
+			if client.Alive() {
+				t.Errorf("%s is alive", network)
+			}
+			client.Close()
+			l.Close()
+		}
+	})
+}
+
+// A function of an event loop must not wait: it gets an error and the loop goes on. What needn't wait works there.
+func TestCallsOnALoopOutsideACoroutine(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		rt, _ := runtime.From(ctx)
+		silent, stop := full(t, "127.0.0.1:0")
+		defer stop()
+		a, b := connected(ctx, t, "pair")
+		l := listening(ctx, t, "tcp")
+		for i, loop := range rt.Loops() {
+			here := loop == a.Loop()
+			on(ctx, t, loop, func() {
+				for _, v := range readVerbs() {
+					switch v.name {
+					case "Peek", "Accept":
+					default:
+						wantError(t, v.name, v.call(ctx, a), runtime.ErrOnLoop)
+					}
+				}
+				_, err := l.Accept(ctx)
+				wantError(t, "Accept", err, runtime.ErrOnLoop)
+				wantError(t, "Connect", fresh(t, "tcp").Connect(ctx, silent), runtime.ErrOnLoop)
+				wantError(t, "Connect to a name", fresh(t, "tcp").Connect(ctx, "localhost:25"), runtime.ErrOnLoop)
+				wantError(t, "Connect to two addresses", fresh(t, "tcp").Connect(ctx, ":25"), runtime.ErrOnLoop)
+				if here {
+					if n, err := a.Send(ctx, []byte("message")); n != 7 || err != nil {
+						t.Error(n, err)
+					}
+					buf := make([]byte, 7)
+					if n, err := b.Recv(ctx, buf); string(buf[:n]) != "message" || err != nil {
+						t.Errorf("%q, %v", buf[:n], err)
+					}
+				}
+			})
+			if i == 0 {
+				continue
+			}
+			// Those who have come here in coroutines and goroutines have made it a shared socket. Now filling it up:
+			onGoroutine(ctx, func(ctx context.Context) { talk(ctx, t, b, a) })
+			on(ctx, t, loop, func() { wantError(t, "SendAll", waitsToSend(ctx, a), runtime.ErrOnLoop) })
+		}
+		// Closing works anywhere.
+		for i, s := range []*socket.Socket{a, b, l} {
+			on(ctx, t, rt.Loops()[i%2], func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}, runtime.WithLoops(2))
+}
+
+// on has a loop run fn, and waits for it.
+func on(ctx context.Context, t testing.TB, loop *eventloop.Loop, fn func()) {
+	t.Helper()
+	var done runtime.WaitGroup
+	done.Add(1)
+	if err := loop.Post(func() { defer done.Done(); fn() }); err != nil {
+		t.Fatal(err)
+	}
+	done.Wait(ctx)
+}
+
+// The names of the errors can be told apart.
+func TestErrorsAreDistinct(t *testing.T) {
+	all := []error{socket.ErrBusy, socket.ErrCanceled, socket.ErrWouldBlock, socket.ErrNotConnected, socket.ErrConnected,
+		socket.ErrPlaintextPending, socket.ErrSSLActive, socket.ErrTruncated, socket.ErrPathTooLong, socket.ErrLineTooLong,
+		runtime.ErrTimeout, runtime.ErrShutdown, net.ErrClosed}
+	for i, a := range all {
+		for j, b := range all {
+			if errors.Is(a, b) != (i == j) {
+				t.Errorf("errors.Is(%q, %q) is %v", a, b, i != j)
+			}
+		}
+	}
+	for _, c := range [][2]error{
+		{socket.ErrCanceled, context.Canceled}, {socket.ErrNotConnected, syscall.ENOTCONN}, {socket.ErrConnected, syscall.EISCONN},
+		{socket.ErrTruncated, io.EOF}, {socket.ErrTruncated, io.ErrUnexpectedEOF}, {runtime.ErrTimeout, os.ErrDeadlineExceeded},
+	} {
+		if !errors.Is(c[0], c[1]) {
+			t.Errorf("%q isn't %q", c[0], c[1])
+		}
+	}
+	if slices.ContainsFunc(all, func(err error) bool { return err.Error() == "" }) {
+		t.Error("an error without text")
+	}
+}
