@@ -58,9 +58,7 @@ func (s *Socket) closing() bool {
 // finish closes a connected, bound or listening descriptor. Who waits is let go first, so that nobody takes the peer's answer to what is said here for
 // the peer's own doing.
 func (s *Socket) finish(f *fd, abort bool) {
-	if f.acquire(using) != nil {
-		return
-	}
+	f.hold()
 	if abort {
 		unix.SetsockoptLinger(f.number, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}

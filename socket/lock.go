@@ -87,6 +87,15 @@ func (l *lock) acquire(kind uint32) error {
 	}
 }
 
+// hold begins a use of a descriptor that is ending, in a function of atHome.
+func (l *lock) hold() {
+	if l.shared.Load() {
+		atomic.AddUint32(&l.word, using)
+	} else {
+		l.word += using
+	}
+}
+
 // release ends a use, and reports whether it was the last one of a closed descriptor.
 func (l *lock) release(kind uint32) (last bool) {
 	if !l.shared.Load() {
