@@ -386,6 +386,44 @@ func TestSendersWaitForAFullUnixQueue(t *testing.T) {
 	}
 }
 
+// Nor does it matter who has filled the queue: the kernel wakes only those whose datagrams are taken out of it.
+func TestSenderWaitsForAQueueFilledByOthers(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		s, other, peer := bound(ctx, t, "unixgram"), bound(ctx, t, "unixgram"), bound(ctx, t, "unixgram")
+		defer s.Close()
+		defer other.Close()
+		defer peer.Close()
+		other.SetTimeouts(socket.Timeouts{Write: 10 * time.Millisecond})
+		queued := 0
+		for ; ; queued++ {
+			if _, err := other.SendTo(ctx, []byte("x"), s.LocalAddr()); err != nil {
+				break
+			}
+		}
+		sender, _ := runtime.Go(ctx, func(ctx context.Context) {
+			if _, err := peer.SendTo(ctx, []byte("y"), s.LocalAddr()); err != nil {
+				t.Error(err)
+			}
+		})
+		for range 5 { // until the edge of its making is used up
+			runtime.Yield(ctx)
+		}
+		if sender.Ended() {
+			t.Fatal("the queue is not full")
+		}
+		buf := make([]byte, 2)
+		for range queued {
+			if n, err := s.Recv(ctx, buf); string(buf[:n]) != "x" || err != nil {
+				t.Fatalf("%q, %v", buf[:n], err)
+			}
+		}
+		if n, err := s.Recv(ctx, buf); string(buf[:n]) != "y" || err != nil {
+			t.Errorf("%q, %v", buf[:n], err)
+		}
+		sender.Join(ctx)
+	})
+}
+
 // Such a sender can be interrupted, too.
 func TestSenderToAFullUnixQueueIsEnded(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -198,21 +199,19 @@ func TestSendFileIsEnded(t *testing.T) {
 func TestCloseEndsSendFile(t *testing.T) {
 	sendFiles(t, func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, peer net.Conn) {
 		rt, _ := runtime.From(ctx)
-		file := tempFile(t, pattern(32<<20))
+		file := tempFile(t, nil)
+		if err := file.Truncate(1 << 38); err != nil { // which takes minutes to send
+			t.Fatal(err)
+		}
 		s.SetLinger(0)
 		peers.Go(func() { io.Copy(io.Discard, peer) })
 		ended := make(chan error, 1)
-		runtime.Go(ctx, func(ctx context.Context) {
-			for range 100 { // far more than is sent until Close comes
-				if _, err := s.SendFile(ctx, file, 0, 0); err != nil {
-					ended <- err
-					return
-				}
-			}
-			ended <- nil
+		co, _ := runtime.Go(ctx, func(ctx context.Context) {
+			_, err := s.SendFile(ctx, file, 0, 0)
+			ended <- err
 		})
 		await(ctx, func() {
-			for !waiting(rt, "await") {
+			for !slices.ContainsFunc(rt.List(), func(i runtime.Info) bool { return i.ID == co.ID() && i.State == "await" }) {
 				goruntime.Gosched()
 			}
 			s.Close()
