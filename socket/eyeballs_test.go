@@ -102,6 +102,7 @@ func TestTheNextAddressIsTriedBesideASilentOne(t *testing.T) {
 		var sockets []*socket.Socket
 		for _, from := range callers {
 			s := fresh(t, "tcp")
+			s.SetTimeouts(socket.Timeouts{Connect: 2 * patience}) // it isn't time that ends attempts
 			sockets = append(sockets, s)
 			all.Go(ctx, func(ctx context.Context) {
 				from.call(ctx, func(ctx context.Context) {
@@ -243,6 +244,7 @@ func TestAllAttemptsAreEnded(t *testing.T) {
 			var ends []func()
 			for _, from := range callers {
 				s := fresh(t, "tcp")
+				s.SetTimeouts(socket.Timeouts{Connect: 2 * patience})
 				sockets = append(sockets, s)
 				all.Go(ctx, func(ctx context.Context) {
 					from.call(ctx, func(ctx context.Context) {

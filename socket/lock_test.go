@@ -132,6 +132,30 @@ func TestLockTellsTheLastUser(t *testing.T) {
 	})
 }
 
+// Between Close and the loop that does it, nobody may begin but who closes.
+func TestLockThatIsEnding(t *testing.T) {
+	inside(t, func(ctx context.Context) {
+		home, _ := runtime.HomeFor(ctx)
+		for _, shared := range []bool{false, true} {
+			l := lock{home: home}
+			l.shared.Store(shared)
+			l.ending.Store(true)
+			for _, kind := range []uint32{using, reading, writing, both} {
+				if err := l.acquire(kind); err != net.ErrClosed {
+					t.Errorf("acquire while it is ending: %v", err)
+				}
+			}
+			l.hold()
+			if l.close() {
+				t.Error("close is the last though it is held")
+			}
+			if !l.release(using) {
+				t.Error("the last release isn't the last")
+			}
+		}
+	})
+}
+
 // From many places at once: those who have a lock are alone with it, and exactly one is told to destroy the descriptor.
 func TestLockUnderContention(t *testing.T) {
 	const users, rounds = 4, 200

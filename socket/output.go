@@ -34,8 +34,8 @@ const queueLimit = 4 * highWater
 // noBuffers is how long to wait before sending again when the kernel says ENOBUFS, for which it gives no edge.
 const noBuffers = 10 * time.Millisecond
 
-// peerFull is how long to wait before sending again to a Unix socket that isn't connected to this one and has no room. The kernel gives an edge for
-// the room of the peer that connect(2) has set only (unix_dgram_poll).
+// peerFull is how long to wait before sending again to a Unix socket that has no room. The kernel has edges only for the room of the peer that connect(2) has
+// set (unix_dgram_poll); those that come here say that the failed send has given its memory back.
 const peerFull = time.Millisecond
 
 // lockOutput begins a look at the output, or a change. Nobody waits before unlockOutput, so the descriptor stays what it is, private or shared.
@@ -222,11 +222,16 @@ func (f *fd) waitWrite(ctx context.Context, err error, deadline *runtime.Deadlin
 	return err
 }
 
-// waitAndLook waits for an edge, and no longer than a pause: for what the kernel may give no edge for.
+// waitAndLook waits for a pause: for what the kernel's edges say nothing about.
 func (f *fd) waitAndLook(ctx context.Context, pause time.Duration, deadline runtime.Deadline) error {
-	err := f.wait(ctx, &f.wr, reasonSend, runtime.DeadlineAfter(pause).Earlier(deadline))
-	if err == runtime.ErrTimeout && !deadline.Passed() {
-		return nil
+	look := runtime.DeadlineAfter(pause).Earlier(deadline)
+	for {
+		err := f.wait(ctx, &f.wr, reasonSend, look)
+		if err == runtime.ErrTimeout && !deadline.Passed() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
 }
