@@ -214,10 +214,12 @@ func TestBindingAtATimeMakesOneDescriptor(t *testing.T) {
 			ok := 0
 			var mu sync.Mutex
 			var all runtime.WaitGroup
+			begin := make(chan struct{})
 			for range 4 {
 				all.Add(1)
 				go func() {
 					defer all.Done()
+					<-begin
 					if s.Bind(ctx, "127.0.0.1:0") == nil {
 						mu.Lock()
 						defer mu.Unlock()
@@ -225,6 +227,7 @@ func TestBindingAtATimeMakesOneDescriptor(t *testing.T) {
 					}
 				}()
 			}
+			close(begin)
 			all.Wait(ctx)
 			if ok != 1 {
 				t.Errorf("%d of 4 have bound the socket", ok)

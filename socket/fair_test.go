@@ -4,8 +4,6 @@ package socket_test
 
 import (
 	"context"
-	"io"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -16,66 +14,50 @@ import (
 
 // A coroutine that never has to wait doesn't keep its loop from the others, nor from the timers.
 func TestWhoNeverWaitsLetsOthersRun(t *testing.T) {
-	const enough = 5_000_000 // operations in which the others would certainly have had their turn
+	one := make([]byte, 1)
 	for _, c := range []struct {
 		name string
-		peer func(c net.Conn)
+		full bool // there is something to receive for all of the operations
+		n    int
 		op   func(ctx context.Context, s *socket.Socket) error
 	}{
-		{"Recv", func(c net.Conn) {
-			for data := make([]byte, 100_000); ; {
-				if _, err := c.Write(data); err != nil {
-					return
-				}
-			}
-		}, func(ctx context.Context, s *socket.Socket) error {
-			_, err := s.Recv(ctx, make([]byte, 1))
-			return err
-		}},
-		{"RecvAll", func(c net.Conn) {
-			for data := make([]byte, 100_000); ; {
-				if _, err := c.Write(data); err != nil {
-					return
-				}
-			}
-		}, func(ctx context.Context, s *socket.Socket) error {
-			_, err := s.RecvAll(ctx, make([]byte, 10))
-			return err
-		}},
-		{"Send", func(c net.Conn) { io.Copy(io.Discard, c) }, func(ctx context.Context, s *socket.Socket) error {
-			_, err := s.Send(ctx, []byte("x"))
-			return err
-		}},
-		{"SendAll", func(c net.Conn) { io.Copy(io.Discard, c) }, func(ctx context.Context, s *socket.Socket) error {
-			_, err := s.SendAll(ctx, []byte("x"))
-			return err
-		}},
-		{"SendSoon", func(c net.Conn) { io.Copy(io.Discard, c) }, func(ctx context.Context, s *socket.Socket) error {
-			_, err := s.SendSoon(ctx, []byte("x"))
-			return err
-		}},
+		{"Recv", true, 50_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.Recv(ctx, one); return err }},
+		{"RecvAll", true, 50_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.RecvAll(ctx, one); return err }},
+		{"Send", false, 5_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.Send(ctx, one); return err }},
+		{"SendAll", false, 5_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.SendAll(ctx, one); return err }},
+		{"SendSoon", false, 5_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.SendSoon(ctx, one); return err }},
 	} {
-		withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
-			s, conn := dialed(ctx, t, "unix")
-			peers.Go(func() { c.peer(conn); conn.Close() })
-			turns, slept := 0, false
+		withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+			s, peer := connected(ctx, t, "tcp")
+			if c.full {
+				s.SetBuffers(1<<20, 0)
+				if _, err := peer.SendAll(ctx, make([]byte, c.n)); err != nil {
+					t.Fatal(err)
+				}
+				until(ctx, func() bool { return unread(s) == c.n })
+			}
+			turns, fired, over := 0, 0, false
 			start(ctx, func(ctx context.Context) {
-				for ; turns < 10; turns++ {
+				for ; !over; turns++ {
 					runtime.Yield(ctx)
 				}
-				runtime.Sleep(ctx, time.Millisecond)
-				slept = true
 			})
-			done := 0
-			for ; done < enough && !slept; done++ {
+			start(ctx, func(ctx context.Context) {
+				for ; !over; fired++ {
+					runtime.Sleep(ctx, time.Microsecond)
+				}
+			})
+			for range c.n {
 				if err := c.op(ctx, s); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if !slept {
-				t.Errorf("%s: after %d operations, the other coroutine had had %d turns, and its timer hadn't fired", c.name, done, turns)
+			over = true
+			if turns < c.n/100 || fired == 0 {
+				t.Errorf("%s: in %d operations, the other coroutine had %d turns, and a timer fired %d times", c.name, c.n, turns, fired)
 			}
 			s.Abort()
+			peer.Abort()
 		}, runtime.WithLoops(1))
 	}
 }

@@ -154,6 +154,11 @@ func TestFailuresAreNotRemembered(t *testing.T) {
 			t.Errorf("error is %v", err)
 		}
 		r.wantAsked(t, 3)
+		r.answer = always("2001:db8::1", "2001:db8::2", "::ffff:192.0.2.1", "192.0.2.2")
+		ips, err := socket.Lookup(ctx, "tcp", "both.test", 0)
+		if want := addresses("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"); !slices.Equal(ips, want) || err != nil {
+			t.Errorf("got %v, %v, want %v", ips, err, want)
+		}
 		r.answer = always()
 		_, err = socket.Lookup(ctx, "tcp", "nothing.test", 0)
 		if address := new(net.AddrError); !errors.As(err, &address) {
