@@ -273,10 +273,6 @@ func (l *Loop) ReportPanic(value any, stack []byte) {
 	l.onPanic(value, stack)
 }
 
-// Progress tells the watchdog that the loop has come to another function. It is for the floors above, when one function that the loop called
-// runs several of theirs. Must be called on the loop.
-func (l *Loop) Progress() { l.counters.turns.Add(1) }
-
 // turn marks that the loop has come to the next user function; the watchdog looks whether it moves.
 func (l *Loop) turn() { l.counters.turns.Add(1) }
 

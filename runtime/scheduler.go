@@ -138,7 +138,6 @@ func (s *scheduler) resume(co *Coroutine) {
 	co.state = stateRunning
 	co.budget = turnBudget
 	s.switches++
-	s.loop.Progress()
 	w.switchTo(s.loop)
 	s.current = previous
 	s.running.Store(previousID)
