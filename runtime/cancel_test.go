@@ -127,7 +127,7 @@ func TestEveryWaitCanBeEnded(t *testing.T) {
 			return derived, func(*runtime.Coroutine) { cancel() }
 		}, context.Canceled},
 		{"deadline", func(ctx context.Context) (context.Context, func(*runtime.Coroutine)) {
-			derived, cancel := context.WithTimeout(ctx, 2*time.Millisecond)
+			derived, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 			return derived, func(co *runtime.Coroutine) { context.AfterFunc(co.Context(), cancel) }
 		}, context.DeadlineExceeded},
 		{"Shutdown", func(ctx context.Context) (context.Context, func(*runtime.Coroutine)) {
@@ -159,7 +159,8 @@ func TestEveryWaitCanBeEnded(t *testing.T) {
 					for _, info := range co.Runtime().List() {
 						found = found || info.ID == co.ID() && info.State == name
 					}
-					if !found {
+					late := ending.want == context.DeadlineExceeded && co.Ended() // a busy machine may let the deadline pass before the wait
+					if !found && !late {
 						t.Errorf("%s: the list of coroutines is %v", name, co.Runtime().List())
 					}
 					end(co)
