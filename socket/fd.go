@@ -51,7 +51,7 @@ type direction struct {
 	// slot is nil (nobody waits, nothing has happened), &edge (something has happened since the last wait) or who waits.
 	slot     atomic.Pointer[runtime.Waiter]
 	canceled atomic.Bool // Cancel has taken out who waited
-	drained  bool        // don't try before the next edge. Belongs to who holds the direction's lock; for wr, to out.mu
+	drained  bool        // don't try before the next edge. Of rd only; belongs to who holds the read lock
 }
 
 var edge runtime.Waiter

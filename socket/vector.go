@@ -24,18 +24,23 @@ func checkVector(bufs [][]byte) error {
 	return nil
 }
 
+// vector runs one of the calls below with the buffers checked and the lock of kind held.
+func (s *Socket) vector(op string, kind uint32, bufs [][]byte, call func(f *fd) (int, error)) (int, error) {
+	if err := checkVector(bufs); err != nil {
+		return 0, s.fail(op, err)
+	}
+	f, err := s.acquire(kind)
+	if err != nil {
+		return 0, s.fail(op, err)
+	}
+	defer f.leave(kind)
+	n, err := call(f)
+	return n, s.fail(op, err)
+}
+
 // ReadVector receives once, into several buffers in turn (readv(2)), and returns how many bytes came in all. None of the buffers may be empty.
 func (s *Socket) ReadVector(ctx context.Context, bufs [][]byte) (int, error) {
-	if err := checkVector(bufs); err != nil {
-		return 0, s.fail("readv", err)
-	}
-	f, err := s.acquire(reading)
-	if err != nil {
-		return 0, s.fail("readv", err)
-	}
-	defer f.leave(reading)
-	n, err := s.readVector(ctx, f, bufs, new(runtime.Deadline))
-	return n, s.fail("readv", err)
+	return s.vector("readv", reading, bufs, func(f *fd) (int, error) { return s.readVector(ctx, f, bufs, new(runtime.Deadline)) })
 }
 
 // readVector reads once. Bytes that were read ahead, and those of TLS, come buffer by buffer.
@@ -66,31 +71,16 @@ func (s *Socket) readVector(ctx context.Context, f *fd, bufs [][]byte, deadline 
 
 // ReadVectorAll receives until all the buffers are full. Its errors are those of RecvAll.
 func (s *Socket) ReadVectorAll(ctx context.Context, bufs [][]byte) (int, error) {
-	if err := checkVector(bufs); err != nil {
-		return 0, s.fail("readv", err)
-	}
-	f, err := s.acquire(reading)
-	if err != nil {
-		return 0, s.fail("readv", err)
-	}
-	defer f.leave(reading)
-	var deadline runtime.Deadline
-	return s.eachVector("readv", bufs, func(rest [][]byte) (int, error) { return s.readVector(ctx, f, rest, &deadline) })
+	return s.vector("readv", reading, bufs, func(f *fd) (int, error) {
+		var deadline runtime.Deadline
+		return s.eachVector("readv", bufs, func(rest [][]byte) (int, error) { return s.readVector(ctx, f, rest, &deadline) })
+	})
 }
 
 // WriteVector sends once, from several buffers in turn (writev(2)), and returns how many bytes went in all. None of the buffers may be empty.
 func (s *Socket) WriteVector(ctx context.Context, bufs [][]byte) (int, error) {
 	runtime.Spend(ctx)
-	if err := checkVector(bufs); err != nil {
-		return 0, s.fail("writev", err)
-	}
-	f, err := s.acquire(writing)
-	if err != nil {
-		return 0, s.fail("writev", err)
-	}
-	defer f.leave(writing)
-	n, err := s.writeVector(ctx, f, bufs, new(runtime.Deadline))
-	return n, s.fail("writev", err)
+	return s.vector("writev", writing, bufs, func(f *fd) (int, error) { return s.writeVector(ctx, f, bufs, new(runtime.Deadline)) })
 }
 
 func (s *Socket) writeVector(ctx context.Context, f *fd, bufs [][]byte, deadline *runtime.Deadline) (int, error) {
@@ -124,16 +114,10 @@ func (s *Socket) writeVector(ctx context.Context, f *fd, bufs [][]byte, deadline
 // WriteVectorAll sends all of the buffers. Its results are those of SendAll.
 func (s *Socket) WriteVectorAll(ctx context.Context, bufs [][]byte) (int, error) {
 	runtime.Spend(ctx)
-	if err := checkVector(bufs); err != nil {
-		return 0, s.fail("writev", err)
-	}
-	f, err := s.acquire(writing)
-	if err != nil {
-		return 0, s.fail("writev", err)
-	}
-	defer f.leave(writing)
-	var deadline runtime.Deadline
-	return s.eachVector("writev", bufs, func(rest [][]byte) (int, error) { return s.writeVector(ctx, f, rest, &deadline) })
+	return s.vector("writev", writing, bufs, func(f *fd) (int, error) {
+		var deadline runtime.Deadline
+		return s.eachVector("writev", bufs, func(rest [][]byte) (int, error) { return s.writeVector(ctx, f, rest, &deadline) })
+	})
 }
 
 // eachVector calls op until all of the buffers are done.
