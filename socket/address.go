@@ -18,36 +18,35 @@ type network struct {
 	kind   int // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
 }
 
-func networkOf(name string) (network, error) {
-	n := network{name: name, kind: unix.SOCK_STREAM}
-	switch name {
-	case "tcp", "udp":
-		n.family = unix.AF_UNSPEC
-	case "tcp4", "udp4":
-		n.family = unix.AF_INET
-	case "tcp6", "udp6":
-		n.family = unix.AF_INET6
-	case "unix", "unixgram", "unixpacket":
-		n.family = unix.AF_UNIX
-	default:
-		return n, net.UnknownNetworkError(name)
-	}
-	switch {
-	case strings.HasPrefix(name, "udp"), name == "unixgram":
-		n.kind = unix.SOCK_DGRAM
-	case name == "unixpacket":
-		n.kind = unix.SOCK_SEQPACKET
-	}
-	return n, nil
+// networks are all there are. Sockets point to them.
+var networks = [...]network{
+	{"tcp", unix.AF_UNSPEC, unix.SOCK_STREAM},
+	{"tcp4", unix.AF_INET, unix.SOCK_STREAM},
+	{"tcp6", unix.AF_INET6, unix.SOCK_STREAM},
+	{"udp", unix.AF_UNSPEC, unix.SOCK_DGRAM},
+	{"udp4", unix.AF_INET, unix.SOCK_DGRAM},
+	{"udp6", unix.AF_INET6, unix.SOCK_DGRAM},
+	{"unix", unix.AF_UNIX, unix.SOCK_STREAM},
+	{"unixgram", unix.AF_UNIX, unix.SOCK_DGRAM},
+	{"unixpacket", unix.AF_UNIX, unix.SOCK_SEQPACKET},
 }
 
-func (n network) tcp() bool { return strings.HasPrefix(n.name, "tcp") }
+func networkOf(name string) (*network, error) {
+	for i := range networks {
+		if networks[i].name == name {
+			return &networks[i], nil
+		}
+	}
+	return nil, net.UnknownNetworkError(name)
+}
+
+func (n *network) tcp() bool { return n.kind == unix.SOCK_STREAM && n.family != unix.AF_UNIX }
 
 // stream is whether the socket carries a stream of bytes and not packets.
-func (n network) stream() bool { return n.kind == unix.SOCK_STREAM }
+func (n *network) stream() bool { return n.kind == unix.SOCK_STREAM }
 
 // admits reports whether an address is of the network's family.
-func (n network) admits(ip netip.Addr) bool {
+func (n *network) admits(ip netip.Addr) bool {
 	switch n.family {
 	case unix.AF_INET:
 		return ip.Is4()
@@ -58,7 +57,7 @@ func (n network) admits(ip netip.Addr) bool {
 }
 
 // splitHostPort takes an address apart. Ports are numbers from 0 to 65535, or names of services in /etc/services.
-func splitHostPort(n network, address string) (host string, port uint16, err error) {
+func splitHostPort(n *network, address string) (host string, port uint16, err error) {
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
 		return "", 0, err
@@ -104,25 +103,31 @@ func inetSockaddr(a netip.AddrPort) (unix.Sockaddr, int, error) {
 }
 
 // addrOf makes a net.Addr of a kernel's address.
-func (n network) addrOf(sa unix.Sockaddr) net.Addr {
+func (n *network) addrOf(sa unix.Sockaddr) net.Addr {
+	if a, ok := sa.(*unix.SockaddrUnix); ok {
+		return &net.UnixAddr{Name: a.Name, Net: n.name}
+	}
+	a := addrPortOf(sa)
+	switch {
+	case !a.IsValid():
+		return nil
+	case n.kind == unix.SOCK_DGRAM:
+		return net.UDPAddrFromAddrPort(a)
+	}
+	return net.TCPAddrFromAddrPort(a)
+}
+
+// addrPortOf returns an IP address and port; not valid for other addresses.
+func addrPortOf(sa unix.Sockaddr) netip.AddrPort {
 	switch a := sa.(type) {
 	case *unix.SockaddrInet4:
-		return n.inetAddr(netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)))
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
 	case *unix.SockaddrInet6:
 		ip := netip.AddrFrom16(a.Addr)
 		if a.ZoneId != 0 {
 			ip = ip.WithZone(strconv.FormatUint(uint64(a.ZoneId), 10))
 		}
-		return n.inetAddr(netip.AddrPortFrom(ip, uint16(a.Port)))
-	case *unix.SockaddrUnix:
-		return &net.UnixAddr{Name: a.Name, Net: n.name}
+		return netip.AddrPortFrom(ip, uint16(a.Port))
 	}
-	return nil
-}
-
-func (n network) inetAddr(a netip.AddrPort) net.Addr {
-	if n.kind == unix.SOCK_DGRAM {
-		return net.UDPAddrFromAddrPort(a)
-	}
-	return net.TCPAddrFromAddrPort(a)
+	return netip.AddrPort{}
 }

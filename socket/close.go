@@ -31,7 +31,11 @@ func (s *Socket) shut(abort bool) error {
 		return s.fail("close", net.ErrClosed)
 	}
 	s.gone = true
-	attempt, cancel := s.attempt, s.cancelDial
+	var attempt *fd
+	var cancel context.CancelFunc
+	if o := s.opening; o != nil {
+		attempt, cancel = o.attempt, o.cancelDial
+	}
 	s.mu.Unlock()
 	if cancel != nil {
 		cancel()
@@ -79,13 +83,13 @@ func (s *Socket) finish(f *fd, abort bool) {
 // undelivered reports whether there is something that closing could lose: what is queued here, what the kernel has queued and not sent yet, and, as unread
 // input has the kernel reset the connection at once, what it has sent and the peer has not acknowledged. What a Unix socket has taken is with the peer.
 func (s *Socket) undelivered(f *fd) bool {
-	return f.out.pending.Load() || s.network.tcp() && !s.listening &&
+	return f.out.pending.Load() || s.network.tcp() && !s.listening.Load() &&
 		(sysNotSent(f.number) > 0 || sysUnread(f.number) > 0 && sysUnsent(f.number) > 0)
 }
 
 // unacknowledged reports whether the kernel waits for the peer to take something.
 func (s *Socket) unacknowledged(f *fd) bool {
-	return s.network.tcp() && !s.listening && sysUnsent(f.number) > 0
+	return s.network.tcp() && !s.listening.Load() && sysUnsent(f.number) > 0
 }
 
 // lingerOn starts the coroutine that delivers the rest. The caller holds the descriptor for it.

@@ -95,7 +95,10 @@ func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
 		unix.SetsockoptInt(number, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // on for every TCP socket unless an option says otherwise
 	}
 	s.mu.Lock()
-	options := s.options
+	var options []option
+	if s.opening != nil {
+		options = s.opening.options
+	}
 	s.mu.Unlock()
 	for _, o := range options {
 		if err := o.apply(number); err != nil {
@@ -126,12 +129,12 @@ func (s *Socket) beginConnect(address string) error {
 	switch {
 	case s.gone:
 		return net.ErrClosed
-	case s.connecting:
+	case s.toOpen().connecting:
 		return ErrBusy
 	case s.dialed.Load() != nil:
 		return ErrConnected
 	}
-	s.connecting = true
+	s.opening.connecting = true
 	s.dialed.Store(&dialedAddr{s.network.name, address})
 	return nil
 }
@@ -140,19 +143,22 @@ func (s *Socket) beginConnect(address string) error {
 func (s *Socket) endConnect(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.connecting, s.attempt, s.cancelDial = false, nil, nil
+	o := s.opening
+	o.connecting, o.attempt, o.cancelDial = false, nil, nil
 	switch {
 	case err != nil && s.gone:
 		err = net.ErrClosed
-	case err != nil && s.canceled:
+	case err != nil && o.canceled:
 		err = ErrCanceled
 	}
-	s.canceled = false
+	o.canceled = false
 	if err != nil {
 		err = s.fail("connect", err)
 		s.dialed.Store(nil)
+		return err
 	}
-	return err
+	s.opening = nil
+	return nil
 }
 
 // cancelable derives a context that Close ends, for the part of Connect that has no descriptor yet, or several.
@@ -163,16 +169,18 @@ func (s *Socket) cancelable(ctx context.Context) (context.Context, context.Cance
 	if s.gone {
 		cancel()
 	}
-	s.cancelDial = cancel
+	s.opening.cancelDial = cancel
 	return ctx, cancel
 }
 
 // cancelConnect ends a Connect that has no connected descriptor yet, for Cancel, and reports whether one waited.
 func (s *Socket) cancelConnect() bool {
 	s.mu.Lock()
-	attempt, cancel := s.attempt, s.cancelDial
-	if attempt == nil && cancel != nil {
-		s.canceled = true
+	var attempt *fd
+	var cancel context.CancelFunc
+	if o := s.opening; o != nil {
+		attempt, cancel = o.attempt, o.cancelDial
+		o.canceled = o.canceled || attempt == nil && cancel != nil
 	}
 	s.mu.Unlock()
 	switch {
@@ -189,10 +197,10 @@ func (s *Socket) cancelConnect() bool {
 func (s *Socket) try(f *fd) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone {
+	if s.gone || s.opening == nil {
 		return net.ErrClosed
 	}
-	s.attempt = f
+	s.opening.attempt = f
 	return nil
 }
 
@@ -260,8 +268,8 @@ func inetTarget(ip netip.Addr, port uint16) (target, error) {
 // connectOne connects to one address, with the descriptor that Bind has made or a new one.
 func (s *Socket) connectOne(ctx context.Context, to target, deadline runtime.Deadline) error {
 	s.mu.Lock()
-	s.cancelDial = nil // from here on it is the descriptor that is waited for
-	canceled := s.canceled
+	s.opening.cancelDial = nil // from here on it is the descriptor that is waited for
+	canceled := s.opening.canceled
 	s.mu.Unlock()
 	if canceled {
 		return ErrCanceled
@@ -303,7 +311,10 @@ func (s *Socket) race(ctx context.Context, targets []target, deadline runtime.De
 				pending++
 			}
 		}
-		if pending == 0 && started == len(targets) {
+		if pending == 0 {
+			if started < len(targets) {
+				continue
+			}
 			return nil, failures[0] // the most telling: that of the address that was preferred
 		}
 		var delay time.Duration
@@ -429,7 +440,10 @@ func connectedToItself(number int) bool {
 // bindBefore binds a new descriptor to the address that BindBeforeConnect has set.
 func (s *Socket) bindBefore(f *fd) error {
 	s.mu.Lock()
-	address := s.bound
+	address := ""
+	if s.opening != nil {
+		address = s.opening.bound
+	}
 	s.mu.Unlock()
 	if address == "" {
 		return nil
@@ -453,7 +467,7 @@ func (s *Socket) BindOnConnect(address string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.bound = address
+	s.toOpen().bound = address
 	return nil
 }
 

@@ -19,8 +19,11 @@ var (
 	// ErrCanceled is returned by an operation that Cancel has ended. It is also context.Canceled.
 	ErrCanceled error = canceledError{}
 
-	// ErrWouldBlock is returned by Peek when there is nothing to see yet.
+	// ErrWouldBlock is returned by Peek, and by others that don't wait, when there is nothing yet.
 	ErrWouldBlock = errors.New("nothing has arrived yet")
+
+	// ErrQueueFull is returned by Queue when the peer takes less than it is sent and as much is queued as may be. Nothing was taken.
+	ErrQueueFull = errors.New("the output queue is full")
 
 	// ErrNotConnected is returned by what needs a connection, or a bound address, before there is one. It is also syscall.ENOTCONN.
 	ErrNotConnected error = fmt.Errorf("not connected: %w", syscall.ENOTCONN)
@@ -92,6 +95,8 @@ func Code(err error) int {
 		return 10002 // SW_ERROR_CO_HAS_BEEN_BOUND
 	case errors.Is(err, ErrPlaintextPending):
 		return 509 // SW_ERROR_WRONG_OPERATION
+	case errors.Is(err, ErrQueueFull):
+		return 1009 // SW_ERROR_OUTPUT_BUFFER_OVERFLOW
 	case errors.Is(err, ErrSSLActive):
 		return int(syscall.EISCONN)
 	case errors.Is(err, runtime.ErrTimeout), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):

@@ -40,7 +40,7 @@ func Lookup(ctx context.Context, networkName, host string, timeout time.Duration
 
 // SplitHostPort is splitHostPort of a TCP network.
 func SplitHostPort(address string) (host string, port uint16, err error) {
-	return splitHostPort(network{name: "tcp"}, address)
+	return splitHostPort(&network{name: "tcp"}, address)
 }
 
 var Interleave = interleave

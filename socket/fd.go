@@ -41,9 +41,10 @@ type fd struct {
 	datagrams bool
 
 	lock
-	number int
-	wr     direction
-	out    output
+	number  int
+	wr      direction
+	out     output
+	watcher Watcher // of Watch; changed on the loop
 }
 
 // direction is one of the two ways of a descriptor.
@@ -61,7 +62,7 @@ const watchedEvents = eventloop.Readable | eventloop.Writable | eventloop.PeerCl
 
 // newFD takes over a descriptor that is not on a loop yet. For a socket that is still to be connected, register comes after connect(2), since
 // epoll reports an unconnected one as hung up.
-func newFD(number int, home runtime.Home, n network) *fd {
+func newFD(number int, home runtime.Home, n *network) *fd {
 	f := &fd{lock: lock{home: home}, number: number, stream: n.stream(), datagrams: n.kind == unix.SOCK_DGRAM}
 	f.shared.Store(!home.Here())
 	return f
@@ -77,31 +78,33 @@ func (f *fd) HandleEvents(events eventloop.Events) {
 	if events&(ends|eventloop.Urgent) != 0 {
 		f.eager.Store(true)
 	}
-	if events&(eventloop.Readable|eventloop.Urgent|ends) != 0 {
-		f.rd.notify()
+	if events&(eventloop.Readable|eventloop.Urgent|ends) != 0 && !f.rd.notify() && f.watcher != nil {
+		f.watcher.Readable()
 	}
 	if events&(eventloop.Writable|eventloop.Hangup|eventloop.Error) != 0 {
 		if f.out.pending.Load() {
 			f.flushOnLoop()
 		}
-		f.wr.notify()
+		if !f.wr.notify() && f.watcher != nil {
+			f.watcher.Writable()
+		}
 	}
 }
 
-// notify records an edge.
-func (d *direction) notify() {
+// notify records an edge, and reports whether somebody waited for it.
+func (d *direction) notify() bool {
 	for {
 		switch waiting := d.slot.Load(); waiting {
 		case &edge:
-			return
+			return false
 		case nil:
 			if d.slot.CompareAndSwap(nil, &edge) {
-				return
+				return false
 			}
 		default:
 			if d.slot.CompareAndSwap(waiting, nil) {
 				waiting.Wake()
-				return
+				return true
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package socket
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 
@@ -27,7 +28,7 @@ func (s *Socket) Listen(backlog int) error {
 	if err := unix.Listen(f.number, backlog); err != nil {
 		return s.fail("listen", os.NewSyscallError("listen", err))
 	}
-	s.listening = true
+	s.listening.Store(true)
 	if f.descriptor.Loop() == nil {
 		return s.fail("listen", f.register())
 	}
@@ -39,42 +40,127 @@ func (s *Socket) Listen(backlog int) error {
 //
 // EMFILE, ENFILE, ENOBUFS and ENOMEM say that the machine is short of something: the connection stays in the backlog; wait a little before the next Accept.
 func (s *Socket) Accept(ctx context.Context) (*Socket, error) {
+	in, err := s.AcceptIncoming(ctx)
+	if err != nil {
+		return nil, err
+	}
+	child := new(Socket)
+	if err := child.Begin(ctx, in); err != nil {
+		return nil, err
+	}
+	return child, nil
+}
+
+// Incoming is a connection that was accepted and is on no loop yet. It is either begun, on the loop that is to have it, or dropped.
+type Incoming struct {
+	// Remote is the peer's address; not valid for a Unix socket.
+	Remote netip.AddrPort
+
+	listener *Socket
+	number   int
+}
+
+// AcceptIncoming is Accept for who decides afterwards which loop the connection is for.
+func (s *Socket) AcceptIncoming(ctx context.Context) (Incoming, error) {
 	runtime.Spend(ctx)
 	f, err := s.acquire(reading)
 	if err != nil {
-		return nil, s.fail("accept", err)
+		return Incoming{}, s.fail("accept", err)
 	}
 	defer f.leave(reading)
-	if !s.listening {
-		return nil, s.fail("accept", syscall.EINVAL)
-	}
 	var deadline runtime.Deadline
 	for {
-		number, errno := sysAccept(f.number)
-		switch errno {
-		case 0:
-			child := newSocket(s.network)
-			child.accepted, child.timeouts, child.linger = true, s.timeouts, s.linger
-			if s.network.tcp() {
-				unix.SetsockoptInt(number, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-			}
-			if err := child.adopt(ctx, number); err != nil {
-				return nil, s.fail("accept", err)
-			}
-			return child, nil
-		case syscall.EINTR, syscall.ECONNABORTED:
-			continue // the peer has given up already
-		case syscall.EAGAIN:
-		default:
-			return nil, s.fail("accept", callError("accept4", errno))
+		in, err := s.tryAccept(f)
+		if err == nil {
+			return in, nil
 		}
-		if deadline == 0 {
-			deadline = runtime.DeadlineAfter(s.timeouts.Read)
+		if err == errWait {
+			if deadline == 0 {
+				deadline = runtime.DeadlineAfter(s.timeouts.Read)
+			}
+			err = f.wait(ctx, &f.rd, reasonAccept, deadline)
 		}
-		if err := f.wait(ctx, &f.rd, reasonAccept, deadline); err != nil {
-			return nil, s.fail("accept", err)
+		if err != nil {
+			return Incoming{}, s.fail("accept", err)
 		}
 	}
+}
+
+// TryAccept is AcceptIncoming without waiting: ErrWouldBlock says that no connection is there.
+func (s *Socket) TryAccept() (Incoming, error) {
+	f, err := s.acquire(reading)
+	if err != nil {
+		return Incoming{}, s.fail("accept", err)
+	}
+	defer f.leave(reading)
+	in, err := s.tryAccept(f)
+	if err == errWait {
+		return in, ErrWouldBlock
+	}
+	return in, s.fail("accept", err)
+}
+
+func (s *Socket) tryAccept(f *fd) (Incoming, error) {
+	if !s.listening.Load() {
+		return Incoming{}, syscall.EINVAL
+	}
+	for {
+		number, remote, errno := sysAccept(f.number)
+		switch errno {
+		case 0:
+			return Incoming{Remote: remote, listener: s, number: number}, nil
+		case syscall.EINTR, syscall.ECONNABORTED: // the peer has given up already
+		case syscall.EAGAIN:
+			return Incoming{}, errWait
+		default:
+			return Incoming{}, callError("accept4", errno)
+		}
+	}
+}
+
+// Begin makes a zero Socket the connection, on the caller's loop, with the listener's time-outs, linger and TCP_NODELAY. With an error the connection is closed.
+func (s *Socket) Begin(ctx context.Context, in Incoming) error {
+	s.init(in.listener.network)
+	s.accepted, s.timeouts, s.linger = true, in.listener.timeouts, in.listener.linger
+	return s.fail("accept", s.adopt(ctx, in.number))
+}
+
+// Drop closes the connection; the peer sees a reset if it has sent something.
+func (in Incoming) Drop() { sysClose(in.number) }
+
+// Adopt makes a Socket of a descriptor that was made elsewhere: a listener that was inherited or passed by systemd (LISTEN_FDS), a connection that
+// another process has passed on. It duplicates the file's descriptor, which makes both non-blocking (the flag is shared), and puts its own on the caller's loop. In a TLS
+// handshake, a connection that is adopted has the client's role.
+func Adopt(ctx context.Context, file *os.File) (*Socket, error) {
+	number, err := duplicate(file)
+	if err != nil {
+		return nil, &net.OpError{Op: "adopt", Err: err}
+	}
+	n, listening, err := identify(number)
+	if err != nil {
+		sysClose(number)
+		return nil, &net.OpError{Op: "adopt", Err: err}
+	}
+	s := newSocket(n)
+	if err := s.adopt(ctx, number); err != nil {
+		return nil, s.fail("adopt", err)
+	}
+	s.listening.Store(listening)
+	return s, nil
+}
+
+// identify asks what kind of socket a descriptor is.
+func identify(number int) (n *network, listening bool, err error) {
+	family, kind, listening, err := sysKind(number)
+	if err != nil {
+		return nil, false, err
+	}
+	for i := range networks {
+		if n := &networks[i]; n.family == family && n.kind == kind {
+			return n, listening, nil
+		}
+	}
+	return nil, false, syscall.EAFNOSUPPORT
 }
 
 // Listen binds and listens: a short form of New, Bind and Listen. network is a stream network.

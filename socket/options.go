@@ -44,7 +44,8 @@ func (s *Socket) keepOption(o option) bool {
 	if s.gone || s.conn.Load() != nil {
 		return false
 	}
-	s.options = append(s.options, o)
+	pending := s.toOpen()
+	pending.options = append(pending.options, o)
 	return true
 }
 

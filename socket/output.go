@@ -22,6 +22,7 @@ type output struct {
 	queue     []byte      // guarded by mu
 	sent      int         // guarded by mu: how much of queue the kernel has taken
 	err       error       // guarded by mu: the first error; final
+	limit     int         // guarded by mu: how much may be in queue, if more than queueLimit
 }
 
 // highWater is how much may be queued before a sender has to wait.
@@ -59,7 +60,7 @@ func (f *fd) enqueue(p []byte) (int, error) {
 	if o.err != nil {
 		return 0, o.err
 	}
-	if len(o.queue)-o.sent+len(p) > queueLimit {
+	if len(o.queue)-o.sent+len(p) > max(queueLimit, o.limit) {
 		o.err = errQueueFull
 		return 0, o.err
 	}

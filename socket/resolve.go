@@ -36,7 +36,7 @@ type resolved struct {
 var names = resolver{lookup: net.DefaultResolver.LookupNetIP, now: time.Now}
 
 // lookup returns the addresses of host that the network admits, in the order in which to try them.
-func lookup(ctx context.Context, n network, host string, deadline runtime.Deadline) ([]netip.Addr, error) {
+func lookup(ctx context.Context, n *network, host string, deadline runtime.Deadline) ([]netip.Addr, error) {
 	var ips []netip.Addr
 	if host == "" {
 		ips = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}

@@ -32,28 +32,43 @@ type Socket struct {
 	in     input
 	framer Framer
 
-	timeouts  Timeouts
-	network   network
+	network  *network
+	timeouts *Timeouts // never changed, only replaced
+	linger   time.Duration
+	dialed   atomic.Pointer[dialedAddr] // what Connect was asked for
+	opening  *opening                   // guarded by mu; nil for most accepted sockets
+
+	mu        sync.Mutex
+	gone      bool // guarded by mu: Close was called
 	accepted  bool // by a listener, or the second of a pair: the server's role in a handshake
-	listening bool
-	linger    time.Duration
-	options   []option // guarded by mu
+	listening atomic.Bool
+}
 
-	mu         sync.Mutex
-	gone       bool               // guarded by mu: Close was called
-	connecting bool               // guarded by mu: Connect is under way
-	attempt    *fd                // guarded by mu: that Connect waits for, if it is one
-	cancelDial context.CancelFunc // guarded by mu: ends a Connect that waits for something else
-	canceled   bool               // guarded by mu: Cancel has called cancelDial
-	bound      string             // guarded by mu: of BindOnConnect
+// opening is what only matters until a socket has its descriptor. It is apart since sockets that were accepted, of which there may be very many, do without.
+type opening struct {
+	options    []option
+	connecting bool               // Connect is under way
+	attempt    *fd                // that Connect waits for, if it is one
+	cancelDial context.CancelFunc // ends a Connect that waits for something else
+	canceled   bool               // Cancel has called cancelDial
+	bound      string             // of BindOnConnect
+}
 
-	dialed atomic.Pointer[dialedAddr] // what Connect was asked for
+// toOpen returns s.opening. With mu held.
+func (s *Socket) toOpen() *opening {
+	if s.opening == nil {
+		s.opening = new(opening)
+	}
+	return s.opening
 }
 
 // Timeouts bound whole operations: a connect with all addresses and DNS, a packet, a send, a handshake. Zero or less is none.
 type Timeouts struct {
 	Connect, Read, Write, Handshake time.Duration
 }
+
+// defaultTimeouts are those of a new Socket.
+var defaultTimeouts = Timeouts{DefaultConnectTimeout, DefaultReadTimeout, DefaultWriteTimeout, DefaultHandshakeTimeout}
 
 // Defaults of a new Socket.
 const (
@@ -91,13 +106,13 @@ func (s *Socket) Init(networkName string) error {
 	return nil
 }
 
-func (s *Socket) init(n network) {
+func (s *Socket) init(n *network) {
 	s.network = n
 	s.linger = DefaultLinger
-	s.timeouts = Timeouts{DefaultConnectTimeout, DefaultReadTimeout, DefaultWriteTimeout, DefaultHandshakeTimeout}
+	s.timeouts = &defaultTimeouts
 }
 
-func newSocket(n network) *Socket {
+func newSocket(n *network) *Socket {
 	s := new(Socket)
 	s.init(n)
 	return s
@@ -156,7 +171,7 @@ func (s *Socket) install(f *fd) error {
 	switch {
 	case s.gone:
 		err = net.ErrClosed
-	case s.canceled:
+	case s.opening != nil && s.opening.canceled:
 		err = ErrCanceled
 	case s.conn.Load() != nil:
 		err = ErrBusy // somebody else has made one meanwhile
@@ -183,10 +198,10 @@ func (s *Socket) acquire(kind uint32) (*fd, error) {
 }
 
 // SetTimeouts replaces the time-outs, for the operations that begin afterwards. Don't call it while one is under way.
-func (s *Socket) SetTimeouts(t Timeouts) { s.timeouts = t }
+func (s *Socket) SetTimeouts(t Timeouts) { s.timeouts = &t }
 
 // Timeouts returns the time-outs.
-func (s *Socket) Timeouts() Timeouts { return s.timeouts }
+func (s *Socket) Timeouts() Timeouts { return *s.timeouts }
 
 // SetLinger sets how long Close goes on delivering, in the background, what was sent; 0 not at all. Ten seconds by default.
 func (s *Socket) SetLinger(d time.Duration) { s.linger = max(0, d) }

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"net/netip"
 	"os"
 	"syscall"
 	"unsafe"
@@ -83,9 +84,13 @@ func sysPair(kind int) ([2]int, error) {
 	return pair, os.NewSyscallError("socketpair", err)
 }
 
-func sysAccept(fd int) (int, syscall.Errno) {
-	child, _, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-	return child, errnoOf(err)
+// sysAccept returns a new connection and, unless it is one of a Unix socket, where it comes from.
+func sysAccept(fd int) (int, netip.AddrPort, syscall.Errno) {
+	child, from, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	if err != nil {
+		return child, netip.AddrPort{}, errnoOf(err)
+	}
+	return child, addrPortOf(from), 0
 }
 
 func sysConnect(fd int, to unix.Sockaddr) syscall.Errno { return errnoOf(unix.Connect(fd, to)) }
@@ -145,4 +150,32 @@ func errnoOf(err error) syscall.Errno {
 		return errno
 	}
 	return syscall.EIO
+}
+
+// sysKind asks what kind of socket a descriptor is.
+func sysKind(fd int) (family, kind int, listening bool, err error) {
+	var values [3]int
+	for i, option := range []int{unix.SO_DOMAIN, unix.SO_TYPE, unix.SO_ACCEPTCONN} {
+		if values[i], err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, option); err != nil {
+			return 0, 0, false, os.NewSyscallError("getsockopt", err)
+		}
+	}
+	return values[0], values[1], values[2] != 0, nil
+}
+
+// duplicate makes a non-blocking descriptor of the same file.
+func duplicate(file *os.File) (number int, err error) {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	callErr := raw.Control(func(from uintptr) {
+		if number, err = unix.FcntlInt(from, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			err = unix.SetNonblock(number, true)
+		}
+	})
+	if callErr != nil {
+		return -1, callErr
+	}
+	return number, os.NewSyscallError("fcntl", err)
 }

@@ -3,6 +3,8 @@
 package socket
 
 import (
+	"net/netip"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +21,9 @@ func sysSendv(int, [][]byte) (int, syscall.Errno)            { return 0, syscall
 func sysSendfile(int, int, *int64, int) (int, syscall.Errno) { return 0, syscall.ENOSYS }
 func sysSocket(int, int) (int, error)                        { return -1, syscall.ENOSYS }
 func sysPair(int) ([2]int, error)                            { return [2]int{-1, -1}, syscall.ENOSYS }
-func sysAccept(int) (int, syscall.Errno)                     { return -1, syscall.ENOSYS }
+func sysAccept(int) (int, netip.AddrPort, syscall.Errno)     { return -1, netip.AddrPort{}, syscall.ENOSYS }
+func sysKind(int) (int, int, bool, error)                    { return 0, 0, false, syscall.ENOSYS }
+func duplicate(*os.File) (int, error)                        { return -1, syscall.ENOSYS }
 func sysConnect(int, unix.Sockaddr) syscall.Errno            { return syscall.ENOSYS }
 func sysClose(int)                                           {}
 func sysUnread(int) int                                      { return 0 }

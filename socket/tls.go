@@ -79,8 +79,8 @@ func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
 // handshake runs the handshake with both locks held.
 func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*secure, error) {
 	// A server has nothing to say before the client's hello, so whatever waits in the kernel was not meant to be TLS. What a client has sent may be its
-	// hello.
-	if len(s.in.unread()) > 0 || !s.accepted && sysUnread(f.number) > 0 {
+	// hello, unless the answer that allows it to begin is still here, in the queue.
+	if len(s.in.unread()) > 0 || (!s.accepted || f.out.pending.Load()) && sysUnread(f.number) > 0 {
 		return nil, ErrPlaintextPending
 	}
 	if s.in.eof {

@@ -1,0 +1,229 @@
+package socket
+
+import (
+	"io"
+	"math"
+	"syscall"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// A Watcher is told what a socket is ready for, on the socket's loop, instead of a coroutine that waits; see [Socket.Watch].
+type Watcher interface {
+	// Readable says that something has arrived, or the peer has closed, since the last TryRecvPacket that returned ErrWouldBlock.
+	Readable()
+	// Writable says that the kernel has taken more of what Queue has queued, or all of it, or that the connection has failed.
+	Writable()
+}
+
+// Watch has w told what the socket is ready for: a connection that is served by callbacks needs no coroutine, and while nothing comes no buffer either. nil ends it.
+// What has arrived before is not told: begin with TryRecvPacket. An operation that waits, such as SSLHandshake in a coroutine, gets the event instead
+// of w. Watch, TryRecvPacket, Queue, Push, PushSoon, Arrived and Discard are for the socket's own loop, for a coroutine or a function of it; called elsewhere they
+// return EXDEV.
+func (s *Socket) Watch(w Watcher) error {
+	f, err := s.acquireHere(using)
+	if err != nil {
+		return s.fail("watch", err)
+	}
+	defer f.leave(using)
+	f.watcher = w
+	return nil
+}
+
+// acquireHere is acquire for what may only be called on the socket's loop.
+func (s *Socket) acquireHere(kind uint32) (*fd, error) {
+	if f := s.conn.Load(); f != nil && !f.home.Here() {
+		return nil, syscall.EXDEV
+	}
+	return s.acquire(kind)
+}
+
+// TryRecvPacket is RecvPacket without waiting: ErrWouldBlock if nothing more has arrived; Readable then tells when there is more. nil, nil says that some has
+// come, but no whole packet yet: call it again, or let others go first. It reads at most once.
+func (s *Socket) TryRecvPacket() ([]byte, error) {
+	if pkt := s.packetAtHand(); pkt != nil {
+		return pkt, nil
+	}
+	f, err := s.acquireHere(reading)
+	if err != nil {
+		return nil, s.fail("recv", err)
+	}
+	defer f.leave(reading)
+	pkt, err := s.nextPacket()
+	if pkt == nil && err == nil {
+		if err = s.tryFill(f); err == nil {
+			pkt, err = s.nextPacket()
+		}
+	}
+	if err != nil && err != ErrWouldBlock {
+		err = s.fail("recv", err)
+	}
+	return pkt, err
+}
+
+// tryFill is fill without waiting.
+func (s *Socket) tryFill(f *fd) error {
+	want := 0
+	switch {
+	case !f.stream:
+		want = len(s.in.unread()) + bufferSize
+	case s.framer != nil:
+		want = s.framer.Want()
+	}
+	n, err := s.tryRecv(f, s.in.room(want))
+	switch err {
+	case nil:
+		s.in.received(n)
+	case io.EOF:
+		s.in.eof = true
+		err = nil
+	case errWait:
+		s.in.release()
+		err = ErrWouldBlock
+	}
+	return err
+}
+
+// Queue queues all of p for sending and doesn't wait: at most limit bytes are queued, beyond that Queue takes nothing and returns ErrQueueFull. (With
+// TLS, up to two per cent more, for the overhead of the records.) What is queued is sent by Push, or when the kernel takes more. A large p goes to the kernel at once if nothing is queued
+// before it. On a datagram socket, p must be sent by Send or SendTo instead.
+func (s *Socket) Queue(p []byte, limit int) error {
+	f, err := s.acquireHere(writing)
+	if err != nil {
+		return s.fail("send", err)
+	}
+	defer f.leave(writing)
+	if !f.stream {
+		return s.fail("send", syscall.EPROTONOSUPPORT)
+	}
+	queued := f.queued()
+	if len(p) > limit-queued {
+		return s.fail("send", ErrQueueFull)
+	}
+	secure := s.secure.Load()
+	if secure == nil && queued == 0 && len(p) > gather {
+		n, err := f.trySend(p)
+		if err != nil && err != errWait && err != errNoBuffers {
+			return s.fail("send", err)
+		}
+		if p = p[n:]; len(p) == 0 {
+			return nil
+		}
+	}
+	f.allow(limit)
+	if secure != nil {
+		_, err = secure.enqueue(p)
+	} else {
+		_, err = f.enqueue(p)
+	}
+	return s.fail("send", err)
+}
+
+// allow has at least limit bytes, and the overhead of TLS, fit the queue.
+func (f *fd) allow(limit int) {
+	f.lockOutput()
+	defer f.unlockOutput()
+	if limit > queueLimit/2 {
+		f.out.limit = int(min(int64(limit)+int64(limit)/32+queueLimit, math.MaxInt))
+	}
+}
+
+// Push gives the kernel what it takes of what is queued, without waiting. It returns the connection's error if that is what it comes to; what is left goes out by
+// itself when the kernel takes more, and Writable tells.
+func (s *Socket) Push() error {
+	f, err := s.acquireHere(using)
+	if err != nil {
+		return s.fail("send", err)
+	}
+	defer f.leave(using)
+	if !f.out.pending.Load() {
+		return nil
+	}
+	switch err := f.flush(); err {
+	case nil, errWait:
+		return nil
+	case errNoBuffers:
+		f.home.Loop().AfterFunc(noBuffers, f.flushOnLoop)
+		return nil
+	default:
+		return s.fail("send", err)
+	}
+}
+
+// PushSoon has the loop Push at the end of its turn, once for all that is queued until then. An error is returned by a later operation.
+func (s *Socket) PushSoon() {
+	if f, err := s.acquireHere(using); err == nil {
+		f.flushSoon()
+		f.leave(using)
+	}
+}
+
+// Queued returns how many bytes are queued that the kernel hasn't taken yet. It may be called from anywhere, and takes no part in who may send.
+func (s *Socket) Queued() int {
+	f, err := s.acquire(using)
+	if err != nil {
+		return 0
+	}
+	defer f.leave(using)
+	return f.queued()
+}
+
+// Arrived copies what waits in the kernel, up to len(p) bytes, and leaves it there: a look at how a peer begins before it is decided who reads it. It
+// passes over what was read ahead, and TLS. ErrWouldBlock says that nothing waits; io.EOF that nothing will.
+func (s *Socket) Arrived(p []byte) (int, error) {
+	f, err := s.acquireHere(reading)
+	if err != nil {
+		return 0, s.fail("peek", err)
+	}
+	defer f.leave(reading)
+	for {
+		n, errno := sysPeek(f.number, p)
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN:
+			return 0, ErrWouldBlock
+		case errno != 0:
+			return 0, s.fail("peek", callError("recvfrom", errno))
+		case n == 0 && f.stream:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+// Discard takes the first n bytes of what Arrived has shown.
+func (s *Socket) Discard(n int) error {
+	f, err := s.acquireHere(reading)
+	if err != nil {
+		return s.fail("recv", err)
+	}
+	defer f.leave(reading)
+	buf := borrowFor(n)
+	defer giveBack(buf)
+	for n > 0 {
+		f.rd.drained = false
+		m, err := f.tryRead(buf[:min(n, len(buf))])
+		if err != nil {
+			return s.fail("recv", err)
+		}
+		n -= m
+	}
+	f.rd.drained = false
+	return nil
+}
+
+// OnLoop reports whether the caller runs on the socket's loop, as one of its coroutines or as a function of the loop.
+func (s *Socket) OnLoop() bool {
+	f := s.conn.Load()
+	return f != nil && f.home.Here()
+}
+
+// Home returns where the socket lives; ok is false if it has no descriptor yet.
+func (s *Socket) Home() (home runtime.Home, ok bool) {
+	f := s.conn.Load()
+	if f == nil {
+		return home, false
+	}
+	return f.home, true
+}
