@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -155,29 +154,7 @@ func (c *Client) SendFile(ctx context.Context, name string, offset, length int64
 	if err != nil {
 		return 0, err
 	}
-	file, err := runtime.Await(ctx, func() (*os.File, error) { return openFile(name) })
-	if err != nil {
-		return 0, &net.OpError{Op: "sendfile", Addr: conn.socket.RemoteAddr(), Err: err}
-	}
-	defer file.Close()
-	return conn.socket.SendFile(ctx, file, offset, length)
-}
-
-// openFile opens a file to be sent. A directory can be opened, but not sent, and sendfile(2) wouldn't say that this is why.
-func openFile(name string) (*os.File, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	info, err := file.Stat()
-	if err == nil && info.IsDir() {
-		err = &os.PathError{Op: "read", Path: name, Err: syscall.EISDIR}
-	}
-	if err != nil {
-		file.Close()
-		return nil, err
-	}
-	return file, nil
+	return conn.socket.SendPath(ctx, name, offset, length)
 }
 
 // Recv receives one packet, or without framing what there is. The packet is valid until the next Recv, Peek or EnableSSL of this Client, whatever other

@@ -3,7 +3,6 @@ package client
 import (
 	"bufio"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,7 +11,7 @@ import (
 )
 
 // DefaultMaxPacket is the largest packet that a Client takes unless its Config says otherwise: 2 MiB, as with Swoole.
-const DefaultMaxPacket = 2 << 20
+const DefaultMaxPacket = packet.DefaultMax
 
 // Config says how a Client connects and what its packets are. The zero Config is usable: no framing, verified TLS.
 type Config struct {
@@ -61,18 +60,6 @@ type Proxy struct {
 
 // check returns what is wrong with the configuration.
 func (c *Config) check() error {
-	framings := 0
-	for _, set := range []bool{c.EOF != "", !c.Length.IsZero(), c.Split != nil} {
-		if set {
-			framings++
-		}
-	}
-	if framings > 1 {
-		return errors.New("client: Config: EOF, Length and Split exclude each other")
-	}
-	if c.MaxPacket < 0 {
-		return fmt.Errorf("client: Config: MaxPacket is %d", c.MaxPacket)
-	}
 	if p := c.Proxy; p != nil && p.Type != "socks5" && p.Type != "http" {
 		return fmt.Errorf("client: Config: Proxy.Type is %q, must be socks5 or http", p.Type)
 	}
@@ -82,22 +69,7 @@ func (c *Config) check() error {
 
 // framer makes a Framer; nil if the configuration has none.
 func (c *Config) framer() (packet.Framer, error) {
-	limit := c.MaxPacket
-	if limit == 0 {
-		limit = DefaultMaxPacket
-	}
-	var framer packet.Framer
-	var err error
-	switch {
-	case c.EOF != "":
-		framer, err = packet.NewEOF(c.EOF, limit)
-	case !c.Length.IsZero():
-		framer, err = packet.NewLength(c.Length, limit)
-	case c.Split != nil:
-		framer, err = packet.NewSplit(c.Split, limit)
-	default:
-		return nil, nil
-	}
+	framer, err := packet.Rule{EOF: c.EOF, Length: c.Length, Split: c.Split, Max: c.MaxPacket}.Framer()
 	if err != nil {
 		return nil, fmt.Errorf("client: Config: %w", err)
 	}

@@ -181,3 +181,23 @@ func Listen(ctx context.Context, networkName, address string) (*Socket, error) {
 	}
 	return s, nil
 }
+
+// Listening reports whether the socket is a listener.
+func (s *Socket) Listening() bool { return s.listening.Load() }
+
+// Network returns the network that the socket was made for; for one that was adopted, a network with a version, such as "tcp4".
+func (s *Socket) Network() string { return s.network.name }
+
+// File returns a duplicate of the socket's descriptor, for another process to adopt. It is non-blocking, as the socket's own is.
+func (s *Socket) File() (*os.File, error) {
+	f, err := s.acquire(using)
+	if err != nil {
+		return nil, s.fail("file", err)
+	}
+	defer f.leave(using)
+	number, err := unix.FcntlInt(uintptr(f.number), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, s.fail("file", os.NewSyscallError("fcntl", err))
+	}
+	return os.NewFile(uintptr(number), s.network.name), nil
+}

@@ -98,3 +98,12 @@ func (s *Socket) SetBuffers(receive, send int) error {
 	}
 	return nil
 }
+
+// SetReusePort lets several sockets be bound to one address, between which the kernel distributes what comes (SO_REUSEPORT). Call it before Bind.
+func (s *Socket) SetReusePort(on bool) error {
+	value := 0
+	if on {
+		value = 1
+	}
+	return s.SetOption(unix.SOL_SOCKET, unix.SO_REUSEPORT, value)
+}

@@ -20,9 +20,9 @@ type output struct {
 	scheduled bool        // guarded by mu: the loop will flush at the end of its turn
 	mu        sync.Mutex  // not taken while the descriptor is private to its loop; see fd.lockOutput
 	queue     []byte      // guarded by mu
-	sent      int         // guarded by mu: how much of queue the kernel has taken
+	sent      int32       // guarded by mu: how much of queue the kernel has taken
+	limit     int32       // guarded by mu: how much may be in queue, if more than queueLimit
 	err       error       // guarded by mu: the first error; final
-	limit     int         // guarded by mu: how much may be in queue, if more than queueLimit
 }
 
 // highWater is how much may be queued before a sender has to wait.
@@ -60,12 +60,13 @@ func (f *fd) enqueue(p []byte) (int, error) {
 	if o.err != nil {
 		return 0, o.err
 	}
-	if len(o.queue)-o.sent+len(p) > max(queueLimit, o.limit) {
+	unsent := o.queue[o.sent:]
+	if len(unsent)+len(p) > max(queueLimit, int(o.limit)) {
 		o.err = errQueueFull
 		return 0, o.err
 	}
-	if len(o.queue)+len(p) > cap(o.queue) && o.sent > len(o.queue)/2 { // what was sent makes room for what comes
-		n := copy(o.queue, o.queue[o.sent:])
+	if len(o.queue)+len(p) > cap(o.queue) && len(unsent) < len(o.queue)/2 { // what was sent makes room for what comes
+		n := copy(o.queue, unsent)
 		o.queue, o.sent = o.queue[:n], 0
 	}
 	switch size := len(o.queue) + len(p); {
@@ -102,7 +103,7 @@ func (f *fd) queued() int {
 	}
 	f.lockOutput()
 	defer f.unlockOutput()
-	return len(f.out.queue) - f.out.sent
+	return len(f.out.queue) - int(f.out.sent)
 }
 
 // flush gives the kernel what it takes, without waiting. errWait says that some is left.
@@ -110,7 +111,7 @@ func (f *fd) flush() error {
 	f.lockOutput()
 	defer f.unlockOutput()
 	o := &f.out
-	for o.err == nil && o.sent < len(o.queue) {
+	for o.err == nil && int(o.sent) < len(o.queue) {
 		n, err := f.trySend(o.queue[o.sent:])
 		if err == errWait || err == errNoBuffers {
 			return err
@@ -119,7 +120,7 @@ func (f *fd) flush() error {
 			o.err = err
 			break
 		}
-		o.sent += n
+		o.sent += int32(n)
 	}
 	o.clear()
 	return o.err

@@ -155,3 +155,30 @@ func (s *Socket) copyFile(ctx context.Context, f *fd, t *secure, file *os.File, 
 	}
 	return sent, nil
 }
+
+// SendPath is SendFile for the name of a file, which is opened off the loop.
+func (s *Socket) SendPath(ctx context.Context, name string, offset, length int64) (int64, error) {
+	file, err := runtime.Await(ctx, func() (*os.File, error) { return openFile(name) })
+	if err != nil {
+		return 0, &net.OpError{Op: "sendfile", Net: s.network.name, Addr: s.RemoteAddr(), Err: err}
+	}
+	defer file.Close()
+	return s.SendFile(ctx, file, offset, length)
+}
+
+// openFile opens a file to be sent. A directory can be opened, but not sent, and sendfile(2) wouldn't say that this is why.
+func openFile(name string) (*os.File, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && info.IsDir() {
+		err = &os.PathError{Op: "read", Path: name, Err: syscall.EISDIR}
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}

@@ -85,29 +85,30 @@ func (s *Socket) tryFill(f *fd) error {
 }
 
 // Queue queues all of p for sending and doesn't wait: at most limit bytes are queued, beyond that Queue takes nothing and returns ErrQueueFull. (With
-// TLS, up to two per cent more, for the overhead of the records.) What is queued is sent by Push, or when the kernel takes more. A large p goes to the kernel at once if nothing is queued
-// before it. On a datagram socket, p must be sent by Send or SendTo instead.
-func (s *Socket) Queue(p []byte, limit int) error {
+// TLS, up to two per cent more, for the overhead of the records.) No more than 1 GiB is, whatever limit says. What is queued is sent by Push, or when the kernel takes more. A large p goes to the kernel at once if nothing is queued
+// before it. It returns how much is queued then. On a datagram socket, p must be sent by Send or SendTo instead.
+func (s *Socket) Queue(p []byte, limit int) (queued int, err error) {
 	f, err := s.acquireHere(writing)
 	if err != nil {
-		return s.fail("send", err)
+		return 0, s.fail("send", err)
 	}
 	defer f.leave(writing)
 	if !f.stream {
-		return s.fail("send", syscall.EPROTONOSUPPORT)
+		return 0, s.fail("send", syscall.EPROTONOSUPPORT)
 	}
-	queued := f.queued()
+	limit = min(limit, 1<<30)
+	queued = f.queued()
 	if len(p) > limit-queued {
-		return s.fail("send", ErrQueueFull)
+		return queued, s.fail("send", ErrQueueFull)
 	}
 	secure := s.secure.Load()
 	if secure == nil && queued == 0 && len(p) > gather {
 		n, err := f.trySend(p)
 		if err != nil && err != errWait && err != errNoBuffers {
-			return s.fail("send", err)
+			return 0, s.fail("send", err)
 		}
 		if p = p[n:]; len(p) == 0 {
-			return nil
+			return 0, nil
 		}
 	}
 	f.allow(limit)
@@ -116,7 +117,7 @@ func (s *Socket) Queue(p []byte, limit int) error {
 	} else {
 		_, err = f.enqueue(p)
 	}
-	return s.fail("send", err)
+	return queued + len(p), s.fail("send", err)
 }
 
 // allow has at least limit bytes, and the overhead of TLS, fit the queue.
@@ -124,30 +125,28 @@ func (f *fd) allow(limit int) {
 	f.lockOutput()
 	defer f.unlockOutput()
 	if limit > queueLimit/2 {
-		f.out.limit = int(min(int64(limit)+int64(limit)/32+queueLimit, math.MaxInt))
+		f.out.limit = int32(min(int64(limit)+int64(limit)/32+queueLimit, math.MaxInt32))
 	}
 }
 
 // Push gives the kernel what it takes of what is queued, without waiting. It returns the connection's error if that is what it comes to; what is left goes out by
-// itself when the kernel takes more, and Writable tells.
-func (s *Socket) Push() error {
+// itself when the kernel takes more, and Writable tells. It returns how much that is.
+func (s *Socket) Push() (queued int, err error) {
 	f, err := s.acquireHere(using)
 	if err != nil {
-		return s.fail("send", err)
+		return 0, s.fail("send", err)
 	}
 	defer f.leave(using)
-	if !f.out.pending.Load() {
-		return nil
-	}
 	switch err := f.flush(); err {
-	case nil, errWait:
-		return nil
+	case nil:
+		return 0, nil
+	case errWait:
 	case errNoBuffers:
 		f.home.Loop().AfterFunc(noBuffers, f.flushOnLoop)
-		return nil
 	default:
-		return s.fail("send", err)
+		return 0, s.fail("send", err)
 	}
+	return f.queued(), nil
 }
 
 // PushSoon has the loop Push at the end of its turn, once for all that is queued until then. An error is returned by a later operation.

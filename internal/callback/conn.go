@@ -1,0 +1,404 @@
+// Package callback serves a connection by callbacks on its loop, for servers and clients whose connections shall have no coroutine: while nothing happens there
+// is no stack and no buffer, only the Conn and its socket.
+//
+// # Order
+//
+// All of a Conn happens on its socket's loop, and its methods may only be called there. Received is called for each packet in turn, and never while another
+// callback of the connection runs. Ended is called once, at the end of the loop's turn in which the connection ended, as the last of all.
+//
+// A connection that always has something to read gives way to others after a number of packets. Output is queued while packets are handed out, and goes to the
+// kernel together afterwards. A panic in a callback ends the connection, and nothing else.
+package callback
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
+)
+
+// Handler is what a Conn calls back.
+type Handler interface {
+	Received(pkt []byte) // valid until it returns
+	BufferFull()         // more than Limits.High is queued
+	BufferEmpty()        // after BufferFull, no more than Limits.Low is
+	Ended(cause error)   // nil: by Close without a cause
+}
+
+// Limits are what the connections of a listener, or of a client's configuration, have in common.
+type Limits struct {
+	Queue     int           // bytes that may be queued for sending; beyond that Send fails
+	High, Low int           // marks of the queue for BufferFull and BufferEmpty
+	Stall     time.Duration // how long the peer may take nothing while something is queued; 0: for ever
+}
+
+// ErrStalled is the cause of the end of a connection whose peer has taken nothing for Limits.Stall.
+var ErrStalled = errors.New("the peer takes nothing of what is queued for it")
+
+// Conn is a connection. Socket must be begun or connected before Start.
+type Conn struct {
+	Socket  socket.Socket
+	handler Handler
+	limits  *Limits
+	rare    *rare
+	owing   atomic.Bool // there is something in rare.outbox
+	state   state
+}
+
+type state uint16
+
+const (
+	started   state = 1 << iota // packets are wanted
+	paused                      // but not now
+	suspended                   // a handshake is under way
+	handing                     // a packet is being handed out; what is queued goes out afterwards
+	scheduled                   // a task that goes on handing out is
+	full                        // BufferFull was called
+	draining // to end when nothing more is to be handed out
+	ended
+	gone // Ended was called
+)
+
+// rare is what few connections need at a time.
+type rare struct {
+	stall  eventloop.Timer // set while something is queued that the kernel doesn't take
+	outbox []byte          // what is to be sent after the operation that holds the write lock
+	cause  error           // of the end
+}
+
+const (
+	turnPackets = 64       // handed out before others get their turn
+	pushAt      = 64 << 10 // queued while packets are handed out before the kernel gets some
+)
+
+// Init prepares a Conn.
+func (c *Conn) Init(h Handler, l *Limits) { c.handler, c.limits = h, l }
+
+// Start begins to hand out packets.
+func (c *Conn) Start() error {
+	if err := c.Socket.Watch(c); err != nil {
+		return err
+	}
+	c.state |= started
+	c.again()
+	return nil
+}
+
+// Readable is of socket.Watcher.
+func (c *Conn) Readable() {
+	if c.state&(started|paused|suspended|handing|ended) == started {
+		c.handOut()
+	}
+}
+
+// again has the loop hand out more, after others.
+func (c *Conn) again() {
+	if c.state&(started|scheduled|ended) == started {
+		c.state |= scheduled
+		c.Socket.Loop().DeferTask((*goOn)(c))
+	}
+}
+
+type goOn Conn
+
+func (t *goOn) Run() {
+	c := (*Conn)(t)
+	c.state &^= scheduled
+	c.Readable()
+}
+
+// handOut hands out what has arrived.
+func (c *Conn) handOut() {
+	c.state |= handing
+	defer c.handedOut()
+	for range turnPackets {
+		pkt, err := c.Socket.TryRecvPacket()
+		if err == socket.ErrWouldBlock {
+			if c.state&draining != 0 && c.Socket.Buffered() == 0 {
+				c.End(c.rare.cause, false)
+			}
+			return
+		}
+		if err != nil {
+			c.End(err, false)
+			return
+		}
+		if pkt != nil {
+			c.handler.Received(pkt)
+		}
+		if c.state&(paused|suspended|ended) != 0 {
+			return
+		}
+	}
+	c.again()
+}
+
+// handedOut follows handOut, a panic in it included.
+func (c *Conn) handedOut() {
+	c.state &^= handing
+	if value := recover(); value != nil {
+		c.Panicked(value)
+		return
+	}
+	if c.state&ended == 0 {
+		c.push()
+	}
+}
+
+// Panicked ends the connection after a panic that was caught in one of its functions.
+func (c *Conn) Panicked(value any) {
+	stack := debug.Stack()
+	c.Socket.Loop().ReportPanic(value, stack)
+	c.End(&runtime.PanicError{Value: value, Stack: stack}, true)
+}
+
+// Guard calls a callback, whose panic ends the connection.
+func (c *Conn) Guard(fn func()) {
+	defer func() {
+		if value := recover(); value != nil {
+			c.Panicked(value)
+		}
+	}()
+	fn()
+}
+
+// Send queues p. It fails with socket.ErrQueueFull if too much is queued, and takes nothing then.
+func (c *Conn) Send(p []byte) error {
+	if c.state&ended != 0 {
+		return net.ErrClosed
+	}
+	if r := c.rare; r != nil && len(r.outbox) > 0 {
+		return c.keep(p)
+	}
+	queued, err := c.Socket.Queue(p, c.limits.Queue)
+	switch {
+	case err == nil:
+	case errors.Is(err, socket.ErrQueueFull) && c.state&handing != 0:
+		c.push() // nothing went to the kernel while packets were handed out
+		if c.state&ended != 0 {
+			return net.ErrClosed
+		}
+		if queued, err = c.Socket.Queue(p, c.limits.Queue); err != nil {
+			return err
+		}
+	case errors.Is(err, socket.ErrBusy):
+		return c.keep(p)
+	default:
+		return err
+	}
+	switch {
+	case c.state&handing == 0:
+		c.Socket.PushSoon()
+		c.measure(queued)
+	case queued > pushAt:
+		c.push()
+	}
+	return nil
+}
+
+// keep puts p behind what another operation sends. Released sends it.
+func (c *Conn) keep(p []byte) error {
+	r := c.toRare()
+	if len(r.outbox)+len(p) > c.limits.Queue {
+		return socket.ErrQueueFull
+	}
+	r.outbox = append(r.outbox, p...)
+	if !c.owing.Swap(true) {
+		c.Released() // who held the lock may have looked before there was something
+	}
+	return nil
+}
+
+// Owing reports whether Released has something to do. It may be called from anywhere.
+func (c *Conn) Owing() bool { return c.owing.Load() }
+
+// Released is to be called after an operation that has held the write lock, such as SendFile, if Owing says so. It sends what Send couldn't.
+func (c *Conn) Released() {
+	r := c.rare
+	if r == nil || len(r.outbox) == 0 || c.state&ended != 0 {
+		return
+	}
+	queued, err := c.Socket.Queue(r.outbox, c.limits.Queue)
+	switch {
+	case errors.Is(err, socket.ErrBusy):
+	case err != nil:
+		c.End(err, true) // it was promised
+	default:
+		r.outbox = nil
+		c.owing.Store(false)
+		c.Socket.PushSoon()
+		c.measure(queued)
+	}
+}
+
+// push gives the kernel what it takes.
+func (c *Conn) push() {
+	queued, err := c.Socket.Push()
+	if err != nil {
+		if c.state&started != 0 && !errors.Is(err, socket.ErrBusy) {
+			c.End(err, true)
+		}
+		return
+	}
+	c.measure(queued)
+}
+
+// measure compares what is queued with the marks, and minds that the peer takes it.
+func (c *Conn) measure(queued int) {
+	if c.state&full == 0 && queued > c.limits.High {
+		c.state |= full
+		c.Guard(c.handler.BufferFull)
+	}
+	if queued > 0 && c.limits.Stall > 0 {
+		if r := c.toRare(); !r.stall.Set() {
+			c.Socket.Loop().InitTimer(&r.stall, (*stalled)(c))
+			r.stall.Reset(c.limits.Stall)
+		}
+	}
+}
+
+// Writable is of socket.Watcher: the kernel has taken some, or the connection has failed.
+func (c *Conn) Writable() {
+	if c.state&ended != 0 {
+		return
+	}
+	queued, err := c.Socket.Push()
+	if err != nil {
+		if c.state&suspended == 0 {
+			c.End(err, true)
+		}
+		return
+	}
+	if r := c.rare; r != nil && r.stall.Set() {
+		if queued == 0 {
+			r.stall.Disarm()
+		} else {
+			r.stall.Reset(c.limits.Stall)
+		}
+	}
+	if c.state&full != 0 && queued <= c.limits.Low {
+		c.state &^= full
+		c.Guard(c.handler.BufferEmpty)
+	}
+}
+
+// stalled is the timer of a peer that takes nothing.
+type stalled Conn
+
+func (t *stalled) Run() {
+	c := (*Conn)(t)
+	if queued, err := c.Socket.Push(); c.state&ended == 0 && (err != nil || queued > 0) {
+		c.End(ErrStalled, true)
+	}
+}
+
+func (c *Conn) toRare() *rare {
+	if c.rare == nil {
+		c.rare = new(rare)
+	}
+	return c.rare
+}
+
+// Pause has no more packets handed out until Resume. What arrives stays in the kernel, which tells the peer to stop when it has enough.
+func (c *Conn) Pause() { c.state |= paused }
+
+// Resume ends a Pause.
+func (c *Conn) Resume() {
+	if c.state&paused != 0 {
+		c.state &^= paused
+		c.again()
+	}
+}
+
+// Paused reports whether the connection is paused.
+func (c *Conn) Paused() bool { return c.state&paused != 0 }
+
+// Drain ends the connection, with a cause, as soon as what has arrived is handed out: now, if that is not half a packet.
+func (c *Conn) Drain(cause error) {
+	if c.state&ended == 0 {
+		c.toRare().cause = cause
+		c.state |= draining
+		c.again()
+	}
+}
+
+// Full reports whether BufferFull was called and BufferEmpty wasn't.
+func (c *Conn) Full() bool { return c.state&full != 0 }
+
+// Gone reports whether Ended was called.
+func (c *Conn) Gone() bool { return c.state&gone != 0 }
+
+// Over reports whether the connection has ended.
+func (c *Conn) Over() bool { return c.state&ended != 0 }
+
+// EnableSSL runs the handshake on a coroutine that comes from ctx and calls done with its outcome. No packets are handed out meanwhile. After a failure
+// that has closed the socket the connection ends, too.
+func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config, done func(error)) {
+	if c.state&(suspended|ended) != 0 {
+		err := error(net.ErrClosed)
+		if c.state&suspended != 0 {
+			err = socket.ErrBusy
+		}
+		c.Guard(func() { done(err) })
+		return
+	}
+	c.state |= suspended
+	_, err := runtime.Go(ctx, func(ctx context.Context) { c.secured(c.Socket.SSLHandshake(ctx, config), done) })
+	if err != nil {
+		c.secured(err, done)
+	}
+}
+
+func (c *Conn) secured(err error, done func(error)) {
+	c.state &^= suspended
+	if c.state&ended != 0 && err == nil {
+		err = net.ErrClosed
+	}
+	c.Guard(func() { done(err) })
+	if err != nil && !c.Socket.Connected() {
+		c.End(err, false)
+	}
+	c.again() // crypto/tls may have read ahead
+}
+
+// End closes the connection, or aborts it, which drops what is queued. Ended is told the cause. A second End does nothing and returns false.
+func (c *Conn) End(cause error, abort bool) bool {
+	if c.state&ended != 0 {
+		return false
+	}
+	c.state |= ended
+	if abort {
+		c.Socket.Abort()
+	} else {
+		c.Socket.Close()
+	}
+	if r := c.rare; r != nil {
+		r.stall.Stop()
+		r.outbox = nil
+	}
+	if cause != nil || c.rare != nil {
+		c.toRare().cause = cause
+	}
+	c.Socket.Loop().DeferTask((*ending)(c))
+	return true
+}
+
+// ending is the last callback.
+type ending Conn
+
+func (t *ending) Run() {
+	c := (*Conn)(t)
+	var cause error
+	if c.rare != nil {
+		cause = c.rare.cause
+	}
+	c.state |= gone
+	c.handler.Ended(cause)
+}

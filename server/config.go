@@ -1,0 +1,223 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/whorl-go/whorl/internal/callback"
+	"github.com/whorl-go/whorl/internal/proxyproto"
+	"github.com/whorl-go/whorl/packet"
+	"github.com/whorl-go/whorl/socket"
+)
+
+// Config is the configuration of a Server: what its listeners do unless they are given a Port of their own, and the limits of all of them together.
+type Config struct {
+	Port
+
+	// MaxConnections is how many connections there may be at a time; further ones are closed when they are accepted. 0 means as many as the process may have
+	// file descriptors, less 64 (RLIMIT_NOFILE).
+	MaxConnections int
+
+	// MaxPerAddress is how many connections there may be at a time from one IP address, the client's own behind a proxy; 0: any number.
+	MaxPerAddress int
+
+	// MaxHandshakes is how many TLS handshakes may run at a time; further ones wait, within Port.HandshakeTimeout, and cost no stack and no buffer
+	// meanwhile. 0 means 1024.
+	MaxHandshakes int
+
+	// Logger is told of what nobody else is: failing accepts, certificates that can't be reloaded. nil: the runtime's.
+	Logger *zap.Logger
+}
+
+// Port is the configuration of a listener: what happens on its connections, as Swoole's Server\Port.
+//
+// Connections are served in one of two styles. With Handle, each has a coroutine with straight-line code. With OnReceive, packets are handed to a
+// callback, and a connection on which nothing happens has neither coroutine nor buffer. Callbacks run on the connection's loop, one after the other in the order
+// in which things happen. They must not wait; who has to, starts a coroutine with runtime.Go(ctx, …). A panic in a handler or a callback ends the connection and is
+// logged; others are not affected.
+type Port struct {
+	// Handle serves one connection. When it returns the connection is closed, which delivers what was sent.
+	Handle func(ctx context.Context, c *Conn)
+
+	// OnReceive gets each packet, or without framing what there is. pkt is valid until it returns.
+	OnReceive func(ctx context.Context, c *Conn, pkt []byte)
+
+	// OnConnect is called when a connection stands: after the header of a proxy and, on "tls", after the handshake. Optional, in both styles.
+	OnConnect func(ctx context.Context, c *Conn)
+
+	// OnClose is called once for each connection for which OnConnect was due, as the last of all, also when the server has closed it itself. reason is nil after Close,
+	// io.EOF when the peer has closed, and otherwise says why: ErrIdle, ErrLifetime, ErrStalled, ErrShutdown, packet.ErrPacketTooLarge, an error of the
+	// connection, a *runtime.PanicError. Optional, in both styles. With Handle it may be called before Handle returns, if something else ends the connection.
+	OnClose func(ctx context.Context, c *Conn, reason error)
+
+	// OnBufferFull is called when more than HighWater bytes are queued for a peer that takes less than it is sent, OnBufferEmpty when no more than
+	// LowWater are any more. Optional.
+	OnBufferFull, OnBufferEmpty func(ctx context.Context, c *Conn)
+
+	// OnPacket gets each datagram on "udp" and "unixgram". It runs in a coroutine of the listener; as long as it waits, further datagrams wait in the kernel, or
+	// are lost. data is valid until it returns. from has no name if the sender of a Unix datagram is not bound.
+	OnPacket func(ctx context.Context, l *Listener, data []byte, from net.Addr)
+
+	// Framing: at most one of the three. Without any, Recv and OnReceive get what there is.
+
+	EOF    string             // packets end with this delimiter, which is part of the packet
+	Length packet.LengthField // packets have a length field
+	Split  bufio.SplitFunc    // packets are what it says
+
+	// MaxPacket is the largest packet, in bytes; who sends a larger one is disconnected (packet.ErrPacketTooLarge). 0 means packet.DefaultMax, 2 MiB.
+	MaxPacket int
+
+	// TLS is for connections on "tls", "tls4" and "tls6", which begin with the handshake, and for EnableSSL on others. It is used as it is, not copied, and must not be
+	// changed. See package tlsconfig for one that reloads its certificates.
+	TLS *tls.Config
+
+	// PlaintextHint is sent to a client that doesn't speak TLS on a port that does, before it is disconnected. Empty: an HTTP response to what looks like HTTP, a line of
+	// text to others.
+	PlaintextHint string
+
+	// ProxyProtocol lists who may, and must, begin a connection with a PROXY protocol header (version 1 or 2), which then says where the client is: IP addresses,
+	// prefixes such as "10.0.0.0/8", and "unix" for all peers on a Unix socket. Others are served as they are. Empty: nobody.
+	ProxyProtocol []string
+
+	// Time-outs. 0 means the default, negative none.
+
+	HandshakeTimeout time.Duration // from accepting to the end of the TLS handshake, the header of a proxy included: 10 s
+	IdleTimeout      time.Duration // closes connections that have sent no packet for so long, but see Protect: none. Swoole: heartbeat_idle_time
+	Lifetime         time.Duration // closes connections that are so old: none
+	ReadTimeout      time.Duration // of Recv, with Handle: 60 s
+	WriteTimeout     time.Duration // how long a peer may take nothing of what is sent: 60 s
+
+	// MaxQueue is how many bytes may be queued for a peer that takes less than it is sent; 0 means 2 MiB. HighWater and LowWater are the marks of OnBufferFull and
+	// OnBufferEmpty; 0 means 80 and 20 per cent of MaxQueue.
+	MaxQueue, HighWater, LowWater int
+
+	// Linger is how long a closed connection goes on delivering, in the background, what was sent; 0 means ten seconds, negative not at all.
+	Linger time.Duration
+
+	// KeepAlive has TCP find out that an idle peer is gone; nil: after 2 minutes idle, 4 probes 30 seconds apart. One with Idle < 0 switches it off.
+	KeepAlive *socket.KeepAlive
+
+	// Nagle has TCP gather small segments, which delays them.
+	Nagle bool
+
+	// ReceiveBuffer and SendBuffer are the sizes of the kernel's buffers, in bytes; 0 leaves them to the kernel.
+	ReceiveBuffer, SendBuffer int
+
+	// Backlog is how many connections the kernel completes ahead; 0 means socket.DefaultBacklog.
+	Backlog int
+
+	// ReusePort has each event loop listen on a socket of its own (SO_REUSEPORT), between which the kernel distributes connections by their addresses. Without it, one listener
+	// hands them to the loops in turn, which is fairer to long connections; see the package comment.
+	ReusePort bool
+
+	// Mode is the mode of a Unix socket's file; 0 leaves it to the umask.
+	Mode fs.FileMode
+}
+
+// Defaults.
+const (
+	DefaultMaxHandshakes = 1024
+	DefaultMaxQueue      = 2 << 20
+)
+
+var defaultKeepAlive = socket.KeepAlive{Idle: 2 * time.Minute, Interval: 30 * time.Second, Count: 4}
+
+// prepared is a Port with its defaults filled in.
+type prepared struct {
+	Port
+	limits   callback.Limits
+	timeouts socket.Timeouts
+	trusted  proxyproto.Trusted
+	proxied  bool
+	secure   bool // begins with TLS
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return max(0, d)
+}
+
+// prepare checks the configuration for a network.
+func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
+	q := &prepared{Port: p, secure: secure}
+	fail := func(format string, values ...any) (*prepared, error) {
+		return nil, fmt.Errorf("server: Port: "+format, values...)
+	}
+	switch {
+	case datagrams && p.OnPacket == nil:
+		return fail("a datagram socket needs OnPacket")
+	case !datagrams && p.Handle == nil && p.OnReceive == nil:
+		return fail("neither Handle nor OnReceive is set")
+	case p.Handle != nil && p.OnReceive != nil:
+		return fail("Handle and OnReceive exclude each other")
+	case secure && p.TLS == nil:
+		return fail("TLS is not set")
+	case p.MaxPacket < 0, p.MaxQueue < 0, p.HighWater < 0, p.LowWater < 0:
+		return fail("MaxPacket, MaxQueue, HighWater and LowWater must not be negative")
+	}
+	if _, err := q.rule().Framer(); err != nil {
+		return fail("%w", err)
+	}
+	var err error
+	if q.trusted, err = proxyproto.ParseTrusted(p.ProxyProtocol...); err != nil {
+		return fail("ProxyProtocol: %w", err)
+	}
+	q.proxied = len(p.ProxyProtocol) > 0
+	q.HandshakeTimeout = orDefault(p.HandshakeTimeout, socket.DefaultHandshakeTimeout)
+	q.IdleTimeout, q.Lifetime = max(0, p.IdleTimeout), max(0, p.Lifetime)
+	q.WriteTimeout = orDefault(p.WriteTimeout, socket.DefaultWriteTimeout)
+	q.timeouts = socket.Timeouts{
+		Read:      orDefault(p.ReadTimeout, socket.DefaultReadTimeout),
+		Write:     q.WriteTimeout,
+		Handshake: q.HandshakeTimeout,
+	}
+	if q.MaxQueue == 0 {
+		q.MaxQueue = DefaultMaxQueue
+	}
+	if q.HighWater == 0 {
+		q.HighWater = q.MaxQueue / 10 * 8
+	}
+	if q.LowWater == 0 {
+		q.LowWater = min(q.MaxQueue/10*2, q.HighWater)
+	}
+	if q.LowWater > q.HighWater || q.HighWater > q.MaxQueue {
+		return fail("LowWater (%d), HighWater (%d) and MaxQueue (%d) must not decrease", q.LowWater, q.HighWater, q.MaxQueue)
+	}
+	q.limits = callback.Limits{Queue: q.MaxQueue, High: q.HighWater, Low: q.LowWater, Stall: q.WriteTimeout}
+	if q.KeepAlive == nil {
+		q.KeepAlive = &defaultKeepAlive
+	}
+	return q, nil
+}
+
+func (q *prepared) rule() packet.Rule {
+	return packet.Rule{EOF: q.EOF, Length: q.Length, Split: q.Split, Max: q.MaxPacket}
+}
+
+// apply makes the settings on a listening socket; what is accepted inherits them.
+func (q *prepared) apply(s *socket.Socket, tcp bool) error {
+	s.SetTimeouts(q.timeouts)
+	if q.Linger != 0 {
+		s.SetLinger(q.Linger)
+	}
+	var err error
+	if tcp {
+		if q.KeepAlive.Idle >= 0 {
+			err = s.SetKeepAlive(*q.KeepAlive)
+		}
+		if q.Nagle {
+			err = errors.Join(err, s.SetNoDelay(false))
+		}
+	}
+	return errors.Join(err, s.SetBuffers(q.ReceiveBuffer, q.SendBuffer))
+}

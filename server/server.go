@@ -1,0 +1,247 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// Server accepts connections on any number of listeners and serves them. Make it with [New]. Its methods may be called from any coroutine and any
+// goroutine; those that have to do with one connection work from callbacks of other connections, too.
+type Server struct {
+	config Config
+	log    *zap.Logger
+	began  time.Time
+
+	mu        sync.Mutex
+	rt        *runtime.Runtime // guarded by mu: set by the first Listen
+	workers   []*worker        // set with rt, one for each loop
+	listeners []*Listener      // guarded by mu
+	serving   bool             // guarded by mu
+	running   int              // guarded by mu: coroutines of listeners
+	ended     bool             // guarded by mu
+	failed    error            // guarded by mu: why a listener has stopped
+
+	draining    atomic.Bool  // Shutdown or Close was called
+	connections atomic.Int64 // accepted and not ended, handlers that still run included
+	over        *runtime.Channel[struct{}]
+	addresses   addressBook
+	outcomes    outcomes
+	refused     atomic.Uint64
+	datagrams   atomic.Uint64
+	complain    atomic.Int64 // when a shortage of descriptors may be logged again, since began
+}
+
+// New makes a Server. What is wrong with the configuration is returned by Listen.
+func New(config Config) *Server {
+	return &Server{config: config, began: time.Now(), over: runtime.NewChannel[struct{}](1)}
+}
+
+// join binds the server to the runtime that ctx carries.
+func (s *Server) join(ctx context.Context) (*runtime.Runtime, error) {
+	rt, err := runtime.From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.draining.Load():
+		return nil, ErrShutdown
+	case s.rt == rt:
+		return rt, nil
+	case s.rt != nil:
+		return nil, errors.New("server: belongs to another runtime")
+	}
+	limit, err := connectionLimit(s.config.MaxConnections)
+	if err != nil {
+		return nil, err
+	}
+	s.config.MaxConnections = limit
+	if s.config.MaxHandshakes <= 0 {
+		s.config.MaxHandshakes = DefaultMaxHandshakes
+	}
+	if s.log = s.config.Logger; s.log == nil {
+		s.log = rt.Logger()
+	}
+	loops := rt.Loops()
+	for i, loop := range loops {
+		s.workers = append(s.workers, newWorker(s, rt, loop, i, max(1, s.config.MaxHandshakes/len(loops))))
+	}
+	s.rt = rt
+	return rt, nil
+}
+
+// connectionLimit is MaxConnections, or what the process's limit of descriptors leaves.
+func connectionLimit(limit int) (int, error) {
+	if limit > 0 {
+		return limit, nil
+	}
+	var rlimit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &rlimit); err != nil {
+		return 0, fmt.Errorf("server: limit of descriptors: %w", err)
+	}
+	const others = 64
+	return int(max(1, min(rlimit.Cur, 1<<30)-others)), nil
+}
+
+// Serve accepts connections on the listeners, those that are added later included, and returns when Shutdown or Close has ended the server: nil, or why
+// a listener has stopped working. When ctx is done, Serve does what Close does, and returns the cause. A server serves once.
+func (s *Server) Serve(ctx context.Context) error {
+	if _, err := s.join(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.serving {
+		s.mu.Unlock()
+		return errors.New("server: Serve was called before")
+	}
+	s.serving = true
+	listeners := slices.Clone(s.listeners)
+	s.mu.Unlock()
+	for _, l := range listeners {
+		l.start()
+	}
+	if _, err := s.over.Pop(ctx); ctx.Err() != nil {
+		s.Close()
+		s.over.Pop(context.WithoutCancel(ctx))
+		return context.Cause(ctx)
+	} else if errors.Is(err, runtime.ErrShutdown) {
+		s.Close()
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+// Shutdown ends the server in order. It accepts what is in the backlog and stops listening. Connections that wait for a packet are told at once, those at work
+// afterwards: Recv returns ErrShutdown to a handler between two packets, and a callback connection is closed when it has nothing more to read and nothing queued. What has
+// arrived by then is still served, and what was sent is delivered. When ctx is done the rest is aborted, and Shutdown returns the cause.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.drain()
+	_, err := s.over.Pop(ctx)
+	if ctx.Err() != nil {
+		s.abortAll()
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, runtime.ErrShutdown) || errors.Is(err, runtime.ErrOnLoop) {
+		return err
+	}
+	return nil
+}
+
+// Close ends the server at once: all connections are closed, OnClose is told ErrShutdown, and what was sent is delivered in the background. Handlers that still
+// run find their connection closed. Close doesn't wait for anything.
+func (s *Server) Close() error {
+	s.drain()
+	s.onWorkers(func(w *worker) { w.endAll(false) })
+	return nil
+}
+
+func (s *Server) abortAll() { s.onWorkers(func(w *worker) { w.endAll(true) }) }
+
+// drain begins the end.
+func (s *Server) drain() {
+	s.mu.Lock()
+	first := !s.draining.Swap(true)
+	listeners := slices.Clone(s.listeners)
+	s.mu.Unlock()
+	if !first {
+		return
+	}
+	for _, l := range listeners {
+		l.stop()
+	}
+	s.onWorkers((*worker).drain)
+	s.checkOver()
+}
+
+// onWorkers has fn run on each loop.
+func (s *Server) onWorkers(fn func(w *worker)) {
+	s.mu.Lock()
+	workers := s.workers
+	s.mu.Unlock()
+	for _, w := range workers {
+		w.do(func() { fn(w) })
+	}
+}
+
+// checkOver ends Serve and Shutdown when nothing is left.
+func (s *Server) checkOver() {
+	s.mu.Lock()
+	over := s.draining.Load() && s.running == 0 && s.connections.Load() == 0 && !s.ended
+	if over {
+		s.ended = true
+	}
+	s.mu.Unlock()
+	if over {
+		s.over.Close()
+	}
+}
+
+// admit counts a new connection in, or refuses it.
+func (s *Server) admit() bool {
+	if s.connections.Add(1) > int64(s.config.MaxConnections) {
+		s.connections.Add(-1)
+		s.refused.Add(1)
+		return false
+	}
+	return true
+}
+
+// leave counts a connection out.
+func (s *Server) leave() {
+	if s.connections.Add(-1) == 0 && s.draining.Load() {
+		s.checkOver()
+	}
+}
+
+// addressBook counts the connections of each address.
+type addressBook struct {
+	mu     sync.Mutex
+	counts map[netip.Addr]int
+}
+
+func (b *addressBook) enter(a netip.Addr, limit int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.counts[a] >= limit {
+		return false
+	}
+	if b.counts == nil {
+		b.counts = make(map[netip.Addr]int)
+	}
+	b.counts[a]++
+	return true
+}
+
+func (b *addressBook) leave(a netip.Addr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.counts[a]--; b.counts[a] <= 0 {
+		delete(b.counts, a)
+	}
+}
+
+// Addrs returns the addresses of the listeners, in the order in which they were made: with port 0, this tells which port each got.
+func (s *Server) Addrs() []net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	addrs := make([]net.Addr, len(s.listeners))
+	for i, l := range s.listeners {
+		addrs[i] = l.Addr()
+	}
+	return addrs
+}

@@ -1,0 +1,176 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
+)
+
+// events is a Conn as a callback.Handler.
+type events Conn
+
+// Received hands a packet to OnReceive.
+func (e *events) Received(pkt []byte) {
+	c := (*Conn)(e)
+	c.received(pkt)
+	c.listener.port.OnReceive(c.worker.ctx, c, pkt)
+}
+
+func (e *events) BufferFull() {
+	c := (*Conn)(e)
+	c.worker.counters.full.Add(1)
+	if fn := c.listener.port.OnBufferFull; fn != nil {
+		fn(c.worker.ctx, c)
+	}
+}
+
+func (e *events) BufferEmpty() {
+	c := (*Conn)(e)
+	c.worker.counters.full.Add(-1)
+	if fn := c.listener.port.OnBufferEmpty; fn != nil {
+		fn(c.worker.ctx, c)
+	}
+}
+
+// Ended is the last that happens to a connection.
+func (e *events) Ended(reason error) {
+	c := (*Conn)(e)
+	w := c.worker
+	c.flags.Or(flagClosed)
+	w.wheel.remove(c)
+	if c.flags.Load()&flagCounted != 0 {
+		w.server.addresses.leave(c.RemoteAddrPort().Addr().WithZone(""))
+	}
+	if c.flow.Full() {
+		w.counters.full.Add(-1)
+	}
+	w.counters.closed.Add(1)
+	if c.stage != stageOpen {
+		w.counters.opening.Add(-1)
+		w.server.leave()
+		return
+	}
+	w.registry.remove(c)
+	defer func() {
+		if c.flags.Load()&flagHandling == 0 {
+			w.server.leave()
+		}
+	}()
+	if fn := c.listener.port.OnClose; fn != nil {
+		fn(w.ctx, c, reason)
+	}
+}
+
+// serveCallbacks serves a connection that has come to stand by callbacks.
+func (c *Conn) serveCallbacks() {
+	if fn := c.listener.port.OnConnect; fn != nil {
+		c.flow.Guard(func() { fn(c.worker.ctx, c) })
+	}
+	if c.flow.Over() {
+		return
+	}
+	if err := c.flow.Start(); err != nil {
+		c.flow.End(err, true)
+		return
+	}
+	if c.worker.draining {
+		c.drain()
+	}
+}
+
+// serveHandler serves a connection that has come to stand by Handle: in the coroutine of its handshake, or one of its own.
+func (c *Conn) serveHandler(ctx context.Context) {
+	if ctx != c.worker.ctx {
+		c.run(ctx)
+		return
+	}
+	if _, err := runtime.Go(ctx, c.run); err != nil {
+		c.flow.End(err, true)
+	}
+}
+
+// run runs the handler, and closes the connection when it has ended, how ever that was.
+func (c *Conn) run(ctx context.Context) {
+	c.flags.Or(flagHandling)
+	returned := false
+	defer func() {
+		c.flags.And(^flagHandling)
+		if returned {
+			c.flow.End(nil, false)
+		} else if value := recover(); value != nil {
+			c.flow.Panicked(value)
+		} else { // runtime.Goexit, by a Shutdown of the runtime that has waited for long enough
+			c.flow.End(ErrShutdown, true)
+		}
+		if c.flow.Gone() { // it had ended before: now nothing is left of it
+			c.worker.server.leave()
+		}
+	}()
+	if fn := c.listener.port.OnConnect; fn != nil {
+		fn(ctx, c)
+	}
+	c.listener.port.Handle(ctx, c)
+	returned = true
+}
+
+// drain ends the connection when the server shuts down and it has nothing more to do.
+func (c *Conn) drain() {
+	switch {
+	case c.stage != stageOpen: // it will hear of it when it stands
+	case c.listener.port.Handle == nil:
+		c.flow.Drain(ErrShutdown)
+	case c.flags.Load()&flagUpgrading == 0:
+		c.flow.Socket.Cancel(socket.ReadEvent)
+	}
+}
+
+// check looks at a connection whose due has come.
+func (c *Conn) check() {
+	w, q := c.worker, c.listener.port
+	now := w.now
+	switch {
+	case c.flow.Over():
+	case c.stage != stageOpen:
+		w.server.outcomes.add("timeout")
+		c.flow.End(errHandshakeTimeout, false)
+	case q.Lifetime > 0 && now-c.began >= ticks(q.Lifetime):
+		c.flow.End(ErrLifetime, false)
+	case c.idles() && now-tick(c.seen.Load()) >= ticks(q.IdleTimeout):
+		c.flow.End(ErrIdle, false)
+	}
+	w.wheel.remove(c)
+	c.due = c.nextCheck()
+	w.wheel.add(c)
+}
+
+// idles reports whether IdleTimeout is for the connection.
+func (c *Conn) idles() bool {
+	return c.listener.port.IdleTimeout > 0 && c.flags.Load()&flagProtected == 0
+}
+
+// nextCheck is when the connection should be looked at again.
+func (c *Conn) nextCheck() tick {
+	q := c.listener.port
+	due := c.worker.now + ticks(time.Minute)
+	if q.Lifetime > 0 {
+		due = min(due, c.began+ticks(q.Lifetime))
+	}
+	if c.idles() {
+		due = min(due, tick(c.seen.Load())+ticks(q.IdleTimeout))
+	}
+	return due
+}
+
+// plaintextHint is what a client hears that speaks something else than TLS.
+func plaintextHint(data []byte) string {
+	for _, method := range []string{"GET ", "HEAD ", "POST ", "PUT ", "OPTIONS ", "DELETE ", "PATCH ", "PRI * "} {
+		if strings.HasPrefix(string(data[:min(len(data), len(method))]), method) {
+			const body = "This port speaks TLS: use https.\n"
+			return "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 33\r\n\r\n" + body
+		}
+	}
+	return "This port speaks TLS from the start.\r\n"
+}

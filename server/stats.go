@@ -1,0 +1,85 @@
+package server
+
+import (
+	"maps"
+	"sync"
+	"time"
+)
+
+// Stats are a server's figures since it was made; those of Connections and after are of now.
+type Stats struct {
+	Accepted   uint64 // connections begun
+	Opened     uint64 // connections that came to stand: header of a proxy and handshake included
+	Closed     uint64
+	Refused    uint64            // by MaxConnections and MaxPerAddress
+	PacketsIn  uint64            // without framing, reads
+	BytesIn    uint64            // of packets, decrypted
+	PacketsOut uint64            // calls of Send
+	BytesOut   uint64            // of what was sent, before encryption
+	Datagrams  uint64            // received
+	Handshakes map[string]uint64 // by outcome: "ok", or why not, see tlsconfig
+
+	Connections int // all, those that don't stand yet included
+	Opening     int // that don't stand yet
+	Waiting     int // for one of MaxHandshakes
+	Handshaking int
+	BuffersFull int           // connections between OnBufferFull and OnBufferEmpty
+	LoopLag     time.Duration // by how much the loop that is latest was late for its last timer; precise to 100 ms of when
+}
+
+// Stats returns the server's figures. It may be called from anywhere.
+func (s *Server) Stats() Stats {
+	st := Stats{
+		Refused: s.refused.Load(), Datagrams: s.datagrams.Load(),
+		Handshakes: s.outcomes.snapshot(), Connections: int(s.connections.Load()),
+	}
+	s.mu.Lock()
+	workers := s.workers
+	s.mu.Unlock()
+	for _, w := range workers {
+		n := &w.counters
+		st.Accepted += n.accepted.Load()
+		st.Opened += n.opened.Load()
+		st.Closed += n.closed.Load()
+		st.PacketsIn += n.packetsIn.Load()
+		st.BytesIn += n.bytesIn.Load()
+		st.PacketsOut += n.packetsOut.Load()
+		st.BytesOut += n.bytesOut.Load()
+		st.Opening += int(n.opening.Load())
+		st.Waiting += int(n.waiting.Load())
+		st.Handshaking += int(n.handshaking.Load())
+		st.BuffersFull += int(n.full.Load())
+		st.LoopLag = max(st.LoopLag, time.Duration(n.lag.Load()))
+	}
+	return st
+}
+
+// outcomes counts how handshakes end.
+type outcomes struct {
+	mu     sync.Mutex
+	counts map[string]uint64
+}
+
+func (o *outcomes) add(what string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.counts == nil {
+		o.counts = make(map[string]uint64)
+	}
+	o.counts[what]++
+}
+
+func (o *outcomes) snapshot() map[string]uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.counts)
+}
+
+// handshaken counts the outcome of a handshake.
+func (c *Conn) handshaken(err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+	}
+	c.worker.server.outcomes.add(outcome)
+}

@@ -1,0 +1,152 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
+)
+
+// worker is a server's part on one loop. Connections belong to one worker for life; what a worker has is touched on its loop only, but for the registry and the counters.
+type worker struct {
+	server *Server
+	rt     *runtime.Runtime
+	ctx    context.Context // of callbacks
+	loop   *eventloop.Loop
+	index  int
+
+	// On the loop.
+	wheel    wheel
+	now      tick
+	timer    eventloop.Timer
+	expected time.Duration // when timer should fire, since the server began
+	scratch  []byte        // for a look at how connections begin; nil when none is beginning
+	slots    int           // TLS handshakes that may still begin
+	waiting  []*Conn
+	lastID   uint64
+	draining bool
+
+	registry registry
+	counters counters
+}
+
+// tick is a time on the clock of a server: 10 ms since it was made. It lasts for 497 days; what goes by it are differences.
+type tick uint32
+
+const tickLength = 10 * time.Millisecond
+
+func ticks(d time.Duration) tick {
+	return tick(min((d+tickLength-1)/tickLength, 1<<31-1))
+}
+
+func newWorker(s *Server, rt *runtime.Runtime, loop *eventloop.Loop, index, handshakes int) *worker {
+	w := &worker{server: s, rt: rt, ctx: rt.Context(), loop: loop, index: index, slots: handshakes}
+	w.registry.all = make(map[ID]*Conn)
+	return w
+}
+
+// do has fn run on the loop, here if this is it. If the loop has ended, nothing of the worker is in use any more and fn is dropped.
+func (w *worker) do(fn func()) {
+	if w.loop.OnLoop() {
+		fn()
+		return
+	}
+	w.loop.Post(fn)
+}
+
+// begin makes a connection of what a listener has accepted. On the loop.
+func (w *worker) begin(l *Listener, in socket.Incoming) {
+	s := w.server
+	c := &Conn{listener: l, worker: w}
+	c.flow.Init((*events)(c), &l.port.limits)
+	if err := c.flow.Socket.Begin(w.ctx, in); err != nil {
+		s.leave()
+		s.log.Sugar().Warnf("server: accepted connection can't be served: %v", err)
+		return
+	}
+	w.counters.accepted.Add(1)
+	w.wind()
+	c.setRemote(in.Remote)
+	c.began, c.due = w.now, w.now+ticks(l.port.HandshakeTimeout)
+	c.seen.Store(uint32(w.now))
+	w.wheel.add(c)
+	c.open()
+}
+
+// wind starts the timer when the first connection comes.
+func (w *worker) wind() {
+	if w.wheel.count > 0 {
+		return
+	}
+	w.loop.InitTimer(&w.timer, (*beat)(w))
+	w.tell()
+	w.wheel.begin(w.now)
+}
+
+// tell reads the clock and sets the timer.
+func (w *worker) tell() {
+	elapsed := time.Since(w.server.began)
+	w.now, w.expected = ticks(elapsed), elapsed+wheelStep*tickLength
+	w.timer.Reset(wheelStep * tickLength)
+}
+
+// beat is what a worker does as time passes.
+type beat worker
+
+func (b *beat) Run() {
+	w := (*worker)(b)
+	w.counters.lag.Store(int64(max(0, time.Since(w.server.began)-w.expected)))
+	w.tell()
+	w.wheel.advance(w.now, (*Conn).check)
+	if w.wheel.count == 0 {
+		w.timer.Stop()
+		w.scratch = nil
+	}
+}
+
+// drain tells all connections of the loop that the server shuts down.
+func (w *worker) drain() {
+	w.draining = true
+	w.wheel.each((*Conn).drain)
+}
+
+// endAll ends all connections of the loop.
+func (w *worker) endAll(abort bool) {
+	w.wheel.each(func(c *Conn) { c.flow.End(ErrShutdown, abort) })
+}
+
+// registry finds a worker's connections by ID, from any goroutine.
+type registry struct {
+	mu  sync.RWMutex
+	all map[ID]*Conn
+}
+
+func (r *registry) add(c *Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all[c.id] = c
+}
+
+func (r *registry) remove(c *Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.all, c.id)
+}
+
+func (r *registry) find(id ID) *Conn {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.all[id]
+}
+
+// counters count what happens on one loop.
+type counters struct {
+	accepted, opened, closed                 atomic.Uint64
+	packetsIn, bytesIn, packetsOut, bytesOut atomic.Uint64
+	full, opening, waiting, handshaking      atomic.Int64
+	lag                                      atomic.Int64
+}

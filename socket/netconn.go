@@ -1,0 +1,108 @@
+package socket
+
+import (
+	"context"
+	"syscall"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// What a net.Conn promises beyond the verbs of a Socket; package hooks is the user of these.
+
+// SendExact is SendAll with a count that is exact whatever ends the call: who was stopped by ctx or a time-out may go on with p[n:], and the peer gets each
+// byte once. SendAll can't say that of TLS, whose records are queued whole. SendExact counts what is queued as sent, as one counts what the kernel has queued. It
+// waits for room before it queues, 32 KiB at a time, and what the kernel doesn't take at once is sent by the loop, and by Close.
+func (s *Socket) SendExact(ctx context.Context, p []byte) (int, error) {
+	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	f, err := s.acquire(writing)
+	if err != nil {
+		return 0, s.fail("send", err)
+	}
+	defer f.leave(writing)
+	t := s.secure.Load()
+	if t == nil {
+		n, err := f.send(ctx, p, new(runtime.Deadline), s.timeouts.Write)
+		return n, s.fail("send", err)
+	}
+	var deadline runtime.Deadline
+	sent := 0
+	for sent < len(p) {
+		if err := f.drain(ctx, &deadline, s.timeouts.Write); err != nil {
+			return sent, s.fail("send", err)
+		}
+		n, err := t.enqueue(p[sent:min(len(p), sent+piece)])
+		sent += n
+		if err == nil {
+			err = f.flush()
+		}
+		if err == errNoBuffers { // for which there is no event
+			err = f.drain(ctx, &deadline, s.timeouts.Write)
+		}
+		if err != nil && err != errWait {
+			return sent, s.fail("send", err)
+		}
+		if sent < len(p) {
+			runtime.Spend(ctx) // a peer that always has room must not keep the loop from the others
+		}
+	}
+	return sent, nil
+}
+
+// OnOpen has fn called with each descriptor that Bind, Connect or SendTo makes, after the options and before it is bound and connected. Its error ends that
+// attempt. fn must not wait. A socket that has its descriptor already returns ErrConnected.
+func (s *Socket) OnOpen(fn func(number uintptr) error) error {
+	if !s.keepOption(option{set: func(number int) error { return fn(uintptr(number)) }}) {
+		return s.fail("set option", ErrConnected)
+	}
+	return nil
+}
+
+// Control calls fn with the descriptor, which stays open meanwhile. fn must not wait, nor close it or make it blocking.
+func (s *Socket) Control(fn func(number uintptr)) error {
+	f, err := s.acquire(using)
+	if err != nil {
+		return s.fail("control", err)
+	}
+	defer f.leave(using)
+	fn(uintptr(f.number))
+	return nil
+}
+
+// RawRead calls fn with the descriptor until it returns true, and waits for an arrival before each further call. fn must not wait. It sees neither what was read ahead
+// nor what TLS has decrypted.
+func (s *Socket) RawRead(ctx context.Context, fn func(number uintptr) bool) error {
+	f, err := s.acquire(reading)
+	if err != nil {
+		return s.fail("recv", err)
+	}
+	defer f.leave(reading)
+	var deadline runtime.Deadline
+	for {
+		f.rd.drained = false // fn may leave something, and tells nobody
+		if fn(uintptr(f.number)) {
+			return nil
+		}
+		if err := f.waitRead(ctx, &deadline, s.timeouts.Read); err != nil {
+			return s.fail("recv", err)
+		}
+	}
+}
+
+// RawWrite calls fn with the descriptor until it returns true, and waits for room before each further call. What is queued is sent first. fn must not wait. With TLS
+// it would break into the records, and gets EPROTONOSUPPORT instead.
+func (s *Socket) RawWrite(ctx context.Context, fn func(number uintptr) bool) error {
+	f, err := s.acquire(writing)
+	if err != nil {
+		return s.fail("send", err)
+	}
+	defer f.leave(writing)
+	if s.secure.Load() != nil {
+		return s.fail("send", syscall.EPROTONOSUPPORT)
+	}
+	var deadline runtime.Deadline
+	err = f.drain(ctx, &deadline, s.timeouts.Write)
+	for err == nil && !fn(uintptr(f.number)) {
+		err = f.waitWrite(ctx, errWait, &deadline, s.timeouts.Write)
+	}
+	return s.fail("send", err)
+}
