@@ -66,9 +66,11 @@ func (w *wheel) visit(slot uint8, fn func(c *Conn)) {
 	}
 }
 
-// each calls fn for all connections. fn may remove the one it is called for.
-func (w *wheel) each(fn func(c *Conn)) {
+// all returns all connections.
+func (w *wheel) all() []*Conn {
+	all := make([]*Conn, 0, w.count)
 	for slot := range w.slots {
-		w.visit(uint8(slot), fn)
+		w.visit(uint8(slot), func(c *Conn) { all = append(all, c) })
 	}
+	return all
 }

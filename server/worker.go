@@ -111,12 +111,25 @@ func (b *beat) Run() {
 // drain tells all connections of the loop that the server shuts down.
 func (w *worker) drain() {
 	w.draining = true
-	w.wheel.each((*Conn).drain)
+	w.inTurns(w.wheel.all(), (*Conn).drain)
 }
 
 // endAll ends all connections of the loop.
 func (w *worker) endAll(abort bool) {
-	w.wheel.each(func(c *Conn) { c.flow.End(ErrShutdown, abort) })
+	w.inTurns(w.wheel.all(), func(c *Conn) { c.flow.End(ErrShutdown, abort) })
+}
+
+// inTurns calls fn for the connections, some in each turn of the loop: closing many takes its time.
+func (w *worker) inTurns(all []*Conn, fn func(c *Conn)) {
+	const some = 256
+	for _, c := range all[:min(some, len(all))] {
+		if !c.flow.Over() {
+			fn(c)
+		}
+	}
+	if len(all) > some {
+		w.loop.Post(func() { w.inTurns(all[some:], fn) })
+	}
 }
 
 // registry finds a worker's connections by ID, from any goroutine.

@@ -1,0 +1,220 @@
+//go:build linux
+
+package server_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	goruntime "runtime"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/tlsconfig"
+)
+
+// BenchmarkIdle opens connections on which nothing happens and reports what each costs the server: bytes of heap and of stack. Next to each other: Whorl's two styles, and net with
+// a goroutine for each. The clients' ends of the plain ones are bare descriptors; those of the TLS ones say their part and drop all but the descriptor.
+func BenchmarkIdle(b *testing.B) {
+	connections := min(20_000, (raiseFileLimit(b)-1000)/2) // both ends are here
+	config := developmentTLS(b)
+	for _, secure := range []bool{false, true} {
+		name := map[bool]string{false: "plain", true: "tls"}[secure]
+		for style, start := range map[string]func(b *testing.B, config *tls.Config) (addr net.Addr, stop func()){
+			"callback": startIdleWhorl(false), "coroutine": startIdleWhorl(true), "net": startIdleNet,
+		} {
+			b.Run(name+"/"+style, func(b *testing.B) {
+				for range b.N {
+					use := config
+					if !secure {
+						use = nil
+					}
+					addr, stop := start(b, use)
+					// Twice: what the first connections leave in pools is not theirs.
+					openIdle(b, addr, use, 200)()
+					heap, stack := inUse()
+					closeAll := openIdle(b, addr, use, connections)
+					heapAfter, stackAfter := inUse()
+					b.ReportMetric(float64(heapAfter-heap)/float64(connections), "heap-B/conn")
+					b.ReportMetric(float64(stackAfter-stack)/float64(connections), "stack-B/conn")
+					b.ReportMetric(0, "ns/op")
+					closeAll()
+					stop()
+				}
+			})
+		}
+	}
+}
+
+// inUse returns the bytes of heap and stack that are in use once garbage is gone.
+func inUse() (heap, stack int64) {
+	for range 3 {
+		goruntime.GC()
+	}
+	var m goruntime.MemStats
+	goruntime.ReadMemStats(&m)
+	return int64(m.HeapAlloc), int64(m.StackInuse)
+}
+
+// raiseFileLimit raises the limit of descriptors as far as the process may, and returns it.
+func raiseFileLimit(b *testing.B) int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		b.Fatal(err)
+	}
+	const enough = 1 << 20
+	if limit.Cur < enough {
+		for _, raised := range []unix.Rlimit{{Cur: enough, Max: max(limit.Max, enough)}, {Cur: limit.Max, Max: limit.Max}} {
+			if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
+				limit = raised
+				break
+			}
+		}
+	}
+	return int(min(limit.Cur, enough))
+}
+
+func developmentTLS(b *testing.B) *tls.Config {
+	ca, err := tlsconfig.NewCA("development")
+	if err != nil {
+		b.Fatal(err)
+	}
+	certificate, err := ca.Issue("localhost")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{certificate}, RootCAs: ca.Pool()}
+}
+
+func startIdleWhorl(coroutines bool) func(b *testing.B, config *tls.Config) (net.Addr, func()) {
+	return func(b *testing.B, config *tls.Config) (net.Addr, func()) {
+		port := server.Port{TLS: config, ReadTimeout: -1}
+		if coroutines {
+			port.Handle = func(ctx context.Context, c *server.Conn) { c.Recv(ctx) }
+		} else {
+			port.OnReceive = func(context.Context, *server.Conn, []byte) {}
+		}
+		network := "tcp"
+		if config != nil {
+			network = "tls"
+		}
+		s := server.New(server.Config{Port: port, MaxConnections: 1 << 20})
+		rt, err := runtime.New(runtime.WithWatchdog(0)) // closing them all at once takes long
+		if err != nil {
+			b.Fatal(err)
+		}
+		rt.Start()
+		l, err := s.Listen(rt.Context(), network, "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		var serving sync.WaitGroup
+		serving.Go(func() { s.Serve(rt.Context()) })
+		return l.Addr(), func() {
+			s.Close()
+			serving.Wait()
+			rt.Shutdown(context.Background())
+		}
+	}
+}
+
+func startIdleNet(b *testing.B, config *tls.Config) (net.Addr, func()) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if config != nil {
+		l = tls.NewListener(l, config)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close()
+				buf := make([]byte, 512)
+				c.Read(buf)
+			})
+		}
+	})
+	return l.Addr(), func() {
+		l.Close()
+		serving.Wait()
+	}
+}
+
+// openIdle opens connections from as many addresses as it takes, and waits until each has an answer if there is TLS. The function that it returns closes them.
+func openIdle(b *testing.B, addr net.Addr, config *tls.Config, n int) func() {
+	to := addr.(*net.TCPAddr)
+	fds := make([]int, n)
+	var opening sync.WaitGroup
+	next := make(chan int)
+	for range 16 {
+		opening.Go(func() {
+			for i := range next {
+				fd, err := dialBare(fmt.Sprintf("127.0.1.%d", 1+i/20_000), to.Port, config)
+				if err != nil {
+					b.Error(err)
+				}
+				fds[i] = fd
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	opening.Wait()
+	return func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}
+}
+
+// dialBare returns the descriptor of a connection.
+func dialBare(from string, port int, config *tls.Config) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	local := &unix.SockaddrInet4{}
+	copy(local.Addr[:], net.ParseIP(from).To4())
+	if err := unix.Bind(fd, local); err != nil {
+		return fd, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return fd, err
+	}
+	if config == nil {
+		return fd, nil
+	}
+	c := tls.Client(bare{fd: fd}, &tls.Config{RootCAs: config.RootCAs, ServerName: "localhost"})
+	return fd, c.Handshake()
+}
+
+// bare is a descriptor as far as a client's handshake needs a net.Conn.
+type bare struct {
+	net.Conn
+	fd int
+}
+
+func (c bare) Read(p []byte) (int, error) {
+	n, err := unix.Read(c.fd, p)
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
+func (c bare) Write(p []byte) (int, error) { return unix.Write(c.fd, p) }
