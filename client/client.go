@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
