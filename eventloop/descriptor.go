@@ -25,14 +25,23 @@ type Handler interface {
 	HandleEvents(Events)
 }
 
+// An Anticipator is a Handler whose events touch much memory. The loop tells it of an event that it is about to handle, after some others, so that the processor can fetch that memory
+// meanwhile (see internal/prefetch): first with stage 0, when the Descriptor itself has been fetched, then with 1 and 2, when what was asked for in the stage before is there. Anticipate
+// must change nothing; the event may not come to pass.
+type Anticipator interface {
+	Handler
+	Anticipate(stage int)
+}
+
 // A Descriptor is the registration of a file descriptor with a loop. It is meant to be part of the type that owns the file descriptor. After
 // Unregister it must not be registered again: an event may be on its way to it.
 type Descriptor struct {
-	loop       *Loop
-	handler    Handler
-	fd         int
-	generation uint32
-	registered atomic.Bool
+	loop        *Loop
+	handler     Handler
+	fd          int32
+	generation  uint32
+	registered  atomic.Bool
+	anticipates bool // handler is an Anticipator
 }
 
 // ErrRegistered is returned for a file descriptor, or a Descriptor, that a loop watches already.
@@ -50,7 +59,8 @@ func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 	if d.registered.Load() {
 		return fmt.Errorf("%w: as %d", ErrRegistered, d.fd)
 	}
-	d.loop, d.handler, d.fd = l, h, fd
+	d.loop, d.handler, d.fd = l, h, int32(fd)
+	_, d.anticipates = h.(Anticipator)
 	if err := descriptors.insert(d); err != nil {
 		return err
 	}
@@ -70,7 +80,7 @@ func (d *Descriptor) Modify(events Events) error {
 	if !d.registered.Load() {
 		return ErrNotRegistered
 	}
-	if err := d.loop.poller.modify(d.fd, d.generation, events); err != nil {
+	if err := d.loop.poller.modify(int(d.fd), d.generation, events); err != nil {
 		return fmt.Errorf("eventloop: modify descriptor %d: %w", d.fd, err)
 	}
 	return nil
@@ -84,7 +94,7 @@ func (d *Descriptor) Unregister() error {
 	}
 	descriptors.clear(d)
 	d.loop.counters.descriptors.Add(-1)
-	d.loop.poller.remove(d.fd)
+	d.loop.poller.remove(int(d.fd))
 	return nil
 }
 
@@ -92,7 +102,7 @@ func (d *Descriptor) Unregister() error {
 func (d *Descriptor) Loop() *Loop { return d.loop }
 
 // FD returns the file descriptor's number.
-func (d *Descriptor) FD() int { return d.fd }
+func (d *Descriptor) FD() int { return int(d.fd) }
 
 // descriptors finds the Descriptor of a file descriptor's number. There is one table for the process, because numbers are the
 // process's: a number is watched by one loop at most. Lookups take no lock.

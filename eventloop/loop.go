@@ -12,10 +12,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/internal/goroutine"
+	"github.com/whorl-go/whorl/internal/prefetch"
 )
 
 // ErrClosed is returned by what needs a loop that has been closed.
@@ -343,16 +345,58 @@ func (l *Loop) pollTimeout() time.Duration {
 
 func (l *Loop) runEvents() {
 	for l.cursor < l.ready {
-		fd, generation, events := l.poller.event(l.cursor)
+		l.anticipate(l.cursor)
+		d, events := l.event(l.cursor)
 		l.cursor++
-		if fd == l.poller.wakeFD {
-			continue // its purpose was to end the poll
+		if d != nil {
+			l.turn()
+			d.handler.HandleEvents(events)
 		}
-		d := descriptors.lookup(fd)
-		if d == nil || d.generation != generation || d.loop != l {
-			continue // unregistered earlier in this batch, perhaps the number is in use again
+	}
+}
+
+// event returns the i-th event of the last poll; no descriptor if it is to be passed over.
+func (l *Loop) event(i int) (*Descriptor, Events) {
+	fd, generation, events := l.poller.event(i)
+	if fd == l.poller.wakeFD {
+		return nil, 0 // its purpose was to end the poll
+	}
+	d := descriptors.lookup(fd)
+	if d == nil || d.generation != generation || d.loop != l {
+		return nil, 0 // unregistered earlier in this batch, perhaps the number is in use again
+	}
+	return d, events
+}
+
+// How Anticipators are prepared: an event's Descriptor is fetched when anticipation events are still to be handled before it, and the stages follow, one with each of these.
+const (
+	stages       = 3
+	anticipation = stages + 1
+
+	descriptorLines = 3 // with the beginning of what it is part of
+)
+
+// anticipate prepares the events after the i-th.
+func (l *Loop) anticipate(i int) {
+	if i == 0 {
+		for j := 1; j < anticipation; j++ {
+			l.fetch(j)
 		}
-		l.turn()
-		d.handler.HandleEvents(events)
+	}
+	l.fetch(i + anticipation)
+	for stage := range stages {
+		if j := i + stages - stage; j < l.ready {
+			if d, _ := l.event(j); d != nil && d.anticipates {
+				d.handler.(Anticipator).Anticipate(stage)
+			}
+		}
+	}
+}
+
+// fetch begins to fetch the Descriptor of the i-th event.
+func (l *Loop) fetch(i int) {
+	if i < l.ready {
+		fd, _, _ := l.poller.event(i)
+		prefetch.Lines(uintptr(unsafe.Pointer(descriptors.lookup(fd))), descriptorLines)
 	}
 }

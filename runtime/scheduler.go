@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/goroutine"
@@ -154,7 +155,9 @@ func (t *resumeTask) Run() { co := (*Coroutine)(t); co.sched.resume(co) }
 // park stops the running coroutine until resume. On the loop, by the coroutine itself.
 func (co *Coroutine) park() {
 	co.state = stateParked
-	co.worker.yield(struct{}{})
+	w := co.worker
+	w.sp = uintptr(unsafe.Pointer(&w))
+	w.yield(struct{}{})
 }
 
 // ended gives the coroutine's worker back. On the loop, by the coroutine itself, as the last thing it does.

@@ -17,6 +17,7 @@ type worker struct {
 	next  func() (struct{}, bool)
 	yield func(struct{}) bool
 	id    goroutine.ID
+	sp    uintptr    // a place on its stack, near where the coroutine has parked; not to be followed, as stacks move
 	co    *Coroutine // that runs on it; nil while it is idle
 	fn    func(context.Context)
 	dead  bool // its goroutine has ended, or ends when it is resumed

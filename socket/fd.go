@@ -91,6 +91,13 @@ func (f *fd) HandleEvents(events eventloop.Events) {
 	}
 }
 
+// Anticipate has the memory fetched of who waits to read; it makes an fd an eventloop.Anticipator.
+func (f *fd) Anticipate(stage int) {
+	if waiting := f.rd.slot.Load(); waiting != nil && waiting != &edge {
+		waiting.Anticipate(stage)
+	}
+}
+
 // notify records an edge, and reports whether somebody waited for it.
 func (d *direction) notify() bool {
 	for {
