@@ -1,0 +1,189 @@
+//go:build linux
+
+package child_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/whorl-go/whorl/benchmarks/peers/child"
+	"github.com/whorl-go/whorl/benchmarks/peers/echo"
+	"github.com/whorl-go/whorl/benchmarks/peers/load"
+	"github.com/whorl-go/whorl/tlsconfig"
+)
+
+// The test's own program is the server's process, as compare is.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "serve" {
+		if err := child.Serve(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// start starts the server that config asks for, for the time of the test.
+func start(t *testing.T, config echo.Config) *child.Child {
+	t.Helper()
+	peer, err := echo.Find(config.Server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, args := os.Args[0], []string{"serve"}
+	if peer.Build != nil {
+		args = nil
+		if program, err = peer.Build(t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := child.Start(config, nil, program, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// exchange has messages echoed.
+func exchange(t *testing.T, o load.Options, messages uint64) {
+	t.Helper()
+	g, err := load.Dial(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	g.Start()
+	for deadline := time.Now().Add(time.Minute); g.Messages() < messages; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("%d messages came back, not %d", g.Messages(), messages)
+			break
+		}
+	}
+	if err := g.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEachServerEchoes(t *testing.T) {
+	ca, err := tlsconfig.NewCA("child")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Issue("server.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, key, err := tlsconfig.EncodePEM(pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, peer := range echo.Peers {
+		if peer.Build != nil {
+			if _, err := echo.Compiler(); errors.Is(err, echo.ErrNoCompiler) {
+				continue
+			}
+		}
+		for _, overTLS := range []bool{false, true} {
+			if overTLS && !peer.TLS || !overTLS && !peer.Plain {
+				continue
+			}
+			for _, size := range []int{64, 16 << 10, 100 << 10} {
+				t.Run(fmt.Sprintf("%s/tls=%v/%d", peer.Name, overTLS, size), func(t *testing.T) {
+					config := echo.Config{Server: peer.Name, TLS: overTLS, Cert: string(chain), Key: string(key), Buffer: 16 << 10}
+					c := start(t, config)
+					o := load.Options{Addr: netip.MustParseAddrPort(c.Addr), Conns: 8, Size: size}
+					if overTLS {
+						o.TLS = &tls.Config{RootCAs: ca.Pool(), ServerName: "server.test"}
+					}
+					before, err := c.Usage()
+					if err != nil {
+						t.Fatal(err)
+					}
+					exchange(t, o, 200)
+					after, err := c.Usage()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if used := after.Sub(before); used.CPU <= 0 {
+						t.Errorf("200 messages took %v of CPU time", used.CPU)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestMemoryIsThatOfTheConnections(t *testing.T) {
+	const conns, buffer = 100, 64 << 10
+	c := start(t, echo.Config{Server: "net", Buffer: buffer})
+	before, err := c.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := load.Dial(load.Options{Addr: netip.MustParseAddrPort(c.Addr), Conns: conns, Size: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	after, err := c.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if grown := int64(after.Heap) - int64(before.Heap); grown < conns*buffer || grown > 2*conns*buffer {
+		t.Errorf("%d connections with a buffer of %d bytes each take %d bytes of heap", conns, buffer, grown)
+	}
+	if after.Stack == 0 || after.RSS < after.Stack {
+		t.Errorf("%d bytes of stack, %d resident", after.Stack, after.RSS)
+	}
+}
+
+func TestAServerThatDoesNotStartTellsWhy(t *testing.T) {
+	for config, want := range map[echo.Config]string{
+		{Server: "none"}: "no server is called",
+		{Server: "net", TLS: true, Cert: "not a PEM"}: "PEM",
+	} {
+		c, err := child.Start(config, nil, os.Args[0], "serve")
+		if err == nil {
+			c.Stop()
+			t.Errorf("%v started", config)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", config, err)
+		}
+	}
+	if _, err := child.Start(echo.Config{Server: "net"}, nil, "/nonexistent/program"); err == nil {
+		t.Error("a program that isn't there started")
+	}
+}
+
+func TestSystemCallsAreCounted(t *testing.T) {
+	c := start(t, echo.Config{Server: "net", Buffer: 4096})
+	count, err := c.CountSyscalls()
+	if errors.Is(err, child.ErrNoSyscallCount) {
+		return // This kernel doesn't let us: that is an answer too.
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer count.Close()
+	const messages = 1000
+	exchange(t, load.Options{Addr: netip.MustParseAddrPort(c.Addr), Conns: 1, Size: 64}, messages)
+	calls, err := count.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if calls < 2*messages {
+		t.Errorf("%d system calls for %d messages, each of which is read and written", calls, messages)
+	}
+}

@@ -1,0 +1,64 @@
+//go:build linux
+
+package echo
+
+import (
+	"context"
+	"net"
+
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
+)
+
+var whorlCallback = Peer{
+	Name:  "whorl",
+	About: "Whorl, a loop per CPU, OnReceive sends what it got",
+	Plain: true,
+	TLS:   true,
+	Serve: func(c Config, ready func(net.Addr)) error {
+		return serveWhorl(c, ready, server.Port{
+			OnReceive: func(ctx context.Context, c *server.Conn, p []byte) { c.Send(ctx, p) },
+		})
+	},
+}
+
+var whorlCoroutine = Peer{
+	Name:  "whorl-co",
+	About: "Whorl, a coroutine per connection, sends what Recv gave",
+	Plain: true,
+	TLS:   true,
+	Serve: func(c Config, ready func(net.Addr)) error {
+		return serveWhorl(c, ready, server.Port{ReadTimeout: -1, Handle: func(ctx context.Context, c *server.Conn) {
+			for {
+				p, err := c.Recv(ctx)
+				if err != nil {
+					return
+				}
+				if _, err := c.Send(ctx, p); err != nil {
+					return
+				}
+			}
+		}})
+	},
+}
+
+func serveWhorl(c Config, ready func(net.Addr), port server.Port) error {
+	network := "tcp"
+	if c.TLS {
+		network = "tls"
+		config, err := c.Certificate()
+		if err != nil {
+			return err
+		}
+		port.TLS = config
+	}
+	return runtime.Run(func(ctx context.Context) error {
+		s := server.New(server.Config{Port: port})
+		l, err := s.Listen(ctx, network, "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		ready(l.Addr())
+		return s.Serve(ctx)
+	})
+}
