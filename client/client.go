@@ -7,13 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 
-	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // Client is a connection to a server. Make it with [New].
@@ -29,9 +26,7 @@ type Client struct {
 	closed  atomic.Bool                // Close was called since the last Connect
 	mu      sync.Mutex                 // guards changes of current and closed
 
-	config  Config
-	invalid error // what is wrong with config
-	tls     *tlsconfig.Client
+	dialer
 }
 
 // connection is one connection of a Client.
@@ -44,7 +39,7 @@ type connection struct {
 
 // New makes a Client that is not connected. What is wrong with the configuration is returned by Connect.
 func New(config Config) *Client {
-	return &Client{config: config, invalid: config.check(), tls: tlsconfig.NewClient(config.TLS)}
+	return &Client{dialer: newDialer(config)}
 }
 
 // Connect connects to a server. network is one of net.Dial's ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram", "unixpacket"), or
@@ -54,34 +49,19 @@ func (c *Client) Connect(ctx context.Context, network, address string) error {
 	if c.invalid != nil {
 		return c.invalid
 	}
-	transport, secure := network, false
-	if version, ok := strings.CutPrefix(network, "tls"); ok {
-		transport, secure = "tcp"+version, true
+	to, err := newTarget(network, address)
+	if err != nil {
+		return err
 	}
-	conn := &connection{host: address}
-	if conn.socket.Init(transport) != nil {
+	conn := &connection{host: to.host}
+	if conn.socket.Init(to.transport) != nil {
 		return &net.OpError{Op: "connect", Net: network, Err: net.UnknownNetworkError(network)}
-	}
-	if strings.HasPrefix(transport, "tcp") {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return &net.OpError{Op: "connect", Net: network, Err: err}
-		}
-		conn.host = host
 	}
 	if err := c.begin(conn, network, address); err != nil {
 		return err
 	}
-	s := &conn.socket
-	err := c.config.apply(s, strings.HasPrefix(transport, "tcp"))
-	if err == nil {
-		err = c.establish(ctx, conn, transport, address)
-	}
-	if err == nil && secure {
-		err = c.secureFirst(ctx, conn)
-	}
-	if err != nil {
-		s.Abort()
+	if err := c.dial(ctx, &conn.socket, to); err != nil {
+		conn.socket.Abort()
 		c.current.CompareAndSwap(conn, nil)
 		return err
 	}
@@ -99,25 +79,6 @@ func (c *Client) begin(conn *connection, network, address string) error {
 	c.current.Store(conn)
 	c.closed.Store(false)
 	return nil
-}
-
-// establish connects, through the proxy if there is one, and sets the framing.
-func (c *Client) establish(ctx context.Context, conn *connection, network, address string) error {
-	deadline := runtime.DeadlineAfter(conn.socket.Timeouts().Connect)
-	var err error
-	if c.config.Proxy != nil {
-		err = c.config.Proxy.connect(ctx, &conn.socket, network, address, deadline)
-	} else {
-		err = conn.socket.Connect(ctx, address)
-	}
-	if err != nil {
-		return err
-	}
-	framer, err := c.config.framer()
-	if err != nil || framer == nil {
-		return err
-	}
-	return conn.socket.SetProtocol(framer)
 }
 
 // use returns the connection, or the error of having none. One that Connect still works on is not to be used: it may be to a proxy, or in plaintext.
@@ -169,20 +130,9 @@ func (c *Client) Recv(ctx context.Context) ([]byte, error) {
 	}
 	p, err := conn.socket.RecvPacket(ctx)
 	if err != nil {
-		err = c.explain(conn, err)
+		err = c.explain(conn.host, err)
 	}
 	return p, err
-}
-
-// explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server that refuses the client's certificate says so only after
-// the handshake.
-func (c *Client) explain(conn *connection, err error) error {
-	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
-		if op.Op == "remote error" { // an alert
-			return tlsconfig.Explain(err, conn.host, c.tls.For(conn.host))
-		}
-	}
-	return err
 }
 
 // Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them there. It doesn't wait: socket.ErrWouldBlock if nothing
@@ -211,33 +161,13 @@ func (c *Client) EnableSSL(ctx context.Context) error {
 }
 
 func (c *Client) secure(ctx context.Context, conn *connection) error {
-	config := c.tls.For(conn.host)
-	err := conn.socket.SSLHandshake(ctx, config)
+	err := c.handshake(ctx, &conn.socket, conn.host)
 	if err == nil || errors.Is(err, socket.ErrSSLActive) || errors.Is(err, socket.ErrBusy) || conn.socket.Connected() {
 		return err
-	}
-	if !errors.Is(err, socket.ErrPlaintextPending) && !errors.Is(err, net.ErrClosed) {
-		err = tlsconfig.Explain(err, conn.host, config)
 	}
 	var failed error = &failedError{err}
 	conn.failed.CompareAndSwap(nil, &failed)
 	return err
-}
-
-// secureFirst begins a connection with TLS. A server that speaks first doesn't speak TLS, and how soon it does so makes no difference.
-func (c *Client) secureFirst(ctx context.Context, conn *connection) error {
-	err := c.secure(ctx, conn)
-	if !errors.Is(err, socket.ErrPlaintextPending) {
-		return err
-	}
-	return &tlsconfig.HandshakeError{
-		Reason: tlsconfig.ReasonPlaintext,
-		Host:   conn.host,
-		Detail: "the server spoke first, and not TLS",
-		Advice: "is this the right port? On a port with STARTTLS, ask for the upgrade first",
-		Alert:  -1,
-		Err:    err,
-	}
 }
 
 // failedError is what operations return after a failed EnableSSL: the connection is closed, and that is why.

@@ -63,6 +63,9 @@ func (c *Config) check() error {
 	if p := c.Proxy; p != nil && p.Type != "socks5" && p.Type != "http" {
 		return fmt.Errorf("client: Config: Proxy.Type is %q, must be socks5 or http", p.Type)
 	}
+	if c.MaxPacket < 0 {
+		return fmt.Errorf("client: Config: MaxPacket is %d, must not be negative", c.MaxPacket)
+	}
 	_, err := c.framer()
 	return err
 }

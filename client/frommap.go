@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/phpvalue"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
@@ -57,7 +58,7 @@ func FromMap(options map[string]any) (Config, error) {
 			return Config{}, optionError(name, errors.New("no such option"))
 		case value == nil:
 		case refused:
-			if on, err := boolean(value); err != nil || on {
+			if on, err := phpvalue.Bool(value); err != nil || on {
 				return Config{}, optionError(name, errors.New("can't be honoured: "+why))
 			}
 		default:
@@ -131,36 +132,36 @@ type proxyOptions struct {
 type setter func(*swooleOptions, any) error
 
 var setters = map[string]setter{
-	"open_eof_check":        given(boolean, func(o *swooleOptions) **bool { return &o.eofCheck }),
-	"open_eof_split":        given(boolean, func(o *swooleOptions) **bool { return &o.eofSplit }),
-	"package_eof":           given(text, func(o *swooleOptions) **string { return &o.eof }),
-	"open_length_check":     given(boolean, func(o *swooleOptions) **bool { return &o.lengthCheck }),
+	"open_eof_check":        given(phpvalue.Bool, func(o *swooleOptions) **bool { return &o.eofCheck }),
+	"open_eof_split":        given(phpvalue.Bool, func(o *swooleOptions) **bool { return &o.eofSplit }),
+	"package_eof":           given(phpvalue.Text, func(o *swooleOptions) **string { return &o.eof }),
+	"open_length_check":     given(phpvalue.Bool, func(o *swooleOptions) **bool { return &o.lengthCheck }),
 	"package_length_type":   given(lengthType, func(o *swooleOptions) **string { return &o.lengthType }),
-	"package_length_offset": given(offset, func(o *swooleOptions) **int { return &o.lengthOffset }),
-	"package_body_offset":   given(offset, func(o *swooleOptions) **int { return &o.bodyOffset }),
-	"package_body_start":    given(offset, func(o *swooleOptions) **int { return &o.bodyStart }),
+	"package_length_offset": given(phpvalue.Offset, func(o *swooleOptions) **int { return &o.lengthOffset }),
+	"package_body_offset":   given(phpvalue.Offset, func(o *swooleOptions) **int { return &o.bodyOffset }),
+	"package_body_start":    given(phpvalue.Offset, func(o *swooleOptions) **int { return &o.bodyStart }),
 	"package_length_func":   plain(lengthFunc, func(o *swooleOptions) *func([]byte) (int, error) { return &o.lengthFunc }),
-	"package_max_length":    plain(size, func(o *swooleOptions) *int { return &o.maxLength }),
+	"package_max_length":    plain(phpvalue.Size, func(o *swooleOptions) *int { return &o.maxLength }),
 
-	"timeout":         plain(seconds, func(o *swooleOptions) *time.Duration { return &o.timeout }),
-	"connect_timeout": plain(seconds, func(o *swooleOptions) *time.Duration { return &o.connectTimeout }),
-	"read_timeout":    plain(seconds, func(o *swooleOptions) *time.Duration { return &o.readTimeout }),
-	"write_timeout":   plain(seconds, func(o *swooleOptions) *time.Duration { return &o.writeTimeout }),
+	"timeout":         plain(phpvalue.Seconds, func(o *swooleOptions) *time.Duration { return &o.timeout }),
+	"connect_timeout": plain(phpvalue.Seconds, func(o *swooleOptions) *time.Duration { return &o.connectTimeout }),
+	"read_timeout":    plain(phpvalue.Seconds, func(o *swooleOptions) *time.Duration { return &o.readTimeout }),
+	"write_timeout":   plain(phpvalue.Seconds, func(o *swooleOptions) *time.Duration { return &o.writeTimeout }),
 
 	"bind_address":       plain(localAddress, func(o *swooleOptions) *string { return &o.bindAddress }),
-	"bind_port":          given(anyPort, func(o *swooleOptions) **int { return &o.bindPort }),
-	"socket_buffer_size": plain(size, func(o *swooleOptions) *int { return &o.bufferSize }),
-	"open_tcp_nodelay":   given(boolean, func(o *swooleOptions) **bool { return &o.noDelay }),
+	"bind_port":          given(phpvalue.AnyPort, func(o *swooleOptions) **int { return &o.bindPort }),
+	"socket_buffer_size": plain(phpvalue.Size, func(o *swooleOptions) *int { return &o.bufferSize }),
+	"open_tcp_nodelay":   given(phpvalue.Bool, func(o *swooleOptions) **bool { return &o.noDelay }),
 
-	"socks5_host":         plain(filled, func(o *swooleOptions) *string { return &o.socks5.host }),
-	"socks5_port":         given(port, func(o *swooleOptions) **int { return &o.socks5.port }),
-	"socks5_username":     plain(text, func(o *swooleOptions) *string { return &o.socks5.username }),
-	"socks5_password":     plain(text, func(o *swooleOptions) *string { return &o.socks5.password }),
-	"http_proxy_host":     plain(filled, func(o *swooleOptions) *string { return &o.httpProxy.host }),
-	"http_proxy_port":     given(port, func(o *swooleOptions) **int { return &o.httpProxy.port }),
-	"http_proxy_user":     plain(text, func(o *swooleOptions) *string { return &o.httpProxy.user }),
-	"http_proxy_username": plain(text, func(o *swooleOptions) *string { return &o.httpProxy.username }),
-	"http_proxy_password": plain(text, func(o *swooleOptions) *string { return &o.httpProxy.password }),
+	"socks5_host":         plain(phpvalue.Filled, func(o *swooleOptions) *string { return &o.socks5.host }),
+	"socks5_port":         given(phpvalue.Port, func(o *swooleOptions) **int { return &o.socks5.port }),
+	"socks5_username":     plain(phpvalue.Text, func(o *swooleOptions) *string { return &o.socks5.username }),
+	"socks5_password":     plain(phpvalue.Text, func(o *swooleOptions) *string { return &o.socks5.password }),
+	"http_proxy_host":     plain(phpvalue.Filled, func(o *swooleOptions) *string { return &o.httpProxy.host }),
+	"http_proxy_port":     given(phpvalue.Port, func(o *swooleOptions) **int { return &o.httpProxy.port }),
+	"http_proxy_user":     plain(phpvalue.Text, func(o *swooleOptions) *string { return &o.httpProxy.user }),
+	"http_proxy_username": plain(phpvalue.Text, func(o *swooleOptions) *string { return &o.httpProxy.username }),
+	"http_proxy_password": plain(phpvalue.Text, func(o *swooleOptions) *string { return &o.httpProxy.password }),
 }
 
 // plain sets a field for which the zero value means that the option was not given.
@@ -308,7 +309,7 @@ func (p *proxyOptions) proxy(kind, prefix string) (*Proxy, error) {
 
 // localAddress takes an IP address, or the path of a Unix socket.
 func localAddress(value any) (string, error) {
-	address, err := filled(value)
+	address, err := phpvalue.Filled(value)
 	if err != nil || strings.ContainsAny(address, "/@") {
 		return address, err
 	}

@@ -1,6 +1,7 @@
 package tlsconfig
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,6 +15,8 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -109,6 +112,40 @@ func EncodePEM(cert tls.Certificate) (chain, key []byte, err error) {
 		return nil, nil, fmt.Errorf("tlsconfig: encode key: %w", err)
 	}
 	return chain, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// WritePEM writes a certificate's chain and its key to two files, or to one if both are the same, for the owner alone
+// to read. Each is written beside its place and then moved there, so that who reads one, Server.Reload for instance,
+// never finds half of it.
+func WritePEM(cert tls.Certificate, certFile, keyFile string) error {
+	chain, key, err := EncodePEM(cert)
+	if err != nil {
+		return err
+	}
+	if certFile == keyFile {
+		return replaceFile(certFile, append(chain, key...))
+	}
+	if err := replaceFile(keyFile, key); err != nil {
+		return err
+	}
+	return replaceFile(certFile, chain)
+}
+
+func replaceFile(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("tlsconfig: write PEM: %w", err)
+	}
+	_, err = f.Write(data)
+	if err := cmp.Or(err, f.Close()); err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("tlsconfig: write PEM: %w", err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("tlsconfig: write PEM: %w", err)
+	}
+	return nil
 }
 
 // issue makes a key and a certificate for it. Without a parent the certificate is signed with that key.

@@ -92,37 +92,53 @@ func (x *explainer) find(err error) finding {
 	return x.fromText(err)
 }
 
-// connectionEnded explains the errors of the connection below TLS.
-func connectionEnded(err error) (finding, bool) {
+// ending returns the class of an error of the connection below TLS.
+func ending(err error) (Reason, bool) {
 	netErr, isNet := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed):
-		return finding{reason: ReasonCanceled, detail: "this side gave up"}, true
+		return ReasonCanceled, true
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), isNet && netErr.Timeout():
+		return ReasonTimeout, true
+	case errors.Is(err, syscall.ECONNRESET):
+		return ReasonReset, true
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE),
+		errors.Is(err, io.ErrClosedPipe):
+		return ReasonClosed, true
+	}
+	return "", false
+}
+
+// connectionEnded explains the errors of the connection below TLS.
+func connectionEnded(err error) (finding, bool) {
+	reason, ended := ending(err)
+	switch reason {
+	case ReasonCanceled:
+		return finding{reason: reason, detail: "this side gave up"}, ended
+	case ReasonTimeout:
 		return finding{
-			ReasonTimeout,
+			reason,
 			"the server did not finish the handshake in time",
 			"if the port speaks plaintext first, the server is waiting for a command: use STARTTLS or the TLS port; " +
 				"else a firewall may drop the large ClientHello of the post-quantum groups: " +
 				"try CurvePreferences (ssl_ecdh_curve) X25519",
-		}, true
-	case errors.Is(err, syscall.ECONNRESET):
+		}, ended
+	case ReasonReset:
 		return finding{
-			ReasonReset,
+			reason,
 			"the connection was reset before the handshake was done",
 			"a firewall or a filter on names, or a server that can't take this ClientHello: try another network, then " +
 				"CurvePreferences (ssl_ecdh_curve) X25519",
-		}, true
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE),
-		errors.Is(err, io.ErrClosedPipe):
+		}, ended
+	case ReasonClosed:
 		return finding{
-			ReasonClosed,
+			reason,
 			"the server closed the connection before the handshake was done",
 			"look at the server's log; it may have no certificate for this name, be over a limit, or not speak TLS on " +
 				"this port; a filter in between does the same",
-		}, true
+		}, ended
 	}
-	return finding{}, false
+	return finding{}, ended
 }
 
 // fromText explains errors for which crypto/tls has no type. The texts are Go 1.26's. If one changes, the explanation

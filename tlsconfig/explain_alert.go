@@ -18,9 +18,11 @@ const (
 	alertCertificateExpired   = 45
 	alertCertificateUnknown   = 46
 	alertUnknownCA            = 48
+	alertDecryptError         = 51
 	alertProtocolVersion      = 70
 	alertInsufficientSecurity = 71
 	alertInternalError        = 80
+	alertUserCanceled         = 90
 	alertUnrecognizedName     = 112
 	alertCertificateRequired  = 116
 	alertNoApplicationProto   = 120

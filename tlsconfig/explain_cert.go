@@ -91,11 +91,7 @@ func (x *explainer) outdated(cert *x509.Certificate, chain []*x509.Certificate) 
 // name explains a certificate that is for others.
 func (x *explainer) name(mismatch x509.HostnameError) finding {
 	cert, host := mismatch.Certificate, mismatch.Host
-	names := make([]string, 0, len(cert.DNSNames)+len(cert.IPAddresses))
-	names = append(names, cert.DNSNames...)
-	for _, ip := range cert.IPAddresses {
-		names = append(names, ip.String())
-	}
+	names := namesIn(cert)
 	detail := fmt.Sprintf("the certificate is for %s, not for %s", list(names, quoted), printable(host, maxText))
 	advice := "connect by one of these names, set ServerName (ssl_host_name) to it, or have the server send another " +
 		"certificate"

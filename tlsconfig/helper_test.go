@@ -36,7 +36,7 @@ func dial(t testing.TB, config *tls.Config, serve func(net.Conn)) (tls.Connectio
 			return
 		}
 		defer raw.Close()
-		raw.SetDeadline(time.Now().Add(5 * time.Second))
+		raw.SetDeadline(time.Now().Add(30 * time.Second))
 		serve(raw)
 	}()
 
@@ -44,7 +44,7 @@ func dial(t testing.TB, config *tls.Config, serve func(net.Conn)) (tls.Connectio
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw.SetDeadline(time.Now().Add(5 * time.Second))
+	raw.SetDeadline(time.Now().Add(30 * time.Second))
 	defer func() {
 		raw.Close()
 		<-served

@@ -42,16 +42,39 @@ const (
 	ReasonOther        Reason = "handshake failed"
 )
 
-// A HandshakeError explains why a handshake failed. Explain makes it.
+// What only a server sees, by ExplainServer. The other reasons of its handshakes are those above.
+const (
+	ReasonCertificateRefused Reason = "certificate refused" // the client does not take this server's certificate
+	ReasonPlaintextClient    Reason = "plaintext client"    // the client's first bytes are no TLS record
+)
+
+// What is wrong with a certificate, its key or the files they are in, found before any handshake: see CertificateError.
+// ReasonExpired, ReasonNotYetValid, ReasonNameMismatch, ReasonWrongUsage, ReasonIncompleteChain, ReasonInvalidChain and
+// ReasonUnreadableCertificate are used there too.
+const (
+	ReasonFileMissing     Reason = "file missing"
+	ReasonFileUnreadable  Reason = "file unreadable"    // permissions, not a regular file, too large, a failing disk
+	ReasonNotPEM          Reason = "not PEM"            // or nothing in it of what was looked for
+	ReasonSwapped         Reason = "swapped"            // the key where the certificate belongs
+	ReasonKeyEncrypted    Reason = "key encrypted"      // and there is no passphrase
+	ReasonWrongPassphrase Reason = "wrong passphrase"   // it doesn't open the key
+	ReasonUnreadableKey   Reason = "unreadable key"     // damaged, or of a kind that TLS can't use
+	ReasonKeyMismatch     Reason = "key mismatch"       // the key is another certificate's
+	ReasonLeafNotFirst    Reason = "leaf not first"     // the key is that of a later certificate in the file
+	ReasonOutOfOrder      Reason = "chain out of order" // complete, but clients of TLS 1.2 may stumble
+	ReasonWeak            Reason = "weak"               // SHA-1, MD5, or a short key: clients refuse it
+)
+
+// A HandshakeError explains why a handshake failed. Explain and ExplainServer make it.
 //
 // Names and bytes from the peer in it are quoted, cut to a bounded length and without control characters. They are what
 // the peer says of itself: not to be believed before it is verified.
 type HandshakeError struct {
 	Reason Reason
-	Host   string // the host as the caller gave it
+	Host   string // the host as the caller gave it; on a server the client's address
 	Detail string // what was found; one line, may be empty
 	Advice string // what mends it; one line, may be empty
-	Alert  int    // the alert that the server sent (RFC 8446, Section 6), or -1
+	Alert  int    // the alert that the peer sent (RFC 8446, Section 6), or -1
 	Err    error  // what crypto/tls returned
 }
 

@@ -4,74 +4,175 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math"
-	"reflect"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
+
+	"github.com/whorl-go/whorl/internal/phpvalue"
 )
 
-// wantType says that value is of the wrong type. The value itself is not printed: it may be a passphrase.
-func wantType(want string, value any) error {
-	return fmt.Errorf("want %s, got %T", want, value)
+// The functions in this file take the value of one option, of Swoole's or of PHP's streams.
+
+func hostName(value any) (string, error) {
+	name, err := phpvalue.Text(value)
+	if err != nil {
+		return "", err
+	}
+	return name, checkHostName(name)
 }
 
-// boolean takes a bool, and 0 and 1 as PHP code has them. Strings are refused: in PHP "false" is true.
-func boolean(value any) (bool, error) {
-	if b, ok := value.(bool); ok {
-		return b, nil
+// peerName is hostName for a name under which an empty one has no meaning.
+func peerName(value any) (string, error) {
+	if name, err := phpvalue.Filled(value); err != nil {
+		return name, err
 	}
-	switch n, err := integer(value); {
-	case err == nil && n == 0:
-		return false, nil
-	case err == nil && n == 1:
-		return true, nil
-	}
-	return false, wantType("a bool", value)
+	return hostName(value)
 }
 
-// integer takes any integer type, and a float64 that is an integer, as encoding/json decodes numbers.
-func integer(value any) (int64, error) {
-	switch v := reflect.ValueOf(value); v.Kind() {
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return v.Int(), nil
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		if n := v.Uint(); n <= math.MaxInt64 {
-			return int64(n), nil
-		}
-		return 0, errors.New("want an integer below 2^63")
-	case reflect.Float64:
-		f := v.Float()
-		if f != math.Trunc(f) || math.Abs(f) > 1<<53 { // NaN and infinities fail here too
-			return 0, errors.New("want an integer, got a float64 that is none")
-		}
-		return int64(f), nil
+func verifyDepth(value any) (int, error) {
+	depth, err := phpvalue.Int(value)
+	if err == nil && (depth < 0 || depth > 100) {
+		err = fmt.Errorf("want 1 to 100 intermediate certificates, or 0 for no limit, got %d", depth)
 	}
-	return 0, wantType("an integer", value)
+	return depth, err
 }
 
-// pathSetter stores the path of a file or a directory. An empty one is refused: to leave the option out is clearer.
-func pathSetter(field func(*clientOptions) *string) func(*clientOptions, any) error {
-	return func(o *clientOptions, value any) error {
-		path, ok := value.(string)
-		if !ok {
-			return wantType("a string: a path", value)
+func ciphers(value any) ([]uint16, error) {
+	list, ok := value.(string)
+	if !ok {
+		return nil, phpvalue.WantType("a string: an OpenSSL cipher list", value)
+	}
+	return parseCiphers(list)
+}
+
+func groups(value any) ([]tls.CurveID, error) {
+	list, ok := value.(string)
+	if !ok {
+		return nil, phpvalue.WantType(`a string: "auto" or names with colons between them`, value)
+	}
+	return parseGroups(list)
+}
+
+// alpnProtocols takes a list with commas, such as "h2,http/1.1".
+func alpnProtocols(value any) ([]string, error) {
+	text, err := phpvalue.Filled(value)
+	if err != nil {
+		return nil, err
+	}
+	protocols := strings.Split(text, ",")
+	return protocols, checkProtocols(protocols)
+}
+
+// checkProtocols refuses what ALPN can't carry (RFC 7301, section 3.1).
+func checkProtocols(protocols []string) error {
+	for i, protocol := range protocols {
+		switch {
+		case protocol == "" || len(protocol) > 255:
+			return errors.New("want protocols of 1 to 255 bytes")
+		case slices.Contains(protocols[:i], protocol):
+			return fmt.Errorf("%s is there twice", quoted(protocol))
 		}
-		if path == "" {
-			return errors.New("the path is empty")
+	}
+	return nil
+}
+
+// serverNames returns the function that takes a map of names to certificates, with these names of options in it.
+func serverNames(certFile, keyFile, passphrase string, keyInCert bool) func(any) ([]ServerCertificate, error) {
+	return func(value any) ([]ServerCertificate, error) {
+		byName, err := mapOf(value)
+		if err != nil {
+			return nil, phpvalue.WantType("a map of names to certificates", value)
 		}
-		*field(o) = path
-		return nil
+		var certs []ServerCertificate
+		for _, name := range sortedKeys(byName) {
+			cert := ServerCertificate{Names: []string{name}}
+			if err := checkPattern(name); err != nil {
+				return nil, err
+			}
+			if path, ok := byName[name].(string); ok && keyInCert {
+				cert.CertFile, cert.KeyFile = path, path
+			} else {
+				fields := map[string]*string{certFile: &cert.CertFile, keyFile: &cert.KeyFile, passphrase: &cert.Passphrase}
+				if err := storeAll(byName[name], fields); err != nil {
+					return nil, fmt.Errorf("%s: %w", quoted(name), err)
+				}
+			}
+			if cert.KeyFile == "" && keyInCert {
+				cert.KeyFile = cert.CertFile
+			}
+			if cert.CertFile == "" || cert.KeyFile == "" {
+				return nil, fmt.Errorf("%s: want %s and %s", quoted(name), certFile, keyFile)
+			}
+			certs = append(certs, cert)
+		}
+		if len(certs) == 0 {
+			return nil, errors.New("the map is empty")
+		}
+		return certs, nil
 	}
 }
 
-// refuseIf accepts only the boolean that asks for nothing.
-func refuseIf(asks bool, why string) func(*clientOptions, any) error {
-	return func(_ *clientOptions, value any) error {
-		b, err := boolean(value)
-		if err == nil && b == asks {
-			err = fmt.Errorf("%t can't be honoured: %s", b, why)
-		}
+// storeAll stores the values of a map of options.
+func storeAll(value any, fields map[string]*string) error {
+	values, err := mapOf(value)
+	if err != nil {
 		return err
 	}
+	for _, option := range sortedKeys(values) {
+		field, known := fields[option]
+		if !known {
+			return fmt.Errorf("%s: no such option here", quoted(option))
+		}
+		if values[option] == nil {
+			continue
+		}
+		if *field, err = phpvalue.Filled(values[option]); err != nil {
+			return fmt.Errorf("%s: %w", option, err)
+		}
+	}
+	return nil
+}
+
+// mapOf takes the types that a map of options has in Go and out of a JSON file.
+func mapOf(value any) (map[string]any, error) {
+	switch m := value.(type) {
+	case map[string]any:
+		return m, nil
+	case map[string]string:
+		out := make(map[string]any, len(m))
+		for name, text := range m {
+			out[name] = text
+		}
+		return out, nil
+	case map[string]map[string]string:
+		out := make(map[string]any, len(m))
+		for name, inner := range m {
+			out[name] = inner
+		}
+		return out, nil
+	case map[string]map[string]any:
+		out := make(map[string]any, len(m))
+		for name, inner := range m {
+			out[name] = inner
+		}
+		return out, nil
+	}
+	return nil, phpvalue.WantType("a map", value)
+}
+
+func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
+
+// checkPattern refuses what is no name that a server can be asked for by SNI. "*." may come first.
+func checkPattern(name string) error {
+	host := strings.TrimPrefix(name, "*.")
+	if host == "" || strings.HasSuffix(host, ".") || strings.HasPrefix(host, ".") {
+		return fmt.Errorf("%s is no name for a server: want host.example.com or *.example.com", quoted(name))
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return fmt.Errorf("%s is an address: clients send names only (RFC 6066, section 3)", quoted(name))
+	}
+	return checkHostName(host)
 }
 
 // checkHostName refuses what can't be a host's name on the wire. Empty is well: it switches SNI off.
@@ -95,7 +196,7 @@ func checkHostName(name string) error {
 
 // protocolBits are Swoole's SWOOLE_SSL_* constants, oldest first.
 var protocolBits = []struct {
-	bit     int64
+	bit     int
 	name    string
 	version uint16 // 0: crypto/tls does not have it
 }{
@@ -110,7 +211,7 @@ var protocolBits = []struct {
 
 // parseProtocols returns the lowest and the highest version in the mask; both are 0, for the default, if it is 0.
 // TLS 1.0 and 1.1 are below the floor, but to set their bits is to ask for them by name.
-func parseProtocols(mask int64) (lowest, highest uint16, err error) {
+func parseProtocols(mask int) (lowest, highest uint16, err error) {
 	rest := mask
 	for _, p := range protocolBits {
 		if mask&p.bit == 0 {
@@ -132,6 +233,57 @@ func parseProtocols(mask int64) (lowest, highest uint16, err error) {
 		return 0, 0, fmt.Errorf("%d has bits that stand for no protocol (%d)", mask, rest)
 	}
 	return lowest, highest, nil
+}
+
+// protocolMask takes a sum of SWOOLE_SSL_*: nil if it is 0, else the lowest and the highest version.
+func protocolMask(value any) ([]uint16, error) {
+	mask, err := phpvalue.Int(value)
+	if err != nil || mask == 0 {
+		return nil, err
+	}
+	lowest, highest, err := parseProtocols(mask)
+	return []uint16{lowest, highest}, err
+}
+
+// anyTLS are the bits of the versions that PHP's constants for "any version" have all.
+const anyTLS = 8 | 16 | 32 | 64
+
+// cryptoMethod returns the function that takes a sum of STREAM_CRYPTO_METHOD_*, whose lowest bit says that it is a
+// client's. The other bits are Swoole's. To ask for any version is not to ask for TLS 1.0 by name: that gives nil, the
+// default.
+func cryptoMethod(clientBit int) func(any) ([]uint16, error) {
+	return func(value any) ([]uint16, error) {
+		mask, err := phpvalue.Int(value)
+		switch {
+		case err != nil:
+			return nil, err
+		case mask&1 != clientBit && clientBit == 1:
+			return nil, fmt.Errorf("%d is a method of servers: use a constant that ends in _CLIENT", mask)
+		case mask&1 != clientBit:
+			return nil, fmt.Errorf("%d is a method of clients: use a constant that ends in _SERVER", mask)
+		case mask > 1 && mask < 128 && mask&anyTLS == anyTLS:
+			return nil, nil
+		}
+		mask &^= 1
+		if mask == 0 {
+			return nil, errors.New("names no protocol")
+		}
+		lowest, highest, err := parseProtocols(mask)
+		return []uint16{lowest, highest}, err
+	}
+}
+
+// protoVersion takes one of STREAM_CRYPTO_PROTO_*.
+func protoVersion(value any) (uint16, error) {
+	bit, err := phpvalue.Int(value)
+	if err != nil {
+		return 0, err
+	}
+	lowest, highest, err := parseProtocols(bit)
+	if err == nil && (lowest != highest || bit == 0) {
+		err = fmt.Errorf("%d is not one version", bit)
+	}
+	return lowest, err
 }
 
 // groupNames has OpenSSL's names of the groups that crypto/tls has, in lower case.

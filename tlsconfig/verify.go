@@ -12,16 +12,19 @@ import (
 // errNoName is the cause where a certificate should be verified and it is not known for whom.
 var errNoName = errors.New("tlsconfig: no server name to verify: use the configuration that Client.For returns")
 
-// A verifier does what crypto/tls does by itself, for the two cases that its own check can't express: no SNI, and a
-// single self-signed certificate. It runs as VerifyConnection under InsecureSkipVerify, on resumed connections too.
+// A verifier does what crypto/tls does by itself, for the cases that its own check can't express: no SNI, a single
+// self-signed certificate, a chain without a name. It runs as VerifyConnection under InsecureSkipVerify or
+// RequireAnyClientCert, on resumed connections too.
 type verifier struct {
 	roots            *x509.CertPool   // nil: the system's
 	now              func() time.Time // nil: time.Now
 	acceptSelfSigned bool
+	anyName          bool // whomever the certificate is for
+	client           bool // the certificate is a client's, which is for no host
 }
 
-// verify returns the chains from the server's certificate to a root, of which there is at least one, after checking
-// that the certificate is for state.ServerName, that it may serve TLS, and the dates of all. Errors are
+// verify returns the chains from the peer's certificate to a root, of which there is at least one, after checking that
+// a server's certificate is for state.ServerName, that it may be used in its role, and the dates of all. Errors are
 // *tls.CertificateVerificationError, as crypto/tls has it.
 func (v verifier) verify(state tls.ConnectionState) ([][]*x509.Certificate, error) {
 	sent := state.PeerCertificates
@@ -29,16 +32,23 @@ func (v verifier) verify(state tls.ConnectionState) ([][]*x509.Certificate, erro
 		return &tls.CertificateVerificationError{UnverifiedCertificates: sent, Err: err}
 	}
 	if len(sent) == 0 {
-		return nil, refuse(errors.New("tlsconfig: the server sent no certificate"))
+		return nil, refuse(errors.New("tlsconfig: the peer sent no certificate"))
 	}
-	if state.ServerName == "" || state.ServerName == NoSNI {
-		return nil, refuse(errNoName) // x509 takes an empty name for "any name will do"
+	name := state.ServerName
+	switch {
+	case v.client || v.anyName:
+		name = "" // x509 takes it for "any name will do"
+	case name == "" || name == NoSNI:
+		return nil, refuse(errNoName)
 	}
 
 	options := x509.VerifyOptions{
 		Roots:         v.roots,
-		DNSName:       state.ServerName,
+		DNSName:       name,
 		Intermediates: x509.NewCertPool(),
+	}
+	if v.client {
+		options.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	}
 	if v.now != nil {
 		options.CurrentTime = v.now()

@@ -1,0 +1,224 @@
+package tlsconfig
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A checker looks for what would make clients refuse a certificate that can be read and fits its key.
+//
+// What every client that verifies stumbles over is an error. What depends on the client is a warning: a client may have
+// the missing intermediate, or know another way around an expired one.
+type checker struct {
+	now         time.Time
+	systemRoots func() (*x509.CertPool, error)
+}
+
+// chain returns what is wrong with the chain. Names are those that it is to be served for; none: its own.
+func (c checker) chain(file string, chain []*x509.Certificate, names []string) (problems []*CertificateError) {
+	leaf := chain[0]
+	problem := func(e *CertificateError) {
+		if e != nil {
+			e.File = file
+			problems = append(problems, e)
+		}
+	}
+	problem(c.dates(leaf, chain, false))
+	problem(missingName(leaf, names))
+	problem(usage(leaf))
+	for _, cert := range chain {
+		if !bytes.Equal(cert.RawIssuer, cert.RawSubject) || len(chain) == 1 { // nobody checks the signature of a root
+			problem(weakSignature(cert, chain))
+		}
+		problem(weakKey(cert, chain))
+	}
+	path, ended := pathOf(chain)
+	for _, cert := range path[1:] {
+		problem(c.dates(cert, chain, true))
+	}
+	problem(c.order(chain, path, ended))
+	return problems
+}
+
+func (c checker) dates(cert *x509.Certificate, chain []*x509.Certificate, warning bool) *CertificateError {
+	const clock = "or check this machine's clock, which says "
+	switch {
+	case c.now.After(cert.NotAfter):
+		return &CertificateError{
+			Reason: ReasonExpired, Detail: fmt.Sprintf("%s ended on %s, %s ago", describe(cert, chain), utc(cert.NotAfter), span(cert.NotAfter, c.now)),
+			Advice: "renew it, " + clock + utc(c.now), warning: warning,
+		}
+	case c.now.Before(cert.NotBefore):
+		return &CertificateError{
+			Reason: ReasonNotYetValid, Detail: fmt.Sprintf("%s begins on %s, in %s", describe(cert, chain), utc(cert.NotBefore), span(c.now, cert.NotBefore)),
+			Advice: "use one that is valid, " + clock + utc(c.now), warning: warning,
+		}
+	}
+	return nil
+}
+
+// missingName returns an error if the certificate is for nobody, or not for one of the names.
+func missingName(leaf *x509.Certificate, names []string) *CertificateError {
+	const advice = "have it reissued with a subjectAltName for each name"
+	if len(leaf.DNSNames) == 0 && len(leaf.IPAddresses) == 0 {
+		detail := "the certificate names no host"
+		if leaf.Subject.CommonName != "" {
+			detail = "the certificate has only the common name " + quoted(leaf.Subject.CommonName) + ", which clients don't look at"
+		}
+		return &CertificateError{Reason: ReasonNameMismatch, Detail: detail, Advice: advice}
+	}
+	for _, name := range names {
+		covered := leaf.VerifyHostname(name) == nil
+		if strings.HasPrefix(name, "*.") { // only the same wildcard covers it
+			covered = slices.ContainsFunc(leaf.DNSNames, func(own string) bool { return serverName(own) == serverName(name) })
+		}
+		if !covered {
+			return &CertificateError{
+				Reason: ReasonNameMismatch, Advice: advice + ", or serve another for it",
+				Detail: fmt.Sprintf("it is to be served for %s, but is for %s", quoted(name), list(namesIn(leaf), quoted)),
+			}
+		}
+	}
+	return nil
+}
+
+// namesIn returns the hosts that a certificate is for.
+func namesIn(cert *x509.Certificate) []string {
+	names := slices.Clone(cert.DNSNames)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
+}
+
+func usage(leaf *x509.Certificate) *CertificateError {
+	if len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0 || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) ||
+		slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
+		return nil
+	}
+	return &CertificateError{
+		Reason: ReasonWrongUsage, Detail: "the certificate is not for TLS servers", Advice: "have it reissued with the extended key usage serverAuth",
+	}
+}
+
+func weakSignature(cert *x509.Certificate, chain []*x509.Certificate) *CertificateError {
+	switch cert.SignatureAlgorithm {
+	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1:
+		return &CertificateError{
+			Reason: ReasonWeak, Detail: fmt.Sprintf("%s is signed by %s", describe(cert, chain), cert.SignatureAlgorithm),
+			Advice: "clients refuse it: have it reissued with SHA-256",
+		}
+	}
+	return nil
+}
+
+func weakKey(cert *x509.Certificate, chain []*x509.Certificate) *CertificateError {
+	weak := func(format string, args ...any) *CertificateError {
+		return &CertificateError{
+			Reason: ReasonWeak, Detail: describe(cert, chain) + " has " + fmt.Sprintf(format, args...),
+			Advice: "clients refuse it: make a new key, ECDSA P-256 or RSA with 2048 bits, and have a certificate issued for it",
+		}
+	}
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if bits := key.N.BitLen(); bits < 2048 || bits > 8192 { // crypto/tls takes no larger one, as it costs too much time
+			return weak("an RSA key with %d bits", bits)
+		}
+	case *ecdsa.PublicKey:
+		if curve := key.Curve; curve != elliptic.P256() && curve != elliptic.P384() && curve != elliptic.P521() {
+			return weak("a key on the curve %s, which TLS does not have", curve.Params().Name)
+		}
+	case ed25519.PublicKey:
+	default:
+		return weak("a key of the kind %s, which TLS does not have", cert.PublicKeyAlgorithm)
+	}
+	return nil
+}
+
+// pathOf returns the certificates from the leaf upwards, each signed by the next, and whether the last one is signed
+// with its own key.
+func pathOf(chain []*x509.Certificate) (path []*x509.Certificate, ended bool) {
+	last := chain[0]
+	path = append(path, last)
+	for {
+		if selfSigned(last) {
+			return path, true
+		}
+		next := slices.IndexFunc(chain, func(cert *x509.Certificate) bool {
+			return bytes.Equal(cert.RawSubject, last.RawIssuer) && !slices.Contains(path, cert) && signedBy(last, cert)
+		})
+		if next < 0 {
+			return path, false
+		}
+		last = chain[next]
+		path = append(path, last)
+	}
+}
+
+// signedBy goes by the signature alone: that SHA-1 is refused is told elsewhere.
+func signedBy(cert, issuer *x509.Certificate) bool {
+	err := issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
+	_, insecure := errors.AsType[x509.InsecureAlgorithmError](err)
+	return err == nil || insecure
+}
+
+// order returns a warning if the chain lacks a link, or its order is not that of the path.
+func (c checker) order(chain, path []*x509.Certificate, ended bool) *CertificateError {
+	last := path[len(path)-1]
+	inOrder := slices.Equal(chain[:len(path)], path)
+	var stray *x509.Certificate
+	for _, cert := range chain {
+		signs := func(other *x509.Certificate) bool {
+			return other != cert && bytes.Equal(other.RawIssuer, cert.RawSubject)
+		}
+		if !slices.Contains(path, cert) && !slices.ContainsFunc(path, signs) { // else it is another way upwards
+			stray = cert
+		}
+	}
+	warn := func(reason Reason, detail, advice string) *CertificateError {
+		return &CertificateError{Reason: reason, Detail: detail, Advice: advice, warning: true}
+	}
+	const full = "put the authority's intermediates after the leaf (the full chain)"
+	if !ended && len(path) == 1 && !c.trusted(chain) {
+		issuer := issuerName(last)
+		switch {
+		case slices.ContainsFunc(chain[1:], func(cert *x509.Certificate) bool { return bytes.Equal(cert.RawSubject, last.RawIssuer) }):
+			return warn(ReasonIncompleteChain, "the certificate called "+issuer+" in the file did not sign the leaf: it has another key",
+				full+"; those in the file are of another time")
+		case stray != nil:
+			return warn(ReasonIncompleteChain, "the issuer "+issuer+" is not in the file, but "+certName(stray)+" is, which did not sign it", full)
+		case len(last.IssuingCertificateURL) > 0: // a private root that signs servers itself has none
+			return warn(ReasonIncompleteChain,
+				fmt.Sprintf("only the leaf is in the file, not its issuer %s (it is at %s)", issuer, quoted(last.IssuingCertificateURL[0])),
+				full+": fullchain.pem, not cert.pem; browsers hide this, they fetch what lacks")
+		}
+	}
+	switch {
+	case !inOrder:
+		return warn(ReasonOutOfOrder, "each certificate should be followed by its issuer", "the right order is "+list(path, certName))
+	case stray != nil:
+		return warn(ReasonInvalidChain, certName(stray)+" in the file does not belong to the chain", "take it out")
+	}
+	return nil
+}
+
+// trusted reports whether the system's roots make the chain complete.
+func (c checker) trusted(chain []*x509.Certificate) bool {
+	roots, err := c.systemRoots()
+	if err != nil {
+		return false
+	}
+	options := x509.VerifyOptions{Roots: roots, Intermediates: poolOf(chain[1:]), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, CurrentTime: c.now}
+	_, err = chain[0].Verify(options)
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	return !unknown
+}
