@@ -189,15 +189,21 @@ func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q 
 		co.timer.Disarm()
 	}
 	co.queue, co.own = nil, false
+	if co.sched.wakeErr != nil {
+		return co.wokenBy(reason)
+	}
+	return nil
+}
+
+// wokenBy returns why the running coroutine was woken, if not by Wake.
+func (co *Coroutine) wokenBy(reason *Reason) error {
 	err := co.sched.wakeErr
-	if err != nil {
-		co.sched.wakeErr = nil
-		if deadlock, ok := err.(*DeadlockError); ok {
-			deadlock.add(co, reason)
-		}
-		if co.sched.rt.forced.Load() {
-			co.forceOut()
-		}
+	co.sched.wakeErr = nil
+	if deadlock, ok := err.(*DeadlockError); ok {
+		deadlock.add(co, reason)
+	}
+	if co.sched.rt.forced.Load() {
+		co.forceOut()
 	}
 	return err
 }

@@ -139,21 +139,22 @@ func (f *fd) wait(ctx context.Context, d *direction, reason *runtime.Reason, dea
 	if err != nil {
 		return err
 	}
-	defer w.Leave()
 	for !d.slot.CompareAndSwap(nil, w) {
 		if d.slot.CompareAndSwap(&edge, nil) {
+			w.Leave()
 			return nil
 		}
 	}
-	ended := func() bool { return f.closed() && reason != reasonLinger }
-	if ended() && d.Remove(w) {
+	if f.closed() && reason != reasonLinger && d.Remove(w) {
+		w.Leave()
 		return net.ErrClosed // Close looked for who waits before we did
 	}
-	if err := w.Wait(ctx, reason, deadline, d); err != nil {
-		return err
-	}
+	err = w.Wait(ctx, reason, deadline, d)
+	w.Leave() // not deferred: a runtime.Goexit ends coroutines, which have nothing to give back
 	switch {
-	case ended():
+	case err != nil:
+		return err
+	case f.closed() && reason != reasonLinger:
 		return net.ErrClosed
 	case d.canceled.Load():
 		d.canceled.Store(false)
@@ -162,13 +163,18 @@ func (f *fd) wait(ctx context.Context, d *direction, reason *runtime.Reason, dea
 	return nil
 }
 
+// exhausted reports whether a read would find nothing, as far as is known.
+func (f *fd) exhausted() bool {
+	return f.rd.drained && !f.eager.Load() && f.rd.slot.Load() != &edge
+}
+
 // tryRead reads once without waiting; errWait says that there is nothing. The caller holds the read lock.
 func (f *fd) tryRead(p []byte) (int, error) {
-	if f.rd.drained && !f.eager.Load() {
-		if f.rd.slot.Load() != &edge {
-			return 0, errWait
-		}
-		f.rd.slot.CompareAndSwap(&edge, nil)
+	if f.exhausted() {
+		return 0, errWait
+	}
+	if f.rd.slot.Load() == &edge {
+		f.rd.slot.CompareAndSwap(&edge, nil) // what it tells of is read now
 	}
 	f.rd.drained = false
 	for {
@@ -192,17 +198,20 @@ func (f *fd) tryRead(p []byte) (int, error) {
 // waitRead waits until there may be something to read. What is queued for sending goes out first: the peer may be waiting for it. *deadline is set, from timeout, by
 // the first wait of an operation.
 func (f *fd) waitRead(ctx context.Context, deadline *runtime.Deadline, timeout time.Duration) error {
+	f.beforeReadWait(deadline, timeout)
+	err := f.wait(ctx, &f.rd, reasonRecv, *deadline)
+	f.rd.drained = f.rd.drained && err != nil
+	return err
+}
+
+// beforeReadWait is the first part of waitRead.
+func (f *fd) beforeReadWait(deadline *runtime.Deadline, timeout time.Duration) {
 	if f.out.pending.Load() {
 		f.flush() // an error is for whoever sends next, and the kernel has it for the reader, too
 	}
 	if *deadline == 0 {
 		*deadline = runtime.DeadlineAfter(timeout)
 	}
-	if err := f.wait(ctx, &f.rd, reasonRecv, *deadline); err != nil {
-		return err
-	}
-	f.rd.drained = false
-	return nil
 }
 
 // close begins the end of the descriptor: no new operation may start, those that wait are woken with net.ErrClosed, writers first, and the last one that

@@ -2,12 +2,93 @@ package socket
 
 import (
 	"context"
+	"net"
 	"syscall"
 
 	"github.com/whorl-go/whorl/runtime"
 )
 
 // What a net.Conn promises beyond the verbs of a Socket; package hooks is the user of these.
+
+// Limit is a reason to stop waiting that comes and goes, such as a deadline that is moved. Err returns nil while there is none; it may be called from anywhere.
+type Limit interface{ Err() error }
+
+// RecvUntil is Recv that waits by a Limit instead of a context and Timeouts: before it waits it asks the Limit, whose error ends it, and Interrupt has it ask again. A
+// context can't do that without a channel, and a goroutine that waits on two channels takes noticeably longer than one that waits on its own.
+func (s *Socket) RecvUntil(limit Limit, p []byte) (int, error) {
+	f, err := s.acquire(reading)
+	if err != nil {
+		return 0, s.fail("recv", err)
+	}
+	defer f.leave(reading)
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		n := copy(p, s.in.unread())
+		s.in.start += n
+		s.in.release()
+		if n > 0 {
+			return n, nil
+		}
+		if n, err = s.tryRecv(f, p); err != errWait {
+			runtime.Spend(context.Background())
+			return n, s.fail("recv", err)
+		}
+		if f.out.pending.Load() {
+			f.flush() // the peer may be waiting for it
+		}
+		if err := f.waitUntil(limit); err != nil {
+			return 0, s.fail("recv", err)
+		}
+	}
+}
+
+// waitUntil is wait for input by a Limit.
+func (f *fd) waitUntil(limit Limit) error {
+	ctx := context.Background()
+	w, err := runtime.Enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.Leave()
+	for !f.rd.slot.CompareAndSwap(nil, w) {
+		if f.rd.slot.CompareAndSwap(&edge, nil) {
+			f.rd.drained = false
+			return limit.Err()
+		}
+	}
+	// Who ends the limit, or closes, does that first and looks for who waits afterwards. So either we see it here, or we are seen.
+	if err := limit.Err(); err != nil && f.rd.Remove(w) {
+		return err
+	}
+	if f.closed() && f.rd.Remove(w) {
+		return net.ErrClosed
+	}
+	if err := w.Wait(ctx, reasonRecv, 0, &f.rd); err != nil {
+		return err
+	}
+	f.rd.drained = false // whatever comes of it now: it may have been an edge
+	switch {
+	case f.closed():
+		return net.ErrClosed
+	case f.rd.canceled.Swap(false):
+		return ErrCanceled
+	}
+	return limit.Err()
+}
+
+// Interrupt has a RecvUntil that waits ask its Limit again. It doesn't wait, and may be called from anywhere at any time. Other operations that wait for input go on
+// waiting.
+func (s *Socket) Interrupt() {
+	f := s.conn.Load()
+	if f == nil {
+		return
+	}
+	if w := f.rd.slot.Load(); w != nil && w != &edge && f.rd.slot.CompareAndSwap(w, nil) {
+		w.WakeLater()
+	}
+}
 
 // SendExact is SendAll with a count that is exact whatever ends the call: who was stopped by ctx or a time-out may go on with p[n:], and the peer gets each
 // byte once. SendAll can't say that of TLS, whose records are queued whole. SendExact counts what is queued as sent, as one counts what the kernel has queued. It

@@ -108,7 +108,7 @@ func (s *Socket) RecvLine(ctx context.Context, max int) ([]byte, error) {
 		if s.in.eof {
 			return s.rest()
 		}
-		if err := s.fill(ctx, f, &deadline, 0); err != nil {
+		if err := s.fill(ctx, f, &deadline); err != nil {
 			return nil, s.fail("recv", err)
 		}
 	}
@@ -133,19 +133,38 @@ func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
 	if pkt := s.packetAtHand(); pkt != nil {
 		return pkt, nil
 	}
+	pkt, err := s.recvPacket(ctx)
+	if err != nil {
+		err = s.fail("recv", err)
+	}
+	return pkt, err
+}
+
+// recvPacket is RecvPacket for packets that are still to be received. Very many coroutines are parked in it: its frame, and those below, are kept small, so that the first 2 KiB of a stack
+// do, and few cache lines are touched on the way back.
+func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 	f, err := s.acquire(reading)
 	if err != nil {
-		return nil, s.fail("recv", err)
+		return nil, err
 	}
 	defer f.leave(reading)
-	pkt, err := s.nextPacket()
-	if pkt == nil && err == nil {
-		pkt, err = s.awaitPacket(ctx, f)
+	var deadline runtime.Deadline
+	for {
+		if pkt, err = s.nextPacket(); pkt != nil || err != nil {
+			return pkt, err
+		}
+		switch err = s.tryFill(f); err {
+		case nil:
+			runtime.Spend(ctx)
+		case ErrWouldBlock:
+			f.beforeReadWait(&deadline, s.timeouts.Read) // waitRead without its frame
+			err = f.wait(ctx, &f.rd, reasonRecv, deadline)
+			f.rd.drained = f.rd.drained && err != nil
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return pkt, s.fail("recv", err)
-	}
-	return pkt, nil
 }
 
 // packetAtHand is RecvPacket for the case that matters when packets come by the hundred: one was read already, and the socket is private to the caller's
@@ -161,23 +180,6 @@ func (s *Socket) packetAtHand() []byte {
 		return nil // it comes again
 	}
 	return pkt
-}
-
-// awaitPacket receives until there is a packet.
-func (s *Socket) awaitPacket(ctx context.Context, f *fd) ([]byte, error) {
-	var deadline runtime.Deadline
-	for {
-		want := 0
-		if s.framer != nil {
-			want = s.framer.Want()
-		}
-		if err := s.fill(ctx, f, &deadline, want); err != nil {
-			return nil, err
-		}
-		if pkt, err := s.nextPacket(); pkt != nil || err != nil {
-			return pkt, err
-		}
-	}
 }
 
 // nextPacket takes a packet from what was received; nil, nil if more is needed.
@@ -212,28 +214,40 @@ func (s *Socket) nextPacket() ([]byte, error) {
 
 // fill receives something behind what is unread, and waits for it. While it waits, an empty buffer is given back. At the end of the stream it sets
 // in.eof and returns nil.
-func (s *Socket) fill(ctx context.Context, f *fd, deadline *runtime.Deadline, want int) error {
-	if !f.stream { // a packet that finds too little room is cut
-		want = len(s.in.unread()) + bufferSize
-	}
+func (s *Socket) fill(ctx context.Context, f *fd, deadline *runtime.Deadline) error {
 	for {
-		n, err := s.tryRecv(f, s.in.room(want))
-		switch {
-		case err == nil:
-			s.in.received(n)
+		err := s.tryFill(f)
+		if err != ErrWouldBlock {
 			runtime.Spend(ctx)
-			return nil
-		case err == io.EOF:
-			s.in.eof = true
-			return nil
-		case err != errWait:
 			return err
 		}
-		s.in.release()
 		if err := f.waitRead(ctx, deadline, s.timeouts.Read); err != nil {
 			return err
 		}
 	}
+}
+
+// tryFill is fill without waiting: ErrWouldBlock.
+func (s *Socket) tryFill(f *fd) error {
+	want := 0
+	switch {
+	case !f.stream: // a packet that finds too little room is cut
+		want = len(s.in.unread()) + bufferSize
+	case s.framer != nil:
+		want = s.framer.Want()
+	}
+	n, err := s.tryRecv(f, s.in.room(want))
+	switch err {
+	case nil:
+		s.in.received(n)
+	case io.EOF:
+		s.in.eof = true
+		err = nil
+	case errWait:
+		s.in.release()
+		err = ErrWouldBlock
+	}
+	return err
 }
 
 // Peek copies up to len(p) bytes that have arrived without taking them, and doesn't wait: ErrWouldBlock if there are none, io.EOF if there will be

@@ -29,6 +29,7 @@ import (
 type secure struct {
 	conn *tls.Conn
 	link *link
+	rest bool // there may be decrypted bytes that were not read; of the reader
 }
 
 // link is what crypto/tls has for a connection.
@@ -36,6 +37,12 @@ type link struct {
 	socket *Socket
 	fd     *fd
 	eof    bool // the descriptor has ended; of the reader
+
+	// What crypto/tls has been given, of the reader; see feed.
+	several bool // more than one record at the last time
+	header  [recordHeader]byte
+	headed  uint8 // how much of header is there
+	body    int   // how much of the record is still to come
 
 	// During the handshake.
 	ctx      context.Context
@@ -107,6 +114,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 		}
 	})
 	link.ctx = nil
+	t.rest = link.several
 	switch {
 	case err == errHandshakeLeft && detourErr != nil:
 		err = detourErr
@@ -138,10 +146,15 @@ func (s *Socket) ConnectionState() (state tls.ConnectionState, ok bool) {
 
 // tryRead reads decrypted bytes without waiting. The caller holds the read lock.
 func (t *secure) tryRead(f *fd, p []byte) (int, error) {
+	if !t.rest && f.exhausted() {
+		return 0, errWait // which crypto/tls would say, too, but from so deep that it takes a larger stack
+	}
 	n, err := t.conn.Read(p)
 	if n > 0 {
+		t.rest = n == len(p) || t.link.several
 		return n, nil // an error beside it comes back with the next call
 	}
+	t.rest = err != errWait
 	if f.out.pending.Load() {
 		f.flush() // the answer to a KeyUpdate, or an alert
 	}
@@ -193,7 +206,10 @@ func (t *secure) closeNotify() { t.conn.CloseWrite() }
 func (l *link) Read(p []byte) (int, error) {
 	for {
 		n, err := l.fd.tryRead(p)
-		if err == io.EOF {
+		switch err {
+		case nil:
+			l.feed(p[:n])
+		case io.EOF:
 			l.eof = true
 		}
 		if err != errWait || l.ctx == nil {
@@ -203,6 +219,36 @@ func (l *link) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+const (
+	recordHeader     = 5  // type, version, length of what follows: RFC 8446, section 5.1
+	changeCipherSpec = 20 // a record's type: without effect in TLS 1.3, and crypto/tls reads on behind it
+)
+
+// feed notes how many whole records crypto/tls has, after p. When it asks for more it has used up all that it had before, so if this makes no more than one, it has none left once that
+// is read.
+func (l *link) feed(p []byte) {
+	records := 0
+	for len(p) > 0 {
+		n := min(len(p), l.body)
+		if l.headed < recordHeader {
+			n = copy(l.header[l.headed:], p)
+			if l.headed += uint8(n); l.headed == recordHeader {
+				l.body = int(l.header[3])<<8 | int(l.header[4])
+			}
+		} else {
+			l.body -= n
+		}
+		p = p[n:]
+		if l.headed == recordHeader && l.body == 0 {
+			l.headed = 0
+			if l.header[0] != changeCipherSpec {
+				records++
+			}
+		}
+	}
+	l.several = records > 1
 }
 
 func (l *link) Write(p []byte) (int, error) { return l.fd.enqueue(p) }

@@ -3,6 +3,7 @@ package socket
 import (
 	"io"
 	"math"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -59,29 +60,6 @@ func (s *Socket) TryRecvPacket() ([]byte, error) {
 		err = s.fail("recv", err)
 	}
 	return pkt, err
-}
-
-// tryFill is fill without waiting.
-func (s *Socket) tryFill(f *fd) error {
-	want := 0
-	switch {
-	case !f.stream:
-		want = len(s.in.unread()) + bufferSize
-	case s.framer != nil:
-		want = s.framer.Want()
-	}
-	n, err := s.tryRecv(f, s.in.room(want))
-	switch err {
-	case nil:
-		s.in.received(n)
-	case io.EOF:
-		s.in.eof = true
-		err = nil
-	case errWait:
-		s.in.release()
-		err = ErrWouldBlock
-	}
-	return err
 }
 
 // Queue queues all of p for sending and doesn't wait: at most limit bytes are queued, beyond that Queue takes nothing and returns ErrQueueFull. (With
@@ -165,6 +143,19 @@ func (s *Socket) Queued() int {
 	}
 	defer f.leave(using)
 	return f.queued()
+}
+
+// HungUp reports whether the peer has closed its end, or reset the connection, so that nothing comes behind what Arrived has shown. (Urgent data, which nobody expects
+// here, counts as well.)
+func (s *Socket) HungUp() bool {
+	f := s.conn.Load()
+	return f != nil && f.eager.Load()
+}
+
+// Sending reports whether somebody is in an operation that sends. It is for the socket's own loop.
+func (s *Socket) Sending() bool {
+	f := s.conn.Load()
+	return f != nil && atomic.LoadUint32(&f.word)&lockWriting != 0
 }
 
 // Arrived copies what waits in the kernel, up to len(p) bytes, and leaves it there: a look at how a peer begins before it is decided who reads it. It

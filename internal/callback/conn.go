@@ -60,8 +60,10 @@ const (
 	suspended                   // a handshake is under way
 	handing                     // a packet is being handed out; what is queued goes out afterwards
 	scheduled                   // a task that goes on handing out is
+	calling                     // Received is running
+	pushing                     // a task that pushes is scheduled
 	full                        // BufferFull was called
-	draining // to end when nothing more is to be handed out
+	draining                    // to end when nothing more is to be handed out
 	ended
 	gone // Ended was called
 )
@@ -121,8 +123,8 @@ func (c *Conn) handOut() {
 	for range turnPackets {
 		pkt, err := c.Socket.TryRecvPacket()
 		if err == socket.ErrWouldBlock {
-			if c.state&draining != 0 && c.Socket.Buffered() == 0 {
-				c.End(c.rare.cause, false)
+			if c.state&draining != 0 && c.drained() {
+				continue
 			}
 			return
 		}
@@ -131,7 +133,9 @@ func (c *Conn) handOut() {
 			return
 		}
 		if pkt != nil {
+			c.state |= calling
 			c.handler.Received(pkt)
+			c.state &^= calling
 		}
 		if c.state&(paused|suspended|ended) != 0 {
 			return
@@ -140,11 +144,31 @@ func (c *Conn) handOut() {
 	c.again()
 }
 
-// handedOut follows handOut, a panic in it included.
+// drained ends a connection that is to end, if nothing is left to be handed out. It reports whether there is something after all: the loop may not have been told
+// yet of what the kernel has. Half a packet waits for its other half, and whoever sends a file may finish.
+func (c *Conn) drained() (more bool) {
+	if c.Socket.Buffered() > 0 {
+		return false
+	}
+	if _, err := c.Socket.Peek(make([]byte, 1)); !errors.Is(err, socket.ErrWouldBlock) {
+		return true
+	}
+	if c.owing.Store(true); !c.Socket.Sending() { // who sends looks at owing afterwards
+		c.End(c.rare.cause, false)
+	}
+	return false
+}
+
+// handedOut follows handOut, a panic in it and a runtime.Goexit included.
 func (c *Conn) handedOut() {
-	c.state &^= handing
+	called := c.state&calling != 0
+	c.state &^= handing | calling
 	if value := recover(); value != nil {
 		c.Panicked(value)
+		return
+	}
+	if called {
+		c.End(runtime.ErrGoexit, true)
 		return
 	}
 	if c.state&ended == 0 {
@@ -161,12 +185,16 @@ func (c *Conn) Panicked(value any) {
 
 // Guard calls a callback, whose panic ends the connection.
 func (c *Conn) Guard(fn func()) {
+	returned := false
 	defer func() {
 		if value := recover(); value != nil {
 			c.Panicked(value)
+		} else if !returned {
+			c.End(runtime.ErrGoexit, true)
 		}
 	}()
 	fn()
+	returned = true
 }
 
 // Send queues p. It fails with socket.ErrQueueFull if too much is queued, and takes nothing then.
@@ -174,14 +202,20 @@ func (c *Conn) Send(p []byte) error {
 	if c.state&ended != 0 {
 		return net.ErrClosed
 	}
-	if r := c.rare; r != nil && len(r.outbox) > 0 {
-		return c.keep(p)
+	if c.keeping() {
+		c.Released() // who has held the lock may not have known that there is something
+		if c.state&ended != 0 {
+			return net.ErrClosed
+		}
+		if c.keeping() {
+			return c.keep(p)
+		}
 	}
 	queued, err := c.Socket.Queue(p, c.limits.Queue)
 	switch {
 	case err == nil:
-	case errors.Is(err, socket.ErrQueueFull) && c.state&handing != 0:
-		c.push() // nothing went to the kernel while packets were handed out
+	case errors.Is(err, socket.ErrQueueFull):
+		c.push() // what was queued in this turn hasn't gone to the kernel yet
 		if c.state&ended != 0 {
 			return net.ErrClosed
 		}
@@ -193,15 +227,16 @@ func (c *Conn) Send(p []byte) error {
 	default:
 		return err
 	}
-	switch {
-	case c.state&handing == 0:
-		c.Socket.PushSoon()
-		c.measure(queued)
-	case queued > pushAt:
+	if queued > pushAt {
 		c.push()
+	} else {
+		c.pushSoon()
 	}
 	return nil
 }
+
+// keeping reports whether something is to be sent after another operation.
+func (c *Conn) keeping() bool { return c.rare != nil && len(c.rare.outbox) > 0 }
 
 // keep puts p behind what another operation sends. Released sends it.
 func (c *Conn) keep(p []byte) error {
@@ -221,47 +256,85 @@ func (c *Conn) Owing() bool { return c.owing.Load() }
 
 // Released is to be called after an operation that has held the write lock, such as SendFile, if Owing says so. It sends what Send couldn't.
 func (c *Conn) Released() {
-	r := c.rare
-	if r == nil || len(r.outbox) == 0 || c.state&ended != 0 {
+	if c.state&ended != 0 {
 		return
 	}
-	queued, err := c.Socket.Queue(r.outbox, c.limits.Queue)
-	switch {
-	case errors.Is(err, socket.ErrBusy):
-	case err != nil:
-		c.End(err, true) // it was promised
-	default:
-		r.outbox = nil
-		c.owing.Store(false)
-		c.Socket.PushSoon()
-		c.measure(queued)
+	if c.keeping() {
+		_, err := c.Socket.Queue(c.rare.outbox, c.limits.Queue)
+		if errors.Is(err, socket.ErrBusy) {
+			return
+		}
+		if err != nil {
+			c.End(err, true) // it was promised
+			return
+		}
+		c.rare.outbox = nil
+		c.pushSoon()
+	}
+	c.owing.Store(false)
+	if c.state&draining != 0 {
+		c.again()
 	}
 }
 
-// push gives the kernel what it takes.
+// push gives the kernel what it takes. BufferEmpty is called later, as push is part of Send.
 func (c *Conn) push() {
+	if queued, ok := c.give(); ok && c.state&full != 0 && queued <= c.limits.Low {
+		c.pushSoon()
+	}
+}
+
+// pushSoon pushes at the end of the loop's turn; after the packets, while some are handed out.
+func (c *Conn) pushSoon() {
+	if c.state&(pushing|handing) == 0 {
+		c.state |= pushing
+		c.Socket.Loop().DeferTask((*pushTask)(c))
+	}
+}
+
+type pushTask Conn
+
+func (t *pushTask) Run() {
+	c := (*Conn)(t)
+	c.state &^= pushing
+	if c.state&ended == 0 {
+		c.relieve()
+	}
+}
+
+// relieve is push, and calls BufferEmpty if that is due.
+func (c *Conn) relieve() {
+	if queued, ok := c.give(); ok && c.state&full != 0 && queued <= c.limits.Low {
+		c.state &^= full
+		c.Guard(c.handler.BufferEmpty)
+	}
+}
+
+// give gives the kernel what it takes, compares what is left with the high mark, and minds that the peer takes it.
+func (c *Conn) give() (queued int, ok bool) {
 	queued, err := c.Socket.Push()
 	if err != nil {
-		if c.state&started != 0 && !errors.Is(err, socket.ErrBusy) {
+		if c.state&(started|suspended) == started {
 			c.End(err, true)
 		}
-		return
+		return 0, false
 	}
-	c.measure(queued)
-}
-
-// measure compares what is queued with the marks, and minds that the peer takes it.
-func (c *Conn) measure(queued int) {
-	if c.state&full == 0 && queued > c.limits.High {
-		c.state |= full
-		c.Guard(c.handler.BufferFull)
-	}
-	if queued > 0 && c.limits.Stall > 0 {
+	switch {
+	case queued == 0:
+		if c.rare != nil {
+			c.rare.stall.Disarm()
+		}
+	case c.limits.Stall > 0:
 		if r := c.toRare(); !r.stall.Set() {
 			c.Socket.Loop().InitTimer(&r.stall, (*stalled)(c))
 			r.stall.Reset(c.limits.Stall)
 		}
 	}
+	if c.state&full == 0 && queued > c.limits.High {
+		c.state |= full
+		c.Guard(c.handler.BufferFull)
+	}
+	return queued, c.state&ended == 0
 }
 
 // Writable is of socket.Watcher: the kernel has taken some, or the connection has failed.
@@ -269,24 +342,10 @@ func (c *Conn) Writable() {
 	if c.state&ended != 0 {
 		return
 	}
-	queued, err := c.Socket.Push()
-	if err != nil {
-		if c.state&suspended == 0 {
-			c.End(err, true)
-		}
-		return
+	if c.rare != nil {
+		c.rare.stall.Disarm() // give sets it again if something is left
 	}
-	if r := c.rare; r != nil && r.stall.Set() {
-		if queued == 0 {
-			r.stall.Disarm()
-		} else {
-			r.stall.Reset(c.limits.Stall)
-		}
-	}
-	if c.state&full != 0 && queued <= c.limits.Low {
-		c.state &^= full
-		c.Guard(c.handler.BufferEmpty)
-	}
+	c.relieve()
 }
 
 // stalled is the timer of a peer that takes nothing.
@@ -294,7 +353,12 @@ type stalled Conn
 
 func (t *stalled) Run() {
 	c := (*Conn)(t)
-	if queued, err := c.Socket.Push(); c.state&ended == 0 && (err != nil || queued > 0) {
+	queued, err := c.Socket.Push()
+	switch {
+	case c.state&ended != 0, err == nil && queued == 0:
+	case c.Socket.Sending(): // has a time-out of its own
+		c.rare.stall.Reset(c.limits.Stall)
+	default:
 		c.End(ErrStalled, true)
 	}
 }
@@ -350,8 +414,9 @@ func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config, done func(erro
 		return
 	}
 	c.state |= suspended
-	_, err := runtime.Go(ctx, func(ctx context.Context) { c.secured(c.Socket.SSLHandshake(ctx, config), done) })
+	_, err := runtime.GoDeep(ctx, func(ctx context.Context) { c.secured(c.Socket.SSLHandshake(ctx, config), done) })
 	if err != nil {
+		c.Socket.Close() // it can't go on in plaintext by mistake
 		c.secured(err, done)
 	}
 }
@@ -365,7 +430,8 @@ func (c *Conn) secured(err error, done func(error)) {
 	if err != nil && !c.Socket.Connected() {
 		c.End(err, false)
 	}
-	c.again() // crypto/tls may have read ahead
+	c.Released() // what was sent meanwhile
+	c.again()    // crypto/tls may have read ahead
 }
 
 // End closes the connection, or aborts it, which drops what is queued. Ended is told the cause. A second End does nothing and returns false.

@@ -1,0 +1,83 @@
+package callback
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/whorl-go/whorl/socket"
+)
+
+// ErrOverflow is the cause of the end of a connection for which more was sent from elsewhere than Limits.Queue allows.
+var ErrOverflow = errors.New("the output queue has overflowed")
+
+// DefaultQueue is Limits.Queue unless something else is asked for: 2 MiB.
+const DefaultQueue = 2 << 20
+
+// NewLimits fills in the defaults of what is 0: DefaultQueue, and 80 and 20 per cent of the queue for the marks. The names in its errors are those of the fields that
+// configurations have for them.
+func NewLimits(queue, high, low int, stall time.Duration) (Limits, error) {
+	if queue < 0 || high < 0 || low < 0 {
+		return Limits{}, errors.New("MaxQueue, HighWater and LowWater must not be negative")
+	}
+	if queue == 0 {
+		queue = DefaultQueue
+	}
+	if high == 0 {
+		high = queue / 10 * 8
+	}
+	if low == 0 {
+		low = min(queue/10*2, high)
+	}
+	if low > high || high > queue {
+		return Limits{}, fmt.Errorf("LowWater (%d), HighWater (%d) and MaxQueue (%d) must not decrease", low, high, queue)
+	}
+	return Limits{Queue: queue, High: high, Low: low, Stall: max(0, stall)}, nil
+}
+
+// Outside is what a connection has for those who send from elsewhere than its loop: how much is on its way there.
+type Outside struct{ bytes atomic.Int64 }
+
+// Send copies p and hands it to the connection's loop, where send, which is the connection's Send or ends in it, is called. What one goroutine sends stays in order. As much may be on
+// its way as may be queued: beyond that it is socket.ErrQueueFull. What was taken is never dropped in silence: if send fails, the connection is ended, with ErrOverflow if that is
+// because the queue was full.
+func (o *Outside) Send(c *Conn, p []byte, send func(p []byte) error) error {
+	n := int64(len(p))
+	if o.bytes.Add(n) > int64(c.limits.Queue) {
+		o.bytes.Add(-n)
+		return socket.ErrQueueFull
+	}
+	p = bytes.Clone(p)
+	err := c.Socket.Loop().Post(func() {
+		o.bytes.Add(-n)
+		if c.Over() {
+			return
+		}
+		switch err := send(p); {
+		case err == nil:
+		case errors.Is(err, socket.ErrQueueFull):
+			c.End(ErrOverflow, true)
+		default:
+			c.End(err, true)
+		}
+	})
+	if err != nil { // the loop has ended, and the connection with it
+		o.bytes.Add(-n)
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// WriteReleased has Released called, on the loop, if that is due. It may be called from anywhere, after an operation that has held the write lock.
+func (c *Conn) WriteReleased() {
+	switch {
+	case !c.Owing():
+	case c.Socket.OnLoop():
+		c.Released()
+	default:
+		c.Socket.Loop().Post(c.Released)
+	}
+}
