@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"iter"
 	"net"
 	"net/netip"
@@ -70,8 +71,12 @@ func (c *Conn) post(p []byte) error {
 	p = bytes.Clone(p)
 	c.worker.do(func() {
 		r.posted.Add(-int64(len(p)))
-		if c.queue(p) != nil {
-			c.end(ErrOverflow, true)
+		err := c.queue(p)
+		if errors.Is(err, socket.ErrQueueFull) {
+			err = ErrOverflow
+		}
+		if err != nil {
+			c.end(err, true)
 		}
 	})
 	return nil
@@ -117,7 +122,7 @@ type Info struct {
 	Listener    net.Addr       // the listener's address
 	Remote      netip.AddrPort // the client's; not valid on a Unix socket
 	Loop        int            // the number of its event loop
-	Connected   time.Time      // when it was accepted; to 10 ms
+	Connected   time.Time      // when it was accepted; to 100 ms
 	LastReceive time.Time      // when the last packet has come; to 100 ms. When it came to stand, if none has
 	TLS         bool
 	Protected   bool

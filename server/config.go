@@ -16,6 +16,7 @@ import (
 	"github.com/whorl-go/whorl/internal/proxyproto"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // Config is the configuration of a Server: what its listeners do unless they are given a Port of their own, and the limits of all of them together.
@@ -32,6 +33,9 @@ type Config struct {
 	// MaxHandshakes is how many TLS handshakes may run at a time; further ones wait, within Port.HandshakeTimeout, and cost no stack and no buffer
 	// meanwhile. 0 means 1024.
 	MaxHandshakes int
+
+	// ReloadOnHangup has SIGHUP reload the files of Port.Certificates, beside their being watched.
+	ReloadOnHangup bool
 
 	// Logger is told of what nobody else is: failing accepts, certificates that can't be reloaded. nil: the runtime's.
 	Logger *zap.Logger
@@ -58,6 +62,10 @@ type Port struct {
 	// connection, a *runtime.PanicError. Optional, in both styles. With Handle it may be called before Handle returns, if something else ends the connection.
 	OnClose func(ctx context.Context, c *Conn, reason error)
 
+	// OnReject is called once, instead of OnConnect and OnClose, for a connection that has ended before it came to stand: a handshake has failed (*tlsconfig.HandshakeError), a proxy's
+	// header was none, the client came from an address with too many connections (ErrTooMany), or said too little in HandshakeTimeout. Its ID is 0. Optional.
+	OnReject func(ctx context.Context, c *Conn, reason error)
+
 	// OnBufferFull is called when more than HighWater bytes are queued for a peer that takes less than it is sent, OnBufferEmpty when no more than
 	// LowWater are any more. Optional.
 	OnBufferFull, OnBufferEmpty func(ctx context.Context, c *Conn)
@@ -75,8 +83,11 @@ type Port struct {
 	// MaxPacket is the largest packet, in bytes; who sends a larger one is disconnected (packet.ErrPacketTooLarge). 0 means packet.DefaultMax, 2 MiB.
 	MaxPacket int
 
-	// TLS is for connections on "tls", "tls4" and "tls6", which begin with the handshake, and for EnableSSL on others. It is used as it is, not copied, and must not be
-	// changed. See package tlsconfig for one that reloads its certificates.
+	// Certificates are for connections on "tls", "tls4" and "tls6", which begin with the handshake, and for EnableSSL on others. While the server serves it watches their files,
+	// reloads those that change, renews the keys of session tickets, and logs certificates that are about to expire.
+	Certificates *tlsconfig.Server
+
+	// TLS may be set instead of Certificates. It is used as it is, not copied, and must not be changed.
 	TLS *tls.Config
 
 	// PlaintextHint is sent to a client that doesn't speak TLS on a port that does, before it is disconnected. Empty: an HTTP response to what looks like HTTP, a line of
@@ -138,6 +149,8 @@ type prepared struct {
 	trusted  proxyproto.Trusted
 	proxied  bool
 	secure   bool // begins with TLS
+
+	mostHello int // how much of a ClientHello is waited for
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {
@@ -160,13 +173,18 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 		return fail("neither Handle nor OnReceive is set")
 	case p.Handle != nil && p.OnReceive != nil:
 		return fail("Handle and OnReceive exclude each other")
-	case secure && p.TLS == nil:
-		return fail("TLS is not set")
+	case p.Certificates != nil && p.TLS != nil:
+		return fail("Certificates and TLS exclude each other")
+	case secure && p.TLS == nil && p.Certificates == nil:
+		return fail("Certificates is not set, nor TLS")
 	case p.MaxPacket < 0, p.MaxQueue < 0, p.HighWater < 0, p.LowWater < 0:
 		return fail("MaxPacket, MaxQueue, HighWater and LowWater must not be negative")
 	}
 	if _, err := q.rule().Framer(); err != nil {
 		return fail("%w", err)
+	}
+	if p.Certificates != nil {
+		q.TLS = p.Certificates.Config()
 	}
 	var err error
 	if q.trusted, err = proxyproto.ParseTrusted(p.ProxyProtocol...); err != nil {
@@ -174,6 +192,10 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 	}
 	q.proxied = len(p.ProxyProtocol) > 0
 	q.HandshakeTimeout = orDefault(p.HandshakeTimeout, socket.DefaultHandshakeTimeout)
+	q.mostHello = scratchSize
+	if p.ReceiveBuffer > 0 { // the kernel has room for half of it at least
+		q.mostHello = min(scratchSize, max(512, p.ReceiveBuffer/2))
+	}
 	q.IdleTimeout, q.Lifetime = max(0, p.IdleTimeout), max(0, p.Lifetime)
 	q.WriteTimeout = orDefault(p.WriteTimeout, socket.DefaultWriteTimeout)
 	q.timeouts = socket.Timeouts{

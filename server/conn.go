@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/whorl-go/whorl/internal/callback"
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -44,10 +45,11 @@ type Conn struct {
 
 // rare is what few connections have.
 type rare struct {
-	uid    atomic.Int64
-	posted atomic.Int64 // bytes that Send, from elsewhere, has on their way to the loop
-	zone   string       // of an IPv6 address
-	proxy  *Proxied
+	uid     atomic.Int64
+	posted  atomic.Int64          // bytes that Send, from elsewhere, has on their way to the loop
+	failure atomic.Pointer[error] // what Recv has told a handler of the connection's end
+	zone    string                // of an IPv6 address
+	proxy   *Proxied
 }
 
 const (
@@ -154,26 +156,42 @@ func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) {
 // io.EOF says that the client has closed after a packet, io.ErrUnexpectedEOF that it did so in the middle of one, ErrShutdown that the server shuts down and no packet
 // has come any more. After a time-out nothing is lost: the next Recv goes on with the bytes that have come.
 func (c *Conn) Recv(ctx context.Context) ([]byte, error) {
+	if c.listener.port.Handle != nil && !c.worker.server.draining.Load() {
+		if pkt, err := c.flow.Socket.RecvPacket(ctx); err == nil {
+			c.received(pkt)
+			return pkt, nil
+		} else {
+			return c.recvFailed(ctx, err)
+		}
+	}
+	return c.recvFailed(ctx, socket.ErrCanceled)
+}
+
+// recvFailed is the part of Recv that follows an error. When the server shuts down, what has begun to arrive is still received.
+func (c *Conn) recvFailed(ctx context.Context, err error) (pkt []byte, _ error) {
 	if c.listener.port.Handle == nil {
 		return nil, &net.OpError{Op: "recv", Err: errCallbacks}
 	}
-	s := &c.flow.Socket
-	draining := &c.worker.server.draining
-	var pkt []byte
-	err := error(socket.ErrCanceled)
-	if !draining.Load() {
-		pkt, err = s.RecvPacket(ctx)
-	}
-	if err != nil && draining.Load() && errors.Is(err, socket.ErrCanceled) {
+	if c.worker.server.draining.Load() && errors.Is(err, socket.ErrCanceled) {
+		s := &c.flow.Socket
 		if _, peek := s.Peek(make([]byte, 1)); errors.Is(peek, socket.ErrWouldBlock) {
-			return nil, ErrShutdown
+			err = ErrShutdown
+		} else {
+			pkt, err = s.RecvPacket(ctx) // some of it is there already
 		}
-		pkt, err = s.RecvPacket(ctx) // some of it is there already
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		c.received(pkt)
+	case final(err):
+		c.toRare().failure.Store(&err)
 	}
 	return pkt, err
+}
+
+// final reports whether an error of Recv says that nothing more will be received.
+func final(err error) bool {
+	return !errors.Is(err, runtime.ErrTimeout) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, socket.ErrBusy)
 }
 
 var errCallbacks = errors.New("the connection is served by callbacks, which receive its packets")
@@ -181,7 +199,7 @@ var errCallbacks = errors.New("the connection is served by callbacks, which rece
 // received counts a packet.
 func (c *Conn) received(pkt []byte) {
 	w := c.worker
-	c.seen.Store(uint32(w.now))
+	c.seen.Store(w.clock.Load())
 	w.counters.packetsIn.Add(1)
 	w.counters.bytesIn.Add(uint64(len(pkt)))
 }
@@ -240,25 +258,30 @@ func (c *Conn) SendFile(ctx context.Context, name string, offset, length int64) 
 //
 // When more has arrived in plaintext than was received, or anything while the answer is still on its way, it fails with socket.ErrPlaintextPending: whoever put it there could pass it
 // off as the client's words over TLS (CVE-2011-0411). Then, and when the handshake fails or isn't done within Port.HandshakeTimeout, the connection is closed. It fails
-// with socket.ErrBusy while another caller sends or receives, with socket.ErrSSLActive when TLS is on already, and with ErrNoTLS if Port.TLS is not set; then
+// with socket.ErrBusy while another caller sends or receives, with socket.ErrSSLActive when TLS is on already, and with ErrNoTLS if Port.Certificates is not set; then
 // the connection stays as it was.
 func (c *Conn) EnableSSL(ctx context.Context) error {
 	config := c.listener.port.TLS
 	if config == nil {
 		return &net.OpError{Op: "handshake", Err: ErrNoTLS}
 	}
+	if c.listener.port.Handle == nil {
+		return &net.OpError{Op: "handshake", Err: errCallbacksSSL}
+	}
 	c.flags.Or(flagUpgrading)
 	defer c.flags.And(^flagUpgrading)
 	err := c.flow.Socket.SSLHandshake(ctx, config)
-	c.handshaken(err)
-	return err
+	c.released()
+	return c.handshaken(err)
 }
+
+var errCallbacksSSL = errors.New("the connection is served by callbacks, which use EnableSSLAsync")
 
 // EnableSSLAsync is EnableSSL for callbacks: it returns at once, no packets are handed out meanwhile, and done is called with the outcome; nil for done is allowed. It must be
 // called on the connection's loop.
 func (c *Conn) EnableSSLAsync(ctx context.Context, done func(ctx context.Context, c *Conn, err error)) {
 	finish := func(err error) {
-		c.handshaken(err)
+		err = c.handshaken(err)
 		if done != nil {
 			done(c.worker.ctx, c, err)
 		}
@@ -271,8 +294,8 @@ func (c *Conn) EnableSSLAsync(ctx context.Context, done func(ctx context.Context
 	c.flow.EnableSSL(ctx, config, finish)
 }
 
-// ErrNoTLS is returned by EnableSSL on a listener whose Port has no TLS.
-var ErrNoTLS = errors.New("server: Port.TLS is not set")
+// ErrNoTLS is returned by EnableSSL on a listener whose Port has neither Certificates nor TLS.
+var ErrNoTLS = errors.New("server: no certificates are set")
 
 // Pause has no more packets handed to OnReceive until Resume; what arrives stays in the kernel, which tells the client to stop when it has enough.
 func (c *Conn) Pause() { c.onLoop(c.flow.Pause) }

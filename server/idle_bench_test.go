@@ -5,10 +5,13 @@ package server_test
 import (
 	"context"
 	"crypto/tls"
+	"flag"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	goruntime "runtime"
+	"runtime/pprof"
 	"sync"
 	"testing"
 
@@ -19,10 +22,15 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
+var idleProfile = flag.String("idle.profile", "", "BenchmarkIdle writes a heap profile of the open connections to this file; use -memprofilerate 1")
+
 // BenchmarkIdle opens connections on which nothing happens and reports what each costs the server: bytes of heap and of stack. Next to each other: Whorl's two styles, and net with
 // a goroutine for each. The clients' ends of the plain ones are bare descriptors; those of the TLS ones say their part and drop all but the descriptor.
 func BenchmarkIdle(b *testing.B) {
 	connections := min(20_000, (raiseFileLimit(b)-1000)/2) // both ends are here
+	if testing.Short() {
+		connections = 500
+	}
 	config := developmentTLS(b)
 	for _, secure := range []bool{false, true} {
 		name := map[bool]string{false: "plain", true: "tls"}[secure]
@@ -41,6 +49,7 @@ func BenchmarkIdle(b *testing.B) {
 					heap, stack := inUse()
 					closeAll := openIdle(b, addr, use, connections)
 					heapAfter, stackAfter := inUse()
+					writeHeapProfile(b)
 					b.ReportMetric(float64(heapAfter-heap)/float64(connections), "heap-B/conn")
 					b.ReportMetric(float64(stackAfter-stack)/float64(connections), "stack-B/conn")
 					b.ReportMetric(0, "ns/op")
@@ -60,6 +69,20 @@ func inUse() (heap, stack int64) {
 	var m goruntime.MemStats
 	goruntime.ReadMemStats(&m)
 	return int64(m.HeapAlloc), int64(m.StackInuse)
+}
+
+func writeHeapProfile(b *testing.B) {
+	if *idleProfile == "" {
+		return
+	}
+	f, err := os.Create(*idleProfile)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	if err := pprof.Lookup("heap").WriteTo(f, 0); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // raiseFileLimit raises the limit of descriptors as far as the process may, and returns it.

@@ -99,6 +99,9 @@ func (s *Server) add(l *Listener) error {
 	}
 	s.listeners = append(s.listeners, l)
 	serving := s.serving
+	if serving {
+		s.running += len(l.sockets)
+	}
 	s.mu.Unlock()
 	if serving {
 		l.start()
@@ -191,16 +194,19 @@ func (l *Listener) File() (*os.File, error) { return l.sockets[0].File() }
 
 // SendTo sends a datagram from a listener for datagrams. It waits while the kernel has no room; a callback, which must not wait, gets runtime.ErrOnLoop then.
 func (l *Listener) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error) {
+	for _, s := range l.sockets {
+		if s.OnLoop() { // the one of the callback, with ReusePort: another loop may be sending on the others
+			return s.SendTo(ctx, p, to)
+		}
+	}
 	return l.sockets[0].SendTo(ctx, p, to)
 }
 
-// start begins to accept, or to receive.
+// start begins to accept, or to receive. The coroutines for that are counted already.
 func (l *Listener) start() {
 	s := l.server
+	s.watch(l.port.Certificates)
 	for _, listening := range l.sockets {
-		s.mu.Lock()
-		s.running++
-		s.mu.Unlock()
 		run := l.accept
 		if l.datagrams {
 			run = l.receive
@@ -211,6 +217,7 @@ func (l *Listener) start() {
 				run(ctx, listening)
 			})
 			if err != nil {
+				listening.Close()
 				l.stopped()
 				return
 			}
@@ -222,6 +229,7 @@ func (l *Listener) start() {
 			}
 		}
 		if listening.Loop().Post(start) != nil {
+			listening.Close()
 			l.stopped()
 		}
 	}
@@ -288,10 +296,11 @@ func (l *Listener) accept(ctx context.Context, listening *socket.Socket) {
 // How long accepting rests when the machine is short of something: long enough to be no load, short enough for those who wait.
 const acceptRest = 50 * time.Millisecond
 
-// rest waits after an error of accept(2), and reports whether to go on.
+// rest waits after an error of accept(2), and reports whether to go on. Besides those of a machine that is short of something there are errors of the connection's network, and of a
+// firewall, that say nothing about the next connection.
 func (l *Listener) rest(ctx context.Context, err error) bool {
 	s := l.server
-	if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) && !errors.Is(err, syscall.ENOBUFS) && !errors.Is(err, syscall.ENOMEM) {
+	if errors.Is(err, syscall.EBADF) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSOCK) || errors.Is(err, syscall.EOPNOTSUPP) {
 		s.mu.Lock()
 		s.failed = errors.Join(s.failed, err)
 		s.mu.Unlock()

@@ -3,10 +3,12 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 
 	"github.com/whorl-go/whorl/internal/proxyproto"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // A connection comes to stand in stages. Each of the first three waits for the client without a coroutine and a buffer, so that very many clients that
@@ -32,15 +34,15 @@ type opener Conn
 func (c *Conn) open() {
 	q := c.listener.port
 	c.stage = stageHello
+	c.worker.counters.opening.Add(1)
 	if q.proxied && q.trusted.Contains(c.RemoteAddr()) {
 		c.stage = stageProxy
 	} else if !c.enterAddress() {
 		c.flow.End(ErrTooMany, true)
 		return
 	}
-	c.worker.counters.opening.Add(1)
 	if c.stage == stageHello && !q.secure {
-		c.stand(c.worker.ctx)
+		c.begin()
 		return
 	}
 	if err := c.flow.Socket.Watch((*opener)(c)); err != nil {
@@ -83,15 +85,19 @@ func (o *opener) Readable() {
 			c.flow.End(err, false)
 			return
 		}
+		goOn := false
 		if c.stage == stageProxy {
-			if !c.readProxy(w.scratch[:n]) {
-				return
-			}
+			goOn = c.readProxy(w.scratch[:n])
+		} else {
+			goOn = c.readHello(w.scratch[:n])
+		}
+		if goOn {
 			continue
 		}
-		if !c.readHello(w.scratch[:n]) {
-			return
+		if c.stage <= stageHello && c.flow.Socket.HungUp() { // it will never be whole
+			c.flow.End(io.ErrUnexpectedEOF, false)
 		}
+		return
 	}
 }
 
@@ -99,7 +105,6 @@ func (o *opener) Readable() {
 func (c *Conn) readProxy(data []byte) bool {
 	n, header, err := proxyproto.Parse(data)
 	if err != nil {
-		c.worker.server.outcomes.add("proxy header malformed")
 		c.flow.End(err, true)
 		return false
 	}
@@ -121,7 +126,7 @@ func (c *Conn) readProxy(data []byte) bool {
 	c.stage = stageHello
 	if !c.listener.port.secure {
 		c.flow.Socket.Watch(nil)
-		c.stand(c.worker.ctx)
+		c.begin()
 		return false
 	}
 	return true
@@ -140,7 +145,7 @@ func (c *Conn) readHello(data []byte) bool {
 		return false
 	}
 	length := int(data[3])<<8 | int(data[4])
-	if len(data) < min(header+length, scratchSize) {
+	if len(data) < min(header+length, c.listener.port.mostHello) {
 		return false
 	}
 	c.flow.Socket.Watch(nil)
@@ -155,21 +160,23 @@ func (c *Conn) readHello(data []byte) bool {
 	return false
 }
 
-// handshake begins the TLS handshake, in a coroutine that goes on with Handle.
+// handshake begins the TLS handshake, in a coroutine of its own, so that the stack that it takes isn't that of the handler.
 func (c *Conn) handshake() {
 	w := c.worker
 	w.slots--
 	w.counters.handshaking.Add(1)
 	c.stage = stageHandshake
-	_, err := runtime.Go(w.ctx, func(ctx context.Context) {
-		err := c.flow.Socket.SSLHandshake(ctx, c.listener.port.TLS)
+	if _, err := runtime.GoDeep(w.ctx, c.shake); err != nil {
 		c.shaken(err)
-		if err == nil {
-			c.stand(ctx)
-		}
-	})
-	if err != nil {
-		c.shaken(err)
+	}
+}
+
+// shake shakes hands.
+func (c *Conn) shake(ctx context.Context) {
+	err := c.flow.Socket.SSLHandshake(ctx, c.listener.port.TLS)
+	c.shaken(err)
+	if err == nil {
+		c.begin()
 	}
 }
 
@@ -178,12 +185,21 @@ func (c *Conn) shaken(err error) {
 	w := c.worker
 	w.slots++
 	w.counters.handshaking.Add(-1)
-	c.handshaken(err)
-	if err != nil {
+	if err := c.handshaken(err); err != nil {
 		c.flow.End(err, false)
 	}
+	if len(w.waiting) > 0 && !w.beginning {
+		w.beginning = true
+		w.loop.Defer(w.beginWaiting) // not from here: each of very many could fail at once, and begin the next
+	}
+}
+
+// beginWaiting begins the handshakes of those who wait for one, as many as there are slots for.
+func (w *worker) beginWaiting() {
+	w.beginning = false
 	for len(w.waiting) > 0 && w.slots > 0 {
 		next := w.waiting[0]
+		w.waiting[0] = nil
 		w.waiting = w.waiting[1:]
 		w.counters.waiting.Add(-1)
 		if !next.flow.Over() {
@@ -192,8 +208,8 @@ func (c *Conn) shaken(err error) {
 	}
 }
 
-// stand follows the last stage: the connection has come to stand. ctx is of the coroutine that has brought it there, if one has.
-func (c *Conn) stand(ctx context.Context) {
+// begin begins to serve the connection.
+func (c *Conn) begin() {
 	if c.flow.Over() {
 		return
 	}
@@ -218,14 +234,14 @@ func (c *Conn) stand(ctx context.Context) {
 	}
 	if c.listener.port.Handle == nil {
 		c.serveCallbacks()
-	} else {
-		c.serveHandler(ctx)
+	} else if _, err := runtime.Go(w.ctx, c.handler()); err != nil {
+		c.flow.End(err, true)
 	}
 }
 
 // refusePlaintext tells a client that doesn't speak TLS that the port does.
 func (c *Conn) refusePlaintext(data []byte) {
-	c.worker.server.outcomes.add("plaintext client")
+	c.worker.server.outcomes.add(string(tlsconfig.ReasonPlaintextClient))
 	hint := c.listener.port.PlaintextHint
 	if hint == "" {
 		hint = plaintextHint(data)

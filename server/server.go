@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"os/signal"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // Server accepts connections on any number of listeners and serves them. Make it with [New]. Its methods may be called from any coroutine and any
@@ -33,6 +36,10 @@ type Server struct {
 	ended     bool             // guarded by mu
 	failed    error            // guarded by mu: why a listener has stopped
 
+	watched  map[*tlsconfig.Server]bool // guarded by mu: whose files are watched
+	watching context.Context            // ends with Serve
+	unwatch  context.CancelFunc
+
 	draining    atomic.Bool  // Shutdown or Close was called
 	connections atomic.Int64 // accepted and not ended, handlers that still run included
 	over        *runtime.Channel[struct{}]
@@ -45,7 +52,9 @@ type Server struct {
 
 // New makes a Server. What is wrong with the configuration is returned by Listen.
 func New(config Config) *Server {
-	return &Server{config: config, began: time.Now(), over: runtime.NewChannel[struct{}](1)}
+	s := &Server{config: config, began: time.Now(), over: runtime.NewChannel[struct{}](1), watched: map[*tlsconfig.Server]bool{}}
+	s.watching, s.unwatch = context.WithCancel(context.Background())
+	return s
 }
 
 // join binds the server to the runtime that ctx carries.
@@ -99,31 +108,61 @@ func connectionLimit(limit int) (int, error) {
 // Serve accepts connections on the listeners, those that are added later included, and returns when Shutdown or Close has ended the server: nil, or why
 // a listener has stopped working. When ctx is done, Serve does what Close does, and returns the cause. A server serves once.
 func (s *Server) Serve(ctx context.Context) error {
-	if _, err := s.join(ctx); err != nil {
+	rt, err := s.join(ctx)
+	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	if s.serving {
-		s.mu.Unlock()
-		return errors.New("server: Serve was called before")
+	listeners, err := s.beginServing()
+	if err != nil {
+		return err
 	}
-	s.serving = true
-	listeners := slices.Clone(s.listeners)
-	s.mu.Unlock()
+	defer s.unwatch()
+	// When the runtime shuts down the connections are closed, while there are loops to do that.
+	rt.Retain()
+	var interrupted atomic.Bool
+	unless := context.AfterFunc(rt.Context(), func() {
+		defer rt.Release()
+		interrupted.Store(!s.draining.Load())
+		s.Close()
+	})
+	defer func() {
+		if unless() {
+			rt.Release()
+		}
+	}()
 	for _, l := range listeners {
 		l.start()
 	}
-	if _, err := s.over.Pop(ctx); ctx.Err() != nil {
+	if _, err := s.over.Pop(ctx); ctx.Err() != nil || errors.Is(err, runtime.ErrShutdown) {
 		s.Close()
 		s.over.Pop(context.WithoutCancel(ctx))
-		return context.Cause(ctx)
-	} else if errors.Is(err, runtime.ErrShutdown) {
-		s.Close()
-		return err
+		if rt.Context().Err() == nil {
+			return context.Cause(ctx)
+		}
+		return runtime.ErrShutdown
+	} else if interrupted.Load() {
+		return runtime.ErrShutdown
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failed
+}
+
+// beginServing returns the listeners to start. Their coroutines are counted before they run, so that a Shutdown waits for them.
+func (s *Server) beginServing() ([]*Listener, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.serving:
+		return nil, errors.New("server: Serve was called before")
+	case s.draining.Load():
+		return nil, ErrShutdown
+	}
+	s.serving = true
+	for _, l := range s.listeners {
+		s.running += len(l.sockets)
+	}
+	return slices.Clone(s.listeners), nil
 }
 
 // Shutdown ends the server in order. It accepts what is in the backlog and stops listening. Connections that wait for a packet are told at once, those at work
@@ -189,6 +228,42 @@ func (s *Server) checkOver() {
 	if over {
 		s.over.Close()
 	}
+}
+
+// watch watches the files of a listener's certificates, on a goroutine for each that ends with Serve.
+func (s *Server) watch(certificates *tlsconfig.Server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if certificates == nil || s.watched[certificates] {
+		return
+	}
+	s.watched[certificates] = true
+	options := tlsconfig.WatchOptions{Logger: s.log}
+	hangup := make(chan os.Signal, 1)
+	if s.config.ReloadOnHangup {
+		signal.Notify(hangup, syscall.SIGHUP)
+		options.Signals = hangup
+	}
+	go func() {
+		defer signal.Stop(hangup)
+		certificates.Watch(s.watching, options)
+	}()
+}
+
+// Reload reloads the files of all listeners' certificates at once, as ReloadOnHangup does. What is wrong with new files is returned, and those that were in use stay so. It reads files, so
+// call it off the event loops, or in runtime.Await.
+func (s *Server) Reload() error {
+	s.mu.Lock()
+	listeners := slices.Clone(s.listeners)
+	s.mu.Unlock()
+	var err error
+	for _, l := range listeners {
+		if l.port.Certificates != nil {
+			_, reloadErr := l.port.Certificates.Reload()
+			err = errors.Join(err, reloadErr)
+		}
+	}
+	return err
 }
 
 // admit counts a new connection in, or refuses it.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // events is a Conn as a callback.Handler.
@@ -50,7 +51,10 @@ func (e *events) Ended(reason error) {
 	w.counters.closed.Add(1)
 	if c.stage != stageOpen {
 		w.counters.opening.Add(-1)
-		w.server.leave()
+		defer w.server.leave()
+		if fn := c.listener.port.OnReject; fn != nil {
+			fn(w.ctx, c, reason)
+		}
 		return
 	}
 	w.registry.remove(c)
@@ -81,39 +85,48 @@ func (c *Conn) serveCallbacks() {
 	}
 }
 
-// serveHandler serves a connection that has come to stand by Handle: in the coroutine of its handshake, or one of its own.
-func (c *Conn) serveHandler(ctx context.Context) {
-	if ctx != c.worker.ctx {
-		c.run(ctx)
-		return
-	}
-	if _, err := runtime.Go(ctx, c.run); err != nil {
-		c.flow.End(err, true)
+// handler returns the function of the connection's coroutine: it runs Handle, and closes the connection when that has ended, how ever that was. It is one function and no method
+// value, as each has a frame on the stack of every connection that waits for a packet, and these stacks are to stay at 2 KiB.
+func (c *Conn) handler() func(ctx context.Context) {
+	return func(ctx context.Context) {
+		c.flags.Or(flagHandling)
+		returned := false
+		defer func() { c.handled(returned, recover()) }()
+		c.flow.Socket.Watch(&c.flow) // for what others send, see Server.Send
+		if fn := c.listener.port.OnConnect; fn != nil {
+			fn(ctx, c)
+		}
+		c.listener.port.Handle(ctx, c)
+		returned = true
 	}
 }
 
-// run runs the handler, and closes the connection when it has ended, how ever that was.
-func (c *Conn) run(ctx context.Context) {
-	c.flags.Or(flagHandling)
-	returned := false
-	defer func() {
-		c.flags.And(^flagHandling)
-		if returned {
-			c.flow.End(nil, false)
-		} else if value := recover(); value != nil {
-			c.flow.Panicked(value)
-		} else { // runtime.Goexit, by a Shutdown of the runtime that has waited for long enough
-			c.flow.End(ErrShutdown, true)
-		}
-		if c.flow.Gone() { // it had ended before: now nothing is left of it
-			c.worker.server.leave()
-		}
-	}()
-	if fn := c.listener.port.OnConnect; fn != nil {
-		fn(ctx, c)
+// handled follows the handler.
+func (c *Conn) handled(returned bool, panicked any) {
+	c.flags.And(^flagHandling)
+	switch {
+	case returned:
+		c.flow.End(c.failure(), false)
+	case panicked != nil:
+		c.flow.Panicked(panicked)
+	case c.worker.ctx.Err() != nil: // runtime.Goexit, by a Shutdown of the runtime that has waited for long enough
+		c.flow.End(ErrShutdown, true)
+	default:
+		c.flow.End(runtime.ErrGoexit, true)
 	}
-	c.listener.port.Handle(ctx, c)
-	returned = true
+	if c.flow.Gone() { // it had ended before: now nothing is left of it
+		c.worker.server.leave()
+	}
+}
+
+// failure is why the connection has ended, as far as Recv has told the handler; nil if it hasn't.
+func (c *Conn) failure() error {
+	if r := c.rare.Load(); r != nil {
+		if err := r.failure.Load(); err != nil {
+			return *err
+		}
+	}
+	return nil
 }
 
 // drain ends the connection when the server shuts down and it has nothing more to do.
@@ -134,7 +147,9 @@ func (c *Conn) check() {
 	switch {
 	case c.flow.Over():
 	case c.stage != stageOpen:
-		w.server.outcomes.add("timeout")
+		if c.stage != stageProxy {
+			w.server.outcomes.add(string(tlsconfig.ReasonTimeout))
+		}
 		c.flow.End(errHandshakeTimeout, false)
 	case q.Lifetime > 0 && now-c.began >= ticks(q.Lifetime):
 		c.flow.End(ErrLifetime, false)
@@ -158,8 +173,11 @@ func (c *Conn) nextCheck() tick {
 	if q.Lifetime > 0 {
 		due = min(due, c.began+ticks(q.Lifetime))
 	}
-	if c.idles() {
+	switch {
+	case c.idles():
 		due = min(due, tick(c.seen.Load())+ticks(q.IdleTimeout))
+	case q.IdleTimeout > 0: // Protect may end before that
+		due = min(due, c.worker.now+ticks(q.IdleTimeout))
 	}
 	return due
 }

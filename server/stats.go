@@ -1,9 +1,14 @@
 package server
 
 import (
+	"errors"
 	"maps"
+	"net"
 	"sync"
 	"time"
+
+	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // Stats are a server's figures since it was made; those of Connections and after are of now.
@@ -17,7 +22,7 @@ type Stats struct {
 	PacketsOut uint64            // calls of Send
 	BytesOut   uint64            // of what was sent, before encryption
 	Datagrams  uint64            // received
-	Handshakes map[string]uint64 // by outcome: "ok", or why not, see tlsconfig
+	Handshakes map[string]uint64 // by outcome: "ok", "plaintext pending", or the reason, see tlsconfig.ExplainServer
 
 	Connections int // all, those that don't stand yet included
 	Opening     int // that don't stand yet
@@ -75,11 +80,24 @@ func (o *outcomes) snapshot() map[string]uint64 {
 	return maps.Clone(o.counts)
 }
 
-// handshaken counts the outcome of a handshake.
-func (c *Conn) handshaken(err error) {
-	outcome := "ok"
-	if err != nil {
-		outcome = "failed"
+// outcomeOK is the outcome of a handshake that has succeeded; others have the reason of a *tlsconfig.HandshakeError.
+const outcomeOK = "ok"
+
+// handshaken counts the outcome of a handshake and returns the error with what lies behind it.
+func (c *Conn) handshaken(err error) error {
+	outcome := outcomeOK
+	switch {
+	case err == nil:
+	case errors.Is(err, socket.ErrPlaintextPending):
+		outcome = "plaintext pending"
+	case errors.Is(err, socket.ErrBusy), errors.Is(err, socket.ErrSSLActive), errors.Is(err, net.ErrClosed), errors.Is(err, ErrNoTLS):
+		return err // no handshake, or none that has ended by itself
+	default:
+		err = tlsconfig.ExplainServer(err, c.RemoteAddr().String())
+		if explained, ok := errors.AsType[*tlsconfig.HandshakeError](err); ok {
+			outcome = string(explained.Reason)
+		}
 	}
 	c.worker.server.outcomes.add(outcome)
+	return err
 }

@@ -10,7 +10,7 @@ type wheel struct {
 
 const (
 	wheelSlots = 128
-	wheelStep  = 10 // ticks: 100 ms
+	wheelStep  = 2 // ticks: 100 ms
 )
 
 func (w *wheel) begin(now tick) { w.position = now / wheelStep }

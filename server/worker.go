@@ -20,27 +20,31 @@ type worker struct {
 	index  int
 
 	// On the loop.
-	wheel    wheel
-	now      tick
-	timer    eventloop.Timer
-	expected time.Duration // when timer should fire, since the server began
-	scratch  []byte        // for a look at how connections begin; nil when none is beginning
-	slots    int           // TLS handshakes that may still begin
-	waiting  []*Conn
-	lastID   uint64
-	draining bool
+	wheel     wheel
+	now       tick
+	clock     atomic.Uint32 // now, for who is elsewhere
+	timer     eventloop.Timer
+	expected  time.Duration // when timer should fire, since the server began
+	scratch   []byte        // for a look at how connections begin; nil when none is beginning
+	slots     int           // TLS handshakes that may still begin
+	waiting   []*Conn       // for a slot
+	beginning bool          // beginWaiting is scheduled
+	lastID    uint64
+	draining  bool
+	closed    bool // by Close, or by a Shutdown whose time is over: nothing is begun any more
 
 	registry registry
 	counters counters
 }
 
-// tick is a time on the clock of a server: 10 ms since it was made. It lasts for 497 days; what goes by it are differences.
+// tick is a time on the clock of a server: 50 ms since it was made. It lasts for 6 years.
 type tick uint32
 
-const tickLength = 10 * time.Millisecond
+const tickLength = 50 * time.Millisecond
 
+// ticks is how many ticks after worker.now, which may be a step of the wheel old, d is over. Added to a time of the clock it is still one.
 func ticks(d time.Duration) tick {
-	return tick(min((d+tickLength-1)/tickLength, 1<<31-1))
+	return tick(min((d+tickLength-1)/tickLength, 1<<30)) + wheelStep
 }
 
 func newWorker(s *Server, rt *runtime.Runtime, loop *eventloop.Loop, index, handshakes int) *worker {
@@ -61,6 +65,11 @@ func (w *worker) do(fn func()) {
 // begin makes a connection of what a listener has accepted. On the loop.
 func (w *worker) begin(l *Listener, in socket.Incoming) {
 	s := w.server
+	if w.closed {
+		in.Drop()
+		s.leave()
+		return
+	}
 	c := &Conn{listener: l, worker: w}
 	c.flow.Init((*events)(c), &l.port.limits)
 	if err := c.flow.Socket.Begin(w.ctx, in); err != nil {
@@ -90,7 +99,8 @@ func (w *worker) wind() {
 // tell reads the clock and sets the timer.
 func (w *worker) tell() {
 	elapsed := time.Since(w.server.began)
-	w.now, w.expected = ticks(elapsed), elapsed+wheelStep*tickLength
+	w.now, w.expected = tick(elapsed/tickLength), elapsed+wheelStep*tickLength
+	w.clock.Store(uint32(w.now))
 	w.timer.Reset(wheelStep * tickLength)
 }
 
@@ -116,6 +126,7 @@ func (w *worker) drain() {
 
 // endAll ends all connections of the loop.
 func (w *worker) endAll(abort bool) {
+	w.closed = true
 	w.inTurns(w.wheel.all(), func(c *Conn) { c.flow.End(ErrShutdown, abort) })
 }
 
@@ -127,8 +138,8 @@ func (w *worker) inTurns(all []*Conn, fn func(c *Conn)) {
 			fn(c)
 		}
 	}
-	if len(all) > some {
-		w.loop.Post(func() { w.inTurns(all[some:], fn) })
+	if len(all) > some && w.loop.Post(func() { w.inTurns(all[some:], fn) }) != nil {
+		w.inTurns(all[some:], fn) // the loop ends
 	}
 }
 
