@@ -13,7 +13,9 @@ import (
 	goruntime "runtime"
 	"runtime/pprof"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,7 +36,7 @@ func BenchmarkIdle(b *testing.B) {
 	config := developmentTLS(b)
 	for _, secure := range []bool{false, true} {
 		name := map[bool]string{false: "plain", true: "tls"}[secure]
-		for style, start := range map[string]func(b *testing.B, config *tls.Config) (addr net.Addr, stop func()){
+		for style, start := range map[string]func(b *testing.B, config *tls.Config) (addr net.Addr, opened func() int, stop func()){
 			"callback": startIdleWhorl(false), "coroutine": startIdleWhorl(true), "net": startIdleNet,
 		} {
 			b.Run(name+"/"+style, func(b *testing.B) {
@@ -43,11 +45,11 @@ func BenchmarkIdle(b *testing.B) {
 					if !secure {
 						use = nil
 					}
-					addr, stop := start(b, use)
+					addr, opened, stop := start(b, use)
 					// Twice: what the first connections leave in pools is not theirs.
-					openIdle(b, addr, use, 200)()
+					openIdle(b, addr, use, opened, 200)()
 					heap, stack := inUse()
-					closeAll := openIdle(b, addr, use, connections)
+					closeAll := openIdle(b, addr, use, opened, connections)
 					heapAfter, stackAfter := inUse()
 					writeHeapProfile(b)
 					b.ReportMetric(float64(heapAfter-heap)/float64(connections), "heap-B/conn")
@@ -115,8 +117,8 @@ func developmentTLS(b *testing.B) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{certificate}, RootCAs: ca.Pool()}
 }
 
-func startIdleWhorl(coroutines bool) func(b *testing.B, config *tls.Config) (net.Addr, func()) {
-	return func(b *testing.B, config *tls.Config) (net.Addr, func()) {
+func startIdleWhorl(coroutines bool) func(b *testing.B, config *tls.Config) (net.Addr, func() int, func()) {
+	return func(b *testing.B, config *tls.Config) (net.Addr, func() int, func()) {
 		port := server.Port{TLS: config, ReadTimeout: -1}
 		if coroutines {
 			port.Handle = func(ctx context.Context, c *server.Conn) { c.Recv(ctx) }
@@ -139,7 +141,7 @@ func startIdleWhorl(coroutines bool) func(b *testing.B, config *tls.Config) (net
 		}
 		var serving sync.WaitGroup
 		serving.Go(func() { s.Serve(rt.Context()) })
-		return l.Addr(), func() {
+		return l.Addr(), func() int { return int(s.Stats().Opened) }, func() {
 			s.Close()
 			serving.Wait()
 			rt.Shutdown(context.Background())
@@ -147,7 +149,7 @@ func startIdleWhorl(coroutines bool) func(b *testing.B, config *tls.Config) (net
 	}
 }
 
-func startIdleNet(b *testing.B, config *tls.Config) (net.Addr, func()) {
+func startIdleNet(b *testing.B, config *tls.Config) (net.Addr, func() int, func()) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -156,12 +158,14 @@ func startIdleNet(b *testing.B, config *tls.Config) (net.Addr, func()) {
 		l = tls.NewListener(l, config)
 	}
 	var serving sync.WaitGroup
+	var opened atomic.Int64
 	serving.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
+			opened.Add(1)
 			serving.Go(func() {
 				defer c.Close()
 				buf := make([]byte, 512)
@@ -169,16 +173,17 @@ func startIdleNet(b *testing.B, config *tls.Config) (net.Addr, func()) {
 			})
 		}
 	})
-	return l.Addr(), func() {
+	return l.Addr(), func() int { return int(opened.Load()) }, func() {
 		l.Close()
 		serving.Wait()
 	}
 }
 
-// openIdle opens connections from as many addresses as it takes, and waits until each has an answer if there is TLS. The function that it returns closes them.
-func openIdle(b *testing.B, addr net.Addr, config *tls.Config, n int) func() {
+// openIdle opens connections from as many addresses as it takes, and waits until the server has them all. The function that it returns closes them.
+func openIdle(b *testing.B, addr net.Addr, config *tls.Config, opened func() int, n int) func() {
 	to := addr.(*net.TCPAddr)
 	fds := make([]int, n)
+	before := opened()
 	var opening sync.WaitGroup
 	next := make(chan int)
 	for range 16 {
@@ -197,6 +202,9 @@ func openIdle(b *testing.B, addr net.Addr, config *tls.Config, n int) func() {
 	}
 	close(next)
 	opening.Wait()
+	for opened() < before+n && !b.Failed() {
+		time.Sleep(time.Millisecond)
+	}
 	return func() {
 		for _, fd := range fds {
 			unix.Close(fd)

@@ -94,7 +94,7 @@ func (s *Server) add(l *Listener) error {
 	s.mu.Lock()
 	if s.draining.Load() {
 		s.mu.Unlock()
-		l.stop()
+		l.discard()
 		return ErrShutdown
 	}
 	s.listeners = append(s.listeners, l)
@@ -134,7 +134,7 @@ func (l *Listener) listen(ctx context.Context, address string) error {
 			return err
 		})
 		if err != nil {
-			l.stop()
+			l.discard()
 			return err
 		}
 		l.sockets = append(l.sockets, s)
@@ -253,9 +253,15 @@ func (l *Listener) stop() {
 		co.Cancel()
 	}
 	if !serving || l.datagrams {
-		for _, s := range l.sockets {
-			s.Close()
-		}
+		l.discard()
+	}
+	l.file.remove()
+}
+
+// discard closes the sockets of a listener that nobody accepts on.
+func (l *Listener) discard() {
+	for _, s := range l.sockets {
+		s.Close()
 	}
 	l.file.remove()
 }

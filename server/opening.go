@@ -1,7 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 
@@ -244,7 +246,9 @@ func (c *Conn) refusePlaintext(data []byte) {
 	c.worker.server.outcomes.add(string(tlsconfig.ReasonPlaintextClient))
 	hint := c.listener.port.PlaintextHint
 	if hint == "" {
-		hint = plaintextHint(data)
+		record := tls.RecordHeaderError{Msg: "tls: first record does not look like a TLS handshake"}
+		copy(record.RecordHeader[:], data)
+		hint = cmp.Or(string(tlsconfig.PlaintextHint(record)), "This port speaks TLS from the start.\r\n")
 	}
 	if _, err := c.flow.Socket.Queue([]byte(hint), len(hint)); err != nil {
 		c.flow.End(err, true)

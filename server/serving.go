@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -180,15 +179,4 @@ func (c *Conn) nextCheck() tick {
 		due = min(due, c.worker.now+ticks(q.IdleTimeout))
 	}
 	return due
-}
-
-// plaintextHint is what a client hears that speaks something else than TLS.
-func plaintextHint(data []byte) string {
-	for _, method := range []string{"GET ", "HEAD ", "POST ", "PUT ", "OPTIONS ", "DELETE ", "PATCH ", "PRI * "} {
-		if strings.HasPrefix(string(data[:min(len(data), len(method))]), method) {
-			const body = "This port speaks TLS: use https.\n"
-			return "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 33\r\n\r\n" + body
-		}
-	}
-	return "This port speaks TLS from the start.\r\n"
 }

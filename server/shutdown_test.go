@@ -189,7 +189,9 @@ func TestShutdownServesTheBacklog(t *testing.T) {
 func TestShutdownWaitsForWork(t *testing.T) {
 	began, goOn := make(chan struct{}), make(chan struct{})
 	port := server.Port{EOF: "\n", Handle: func(ctx context.Context, c *server.Conn) {
-		c.Recv(ctx)
+		if _, err := c.Recv(ctx); err != nil {
+			return
+		}
 		began <- struct{}{}
 		await(ctx, goOn)
 		c.Send(ctx, []byte("done\n"))
@@ -389,7 +391,7 @@ func TestCloseDuringShutdown(t *testing.T) {
 			_, err := h.Listen(h.ctx(), "tcp", "127.0.0.1:0")
 			return errors.Is(err, server.ErrShutdown)
 		})
-		check(t, h.Close())
+		check(t, h.Close()) // the listener that was made too late is closed as well
 		for range 3 {
 			check(t, receive(t, over))
 		}
