@@ -24,22 +24,23 @@ func NewEOF(delimiter string, max int) (Framer, error) {
 	if len(delimiter) > max {
 		return nil, fmt.Errorf("packet: the delimiter has %d bytes, the limit for a whole packet is %d", len(delimiter), max)
 	}
-	return &eofFramer{delimiter: []byte(delimiter), last: delimiter[len(delimiter)-1], limit: max}, nil
+	return &eofFramer{delimiter: delimiter, last: delimiter[len(delimiter)-1], limit: max}, nil
 }
 
+// eofFramer is kept small, 48 bytes: a program may have very many.
 type eofFramer struct {
-	delimiter []byte
-	last      byte // of delimiter
+	delimiter string
 	limit     int
+	last      byte // of delimiter
 
 	// State of the stream.
-	place int // no delimiter starts before data[place]
-	err   error
+	place int    // no delimiter starts before data[place]
+	err   *error // nil: none yet. A pointer is half as large
 }
 
 func (f *eofFramer) Next(data []byte, _ bool) (advance int, pkt []byte, err error) {
 	if f.err != nil {
-		return 0, nil, f.err
+		return 0, nil, *f.err
 	}
 	// A delimiter that ends behind the limit doesn't count, however much has been read.
 	if len(data) > f.limit {
@@ -61,8 +62,9 @@ func (f *eofFramer) Next(data []byte, _ bool) (advance int, pkt []byte, err erro
 		return end, data[:end:end], nil
 	}
 	if len(data) == f.limit {
-		f.err = fmt.Errorf("%w: no delimiter %q in %d bytes, the limit", ErrPacketTooLarge, f.delimiter, f.limit)
-		return 0, nil, f.err
+		err := fmt.Errorf("%w: no delimiter %q in %d bytes, the limit", ErrPacketTooLarge, f.delimiter, f.limit)
+		f.err = &err
+		return 0, nil, err
 	}
 	// The last bytes may be the start of a delimiter whose rest comes with the next read.
 	f.place = max(f.place, len(data)-width+1)
@@ -76,7 +78,7 @@ func (f *eofFramer) Next(data []byte, _ bool) (advance int, pkt []byte, err erro
 // rolling-hash search once it finds too many false starts, so nothing makes it slow. Used alone it would need a third
 // more time for lines of 100 bytes that end with "\r\n", hence the fast path in Next.
 func (f *eofFramer) search(data []byte, from int) (end int) {
-	i := bytes.Index(data[from:], f.delimiter)
+	i := bytes.Index(data[from:], []byte(f.delimiter))
 	if i < 0 {
 		return -1
 	}
@@ -84,7 +86,7 @@ func (f *eofFramer) search(data []byte, from int) (end int) {
 }
 
 // endsWith is bytes.HasSuffix for data that is at least as long as suffix, without a call: suffix is a few bytes long.
-func endsWith(data, suffix []byte) bool {
+func endsWith(data []byte, suffix string) bool {
 	data = data[len(data)-len(suffix):]
 	for i := len(suffix) - 1; i >= 0; i-- {
 		if data[i] != suffix[i] {
