@@ -71,6 +71,21 @@ func (f *eofFramer) Next(data []byte, _ bool) (advance int, pkt []byte, err erro
 	return 0, nil, nil
 }
 
+// Index is of Indexer.
+func (f *eofFramer) Index(data []byte, ends []uint32) int {
+	for n, from := 0, 0; ; n++ {
+		if n == len(ends) {
+			return n
+		}
+		advance, pkt, _ := f.Next(data[from:], false)
+		if pkt == nil {
+			return n
+		}
+		from += advance
+		ends[n] = uint32(from)
+	}
+}
+
 // search returns where the first delimiter ends that starts at data[from] or later, or -1.
 //
 // It isn't done by looking for the delimiter's last byte again and again, since a peer can send as many false ones as it

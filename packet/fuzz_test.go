@@ -33,6 +33,11 @@ func FuzzEOF(f *testing.F) {
 		if d := want.differs(got, true); d != "" {
 			t.Fatal(d)
 		}
+		framer.Reset()
+		got = deliver(t, &indexing{Indexer: framer.(Indexer), some: 1 + len(sizes)}, cut(stream, sizes...))
+		if d := want.differs(got, true); d != "" {
+			t.Fatal("by Index:", d)
+		}
 	})
 }
 
@@ -69,6 +74,11 @@ func FuzzLength(f *testing.F) {
 		want := referenceLength(stream, field, int64(max))
 		if d := want.differs(got, true); d != "" {
 			t.Fatal(d)
+		}
+		framer.Reset()
+		got = deliver(t, &indexing{Indexer: framer.(Indexer), some: 1 + len(sizes)}, cut(stream, sizes...))
+		if d := want.differs(got, true); d != "" {
+			t.Fatal("by Index:", d)
 		}
 	})
 }

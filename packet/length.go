@@ -178,6 +178,24 @@ func (f *lengthFramer) Want() int {
 	return f.header
 }
 
+// Index is of Indexer. A function of the user's isn't called before its time.
+func (f *lengthFramer) Index(data []byte, ends []uint32) int {
+	if f.sizeFunc != nil {
+		return 0
+	}
+	for n, from := 0, 0; ; n++ {
+		if n == len(ends) {
+			return n
+		}
+		advance, pkt, _ := f.Next(data[from:], false)
+		if pkt == nil {
+			return n
+		}
+		from += advance
+		ends[n] = uint32(from)
+	}
+}
+
 func (f *lengthFramer) Reset() { f.size, f.err = 0, nil }
 
 // fieldWidth returns the size in bytes of a field of the type, 0 for an unknown one.

@@ -41,6 +41,48 @@ type input struct {
 	start, end int  // buf[start:end] is unread
 	eof        bool // the peer has closed its sending side
 	large      bool // what came last would fill a good part of a small buffer
+	index      *index
+}
+
+// index tells where packets end that were found before they are asked for. It is borrowed, as the buffer is, which doesn't change as long as there is one.
+type index struct {
+	base       int // of ends, in the buffer
+	next, size int // ends[next:size] are still to be handed out
+	ends       [124]uint32
+}
+
+var indexPool = sync.Pool{New: func() any { return new(index) }}
+
+// indexFrom is how much must be unread before it is searched for packets as a whole.
+const indexFrom = 512
+
+// indexed hands out the next packet of the index.
+func (in *input) indexed() []byte {
+	x := in.index
+	start, end := in.start, x.base+int(x.ends[x.next])
+	in.start = end
+	if x.next++; x.next == x.size {
+		in.index = nil
+		indexPool.Put(x)
+	}
+	return in.buf[start:end:end]
+}
+
+// find fills the index, and reports whether it has found something.
+func (in *input) find(f indexer) bool {
+	x := indexPool.Get().(*index)
+	x.base, x.next = in.start, 0
+	if x.size = f.Index(in.unread(), x.ends[:]); x.size == 0 {
+		indexPool.Put(x)
+		return false
+	}
+	in.index = x
+	return true
+}
+
+// indexer is packet.Indexer.
+type indexer interface {
+	Index(data []byte, ends []uint32) int
 }
 
 func (in *input) unread() []byte { return in.buf[in.start:in.end] }

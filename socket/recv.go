@@ -28,12 +28,9 @@ func (s *Socket) recv(ctx context.Context, f *fd, p []byte, deadline *runtime.De
 		return 0, nil
 	}
 	for {
-		if n := copy(p, s.in.unread()); n > 0 {
-			s.in.start += n
-			s.in.release()
+		if n := s.take(p); n > 0 {
 			return n, nil
 		}
-		s.in.release()
 		n, err := s.tryRecv(f, p)
 		if err != errWait {
 			runtime.Spend(ctx)
@@ -42,6 +39,24 @@ func (s *Socket) recv(ctx context.Context, f *fd, p []byte, deadline *runtime.De
 		if err := f.waitRead(ctx, deadline, s.timeouts.Read); err != nil {
 			return 0, err
 		}
+	}
+}
+
+// take takes bytes that were read ahead, and gives the buffer back when it is empty.
+func (s *Socket) take(p []byte) int {
+	s.dropIndex()
+	n := copy(p, s.in.unread())
+	s.in.start += n
+	s.in.release()
+	return n
+}
+
+// dropIndex forgets the packets that were found beforehand, for who takes the bytes otherwise. The stream is at the beginning of a packet then.
+func (s *Socket) dropIndex() {
+	if x := s.in.index; x != nil {
+		s.in.index = nil
+		indexPool.Put(x)
+		s.framer.Reset()
 	}
 }
 
@@ -92,6 +107,7 @@ func (s *Socket) RecvLine(ctx context.Context, max int) ([]byte, error) {
 	if max < 0 {
 		max = 0
 	}
+	s.dropIndex()
 	var deadline runtime.Deadline
 	scanned := 0
 	for {
@@ -171,8 +187,17 @@ func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 // loop. Then nobody else can come in between, so the lock needn't be taken, only looked at. Everything else returns nil and is RecvPacket's.
 func (s *Socket) packetAtHand() []byte {
 	f := s.conn.Load()
-	if f == nil || !f.private() || f.word&(lockReading|lockClosed) != 0 || s.framer == nil || s.in.start == s.in.end {
+	if f == nil || !f.private() || f.word&(lockReading|lockClosed) != 0 {
 		return nil
+	}
+	if s.in.index != nil {
+		return s.in.indexed()
+	}
+	if s.framer == nil || s.in.start == s.in.end {
+		return nil
+	}
+	if s.searched() {
+		return s.in.indexed()
 	}
 	advance, pkt, err := s.framer.Next(s.in.buf[s.in.start:s.in.end], s.in.eof)
 	s.in.start += advance
@@ -180,6 +205,15 @@ func (s *Socket) packetAtHand() []byte {
 		return nil // it comes again
 	}
 	return pkt
+}
+
+// searched searches what is unread for packets, if it is likely to hold several, and reports whether it has found some.
+func (s *Socket) searched() bool {
+	if s.in.end-s.in.start < indexFrom {
+		return false
+	}
+	f, ok := s.framer.(indexer)
+	return ok && s.in.find(f)
 }
 
 // nextPacket takes a packet from what was received; nil, nil if more is needed.
@@ -194,6 +228,9 @@ func (s *Socket) nextPacket() ([]byte, error) {
 			return nil, io.EOF
 		}
 		return nil, nil
+	}
+	if in.index != nil || s.searched() {
+		return in.indexed(), nil
 	}
 	for {
 		advance, pkt, err := s.framer.Next(in.unread(), in.eof)

@@ -218,6 +218,7 @@ func (s *Socket) SetProtocol(framer Framer) error {
 		return s.fail("set protocol", err)
 	}
 	defer f.leave(reading)
+	s.dropIndex()
 	s.framer = framer
 	return nil
 }
