@@ -82,7 +82,7 @@ func (c *Conn) post(p []byte) error {
 	return nil
 }
 
-// Close closes a connection: what was sent is still delivered, unless reset drops it and resets the connection.
+// CloseConn closes a connection: what was sent is still delivered, unless reset drops it and resets the connection.
 func (s *Server) CloseConn(id ID, reset bool) error {
 	c, err := s.find(id)
 	if err != nil {
@@ -178,8 +178,8 @@ func (r *registry) ids() []ID {
 	return ids
 }
 
-// Broadcast sends p on all connections for which want returns true; nil means all. It returns on how many it was sent. want may be called on any goroutine's
-// behalf, and must not wait.
+// Broadcast sends p on all connections for which want returns true; nil means all. It returns on how many it was sent. want runs where Broadcast was called, so what
+// belongs to a connection's loop, such as Conn.Value, is not for it.
 func (s *Server) Broadcast(p []byte, want func(c *Conn) bool) int {
 	sent := 0
 	for c := range s.Connections() {

@@ -26,11 +26,19 @@ func clearStale(network, path string) error {
 	if network == "unixgram" {
 		kind = syscall.SOCK_DGRAM
 	}
-	fd, err := syscall.Socket(syscall.AF_UNIX, kind|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	syscall.ForkLock.RLock() // no child may inherit it
+	fd, err := syscall.Socket(syscall.AF_UNIX, kind, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return err
 	}
 	defer syscall.Close(fd)
+	if err := syscall.SetNonblock(fd, true); err != nil { // one with a full backlog must not keep us waiting
+		return err
+	}
 	err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: path})
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):

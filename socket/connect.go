@@ -14,7 +14,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Bind binds the socket to a local address: "host:port" with a numeric host (empty: all), or the path of a Unix socket, which must not exist yet; a
+// Bind binds the socket to a local address: "host:port" with a numeric host or "localhost" (empty: all), or the path of a Unix socket, which must not exist yet; a
 // path that begins with "@" is in the abstract namespace. Port 0 has the kernel choose; LocalAddr tells. SO_REUSEADDR is set.
 // On a socket that is then connected, the address may also be given as "host:0".
 func (s *Socket) Bind(ctx context.Context, address string) error {
@@ -67,13 +67,20 @@ func (s *Socket) localSockaddr(address string) (unix.Sockaddr, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	ip := netip.IPv4Unspecified()
-	if host != "" {
+	var ip netip.Addr
+	switch six := s.network.family == unix.AF_INET6; {
+	case host == "" && six:
+		ip = netip.IPv6Unspecified()
+	case host == "":
+		ip = netip.IPv4Unspecified()
+	case host == "localhost" && six: // RFC 6761, section 6.3: always a loopback address
+		ip = netip.IPv6Loopback()
+	case host == "localhost":
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	default:
 		if ip, err = netip.ParseAddr(host); err != nil {
 			return nil, 0, &net.AddrError{Err: "not an IP address to bind to", Addr: address}
 		}
-	} else if s.network.family == unix.AF_INET6 {
-		ip = netip.IPv6Unspecified()
 	}
 	if !s.network.admits(ip) {
 		return nil, 0, &net.AddrError{Err: "address of another family than " + s.network.name, Addr: address}

@@ -25,8 +25,7 @@ func (s *Socket) RecvUntil(limit Limit, p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		n := copy(p, s.in.unread())
-		s.in.start += n
+		n := s.take(p)
 		s.in.release()
 		if n > 0 {
 			return n, nil

@@ -1,0 +1,196 @@
+// Metrics shows the figures of a server to Prometheus.
+//
+//	go run ./examples/metrics
+//
+// starts an echo server and an HTTP server with its figures, has three clients connect, scrapes the figures once, and ends:
+//
+//	Echo on 127.0.0.1:41063, metrics on http://127.0.0.1:36717/metrics
+//	3 clients have sent 2 lines each. 42 figures were scraped, among them:
+//	whorl_server_connections{server="echo"} 3
+//	whorl_server_connections_accepted_total{server="echo"} 3
+//	whorl_server_received_bytes_total{server="echo"} 72
+//	whorl_server_received_packets_total{server="echo"} 6
+//	whorl_server_sent_bytes_total{server="echo"} 72
+//	whorl_server_sent_packets_total{server="echo"} 6
+//
+// With -listen and -metrics it serves until it is told to end (SIGINT or SIGTERM):
+//
+//	go run ./examples/metrics -listen 127.0.0.1:7007 -metrics 127.0.0.1:9100
+//	curl http://127.0.0.1:9100/metrics
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/metrics"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "metrics:", err)
+		os.Exit(1)
+	}
+}
+
+// expose serves the metrics by package net/http, on goroutines of its own: a scrape costs the event loops nothing.
+func expose(rt *runtime.Runtime, s *server.Server, address string) (*http.Server, net.Addr, error) {
+	registry := prometheus.NewRegistry()
+	for _, collector := range []prometheus.Collector{
+		metrics.NewCollector(s, prometheus.Labels{"server": "echo"}),
+		metrics.NewRuntimeCollector(rt, nil),
+	} {
+		if err := registry.Register(collector); err != nil {
+			return nil, nil, err
+		}
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go web.Serve(listener)
+	return web, listener.Addr(), nil
+}
+
+// run serves on -listen until ctx is done; without -listen it has the server shown.
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("metrics", flag.ContinueOnError)
+	flags.SetOutput(stdout)
+	listen := flags.String("listen", "", "`address` to serve on, such as 127.0.0.1:7007; without it there is a demonstration")
+	web := flags.String("metrics", "127.0.0.1:0", "`address` to show the metrics on")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	address := *listen
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	show := new(strings.Builder) // printed at the end: standard output may block, which a loop must not
+	defer func() { io.WriteString(stdout, show.String()) }()
+	return runtime.Run(func(co context.Context) error { // co is the context of the coroutine; ctx knows of signals
+		s := server.New(server.Config{Port: server.Port{EOF: "\n", MaxPacket: 64 << 10, Handle: echo}})
+		l, err := s.Listen(co, "tcp", address)
+		if err != nil {
+			return err
+		}
+		exposed, at, err := expose(runtime.Current(co).Runtime(), s, *web)
+		if err != nil {
+			return err
+		}
+		defer exposed.Close()
+		fmt.Fprintf(stdout, "Echo on %v, metrics on http://%v/metrics\n", l.Addr(), at) // nothing is served yet that this could hold up
+
+		var failed error
+		if *listen != "" {
+			defer context.AfterFunc(ctx, func() { shutdown(co, s) })()
+		} else if _, err := runtime.Go(co, func(co context.Context) {
+			failed = demonstrate(co, show, l.Addr().String(), fmt.Sprintf("http://%v/metrics", at))
+			shutdown(co, s)
+		}); err != nil {
+			return err
+		}
+		if err := s.Serve(co); err != nil {
+			return err
+		}
+		return failed
+	})
+}
+
+func echo(ctx context.Context, c *server.Conn) {
+	for {
+		line, err := c.Recv(ctx)
+		if err != nil {
+			return
+		}
+		if _, err := c.Send(ctx, line); err != nil {
+			return
+		}
+	}
+}
+
+// shutdown lets connections that are at work finish, but not for ever.
+func shutdown(co context.Context, s *server.Server) {
+	co, cancel := context.WithTimeout(co, 10*time.Second)
+	defer cancel()
+	s.Shutdown(co)
+}
+
+// demonstrate has clients talk to the server, and scrapes its figures while they are connected.
+func demonstrate(co context.Context, show io.Writer, address, url string) error {
+	const clients, lines = 3, 2
+	for range clients {
+		c := client.New(client.Config{EOF: "\n"})
+		defer c.Close()
+		if err := c.Connect(co, "tcp", address); err != nil {
+			return err
+		}
+		for range lines {
+			if _, err := c.Send(co, []byte("hello world\n")); err != nil {
+				return err
+			}
+			if _, err := c.Recv(co); err != nil {
+				return err
+			}
+		}
+	}
+	// Package net/http blocks, so that is awaited.
+	figures, err := runtime.Await(co, func() ([]string, error) { return scrape(url) })
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(show, "%d clients have sent %d lines each. %d figures were scraped, among them:\n", clients, lines, len(figures))
+	for _, figure := range figures {
+		name, _, _ := strings.Cut(figure, "{")
+		switch name {
+		case "whorl_server_connections", "whorl_server_connections_accepted_total", "whorl_server_received_bytes_total",
+			"whorl_server_received_packets_total", "whorl_server_sent_bytes_total", "whorl_server_sent_packets_total":
+			fmt.Fprintln(show, figure)
+		}
+	}
+	return nil
+}
+
+// scrape gets the figures as Prometheus does, and leaves out what is said about them.
+func scrape(url string) (figures []string, err error) {
+	web := http.Client{Timeout: 10 * time.Second}
+	defer web.CloseIdleConnections()
+	response, err := web.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, errors.New(response.Status)
+	}
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		if line := lines.Text(); !strings.HasPrefix(line, "#") {
+			figures = append(figures, line)
+		}
+	}
+	return figures, lines.Err()
+}

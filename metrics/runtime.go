@@ -1,0 +1,83 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// NewRuntimeCollector returns a collector of the figures of a runtime and its event loops, which have their names in the label "loop"; see the package
+// comment for what it collects. Labels are as for NewCollector. A runtime is shared by its servers, so it is registered once, not with each of them.
+func NewRuntimeCollector(rt *runtime.Runtime, labels prometheus.Labels) prometheus.Collector {
+	c := &runtimeCollector{runtime: rt, loops: rt.Loops()}
+	for _, m := range runtimeMetrics {
+		c.runtimeDescs = append(c.runtimeDescs, describe(labels, m.name, m.help))
+	}
+	for _, m := range loopMetrics {
+		c.loopDescs = append(c.loopDescs, describe(labels, m.name, m.help, "loop"))
+	}
+	return c
+}
+
+// runtimeCollector is immutable, so Collect may run any number of times at once.
+type runtimeCollector struct {
+	runtime      *runtime.Runtime
+	loops        []*eventloop.Loop
+	runtimeDescs []*prometheus.Desc // of runtimeMetrics
+	loopDescs    []*prometheus.Desc // of loopMetrics
+}
+
+var runtimeMetrics = []metric[runtime.Stats]{
+	{"whorl_runtime_coroutines", "Coroutines that have not ended.", gauge,
+		func(st runtime.Stats) float64 { return float64(st.Coroutines) }},
+	{"whorl_runtime_coroutines_started_total", "Coroutines started.", counter,
+		func(st runtime.Stats) float64 { return float64(st.Created) }},
+	{"whorl_runtime_workers", "Goroutines that coroutines run on, idle ones included.", gauge,
+		func(st runtime.Stats) float64 { return float64(st.Workers) }},
+	{"whorl_runtime_await_goroutines", "Goroutines that run blocking code for coroutines, idle ones included.", gauge,
+		func(st runtime.Stats) float64 { return float64(st.Awaiting) }},
+}
+
+var loopMetrics = []metric[eventloop.Stats]{
+	{"whorl_loop_iterations_total", "Polls.", counter,
+		func(st eventloop.Stats) float64 { return float64(st.Iterations) }},
+	{"whorl_loop_sleeps_total", "Polls that were allowed to wait.", counter,
+		func(st eventloop.Stats) float64 { return float64(st.Sleeps) }},
+	{"whorl_loop_wakeups_total", "Times that a post from elsewhere has woken the loop.", counter,
+		func(st eventloop.Stats) float64 { return float64(st.Wakeups) }},
+	{"whorl_loop_events_total", "Descriptors that polls have reported ready.", counter,
+		func(st eventloop.Stats) float64 { return float64(st.Events) }},
+	{"whorl_loop_posted_total", "Posted tasks that were run.", counter,
+		func(st eventloop.Stats) float64 { return float64(st.Posted) }},
+	{"whorl_loop_timers_fired_total", "Timers that have fired.", counter,
+		func(st eventloop.Stats) float64 { return float64(st.Fired) }},
+	{"whorl_loop_deferred_total", "Deferred functions that were run.", counter,
+		func(st eventloop.Stats) float64 { return float64(st.Deferred) }},
+	{"whorl_loop_panics_total", "Panics caught in functions of the loop.", counter,
+		func(st eventloop.Stats) float64 { return float64(st.Panics) }},
+	{"whorl_loop_stalls_total", "Reports of the watchdog that something has held the loop for too long.", counter,
+		func(st eventloop.Stats) float64 { return float64(st.Stalls) }},
+	{"whorl_loop_timers", "Timers set.", gauge,
+		func(st eventloop.Stats) float64 { return float64(st.Timers) }},
+	{"whorl_loop_descriptors", "Descriptors registered.", gauge,
+		func(st eventloop.Stats) float64 { return float64(st.Descriptors) }},
+}
+
+// Describe is of prometheus.Collector.
+func (c *runtimeCollector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range c.runtimeDescs {
+		descs <- desc
+	}
+	for _, desc := range c.loopDescs {
+		descs <- desc
+	}
+}
+
+// Collect is of prometheus.Collector.
+func (c *runtimeCollector) Collect(metrics chan<- prometheus.Metric) {
+	send(metrics, runtimeMetrics, c.runtimeDescs, c.runtime.Stats())
+	for _, loop := range c.loops {
+		send(metrics, loopMetrics, c.loopDescs, loop.Stats(), loop.Name())
+	}
+}
