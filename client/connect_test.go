@@ -289,7 +289,7 @@ func TestInvalidConfig(t *testing.T) {
 			{client.Config{Length: packet.LengthField{Type: 'x'}}, "length type"},
 			{client.Config{Length: packet.LengthField{Type: 'N', Offset: -1}}, "negative"},
 			{client.Config{Proxy: &client.Proxy{Type: "ftp", Address: "127.0.0.1:1"}}, "socks5 or http"},
-			{client.Config{LocalAddress: "localhost:0"}, "IP address"},
+			{client.Config{LocalAddress: "mail.example.com:0"}, "IP address"},
 			{client.Config{LocalAddress: "[::1]:0"}, "family"},
 		} {
 			err := client.New(tc.config).Connect(ctx, "tcp4", address)

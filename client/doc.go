@@ -13,10 +13,27 @@
 //
 // Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime. [FromMap] makes a Config of Swoole's options.
 //
+// # By callback
+//
+// A [Client] is for straight-line code, in a coroutine that waits. [Async] is the same connection served by callbacks, as Swoole's async client: while nothing
+// happens it has no coroutine, no stack and no buffer, only some 600 bytes (over TLS, 7 KB). [AsyncConfig] says which callback runs when; with a [Reconnect]
+// policy, such as [Backoff], an Async finds a server again that has gone.
+//
+//	d := client.NewAsyncDialer(client.AsyncConfig{
+//		Config:    client.Config{EOF: "\r\n"},
+//		OnReceive: func(ctx context.Context, a *client.Async, line []byte) { … a.Send(answer) … },
+//		OnClose:   func(ctx context.Context, a *client.Async, reason error) { … },
+//		Reconnect: client.Backoff{},
+//	})
+//	for _, address := range addresses {
+//		if _, err := d.Dial(ctx, "tcp", address); err != nil { … }
+//	}
+//
 // # STARTTLS
 //
-// The change to TLS is a security boundary. [Client.EnableSSL] refuses to start while plaintext that has arrived is unread: whoever sits on the wire
-// could have appended it to the server's answer, to be taken for the server's words over TLS later (CVE-2011-0411; RFC 3207, section 4.2). The framing
-// begins anew. The certificate is verified against the host that was dialled, never against a name from the wire. And whatever goes wrong, the connection is
-// closed, so that nothing can go on in plaintext by mistake. What a program has learnt before TLS, such as the server's capabilities, it must ask for again.
+// The change to TLS is a security boundary. [Client.EnableSSL] and [Async.EnableSSL] refuse to start while plaintext that has arrived is unread: whoever sits
+// on the wire could have appended it to the server's answer, to be taken for the server's words over TLS later (CVE-2011-0411; RFC 3207, section 4.2). The
+// framing begins anew. The certificate is verified against the host that was dialled, never against a name from the wire. And whatever goes wrong, the
+// connection is closed, so that nothing can go on in plaintext by mistake. What a program has learnt before TLS, such as the server's capabilities, it must ask
+// for again.
 package client

@@ -27,6 +27,7 @@
 //	whorl_server_sent_packets_total                  counter  calls of Send
 //	whorl_server_sent_bytes_total                    counter  before encryption
 //	whorl_server_output_queues_full                  gauge    connections with more than Port.HighWater queued for a client that takes too little
+//	whorl_server_output_queued_bytes                 gauge    sent, and not taken yet by clients that take less than they are sent
 //	whorl_server_loop_lag_seconds                    gauge    how late the last timer of the latest loop was
 //
 // # Of a runtime

@@ -72,6 +72,8 @@ var serverMetrics = []metric[server.Stats]{
 		func(st server.Stats) float64 { return float64(st.BytesOut) }},
 	{"whorl_server_output_queues_full", "Connections with an output queue beyond the high-water mark.", gauge,
 		func(st server.Stats) float64 { return float64(st.BuffersFull) }},
+	{"whorl_server_output_queued_bytes", "Bytes sent that wait for clients which take less.", gauge,
+		func(st server.Stats) float64 { return float64(st.Queued) }},
 	{"whorl_server_loop_lag_seconds", "How late the last timer of the latest event loop was.", gauge,
 		func(st server.Stats) float64 { return st.LoopLag.Seconds() }},
 }

@@ -46,6 +46,7 @@ type Server struct {
 	addresses   addressBook
 	outcomes    outcomes
 	refused     atomic.Uint64
+	backlog     atomic.Int64
 	datagrams   atomic.Uint64
 	complain    atomic.Int64 // when a shortage of descriptors may be logged again, since began
 }

@@ -29,6 +29,7 @@ type Stats struct {
 	Waiting     int // for one of MaxHandshakes
 	Handshaking int
 	BuffersFull int           // connections between OnBufferFull and OnBufferEmpty
+	Queued      int           // bytes that were sent and that the kernel didn't take, because peers take less
 	LoopLag     time.Duration // by how much the loop that is latest was late for its last timer; precise to 100 ms of when
 }
 
@@ -36,7 +37,7 @@ type Stats struct {
 func (s *Server) Stats() Stats {
 	st := Stats{
 		Refused: s.refused.Load(), Datagrams: s.datagrams.Load(),
-		Handshakes: s.outcomes.snapshot(), Connections: int(s.connections.Load()),
+		Handshakes: s.outcomes.snapshot(), Connections: int(s.connections.Load()), Queued: int(s.backlog.Load()),
 	}
 	s.mu.Lock()
 	workers := s.workers

@@ -179,7 +179,7 @@ func TestAcceptForAnotherLoop(t *testing.T) {
 			over := runtime.NewChannel[bool](1)
 			loop.Post(func() {
 				s := new(socket.Socket)
-				if err := s.Begin(runtime.Current(ctx).Context(), in); err != nil {
+				if err := s.Begin(ctx, in); err != nil {
 					t.Error(err)
 				}
 				if !s.OnLoop() || s.Loop() != loop {

@@ -198,7 +198,13 @@ func (s *Socket) acquire(kind uint32) (*fd, error) {
 }
 
 // SetTimeouts replaces the time-outs, for the operations that begin afterwards. Don't call it while one is under way.
-func (s *Socket) SetTimeouts(t Timeouts) { s.timeouts = &t }
+func (s *Socket) SetTimeouts(t Timeouts) {
+	if t == defaultTimeouts {
+		s.timeouts = &defaultTimeouts // 32 bytes less for each of very many
+	} else {
+		s.timeouts = &t
+	}
+}
 
 // Timeouts returns the time-outs.
 func (s *Socket) Timeouts() Timeouts { return *s.timeouts }

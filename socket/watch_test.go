@@ -220,8 +220,10 @@ func TestQueue(t *testing.T) {
 					t.Errorf("%d bytes are queued", queued)
 				}
 				before := w.writable
-				peers.Go(func() { mustBe(t, read(t, peer, sent), pattern(sent)) })
+				var reader sync.WaitGroup
+				reader.Go(func() { mustBe(t, read(t, peer, sent), pattern(sent)) })
 				until(ctx, func() bool { return s.Queued() == 0 })
+				await(ctx, reader.Wait)
 				if w.writable == before {
 					t.Error("the watcher was not told")
 				}

@@ -37,6 +37,8 @@ type Limits struct {
 	Queue     int           // bytes that may be queued for sending; beyond that Send fails
 	High, Low int           // marks of the queue for BufferFull and BufferEmpty
 	Stall     time.Duration // how long the peer may take nothing while something is queued; 0: for ever
+
+	Backlog *atomic.Int64 // what all together have queued that the kernel didn't take; nil: nobody wants to know
 }
 
 // ErrStalled is the cause of the end of a connection whose peer has taken nothing for Limits.Stall.
@@ -70,9 +72,10 @@ const (
 
 // rare is what few connections need at a time.
 type rare struct {
-	stall  eventloop.Timer // set while something is queued that the kernel doesn't take
-	outbox []byte          // what is to be sent after the operation that holds the write lock
-	cause  error           // of the end
+	stall   eventloop.Timer // set while something is queued that the kernel doesn't take
+	outbox  []byte          // what is to be sent after the operation that holds the write lock
+	cause   error           // of the end
+	backlog int             // counted in Limits.Backlog
 }
 
 const (
@@ -319,6 +322,7 @@ func (c *Conn) give() (queued int, ok bool) {
 		}
 		return 0, false
 	}
+	c.count(queued)
 	switch {
 	case queued == 0:
 		if c.rare != nil {
@@ -335,6 +339,16 @@ func (c *Conn) give() (queued int, ok bool) {
 		c.Guard(c.handler.BufferFull)
 	}
 	return queued, c.state&ended == 0
+}
+
+// count tells Limits.Backlog how much the kernel didn't take.
+func (c *Conn) count(queued int) {
+	if c.limits.Backlog == nil || queued == 0 && (c.rare == nil || c.rare.backlog == 0) {
+		return
+	}
+	r := c.toRare()
+	c.limits.Backlog.Add(int64(queued - r.backlog))
+	r.backlog = queued
 }
 
 // Writable is of socket.Watcher: the kernel has taken some, or the connection has failed.
@@ -445,6 +459,7 @@ func (c *Conn) End(cause error, abort bool) bool {
 	} else {
 		c.Socket.Close()
 	}
+	c.count(0)
 	if r := c.rare; r != nil {
 		r.stall.Stop()
 		r.outbox = nil

@@ -17,8 +17,8 @@ var ErrOverflow = errors.New("the output queue has overflowed")
 // DefaultQueue is Limits.Queue unless something else is asked for: 2 MiB.
 const DefaultQueue = 2 << 20
 
-// NewLimits fills in the defaults of what is 0: DefaultQueue, and 80 and 20 per cent of the queue for the marks. The names in its errors are those of the fields that
-// configurations have for them.
+// NewLimits fills in the defaults of what is 0: DefaultQueue, and 80 and 20 per cent of the queue for the marks. The names in its errors are those of the
+// fields that configurations have for them.
 func NewLimits(queue, high, low int, stall time.Duration) (Limits, error) {
 	if queue < 0 || high < 0 || low < 0 {
 		return Limits{}, errors.New("MaxQueue, HighWater and LowWater must not be negative")
@@ -41,9 +41,9 @@ func NewLimits(queue, high, low int, stall time.Duration) (Limits, error) {
 // Outside is what a connection has for those who send from elsewhere than its loop: how much is on its way there.
 type Outside struct{ bytes atomic.Int64 }
 
-// Send copies p and hands it to the connection's loop, where send, which is the connection's Send or ends in it, is called. What one goroutine sends stays in order. As much may be on
-// its way as may be queued: beyond that it is socket.ErrQueueFull. What was taken is never dropped in silence: if send fails, the connection is ended, with ErrOverflow if that is
-// because the queue was full.
+// Send copies p and hands it to the connection's loop, where send, which is the connection's Send or ends in it, is called. What one goroutine sends stays in
+// order. As much may be on its way as may be queued: beyond that it is socket.ErrQueueFull. What was taken is never dropped in silence: if send fails, the
+// connection is ended, with ErrOverflow if that is because the queue was full.
 func (o *Outside) Send(c *Conn, p []byte, send func(p []byte) error) error {
 	n := int64(len(p))
 	if o.bytes.Add(n) > int64(c.limits.Queue) {

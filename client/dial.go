@@ -1,0 +1,126 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig"
+)
+
+// dialer brings connections to stand, for Client and Async. It is shared by all of a configuration.
+type dialer struct {
+	config  Config
+	invalid error // what is wrong with config
+	tls     *tlsconfig.Client
+}
+
+func newDialer(config Config) dialer {
+	return dialer{config: config, invalid: config.check(), tls: tlsconfig.NewClient(config.TLS)}
+}
+
+// target is what Connect is asked for.
+type target struct {
+	transport string // the network of the socket
+	secure    bool   // TLS from the start
+	address   string
+	host      string // that is dialled, for the certificate
+}
+
+func (t target) tcp() bool { return strings.HasPrefix(t.transport, "tcp") }
+
+func newTarget(network, address string) (target, error) {
+	t := target{transport: network, address: address, host: address}
+	if version, ok := strings.CutPrefix(network, "tls"); ok {
+		t.transport, t.secure = "tcp"+version, true
+	}
+	if t.tcp() {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return t, &net.OpError{Op: "connect", Net: network, Err: err}
+		}
+		t.host = host
+	}
+	return t, nil
+}
+
+// dial makes the configuration's settings on a new socket and connects it, with all that belongs to it: proxy, TLS from the start, framing.
+func (d *dialer) dial(ctx context.Context, s *socket.Socket, to target) error {
+	if err := d.config.apply(s, to.tcp()); err != nil {
+		return err
+	}
+	if err := d.establish(ctx, s, to); err != nil {
+		return err
+	}
+	if to.secure {
+		return d.secureFirst(ctx, s, to.host)
+	}
+	return nil
+}
+
+// establish connects, through the proxy if there is one, and sets the framing.
+func (d *dialer) establish(ctx context.Context, s *socket.Socket, to target) error {
+	deadline := runtime.DeadlineAfter(s.Timeouts().Connect)
+	var err error
+	if d.config.Proxy != nil {
+		err = d.config.Proxy.connect(ctx, s, to.transport, to.address, deadline)
+	} else {
+		err = s.Connect(ctx, to.address)
+	}
+	if err != nil {
+		return err
+	}
+	framer, err := d.config.framer()
+	if err != nil || framer == nil {
+		return err
+	}
+	return s.SetProtocol(framer)
+}
+
+// handshake turns a socket into TLS.
+func (d *dialer) handshake(ctx context.Context, s *socket.Socket, host string) error {
+	return d.explainHandshake(s, host, s.SSLHandshake(ctx, d.tls.For(host)))
+}
+
+// explainHandshake says why a handshake has failed that has ended its connection.
+func (d *dialer) explainHandshake(s *socket.Socket, host string, err error) error {
+	if err == nil || s.Connected() {
+		return err
+	}
+	for _, plain := range []error{socket.ErrSSLActive, socket.ErrBusy, socket.ErrPlaintextPending, net.ErrClosed} {
+		if errors.Is(err, plain) {
+			return err
+		}
+	}
+	return tlsconfig.Explain(err, host, d.tls.For(host))
+}
+
+// secureFirst begins a connection with TLS. A server that speaks first doesn't speak TLS, and how soon it does so makes no difference.
+func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, host string) error {
+	err := d.handshake(ctx, s, host)
+	if !errors.Is(err, socket.ErrPlaintextPending) {
+		return err
+	}
+	return &tlsconfig.HandshakeError{
+		Reason: tlsconfig.ReasonPlaintext,
+		Host:   host,
+		Detail: "the server spoke first, and not TLS",
+		Advice: "is this the right port? On a port with STARTTLS, ask for the upgrade first",
+		Alert:  -1,
+		Err:    err,
+	}
+}
+
+// explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server that refuses the client's certificate says so only after
+// the handshake.
+func (d *dialer) explain(host string, err error) error {
+	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
+		if op.Op == "remote error" { // an alert
+			return tlsconfig.Explain(err, host, d.tls.For(host))
+		}
+	}
+	return err
+}

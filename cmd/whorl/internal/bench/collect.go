@@ -1,0 +1,213 @@
+package bench
+
+import (
+	"fmt"
+	goruntime "runtime"
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/eventloop"
+)
+
+// result puts together what the lanes have noted. All coroutines have ended.
+func (r *run) result() *report.Result {
+	o := r.options
+	res := &report.Result{
+		Mode: string(o.Mode), Target: o.Target, Address: r.dialer.text, Connections: o.Connections, TargetRate: o.Rate, Command: o.Command,
+		Errors: make(map[string]int64), Examples: make(map[string]string), Phases: make(map[string]report.Quantiles), Order: phaseNames[:],
+		Interrupted: r.interrupted, Held: r.held, Machine: report.ThisMachine(),
+	}
+	if o.StartTLS != nil {
+		res.StartTLS = o.StartTLS.Name
+	}
+	all := newLane(nil)
+	var timelines []*series
+	for _, l := range r.lanes {
+		all.add(l)
+		timelines = append(timelines, &l.series)
+	}
+	if !r.interrupted && o.Mode != Throughput { // a stream that has failed begins nothing more
+		r.pace.missed(func(intended time.Duration, n int64) {
+			all.latency.RecordValues(min(int64(r.pace.end()+o.Grace-intended), highestLatency), n)
+			all.fail(neverBegun, errNeverBegun)
+			all.failures[neverBegun].count += n - 1
+		})
+	}
+	for class, f := range all.failures {
+		res.Errors[class], res.Examples[class] = f.count, f.example
+	}
+	for p, h := range all.phases {
+		if h != nil {
+			res.Phases[phaseNames[p]] = report.QuantilesOf(h)
+		}
+	}
+	res.Operations, res.BytesSent, res.BytesReceived = all.operations.Load(), all.sent.Load(), all.received.Load()
+	res.Latency, res.Histogram = report.QuantilesOf(all.latency), all.latency
+	res.LateStarts = report.LateStarts{Busy: all.late.busy, Woken: all.late.woken, Max: float64(all.late.max) / 1e3}
+	if o.TLS != nil {
+		res.TLS = summarize(all.agreed, r.certificate)
+	}
+	elapsed := r.elapsed(all.last)
+	res.Seconds = elapsed.Seconds()
+	if elapsed > 0 {
+		res.Rate = float64(res.Operations) / res.Seconds
+	}
+	joined := join(timelines)
+	res.Series = joined.intervals(elapsed)
+	r.judge(res, all)
+	if m := r.perConn; m != nil {
+		res.HeapPerConn, res.StackPerConn, res.RSSPerConn, res.RSSPerConnBeforeGC = &m.heap, &m.stack, &m.rss, &m.rssBefore
+	}
+	return res
+}
+
+// elapsed returns how long was measured: to the end that was set, or else to the end of the last operation.
+func (r *run) elapsed(last time.Duration) time.Duration {
+	end := min(r.to.at, r.pace.end())
+	if r.options.Mode == Throughput || r.counted && !r.interrupted || r.options.Mode == Connections {
+		end = last
+	}
+	return max(0, end-r.pace.open)
+}
+
+// add puts another lane's notes to those of l.
+func (l *lane) add(other *lane) {
+	merge(&l.latency, other.latency)
+	for p, h := range other.phases {
+		merge(&l.phases[p], h)
+	}
+	for class, f := range other.failures {
+		if mine := l.failures[class]; mine != nil {
+			mine.count += f.count
+		} else {
+			l.failures[class] = f
+		}
+	}
+	for a, n := range other.agreed {
+		l.agreed[a] += n
+	}
+	l.late.busy += other.late.busy
+	l.late.woken += other.late.woken
+	l.late.max = max(l.late.max, other.late.max)
+	l.last = max(l.last, other.last)
+	l.dropped += other.dropped
+	l.unended += other.unended
+	l.operations.Add(other.operations.Load())
+	l.failed.Add(other.failed.Load())
+	l.sent.Add(other.sent.Load())
+	l.received.Add(other.received.Load())
+}
+
+func merge(into **hdr.Histogram, from *hdr.Histogram) {
+	switch {
+	case from == nil:
+	case *into == nil:
+		*into = from
+	default:
+		(*into).Merge(from)
+	}
+}
+
+// judge says how far the figures can be trusted.
+func (r *run) judge(res *report.Result, all *lane) {
+	o := r.options
+	scheduled := res.Operations + res.Phases[phaseNames[phaseHeartbeat]].Count
+	u := usage{
+		processors: float64(min(o.Loops, goruntime.GOMAXPROCS(0))), operations: scheduled, late: all.late, rate: o.Rate, achieved: res.Rate,
+	}
+	u.between(r.from, r.to)
+	res.CPUSeconds, res.CPUShare = u.cpu.Seconds(), u.share()
+	res.Limits = u.limits()
+	res.GeneratorLimited = len(res.Limits) > 0
+	res.Notes = append(u.notes(), r.notes(res, all)...)
+}
+
+func (r *run) notes(res *report.Result, all *lane) []string {
+	o := r.options
+	var notes []string
+	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	if r.interrupted {
+		note("interrupted; %d operations that were under way are left out", all.dropped)
+	}
+	if t := res.TLS; t != nil && t.Handshakes > 0 && t.Resumed < o.Resume-0.01-1/float64(t.Handshakes) {
+		note("%.1f %% of the handshakes resumed a session, %.1f %% were to: the server doesn't take all of its tickets back", 100*t.Resumed, 100*o.Resume)
+	}
+	if all.unended > 0 {
+		note("%d connections: the peer did not confirm the end by closing, so up to a socket buffer of what was sent may not have arrived", all.unended)
+	}
+	if o.Mode == Throughput && r.every() > 1 {
+		note("the latency is of one message in %d", r.every())
+	}
+	if o.Mode == Connections && r.held < o.Operations {
+		note("%d of %d connections were held to the end", r.held, o.Operations)
+	}
+	if s := r.dialer.sources; s.count > 1 {
+		note("connected from %d addresses, %s and following", s.count, s.first)
+	}
+	if n := all.latency.TotalCount() - res.Operations; n > 0 && o.Rate > 0 && o.Mode != Throughput {
+		note("%d operations ended after the run's time or not at all: they count among the latencies, not for the rate", n)
+	}
+	return notes
+}
+
+// displayEvery is how often the progress is told.
+const displayEvery = 200 * time.Millisecond
+
+// display tells the progress until the function that it returns is called.
+func (r *run) display() (stop func()) {
+	if r.options.Progress == nil {
+		return func() {}
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(displayEvery)
+		defer tick.Stop()
+		var last Progress
+		at := eventloop.Clock()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			now := eventloop.Clock()
+			p := r.progress(now)
+			if p.Operations >= last.Operations {
+				p.Rate = float64(p.Operations-last.Operations) / (now - at).Seconds()
+			}
+			r.options.Progress(p)
+			last, at = p, now
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
+func (r *run) progress(now time.Duration) Progress {
+	p := Progress{Stage: *r.stage.Load()}
+	for _, l := range r.lanes {
+		p.Operations += l.operations.Load()
+		p.Errors += l.failed.Load()
+	}
+	begun := time.Duration(r.begun.Load())
+	if begun == 0 {
+		return p
+	}
+	spent := now - begun
+	if end := r.pace.end(); end != never {
+		p.Done = float64(spent) / float64(max(1, end-begun))
+	}
+	if n := r.options.Operations; n > 0 {
+		p.Done = max(p.Done, float64(p.Operations)/float64(n))
+	}
+	p.Done = min(1, max(0, p.Done))
+	if p.Done > 0 {
+		p.Left = time.Duration(float64(spent) * (1 - p.Done) / p.Done)
+	}
+	return p
+}

@@ -1,0 +1,219 @@
+package report
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// example is a result with something in every field.
+func example() *Result {
+	h := hdr.New(1, int64(time.Hour), 3)
+	for i := range int64(10_000) {
+		h.RecordValue((i + 1) * 1000)
+	}
+	heap, stack, rss, before := 600.0, 2048.0, 4000.0, 5000.0
+	return &Result{
+		Mode: "connections", Operations: 12_345, Errors: map[string]int64{"connect: timeout": 2, "tls: name mismatch": 1000}, Seconds: 10, Rate: 1234.5, CPUSeconds: 3.25,
+		Latency: QuantilesOf(h), Phases: map[string]Quantiles{"tls": QuantilesOf(h), "connect": QuantilesOf(nil)}, Order: []string{"dns", "connect", "tls"},
+		HeapPerConn: &heap, StackPerConn: &stack, RSSPerConn: &rss, RSSPerConnBeforeGC: &before,
+		TLS: &TLS{Version: "TLS 1.3", Suite: "TLS_AES_128_GCM_SHA256", Group: "X25519", Resumed: 0.25, Handshakes: 100, Certificate: "RSA 2048",
+			Negotiated: map[string]int64{"TLS 1.3, A": 75, "TLS 1.3, A, resumed": 25}},
+		Target: "mail.test:25", Address: "192.0.2.1:25", StartTLS: "smtp", Connections: 50, Held: 12_345,
+		TargetRate: 2000, LateStarts: LateStarts{Busy: 7, Woken: 1, Max: 1500}, BytesSent: 2 << 20, BytesReceived: 3000,
+		GeneratorLimited: true, Limits: []string{"it was slow"}, Notes: []string{"a note"}, CPUShare: 0.9,
+		Examples: map[string]string{"connect: timeout": "connect mail.test:25: timeout"},
+		Series:   []Interval{{Start: 0, Seconds: 1, Operations: 100, Errors: 1, Bytes: 10, P50: 100, P99: 900, Max: 1000}, {Start: 1, Seconds: 0.5, Operations: 60}},
+		Machine:  Machine{CPU: "A CPU", Processors: 2, MemoryMiB: 1024, System: "Linux", Go: "go1.26", Whorl: "v1"},
+		Command:  "whorl bench connections mail.test:25", Histogram: h,
+	}
+}
+
+func TestJSONHasTheFixedNames(t *testing.T) {
+	for name, r := range map[string]*Result{"full": example(), "empty": {Errors: map[string]int64{}, Phases: map[string]Quantiles{}}} {
+		var b bytes.Buffer
+		if err := r.WriteJSON(&b); err != nil {
+			t.Fatal(err)
+		}
+		var all map[string]any
+		if err := json.Unmarshal(b.Bytes(), &all); err != nil {
+			t.Fatal(err)
+		}
+		has := func(what string, object any, fields ...string) {
+			t.Helper()
+			o, ok := object.(map[string]any)
+			for _, f := range fields {
+				if _, there := o[f]; !ok || !there {
+					t.Errorf("%s: %s has no %s, only %v", name, what, f, slices.Sorted(maps.Keys(o)))
+				}
+			}
+		}
+		has("the result", any(all), "mode", "operations", "errors", "seconds", "rate", "cpu_seconds", "latency_us", "phases", "heap_bytes_per_conn",
+			"stack_bytes_per_conn", "rss_bytes_per_conn", "tls", "generator_limited", "machine", "command")
+		has("latency_us", all["latency_us"], "p50", "p90", "p99", "p999", "max")
+		has("errors", all["errors"])
+		has("phases", all["phases"])
+		if name == "full" {
+			has("tls", all["tls"], "version", "suite", "group", "resumed")
+			has("a phase", all["phases"].(map[string]any)["tls"], "min", "p50", "p90", "p99", "p999", "p9999", "max")
+		} else if all["tls"] != nil || all["heap_bytes_per_conn"] != nil {
+			t.Errorf("what isn't known is %v and %v", all["tls"], all["heap_bytes_per_conn"])
+		}
+	}
+}
+
+func TestQuantiles(t *testing.T) {
+	q := example().Latency // 1 to 10,000 µs
+	for name, c := range map[string][2]float64{
+		"min": {q.Min, 1}, "p50": {q.P50, 5000}, "p90": {q.P90, 9000}, "p99": {q.P99, 9900}, "p999": {q.P999, 9990}, "p9999": {q.P9999, 9999}, "max": {q.Max, 10_000},
+		"mean": {q.Mean, 5000},
+	} {
+		if c[0] < 0.998*c[1] || c[0] > 1.002*c[1] {
+			t.Errorf("%s is %v, want %v", name, c[0], c[1])
+		}
+	}
+	if q.Count != 10_000 || q.P9999 > q.Max {
+		t.Errorf("%+v", q)
+	}
+	if QuantilesOf(nil) != (Quantiles{}) || QuantilesOf(hdr.New(1, 10, 1)) != (Quantiles{}) {
+		t.Error("an empty distribution has quantiles")
+	}
+}
+
+func TestTable(t *testing.T) {
+	var b strings.Builder
+	if err := example().WriteTable(&b); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	for _, want := range []string{
+		"whorl bench connections mail.test:25\n", "A CPU, 2 processors, Linux, go1.26, whorl v1", "LIMITED BY THE GENERATOR", "it was slow",
+		"open loop at 2,000/s, opened 50 at a time", "mail.test:25 (192.0.2.1:25), STARTTLS smtp", "TLS 1.3, A, resumed: 25", "RSA 2048",
+		"12,345 in 10.0 s", "≥ 1,235/s", "0.263 s per 1,000", "90 %", "heap 600 B, stack 2.0 KiB, RSS 3.9 KiB (before collection 4.9 KiB); 12,345 held",
+		"7 with all connections busy, 1 by the generator; the latest by 1.50ms", "p99.99", "10.0ms", "1,000  tls: name mismatch", "such as: connect mail.test:25: timeout", "note: a note",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the table lacks %q:\n%s", want, text)
+		}
+	}
+	calm := example()
+	calm.GeneratorLimited, calm.TargetRate, calm.Errors = false, 0, nil
+	b.Reset()
+	if err := calm.WriteTable(&b); err != nil {
+		t.Fatal(err)
+	}
+	if text := b.String(); strings.ContainsAny(text, "≥≤") || !strings.Contains(text, "no errors") || !strings.Contains(text, "closed loop") {
+		t.Errorf("the table of a run without limit:\n%s", text)
+	}
+	kept := example()
+	kept.Rate = kept.TargetRate
+	b.Reset()
+	if err := kept.WriteTable(&b); err != nil || strings.Contains(b.String(), "≥ 2,000") {
+		t.Errorf("a rate that was kept is no bound:\n%s", b.String())
+	}
+	b.Reset()
+	if err := new(Result).WriteTable(&b); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNumbersForPeople(t *testing.T) {
+	for got, want := range map[string]string{
+		grouped(0): "0", grouped(999): "999", grouped(1000): "1,000", grouped(-1234567): "-1,234,567", grouped(-100): "-100",
+		significant(1234567.8): "1,234,568", significant(99.94): "99.9", significant(1.005): "1.00", significant(0.01234): "0.0123", significant(0.5): "0.500",
+		duration(0.5): "0.500µs", duration(999): "999µs", duration(1500): "1.50ms", duration(2.5e6): "2.50s",
+		size(10): "10 B", size(1536): "1.5 KiB", size(200 << 20): "200 MiB", size(3 << 40): "3072 GiB",
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestCSV(t *testing.T) {
+	var b bytes.Buffer
+	if err := example().WriteCSV(&b); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(&b).ReadAll()
+	if err != nil || len(rows) != 3 || strings.Join(rows[2], " ") != "1 0.5 60 0 0 120.000 0 0 0" {
+		t.Errorf("%q, %v", rows, err)
+	}
+}
+
+func TestHGRM(t *testing.T) {
+	var b bytes.Buffer
+	if err := example().WriteHGRM(&b); err != nil || !strings.Contains(b.String(), "1/(1-Percentile)") || !strings.Contains(b.String(), "5.001     0.500000") {
+		t.Errorf("%v\n%.300s", err, b.String())
+	}
+	if new(Result).WriteHGRM(&b) == nil {
+		t.Error("percentiles of nothing")
+	}
+}
+
+func TestPictures(t *testing.T) {
+	none := new(Result)
+	one := example()
+	one.Histogram = hdr.New(1, 1000, 3)
+	one.Histogram.RecordValue(5)
+	for name, r := range map[string]*Result{"full": example(), "empty": none, "one value": one} {
+		var svg bytes.Buffer
+		if err := r.WriteSVG(&svg); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		d := xml.NewDecoder(&svg)
+		texts := 0
+		for {
+			token, err := d.Token()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%s: not XML: %v", name, err)
+			}
+			if e, ok := token.(xml.StartElement); ok && e.Name.Local == "text" {
+				texts++
+			}
+		}
+		if texts < 10 {
+			t.Errorf("%s: a picture with %d texts", name, texts)
+		}
+	}
+	hostile := example()
+	hostile.Command = `whorl bench </pre><script>alert(1)</script>`
+	hostile.Target = `"><script>`
+	var page strings.Builder
+	if err := hostile.WriteHTML(&page); err != nil {
+		t.Fatal(err)
+	}
+	if text := page.String(); strings.Contains(text, "<script") || strings.Contains(text, "<?xml") || !strings.Contains(text, "<svg") || strings.Contains(text, "http://") && strings.Contains(text, "src=") {
+		t.Error("the page isn't safe, or not whole")
+	}
+}
+
+func TestMachine(t *testing.T) {
+	m := ThisMachine()
+	if m.Processors < 1 || m.Go == "" || m.System == "" || m.Whorl == "" || !strings.Contains(m.String(), m.Go) {
+		t.Errorf("%+v", m)
+	}
+	info := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}}}
+	info.Main.Version = "(devel)"
+	if got := version(info); got != "0123456789ab+dirty" {
+		t.Errorf("version %q", got)
+	}
+	info.Main.Version = "v1.2.3"
+	if got := version(info); got != "v1.2.3+dirty" {
+		t.Errorf("version %q", got)
+	}
+}

@@ -1,0 +1,284 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/whorl-go/whorl/cmd/whorl/internal/bench"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what has to happen: far longer than a busy machine needs.
+const patience = 60 * time.Second
+
+// whorl runs a command line to its end.
+func whorl(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var out, errs bytes.Buffer
+	code = execute(ctx, append([]string{"whorl"}, args...), &out, &errs)
+	if ctx.Err() != nil {
+		t.Fatalf("%q takes too long", args)
+	}
+	return code, out.String(), errs.String()
+}
+
+// lines is a writer that tells of its first line.
+type lines struct {
+	mu    sync.Mutex
+	text  strings.Builder
+	first chan string
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	had := strings.Contains(l.text.String(), "\n")
+	l.text.Write(p)
+	if line, _, complete := strings.Cut(l.text.String(), "\n"); complete && !had {
+		l.first <- line
+	}
+	return len(p), nil
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// served runs whorl bench serve beside the test and returns its address, and a function that ends it and returns what it has said.
+func served(t *testing.T, args ...string) (address string, stop func() string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &lines{first: make(chan string, 1)}
+	var errs bytes.Buffer
+	done := make(chan int, 1)
+	go func() {
+		done <- execute(ctx, append([]string{"whorl", "bench", "serve", "--listen", "127.0.0.1:0"}, args...), out, &errs)
+	}()
+	stop = sync.OnceValue(func() string {
+		cancel()
+		if code := <-done; code != 0 {
+			t.Errorf("serve exits with %d: %s", code, errs.String())
+		}
+		return out.String()
+	})
+	t.Cleanup(func() { stop() })
+	select {
+	case line := <-out.first:
+		match := regexp.MustCompile(`^listening on (127\.0\.0\.1:\d+) \(`).FindStringSubmatch(line)
+		if match == nil {
+			t.Fatalf("serve says %q", line)
+		}
+		return match[1], stop
+	case code := <-done:
+		done <- code
+		t.Fatalf("serve ends with %d: %s", code, errs.String())
+	case <-time.After(patience):
+		t.Fatal("serve doesn't begin")
+	}
+	return "", stop
+}
+
+func TestBenchAgainstServe(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	address, stop := served(t, "--starttls", "imap", "--ca-out", file("ca.pem"), "--client-auth", "--client-out", file("client.pem"))
+	code, stdout, stderr := whorl(t, "bench", "handshake", address, "-n", "20", "-c", "3", "--starttls", "imap", "--ca", file("ca.pem"), "--cert", file("client.pem"),
+		"--server-name", "localhost", "--tls-max", "1.2", "--tls-min", "1.2", "--groups", "X25519", "--ciphers", "ECDHE-ECDSA-AES256-GCM-SHA384", "--alpn", "imap",
+		"--first-byte", "--resume", "0.5", "--json", file("r.json"), "--csv", file("r.csv"), "--hgrm", file("r.hgrm"), "--plot", file("r.svg"))
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d, %s\n%s", code, stderr, stdout)
+	}
+	for _, want := range []string{"TLS 1.2, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, X25519: 10", "resumed: 10", "no errors", "--server-name localhost", "starttls", "first_byte"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("the table lacks %q:\n%s", want, stdout)
+		}
+	}
+	var result map[string]any
+	data, err := os.ReadFile(file("r.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &result)
+	}
+	if err != nil || result["operations"] != 20.0 || result["mode"] != "handshake" || result["tls"].(map[string]any)["resumed"] != 0.5 {
+		t.Errorf("JSON: %v\n%s", err, data)
+	}
+	for name, want := range map[string]string{"r.csv": "start_s,", "r.hgrm": "Percentile", "r.svg": "</svg>"} {
+		if data, err := os.ReadFile(file(name)); err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("%s: %v, %d bytes", name, err, len(data))
+		}
+	}
+	if said := stop(); !strings.Contains(said, "0 failed") || strings.Count(said, "\n") != 2 {
+		t.Errorf("serve says %q", said)
+	}
+}
+
+func TestResultOnStandardOutput(t *testing.T) {
+	address, _ := served(t)
+	code, stdout, stderr := whorl(t, "bench", "pingpong", address, "-n", "10", "-c", "2", "--json", "-", "--loops", "1")
+	var result map[string]any
+	if err := json.Unmarshal([]byte(stdout), &result); code != 0 || err != nil || result["operations"] != 10.0 {
+		t.Errorf("exit code %d, %v\n%s", code, err, stdout)
+	}
+	if !strings.Contains(stderr, "no errors") {
+		t.Errorf("the table isn't on standard error: %s", stderr)
+	}
+	page := filepath.Join(t.TempDir(), "r.html")
+	code, _, stderr = whorl(t, "bench", "connections", address, "-c", "8", "-d", "50ms", "--hold", "coroutine", "--plot", page, "-q")
+	if data, err := os.ReadFile(page); code != 0 || err != nil || !strings.Contains(string(data), "per connection: heap") {
+		t.Errorf("exit code %d, %v, %s", code, err, stderr)
+	}
+	code, stdout, stderr = whorl(t, "bench", "throughput", address, "-n", "50", "--direction", "both", "--framing", "length", "--size", "1000")
+	if code != 0 || !strings.Contains(stdout, "48.8 KiB sent, 48.8 KiB received") {
+		t.Errorf("exit code %d, %s\n%s", code, stderr, stdout)
+	}
+}
+
+func TestServeEndsByItself(t *testing.T) {
+	if code, stdout, stderr := whorl(t, "bench", "serve", "--listen", "127.0.0.1:0", "-d", "10ms", "--role", "sink", "--loops", "1"); code != 0 ||
+		!strings.Contains(stdout, "(sink)") || stderr != "" {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+func TestAFailedRunExitsWithOne(t *testing.T) {
+	address, stop := served(t, "--role", "sink")
+	dir := t.TempDir()
+	for name, args := range map[string][]string{
+		"no operation": {"pingpong", address, "-n", "2", "-c", "1", "--timeout", "50ms"},
+		"no TLS there": {"handshake", address, "-n", "1", "--insecure", "--timeout", "1s"},
+		"no such file": {"throughput", address, "-n", "1", "--json", filepath.Join(dir, "none", "r.json")},
+		"no listener":  {"serve", "--listen", address},
+	} {
+		if code, _, stderr := whorl(t, append([]string{"bench"}, args...)...); code != exitFailed || stderr == "" {
+			t.Errorf("%s: exit code %d, %s", name, code, stderr)
+		}
+	}
+	stop()
+	if code, _, stderr := whorl(t, "bench", "pingpong", address, "-n", "1"); code != exitFailed || !strings.Contains(stderr, "refused") {
+		t.Errorf("nobody there: exit code %d, %s", code, stderr)
+	}
+}
+
+func TestAFailedHandshakeSaysWhichFlagHelps(t *testing.T) {
+	address, _ := served(t, "--tls", "--name", "other.test", "--ca-out", filepath.Join(t.TempDir(), "x"))
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	named, _ := served(t, "--tls", "--name", "other.test", "--ca-out", ca)
+	plain, _ := served(t, "--role", "sink")
+	for want, args := range map[string][]string{
+		"--ca FILE":           {address, "--server-name", "other.test"},
+		"--server-name NAME":  {named, "--ca", ca},
+		"--starttls PROTOCOL": {plain, "--insecure", "--timeout", "500ms"},
+	} {
+		code, _, stderr := whorl(t, append([]string{"bench", "handshake", "-n", "1"}, args...)...)
+		if code != exitFailed || !strings.Contains(stderr, want) {
+			t.Errorf("exit code %d, %s; want %s", code, stderr, want)
+		}
+	}
+}
+
+func TestAWrongCallExitsWithTwo(t *testing.T) {
+	for want, args := range map[string][]string{
+		"unknown command":                {"probe"},
+		"is no mode of bench":            {"bench", "flood"},
+		"unknown flag: --speed":          {"bench", "pingpong", "a:1", "--speed", "9"},
+		"invalid argument":               {"bench", "pingpong", "a:1", "-n", "many"},
+		"accepts 1 arg":                  {"bench", "pingpong"},
+		"want host:port":                 {"bench", "pingpong", "localhost"},
+		"want more than 0":               {"bench", "pingpong", "a:1", "-n", "0"},
+		"0 connections: want":            {"bench", "pingpong", "a:1", "-c", "0"},
+		"a rate of -1":                   {"bench", "pingpong", "a:1", "--rate", "-1"},
+		"known are imap, pop3, postgres": {"bench", "handshake", "a:1", "--starttls", "gopher"},
+		"exclude each other":             {"bench", "pingpong", "a:1", "--starttls", "smtp", "--tls"},
+		"would be in plaintext":          {"bench", "pingpong", "a:1", "--insecure"},
+		"verifies nothing":               {"bench", "handshake", "a:1", "--insecure", "--ca", "x"},
+		"--ca: ":                         {"bench", "handshake", "a:1", "--ca", "/nowhere/ca.pem"},
+		"--ciphers: ":                    {"bench", "handshake", "a:1", "--ciphers", "TLS_AES_128_GCM_SHA256"},
+		"--groups: ":                     {"bench", "handshake", "a:1", "--groups", "X448"},
+		"--tls-min":                      {"bench", "handshake", "a:1", "--tls-min", "3"},
+		"is above --tls-max":             {"bench", "handshake", "a:1", "--tls-min", "1.3", "--tls-max", "1.2"},
+		"below the default of":           {"bench", "handshake", "a:1", "--tls-max", "1.1"},
+		"resume 2: want 0 to 1":          {"bench", "handshake", "a:1", "--resume", "2"},
+		"first byte":                     {"bench", "handshake", "a:1", "--first-byte=perhaps"},
+		"no framing":                     {"bench", "pingpong", "a:1", "--framing", "json"},
+		"a message of 1 bytes":           {"bench", "pingpong", "a:1", "--framing", "eof", "--size", "1"},
+		"direction \"up\"":               {"bench", "throughput", "a:1", "--direction", "up"},
+		"hold \"tight\"":                 {"bench", "connections", "a:1", "--hold", "tight"},
+		".svg or .html":                  {"bench", "pingpong", "a:1", "--plot", "x.png"},
+		"source \"here\"":                {"bench", "pingpong", "a:1", "--source", "here"},
+		"no role":                        {"bench", "serve", "--role", "proxy"},
+		"would speak plaintext":          {"bench", "serve", "--ca-out", "x"},
+		"come together":                  {"bench", "serve", "--tls", "--cert", "x"},
+		"unknown command \"now\"":        {"bench", "serve", "now"},
+	} {
+		code, stdout, stderr := whorl(t, args...)
+		if code != exitUsage || !strings.Contains(stderr, want) || !strings.Contains(stderr, "--help") || stdout != "" {
+			t.Errorf("%q: exit code %d, %q; want %q", args, code, stderr, want)
+		}
+	}
+}
+
+func TestHelpNamesEveryFlag(t *testing.T) {
+	common := []string{"--connections", "--number", "--duration", "--rate", "--loops", "--warmup", "--ca ", "--insecure", "--server-name", "--json", "--csv", "--hgrm", "--plot",
+		"--starttls", "--tls-min", "--tls-max", "--ciphers", "--groups", "--cert", "--key", "--source"}
+	for mode, own := range map[string][]string{
+		"handshake": {"--resume", "--first-byte"}, "throughput": {"--size", "--framing", "--direction"}, "pingpong": {"--size"}, "connections": {"--heartbeat", "--hold"},
+	} {
+		code, stdout, _ := whorl(t, "bench", mode, "--help")
+		for _, flag := range append(own, common...) {
+			if code != 0 || !strings.Contains(stdout, flag) {
+				t.Errorf("the help of %s doesn't name %s", mode, flag)
+			}
+		}
+	}
+	for _, mode := range []string{"handshake", "throughput", "pingpong", "connections", "serve"} {
+		if code, stdout, _ := whorl(t, "bench"); code != 0 || !strings.Contains(stdout, mode) {
+			t.Errorf("the help of bench doesn't name %s", mode)
+		}
+	}
+}
+
+func TestCommandLineCanBeRepeated(t *testing.T) {
+	got := commandLine([]string{"/usr/local/bin/whorl", "bench", "--ca", "my file.pem", "it's", "", "[::1]:25", "--rate=1e3"})
+	if want := `whorl bench --ca 'my file.pem' 'it'\''s' '' [::1]:25 --rate=1e3`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestProgressIsQuietWithoutATerminal(t *testing.T) {
+	if newProgress(io.Discard) != nil {
+		t.Error("a bar on what is no file")
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if newProgress(f) != nil {
+		t.Error("a bar on what is no terminal")
+	}
+	(*progress)(nil).finish()
+	var w bytes.Buffer
+	p := &progress{newBar(&w)}
+	p.show(bench.Progress{Stage: "handshake", Operations: 100, Errors: 3, Rate: 50, Done: 0.5, Left: 5 * time.Second})
+	p.finish()
+	if text := w.String(); !strings.Contains(text, "handshake: 50/s, 100 done, 3 errors, 5s left") {
+		t.Errorf("the bar shows %q", text)
+	}
+}
