@@ -172,7 +172,7 @@ func TestAddressesThatCannotBeBoundTo(t *testing.T) {
 			{"unix", "/no/such/directory/socket", syscall.ENOENT},
 			{"unix", "/" + strings.Repeat("x", 107), socket.ErrPathTooLong},
 			{"tcp", "203.0.113.1:0", syscall.EADDRNOTAVAIL},
-			{"tcp", "localhost:0", nil},
+			{"tcp", "example.com:0", nil},
 			{"tcp", "127.0.0.1", nil},
 			{"tcp", "127.0.0.1:65536", nil},
 			{"tcp4", "[::1]:0", nil},
@@ -200,10 +200,25 @@ func TestAddressesThatCannotBeBoundTo(t *testing.T) {
 			s.Close()
 		}
 		s := fresh(t, "tcp4")
-		for _, bad := range []string{"", "127.0.0.1", "localhost:0", "[::1]:0", "127.0.0.1:x y"} {
+		for _, bad := range []string{"", "127.0.0.1", "example.com:0", "[::1]:0", "127.0.0.1:x y"} {
 			if err := s.BindOnConnect(bad); err == nil {
 				t.Errorf("BindOnConnect takes %q", bad)
 			}
+		}
+	})
+}
+
+// "localhost" is a loopback address (RFC 6761, section 6.3) of the network's family, and no name to look up.
+func TestBindToLocalhost(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		for network, want := range map[string]string{"tcp": "127.0.0.1", "tcp4": "127.0.0.1", "tcp6": "::1", "udp": "127.0.0.1"} {
+			s := fresh(t, network)
+			if err := s.Bind(ctx, "localhost:0"); err != nil {
+				t.Errorf("%s: %v", network, err)
+			} else if host, _, _ := net.SplitHostPort(s.LocalAddr().String()); host != want {
+				t.Errorf("%s: bound to %s, want %s", network, host, want)
+			}
+			s.Close()
 		}
 	})
 }
