@@ -313,6 +313,10 @@ func (w *Waiter) waitReady(ctx context.Context, expired <-chan time.Time, q Queu
 		done = own.hold()
 		defer own.release()
 	}
+	if done == nil && expired == nil { // a select takes longer
+		<-w.ready
+		return nil
+	}
 	var err error
 	select {
 	case <-w.ready:
