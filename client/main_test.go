@@ -5,17 +5,14 @@ package client_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
 	"os"
-	goruntime "runtime"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -24,15 +21,17 @@ func TestMain(m *testing.M) {
 		servePeer()
 		return
 	}
-	// Package net keeps a descriptor for its poller from the first use on; it is no leak of a test's.
-	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
-		l.Close()
-	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
-// patience is how long a test waits for what has to happen: far longer than a busy machine needs.
-const patience = 20 * time.Second
+const patience = leaktest.Patience
+
+// What other packages' tests have, too.
+var (
+	guard       = leaktest.Guard
+	descriptors = leaktest.Descriptors
+	until       = leaktest.Until
+)
 
 // soon is a time-out for what is not going to happen.
 const soon = 30 * time.Millisecond
@@ -67,39 +66,6 @@ func coroutine(t *testing.T, test func(ctx context.Context, t *testing.T)) {
 
 // quiet keeps reports out of the tests' output. The watchdog is off, because a busy machine can stop a loop too.
 var quiet = []runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0)}
-
-// guard ends the test process, with all stacks, if the test hangs, and looks for what the test leaves behind when all its other cleaning up is done.
-func guard(t testing.TB) {
-	timer := time.AfterFunc(3*patience, func() {
-		stacks := make([]byte, 1<<20)
-		panic(fmt.Sprintf("%s hangs\n\n%s", t.Name(), stacks[:goruntime.Stack(stacks, true)]))
-	})
-	before := descriptors(t)
-	t.Cleanup(func() {
-		timer.Stop()
-		goleak.VerifyNone(t)
-		until(t, fmt.Sprintf("%d descriptors are open, as before the test", before), func() bool { return descriptors(t) <= before })
-	})
-}
-
-// descriptors returns how many descriptors the process has.
-func descriptors(t testing.TB) int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	check(t, err)
-	return len(entries)
-}
-
-// until waits, on a plain goroutine, for a condition that something else brings about.
-func until(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !condition(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("not so within %v: %s", patience, what)
-		}
-	}
-}
 
 // eventually is until for coroutines and goroutines.
 func eventually(ctx context.Context, t testing.TB, what string, condition func() bool) {

@@ -5,16 +5,13 @@ package hooks_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
 	"os"
-	goruntime "runtime"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -23,15 +20,17 @@ func TestMain(m *testing.M) {
 		serveEchoes()
 		return
 	}
-	// Package net keeps a descriptor for its poller from the first use on; it is no leak of a test's.
-	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
-		l.Close()
-	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
-// patience is how long a test waits for what has to happen: far longer than a busy machine needs.
-const patience = 20 * time.Second
+const patience = leaktest.Patience
+
+// What other packages' tests have, too.
+var (
+	guard       = leaktest.Guard
+	descriptors = leaktest.Descriptors
+	until       = leaktest.Until
+)
 
 // quiet keeps reports out of the tests' output. The watchdog is off, because a busy machine can stop a loop too.
 var quiet = []runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0)}
@@ -66,39 +65,6 @@ func shutdown(t testing.TB, rt *runtime.Runtime) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	check(t, rt.Shutdown(ctx))
-}
-
-// guard ends the test process, with all stacks, if the test hangs, and looks for what the test leaves behind when all its other cleaning up is done.
-func guard(t testing.TB) {
-	timer := time.AfterFunc(3*patience, func() {
-		stacks := make([]byte, 1<<20)
-		panic(fmt.Sprintf("%s hangs\n\n%s", t.Name(), stacks[:goruntime.Stack(stacks, true)]))
-	})
-	before := descriptors(t)
-	t.Cleanup(func() {
-		timer.Stop()
-		goleak.VerifyNone(t)
-		until(t, fmt.Sprintf("%d descriptors are open, as before the test", before), func() bool { return descriptors(t) <= before })
-	})
-}
-
-// descriptors returns how many descriptors the process has.
-func descriptors(t testing.TB) int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	check(t, err)
-	return len(entries)
-}
-
-// until waits, on a plain goroutine, for a condition that something else brings about.
-func until(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !condition(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("not so within %v: %s", patience, what)
-		}
-	}
 }
 
 // beside runs fn in a coroutine, beside the caller. The function that it returns waits for fn and returns its error.

@@ -1,0 +1,62 @@
+// Package leaktest is what the tests of several packages have in common: no test leaves goroutines or descriptors behind, or hangs without saying where, and what has to happen
+// is waited for and not slept for.
+package leaktest
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// Patience is how long a test waits for what has to happen: far longer than a busy machine needs.
+const Patience = 20 * time.Second
+
+// Main is for TestMain: it runs the package's tests and looks for goroutines that they leave behind.
+func Main(m *testing.M) {
+	// Package net keeps a descriptor for its poller from the first use on; it is no leak of a test's.
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		l.Close()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// Guard ends the test process, with all stacks, if the test hangs, and looks for what the test leaves behind when all its other cleaning up is done.
+func Guard(t testing.TB) {
+	timer := time.AfterFunc(3*Patience, func() {
+		stacks := make([]byte, 1<<20)
+		panic(fmt.Sprintf("%s hangs\n\n%s", t.Name(), stacks[:runtime.Stack(stacks, true)]))
+	})
+	before := Descriptors(t)
+	t.Cleanup(func() {
+		timer.Stop()
+		goleak.VerifyNone(t)
+		Until(t, fmt.Sprintf("%d descriptors are open, as before the test", before), func() bool { return Descriptors(t) <= before })
+	})
+}
+
+// Descriptors returns how many descriptors the process has.
+func Descriptors(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// Until waits, on a plain goroutine, for a condition that something else brings about.
+func Until(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(Patience); !condition(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not so within %v: %s", Patience, what)
+		}
+	}
+}
