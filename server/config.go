@@ -237,9 +237,7 @@ func (q *prepared) apply(s *socket.Socket, tcp bool) error {
 		if q.KeepAlive.Idle >= 0 {
 			err = s.SetKeepAlive(*q.KeepAlive)
 		}
-		if q.Nagle {
-			err = errors.Join(err, s.SetNoDelay(false))
-		}
+		err = errors.Join(err, s.SetNoDelay(!q.Nagle)) // a socket that was made elsewhere doesn't have it
 	}
 	return errors.Join(err, s.SetBuffers(q.ReceiveBuffer, q.SendBuffer))
 }

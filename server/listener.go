@@ -31,7 +31,7 @@ type Listener struct {
 }
 
 // Listen listens on an address with Config.Port. network is "tcp", "tcp4", "tcp6", the same with TLS from the start as "tls", "tls4", "tls6", or "unix", or for datagrams
-// "udp", "udp4", "udp6", "unixgram". address is "host:port" with a numeric host (empty: all), where port 0 has the kernel choose (Addr tells), or the path of a
+// "udp", "udp4", "udp6", "unixgram". address is "host:port" with a numeric host or "localhost" (empty: all), where port 0 has the kernel choose (Addr tells), or the path of a
 // Unix socket. A stale file of a Unix socket, on which nobody listens any more, is replaced.
 //
 // The kernel completes connections from now on; they are served when Serve runs. ctx carries the runtime: Listen is called in a coroutine, or with a context that comes from
@@ -85,7 +85,9 @@ func (s *Server) newListener(ctx context.Context, network string, secure bool, p
 	}
 	l := &Listener{server: s, network: network, datagrams: strings.HasPrefix(network, "udp") || network == "unixgram"}
 	var err error
-	l.port, err = port.prepare(l.datagrams, secure)
+	if l.port, err = port.prepare(l.datagrams, secure); err == nil {
+		l.port.limits.Backlog = &s.backlog
+	}
 	return l, err
 }
 

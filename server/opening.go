@@ -175,11 +175,14 @@ func (c *Conn) handshake() {
 
 // shake shakes hands.
 func (c *Conn) shake(ctx context.Context) {
-	err := c.flow.Socket.SSLHandshake(ctx, c.listener.port.TLS)
-	c.shaken(err)
-	if err == nil {
-		c.begin()
-	}
+	err := error(runtime.ErrGoexit) // unless the handshake returns: callbacks of the configuration are the program's
+	defer func() {
+		c.shaken(err)
+		if err == nil {
+			c.begin()
+		}
+	}()
+	err = c.flow.Socket.SSLHandshake(ctx, c.listener.port.TLS)
 }
 
 // shaken follows a handshake of the last stage.

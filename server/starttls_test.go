@@ -480,26 +480,61 @@ func TestUpgradeWhileBusy(t *testing.T) {
 	})
 }
 
+// breakers are functions of a TLS configuration's callbacks that don't return.
+var breakers = map[string]func(){"panic": func() { panic("broken") }, "Goexit": goruntime.Goexit}
+
+// brokenTLS is a configuration one of whose callbacks doesn't return.
+func brokenTLS(broken func()) *tls.Config {
+	config := serverTLS()
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { broken(); return nil, nil }
+	return config
+}
+
 // A callback of the TLS configuration that panics, or leaves by Goexit, costs its connection only.
 func TestUpgradeWithABrokenConfiguration(t *testing.T) {
-	for name, broken := range map[string]func(){"panic": func() { panic("broken") }, "goexit": goruntime.Goexit} {
-		eachMailer(t, server.Port{}, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
-			config := serverTLS()
-			config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { broken(); return nil, nil }
-			port := server.Port{EOF: "\r\n", TLS: config, OnReceive: m.receive}
-			if strings.HasSuffix(t.Name(), "handler") {
-				port.Handle, port.OnReceive = m.handle, nil
-			}
-			second := h.listenPort("tcp", port)
-			conn := dial(t, second)
-			trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
-			write(t, conn, hello(t))
-			onlyAlerts(t, conn)
-			if err := m.outcomes(t, 1)[0]; err == nil {
-				t.Error(name, "no error")
-			}
-			h.settled()
-			trips(t, dial(t, l), "NOOP\r\n", "250 ok\r\n")
+	for name, broken := range breakers {
+		t.Run(name, func(t *testing.T) {
+			eachMailer(t, server.Port{}, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
+				port := server.Port{EOF: "\r\n", TLS: brokenTLS(broken), OnReceive: m.receive}
+				if strings.HasSuffix(t.Name(), "handler") {
+					port.Handle, port.OnReceive = m.handle, nil
+				}
+				second := h.listenPort("tcp", port)
+				conn := dial(t, second)
+				trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
+				write(t, conn, hello(t))
+				onlyAlerts(t, conn)
+				if name != "Goexit" || port.Handle == nil { // which ends the handler, too
+					if err := m.outcomes(t, 1)[0]; err == nil {
+						t.Error("no error")
+					}
+				}
+				h.settled()
+				trips(t, dial(t, l), "NOOP\r\n", "250 ok\r\n")
+			})
+		})
+	}
+}
+
+// The same for connections that begin with TLS; the places for handshakes are given back.
+func TestBrokenConfiguration(t *testing.T) {
+	for name, broken := range breakers {
+		t.Run(name, func(t *testing.T) {
+			eachStyle(t, func(t *testing.T, port server.Port) {
+				h := open(t, server.Config{MaxHandshakes: 1})
+				port.TLS = brokenTLS(broken)
+				l := h.listenPort("tls", port)
+				port.TLS = serverTLS()
+				sound := h.listenPort("tls", port)
+				h.serve()
+				for range 3 * loops {
+					conn := dial(t, l)
+					write(t, conn, hello(t))
+					onlyAlerts(t, conn)
+				}
+				h.settled()
+				trip(t, dialTLS(t, sound), "hello")
+			})
 		})
 	}
 }

@@ -106,9 +106,9 @@ func TestPlaintextClientOnTLS(t *testing.T) {
 	for name, test := range map[string]struct {
 		hint, sent, want string
 	}{
-		"HTTP":       {"", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n"},
-		"long POST":  {"", "POST / HTTP/1.1\r\n\r\n" + strings.Repeat("x", 100_000), "HTTP/1.1 400 Bad Request\r\n"},
-		"text":       {"", "EHLO x\r\n", "This port speaks TLS"},
+		"HTTP":       {"", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.0 400 Bad Request\r\n"},
+		"long POST":  {"", "POST / HTTP/1.1\r\n\r\n" + strings.Repeat("x", 100_000), "HTTP/1.0 400 Bad Request\r\n"},
+		"text":       {"", "EHLO x\r\n", "554 5.7.0 This port is for TLS"},
 		"one byte":   {"", "G", "This port speaks TLS"},
 		"binary":     {"", "\x00\x00\x00\x08", "This port speaks TLS"},
 		"hint":       {"come back with TLS\n", "EHLO x\r\n", "come back with TLS\n"},

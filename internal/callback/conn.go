@@ -428,7 +428,11 @@ func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config, done func(erro
 		return
 	}
 	c.state |= suspended
-	_, err := runtime.GoDeep(ctx, func(ctx context.Context) { c.secured(c.Socket.SSLHandshake(ctx, config), done) })
+	_, err := runtime.GoDeep(ctx, func(ctx context.Context) {
+		err := error(runtime.ErrGoexit) // unless the handshake returns: config's callbacks are the program's
+		defer func() { c.secured(err, done) }()
+		err = c.Socket.SSLHandshake(ctx, config)
+	})
 	if err != nil {
 		c.Socket.Close() // it can't go on in plaintext by mistake
 		c.secured(err, done)
