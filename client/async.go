@@ -242,7 +242,8 @@ func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context
 	host := a.host()
 	begun := false
 	var refused error
-	c.flow.EnableSSL(ctx, a.dialer.tls.For(host), func(err error) {
+	handshake := func(ctx context.Context) error { return s.SSLHandshake(ctx, a.dialer.tls.For(host)) }
+	c.flow.EnableSSL(ctx, handshake, func(err error) {
 		err = a.dialer.explainHandshake(s, host, err)
 		switch {
 		case !begun:

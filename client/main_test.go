@@ -28,9 +28,8 @@ const patience = leaktest.Patience
 
 // What other packages' tests have, too.
 var (
-	guard       = leaktest.Guard
-	descriptors = leaktest.Descriptors
-	until       = leaktest.Until
+	guard = leaktest.Guard
+	until = leaktest.Until
 )
 
 // soon is a time-out for what is not going to happen.

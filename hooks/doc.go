@@ -42,6 +42,10 @@
 //
 // [Sleep], [ReadFile], [WriteFile], [Exec] and the look-ups are for what else would hold the loop.
 //
+// # PHP-style streams
+//
+// [StreamSocketClient], [StreamSocketServer], [StreamSelect] and [Stream.EnableCrypto] are PHP's stream functions, for code that is ported; see [Stream].
+//
 // # Which runtime
 //
 // A connection lives on a loop. If a coroutine dials or accepts it, that is the coroutine's own. Otherwise it is one of the runtime that the context comes from

@@ -25,12 +25,7 @@ func TestMain(m *testing.M) {
 
 const patience = leaktest.Patience
 
-// What other packages' tests have, too.
-var (
-	guard       = leaktest.Guard
-	descriptors = leaktest.Descriptors
-	until       = leaktest.Until
-)
+var guard = leaktest.Guard
 
 // quiet keeps reports out of the tests' output. The watchdog is off, because a busy machine can stop a loop too.
 var quiet = []runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0)}

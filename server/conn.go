@@ -216,6 +216,8 @@ func (c *Conn) Send(ctx context.Context, p []byte) (int, error) {
 	var err error
 	n := len(p)
 	switch {
+	case c.flags.Load()&flagUpgrading != 0 && c.listener.port.Handle != nil:
+		return 0, &net.OpError{Op: "send", Err: socket.ErrBusy} // in plaintext it must not go out any more
 	case c.listener.port.Handle != nil:
 		n, err = c.flow.Socket.SendSoon(ctx, p)
 		c.released()
@@ -257,12 +259,12 @@ func (c *Conn) SendFile(ctx context.Context, name string, offset, length int64) 
 // handshake; callbacks use EnableSSLAsync.
 //
 // When more has arrived in plaintext than was received, or anything while the answer is still on its way, it fails with socket.ErrPlaintextPending: whoever put it there could pass it
-// off as the client's words over TLS (CVE-2011-0411). Then, and when the handshake fails or isn't done within Port.HandshakeTimeout, the connection is closed. It fails
+// off as the client's words over TLS (CVE-2011-0411). Then, and when the handshake fails, the connection is closed. Port.HandshakeTimeout bounds the handshake, and what is waited for before it: the
+// client's hello, and one of Config.MaxHandshakes. It fails
 // with socket.ErrBusy while another caller sends or receives, with socket.ErrSSLActive when TLS is on already, and with ErrNoTLS if Port.Certificates is not set; then
 // the connection stays as it was.
 func (c *Conn) EnableSSL(ctx context.Context) error {
-	config := c.listener.port.TLS
-	if config == nil {
+	if c.listener.port.TLS == nil {
 		return &net.OpError{Op: "handshake", Err: ErrNoTLS}
 	}
 	if c.listener.port.Handle == nil {
@@ -270,9 +272,14 @@ func (c *Conn) EnableSSL(ctx context.Context) error {
 	}
 	c.flags.Or(flagUpgrading)
 	defer c.flags.And(^flagUpgrading)
-	err := c.flow.Socket.SSLHandshake(ctx, config)
-	c.released()
-	return c.handshaken(err)
+	if c.flow.Socket.OnLoop() {
+		c.flow.Suspend(true)
+		defer func() {
+			c.flow.Suspend(false)
+			c.released()
+		}()
+	}
+	return c.handshaken(c.upgrade(ctx))
 }
 
 var errCallbacksSSL = errors.New("the connection is served by callbacks, which use EnableSSLAsync")
@@ -286,12 +293,11 @@ func (c *Conn) EnableSSLAsync(ctx context.Context, done func(ctx context.Context
 			done(c.worker.ctx, c, err)
 		}
 	}
-	config := c.listener.port.TLS
-	if config == nil {
+	if c.listener.port.TLS == nil {
 		finish(&net.OpError{Op: "handshake", Err: ErrNoTLS})
 		return
 	}
-	c.flow.EnableSSL(ctx, config, finish)
+	c.flow.EnableSSL(ctx, c.upgrade, finish)
 }
 
 // ErrNoTLS is returned by EnableSSL on a listener whose Port has neither Certificates nor TLS.

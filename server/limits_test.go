@@ -270,14 +270,19 @@ func TestOverflowFromElsewhere(t *testing.T) {
 		trip(t, conn, "hello")
 		for c := range h.Connections() {
 			wantError(t, "too much at once", h.Send(c.ID(), pattern(100_001)), socket.ErrQueueFull)
-			for range 10_000 {
-				if err := h.Send(c.ID(), pattern(9000)); err != nil && !errors.Is(err, socket.ErrQueueFull) {
-					if !errors.Is(err, server.ErrNoConnection) && !errors.Is(err, net.ErrClosed) {
+			until(t, "the connection has ended", func() bool {
+				for range 100 {
+					err := h.Send(c.ID(), pattern(9000))
+					switch {
+					case err == nil, errors.Is(err, socket.ErrQueueFull): // as much is on its way to the loop
+						continue
+					case !errors.Is(err, server.ErrNoConnection) && !errors.Is(err, net.ErrClosed):
 						t.Error(err)
 					}
-					break
+					return true
 				}
-			}
+				return false
+			})
 		}
 		d.closedWith(t, server.ErrOverflow)
 		h.settled()

@@ -2,7 +2,6 @@ package server
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -75,11 +74,7 @@ func (o *opener) Writable() {}
 func (o *opener) Readable() {
 	c := (*Conn)(o)
 	for c.stage <= stageHello && !c.flow.Over() {
-		w := c.worker
-		if w.scratch == nil {
-			w.scratch = make([]byte, scratchSize)
-		}
-		n, err := c.flow.Socket.Arrived(w.scratch)
+		data, err := c.look()
 		if errors.Is(err, socket.ErrWouldBlock) {
 			return
 		}
@@ -89,9 +84,9 @@ func (o *opener) Readable() {
 		}
 		goOn := false
 		if c.stage == stageProxy {
-			goOn = c.readProxy(w.scratch[:n])
+			goOn = c.readProxy(data)
 		} else {
-			goOn = c.readHello(w.scratch[:n])
+			goOn = c.readHello(data)
 		}
 		if goOn {
 			continue
@@ -101,6 +96,16 @@ func (o *opener) Readable() {
 		}
 		return
 	}
+}
+
+// look returns what waits in the kernel, without taking it. It is valid until the next look on the loop.
+func (c *Conn) look() ([]byte, error) {
+	w := c.worker
+	if w.scratch == nil {
+		w.scratch = make([]byte, scratchSize)
+	}
+	n, err := c.flow.Socket.Arrived(w.scratch)
+	return w.scratch[:n], err
 }
 
 // readProxy reads the header of a proxy and goes on to the next stage; false if it must wait for more, or the connection has ended.
@@ -134,83 +139,19 @@ func (c *Conn) readProxy(data []byte) bool {
 	return true
 }
 
-const recordHandshake = 22 // TLS's content type, RFC 8446 section 5.1
-
 // readHello waits until the first TLS record is there.
 func (c *Conn) readHello(data []byte) bool {
-	const header = 5
 	if data[0] != recordHandshake {
 		c.refusePlaintext(data)
 		return false
 	}
-	if len(data) < header {
-		return false
-	}
-	length := int(data[3])<<8 | int(data[4])
-	if len(data) < min(header+length, c.listener.port.mostHello) {
+	if !c.wholeHello(data) {
 		return false
 	}
 	c.flow.Socket.Watch(nil)
-	w := c.worker
-	if w.slots == 0 {
-		c.stage = stageWaiting
-		w.waiting = append(w.waiting, c)
-		w.counters.waiting.Add(1)
-		return false
-	}
-	c.handshake()
+	c.stage = stageWaiting
+	c.worker.queueForSlot((*handshaker)(c))
 	return false
-}
-
-// handshake begins the TLS handshake, in a coroutine of its own, so that the stack that it takes isn't that of the handler.
-func (c *Conn) handshake() {
-	w := c.worker
-	w.slots--
-	w.counters.handshaking.Add(1)
-	c.stage = stageHandshake
-	if _, err := runtime.GoDeep(w.ctx, c.shake); err != nil {
-		c.shaken(err)
-	}
-}
-
-// shake shakes hands.
-func (c *Conn) shake(ctx context.Context) {
-	err := error(runtime.ErrGoexit) // unless the handshake returns: callbacks of the configuration are the program's
-	defer func() {
-		c.shaken(err)
-		if err == nil {
-			c.begin()
-		}
-	}()
-	err = c.flow.Socket.SSLHandshake(ctx, c.listener.port.TLS)
-}
-
-// shaken follows a handshake of the last stage.
-func (c *Conn) shaken(err error) {
-	w := c.worker
-	w.slots++
-	w.counters.handshaking.Add(-1)
-	if err := c.handshaken(err); err != nil {
-		c.flow.End(err, false)
-	}
-	if len(w.waiting) > 0 && !w.beginning {
-		w.beginning = true
-		w.loop.Defer(w.beginWaiting) // not from here: each of very many could fail at once, and begin the next
-	}
-}
-
-// beginWaiting begins the handshakes of those who wait for one, as many as there are slots for.
-func (w *worker) beginWaiting() {
-	w.beginning = false
-	for len(w.waiting) > 0 && w.slots > 0 {
-		next := w.waiting[0]
-		w.waiting[0] = nil
-		w.waiting = w.waiting[1:]
-		w.counters.waiting.Add(-1)
-		if !next.flow.Over() {
-			next.handshake()
-		}
-	}
 }
 
 // begin begins to serve the connection.

@@ -79,7 +79,8 @@ func TestFraming(t *testing.T) {
 				t.Run(name+"/"+network, func(t *testing.T) {
 					port.EOF, port.Length, port.Split = f.port.EOF, f.port.Length, f.port.Split
 					port.TLS = serverTLS()
-					if network == "tcp" {
+					port.ReceiveBuffer, port.SendBuffer = 0, 0
+					if network == "tcp" { // with records of a byte each, so small a window would open five times a second only
 						port.ReceiveBuffer, port.SendBuffer = 1024, 1024
 					}
 					h, l := start(t, network, server.Config{Port: port})

@@ -27,8 +27,8 @@ type worker struct {
 	expected  time.Duration // when timer should fire, since the server began
 	scratch   []byte        // for a look at how connections begin; nil when none is beginning
 	slots     int           // TLS handshakes that may still begin
-	waiting   []*Conn       // for a slot
-	beginning bool          // beginWaiting is scheduled
+	waiting   []slotWaiter
+	beginning bool // beginWaiting is scheduled
 	lastID    uint64
 	draining  bool
 	closed    bool // by Close, or by a Shutdown whose time is over: nothing is begun any more

@@ -83,11 +83,25 @@ func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
+// PlaintextPending reports whether SSLHandshake would refuse because of plaintext that was not read. It is for the socket's own loop.
+func (s *Socket) PlaintextPending() bool {
+	f, err := s.acquireHere(reading)
+	if err != nil {
+		return false
+	}
+	defer f.leave(reading)
+	return s.plaintextPending(f)
+}
+
+// plaintextPending: a server has nothing to say before the client's hello, so whatever waits in the kernel was not meant to be TLS. What a client has sent may be its
+// hello, unless the answer that allows it to begin is still here, in the queue.
+func (s *Socket) plaintextPending(f *fd) bool {
+	return len(s.in.unread()) > 0 || (!s.accepted || f.out.pending.Load()) && sysUnread(f.number) > 0
+}
+
 // handshake runs the handshake with both locks held.
 func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*secure, error) {
-	// A server has nothing to say before the client's hello, so whatever waits in the kernel was not meant to be TLS. What a client has sent may be its
-	// hello, unless the answer that allows it to begin is still here, in the queue.
-	if len(s.in.unread()) > 0 || (!s.accepted || f.out.pending.Load()) && sysUnread(f.number) > 0 {
+	if s.plaintextPending(f) {
 		return nil, ErrPlaintextPending
 	}
 	if s.in.eof {

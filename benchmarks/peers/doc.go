@@ -1,7 +1,10 @@
 // Package peers measures Whorl beside the libraries that do the same work. It is a module of its own, so that Whorl's users don't get those
 // libraries with it.
 //
-//	cd benchmarks/peers
+//	make -C benchmarks compare                  # everything, into RESULTS.md
 //	go run ./cmd/compare -tls -what echo,idle   # servers: CPU time per message, memory of an idle connection
+//	go run ./cmd/compare -tls -what client      # clients: round trips, packets, connecting, handshakes, bulk
 //	go test -bench . -count 6                   # the poller
+//
+// To add a server, see package echo; a client, package clients.
 package peers

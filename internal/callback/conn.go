@@ -12,7 +12,6 @@ package callback
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"runtime/debug"
@@ -205,6 +204,9 @@ func (c *Conn) Send(p []byte) error {
 	if c.state&ended != 0 {
 		return net.ErrClosed
 	}
+	if c.state&suspended != 0 {
+		return c.keep(p) // in plaintext it must not go out any more
+	}
 	if c.keeping() {
 		c.Released() // who has held the lock may not have known that there is something
 		if c.state&ended != 0 {
@@ -259,7 +261,7 @@ func (c *Conn) Owing() bool { return c.owing.Load() }
 
 // Released is to be called after an operation that has held the write lock, such as SendFile, if Owing says so. It sends what Send couldn't.
 func (c *Conn) Released() {
-	if c.state&ended != 0 {
+	if c.state&(suspended|ended) != 0 {
 		return
 	}
 	if c.keeping() {
@@ -416,9 +418,18 @@ func (c *Conn) Gone() bool { return c.state&gone != 0 }
 // Over reports whether the connection has ended.
 func (c *Conn) Over() bool { return c.state&ended != 0 }
 
+// Suspend has what is sent kept until Released, and no packets handed out, or ends that: while a handshake is under way, or about to be.
+func (c *Conn) Suspend(on bool) {
+	if on {
+		c.state |= suspended
+	} else {
+		c.state &^= suspended
+	}
+}
+
 // EnableSSL runs the handshake on a coroutine that comes from ctx and calls done with its outcome. No packets are handed out meanwhile. After a failure
 // that has closed the socket the connection ends, too.
-func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config, done func(error)) {
+func (c *Conn) EnableSSL(ctx context.Context, handshake func(ctx context.Context) error, done func(error)) {
 	if c.state&(suspended|ended) != 0 {
 		err := error(net.ErrClosed)
 		if c.state&suspended != 0 {
@@ -431,7 +442,7 @@ func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config, done func(erro
 	_, err := runtime.GoDeep(ctx, func(ctx context.Context) {
 		err := error(runtime.ErrGoexit) // unless the handshake returns: config's callbacks are the program's
 		defer func() { c.secured(err, done) }()
-		err = c.Socket.SSLHandshake(ctx, config)
+		err = handshake(ctx)
 	})
 	if err != nil {
 		c.Socket.Close() // it can't go on in plaintext by mistake

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package child runs a server in a process of its own and tells what that process used. The clock that it reads is the kernel's CPU clock of the process, which
-// counts nanoseconds; what other processes do meanwhile isn't in it.
+// Package child runs a server or a client in a process of its own and tells what that process used. The clock that it reads is the kernel's CPU clock of the
+// process, which counts nanoseconds; what other processes do meanwhile isn't in it.
 package child
 
 import (
@@ -18,13 +18,23 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 )
 
-// Child is a running server. Its methods are for one goroutine at a time.
+// Spec says what a child is.
+type Spec struct {
+	Name    string // for errors
+	Program string
+	Args    []string
+	Config  any          // sent to it as JSON
+	CPUs    *unix.CPUSet // it runs on these only; nil: on all. A Go program sees just these CPUs and sets GOMAXPROCS by them.
+	Counted bool         // it gets a page of counters, in which it tells how much it has done
+}
+
+// Child is a process that runs. Its methods are for one goroutine at a time.
 type Child struct {
-	Addr string // where it listens
+	Addr string // where it listens, if it does
+
+	counters *Counters // nil if it isn't Counted
 
 	cmd   *exec.Cmd
 	in    io.WriteCloser
@@ -33,29 +43,19 @@ type Child struct {
 	log   head
 }
 
-// answerTime bounds each answer of a child. A collection with very many connections takes seconds.
-const answerTime = time.Minute
+// answerTime bounds each answer of a child. A collection with very many connections takes seconds, and opening them over TLS minutes.
+const answerTime = 10 * time.Minute
 
-// Start runs program with args as the server that config asks for, on the given CPUs only (all, if nil), and waits until it listens. A Go server sees
-// just these CPUs and sets GOMAXPROCS by them.
-func Start(config echo.Config, cpus *unix.CPUSet, program string, args ...string) (*Child, error) {
-	reply, theirs, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	c := &Child{cmd: exec.Command(program, args...), reply: bufio.NewReader(reply), file: reply}
+// Start starts a child and waits until it is ready.
+func Start(spec Spec) (*Child, error) {
+	c := &Child{cmd: exec.Command(spec.Program, spec.Args...)}
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
-	c.cmd.ExtraFiles = []*os.File{theirs}
-	if c.in, err = c.cmd.StdinPipe(); err == nil {
-		err = startOn(cpus, c.cmd)
-	}
-	theirs.Close() // Now the pipe ends with the child.
-	if err != nil {
-		reply.Close()
-		return nil, fmt.Errorf("child: %s: %w", config.Server, err)
+	if err := c.begin(spec); err != nil {
+		return nil, fmt.Errorf("child: %s: %w", spec.Name, err)
 	}
 	var hello greeting
-	if err = json.NewEncoder(c.in).Encode(config); err == nil || errors.Is(err, unix.EPIPE) {
+	err := json.NewEncoder(c.in).Encode(spec.Config)
+	if err == nil || errors.Is(err, unix.EPIPE) {
 		err = c.read(&hello)
 	}
 	if err == nil && hello.Error != "" {
@@ -63,10 +63,38 @@ func Start(config echo.Config, cpus *unix.CPUSet, program string, args ...string
 	}
 	if err != nil {
 		c.Stop()
-		return nil, fmt.Errorf("child: %s: %w\n%s", config.Server, err, c.log.text())
+		return nil, fmt.Errorf("child: %s: %w\n%s", spec.Name, err, c.log.text())
 	}
 	c.Addr = hello.Addr
 	return c, nil
+}
+
+// begin starts the process, with its pipes and its counters.
+func (c *Child) begin(spec Spec) error {
+	reply, theirs, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close() // With the child's end closed here the pipe ends with the child.
+	c.file, c.reply = reply, bufio.NewReader(reply)
+	c.cmd.ExtraFiles = []*os.File{theirs}
+	if spec.Counted {
+		var page *os.File
+		if c.counters, page, err = newCounters(); err != nil {
+			reply.Close()
+			return err
+		}
+		defer page.Close()
+		c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, page)
+	}
+	if c.in, err = c.cmd.StdinPipe(); err == nil {
+		err = startOn(spec.CPUs, c.cmd)
+	}
+	if err != nil {
+		reply.Close()
+		c.counters.close()
+	}
+	return err
 }
 
 // startOn starts cmd from a thread that may run on cpus only: a new process inherits that.
@@ -101,19 +129,38 @@ func (c *Child) read(v any) error {
 	return json.Unmarshal(line, v)
 }
 
+// Command has the child carry out a command, and waits for the answer, which is put where result points to unless that is nil.
+func (c *Child) Command(name string, result any) error {
+	if _, err := io.WriteString(c.in, name+"\n"); err != nil {
+		return fmt.Errorf("child: %s: %w\n%s", name, err, c.log.text())
+	}
+	var a answer
+	if err := c.read(&a); err != nil {
+		return fmt.Errorf("child: %s: %w\n%s", name, err, c.log.text())
+	}
+	if a.Error != "" {
+		return fmt.Errorf("child: %s: %s", name, a.Error)
+	}
+	if result == nil {
+		return nil
+	}
+	return json.Unmarshal(a.Result, result)
+}
+
 // Memory has the child collect its garbage and tell what is left.
 func (c *Child) Memory() (m Memory, err error) {
-	if _, err := io.WriteString(c.in, memoryCommand+"\n"); err != nil {
-		return m, err
-	}
-	return m, c.read(&m)
+	return m, c.Command(memoryCommand, &m)
 }
+
+// Count returns how much the child has done since it began. It is for a child that is Counted.
+func (c *Child) Count() uint64 { return c.counters.Sum() }
 
 // Stop ends the child. Its connections are closed by the kernel.
 func (c *Child) Stop() error {
 	c.in.Close()
 	c.cmd.Process.Kill()
 	c.file.Close()
+	c.counters.close()
 	var killed *exec.ExitError
 	if err := c.cmd.Wait(); err != nil && !errors.As(err, &killed) {
 		return err

@@ -12,16 +12,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/benchmarks/peers/cc"
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 	"github.com/whorl-go/whorl/benchmarks/peers/load"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
-// The test's own program is the server's process, as compare is.
+// serve is the server's process.
+func serve() error {
+	return child.Serve(func(config []byte, c *child.Control) error { return echo.Serve(config, c.Listening) })
+}
+
+// The test's own program is that process, as compare is.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "serve" {
-		if err := child.Serve(); err != nil {
+		if err := serve(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -44,7 +50,7 @@ func start(t *testing.T, config echo.Config) *child.Child {
 			t.Fatal(err)
 		}
 	}
-	c, err := child.Start(config, nil, program, args...)
+	c, err := child.Start(child.Spec{Name: config.Server, Program: program, Args: args, Config: config})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +97,7 @@ func TestEachServerEchoes(t *testing.T) {
 	}
 	for _, peer := range echo.Peers {
 		if peer.Build != nil {
-			if _, err := echo.Compiler(); errors.Is(err, echo.ErrNoCompiler) {
+			if _, err := cc.Version(); errors.Is(err, cc.ErrNoCompiler) {
 				continue
 			}
 		}
@@ -154,7 +160,7 @@ func TestAServerThatDoesNotStartTellsWhy(t *testing.T) {
 		{Server: "none"}: "no server is called",
 		{Server: "net", TLS: true, Cert: "not a PEM"}: "PEM",
 	} {
-		c, err := child.Start(config, nil, os.Args[0], "serve")
+		c, err := child.Start(child.Spec{Name: config.Server, Program: os.Args[0], Args: []string{"serve"}, Config: config})
 		if err == nil {
 			c.Stop()
 			t.Errorf("%v started", config)
@@ -162,7 +168,7 @@ func TestAServerThatDoesNotStartTellsWhy(t *testing.T) {
 			t.Errorf("%v: %v", config, err)
 		}
 	}
-	if _, err := child.Start(echo.Config{Server: "net"}, nil, "/nonexistent/program"); err == nil {
+	if _, err := child.Start(child.Spec{Name: "net", Program: "/nonexistent/program", Config: echo.Config{Server: "net"}}); err == nil {
 		t.Error("a program that isn't there started")
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 )
 
 func ownCPU(t *testing.T) time.Duration {
@@ -64,7 +62,7 @@ func TestTheServerStaysOnItsCPUs(t *testing.T) {
 	}
 	var one unix.CPUSet
 	one.Set(last)
-	c, err := Start(echo.Config{Server: "net", Buffer: 4096}, &one, os.Args[0], "serve")
+	c, err := Start(Spec{Name: "idle", Program: os.Args[0], Args: []string{"serve"}, Config: map[string]any{"Server": "net", "Buffer": 4096}, CPUs: &one})
 	if err != nil {
 		t.Fatal(err)
 	}

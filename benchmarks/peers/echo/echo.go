@@ -7,6 +7,7 @@ package echo
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -65,6 +66,19 @@ func Names() (names []string) {
 		names = append(names, p.Name)
 	}
 	return names
+}
+
+// Serve runs the server that a Config in JSON asks for. It calls ready once the server accepts connections.
+func Serve(config []byte, ready func(net.Addr)) error {
+	var c Config
+	if err := json.Unmarshal(config, &c); err != nil {
+		return fmt.Errorf("echo: configuration: %w", err)
+	}
+	peer, err := Find(c.Server)
+	if err != nil {
+		return err
+	}
+	return peer.Serve(c, ready)
 }
 
 // freeAddress finds a free port for a library that can't be asked which one it got. Another process could take the port in between: the server then fails to

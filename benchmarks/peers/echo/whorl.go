@@ -11,10 +11,11 @@ import (
 )
 
 var whorlCallback = Peer{
-	Name:  "whorl",
-	About: "Whorl, a loop per CPU, OnReceive sends what it got",
-	Plain: true,
-	TLS:   true,
+	Name:   "whorl",
+	About:  "Whorl, a loop per CPU, OnReceive sends what it got",
+	Plain:  true,
+	TLS:    true,
+	Module: "github.com/whorl-go/whorl",
 	Serve: func(c Config, ready func(net.Addr)) error {
 		return serveWhorl(c, ready, server.Port{
 			OnReceive: func(ctx context.Context, c *server.Conn, p []byte) { c.Send(ctx, p) },
@@ -23,10 +24,11 @@ var whorlCallback = Peer{
 }
 
 var whorlCoroutine = Peer{
-	Name:  "whorl-co",
-	About: "Whorl, a coroutine per connection, sends what Recv gave",
-	Plain: true,
-	TLS:   true,
+	Name:   "whorl-co",
+	About:  "Whorl, a coroutine per connection, sends what Recv gave",
+	Plain:  true,
+	TLS:    true,
+	Module: "github.com/whorl-go/whorl",
 	Serve: func(c Config, ready func(net.Addr)) error {
 		return serveWhorl(c, ready, server.Port{ReadTimeout: -1, Handle: func(ctx context.Context, c *server.Conn) {
 			for {

@@ -15,7 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/benchmarks/peers/cc"
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
+	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 	"github.com/whorl-go/whorl/benchmarks/peers/load"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -29,35 +31,47 @@ type entry struct {
 	args    []string
 }
 
+// clientEntry is a client that takes part.
+type clientEntry struct {
+	label   string
+	peer    clients.Peer
+	program string // if it is one of its own
+}
+
+// serverName is whom the certificate of all servers is for.
+const serverName = "server.test"
+
 // bench is what all measurements share.
 type bench struct {
-	settings   *Settings
-	dir        string // what was built
-	entries    []entry
-	left       []string // servers that can't take part, with the reason
-	serverCPUs *unix.CPUSet
-	clientCPUs *unix.CPUSet
-	cert, key  string
-	client     *tls.Config
-	noSyscalls bool // they can't be counted here
+	settings      *Settings
+	self          string // the path of this program
+	dir           string // what was built
+	entries       []entry
+	clientEntries []clientEntry
+	left          []string     // what can't take part, with the reason
+	measuredCPUs  *unix.CPUSet // of the server or the client that is measured
+	otherCPUs     *unix.CPUSet // of the load generator, or of what a client talks to
+	cert, key, ca string       // PEM
+	client        *tls.Config
+	noSyscalls    bool // they can't be counted here
 }
 
 func newBench(s *Settings) (*bench, error) {
 	b := &bench{settings: s}
-	dir, err := os.MkdirTemp("", "compare")
-	if err != nil {
+	var err error
+	if b.self, err = os.Executable(); err != nil {
 		return nil, err
 	}
-	b.dir = dir
-	if err := errors.Join(b.enter(), b.certify()); err != nil {
+	if b.dir, err = os.MkdirTemp("", "compare"); err != nil {
+		return nil, err
+	}
+	err = errors.Join(b.enter(), b.enterClients(), b.certify())
+	if err == nil && s.Split {
+		err = b.split()
+	}
+	if err != nil {
 		b.close()
 		return nil, err
-	}
-	if s.Split {
-		if err := b.split(); err != nil {
-			b.close()
-			return nil, err
-		}
 	}
 	return b, nil
 }
@@ -65,28 +79,19 @@ func newBench(s *Settings) (*bench, error) {
 func (b *bench) close() { os.RemoveAll(b.dir) }
 
 func (b *bench) enter() error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	times := map[string]int{}
 	for _, name := range b.settings.Servers {
 		peer, err := echo.Find(name)
 		if err != nil {
 			return err
 		}
-		times[name]++
-		e := entry{label: name, peer: peer, program: self, args: []string{serveCommand}}
-		if times[name] > 1 {
-			e.label = fmt.Sprintf("%s (%d)", name, times[name])
-		}
+		e := entry{label: label(name, times), peer: peer, program: b.self, args: []string{serveCommand}}
 		if peer.Build != nil {
 			e.args = nil
-			if e.program, err = peer.Build(b.dir); errors.Is(err, echo.ErrNoCompiler) {
-				b.left = append(b.left, fmt.Sprintf("%s: %v", name, err))
-				continue
-			} else if err != nil {
+			if e.program, err = b.build(name, peer.Build); err != nil {
 				return err
+			} else if e.program == "" {
+				continue
 			}
 		}
 		b.entries = append(b.entries, e)
@@ -94,12 +99,53 @@ func (b *bench) enter() error {
 	return nil
 }
 
+func (b *bench) enterClients() error {
+	times := map[string]int{}
+	for _, name := range b.settings.Clients {
+		peer, err := clients.Find(name)
+		if err != nil {
+			return err
+		}
+		e := clientEntry{label: label(name, times), peer: peer}
+		if peer.Build != nil {
+			if e.program, err = b.build(name, peer.Build); err != nil {
+				return err
+			} else if e.program == "" {
+				continue
+			}
+		}
+		b.clientEntries = append(b.clientEntries, e)
+	}
+	return nil
+}
+
+// label returns a name, with a number if it takes part more than once.
+func label(name string, times map[string]int) string {
+	times[name]++
+	if n := times[name]; n > 1 {
+		return fmt.Sprintf("%s (%d)", name, n)
+	}
+	return name
+}
+
+// build returns the path of a program that has to be built, or nothing if it has to be left out.
+func (b *bench) build(name string, build func(dir string) (string, error)) (path string, err error) {
+	path, err = build(b.dir)
+	if errors.Is(err, cc.ErrNoCompiler) {
+		if why := fmt.Sprintf("%s: %v", name, err); !slices.Contains(b.left, why) {
+			b.left = append(b.left, why)
+		}
+		return "", nil
+	}
+	return path, err
+}
+
 func (b *bench) certify() error {
 	ca, err := tlsconfig.NewCA("compare")
 	if err != nil {
 		return err
 	}
-	pair, err := ca.Issue("server.test")
+	pair, err := ca.Issue(serverName)
 	if err != nil {
 		return err
 	}
@@ -107,27 +153,27 @@ func (b *bench) certify() error {
 	if err != nil {
 		return err
 	}
-	b.cert, b.key = string(chain), string(key)
-	b.client = &tls.Config{RootCAs: ca.Pool(), ServerName: "server.test"}
+	b.cert, b.key, b.ca = string(chain), string(key), string(ca.PEM())
+	b.client = &tls.Config{RootCAs: ca.Pool(), ServerName: serverName}
 	return nil
 }
 
-// split deals out the CPUs that this process may use: the generator gets the second half.
+// split deals out the CPUs that this process may use: what is measured gets the first half.
 func (b *bench) split() error {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
 		return err
 	}
-	b.serverCPUs, b.clientCPUs = &unix.CPUSet{}, &unix.CPUSet{}
+	b.measuredCPUs, b.otherCPUs = &unix.CPUSet{}, &unix.CPUSet{}
 	count, seen := all.Count(), 0
 	for cpu := range len(all) * 64 {
 		if !all.IsSet(cpu) {
 			continue
 		}
 		if seen < count/2 {
-			b.serverCPUs.Set(cpu)
+			b.measuredCPUs.Set(cpu)
 		} else {
-			b.clientCPUs.Set(cpu)
+			b.otherCPUs.Set(cpu)
 		}
 		seen++
 	}
@@ -137,30 +183,38 @@ func (b *bench) split() error {
 // generators is how many threads make the load.
 func (b *bench) generators() int { return max(1, runtime.NumCPU()/2) }
 
-// serverWidth is how many CPUs a server can use.
-func (b *bench) serverWidth() int {
-	if b.serverCPUs != nil {
-		return b.serverCPUs.Count()
+// width is how many CPUs a server or a client can use.
+func (b *bench) width() int {
+	if b.measuredCPUs != nil {
+		return b.measuredCPUs.Count()
 	}
 	return runtime.NumCPU()
 }
 
-func (b *bench) about() (all []About) {
+// about tells who takes part.
+func (b *bench) about() (servers, others []About) {
 	versions := moduleVersions()
 	for _, e := range b.entries {
-		about := About{Server: e.label, Text: e.peer.About, Version: versions[e.peer.Module]}
-		if e.peer.Module == "" {
-			about.Version = runtime.Version()
-		}
-		if e.peer.Build != nil {
-			about.Version = compilerVersion()
-		}
-		all = append(all, about)
+		servers = append(servers, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil, versions))
+	}
+	for _, e := range b.clientEntries {
+		others = append(others, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil, versions))
 	}
 	for _, why := range b.left {
-		all = append(all, About{Server: "left out", Text: why})
+		others = append(others, About{Name: "left out", Text: why})
 	}
-	return all
+	return servers, others
+}
+
+func about(name, text, module string, compiled bool, versions map[string]string) About {
+	a := About{Name: name, Text: text, Version: versions[module]}
+	if module == "" {
+		a.Version = runtime.Version()
+	}
+	if compiled {
+		a.Version, _ = cc.Version() // It has compiled, so it is there.
+	}
+	return a
 }
 
 // start begins a server with a per-connection buffer of that size.
@@ -169,7 +223,7 @@ func (b *bench) start(e entry, tls bool, buffer int) (*child.Child, netip.AddrPo
 	if tls {
 		config.Cert, config.Key = b.cert, b.key
 	}
-	c, err := child.Start(config, b.serverCPUs, e.program, e.args...)
+	c, err := child.Start(child.Spec{Name: e.label, Program: e.program, Args: e.args, Config: config, CPUs: b.measuredCPUs})
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -181,7 +235,7 @@ func (b *bench) start(e entry, tls bool, buffer int) (*child.Child, netip.AddrPo
 }
 
 func (b *bench) dial(addr netip.AddrPort, conns, size int, tls bool) (*load.Generator, error) {
-	options := load.Options{Addr: addr, Conns: conns, Size: size, Loops: b.generators(), CPUs: b.clientCPUs, Spin: b.settings.Split}
+	options := load.Options{Addr: addr, Conns: conns, Size: size, Loops: b.generators(), CPUs: b.otherCPUs, Spin: b.settings.Split}
 	if tls {
 		options.TLS = b.client
 	}
@@ -195,11 +249,16 @@ func (b *bench) with(tls bool, round int) (able []entry) {
 			able = append(able, e)
 		}
 	}
-	if len(able) == 0 {
+	return rotated(able, round)
+}
+
+// rotated begins with another one in each round.
+func rotated[E any](all []E, round int) []E {
+	if len(all) == 0 {
 		return nil
 	}
-	first := round % len(able)
-	return slices.Concat(able[first:], able[:first])
+	first := round % len(all)
+	return slices.Concat(all[first:], all[:first])
 }
 
 // transports are what is to be measured, plaintext first.

@@ -4,12 +4,16 @@ package main
 
 import (
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
+	"github.com/whorl-go/whorl/benchmarks/peers/clients"
+	"github.com/whorl-go/whorl/benchmarks/peers/load"
 )
 
 const (
-	// held is how many connections the server has when its memory is read for the first time: what it allocates once, for the first of them, is no
+	// held is how many connections there are when a process's memory is read for the first time: what it allocates once, for the first of them, is no
 	// connection's.
 	held = 64
 	// idleBuffer is the read buffer of servers with one per connection: bufio's default.
@@ -18,63 +22,121 @@ const (
 	idleMessage = 64
 )
 
-// IdleSample is what idle connections cost one server. The differences are divided by the connections.
+// IdleSample is what idle connections cost one server or client. The differences are divided by the connections.
 type IdleSample struct {
-	Server string       `json:"server"`
+	Name   string       `json:"name"`
+	Client bool         `json:"client"`
 	TLS    bool         `json:"tls"`
 	Conns  int          `json:"conns"`
 	Round  int          `json:"round"`
 	Before child.Memory `json:"before"`
 	After  child.Memory `json:"after"`
+	// Seconds and CPU are what it took to open the connections, to the last answer. Seconds are those of both sides.
+	Seconds float64 `json:"seconds"`
+	CPU     int64   `json:"cpu_ns"`
 }
 
 func (s *IdleSample) perConn(part func(child.Memory) uint64) float64 {
 	return (float64(part(s.After)) - float64(part(s.Before))) / float64(s.Conns)
 }
 
-func (b *bench) idle() (samples []IdleSample, err error) {
+func heap(m child.Memory) uint64  { return m.Heap }
+func stack(m child.Memory) uint64 { return m.Stack }
+func rss(m child.Memory) uint64   { return m.RSS }
+
+// idle measures the servers.
+func (b *bench) idle(r *Result) error {
 	for _, tls := range b.transports() {
 		for round := range b.settings.IdleRounds {
 			for _, e := range b.with(tls, round) {
 				if e.peer.Build != nil {
 					continue // Its memory is the kernel's only, and it can't tell.
 				}
-				sample, err := b.idleTurn(e, tls, round)
-				if err != nil {
-					return nil, fmt.Errorf("compare: %s: %w", e.label, err)
+				sample := IdleSample{Name: e.label, TLS: tls, Round: round}
+				if err := b.idleServer(e, &sample); err != nil {
+					return fmt.Errorf("compare: %s: %w", e.label, err)
 				}
-				progress("%-12s tls=%-5v idle round %d: heap %.0f stack %.0f RSS %.0f B/conn", e.label, tls, round,
-					sample.perConn(heap), sample.perConn(stack), sample.perConn(rss))
-				samples = append(samples, sample)
+				r.Idle = append(r.Idle, sample)
 			}
 		}
 	}
-	return samples, nil
+	return nil
 }
 
-func heap(m child.Memory) uint64  { return m.Heap }
-func stack(m child.Memory) uint64 { return m.Stack }
-func rss(m child.Memory) uint64   { return m.RSS }
+// idleClients measures the clients.
+func (b *bench) idleClients(r *Result) error {
+	for _, tls := range b.transports() {
+		what := Case{Work: clients.Idle, TLS: tls, Size: idleMessage}
+		for round := range b.settings.IdleRounds {
+			for _, e := range b.ableClients(what, round) {
+				sample := IdleSample{Name: e.label, Client: true, TLS: tls, Round: round}
+				if err := b.idleClient(e, what, &sample); err != nil {
+					return fmt.Errorf("compare: %s: %w", e.label, err)
+				}
+				r.Idle = append(r.Idle, sample)
+			}
+		}
+	}
+	return nil
+}
 
-func (b *bench) idleTurn(e entry, tls bool, round int) (sample IdleSample, err error) {
-	sample = IdleSample{Server: e.label, TLS: tls, Conns: b.settings.Idle, Round: round}
-	server, addr, err := b.start(e, tls, idleBuffer)
+func (b *bench) idleServer(e entry, sample *IdleSample) error {
+	server, addr, err := b.start(e, sample.TLS, idleBuffer)
 	if err != nil {
-		return sample, err
+		return err
 	}
 	defer server.Stop()
-	for i, step := range []struct {
-		conns int
-		into  *child.Memory
-	}{{held, &sample.Before}, {b.settings.Idle, &sample.After}} {
-		generator, err := b.dial(addr, step.conns, idleMessage, tls)
-		if err != nil {
-			return sample, fmt.Errorf("step %d: %w", i, err)
-		}
-		defer generator.Close()
-		if *step.into, err = server.Memory(); err != nil {
-			return sample, err
-		}
+	// The first connections stay open until the end.
+	first, err := b.dial(addr, held, idleMessage, sample.TLS)
+	if err != nil {
+		return err
 	}
-	return sample, nil
+	defer first.Close()
+	var rest *load.Generator
+	defer func() {
+		if rest != nil {
+			rest.Close()
+		}
+	}()
+	return sample.measure(server, b.settings.Idle, func(n int) (err error) {
+		rest, err = b.dial(addr, n, idleMessage, sample.TLS)
+		return err
+	})
+}
+
+func (b *bench) idleClient(e clientEntry, what Case, sample *IdleSample) error {
+	c, err := b.startClient(e, what, held)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return sample.measure(c.child, b.settings.Idle, func(n int) error {
+		return c.child.Command(clients.OpenCommand+" "+strconv.Itoa(n), nil)
+	})
+}
+
+// measure reads the memory of a process before and after conns connections are opened.
+func (s *IdleSample) measure(of *child.Child, conns int, open func(n int) error) (err error) {
+	s.Conns = conns
+	if s.Before, err = of.Memory(); err != nil {
+		return err
+	}
+	before, err := of.Usage()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := open(conns); err != nil {
+		return err
+	}
+	s.Seconds = time.Since(began).Seconds()
+	after, err := of.Usage()
+	if err != nil {
+		return err
+	}
+	s.CPU = int64(after.Sub(before).CPU)
+	s.After, err = of.Memory()
+	progress("%-12s client=%-5v tls=%-5v idle round %d: heap %.0f stack %.0f RSS %.0f B/conn, opened in %.1f s", s.Name, s.Client, s.TLS, s.Round, s.perConn(heap),
+		s.perConn(stack), s.perConn(rss), s.Seconds)
+	return err
 }

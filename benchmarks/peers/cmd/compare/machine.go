@@ -4,7 +4,6 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -12,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 )
 
 // Machine is where the figures come from.
@@ -25,9 +22,9 @@ type Machine struct {
 	Go     string    `json:"go"`
 }
 
-// About tells which server a name stands for.
+// About tells what a name stands for.
 type About struct {
-	Server  string `json:"server"`
+	Name    string `json:"name"`
 	Version string `json:"version,omitempty"`
 	Text    string `json:"text"`
 }
@@ -70,26 +67,28 @@ func machineCPU() (busy time.Duration, err error) {
 	return busy, nil
 }
 
-// moduleVersions tells which version of each module is in this program.
+// ourModule is Whorl's own module path.
+const ourModule = "github.com/whorl-go/whorl"
+
+// moduleVersions tells which version of each module is in this program. Whorl itself is the one that this program was built with, so its version is the
+// revision of the source, where the build knows it.
 func moduleVersions() map[string]string {
 	versions := map[string]string{}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, module := range info.Deps {
-			versions[module.Path] = module.Version
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return versions
+	}
+	for _, module := range info.Deps {
+		versions[module.Path] = module.Version
+	}
+	versions[ourModule] = ""
+	for _, setting := range info.Settings {
+		switch {
+		case setting.Key == "vcs.revision":
+			versions[ourModule] = "revision " + setting.Value[:min(12, len(setting.Value))] + versions[ourModule]
+		case setting.Key == "vcs.modified" && setting.Value == "true":
+			versions[ourModule] += " with changes"
 		}
 	}
 	return versions
-}
-
-func compilerVersion() string {
-	path, err := echo.Compiler()
-	if err != nil {
-		return ""
-	}
-	out, err := exec.Command(path, "--version").Output()
-	if err != nil {
-		return ""
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
-	return line
 }

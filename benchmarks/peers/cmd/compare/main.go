@@ -1,11 +1,11 @@
 //go:build linux
 
-// Command compare measures servers beside each other: the CPU time that each needs per message, and the memory that an idle connection costs.
+// Command compare measures servers beside each other, and clients: the CPU time that each needs per message, and the memory that an idle connection costs.
 //
-//	go run ./cmd/compare -what echo,idle -tls -rounds 5 -d 2s -md results.md -json results.json
+//	go run ./cmd/compare -what echo,idle,client,client-idle -tls -rounds 5 -d 1s -md results.md -json results.json -plot plots
 //
-// Each server runs in a process of its own (this program, started again), and all get their load from the same generator. The servers take short turns, so that what
-// else the machine does meets all of them; figures are medians of the turns, ratios medians of the ratios of neighbouring turns. A server that is named twice
+// Each server and each client runs in a process of its own (this program, started again), and all have the same other side. They take short turns, so that what
+// else the machine does meets all of them; figures are medians of the turns, ratios medians of the ratios of neighbouring turns. One that is named twice
 // shows how large a difference has to be to mean anything: -servers gnet,gnet,net. Run with -h for the options.
 package main
 
@@ -25,39 +25,56 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
+	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
+	"github.com/whorl-go/whorl/benchmarks/peers/farside"
 	"github.com/whorl-go/whorl/benchmarks/peers/load"
 )
 
-// serveCommand makes this program the server's process.
-const serveCommand = "serve"
+// What makes this program a server's process, a client's, and that of a client's other side.
+const (
+	serveCommand  = "serve"
+	clientCommand = "client"
+	farCommand    = "far"
+)
+
+// children are the processes that this program can be.
+var children = map[string]func(config []byte, c *child.Control) error{
+	serveCommand:  func(config []byte, c *child.Control) error { return echo.Serve(config, c.Listening) },
+	clientCommand: clients.Serve,
+	farCommand:    func(config []byte, c *child.Control) error { return farside.Serve(config, c.Listening) },
+}
 
 func main() {
-	var err error
-	if len(os.Args) == 2 && os.Args[1] == serveCommand {
-		err = child.Serve()
-	} else {
-		err = run(os.Args[1:])
-	}
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
+	if err := start(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
+func start(args []string) error {
+	if len(args) == 1 && children[args[0]] != nil {
+		return child.Serve(children[args[0]])
+	}
+	return run(args)
+}
+
 // Settings are what the user chose.
 type Settings struct {
-	What     []string      `json:"what"`
-	Servers  []string      `json:"servers"`
-	Against  []string      `json:"against"` // ratios are against the first of these that takes part
-	Conns    []int         `json:"conns"`
-	Sizes    []int         `json:"sizes"` // bytes
-	Plain    bool          `json:"plain"`
-	TLS      bool          `json:"tls"`
-	Rounds   int           `json:"rounds"`
-	Interval time.Duration `json:"interval_ns"`
-	Slice    time.Duration `json:"slice_ns"` // how long a server's turn is within a round
-	Idle     int           `json:"idle_conns"`
+	What    []string `json:"what"`
+	Servers []string `json:"servers"`
+	Clients []string `json:"clients"`
+	Against []string `json:"against"` // servers' ratios are against the first of these that takes part, clients' against net
+	Conns   []int    `json:"conns"`
+	// ClientConns is how many connections the clients have in their round trips.
+	ClientConns []int         `json:"client_conns"`
+	Sizes       []int         `json:"sizes"` // bytes
+	Plain       bool          `json:"plain"`
+	TLS         bool          `json:"tls"`
+	Rounds      int           `json:"rounds"`
+	Interval    time.Duration `json:"interval_ns"`
+	Slice       time.Duration `json:"slice_ns"` // how long a server's turn is within a round
+	Idle        int           `json:"idle_conns"`
 	// IdleRounds is less than Rounds: what memory a connection takes hardly varies, and opening very many over TLS takes long.
 	IdleRounds int `json:"idle_rounds"`
 	// Split gives the generator and the server CPUs of their own.
@@ -69,30 +86,33 @@ type Settings struct {
 func parse(args []string) (*Settings, error) {
 	s := &Settings{}
 	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
-	what := flags.String("what", "echo", "what to measure: echo, idle")
+	what := flags.String("what", "echo", "what to measure: "+strings.Join(measurements, ", "))
 	servers := flags.String("servers", strings.Join(echo.Names(), ","), "which servers; one that is named twice is measured twice")
-	against := flags.String("against", "gnet,net", "ratios are against the first of these that takes part")
+	clientNames := flags.String("clients", strings.Join(clients.Names(), ","), "which clients; one that is named twice is measured twice")
+	against := flags.String("against", "gnet,net", "servers' ratios are against the first of these that takes part")
 	conns := flags.String("conns", "1,10,100,1000", "connections, for echo")
+	clientConns := flags.String("client-conns", "1,100,1000,10000", "connections, for the clients' round trips")
 	sizes := flags.String("size", "64,16384", "bytes per message, for echo")
 	flags.BoolVar(&s.Plain, "plain", true, "measure plaintext")
 	flags.BoolVar(&s.TLS, "tls", false, "measure TLS too")
 	flags.IntVar(&s.Rounds, "rounds", 5, "rounds, each with new processes")
-	flags.DurationVar(&s.Interval, "d", 2*time.Second, "time that each server is measured in a round")
-	flags.DurationVar(&s.Slice, "slice", 200*time.Millisecond, "length of a turn: within a round the servers take turns until each was measured for -d")
+	flags.DurationVar(&s.Interval, "d", 2*time.Second, "time that each server and client is measured in a round")
+	flags.DurationVar(&s.Slice, "slice", 200*time.Millisecond, "length of a turn: within a round they take turns until each was measured for -d")
 	flags.IntVar(&s.Idle, "idle", 20000, "connections, for idle")
 	flags.IntVar(&s.IdleRounds, "idle-rounds", 1, "rounds, for idle")
-	flags.BoolVar(&s.Split, "split", true, "give server and generator CPUs of their own, half of them each")
+	flags.BoolVar(&s.Split, "split", true, "give what is measured and its other side CPUs of their own, half of them each")
 	flags.StringVar(&s.jsonFile, "json", "", "write every sample to this file")
 	flags.StringVar(&s.markdownFile, "md", "", "write the report to this file instead of standard output")
 	flags.StringVar(&s.plotDir, "plot", "", "draw echo's figures as SVG files in this directory, which the report shows")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
-	s.What, s.Servers, s.Against = list(*what), list(*servers), list(*against)
-	var errConns, errSizes error
+	s.What, s.Servers, s.Clients, s.Against = list(*what), list(*servers), list(*clientNames), list(*against)
+	var errConns, errClientConns, errSizes error
 	s.Conns, errConns = numbers(*conns)
+	s.ClientConns, errClientConns = numbers(*clientConns)
 	s.Sizes, errSizes = numbers(*sizes)
-	if err := errors.Join(errConns, errSizes); err != nil {
+	if err := errors.Join(errConns, errClientConns, errSizes); err != nil {
 		return nil, err
 	}
 	return s, s.check(flags.Args())
@@ -100,8 +120,13 @@ func parse(args []string) (*Settings, error) {
 
 func (s *Settings) check(rest []string) error {
 	for _, what := range s.What {
-		if what != "echo" && what != "idle" {
-			return fmt.Errorf("compare: -what %s: neither echo nor idle", what)
+		if !slices.Contains(measurements, what) {
+			return fmt.Errorf("compare: -what %s: none of %v", what, measurements)
+		}
+	}
+	for _, name := range s.Clients {
+		if _, err := clients.Find(name); err != nil {
+			return err
 		}
 	}
 	for _, name := range s.Servers {
@@ -121,6 +146,9 @@ func (s *Settings) check(rest []string) error {
 	}
 	return nil
 }
+
+// measurements are what there is to measure.
+var measurements = []string{"echo", "idle", "client", "client-idle"}
 
 func list(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
@@ -150,16 +178,13 @@ func run(args []string) error {
 		return err
 	}
 	defer bench.close()
-	result := Result{Machine: thisMachine(), Settings: settings, Servers: bench.about(),
-		ServerCPUs: bench.serverWidth(), GeneratorCPUs: bench.generators()}
-	if slices.Contains(settings.What, "echo") {
-		if result.Echo, err = bench.echo(); err != nil {
-			return err
-		}
-	}
-	if slices.Contains(settings.What, "idle") {
-		if result.Idle, err = bench.idle(); err != nil {
-			return err
+	result := Result{Machine: thisMachine(), Settings: settings, CPUs: bench.width(), GeneratorCPUs: bench.generators()}
+	result.Servers, result.Clients = bench.about()
+	for i, measure := range []func(*Result) error{bench.echo, bench.idle, bench.clients, bench.idleClients} {
+		if slices.Contains(settings.What, measurements[i]) {
+			if err := measure(&result); err != nil {
+				return err
+			}
 		}
 	}
 	return result.write(settings)
@@ -196,14 +221,17 @@ func (r *Result) write(s *Settings) error {
 	return os.WriteFile(s.markdownFile, report.Bytes(), 0o644)
 }
 
-// otherFiles is how many descriptors this process and a server need beside the connections.
+// otherFiles is how many descriptors a process needs beside the connections.
 const otherFiles = 256
 
-// raiseFileLimit makes room for the connections: the generator has one descriptor for each, and so has the server, which inherits the limit. Where the limit can't
-// be raised so far, fewer idle connections are measured: the report says how many.
+// raiseFileLimit makes room for the connections. This process has one descriptor for each connection of all servers; the processes that it starts inherit the limit.
+// Where it can't be raised so far, there are fewer idle connections, and fewer in the clients' round trips: the report says how many.
 func raiseFileLimit(s *Settings) error {
-	inEcho := slices.Max(append(s.Conns, 0)) * len(s.Servers) // All servers' connections are open at a time.
-	need := uint64(max(inEcho, s.Idle+held) + otherFiles)
+	inEcho := 0
+	if slices.Contains(s.What, "echo") {
+		inEcho = slices.Max(append(s.Conns, 0)) * len(s.Servers) // All servers' connections are open at a time.
+	}
+	need := uint64(max(inEcho, s.Idle+held, slices.Max(append(s.ClientConns, 0))) + otherFiles)
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return err
@@ -220,6 +248,10 @@ func raiseFileLimit(s *Settings) error {
 	}
 	room := int(limit.Max) - otherFiles
 	s.Idle = min(s.Idle, room-held)
+	for i, conns := range s.ClientConns {
+		s.ClientConns[i] = min(conns, room)
+	}
+	s.ClientConns = slices.Compact(s.ClientConns)
 	if inEcho > room || s.Idle < 1 {
 		return fmt.Errorf("compare: %d connections are too many for %d open files: raise the hard limit (ulimit -Hn)", inEcho, limit.Max)
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"slices"
 )
@@ -10,6 +11,17 @@ import (
 // spread is the middle of some measurements, and the bounds of the middle half of them.
 type spread struct {
 	median, lower, upper float64
+}
+
+// String is for a ratio.
+func (s spread) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", s.median, s.lower, s.upper) }
+
+// inverse is the spread of the inverse ratios.
+func (s spread) inverse() spread {
+	if s.lower <= 0 {
+		return spread{}
+	}
+	return spread{median: 1 / s.median, lower: 1 / s.upper, upper: 1 / s.lower}
 }
 
 func spreadOf(values []float64) spread {

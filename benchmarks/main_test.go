@@ -1,0 +1,276 @@
+//go:build linux
+
+package benchmarks_test
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/tlsconfig"
+)
+
+// The other side of the benchmarks runs in a process of its own, so that what is measured is the client's alone: the test binary starts itself again with this
+// variable set. That process ends when its standard input does.
+const peerVariable = "WHORL_BENCHMARK_PEER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(peerVariable) != "" {
+		if err := servePeer(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// peer says where the other side is.
+type peer struct {
+	Echo    []string // several addresses, as there are only so many ports for one; they send back what comes
+	TLSEcho string
+	Length  string // sends packets of lengthSize bytes that begin with the length of the rest
+	Source  string // sends over TLS
+	Sink    string // reads over TLS
+	CA      []byte // PEM; has issued the certificate of all, for serverName
+}
+
+const (
+	serverName = "server.test"
+	lengthSize = 4 << 10
+	// perAddress is how many connections go to one address: fewer than there are ports by default (32768 to 60999).
+	perAddress = 20_000
+	addresses  = 6
+	room       = 64 << 10 // what is read and written at a time, in bytes
+)
+
+func startPeer(b *testing.B) *peer {
+	b.Helper()
+	self, err := os.Executable()
+	check(b, err)
+	child := exec.Command(self)
+	child.Env = append(os.Environ(), peerVariable+"=1")
+	child.Stderr = os.Stderr
+	in, err := child.StdinPipe()
+	check(b, err)
+	out, err := child.StdoutPipe()
+	check(b, err)
+	check(b, child.Start())
+	b.Cleanup(func() {
+		in.Close()
+		child.Wait()
+	})
+	p := new(peer)
+	check(b, json.NewDecoder(out).Decode(p))
+	return p
+}
+
+// config is for clients that shall trust the peer. They don't resume.
+func (p *peer) config() *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(p.CA)
+	return &tls.Config{RootCAs: roots, ServerName: serverName}
+}
+
+func servePeer() error {
+	ca, err := tlsconfig.NewCA("Whorl benchmark CA")
+	if err != nil {
+		return err
+	}
+	certificate, err := ca.Issue(serverName)
+	if err != nil {
+		return err
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{certificate}}
+	p := peer{CA: ca.PEM()}
+	packet := binary.BigEndian.AppendUint32(nil, lengthSize-4)
+	packet = append(packet, make([]byte, lengthSize-4)...)
+	for i := range addresses {
+		p.Echo = append(p.Echo, "")
+		if err = errors.Join(err, listen(&p.Echo[i], fmt.Sprintf("127.0.0.%d:0", i+1), nil, echo)); err != nil {
+			return err
+		}
+	}
+	err = errors.Join(
+		listen(&p.TLSEcho, "127.0.0.1:0", config, echo),
+		listen(&p.Length, "127.0.0.1:0", nil, flood(packet)),
+		listen(&p.Source, "127.0.0.1:0", config, flood(make([]byte, room))),
+		listen(&p.Sink, "127.0.0.1:0", config, sink),
+		json.NewEncoder(os.Stdout).Encode(&p),
+	)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// listen serves connections, over TLS if there is a configuration, and puts its address into addr.
+func listen(addr *string, at string, config *tls.Config, serve func(net.Conn) error) error {
+	l, err := net.Listen("tcp", at)
+	if err != nil {
+		return err
+	}
+	*addr = l.Addr().String()
+	if config != nil {
+		l = tls.NewListener(l, config)
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return
+			}
+			go func() {
+				defer conn.Close()
+				serve(conn) // An error is the client's leaving.
+			}()
+		}
+	}()
+	return nil
+}
+
+func echo(conn net.Conn) error {
+	buf := make([]byte, 512)
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return err
+		}
+		if _, err := conn.Write(buf[:n]); err != nil {
+			return err
+		}
+	}
+}
+
+func flood(p []byte) func(net.Conn) error {
+	for len(p) < room {
+		p = append(p, p...)
+	}
+	return func(conn net.Conn) error {
+		for {
+			if _, err := conn.Write(p); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func sink(conn net.Conn) error {
+	buf := make([]byte, room)
+	for {
+		if _, err := conn.Read(buf); err != nil {
+			return err
+		}
+	}
+}
+
+func check(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// measure resets the benchmark and returns a function that reports the CPU time used until then, divided by b.N.
+func measure(b *testing.B) (done func()) {
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpuTime(b)
+	return func() {
+		used := cpuTime(b) - before
+		b.StopTimer()
+		b.ReportMetric(float64(used.Nanoseconds())/float64(b.N), "cpu-ns/op")
+	}
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var usage syscall.Rusage
+	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// program runs a coroutine that must succeed.
+func program(b *testing.B, main func(ctx context.Context) error) {
+	b.Helper()
+	check(b, runtime.Run(main))
+}
+
+// share is the nth worker's part of b.N.
+func share(b *testing.B, n, workers int) int { return (n+1)*b.N/workers - n*b.N/workers }
+
+// coroutines runs fn n times at once, spread over the loops, and waits. It returns the first error.
+func coroutines(ctx context.Context, n int, fn func(ctx context.Context, i int) error) error {
+	rt, err := runtime.From(ctx)
+	if err != nil {
+		return err
+	}
+	var group runtime.WaitGroup
+	errs := make([]error, n)
+	for i := range n {
+		group.Add(1)
+		_, err := rt.Go(func(ctx context.Context) {
+			defer group.Done()
+			errs[i] = fn(ctx, i)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return cmp.Or(group.Wait(ctx), cmp.Or(errs...))
+}
+
+// goroutines does the same with goroutines.
+func goroutines(b *testing.B, n int, fn func(i int) error) {
+	errs := make([]error, n)
+	var group sync.WaitGroup
+	for i := range n {
+		group.Go(func() { errs[i] = fn(i) })
+	}
+	group.Wait()
+	check(b, cmp.Or(errs...))
+}
+
+// atATime is how many connections are opened at a time where there are many of them: fewer than a listener's queue holds.
+const atATime = 64
+
+// inWaves calls open for n connections, a few at a time.
+func inWaves(n int, open func(n int)) {
+	for ; n > 0; n -= atATime {
+		open(min(n, atATime))
+	}
+}
+
+// fit returns how many of so many connections may be open, having raised the limit of open files as far as this process may. Their other ends are elsewhere.
+func fit(b *testing.B, connections int) int {
+	const others = 256
+	need := uint64(connections + others)
+	var limit unix.Rlimit
+	check(b, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	if limit.Cur >= need {
+		return connections
+	}
+	for _, raised := range []unix.Rlimit{{Cur: need, Max: max(limit.Max, need)}, {Cur: limit.Max, Max: limit.Max}} {
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
+			return min(connections, int(raised.Cur)-others)
+		}
+	}
+	return min(connections, int(limit.Cur)-others)
+}

@@ -1,0 +1,159 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/whorl-go/whorl/benchmarks/peers/child"
+)
+
+// ours is how the names of Whorl's own servers and clients begin.
+const ours = "whorl"
+
+// noRivals take part for other reasons than to be compared with: the limits, and what checks the measurement.
+var noRivals = []string{"c-epoll", "aes-gcm", "net+2us"}
+
+func isOurs(name string) bool { return strings.HasPrefix(name, ours) }
+
+// isRival tells whether Whorl can lose to it. One that takes part twice counts once.
+func isRival(name string) bool {
+	return !isOurs(name) && !slices.Contains(noRivals, name) && !strings.HasSuffix(name, ")")
+}
+
+// row is one contestant in one case, over all turns.
+type row struct {
+	Case
+	name         string
+	cpu          map[turn]float64 // ns per message
+	rate         []float64        // messages per second
+	busy         []float64        // the share of its CPUs that it used
+	sleeps       []float64        // per message
+	syscalls     []float64        // per message
+	user, system int64
+}
+
+// rows returns what was measured in each case, in the order in which it was, the cheapest contestant first.
+func (r *Result) rows() (cases []Case, rows map[Case][]*row) {
+	rows = map[Case][]*row{}
+	for i := range r.Samples {
+		s := &r.Samples[i]
+		of := rows[s.Case]
+		if len(of) == 0 {
+			cases = append(cases, s.Case)
+		}
+		at := slices.IndexFunc(of, func(row *row) bool { return row.name == s.Name })
+		if at < 0 {
+			at = len(of)
+			of = append(of, &row{Case: s.Case, name: s.Name, cpu: map[turn]float64{}})
+			rows[s.Case] = of
+		}
+		row, messages := of[at], float64(s.Messages)
+		row.cpu[turn{s.Round, s.Turn}] = s.nsPerMessage()
+		row.rate = append(row.rate, messages/s.Seconds)
+		row.busy = append(row.busy, float64(s.CPU)/1e9/s.Seconds/float64(r.CPUs))
+		row.sleeps = append(row.sleeps, float64(s.Sleeps)/messages)
+		if s.Syscalls > 0 {
+			row.syscalls = append(row.syscalls, s.Syscalls)
+		}
+		row.user += s.User
+		row.system += s.System
+	}
+	for _, of := range rows {
+		slices.SortFunc(of, func(a, b *row) int { return cmp.Compare(a.median(), b.median()) })
+	}
+	return cases, rows
+}
+
+func (row *row) median() float64 {
+	return spreadOf(slices.Collect(maps.Values(row.cpu))).median
+}
+
+// against is the ratio to another row that took turns with this one.
+func (row *row) against(other *row) spread { return spreadOf(ratios(row.cpu, other.cpu)) }
+
+// userShare is which part of the CPU time was spent outside of the kernel.
+func (row *row) userShare() float64 {
+	if row.user+row.system == 0 {
+		return 0
+	}
+	return float64(row.user) / float64(row.user+row.system)
+}
+
+// named returns the row of that name, or nil.
+func named(rows []*row, name string) *row {
+	if i := slices.IndexFunc(rows, func(row *row) bool { return row.name == name }); i >= 0 {
+		return rows[i]
+	}
+	return nil
+}
+
+// reference returns the row that the others are compared with, or nil.
+func (r *Result) reference(rows []*row) *row {
+	against := r.Settings.Against
+	if len(rows) > 0 && rows[0].Work != echoWork {
+		against = []string{"net"}
+	}
+	for _, name := range against {
+		if row := named(rows, name); row != nil {
+			return row
+		}
+	}
+	return nil
+}
+
+// idleRow is what an idle connection costs one server or client: medians over the rounds, in bytes.
+type idleRow struct {
+	client, tls      bool
+	name             string
+	conns            int
+	heap, stack, rss float64
+	seconds, cpu     float64 // to open them all
+}
+
+// idleRows are those of servers and of clients, in plaintext and over TLS, the cheapest first.
+func (r *Result) idleRows() (groups [][]*idleRow) {
+	for _, client := range []bool{false, true} {
+		for _, tls := range []bool{false, true} {
+			of := map[string][]IdleSample{}
+			for _, s := range r.Idle {
+				if s.TLS == tls && s.Client == client {
+					of[s.Name] = append(of[s.Name], s)
+				}
+			}
+			var rows []*idleRow
+			for name, samples := range of {
+				median := func(part func(s *IdleSample) float64) float64 {
+					var values []float64
+					for i := range samples {
+						values = append(values, part(&samples[i]))
+					}
+					return spreadOf(values).median
+				}
+				memory := func(part func(child.Memory) uint64) float64 {
+					return median(func(s *IdleSample) float64 { return s.perConn(part) })
+				}
+				rows = append(rows, &idleRow{client: client, tls: tls, name: name, conns: samples[0].Conns, heap: memory(heap), stack: memory(stack), rss: memory(rss),
+					seconds: median(func(s *IdleSample) float64 { return s.Seconds }), cpu: median(func(s *IdleSample) float64 { return float64(s.CPU) / 1e9 })})
+			}
+			slices.SortFunc(rows, func(a, b *idleRow) int {
+				return cmp.Or(cmp.Compare(a.used(), b.used()), cmp.Compare(a.name, b.name))
+			})
+			if len(rows) > 0 {
+				groups = append(groups, rows)
+			}
+		}
+	}
+	return groups
+}
+
+// used is heap and stack.
+func (row *idleRow) used() float64 { return row.heap + row.stack }
+
+func (row *idleRow) String() string {
+	return fmt.Sprintf("idle %s, %s", map[bool]string{false: "server", true: "client"}[row.client], transport(row.tls))
+}

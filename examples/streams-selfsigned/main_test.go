@@ -1,0 +1,19 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"io"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/whorl-go/whorl/examples/internal/exampletest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestDemonstration(t *testing.T) {
+	exampletest.Demonstration(t, func(_ context.Context, _ []string, stdout io.Writer) error { return run(stdout) })
+}

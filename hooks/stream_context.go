@@ -1,0 +1,192 @@
+package hooks
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/whorl-go/whorl/internal/phpvalue"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/tlsconfig"
+)
+
+// StreamContext has the options of streams, as the contexts of PHP do. It never changes; any number of streams may share one. Those that do share their TLS
+// sessions, and the files that the options name are read once. Values are as in PHP: see tlsconfig.FromOptions. An option that can't be honoured is an error.
+//
+// "ssl" has the options of tlsconfig.ClientFromPHP and tlsconfig.ServerFromPHP. Peers are verified unless verify_peer says otherwise. The files are read when
+// TLS begins: by StreamSocketClient and StreamSocketServer for transports that begin with TLS, else by EnableCrypto.
+//
+// "socket" has these:
+//
+//	bindto         a client's own address: "192.0.2.1:0", "[2001:db8::1]:7000", "0:7000"
+//	backlog        of a server (socket.DefaultBacklog)
+//	ipv6_v6only    a server at an IPv6 address takes no IPv4 connections (as the system says)
+//	so_reuseport   several servers may be bound to one address
+//	so_reuseaddr   of a server; only true, which it always is
+//	so_broadcast   datagrams may be sent to broadcast addresses
+//	tcp_nodelay    small segments are sent at once (true; PHP's default is false)
+//	so_keepalive   TCP looks whether an idle peer is still there; tcp_keepidle, tcp_keepintvl (seconds) and tcp_keepcnt say when and how often
+type StreamContext struct {
+	options map[string]map[string]any
+
+	mu      runtime.Mutex                      // held while files are read
+	clients map[CryptoMethod]*tlsconfig.Client // guarded by mu
+	servers map[CryptoMethod]*tlsconfig.Server // guarded by mu
+}
+
+// withoutOptions is the context of streams that were given none.
+var withoutOptions = sync.OnceValue(func() *StreamContext { return new(StreamContext) })
+
+// StreamContextCreate makes a context of options: by wrapper, "ssl" or "socket", and by name.
+func StreamContextCreate(options map[string]map[string]any) (*StreamContext, error) {
+	c := &StreamContext{options: make(map[string]map[string]any, len(options))}
+	for wrapper, values := range options {
+		if wrapper != "ssl" && wrapper != "socket" {
+			return nil, fmt.Errorf("stream context: %q: no such wrapper; there are ssl and socket", wrapper)
+		}
+		c.options[wrapper] = maps.Clone(values)
+	}
+	_, err := c.socketSettings(nil, false)
+	return c, err
+}
+
+// With returns the context with one more option, or with another value for one; nil takes it out.
+func (c *StreamContext) With(wrapper, option string, value any) (*StreamContext, error) {
+	options := c.Options()
+	if options[wrapper] == nil {
+		options[wrapper] = make(map[string]any)
+	}
+	options[wrapper][option] = value
+	return StreamContextCreate(options)
+}
+
+// Options returns a copy of the options.
+func (c *StreamContext) Options() map[string]map[string]any {
+	options := make(map[string]map[string]any, len(c.options))
+	for wrapper, values := range c.options {
+		options[wrapper] = maps.Clone(values)
+	}
+	return options
+}
+
+// names reports whether an option has a value.
+func (c *StreamContext) names(wrapper, option string) bool { return c.options[wrapper][option] != nil }
+
+// A StreamOptionError says which option of a context can't be honoured, and why.
+type StreamOptionError struct {
+	Wrapper, Option string
+	Err             error
+}
+
+func (e *StreamOptionError) Error() string {
+	return fmt.Sprintf("stream context: %s.%s: %v", e.Wrapper, e.Option, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *StreamOptionError) Unwrap() error { return e.Err }
+
+// sslOptions returns the ssl options for a normal method. One that names versions stands in for crypto_method; one for any version leaves that to the options.
+func (c *StreamContext) sslOptions(method CryptoMethod) map[string]any {
+	options := maps.Clone(c.options["ssl"])
+	if options == nil {
+		options = make(map[string]any)
+	}
+	if method&^cryptoClient != 0 {
+		options["crypto_method"] = int(method)
+	} else if old, err := phpvalue.Int(options["crypto_method"]); err == nil && old != 0 && CryptoMethod(old).normal(false) == method {
+		delete(options, "crypto_method") // any version, of the same side
+	}
+	return options
+}
+
+// sslFailed gives an error of tlsconfig the form of the context's own.
+func sslFailed(err error) error {
+	if e, ok := errors.AsType[*tlsconfig.OptionError](err); ok {
+		return &StreamOptionError{Wrapper: "ssl", Option: e.Option, Err: e.Err}
+	}
+	return err
+}
+
+// loaded returns what a context has made of its options for a method, and makes it if need be: load reads files.
+func loaded[T any](ctx context.Context, mu *runtime.Mutex, made *map[CryptoMethod]T, method CryptoMethod, load func() (T, error)) (T, error) {
+	var zero T
+	if err := mu.Lock(ctx); err != nil {
+		return zero, err
+	}
+	defer mu.Unlock()
+	if have, ok := (*made)[method]; ok {
+		return have, nil
+	}
+	fresh, err := runtime.Await(ctx, load)
+	if err != nil {
+		return zero, sslFailed(err)
+	}
+	if *made == nil {
+		*made = make(map[CryptoMethod]T)
+	}
+	(*made)[method] = fresh
+	return fresh, nil
+}
+
+// client returns the configurations for clients.
+func (c *StreamContext) client(ctx context.Context, method CryptoMethod) (*tlsconfig.Client, error) {
+	return loaded(ctx, &c.mu, &c.clients, method, func() (*tlsconfig.Client, error) {
+		base, err := tlsconfig.ClientFromPHP(c.sslOptions(method))
+		if err != nil {
+			return nil, err
+		}
+		return tlsconfig.NewClient(base), nil
+	})
+}
+
+// server returns the configuration for servers.
+func (c *StreamContext) server(ctx context.Context, method CryptoMethod) (*tls.Config, error) {
+	s, err := loaded(ctx, &c.mu, &c.servers, method, func() (*tlsconfig.Server, error) {
+		options, err := tlsconfig.ServerFromPHP(c.sslOptions(method))
+		if err != nil {
+			return nil, err
+		}
+		return tlsconfig.NewServer(options)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Config(), nil
+}
+
+// socketSettings reads the socket options for a stream: what can't be honoured for its transport and role is an error. Without a URL only the values are
+// looked at.
+func (c *StreamContext) socketSettings(u *streamURL, server bool) (*streamSettings, error) {
+	s := new(streamSettings)
+	values := c.options["socket"]
+	for _, name := range slices.Sorted(maps.Keys(values)) { // so that of two mistakes always the same one is reported
+		if values[name] == nil {
+			continue
+		}
+		option, known := streamSocketOptions[name]
+		err := error(nil)
+		switch {
+		case !known:
+			err = errors.New("no such option")
+		case u == nil:
+		case server && !option.server:
+			err = errors.New("is for clients: a server has no use for it")
+		case !server && !option.client:
+			err = errors.New("is for servers: a client has no use for it")
+		case !slices.Contains(strings.Fields(option.networks), u.network):
+			err = fmt.Errorf("can't be honoured on %s://", u.name)
+		}
+		if err == nil {
+			err = option.set(s, values[name])
+		}
+		if err != nil {
+			return nil, &StreamOptionError{Wrapper: "socket", Option: name, Err: err}
+		}
+	}
+	return s, nil
+}
