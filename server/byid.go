@@ -1,15 +1,11 @@
 package server
 
 import (
-	"bytes"
-	"errors"
 	"iter"
 	"net"
 	"net/netip"
 	"slices"
 	"time"
-
-	"github.com/whorl-go/whorl/socket"
 )
 
 // find returns the connection with an ID.
@@ -60,26 +56,10 @@ func (c *Conn) queue(p []byte) error {
 
 // post sends from elsewhere.
 func (c *Conn) post(p []byte) error {
-	r := c.toRare()
 	if c.flags.Load()&flagClosed != 0 {
 		return net.ErrClosed
 	}
-	if r.posted.Add(int64(len(p))) > int64(c.listener.port.MaxQueue) {
-		r.posted.Add(-int64(len(p)))
-		return socket.ErrQueueFull
-	}
-	p = bytes.Clone(p)
-	c.worker.do(func() {
-		r.posted.Add(-int64(len(p)))
-		err := c.queue(p)
-		if errors.Is(err, socket.ErrQueueFull) {
-			err = ErrOverflow
-		}
-		if err != nil {
-			c.end(err, true)
-		}
-	})
-	return nil
+	return c.toRare().outside.Send(&c.flow, p, c.queue)
 }
 
 // CloseConn closes a connection: what was sent is still delivered, unless reset drops it and resets the connection.

@@ -336,6 +336,8 @@ func TestBufferCallbacksComeInPairs(t *testing.T) {
 		reset(conn)
 	}
 	h.settled()
+	mu.Lock()
+	defer mu.Unlock()
 	if doubled || full != 10 || empty != 9 {
 		t.Errorf("full %d times, empty %d times, doubled: %v", full, empty, doubled)
 	}
@@ -380,10 +382,12 @@ func TestSendsOfOneTurn(t *testing.T) {
 func TestPanicInBufferCallbacks(t *testing.T) {
 	for _, which := range []string{"full", "empty"} {
 		t.Run(which, func(t *testing.T) {
+			full := make(chan struct{}, 1)
 			port := server.Port{
 				MaxQueue: 1 << 20, HighWater: 10_000, SendBuffer: 16 << 10,
 				OnReceive: func(ctx context.Context, c *server.Conn, pkt []byte) { c.Send(ctx, pattern(1<<20)) },
 				OnBufferFull: func(context.Context, *server.Conn) {
+					full <- struct{}{}
 					if which == "full" {
 						panic("full")
 					}
@@ -398,6 +402,7 @@ func TestPanicInBufferCallbacks(t *testing.T) {
 			h, l := start(t, "tcp", server.Config{Port: port})
 			conn := dial(t, l)
 			write(t, conn, "go")
+			receive(t, full) // a client that reads at once may leave nothing to queue
 			io.Copy(io.Discard, conn)
 			receive(t, d.ended)
 			if e, ok := errors.AsType[*runtime.PanicError](d.reason); !ok || e.Value != which {

@@ -136,7 +136,7 @@ type Port struct {
 // Defaults.
 const (
 	DefaultMaxHandshakes = 1024
-	DefaultMaxQueue      = 2 << 20
+	DefaultMaxQueue      = callback.DefaultQueue
 )
 
 var defaultKeepAlive = socket.KeepAlive{Idle: 2 * time.Minute, Interval: 30 * time.Second, Count: 4}
@@ -177,8 +177,8 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 		return fail("Certificates and TLS exclude each other")
 	case secure && p.TLS == nil && p.Certificates == nil:
 		return fail("Certificates is not set, nor TLS")
-	case p.MaxPacket < 0, p.MaxQueue < 0, p.HighWater < 0, p.LowWater < 0:
-		return fail("MaxPacket, MaxQueue, HighWater and LowWater must not be negative")
+	case p.MaxPacket < 0:
+		return fail("MaxPacket must not be negative")
 	}
 	if _, err := q.rule().Framer(); err != nil {
 		return fail("%w", err)
@@ -203,19 +203,9 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 		Write:     q.WriteTimeout,
 		Handshake: q.HandshakeTimeout,
 	}
-	if q.MaxQueue == 0 {
-		q.MaxQueue = DefaultMaxQueue
+	if q.limits, err = callback.NewLimits(p.MaxQueue, p.HighWater, p.LowWater, q.WriteTimeout); err != nil {
+		return fail("%w", err)
 	}
-	if q.HighWater == 0 {
-		q.HighWater = q.MaxQueue / 10 * 8
-	}
-	if q.LowWater == 0 {
-		q.LowWater = min(q.MaxQueue/10*2, q.HighWater)
-	}
-	if q.LowWater > q.HighWater || q.HighWater > q.MaxQueue {
-		return fail("LowWater (%d), HighWater (%d) and MaxQueue (%d) must not decrease", q.LowWater, q.HighWater, q.MaxQueue)
-	}
-	q.limits = callback.Limits{Queue: q.MaxQueue, High: q.HighWater, Low: q.LowWater, Stall: q.WriteTimeout}
 	if q.KeepAlive == nil {
 		q.KeepAlive = &defaultKeepAlive
 	}

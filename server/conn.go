@@ -46,7 +46,7 @@ type Conn struct {
 // rare is what few connections have.
 type rare struct {
 	uid     atomic.Int64
-	posted  atomic.Int64          // bytes that Send, from elsewhere, has on their way to the loop
+	outside callback.Outside
 	failure atomic.Pointer[error] // what Recv has told a handler of the connection's end
 	zone    string                // of an IPv6 address
 	proxy   *Proxied
@@ -220,7 +220,7 @@ func (c *Conn) Send(ctx context.Context, p []byte) (int, error) {
 		return 0, &net.OpError{Op: "send", Err: socket.ErrBusy} // in plaintext it must not go out any more
 	case c.listener.port.Handle != nil:
 		n, err = c.flow.Socket.SendSoon(ctx, p)
-		c.released()
+		c.flow.WriteReleased()
 	case c.flow.Socket.OnLoop():
 		err = c.flow.Send(p)
 	default:
@@ -234,23 +234,11 @@ func (c *Conn) Send(ctx context.Context, p []byte) (int, error) {
 	return n, nil
 }
 
-// released sends what others have sent while this coroutine or goroutine was sending.
-func (c *Conn) released() {
-	if !c.flow.Owing() {
-		return
-	}
-	if c.flow.Socket.OnLoop() {
-		c.flow.Released()
-	} else {
-		c.worker.do(c.flow.Released)
-	}
-}
-
 // SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It waits, so a callback must call it in a coroutine; packets that
 // are sent meanwhile go out after it. In plaintext the kernel copies the file (sendfile(2)). It returns how many bytes were sent.
 func (c *Conn) SendFile(ctx context.Context, name string, offset, length int64) (int64, error) {
 	n, err := c.flow.Socket.SendPath(ctx, name, offset, length)
-	c.released()
+	c.flow.WriteReleased()
 	c.worker.counters.bytesOut.Add(uint64(n))
 	return n, err
 }
@@ -276,7 +264,7 @@ func (c *Conn) EnableSSL(ctx context.Context) error {
 		c.flow.Suspend(true)
 		defer func() {
 			c.flow.Suspend(false)
-			c.released()
+			c.flow.WriteReleased()
 		}()
 	}
 	return c.handshaken(c.upgrade(ctx))

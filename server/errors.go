@@ -18,7 +18,7 @@ var (
 	ErrStalled = callback.ErrStalled
 
 	// ErrOverflow ends a connection for which more was sent from elsewhere than Port.MaxQueue allows.
-	ErrOverflow = errors.New("server: the output queue has overflowed")
+	ErrOverflow = callback.ErrOverflow
 
 	// ErrShutdown ends what a Shutdown or Close finds. It is what Recv returns to a handler between two packets when the server shuts down.
 	ErrShutdown = errors.New("server: shutting down")

@@ -118,6 +118,6 @@ func TestFlags(t *testing.T) {
 	t.Parallel()
 	exampletest.Flags(t, run, map[string][]string{
 		"not defined: -x":   {"-x"},
-		"not an IP address": {"-listen", "localhost:0"},
+		"not an IP address": {"-listen", "example.com:0"},
 	}, "-listen")
 }

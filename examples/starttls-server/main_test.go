@@ -210,6 +210,6 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 		"not defined: -x":                            {"-x"},
 		"no such file":                               {"-ca", none},
 		none:                                         {"-listen", "127.0.0.1:0", "-cert", none},
-		"not an IP address":                          {"-listen", "localhost:0"},
+		"not an IP address":                          {"-listen", "example.com:0"},
 	}, "-listen", "-cert", "-key", "-ca")
 }
