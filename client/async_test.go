@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/packet"
@@ -419,7 +420,7 @@ func TestAsyncCloseInCallbacks(t *testing.T) {
 						a.Resume()
 					})
 					a := client.NewAsync(config)
-					check(t, a.Connect(ctx, network, provoking(t, open)))
+					check(t, a.Connect(ctx, network, provokingBy(t, open, r, name)))
 					r.until(ctx, "close")
 					if events := r.list(); !strings.HasPrefix(events[len(events)-2], name) || r.reason() != nil {
 						t.Errorf("the record is %q, reason %v", events, r.reason())
@@ -435,14 +436,14 @@ func TestAsyncPanics(t *testing.T) {
 	for _, name := range []string{"connect", "receive", "full", "empty", "error", "close"} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(ctx context.Context, t *testing.T) {
-				address := provoking(t, func(*script) {})
-				if name == "error" {
-					address = refusing(t)
-				}
 				other, o := recording(t, client.Config{EOF: "\n"})
 				defer o.open(ctx, other, "tcp", provoking(t, func(*script) {})).Abort()
 				config, r := recording(t, client.Config{EOF: "\n"})
 				provoke(t, &config, r, name)
+				address := provokingBy(t, func(*script) {}, r, name)
+				if name == "error" {
+					address = refusing(t)
+				}
 				if name == "close" {
 					r.on("receive", func(a *client.Async) { check(t, a.Close()) })
 				}
@@ -493,6 +494,22 @@ func provoking(t testing.TB, open func(s *script)) string {
 		s.hasty = true
 		open(s)
 		s.say("one\ntwo\n")
+		s.rest()
+	})
+}
+
+// provokingBy is provoking for provoke: it doesn't read before the queue is full, if that is to be; else the kernel might take all at once.
+func provokingBy(t testing.TB, open func(s *script), r *record, name string) string {
+	if name != "full" && name != "empty" {
+		return provoking(t, open)
+	}
+	return serve(t, func(s *script) {
+		s.hasty = true
+		open(s)
+		s.say("one\ntwo\n")
+		for deadline := time.Now().Add(patience); !r.has("full") && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
 		s.rest()
 	})
 }
