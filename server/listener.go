@@ -224,9 +224,9 @@ func (l *Listener) start() {
 				return
 			}
 			s.mu.Lock()
-			defer s.mu.Unlock()
 			l.coroutines = append(l.coroutines, co)
-			if s.draining.Load() {
+			s.mu.Unlock()
+			if s.draining.Load() { // by who may not have seen the coroutine. Not with the lock held: Cancel runs it
 				co.Cancel()
 			}
 		}
