@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/runtime"
@@ -110,8 +109,10 @@ func TestKeyUpdateByOpenSSL(t *testing.T) {
 				return err
 			}
 			server.tell("K")
-			// s_server takes for a command what it reads at once, so the next line has to come later.
-			if err := runtime.Sleep(ctx, 200*time.Millisecond); err != nil {
+			// s_server takes for a command what it reads at once, so the next line has to come after what it does about this one.
+			if _, err := runtime.Await(ctx, func() (struct{}, error) {
+				return struct{}{}, awaitKeyUpdates(server, ">>>", i+1)
+			}); err != nil {
 				return err
 			}
 			if err := converse(ctx, c, server, fmt.Sprintf("after %d", i)); err != nil {
@@ -123,11 +124,19 @@ func TestKeyUpdateByOpenSSL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, direction := range []string{">>>", "<<<"} {
-		if n := keyUpdates(server.said(), direction); n != 3 {
-			t.Errorf("%d KeyUpdate messages %s, want 3", n, direction)
-		}
+	// The client's last answer went out when it read the server's last line: nothing that has been waited for says that it has arrived.
+	if err := awaitKeyUpdates(server, "<<<", 3); err != nil {
+		t.Error(err)
 	}
+}
+
+// awaitKeyUpdates waits until the server has printed that many KeyUpdate messages of one direction, and fails if they don't come or if there are more.
+func awaitKeyUpdates(server *process, direction string, want int) error {
+	eventually(func() bool { return keyUpdates(server.said(), direction) >= want || server.over() })
+	if n := keyUpdates(server.said(), direction); n != want {
+		return fmt.Errorf("%d KeyUpdate messages %s, want %d", n, direction, want)
+	}
+	return nil
 }
 
 func keyUpdates(messages, direction string) int {
