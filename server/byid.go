@@ -38,28 +38,7 @@ func (s *Server) Send(id ID, p []byte) error {
 	if err != nil {
 		return err
 	}
-	if c.flow.Socket.OnLoop() {
-		return c.queue(p)
-	}
-	return c.post(p)
-}
-
-// queue sends on the connection's loop.
-func (c *Conn) queue(p []byte) error {
-	if err := c.flow.Send(p); err != nil {
-		return err
-	}
-	c.worker.counters.packetsOut.Add(1)
-	c.worker.counters.bytesOut.Add(uint64(len(p)))
-	return nil
-}
-
-// post sends from elsewhere.
-func (c *Conn) post(p []byte) error {
-	if c.flags.Load()&flagClosed != 0 {
-		return net.ErrClosed
-	}
-	return c.toRare().outside.Send(&c.flow, p, c.queue)
+	return c.send(p)
 }
 
 // CloseConn closes a connection: what was sent is still delivered, unless reset drops it and resets the connection.

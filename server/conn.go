@@ -156,15 +156,15 @@ func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) {
 // io.EOF says that the client has closed after a packet, io.ErrUnexpectedEOF that it did so in the middle of one, ErrShutdown that the server shuts down and no packet
 // has come any more. After a time-out nothing is lost: the next Recv goes on with the bytes that have come.
 func (c *Conn) Recv(ctx context.Context) ([]byte, error) {
-	if c.listener.port.Handle != nil && !c.worker.server.draining.Load() {
-		if pkt, err := c.flow.Socket.RecvPacket(ctx); err == nil {
-			c.received(pkt)
-			return pkt, nil
-		} else {
-			return c.recvFailed(ctx, err)
-		}
+	if c.listener.port.Handle == nil || c.worker.server.draining.Load() {
+		return c.recvFailed(ctx, socket.ErrCanceled)
 	}
-	return c.recvFailed(ctx, socket.ErrCanceled)
+	pkt, err := c.flow.Socket.RecvPacket(ctx)
+	if err != nil {
+		return c.recvFailed(ctx, err)
+	}
+	c.received(pkt)
+	return pkt, nil
 }
 
 // recvFailed is the part of Recv that follows an error. When the server shuts down, what has begun to arrive is still received.
@@ -213,25 +213,47 @@ func (c *Conn) Peek(p []byte) (int, error) { return c.flow.Socket.Peek(p) }
 // client doesn't take is queued, up to Port.MaxQueue; beyond that Send fails with socket.ErrQueueFull and takes nothing. From elsewhere than the connection's
 // loop it is Server.Send.
 func (c *Conn) Send(ctx context.Context, p []byte) (int, error) {
-	var err error
-	n := len(p)
-	switch {
-	case c.flags.Load()&flagUpgrading != 0 && c.listener.port.Handle != nil:
+	if c.listener.port.Handle == nil {
+		if err := c.send(p); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
+	if c.flags.Load()&flagUpgrading != 0 {
 		return 0, &net.OpError{Op: "send", Err: socket.ErrBusy} // in plaintext it must not go out any more
-	case c.listener.port.Handle != nil:
-		n, err = c.flow.Socket.SendSoon(ctx, p)
-		c.flow.WriteReleased()
+	}
+	n, err := c.flow.Socket.SendSoon(ctx, p)
+	c.flow.WriteReleased()
+	if err == nil {
+		c.sent(n)
+	}
+	return n, err
+}
+
+// send sends without waiting, from wherever it is called.
+func (c *Conn) send(p []byte) error {
+	switch {
 	case c.flow.Socket.OnLoop():
-		err = c.flow.Send(p)
-	default:
-		return n, c.post(p)
+		return c.queue(p)
+	case c.flags.Load()&flagClosed != 0:
+		return net.ErrClosed
 	}
-	if err != nil {
-		return n, err
+	return c.toRare().outside.Send(&c.flow, p, c.queue)
+}
+
+// queue is send on the connection's loop.
+func (c *Conn) queue(p []byte) error {
+	err := c.flow.Send(p)
+	if err == nil {
+		c.sent(len(p))
 	}
+	return err
+}
+
+// sent counts a packet of n bytes.
+func (c *Conn) sent(n int) {
 	c.worker.counters.packetsOut.Add(1)
 	c.worker.counters.bytesOut.Add(uint64(n))
-	return n, nil
 }
 
 // SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It waits, so a callback must call it in a coroutine; packets that
@@ -246,11 +268,12 @@ func (c *Conn) SendFile(ctx context.Context, name string, offset, length int64) 
 // EnableSSL turns the connection into TLS, in place, in the server's role: STARTTLS, after the answer that allows the client to begin was sent. It waits for the end of the
 // handshake; callbacks use EnableSSLAsync.
 //
-// When more has arrived in plaintext than was received, or anything while the answer is still on its way, it fails with socket.ErrPlaintextPending: whoever put it there could pass it
-// off as the client's words over TLS (CVE-2011-0411). Then, and when the handshake fails, the connection is closed. Port.HandshakeTimeout bounds the handshake, and what is waited for before it: the
-// client's hello, and one of Config.MaxHandshakes. It fails
-// with socket.ErrBusy while another caller sends or receives, with socket.ErrSSLActive when TLS is on already, and with ErrNoTLS if Port.Certificates is not set; then
-// the connection stays as it was.
+// When more has arrived in plaintext than was received, or anything while the answer is still on its way, it fails with socket.ErrPlaintextPending: whoever put
+// it there could pass it off as the client's words over TLS (CVE-2011-0411). Then, and when the handshake fails, the connection is closed. Port.HandshakeTimeout
+// bounds what is waited for before the handshake, the client's hello and one of Config.MaxHandshakes, and again the handshake itself.
+//
+// It fails with socket.ErrBusy while another caller sends or receives, with socket.ErrSSLActive when TLS is on already, and with ErrNoTLS if Port has no certificates;
+// then the connection stays as it was.
 func (c *Conn) EnableSSL(ctx context.Context) error {
 	if c.listener.port.TLS == nil {
 		return &net.OpError{Op: "handshake", Err: ErrNoTLS}

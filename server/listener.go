@@ -68,7 +68,7 @@ func (s *Server) ListenFile(ctx context.Context, file *os.File, secure bool, por
 		err = errors.New("server: the socket doesn't listen")
 	}
 	if err == nil {
-		err = l.port.apply(adopted, strings.HasPrefix(l.network, "tcp"))
+		err = l.port.apply(adopted, l.tcp())
 	}
 	if err != nil {
 		adopted.Abort()
@@ -78,6 +78,9 @@ func (s *Server) ListenFile(ctx context.Context, file *os.File, secure bool, por
 	l.address = adopted.LocalAddr()
 	return l, s.add(l)
 }
+
+func (l *Listener) tcp() bool  { return strings.HasPrefix(l.network, "tcp") }
+func (l *Listener) unix() bool { return strings.HasPrefix(l.network, "unix") }
 
 func (s *Server) newListener(ctx context.Context, network string, secure bool, port Port) (*Listener, error) {
 	if _, err := s.join(ctx); err != nil {
@@ -113,7 +116,7 @@ func (s *Server) add(l *Listener) error {
 
 // listen makes the sockets.
 func (l *Listener) listen(ctx context.Context, address string) error {
-	if strings.HasPrefix(l.network, "unix") {
+	if l.unix() {
 		if err := clearStale(l.network, address); err != nil {
 			return err
 		}
@@ -126,7 +129,7 @@ func (l *Listener) listen(ctx context.Context, address string) error {
 		l.sockets = []*socket.Socket{s}
 		return nil
 	}
-	if strings.HasPrefix(l.network, "unix") {
+	if l.unix() {
 		return errors.New("ReusePort is not for Unix sockets")
 	}
 	for _, w := range l.server.workers {
@@ -151,13 +154,13 @@ func (l *Listener) bind(ctx context.Context, address string) (*socket.Socket, er
 	if err != nil {
 		return nil, err
 	}
-	if err = l.port.apply(s, strings.HasPrefix(l.network, "tcp")); err == nil && l.port.ReusePort {
+	if err = l.port.apply(s, l.tcp()); err == nil && l.port.ReusePort {
 		err = s.SetReusePort(true)
 	}
 	if err == nil {
 		err = s.Bind(ctx, address)
 	}
-	if err == nil && strings.HasPrefix(l.network, "unix") {
+	if err == nil && l.unix() {
 		l.file, err = keepUnixFile(address, l.port.Mode) // before Listen: nobody can connect yet
 	}
 	if err == nil && !l.datagrams {

@@ -146,6 +146,9 @@ func (c *Conn) check() {
 	switch {
 	case c.flow.Over():
 	case c.stage != stageOpen:
+		if q.HandshakeTimeout == 0 || now-c.began < ticks(q.HandshakeTimeout) {
+			break
+		}
 		if c.stage != stageProxy {
 			w.server.outcomes.add(string(tlsconfig.ReasonTimeout))
 		}
@@ -169,6 +172,12 @@ func (c *Conn) idles() bool {
 func (c *Conn) nextCheck() tick {
 	q := c.listener.port
 	due := c.worker.now + ticks(time.Minute)
+	if c.stage != stageOpen {
+		if q.HandshakeTimeout > 0 {
+			due = min(due, c.began+ticks(q.HandshakeTimeout))
+		}
+		return due
+	}
 	if q.Lifetime > 0 {
 		due = min(due, c.began+ticks(q.Lifetime))
 	}

@@ -3,6 +3,7 @@
 package server_test
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/socket"
 )
 
 // ST-S-9, the cap: after STARTTLS as with TLS from the start, no more than MaxHandshakes run. Who dribbles the hello has none of them, who has sent one whole
@@ -88,6 +90,47 @@ func TestWaitingForASlotEnds(t *testing.T) {
 	h.settled()
 	trips(t, upgrade(t, dial(t, l)), "NOOP\r\n", "250 ok\r\n")
 	if st := h.Stats(); st.Handshakes["ok"] != 1 || st.Handshaking != 0 || st.Waiting != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A negative HandshakeTimeout is none: a client that says nothing for longer than others have may still begin.
+func TestNoHandshakeTimeout(t *testing.T) {
+	eachStyle(t, func(t *testing.T, port server.Port) {
+		port.TLS = serverTLS()
+		patient, hurried := port, port
+		patient.HandshakeTimeout, hurried.HandshakeTimeout = -1, 300*time.Millisecond
+		h := open(t, server.Config{Port: patient})
+		l := h.listen("tls")
+		other := h.listenPort("tls", hurried)
+		h.serve()
+		quiet := dial(t, l)
+		expectEnd(t, dial(t, other))
+		secure := tls.Client(quiet, clientTLS())
+		trip(t, secure, "hello")
+	})
+}
+
+// Send of a callback connection takes nothing when it fails.
+func TestCountOfASendThatFails(t *testing.T) {
+	counts := make(chan int, 2)
+	h, l := start(t, "tcp", server.Config{Port: server.Port{MaxQueue: 1000, OnReceive: func(ctx context.Context, c *server.Conn, pkt []byte) {
+		n, err := c.Send(ctx, make([]byte, 1001))
+		wantError(t, "Send on the loop", err, socket.ErrQueueFull)
+		counts <- n
+		go func() {
+			n, err := c.Send(ctx, make([]byte, 1001))
+			wantError(t, "Send from elsewhere", err, socket.ErrQueueFull)
+			counts <- n
+		}()
+	}}})
+	write(t, dial(t, l), "go")
+	for range 2 {
+		if n := receive(t, counts); n != 0 {
+			t.Errorf("%d bytes were taken", n)
+		}
+	}
+	if st := h.Stats(); st.PacketsOut != 0 || st.BytesOut != 0 {
 		t.Errorf("%+v", st)
 	}
 }

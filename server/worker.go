@@ -14,7 +14,6 @@ import (
 // worker is a server's part on one loop. Connections belong to one worker for life; what a worker has is touched on its loop only, but for the registry and the counters.
 type worker struct {
 	server *Server
-	rt     *runtime.Runtime
 	ctx    context.Context // of callbacks
 	loop   *eventloop.Loop
 	index  int
@@ -48,7 +47,7 @@ func ticks(d time.Duration) tick {
 }
 
 func newWorker(s *Server, rt *runtime.Runtime, loop *eventloop.Loop, index, handshakes int) *worker {
-	w := &worker{server: s, rt: rt, ctx: rt.Context(), loop: loop, index: index, slots: handshakes}
+	w := &worker{server: s, ctx: rt.Context(), loop: loop, index: index, slots: handshakes}
 	w.registry.all = make(map[ID]*Conn)
 	return w
 }
@@ -80,8 +79,9 @@ func (w *worker) begin(l *Listener, in socket.Incoming) {
 	w.counters.accepted.Add(1)
 	w.wind()
 	c.setRemote(in.Remote)
-	c.began, c.due = w.now, w.now+ticks(l.port.HandshakeTimeout)
+	c.began = w.now
 	c.seen.Store(uint32(w.now))
+	c.due = c.nextCheck()
 	w.wheel.add(c)
 	c.open()
 }

@@ -26,7 +26,6 @@ func (s *Socket) RecvUntil(limit Limit, p []byte) (int, error) {
 	}
 	for {
 		n := s.take(p)
-		s.in.release()
 		if n > 0 {
 			return n, nil
 		}

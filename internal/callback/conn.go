@@ -49,7 +49,7 @@ type Conn struct {
 	handler Handler
 	limits  *Limits
 	rare    *rare
-	owing   atomic.Bool // there is something in rare.outbox
+	owing   atomic.Bool // released has something to do
 	state   state
 }
 
@@ -208,7 +208,7 @@ func (c *Conn) Send(p []byte) error {
 		return c.keep(p) // in plaintext it must not go out any more
 	}
 	if c.keeping() {
-		c.Released() // who has held the lock may not have known that there is something
+		c.released() // who has held the lock may not have known that there is something
 		if c.state&ended != 0 {
 			return net.ErrClosed
 		}
@@ -243,7 +243,7 @@ func (c *Conn) Send(p []byte) error {
 // keeping reports whether something is to be sent after another operation.
 func (c *Conn) keeping() bool { return c.rare != nil && len(c.rare.outbox) > 0 }
 
-// keep puts p behind what another operation sends. Released sends it.
+// keep puts p behind what another operation sends. released sends it.
 func (c *Conn) keep(p []byte) error {
 	r := c.toRare()
 	if len(r.outbox)+len(p) > c.limits.Queue {
@@ -251,16 +251,13 @@ func (c *Conn) keep(p []byte) error {
 	}
 	r.outbox = append(r.outbox, p...)
 	if !c.owing.Swap(true) {
-		c.Released() // who held the lock may have looked before there was something
+		c.released() // who held the lock may have looked before there was something
 	}
 	return nil
 }
 
-// Owing reports whether Released has something to do. It may be called from anywhere.
-func (c *Conn) Owing() bool { return c.owing.Load() }
-
-// Released is to be called after an operation that has held the write lock, such as SendFile, if Owing says so. It sends what Send couldn't.
-func (c *Conn) Released() {
+// released follows an operation that has held the write lock, such as SendFile. It sends what Send couldn't.
+func (c *Conn) released() {
 	if c.state&(suspended|ended) != 0 {
 		return
 	}
@@ -397,9 +394,6 @@ func (c *Conn) Resume() {
 	}
 }
 
-// Paused reports whether the connection is paused.
-func (c *Conn) Paused() bool { return c.state&paused != 0 }
-
 // Drain ends the connection, with a cause, as soon as what has arrived is handed out: now, if that is not half a packet.
 func (c *Conn) Drain(cause error) {
 	if c.state&ended == 0 {
@@ -418,7 +412,7 @@ func (c *Conn) Gone() bool { return c.state&gone != 0 }
 // Over reports whether the connection has ended.
 func (c *Conn) Over() bool { return c.state&ended != 0 }
 
-// Suspend has what is sent kept until Released, and no packets handed out, or ends that: while a handshake is under way, or about to be.
+// Suspend has what is sent kept until WriteReleased, and no packets handed out, or ends that: while a handshake is under way, or about to be.
 func (c *Conn) Suspend(on bool) {
 	if on {
 		c.state |= suspended
@@ -459,7 +453,7 @@ func (c *Conn) secured(err error, done func(error)) {
 	if err != nil && !c.Socket.Connected() {
 		c.End(err, false)
 	}
-	c.Released() // what was sent meanwhile
+	c.released() // what was sent meanwhile
 	c.again()    // crypto/tls may have read ahead
 }
 

@@ -71,13 +71,13 @@ func (o *Outside) Send(c *Conn, p []byte, send func(p []byte) error) error {
 	return nil
 }
 
-// WriteReleased has Released called, on the loop, if that is due. It may be called from anywhere, after an operation that has held the write lock.
+// WriteReleased is to be called after an operation that has held the write lock, such as SendFile: what was sent meanwhile is sent then. It may be called from anywhere.
 func (c *Conn) WriteReleased() {
 	switch {
-	case !c.Owing():
+	case !c.owing.Load():
 	case c.Socket.OnLoop():
-		c.Released()
+		c.released()
 	default:
-		c.Socket.Loop().Post(c.Released)
+		c.Socket.Loop().Post(c.released)
 	}
 }
