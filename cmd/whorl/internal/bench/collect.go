@@ -94,6 +94,7 @@ func (l *lane) add(other *lane) {
 	l.last = max(l.last, other.last)
 	l.dropped += other.dropped
 	l.unended += other.unended
+	l.unasked += other.unasked
 	l.operations.Add(other.operations.Load())
 	l.failed.Add(other.failed.Load())
 	l.sent.Add(other.sent.Load())
@@ -136,6 +137,13 @@ func (r *run) notes(res *report.Result, all *lane) []string {
 	}
 	if all.unended > 0 {
 		note("%d connections: the peer did not confirm the end by closing, so up to a socket buffer of what was sent may not have arrived", all.unended)
+	}
+	if all.unasked > 0 {
+		note("the peer sent %d bytes that nobody receives with direction send: a peer that echoes stops taking more when its answers aren't taken, so measure it with direction both",
+			all.unasked)
+	}
+	if o.Mode == Throughput && o.Direction == Receive && res.Operations == 0 && all.failed.Load() == 0 {
+		note("no message came: direction receive is for a peer that sends without being asked")
 	}
 	if o.Mode == Throughput && r.every() > 1 {
 		note("the latency is of one message in %d", r.every())

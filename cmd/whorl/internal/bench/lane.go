@@ -51,6 +51,7 @@ type lane struct {
 	beating  int64         // heartbeats under way
 	scratch  [64]byte      // for what is not looked at
 	unended  int64         // streams whose peer has not said that it has everything
+	unasked  int64         // bytes that came while only sending
 
 	// Read by others at any time.
 	operations, failed, sent, received atomic.Int64

@@ -393,6 +393,20 @@ func TestThroughputFromASource(t *testing.T) {
 	}
 }
 
+// An echo is the wrong peer for a stream in one direction. The figures say nothing then, and the run says so.
+func TestThroughputInOneDirectionWithAnEcho(t *testing.T) {
+	address, _ := serving(t, serve.Config{Role: serve.Echo, TLS: &tls.Config{}})
+	o := options(Throughput, address)
+	o.TLS = trusting(t)
+	if r := faultless(t, o); !hasNote(r, "the peer sent 2000 bytes that nobody receives") {
+		t.Errorf("sending: notes %q", r.Notes)
+	}
+	o.Direction, o.Operations, o.Duration = Receive, 0, 100*ms
+	if r := faultless(t, o); r.Operations != 0 || !hasNote(r, "no message came") {
+		t.Errorf("receiving: %d operations, notes %q", r.Operations, r.Notes)
+	}
+}
+
 func TestConnectionsAreHeld(t *testing.T) {
 	address, server := serving(t, serve.Config{Role: serve.Echo, TLS: &tls.Config{}})
 	for _, hold := range []Hold{HoldSocket, HoldCoroutine} {

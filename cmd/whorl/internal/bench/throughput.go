@@ -82,9 +82,11 @@ func (r *run) confirmed(ctx context.Context, w *worker, receiver *runtime.Corout
 	t.Read = r.options.Grace
 	w.socket.SetTimeouts(t)
 	for {
-		if _, err := w.socket.RecvPacket(ctx); err != nil {
+		p, err := w.socket.RecvPacket(ctx)
+		if err != nil {
 			return err
 		}
+		w.lane.unasked += int64(len(p))
 	}
 }
 
