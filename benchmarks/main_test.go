@@ -8,40 +8,26 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"os/exec"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/childtest"
+	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
-// The other side of the benchmarks runs in a process of its own, so that what is measured is the client's alone: the test binary starts itself again with this
-// variable set. That process ends when its standard input does.
-const peerVariable = "WHORL_BENCHMARK_PEER"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(peerVariable) != "" {
-		if err := servePeer(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
+	childtest.Main(servePeer)
 	os.Exit(m.Run())
 }
 
-// peer says where the other side is.
+// peer says where the other side of the benchmarks is. It is in a process of its own, so that what is measured is the client's alone.
 type peer struct {
 	Echo    []string // several addresses, as there are only so many ports for one; they send back what comes
 	TLSEcho string
@@ -62,22 +48,8 @@ const (
 
 func startPeer(b *testing.B) *peer {
 	b.Helper()
-	self, err := os.Executable()
-	check(b, err)
-	child := exec.Command(self)
-	child.Env = append(os.Environ(), peerVariable+"=1")
-	child.Stderr = os.Stderr
-	in, err := child.StdinPipe()
-	check(b, err)
-	out, err := child.StdoutPipe()
-	check(b, err)
-	check(b, child.Start())
-	b.Cleanup(func() {
-		in.Close()
-		child.Wait()
-	})
 	p := new(peer)
-	check(b, json.NewDecoder(out).Decode(p))
+	childtest.Peer(b, p)
 	return p
 }
 
@@ -88,76 +60,33 @@ func (p *peer) config() *tls.Config {
 	return &tls.Config{RootCAs: roots, ServerName: serverName}
 }
 
-func servePeer() error {
+// servePeer starts the servers, in that process.
+func servePeer() (where any, err error) {
 	ca, err := tlsconfig.NewCA("Whorl benchmark CA")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	certificate, err := ca.Issue(serverName)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	config := &tls.Config{Certificates: []tls.Certificate{certificate}}
-	p := peer{CA: ca.PEM()}
+	secure := &tls.Config{Certificates: []tls.Certificate{certificate}}
 	packet := binary.BigEndian.AppendUint32(nil, lengthSize-4)
 	packet = append(packet, make([]byte, lengthSize-4)...)
-	for i := range addresses {
-		p.Echo = append(p.Echo, "")
-		if err = errors.Join(err, listen(&p.Echo[i], fmt.Sprintf("127.0.0.%d:0", i+1), nil, echo)); err != nil {
-			return err
+	p := peer{Echo: make([]string, addresses), CA: ca.PEM()}
+	listen := func(addr *string, at string, config *tls.Config, serve func(net.Conn) error) {
+		if err == nil {
+			*addr, err = childtest.Listen("tcp", at, config, serve)
 		}
 	}
-	err = errors.Join(
-		listen(&p.TLSEcho, "127.0.0.1:0", config, echo),
-		listen(&p.Length, "127.0.0.1:0", nil, flood(packet)),
-		listen(&p.Source, "127.0.0.1:0", config, flood(make([]byte, room))),
-		listen(&p.Sink, "127.0.0.1:0", config, sink),
-		json.NewEncoder(os.Stdout).Encode(&p),
-	)
-	if err != nil {
-		return err
+	for i := range p.Echo {
+		listen(&p.Echo[i], fmt.Sprintf("127.0.0.%d:0", i+1), nil, childtest.Echo)
 	}
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
-}
-
-// listen serves connections, over TLS if there is a configuration, and puts its address into addr.
-func listen(addr *string, at string, config *tls.Config, serve func(net.Conn) error) error {
-	l, err := net.Listen("tcp", at)
-	if err != nil {
-		return err
-	}
-	*addr = l.Addr().String()
-	if config != nil {
-		l = tls.NewListener(l, config)
-	}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return
-			}
-			go func() {
-				defer conn.Close()
-				serve(conn) // An error is the client's leaving.
-			}()
-		}
-	}()
-	return nil
-}
-
-func echo(conn net.Conn) error {
-	buf := make([]byte, 512)
-	for {
-		n, err := conn.Read(buf)
-		if err != nil {
-			return err
-		}
-		if _, err := conn.Write(buf[:n]); err != nil {
-			return err
-		}
-	}
+	listen(&p.TLSEcho, "127.0.0.1:0", secure, childtest.Echo)
+	listen(&p.Length, "127.0.0.1:0", nil, flood(packet))
+	listen(&p.Source, "127.0.0.1:0", secure, flood(make([]byte, room)))
+	listen(&p.Sink, "127.0.0.1:0", secure, sink)
+	return p, err
 }
 
 func flood(p []byte) func(net.Conn) error {
@@ -182,29 +111,18 @@ func sink(conn net.Conn) error {
 	}
 }
 
-func check(b *testing.B, err error) {
-	b.Helper()
-	if err != nil {
-		b.Fatal(err)
-	}
-}
+var check = leaktest.Check
 
 // measure resets the benchmark and returns a function that reports the CPU time used until then, divided by b.N.
 func measure(b *testing.B) (done func()) {
 	b.ReportAllocs()
 	b.ResetTimer()
-	before := cpuTime(b)
+	before := childtest.CPUTime()
 	return func() {
-		used := cpuTime(b) - before
+		used := childtest.CPUTime() - before
 		b.StopTimer()
 		b.ReportMetric(float64(used.Nanoseconds())/float64(b.N), "cpu-ns/op")
 	}
-}
-
-func cpuTime(b *testing.B) time.Duration {
-	var usage syscall.Rusage
-	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // program runs a coroutine that must succeed.

@@ -15,11 +15,11 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -32,18 +32,12 @@ func measure(b *testing.B, metric string, unit time.Duration) (done func()) {
 	b.Helper()
 	b.ReportAllocs()
 	b.ResetTimer()
-	before := cpuTime(b)
+	before := childtest.CPUTime()
 	return func() {
-		used := cpuTime(b) - before
+		used := childtest.CPUTime() - before
 		b.StopTimer()
 		b.ReportMetric(float64(used)/float64(b.N)/float64(unit), metric)
 	}
-}
-
-func cpuTime(b *testing.B) time.Duration {
-	var usage syscall.Rusage
-	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // program runs a coroutine that must succeed.

@@ -5,22 +5,18 @@ package client_test
 import (
 	"context"
 	"errors"
-	"os"
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(peerVariable) != "" {
-		servePeer()
-		return
-	}
+	childtest.Main(servePeer)
 	leaktest.Main(m)
 }
 
@@ -28,8 +24,11 @@ const patience = leaktest.Patience
 
 // What other packages' tests have, too.
 var (
-	guard = leaktest.Guard
-	until = leaktest.Until
+	guard     = leaktest.Guard
+	until     = leaktest.Until
+	check     = leaktest.Check
+	wantError = leaktest.WantError
+	start     = runtimetest.Beside
 )
 
 // soon is a time-out for what is not going to happen.
@@ -38,33 +37,16 @@ const soon = 30 * time.Millisecond
 // both runs a test in a coroutine and again on a plain goroutine. It must leave neither goroutines nor descriptors behind.
 func both(t *testing.T, test func(ctx context.Context, t *testing.T)) {
 	t.Helper()
-	t.Run("coroutine", func(t *testing.T) { coroutine(t, test) })
-	t.Run("goroutine", func(t *testing.T) {
-		guard(t)
-		rt, err := runtime.New(quiet...)
-		check(t, err)
-		check(t, rt.Start())
-		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			defer cancel()
-			check(t, rt.Shutdown(ctx))
-		})
-		test(rt.Context(), t)
-	})
+	runtimetest.Both(t, runtimetest.Quiet, test)
 }
 
 // coroutine runs a test in a coroutine.
 func coroutine(t *testing.T, test func(ctx context.Context, t *testing.T)) {
 	t.Helper()
-	guard(t)
-	err := runtime.Run(func(ctx context.Context) error { test(ctx, t); return nil }, quiet...)
-	if err != nil && err != runtime.ErrGoexit { // that is how t.Fatal ends
-		t.Fatal(err)
-	}
+	runtimetest.Coroutine(t, runtimetest.Quiet, test)
 }
 
-// quiet keeps reports out of the tests' output. The watchdog is off, because a busy machine can stop a loop too.
-var quiet = []runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0)}
+var quiet = runtimetest.Quiet(nil)
 
 // eventually is until for coroutines and goroutines.
 func eventually(ctx context.Context, t testing.TB, what string, condition func() bool) {
@@ -90,26 +72,6 @@ func receive[T any](ctx context.Context, t testing.TB, ch <-chan T) T {
 	})
 	check(t, err)
 	return v
-}
-
-// start runs fn in a coroutine, beside the caller. The function that it returns waits for fn and returns its error.
-func start(ctx context.Context, t testing.TB, fn func(ctx context.Context) error) (wait func() error) {
-	t.Helper()
-	var result error
-	co, err := runtime.Go(ctx, func(ctx context.Context) { result = fn(ctx) })
-	check(t, err)
-	return func() error {
-		t.Helper()
-		check(t, co.Join(ctx))
-		return result
-	}
-}
-
-func wantError(t testing.TB, what string, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("%s: error is %v, want %v", what, err, want)
-	}
 }
 
 // connect returns a client that is connected to the address. It is closed at the end of the test.

@@ -7,24 +7,19 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
-// The servers of the benchmarks run in a process of their own, so that a benchmark measures the client's CPU time alone: the test binary starts
-// itself again with this variable set. That process ends when its standard input does.
-const peerVariable = "WHORL_CLIENT_TEST_PEER"
-
-// peer says where those servers are.
+// peer says where the servers of the benchmarks are. They run in a process of their own, so that a benchmark measures the client's CPU time alone.
 type peer struct {
 	Echo   string // sends back what comes
 	Flood  string // sends packets of 100 bytes that end with CR LF for as long as it can
@@ -34,24 +29,9 @@ type peer struct {
 }
 
 // startPeer starts the process for a benchmark.
-func startPeer(b *testing.B) peer {
+func startPeer(b *testing.B) (p peer) {
 	b.Helper()
-	self, err := os.Executable()
-	check(b, err)
-	child := exec.Command(self)
-	child.Env = append(os.Environ(), peerVariable+"="+b.TempDir())
-	child.Stderr = os.Stderr
-	in, err := child.StdinPipe()
-	check(b, err)
-	out, err := child.StdoutPipe()
-	check(b, err)
-	check(b, child.Start())
-	b.Cleanup(func() {
-		in.Close()
-		child.Wait()
-	})
-	var p peer
-	check(b, json.NewDecoder(out).Decode(&p))
+	childtest.Peer(b, &p)
 	return p
 }
 
@@ -61,56 +41,27 @@ func (p peer) config(cache tls.ClientSessionCache) *tls.Config {
 	return &tls.Config{RootCAs: roots, ServerName: "peer.test", ClientSessionCache: cache}
 }
 
-// servePeer is the main function of that process.
-func servePeer() {
-	must := func(err error) {
-		if err != nil {
-			panic(err)
-		}
-	}
+// servePeer starts the servers, in that process.
+func servePeer() (where any, err error) {
 	ca, err := tlsconfig.NewCA("Whorl benchmark CA")
-	must(err)
+	if err != nil {
+		return nil, err
+	}
 	cert, err := ca.Issue("peer.test")
-	must(err)
-	config := &tls.Config{Certificates: []tls.Certificate{cert}}
-	listen := func(network, address string, serve func(net.Conn) error) string {
-		l, err := net.Listen(network, address)
-		must(err)
-		go func() {
-			for {
-				conn, err := l.Accept()
-				must(err)
-				go func() {
-					defer conn.Close()
-					serve(conn) // an error is the client's leaving
-				}()
-			}
-		}()
-		return l.Addr().String()
+	if err != nil {
+		return nil, err
 	}
-	loopback := "127.0.0.1:0"
-	p := peer{
-		Echo:   listen("tcp", loopback, serveEcho),
-		Flood:  listen("tcp", loopback, serveFlood),
-		Pieces: listen("unix", filepath.Join(os.Getenv(peerVariable), "pieces"), servePieces),
-		TLS:    listen("tcp", loopback, func(conn net.Conn) error { return serveTLS(conn, config) }),
-		CA:     ca.PEM(),
-	}
-	must(json.NewEncoder(os.Stdout).Encode(p))
-	io.Copy(io.Discard, os.Stdin)
-}
-
-func serveEcho(conn net.Conn) error {
-	buf := make([]byte, 4<<10)
-	for {
-		n, err := conn.Read(buf)
-		if err != nil {
-			return err
-		}
-		if _, err := conn.Write(buf[:n]); err != nil {
-			return err
+	p := peer{CA: ca.PEM()}
+	listen := func(addr *string, network, at string, config *tls.Config, serve func(net.Conn) error) {
+		if err == nil {
+			*addr, err = childtest.Listen(network, at, config, serve)
 		}
 	}
+	listen(&p.Echo, "tcp", "127.0.0.1:0", nil, childtest.Echo)
+	listen(&p.Flood, "tcp", "127.0.0.1:0", nil, serveFlood)
+	listen(&p.Pieces, "unix", fmt.Sprintf("@whorl-client-test-%d", os.Getpid()), nil, servePieces)
+	listen(&p.TLS, "tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}}, serveByte)
+	return p, err
 }
 
 func serveFlood(conn net.Conn) error {
@@ -153,18 +104,10 @@ func servePieces(conn net.Conn) error {
 	}
 }
 
-func serveTLS(conn net.Conn, config *tls.Config) error {
-	secure := tls.Server(conn, config)
-	if _, err := secure.Write([]byte{'x'}); err != nil {
+func serveByte(conn net.Conn) error {
+	if _, err := conn.Write([]byte{'x'}); err != nil {
 		return err
 	}
-	_, err := io.Copy(io.Discard, secure)
+	_, err := io.Copy(io.Discard, conn)
 	return err
-}
-
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

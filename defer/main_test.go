@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -28,19 +29,7 @@ func run(t *testing.T, main func(ctx context.Context) error, options ...runtime.
 func started(t *testing.T, options ...runtime.Option) *runtime.Runtime {
 	t.Helper()
 	options = append([]runtime.Option{runtime.WithLoops(1), runtime.WithLogger(zap.NewNop())}, options...)
-	rt, err := runtime.New(options...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := rt.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := rt.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return rt
+	return runtimetest.Start(t, options...)
 }
 
 // transcript is what a program has said; all of it on one loop.

@@ -6,23 +6,18 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/whorl-go/whorl/dropin/internal/servers"
+	"github.com/whorl-go/whorl/internal/servers"
 )
 
 // Postfix takes what net/smtp and go-mail send it over the Dialer, by STARTTLS and with TLS from the first byte on.
 func TestPostfix(t *testing.T) {
-	s := servers.StartPostfix(t)
-	trust := func() *tls.Config { return s.TLS.Clone() }
-	box := func() string {
-		content, _ := os.ReadFile(filepath.Join(s.Dir, "mail", "bob"))
-		return string(content)
-	}
-	for name, addr := range map[string]string{"STARTTLS": s.Addr, "TLS": s.TLSAddr} {
+	p := servers.NewPostfix(t, "")
+	addrs := p.Start("", "-o smtpd_tls_wrappermode=yes")
+	trust := func() *tls.Config { return &tls.Config{RootCAs: p.CA.Pool(), ServerName: "localhost"} }
+	for name, addr := range map[string]string{"STARTTLS": addrs[0], "TLS": addrs[1]} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(ctx context.Context, t *testing.T) {
 				wrapped := name == "TLS"
@@ -42,7 +37,7 @@ func TestPostfix(t *testing.T) {
 					return sendByGoMail(ctx, addr, wrapped, trust(), subject("go-mail", i))
 				}))
 				awaitUntil(ctx, t, "all mails are in the mailbox", func() bool {
-					got := box()
+					got := p.Mailbox()
 					for i := range 3 {
 						for _, library := range []string{"smtp", "go-mail"} {
 							if !strings.Contains(got, subject(library, i)) {

@@ -13,8 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/whorl-go/whorl/dropin/internal/servers"
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/servers"
 	"github.com/whorl-go/whorl/runtime"
 )
 

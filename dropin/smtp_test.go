@@ -200,19 +200,8 @@ func TestNetSMTPDeadline(t *testing.T) {
 	})
 }
 
-// A mailer is go-mail's client over the Dialer. Its caller may be a coroutine, if no other one uses the same client: it holds a sync.Mutex while it works.
-//
-// go-mail forgets the connection when a server doesn't answer QUIT. Package net closes what was forgotten when the garbage collector finds it; with Whorl, whoever
-// has dialled has to.
-type mailer struct {
-	*mail.Client
-	secure *tls.Config // nil: STARTTLS
-
-	mu    sync.Mutex
-	conns []net.Conn // guarded by mu
-}
-
-func newMailer(addr string, wrapped bool, config *tls.Config, timeout time.Duration) (*mailer, error) {
+// newMailer makes go-mail's client over the Dialer. Its caller may be a coroutine, if no other one uses the same client: it holds a sync.Mutex while it works. wrapped is TLS from the start; otherwise it is STARTTLS.
+func newMailer(addr string, wrapped bool, config *tls.Config, timeout time.Duration) (*mail.Client, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
@@ -221,39 +210,20 @@ func newMailer(addr string, wrapped bool, config *tls.Config, timeout time.Durat
 	if err != nil {
 		return nil, err
 	}
-	m := new(mailer)
-	options := []mail.Option{mail.WithPort(number), mail.WithTLSPolicy(mail.TLSMandatory), mail.WithTLSConfig(config), mail.WithTimeout(timeout),
-		mail.WithHELO("client.mail.test"), mail.WithDialContextFunc(m.dial)}
+	dial := new(hooks.Dialer).DialContext
+	options := []mail.Option{mail.WithPort(number), mail.WithTLSPolicy(mail.TLSMandatory), mail.WithTLSConfig(config), mail.WithTimeout(timeout), mail.WithHELO("client.mail.test")}
 	if wrapped { // which go-mail leaves to the function that it dials with
-		m.secure = config
 		options = append(options, mail.WithSSL())
+		dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(hooks.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			secure := tls.Client(conn, config)
+			return secure, secure.HandshakeContext(ctx)
+		}
 	}
-	m.Client, err = mail.NewClient(host, options...)
-	return m, err
-}
-
-func (m *mailer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := new(hooks.Dialer).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	m.conns = append(m.conns, conn)
-	m.mu.Unlock()
-	if m.secure == nil {
-		return conn, nil
-	}
-	secure := tls.Client(conn, m.secure)
-	return secure, secure.HandshakeContext(ctx)
-}
-
-// closeAll closes what go-mail has left open.
-func (m *mailer) closeAll() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, conn := range m.conns {
-		conn.Close()
-	}
+	return mail.NewClient(host, append(options, mail.WithDialContextFunc(dial))...)
 }
 
 func newMail(subject string) (*mail.Msg, error) {
@@ -275,7 +245,6 @@ func sendByGoMail(ctx context.Context, addr string, wrapped bool, config *tls.Co
 	if err != nil {
 		return err
 	}
-	defer c.closeAll()
 	var mails []*mail.Msg
 	for _, subject := range subjects {
 		m, err := newMail(subject)
@@ -307,7 +276,6 @@ func TestGoMailClientShared(t *testing.T) {
 		defer stop()
 		c, err := newMailer(p.addr, false, trust(), patience)
 		check(t, err)
-		defer c.closeAll()
 		check(t, many(ctx, 5, func(ctx context.Context, i int) error {
 			m, err := newMail(fmt.Sprintf("<%d>", i))
 			if err != nil {
@@ -336,7 +304,6 @@ func TestGoMailConnectionCut(t *testing.T) {
 		})
 		c, err := newMailer(between.Addr(), wrapped, trust(), patience)
 		check(t, err)
-		defer c.closeAll()
 		if err := await(ctx, func() error { return c.DialAndSendWithContext(ctx, m) }); err == nil {
 			t.Error("the mail was taken")
 		}
@@ -356,7 +323,6 @@ func TestGoMailEndsInTime(t *testing.T) {
 		silent.Silence(true)
 		c, err := newMailer(silent.Addr(), wrapped, trust(), 50*time.Millisecond)
 		check(t, err)
-		defer c.closeAll()
 		err = c.DialWithContext(ctx)
 		if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() {
 			t.Errorf("error is %v, want a time-out", err)
@@ -366,7 +332,6 @@ func TestGoMailEndsInTime(t *testing.T) {
 		}
 		c, err = newMailer(silent.Addr(), wrapped, trust(), patience)
 		check(t, err)
-		defer c.closeAll()
 		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
 		wantError(t, "dial", c.DialWithContext(ctx), context.DeadlineExceeded)

@@ -21,13 +21,15 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/dropin/internal/cut"
-	"github.com/whorl-go/whorl/dropin/internal/servers"
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
+	"github.com/whorl-go/whorl/internal/servers"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 var (
-	soakTime  = flag.Duration("soak", 20*time.Second, "how long the soak test goes on")
+	soakTime  = flag.Duration("soak", time.Minute, "how long the soak test goes on")
 	soakStall = flag.Duration("stall", stall, "how long a loop may be held in the soak test without a report; a runtime's default is 100ms")
 )
 
@@ -53,8 +55,8 @@ type trade struct {
 // have acknowledged, no loop was held, and neither goroutines nor descriptors are left.
 func TestSoak(t *testing.T) {
 	pg, maria, cache := postgres(t), mariadb(t), servers.StartRedis(t)
-	guardFor(t, *soakTime+4*patience)
-	ctx := start(t, watched(t, *soakStall)...)
+	leaktest.GuardFor(t, *soakTime+4*patience)
+	ctx := runtimetest.Start(t, watched(t, *soakStall)...).Context()
 	trades := []*trade{
 		soakSQL(ctx, t, "PostgreSQL", pg), soakSQL(ctx, t, "MariaDB", maria), soakRedis(ctx, t, cache), soakHTTP(ctx, t), soakRaw(ctx, t),
 	}

@@ -18,8 +18,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"github.com/whorl-go/whorl/dropin/internal/servers"
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/servers"
 	"github.com/whorl-go/whorl/runtime"
 )
 

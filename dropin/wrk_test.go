@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 )
 
 // wanted is how many requests wrk makes at least of each server.
@@ -27,7 +28,7 @@ func TestWrk(t *testing.T) {
 	program, err := exec.LookPath("wrk")
 	check(t, err)
 	guard(t)
-	ctx := start(t, watched(t, stall)...)
+	ctx := runtimetest.Start(t, watched(t, stall)...).Context()
 	hooked, err := hooks.Listen(ctx, "tcp", "127.0.0.1:0")
 	check(t, err)
 	plain, err := net.Listen("tcp", "127.0.0.1:0")

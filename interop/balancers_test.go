@@ -12,19 +12,21 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/proxyproto"
+	"github.com/whorl-go/whorl/internal/servers"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // A balancer is a HAProxy or an nginx that forwards connections to a backend, beginning with a header of the PROXY protocol.
 type balancer struct {
-	*process
+	*servers.Process
+	t      *testing.T
 	addr   string // where it listens, on 127.0.0.1
 	socket string // and a Unix socket, with no options
 }
@@ -32,9 +34,9 @@ type balancer struct {
 // startHAProxy starts a HAProxy. bind and server are the options of its two sides: "ssl crt FILE", "send-proxy-v2" and so on.
 func startHAProxy(t *testing.T, bind, backend, server string) *balancer {
 	t.Helper()
-	need(t, "haproxy")
-	addr, dir := freeAddress(t), folder(t)
-	socket := filepath.Join(dir, "socket")
+	addr, _ := servers.FreeAddress(t)
+	dir := servers.NewFolder(t)
+	socket := dir.Path("socket")
 	config := fmt.Sprintf(`
 defaults
   mode tcp
@@ -47,16 +49,15 @@ listen forward
   bind unix@%s
   server backend %s %s
 `, addr, bind, socket, backend, server)
-	file := write(t, dir, "haproxy.cfg", []byte(config))
-	return &balancer{start(t, "haproxy", "-db", "-f", file), addr, socket}
+	return &balancer{dir.Start(servers.Find(t, "haproxy"), "-db", "-f", dir.Write("haproxy.cfg", config)), t, addr, socket}
 }
 
 // startNginx starts an nginx that sends version 1, the only one that it can send. options are those of its other side.
 func startNginx(t *testing.T, options, backend string) *balancer {
 	t.Helper()
-	need(t, "nginx")
-	addr, dir := freeAddress(t), folder(t)
-	socket := filepath.Join(dir, "socket")
+	addr, _ := servers.FreeAddress(t)
+	dir := servers.NewFolder(t)
+	socket := dir.Path("socket")
 	config := fmt.Sprintf(`
 daemon off;
 pid %s/pid;
@@ -72,29 +73,21 @@ stream {
     proxy_protocol on;
   }
 }
-`, dir, addr, options, socket, backend)
-	file := write(t, dir, "nginx.conf", []byte(config))
-	return &balancer{start(t, "nginx", "-e", "stderr", "-p", dir, "-c", file), addr, socket}
+`, dir.Dir, addr, options, socket, backend)
+	return &balancer{dir.Start(servers.Find(t, "nginx"), "-e", "stderr", "-p", dir.Dir, "-c", dir.Write("nginx.conf", config)), t, addr, socket}
 }
 
 // dial connects as a client as soon as the balancer listens. Each connection is forwarded, so there is no trying before.
-func (b *balancer) dial(network, addr string) (conn net.Conn) {
+func (b *balancer) dial(network, addr string) net.Conn {
 	b.t.Helper()
-	var err error
-	up := func() bool {
-		conn, err = net.Dial(network, addr)
-		return err == nil
-	}
-	if !eventually(func() bool { return up() || b.over() }) || err != nil {
-		b.t.Fatalf("%s doesn't come up: %v", b.cmd.Args[0], err)
-	}
+	conn := b.Dial(network, addr)
 	patiently(b.t, conn)
 	return conn
 }
 
 // patiently closes the connection with the test, and until then lets nothing wait on it forever.
 func patiently(t *testing.T, conn net.Conn) {
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(leaktest.Patience))
 	t.Cleanup(func() { conn.Close() })
 }
 
@@ -112,7 +105,7 @@ func listen(t *testing.T) *net.TCPListener {
 // forwarded takes a connection from a balancer and reads the header.
 func forwarded(t *testing.T, listener *net.TCPListener) (proxyproto.Header, *bufio.ReadWriter) {
 	t.Helper()
-	listener.SetDeadline(time.Now().Add(patience))
+	listener.SetDeadline(time.Now().Add(leaktest.Patience))
 	conn, err := listener.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -219,16 +212,16 @@ func TestUnixClientOfHAProxy(t *testing.T) {
 }
 
 func TestTLSClientOfHAProxy(t *testing.T) {
-	ca, other := newCA(t), newCA(t)
+	ca, other := servers.NewCA(t), servers.NewCA(t)
 	request := tlsconfig.Request{CommonName: "a client of the tests", Client: true}
-	dir := folder(t)
-	certificate(t, dir, ca)
-	chain, key, err := tlsconfig.EncodePEM(sign(t, ca, tlsconfig.Request{Names: []string{"localhost"}}))
+	dir := servers.NewFolder(t)
+	dir.Certify(ca)
+	chain, key, err := tlsconfig.EncodePEM(servers.Sign(t, ca, tlsconfig.Request{Names: []string{"localhost"}}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	both := write(t, dir, "both.pem", append(chain, key...))
-	bind := fmt.Sprintf("ssl crt %s ca-file %s verify optional crt-ignore-err all ca-ignore-err all alpn h2,http/1.1", both, filepath.Join(dir, "ca.pem"))
+	both := dir.Write("both.pem", string(chain)+string(key))
+	bind := fmt.Sprintf("ssl crt %s ca-file %s verify optional crt-ignore-err all ca-ignore-err all alpn h2,http/1.1", both, dir.Path("ca.pem"))
 
 	for _, test := range []struct {
 		name       string
@@ -241,9 +234,9 @@ func TestTLSClientOfHAProxy(t *testing.T) {
 	}{
 		{"TLS 1.3", &tls.Config{NextProtos: []string{"http/1.1"}}, proxyproto.ClientSSL, false, "TLSv1.3", "http/1.1", ""},
 		{"TLS 1.2", &tls.Config{MaxVersion: tls.VersionTLS12}, proxyproto.ClientSSL, false, "TLSv1.2", "", ""},
-		{"certificate", &tls.Config{Certificates: []tls.Certificate{sign(t, ca, request)}},
+		{"certificate", &tls.Config{Certificates: []tls.Certificate{servers.Sign(t, ca, request)}},
 			proxyproto.ClientSSL | proxyproto.ClientCertConn | proxyproto.ClientCertSession, true, "TLSv1.3", "", request.CommonName},
-		{"certificate of somebody else", &tls.Config{Certificates: []tls.Certificate{sign(t, other, request)}},
+		{"certificate of somebody else", &tls.Config{Certificates: []tls.Certificate{servers.Sign(t, other, request)}},
 			proxyproto.ClientSSL | proxyproto.ClientCertConn | proxyproto.ClientCertSession, false, "TLSv1.3", "", request.CommonName},
 	} {
 		t.Run(test.name, func(t *testing.T) {

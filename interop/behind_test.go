@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/whorl-go/whorl/internal/servers"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -32,7 +33,6 @@ func TestServerBehindBalancers(t *testing.T) {
 			eachStyle(t, "tcp", server.Port{ProxyProtocol: []string{"127.0.0.1"}}, func(t *testing.T, backend string) {
 				b := start(t, backend)
 				conn := b.dial("tcp", b.addr)
-				patiently(t, conn)
 				if got := ask(t, conn, "where"); got != conn.LocalAddr().String() {
 					t.Errorf("the server takes the client for %s, it is %s", got, conn.LocalAddr())
 				}
@@ -46,8 +46,8 @@ func TestServerBehindBalancers(t *testing.T) {
 
 // The header comes before the handshake when the balancer passes TLS through.
 func TestServerWithTLSBehindHAProxy(t *testing.T) {
-	ca := newCA(t)
-	certificate := sign(t, ca, tlsconfig.Request{Names: []string{"localhost"}})
+	ca := servers.NewCA(t)
+	certificate := servers.Sign(t, ca, tlsconfig.Request{Names: []string{"localhost"}})
 	certificates, err := tlsconfig.NewServer(tlsconfig.ServerOptions{Certificates: []tlsconfig.ServerCertificate{{Certificate: &certificate}}})
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,6 @@ func TestServerWithTLSBehindHAProxy(t *testing.T) {
 	eachStyle(t, "tls", server.Port{ProxyProtocol: []string{"127.0.0.1"}, Certificates: certificates}, func(t *testing.T, backend string) {
 		b := startHAProxy(t, "", backend, "send-proxy-v2")
 		conn := b.dial("tcp", b.addr)
-		patiently(t, conn)
 		client := tls.Client(conn, &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost"})
 		if got := ask(t, client, "where"); got != conn.LocalAddr().String() {
 			t.Errorf("the server takes the client for %s, it is %s", got, conn.LocalAddr())

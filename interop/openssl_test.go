@@ -7,32 +7,29 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/servers"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // openssl starts openssl s_server for some connections, one after the other, and returns its address. -msg has it print the handshake messages.
-func openssl(t *testing.T, ca *tlsconfig.CA, args ...string) (server *process, addr string) {
+func openssl(t *testing.T, ca *tlsconfig.CA, args ...string) (server *servers.Process, addr string) {
 	t.Helper()
-	need(t, "openssl")
-	dir := folder(t)
-	certificate(t, dir, ca)
-	server = start(t, "openssl", append([]string{"s_server", "-accept", "127.0.0.1:0", "-msg", "-CAfile", filepath.Join(dir, "ca.pem"),
-		"-cert", filepath.Join(dir, "cert.pem"), "-key", filepath.Join(dir, "key.pem")}, args...)...)
-	server.expect("ACCEPT 127.0.0.1:")
-	_, after, _ := strings.Cut(server.said(), "ACCEPT 127.0.0.1:")
-	port, _, _ := strings.Cut(after, "\n")
-	return server, "localhost:" + port
+	dir := servers.NewFolder(t)
+	dir.Certify(ca)
+	server = dir.Start(servers.Find(t, "openssl"), append([]string{"s_server", "-accept", "127.0.0.1:0", "-msg", "-CAfile", "ca.pem", "-cert", "cert.pem",
+		"-key", "key.pem"}, args...)...)
+	return server, "localhost:" + server.Match(`ACCEPT 127\.0\.0\.1:(\d+)\n`)[1]
 }
 
 // upgrade connects in plaintext and turns the connection into TLS.
 func upgrade(ctx context.Context, addr string, config *tls.Config) (*client.Client, error) {
-	c := client.New(client.Config{EOF: "\n", TLS: config, ReadTimeout: patience, HandshakeTimeout: patience})
+	c := client.New(client.Config{EOF: "\n", TLS: config, ReadTimeout: leaktest.Patience, HandshakeTimeout: leaktest.Patience})
 	if err := c.Connect(ctx, "tcp", addr); err != nil {
 		return nil, err
 	}
@@ -40,13 +37,13 @@ func upgrade(ctx context.Context, addr string, config *tls.Config) (*client.Clie
 }
 
 // converse has both sides say something. The server types what it gets; what is typed into it, it sends.
-func converse(ctx context.Context, c *client.Client, server *process, word string) error {
+func converse(ctx context.Context, c *client.Client, server *servers.Process, word string) error {
 	if _, err := c.Send(ctx, []byte("client says "+word+"\n")); err != nil {
 		return err
 	}
 	if _, err := runtime.Await(ctx, func() (struct{}, error) {
-		server.expect("client says " + word)
-		server.tell("server says " + word)
+		server.Expect("client says " + word)
+		server.Tell("server says " + word)
 		return struct{}{}, nil
 	}); err != nil {
 		return err
@@ -62,7 +59,7 @@ func converse(ctx context.Context, c *client.Client, server *process, word strin
 }
 
 func TestOpenSSL(t *testing.T) {
-	ca := newCA(t)
+	ca := servers.NewCA(t)
 	for _, test := range []struct {
 		name, want string
 		args       []string
@@ -96,7 +93,7 @@ func TestOpenSSL(t *testing.T) {
 
 // The server changes its keys and asks the client to change its own, RFC 8446, section 4.6.3. "K" has s_server do that.
 func TestKeyUpdateByOpenSSL(t *testing.T) {
-	ca := newCA(t)
+	ca := servers.NewCA(t)
 	server, addr := openssl(t, ca, "-tls1_3")
 	err := runtime.Run(func(ctx context.Context) error {
 		c, err := upgrade(ctx, addr, &tls.Config{RootCAs: ca.Pool()})
@@ -108,7 +105,7 @@ func TestKeyUpdateByOpenSSL(t *testing.T) {
 			if err := converse(ctx, c, server, fmt.Sprintf("before %d", i)); err != nil {
 				return err
 			}
-			server.tell("K")
+			server.Tell("K")
 			// s_server takes for a command what it reads at once, so the next line has to come after what it does about this one.
 			if _, err := runtime.Await(ctx, func() (struct{}, error) {
 				return struct{}{}, awaitKeyUpdates(server, ">>>", i+1)
@@ -131,9 +128,9 @@ func TestKeyUpdateByOpenSSL(t *testing.T) {
 }
 
 // awaitKeyUpdates waits until the server has printed that many KeyUpdate messages of one direction, and fails if they don't come or if there are more.
-func awaitKeyUpdates(server *process, direction string, want int) error {
-	eventually(func() bool { return keyUpdates(server.said(), direction) >= want || server.over() })
-	if n := keyUpdates(server.said(), direction); n != want {
+func awaitKeyUpdates(server *servers.Process, direction string, want int) error {
+	server.Until(func(said string) bool { return keyUpdates(said, direction) >= want })
+	if n := keyUpdates(server.Said(), direction); n != want {
 		return fmt.Errorf("%d KeyUpdate messages %s, want %d", n, direction, want)
 	}
 	return nil
@@ -152,7 +149,7 @@ func keyUpdates(messages, direction string) int {
 func TestResumptionWithOpenSSL(t *testing.T) {
 	for _, version := range []string{"-tls1_2", "-tls1_3"} {
 		t.Run(version, func(t *testing.T) {
-			ca := newCA(t)
+			ca := servers.NewCA(t)
 			server, addr := openssl(t, ca, version)
 			config := &tls.Config{RootCAs: ca.Pool(), ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 			err := runtime.Run(func(ctx context.Context) error {
@@ -181,8 +178,8 @@ func TestResumptionWithOpenSSL(t *testing.T) {
 func TestClientCertificateForOpenSSL(t *testing.T) {
 	for _, version := range []string{"-tls1_2", "-tls1_3"} {
 		t.Run(version, func(t *testing.T) {
-			ca := newCA(t)
-			cert := sign(t, ca, tlsconfig.Request{CommonName: "a client of the tests", Client: true})
+			ca := servers.NewCA(t)
+			cert := servers.Sign(t, ca, tlsconfig.Request{CommonName: "a client of the tests", Client: true})
 			server, addr := openssl(t, ca, version, "-Verify", "1", "-verify_return_error")
 			err := runtime.Run(func(ctx context.Context) error {
 				c, err := upgrade(ctx, addr, &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{cert}})
@@ -195,10 +192,10 @@ func TestClientCertificateForOpenSSL(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			server.expect("CN = a client of the tests")
+			server.Expect("CN = a client of the tests")
 		})
 		t.Run(version+" without one", func(t *testing.T) {
-			ca := newCA(t)
+			ca := servers.NewCA(t)
 			_, addr := openssl(t, ca, version, "-Verify", "1", "-verify_return_error")
 			err := runtime.Run(func(ctx context.Context) error {
 				c, err := upgrade(ctx, addr, &tls.Config{RootCAs: ca.Pool()})

@@ -8,13 +8,15 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
+	"github.com/whorl-go/whorl/internal/servers"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
@@ -22,23 +24,7 @@ import (
 // startServer has a Server listen on a port until the test ends.
 func startServer(t *testing.T, network string, port server.Port) (s *server.Server, addr string) {
 	t.Helper()
-	rt, err := runtime.New()
-	if err == nil {
-		err = rt.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	within := func() (context.Context, context.CancelFunc) {
-		return context.WithTimeout(context.Background(), patience)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := within()
-		defer cancel()
-		if err := rt.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	rt := runtimetest.Start(t)
 	s = server.New(server.Config{Port: port})
 	l, err := s.Listen(rt.Context(), network, "127.0.0.1:0")
 	if err != nil {
@@ -66,19 +52,18 @@ func answer(ctx context.Context, c *server.Conn, line []byte) {
 }
 
 // sClient starts openssl s_client, which verifies the server with ca.pem of dir.
-func sClient(t *testing.T, addr, dir string, args ...string) *process {
+func sClient(t *testing.T, addr string, dir *servers.Folder, args ...string) *servers.Process {
 	t.Helper()
-	return start(t, "openssl", append([]string{"s_client", "-connect", addr, "-CAfile", filepath.Join(dir, "ca.pem"), "-verify_return_error",
+	return servers.Start(t, "openssl", append([]string{"s_client", "-connect", addr, "-CAfile", dir.Path("ca.pem"), "-verify_return_error",
 		"-verify_hostname", "localhost", "-servername", "localhost"}, args...)...)
 }
 
 // serverTLS writes ca.pem, cert.pem and key.pem, and returns the configuration of a server with them.
-func serverTLS(t *testing.T, options tlsconfig.ServerOptions) (config *tls.Config, dir string, ca *tlsconfig.CA) {
+func serverTLS(t *testing.T, options tlsconfig.ServerOptions) (config *tls.Config, dir *servers.Folder, ca *tlsconfig.CA) {
 	t.Helper()
-	need(t, "openssl")
-	ca, dir = newCA(t), folder(t)
-	certificate(t, dir, ca)
-	options.Certificates = []tlsconfig.ServerCertificate{{CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}}
+	ca, dir = servers.NewCA(t), servers.NewFolder(t)
+	dir.Certify(ca)
+	options.Certificates = []tlsconfig.ServerCertificate{{CertFile: dir.Path("cert.pem"), KeyFile: dir.Path("key.pem")}}
 	if options.ClientCerts != tlsconfig.ClientCertsNone {
 		options.ClientCAPEM = ca.PEM()
 	}
@@ -90,20 +75,12 @@ func serverTLS(t *testing.T, options tlsconfig.ServerOptions) (config *tls.Confi
 }
 
 // startSTARTTLSServer runs examples/starttls-server.
-func startSTARTTLSServer(t *testing.T) (server *process, addr, dir string) {
+func startSTARTTLSServer(t *testing.T) (server *servers.Process, addr string, dir *servers.Folder) {
 	t.Helper()
-	need(t, "openssl")
-	dir = folder(t)
-	certificate(t, dir, newCA(t))
-	program := filepath.Join(dir, "starttls-server")
-	if out, err := exec.Command("go", "build", "-o", program, "../examples/starttls-server").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v: %s", err, out)
-	}
-	server = start(t, program, "-listen", "127.0.0.1:0", "-cert", filepath.Join(dir, "cert.pem"), "-key", filepath.Join(dir, "key.pem"))
-	server.expect("Server: 127.0.0.1:")
-	_, addr, _ = strings.Cut(server.said(), "Server: ")
-	addr, _, _ = strings.Cut(addr, "\n")
-	return server, addr, dir
+	dir = servers.NewFolder(t)
+	dir.Certify(servers.NewCA(t))
+	server = dir.Start(buildExample(t, "starttls-server"), "-listen", "127.0.0.1:0", "-cert", "cert.pem", "-key", "key.pem")
+	return server, server.Match(`Server: (127\.0\.0\.1:\d+)\n`)[1], dir
 }
 
 func TestOpenSSLAndTheSTARTTLSServer(t *testing.T) {
@@ -111,8 +88,8 @@ func TestOpenSSLAndTheSTARTTLSServer(t *testing.T) {
 	for option, version := range map[string]string{"-tls1_2": "TLSv1.2", "-tls1_3": "TLSv1.3"} {
 		t.Run(version, func(t *testing.T) {
 			c := sClient(t, addr, dir, "-starttls", "smtp", "-crlf", "-ign_eof", option)
-			c.expect("Verify return code: 0 (ok)")
-			c.expect("New, " + version)
+			c.Expect("Verify return code: 0 (ok)")
+			c.Expect("New, " + version)
 			for _, test := range []struct{ command, reply string }{ // in small letters, as s_client takes some capitals for commands to itself
 				{"mail from:<alice@localhost>", "503 5.5.1 EHLO first"},
 				{"ehlo client", "250 ENHANCEDSTATUSCODES"},
@@ -121,35 +98,33 @@ func TestOpenSSLAndTheSTARTTLSServer(t *testing.T) {
 				{"rcpt to:<bob@localhost>", "550 5.1.1"},
 				{"quit", "221 2.0.0 Bye"},
 			} {
-				c.tell(test.command)
-				c.expect(test.reply)
+				c.Tell(test.command)
+				c.Expect(test.reply)
 			}
-			if !eventually(c.over) {
-				t.Error("the server doesn't close after QUIT")
-			}
+			c.Ended() // as the server closes after QUIT
 		})
 	}
 	t.Run("a client that trusts another authority", func(t *testing.T) {
-		other := folder(t)
-		write(t, other, "ca.pem", newCA(t).PEM())
+		other := servers.NewFolder(t)
+		other.Certify(servers.NewCA(t))
 		c := sClient(t, addr, other, "-starttls", "smtp")
-		c.expect("verify error")
-		if !eventually(c.over) || c.cmd.ProcessState.ExitCode() == 0 {
-			t.Error("s_client goes on")
+		c.Expect("verify error")
+		if c.Ended() == 0 {
+			t.Error("s_client has taken the certificate")
 		}
 	})
 	t.Run("the server is told to end", func(t *testing.T) {
 		c := sClient(t, addr, dir, "-starttls", "smtp", "-crlf", "-ign_eof")
-		c.expect("Verify return code: 0 (ok)")
-		c.tell("ehlo client")
-		c.expect("250 ENHANCEDSTATUSCODES")
-		server.cmd.Process.Signal(os.Interrupt)
-		c.expect("421 4.3.2 The server shuts down")
-		if !eventually(server.over) || server.cmd.ProcessState.ExitCode() != 0 {
-			t.Errorf("it ended with %v", server.cmd.ProcessState)
+		c.Expect("Verify return code: 0 (ok)")
+		c.Tell("ehlo client")
+		c.Expect("250 ENHANCEDSTATUSCODES")
+		server.Signal(syscall.SIGINT)
+		c.Expect("421 4.3.2 The server shuts down")
+		if status := server.Ended(); status != 0 {
+			t.Errorf("it ended with %d", status)
 		}
-		server.expect("Handshakes, ok: 3\n")
-		server.expect("Handshakes, certificate refused: 1\n")
+		server.Expect("Handshakes, ok: 3\n")
+		server.Expect("Handshakes, certificate refused: 1\n")
 	})
 }
 
@@ -169,31 +144,31 @@ func TestOpenSSLAsTheClient(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := sClient(t, addr, dir, test.args...)
-			c.expect("Verify return code: 0 (ok)")
-			c.expect(test.want)
-			c.tell("hello")
-			c.expect("server heard hello from somebody, resumed false")
+			c.Expect("Verify return code: 0 (ok)")
+			c.Expect(test.want)
+			c.Tell("hello")
+			c.Expect("server heard hello from somebody, resumed false")
 		})
 	}
 	t.Run("ALPN, nothing in common", func(t *testing.T) {
 		c := sClient(t, addr, dir, "-alpn", "x")
-		c.expect("alert no application protocol")
+		c.Expect("alert no application protocol")
 	})
 	t.Run("key updates", func(t *testing.T) {
 		c := sClient(t, addr, dir, "-tls1_3", "-msg")
-		c.expect("Verify return code: 0 (ok)")
+		c.Expect("Verify return code: 0 (ok)")
 		for i := range 3 {
-			c.tell(fmt.Sprint("before ", i))
-			c.expect(fmt.Sprint("server heard before ", i))
-			c.tell("K") // s_client changes its keys and asks the server to do so
-			if !eventually(func() bool { return keyUpdates(c.said(), ">>>") == i+1 }) {
-				t.Fatal("s_client sends no KeyUpdate")
+			c.Tell(fmt.Sprint("before ", i))
+			c.Expect(fmt.Sprint("server heard before ", i))
+			c.Tell("K") // s_client changes its keys and asks the server to do so
+			if err := awaitKeyUpdates(c, ">>>", i+1); err != nil {
+				t.Fatal("s_client: ", err)
 			}
-			c.tell(fmt.Sprint("after ", i))
-			c.expect(fmt.Sprint("server heard after ", i))
+			c.Tell(fmt.Sprint("after ", i))
+			c.Expect(fmt.Sprint("server heard after ", i))
 		}
-		if n := keyUpdates(c.said(), "<<<"); n != 3 {
-			t.Errorf("the server has changed its keys %d times, want 3", n)
+		if err := awaitKeyUpdates(c, "<<<", 3); err != nil {
+			t.Error("the server: ", err)
 		}
 	})
 }
@@ -203,32 +178,31 @@ func TestOpenSSLResumesSessions(t *testing.T) {
 	s, addr := startServer(t, "tls", server.Port{EOF: "\n", OnReceive: answer, TLS: config})
 	for _, option := range []string{"-tls1_2", "-tls1_3"} {
 		t.Run(option, func(t *testing.T) {
-			session := filepath.Join(dir, "session"+option)
+			session := dir.Path("session" + option)
 			first := sClient(t, addr, dir, option, "-sess_out", session)
-			first.expect("New, ")
-			first.tell("hello")
-			first.expect("server heard hello from somebody, resumed false")
-			if !eventually(func() bool { written, _ := os.ReadFile(session); return strings.Contains(string(written), "-----END") }) {
-				t.Fatal("there is no session")
-			}
+			first.Expect("New, ")
+			first.Tell("hello")
+			first.Expect("server heard hello from somebody, resumed false")
+			leaktest.Until(t, "the session is written", func() bool {
+				written, _ := os.ReadFile(session)
+				return strings.Contains(string(written), "-----END")
+			})
 			second := sClient(t, addr, dir, option, "-sess_in", session)
-			second.expect("Reused, ")
-			second.tell("hello")
-			second.expect("server heard hello from somebody, resumed true")
+			second.Expect("Reused, ")
+			second.Tell("hello")
+			second.Expect("server heard hello from somebody, resumed true")
 		})
 	}
 	t.Run("-reconnect", func(t *testing.T) {
 		before := s.Stats().Handshakes["ok"]
 		c := sClient(t, addr, dir, "-tls1_2", "-reconnect")
-		reused := func() int { return strings.Count(c.said(), "Reused, TLSv1.2") }
-		if !eventually(func() bool { return reused() == 5 }) {
-			t.Errorf("%d sessions were resumed, want 5", reused())
+		if !c.Until(func(said string) bool { return strings.Count(said, "Reused, TLSv1.2") >= 5 }) {
+			t.Error("fewer than 5 sessions were resumed")
 		}
-		c.tell("hello")
-		c.expect("server heard hello from somebody, resumed true")
-		if n := s.Stats().Handshakes["ok"] - before; n != 6 {
-			t.Errorf("%d handshakes, want 6", n)
-		}
+		c.Tell("hello")
+		c.Expect("server heard hello from somebody, resumed true")
+		// s_client is done with a resumed handshake before the server has read its last message.
+		leaktest.Until(t, "the server has counted 6 handshakes", func() bool { return s.Stats().Handshakes["ok"]-before == 6 })
 	})
 }
 
@@ -237,27 +211,27 @@ func TestClientCertificateOfOpenSSL(t *testing.T) {
 	s, addr := startServer(t, "tls", server.Port{EOF: "\n", OnReceive: answer, TLS: config})
 	request := tlsconfig.Request{CommonName: "a client of the tests", Client: true}
 	give := func(t *testing.T, name string, from *tlsconfig.CA) []string {
-		chain, key, err := tlsconfig.EncodePEM(sign(t, from, request))
+		chain, key, err := tlsconfig.EncodePEM(servers.Sign(t, from, request))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return []string{"-cert", write(t, dir, name+".pem", chain), "-key", write(t, dir, name+".key", key)}
+		return []string{"-cert", dir.Write(name+".pem", string(chain)), "-key", dir.Write(name+".key", string(key))}
 	}
-	known, stranger := give(t, "known", ca), give(t, "stranger", newCA(t))
+	known, stranger := give(t, "known", ca), give(t, "stranger", servers.NewCA(t))
 	for _, option := range []string{"-tls1_2", "-tls1_3"} {
 		t.Run(option, func(t *testing.T) {
 			c := sClient(t, addr, dir, append(known, option)...)
-			c.expect("Verify return code: 0 (ok)")
-			c.tell("hello")
-			c.expect("server heard hello from a client of the tests")
+			c.Expect("Verify return code: 0 (ok)")
+			c.Tell("hello")
+			c.Expect("server heard hello from a client of the tests")
 		})
 		for name, args := range map[string][]string{" without one": nil, " with a stranger's": stranger} {
 			t.Run(option+name, func(t *testing.T) {
 				before := s.Stats().Handshakes["ok"]
 				c := sClient(t, addr, dir, append(args, option)...)
-				c.expect("alert")
-				if !eventually(c.over) || strings.Contains(c.said(), "server heard") {
-					t.Error("s_client goes on")
+				c.Expect("alert")
+				if c.Ended(); strings.Contains(c.Said(), "server heard") {
+					t.Error("the server talks to it")
 				}
 				if n := s.Stats().Handshakes["ok"]; n != before {
 					t.Errorf("%d handshakes were taken", n-before)
@@ -265,9 +239,10 @@ func TestClientCertificateOfOpenSSL(t *testing.T) {
 			})
 		}
 	}
-	outcomes := s.Stats().Handshakes
-	if outcomes["ok"] != 2 || outcomes[string(tlsconfig.ReasonClientCertRequired)] != 2 || outcomes[string(tlsconfig.ReasonClientCertRefused)] != 2 {
-		t.Errorf("outcomes: %v", outcomes)
+	for outcome, want := range map[string]uint64{
+		"ok": 2, string(tlsconfig.ReasonClientCertRequired): 2, string(tlsconfig.ReasonClientCertRefused): 2,
+	} {
+		leaktest.Until(t, fmt.Sprint(want, " handshakes ended so: ", outcome), func() bool { return s.Stats().Handshakes[outcome] == want })
 	}
 }
 
@@ -279,23 +254,22 @@ func TestManyConnectionsOfOpenSSL(t *testing.T) {
 	for _, kind := range []string{"-new", "-reuse"} {
 		t.Run(kind, func(t *testing.T) {
 			before := s.Stats().Handshakes["ok"]
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), leaktest.Patience)
 			defer cancel()
-			sTime := exec.CommandContext(ctx, "openssl", "s_time", "-connect", addr, "-CAfile", filepath.Join(dir, "ca.pem"), "-verify", "3", kind, "-time", "1")
+			sTime := exec.CommandContext(ctx, "openssl", "s_time", "-connect", addr, "-CAfile", dir.Path("ca.pem"), "-verify", "3", kind, "-time", "1")
 			out, err := sTime.CombinedOutput()
 			found := counted.FindSubmatch(out)
 			if err != nil || found == nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			n, _ := strconv.Atoi(string(found[1]))
-			if !eventually(func() bool { return s.Stats().Handshakes["ok"]-before >= uint64(n) }) || n == 0 {
-				t.Errorf("openssl counts %d connections, the server %d", n, s.Stats().Handshakes["ok"]-before)
+			if n == 0 {
+				t.Error("openssl has made no connection")
 			}
+			leaktest.Until(t, fmt.Sprint("the server has counted ", n, " connections, too"), func() bool { return s.Stats().Handshakes["ok"]-before >= uint64(n) })
 		})
 	}
-	if !eventually(func() bool { return s.Stats().Connections == 0 }) {
-		t.Errorf("%d connections are left", s.Stats().Connections)
-	}
+	leaktest.Until(t, "no connection is left", func() bool { return s.Stats().Connections == 0 })
 	for outcome, n := range s.Stats().Handshakes {
 		if outcome != "ok" {
 			t.Errorf("%s: %d", outcome, n)

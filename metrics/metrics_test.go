@@ -18,39 +18,24 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"go.uber.org/goleak"
-	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/metrics"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// patience is how long a test waits for what has to happen: far longer than a busy machine needs.
-const patience = 20 * time.Second
+const patience = leaktest.Patience
 
 // start starts a runtime that ends with the test.
 func start(t *testing.T) *runtime.Runtime {
 	t.Helper()
-	rt, err := runtime.New(runtime.WithLoops(2), runtime.WithName("test"), runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0))
-	if err == nil {
-		err = rt.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := rt.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return rt
+	return runtimetest.Start(t, append(runtimetest.Quiet(t), runtime.WithLoops(2), runtime.WithName("test"))...)
 }
 
 // serve serves on a port for each network until the test ends, and returns the addresses.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 )
@@ -23,7 +24,7 @@ func BenchmarkAccept(b *testing.B) {
 			addr, srv, stop := startAccepting(b, reuse)
 			defer stop()
 			uneven := skew(b, srv, addr)
-			before := processCPU()
+			before := childtest.CPUTime()
 			var left atomic.Int64
 			left.Store(int64(b.N))
 			b.ResetTimer()
@@ -43,7 +44,7 @@ func BenchmarkAccept(b *testing.B) {
 				})
 			}
 			clients.Wait()
-			b.ReportMetric(float64(processCPU()-before)/float64(b.N), "cpu-ns/conn")
+			b.ReportMetric(float64(childtest.CPUTime()-before)/float64(b.N), "cpu-ns/conn")
 			b.ReportMetric(uneven, "skew")
 		})
 	}
@@ -95,13 +96,4 @@ func skew(b *testing.B, s *server.Server, addr *net.TCPAddr) float64 {
 		unix.Close(fd)
 	}
 	return float64(most) * float64(len(loops)) / n
-}
-
-// processCPU returns the CPU time of the process in nanoseconds.
-func processCPU() int64 {
-	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
-		panic(err)
-	}
-	return usage.Utime.Nano() + usage.Stime.Nano()
 }

@@ -11,19 +11,21 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 )
 
 // A socket that systemd has opened is served by the process that it starts, and only by that one.
 func TestSocketActivation(t *testing.T) {
-	if isChild(t) {
+	if childtest.Is(t) {
 		serveInherited()
 		return
 	}
@@ -33,6 +35,7 @@ func TestSocketActivation(t *testing.T) {
 	check(t, err)
 	defer file.Close()
 	l.Close()
+	self := childtest.Command(t)
 	for _, right := range []bool{true, false} {
 		t.Run(fmt.Sprintf("LISTEN_PID is right: %v", right), func(t *testing.T) {
 			// The shell is replaced by the test, which so has the number that the variable tells.
@@ -40,8 +43,8 @@ func TestSocketActivation(t *testing.T) {
 			if !right {
 				pid = "1"
 			}
-			cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=`+pid+` exec "$0" -test.run='^TestSocketActivation$' -test.count=1`, os.Args[0])
-			cmd.Env = append(os.Environ(), childVariable+"=TestSocketActivation", "LISTEN_FDS=1", "LISTEN_FDNAMES=web")
+			cmd := exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=` + pid + ` exec "$0" "$@"`}, self.Args...)...)
+			cmd.Env = append(slices.Clip(self.Env), "LISTEN_FDS=1", "LISTEN_FDNAMES=web")
 			cmd.ExtraFiles = []*os.File{file}
 			cmd.Stderr = os.Stderr
 			in, err := cmd.StdinPipe()

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/socket"
@@ -291,7 +292,7 @@ func TestOverflowFromElsewhere(t *testing.T) {
 
 // A process that has no descriptors left doesn't spin, accepts again when there are some, and has told the log once.
 func TestNoDescriptorsLeft(t *testing.T) {
-	if !inChild(t) {
+	if !childtest.Alone(t) {
 		return
 	}
 	eachStyle(t, func(t *testing.T, port server.Port) {
@@ -306,10 +307,10 @@ func TestNoDescriptorsLeft(t *testing.T) {
 		addr := l.Addr().(*net.TCPAddr)
 		check(t, unix.Connect(fd, &unix.SockaddrInet4{Port: addr.Port, Addr: [4]byte{127, 0, 0, 1}}))
 		until(t, "the log is told", func() bool { return h.logged("too many open files") })
-		before := processCPU()
+		before := childtest.CPUTime()
 		began := time.Now()
 		until(t, "a second has passed", func() bool { return time.Since(began) > time.Second })
-		if used := time.Duration(processCPU() - before); used > 500*time.Millisecond {
+		if used := childtest.CPUTime() - before; used > 500*time.Millisecond {
 			t.Errorf("%v of CPU in a second", used)
 		}
 		check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old))

@@ -11,9 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	goruntime "runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,26 +19,27 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
-func TestMain(m *testing.M) {
-	// Package net keeps a descriptor for its poller from the first use on; it is no leak of a test's.
-	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
-		l.Close()
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// patience is how long a test waits for what has to happen: far longer than a busy machine needs.
-const patience = 30 * time.Second
+const patience = leaktest.Patience
+
+// What other packages' tests have, too.
+var (
+	until     = leaktest.Until
+	check     = leaktest.Check
+	wantError = leaktest.WantError
+)
 
 // loops is how many event loops a test's runtime has.
 const loops = 2
@@ -60,33 +59,18 @@ var houses atomic.Int32
 // open makes a server that doesn't serve yet.
 func open(t testing.TB, config server.Config) *house {
 	t.Helper()
-	timer := time.AfterFunc(4*patience, func() {
-		stacks := make([]byte, 1<<20)
-		panic(fmt.Sprintf("%s hangs\n\n%s", t.Name(), stacks[:goruntime.Stack(stacks, true)]))
-	})
-	before, strangers := descriptors(t), goleak.IgnoreCurrent()
+	if houses.Add(1) == 1 { // the first one looks, after the others have been closed
+		leaktest.GuardFor(t, 4*patience)
+	}
+	t.Cleanup(func() { houses.Add(-1) })
 	core, log := observer.New(zapcore.WarnLevel)
-	houses.Add(1)
-	rt, err := runtime.New(runtime.WithLoops(loops), runtime.WithLogger(zap.New(core)), runtime.WithWatchdog(0))
-	check(t, err)
-	check(t, rt.Start())
+	rt := runtimetest.Start(t, runtime.WithLoops(loops), runtime.WithLogger(zap.New(core)), runtime.WithWatchdog(0))
 	h := &house{Server: server.New(config), t: t, rt: rt, log: log}
 	t.Cleanup(func() {
 		h.Close()
 		if h.served != nil {
 			receive(t, h.served)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := rt.Shutdown(ctx); err != nil {
-			t.Errorf("shutdown of the runtime: %v", err)
-		}
-		timer.Stop()
-		if houses.Add(-1) > 0 {
-			return // the last one looks
-		}
-		goleak.VerifyNone(t, strangers)
-		until(t, fmt.Sprintf("%d descriptors are open, as before the test", before), func() bool { return descriptors(t) <= before })
 	})
 	return h
 }
@@ -179,10 +163,16 @@ func socketPath(t testing.TB) string { return filepath.Join(t.TempDir(), "s") }
 // dial connects to a listener, from an address if one is given. The connection is closed at the end of the test.
 func dial(t testing.TB, l *server.Listener, from ...string) net.Conn {
 	t.Helper()
-	d := net.Dialer{Timeout: patience}
+	var d net.Dialer
 	if len(from) > 0 {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from[0])}
 	}
+	return dialBy(t, d, l)
+}
+
+func dialBy(t testing.TB, d net.Dialer, l *server.Listener) net.Conn {
+	t.Helper()
+	d.Timeout = patience
 	conn, err := d.Dial(l.Addr().Network(), l.Addr().String())
 	check(t, err)
 	conn.SetDeadline(time.Now().Add(patience))
@@ -193,15 +183,11 @@ func dial(t testing.TB, l *server.Listener, from ...string) net.Conn {
 // dialNarrow is dial with the smallest buffer for what comes.
 func dialNarrow(t testing.TB, l *server.Listener) net.Conn {
 	t.Helper()
-	d := net.Dialer{Timeout: patience, Control: func(_, _ string, raw syscall.RawConn) (err error) {
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		controlErr := raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
 		return errors.Join(err, controlErr)
 	}}
-	conn, err := d.Dial(l.Addr().Network(), l.Addr().String())
-	check(t, err)
-	conn.SetDeadline(time.Now().Add(patience))
-	t.Cleanup(func() { conn.Close() })
-	return conn
+	return dialBy(t, d, l)
 }
 
 // certified is the configuration of a client and of a server that trust each other.
@@ -303,39 +289,6 @@ func eachStyle(t *testing.T, test func(t *testing.T, port server.Port)) {
 	}
 }
 
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func wantError(t testing.TB, what string, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("%s: error is %v, want %v", what, err, want)
-	}
-}
-
-// descriptors returns how many descriptors the process has.
-func descriptors(t testing.TB) int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	check(t, err)
-	return len(entries)
-}
-
-// until waits for a condition that something else brings about.
-func until(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !condition(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("not so within %v: %s", patience, what)
-		}
-	}
-}
-
 // receive takes a value from a channel.
 func receive[T any](t testing.TB, ch <-chan T) (v T) {
 	t.Helper()
@@ -361,30 +314,6 @@ var random = sync.OnceValue(func() []byte {
 	rand.NewChaCha8([32]byte{'w'}).Read(p)
 	return p
 })
-
-// childVariable names, in the environment of a process, the test that it is to play a part for.
-const childVariable = "WHORL_SERVER_TEST"
-
-// child prepares this test to be run again, in a process of its own.
-func child(t *testing.T) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.timeout=2m")
-	cmd.Env = append(os.Environ(), childVariable+"="+t.Name())
-	return cmd
-}
-
-func isChild(t *testing.T) bool { return os.Getenv(childVariable) == t.Name() }
-
-// inChild runs the test in a process of its own, and reports whether this is that process: what it does to itself doesn't concern others.
-func inChild(t *testing.T) bool {
-	t.Helper()
-	if isChild(t) {
-		return true
-	}
-	if out, err := child(t).CombinedOutput(); err != nil || !strings.Contains(string(out), "PASS") {
-		t.Errorf("%v\n%s", err, out)
-	}
-	return false
-}
 
 // fileLimit returns how many descriptors the process may have.
 func fileLimit(t testing.TB) int {

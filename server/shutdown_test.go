@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 )
@@ -483,11 +484,11 @@ func TestServeAndShutdownTogether(t *testing.T) {
 
 // A process that is told to end by SIGTERM, under load, loses no request that it has accepted.
 func TestTerminationUnderLoad(t *testing.T) {
-	if isChild(t) {
+	if childtest.Is(t) {
 		serveUntilTerminated()
 		return
 	}
-	cmd := child(t)
+	cmd := childtest.Command(t)
 	out, err := cmd.StdoutPipe()
 	check(t, err)
 	cmd.Stderr = os.Stderr

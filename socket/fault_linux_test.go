@@ -3,9 +3,6 @@ package socket_test
 import (
 	"context"
 	"net"
-	"os"
-	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -15,25 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
-
-// inChild runs the test in a process of its own, and reports whether this is that process: what it does to itself doesn't concern others.
-func inChild(t *testing.T) bool {
-	t.Helper()
-	const variable = "WHORL_SOCKET_TEST"
-	if os.Getenv(variable) == t.Name() {
-		return true
-	}
-	child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.timeout=1m")
-	child.Env = append(os.Environ(), variable+"="+t.Name())
-	out, err := child.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "PASS") {
-		t.Errorf("%v\n%s", err, out)
-	}
-	return false
-}
 
 // exhaust takes all descriptors that the process may have. free gives some of them back.
 func exhaust(t testing.TB) (free func(n int)) {
@@ -62,7 +44,7 @@ func exhaust(t testing.TB) (free func(n int)) {
 
 // A process that has as many descriptors as it may have gets errors, loses nothing, and goes on when there are some again.
 func TestWithoutDescriptors(t *testing.T) {
-	if !inChild(t) {
+	if !childtest.Alone(t) {
 		return
 	}
 	resolves(t, always("127.0.0.2", "127.0.0.3"))

@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/whorl-go/whorl/internal/childtest"
 )
 
 // refused returns the explanation of why a client that trusts ca refuses the certificate for mail.test.
@@ -171,21 +171,15 @@ func TestExplainErrorsOfTheCaller(t *testing.T) {
 
 // The system's roots are read once in a process, so that a machine without any needs a process of its own.
 func TestExplainNoRoots(t *testing.T) {
-	const child = "TLSCONFIG_TEST_NO_ROOTS"
 	if runtime.GOOS != "linux" {
 		t.Skip("the trust store can be pointed elsewhere on Linux only")
 	}
-	if os.Getenv(child) != "" {
-		config := NewClient(nil).For("mail.test")
-		e := explain(t, config, speak(server(issued(t, newCA(t), "mail.test"))))
-		check(t, e, ReasonNoRoots, "ca-certificates")
+	if !childtest.Alone(t, "SSL_CERT_FILE=/nonexistent", "SSL_CERT_DIR=/nonexistent") {
 		return
 	}
-	command := exec.Command(os.Args[0], "-test.run=^TestExplainNoRoots$")
-	command.Env = append(os.Environ(), child+"=1", "SSL_CERT_FILE=/nonexistent", "SSL_CERT_DIR=/nonexistent")
-	if out, err := command.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	config := NewClient(nil).For("mail.test")
+	e := explain(t, config, speak(server(issued(t, newCA(t), "mail.test"))))
+	check(t, e, ReasonNoRoots, "ca-certificates")
 }
 
 func TestNamesForPeople(t *testing.T) {

@@ -3,6 +3,7 @@
 package leaktest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -14,7 +15,7 @@ import (
 )
 
 // Patience is how long a test waits for what has to happen: far longer than a busy machine needs.
-const Patience = 20 * time.Second
+const Patience = 30 * time.Second
 
 // Main is for TestMain: it runs the package's tests and looks for goroutines that they leave behind.
 func Main(m *testing.M) {
@@ -25,16 +26,24 @@ func Main(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// Guard ends the test process, with all stacks, if the test hangs, and looks for what the test leaves behind when all its other cleaning up is done.
-func Guard(t testing.TB) {
-	timer := time.AfterFunc(3*Patience, func() {
+// Guard ends the test process, with all stacks, if the test hangs, and looks for what the test leaves behind when all its other cleaning up is done. What was there
+// when it is called may stay: a server, say, that several tests use.
+func Guard(t testing.TB) { GuardFor(t, 3*Patience) }
+
+// GuardFor is [Guard] for a test that may take longer.
+func GuardFor(t testing.TB, limit time.Duration) {
+	timer := time.AfterFunc(limit, func() {
 		stacks := make([]byte, 1<<20)
 		panic(fmt.Sprintf("%s hangs\n\n%s", t.Name(), stacks[:runtime.Stack(stacks, true)]))
 	})
-	before := Descriptors(t)
+	others, before := goleak.IgnoreCurrent(), Descriptors(t)
 	t.Cleanup(func() {
 		timer.Stop()
-		goleak.VerifyNone(t)
+		leaked := goleak.Find(others)
+		for deadline := time.Now().Add(Patience); leaked != nil && time.Now().Before(deadline); { // some goroutines only tidy up
+			leaked = goleak.Find(others) // which itself waits a while
+		}
+		Check(t, leaked)
 		Until(t, fmt.Sprintf("%d descriptors are open, as before the test", before), func() bool { return Descriptors(t) <= before })
 	})
 }
@@ -43,9 +52,7 @@ func Guard(t testing.TB) {
 func Descriptors(t testing.TB) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
+	Check(t, err)
 	return len(entries)
 }
 
@@ -58,5 +65,21 @@ func Until(t testing.TB, what string, condition func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not so within %v: %s", Patience, what)
 		}
+	}
+}
+
+// Check ends the test if there is an error.
+func Check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// WantError fails the test, and lets it go on, unless the error of what was tried is, or wraps, the one that is wanted.
+func WantError(t testing.TB, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: error is %v, want %v", what, err, want)
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/whorl-go/whorl/dropin/internal/servers"
+	"github.com/whorl-go/whorl/internal/servers"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestRun(t *testing.T) {
 	s := servers.StartPostgres(t)
 	var out strings.Builder
-	if err := run([]string{"-url", s.PostgresURL(s.Addr) + "?sslmode=verify-full&sslrootcert=" + s.CA}, &out); err != nil {
+	if err := run([]string{"-url", s.PostgresURL(s.Addr) + "?sslmode=verify-full&sslrootcert=" + s.Path("ca.pem")}, &out); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"PostgreSQL 1", "[100 100 100 100 100 100 100 100 100 100]"} {

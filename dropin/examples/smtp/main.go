@@ -77,21 +77,8 @@ func send(ctx context.Context, addr, authority string, m *mail.Msg) error {
 		trust.RootCAs = x509.NewCertPool()
 		trust.RootCAs.AppendCertsFromPEM(pem)
 	}
-	// go-mail forgets its connection when the server doesn't answer QUIT. Package net would close it some day; here the dialler does.
-	var opened []net.Conn
-	defer func() {
-		for _, conn := range opened {
-			conn.Close()
-		}
-	}()
 	client, err := mail.NewClient(host, mail.WithPort(number), mail.WithTLSPolicy(mail.TLSMandatory), mail.WithTLSConfig(trust),
-		mail.WithTimeout(30*time.Second), mail.WithDialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := new(hooks.Dialer).DialContext(ctx, network, address)
-			if err == nil {
-				opened = append(opened, conn)
-			}
-			return conn, err
-		}))
+		mail.WithTimeout(30*time.Second), mail.WithDialContextFunc(new(hooks.Dialer).DialContext))
 	if err != nil {
 		return err
 	}

@@ -9,29 +9,21 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"go.uber.org/goleak"
-	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/report"
 	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/serve"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// patience is how long a test waits for what has to happen: far longer than a busy machine needs.
-const patience = 30 * time.Second
+const patience = leaktest.Patience
 
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var check = leaktest.Check
 
 // serving starts a server on a runtime of its own and returns its address. If config.TLS is not nil it gets a certificate, which the test's clients trust.
 func serving(t *testing.T, config serve.Config) (address string, server *serve.Server) {
@@ -42,15 +34,8 @@ func serving(t *testing.T, config serve.Config) (address string, server *serve.S
 		config.TLS.Certificates = []tls.Certificate{cert}
 	}
 	config.Listen, config.Timeout = or(config.Listen, "127.0.0.1:0"), patience
-	rt, err := runtime.New(runtime.WithLoops(1), runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0))
-	check(t, err)
-	check(t, rt.Start())
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		check(t, rt.Shutdown(ctx))
-	})
-	server, err = serve.Start(rt, config)
+	rt := runtimetest.Start(t, append(runtimetest.Quiet(t), runtime.WithLoops(1))...)
+	server, err := serve.Start(rt, config)
 	check(t, err)
 	return server.Addr(), server
 }

@@ -3,38 +3,23 @@
 package serve
 
 import (
-	"context"
 	"testing"
-	"time"
 
-	"go.uber.org/goleak"
-	"go.uber.org/zap"
-
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
-const patience = 20 * time.Second
+const patience = leaktest.Patience
 
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var check = leaktest.Check
 
 // started starts a server on two loops.
 func started(t *testing.T, config Config) *Server {
 	t.Helper()
-	rt, err := runtime.New(runtime.WithLoops(2), runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0))
-	check(t, err)
-	check(t, rt.Start())
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		check(t, rt.Shutdown(ctx))
-	})
+	rt := runtimetest.Start(t, append(runtimetest.Quiet(t), runtime.WithLoops(2))...)
 	config.Listen, config.Timeout = "127.0.0.1:0", patience
 	s, err := Start(rt, config)
 	check(t, err)
