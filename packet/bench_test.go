@@ -20,6 +20,9 @@ func BenchmarkEOF100B(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			benchmarkFull(b, must(NewEOF(delimiter, 2<<20)), source)
 		})
+		b.Run(name+"/Index", func(b *testing.B) {
+			benchmarkFull(b, &indexing{Indexer: must(NewEOF(delimiter, 2<<20)).(Indexer), some: 100}, source)
+		})
 	}
 	b.Run("ReadSlice", func(b *testing.B) {
 		packet := append(bytes.Repeat([]byte("x"), 99), '\n')

@@ -71,19 +71,29 @@ func (f *eofFramer) Next(data []byte, _ bool) (advance int, pkt []byte, err erro
 	return 0, nil, nil
 }
 
-// Index is of Indexer.
+// Index is of Indexer. It goes by the delimiter's last byte alone, so a peer that sends many false ones fills ends with them; the rest is left to Next then, and to search.
 func (f *eofFramer) Index(data []byte, ends []uint32) int {
-	for n, from := 0, 0; ; n++ {
-		if n == len(ends) {
-			return n
-		}
-		advance, pkt, _ := f.Next(data[from:], false)
-		if pkt == nil {
-			return n
-		}
-		from += advance
-		ends[n] = uint32(from)
+	before := len(f.delimiter) - 1
+	first := f.place + before
+	if first > len(data) {
+		return 0
 	}
+	found, scanned := scan(data[first:], f.last, ends)
+	from, n := 0, 0
+	for _, place := range ends[:found] {
+		end := first + int(place)
+		if end-from <= before || !endsWith(data[:end-1], f.delimiter[:before]) {
+			continue
+		}
+		if end-from > f.limit {
+			break
+		}
+		ends[n] = uint32(end)
+		from = end
+		n++
+	}
+	f.place = max(0, f.place+scanned-from)
+	return n
 }
 
 // search returns where the first delimiter ends that starts at data[from] or later, or -1.

@@ -20,6 +20,10 @@ func FuzzEOF(f *testing.F) {
 	f.Add([]byte("\r\n.\r\r\n.\r\n"), "\r\n.\r\n", uint16(9), []byte{4})
 	f.Add([]byte("123456\r\n1234567\r\n"), "\r\n", uint16(8), []byte{7, 1})
 	f.Add(bytes.Repeat([]byte("ab"), 200), strings.Repeat("ab", 50)+"c", uint16(300), []byte{99})
+	f.Add(bytes.Repeat([]byte("a line of less than a block of 64 bytes\r\n\r\n\n\n"), 20), "\r\n", uint16(100), []byte{255, 255, 255})
+	f.Add([]byte(strings.Repeat("longer lines ", 20)+"\n"+strings.Repeat("x", 70)+"\n\n"), "\n", uint16(280), []byte{255, 100})
+	f.Add([]byte(strings.Repeat("longer lines ", 20)+"\n"), "\n", uint16(250), []byte{200, 100})
+	f.Add(bytes.Repeat([]byte("a"), 131), "aa", uint16(200), []byte{255})
 	f.Fuzz(func(t *testing.T, stream []byte, delimiter string, max uint16, sizes []byte) {
 		framer, err := NewEOF(delimiter, int(max))
 		if err != nil {

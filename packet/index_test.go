@@ -1,6 +1,9 @@
 package packet
 
-import "testing"
+import (
+	"errors"
+	"testing"
+)
 
 // indexing is an Indexer whose packets are found by Index, some at a time, and handed out one by one, as a reader does that uses it. It must be no different from the Framer itself.
 type indexing struct {
@@ -61,5 +64,29 @@ func TestIndexStopsWhereThereIsNoRoom(t *testing.T) {
 	}
 	if advance, pkt, err := f.Next([]byte("ccc\nd"), false); advance != 4 || string(pkt) != "ccc\n" || err != nil {
 		t.Error(advance, string(pkt), err)
+	}
+}
+
+// What Index has looked at doesn't reach into the next packet.
+func TestNextFollowsIndex(t *testing.T) {
+	f := must(NewEOF("\r\n", 10))
+	var ends [2]uint32
+	stream := []byte("a\r\nb\r\n\nc\r\n")
+	if n := f.(Indexer).Index(stream, ends[:]); n != 2 || ends != [2]uint32{3, 6} {
+		t.Errorf("%d packets, that end at %v", n, ends)
+	}
+	if advance, pkt, err := f.Next(stream[6:], false); advance != 4 || string(pkt) != "\nc\r\n" || err != nil {
+		t.Error(advance, string(pkt), err)
+	}
+}
+
+func TestIndexFindsNothingAfterAnError(t *testing.T) {
+	f := must(NewEOF("\n", 3))
+	stream := []byte("long\na\n")
+	if _, _, err := f.Next(stream, false); !errors.Is(err, ErrPacketTooLarge) {
+		t.Fatal(err)
+	}
+	if n := f.(Indexer).Index(stream, make([]uint32, 3)); n != 0 {
+		t.Errorf("%d packets", n)
 	}
 }

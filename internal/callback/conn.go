@@ -78,8 +78,12 @@ type rare struct {
 }
 
 const (
-	turnPackets = 64       // handed out before others get their turn
-	pushAt      = 64 << 10 // queued while packets are handed out before the kernel gets some
+	// How many packets are handed out before others get their turn: this many, and then in any case as many again, and more while they take no longer than that. What the
+	// loop does between two turns takes as long as ten small packets.
+	turnPackets = 32
+	turnTime    = 100 * time.Microsecond
+
+	pushAt = 64 << 10 // queued while packets are handed out before the kernel gets some
 )
 
 // Init prepares a Conn.
@@ -122,7 +126,17 @@ func (t *goOn) Run() {
 func (c *Conn) handOut() {
 	c.state |= handing
 	defer c.handedOut()
-	for range turnPackets {
+	var end time.Duration // of the turn
+	for n := 0; ; n++ {
+		if n > 0 && n%turnPackets == 0 {
+			switch now := eventloop.Clock(); {
+			case end == 0:
+				end = now + turnTime
+			case now > end:
+				c.again()
+				return
+			}
+		}
 		pkt, err := c.Socket.TryRecvPacket()
 		if err == socket.ErrWouldBlock {
 			if c.state&draining != 0 && c.drained() {
@@ -143,7 +157,6 @@ func (c *Conn) handOut() {
 			return
 		}
 	}
-	c.again()
 }
 
 // drained ends a connection that is to end, if nothing is left to be handed out. It reports whether there is something after all: the loop may not have been told

@@ -43,6 +43,7 @@ type callbackConn struct {
 	message *message
 	opened  chan<- error // nil after Open
 	rest    int          // of what was received
+	packets int          // received and not counted yet
 	turning bool         // it has to tell that its turn has ended
 }
 
@@ -154,9 +155,13 @@ func (c *callbackConn) receive(p []byte) {
 	}
 }
 
-// received counts whole packets, and pauses at the end of a turn.
+// received counts whole packets, and pauses at the end of a turn. Small ones are counted a batch at a time, as those of the other clients are.
 func (c *callbackConn) received(packets int) {
-	c.counter.Add(uint64(packets))
+	if c.packets += packets; c.config.Work != Receive && c.packets < batch {
+		return
+	}
+	c.counter.Add(uint64(c.packets))
+	c.packets = 0
 	if c.stop.Load() && c.turning {
 		c.turning = false
 		c.async.Pause()

@@ -1,0 +1,104 @@
+//go:build linux
+
+package callback
+
+import (
+	"bytes"
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/packet"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
+
+// slow takes some time for each packet, and tells when it has had them all.
+type slow struct {
+	received, most int
+	each           time.Duration
+	done           *runtime.WaitGroup
+}
+
+func (s *slow) Received([]byte) {
+	for begin := eventloop.Clock(); eventloop.Clock()-begin < s.each; {
+	}
+	if s.received++; s.received == s.most {
+		s.done.Done()
+	}
+}
+
+func (*slow) BufferFull()  {}
+func (*slow) BufferEmpty() {}
+func (*slow) Ended(error)  {}
+
+// connect makes h that of a connection, and returns it with its peer.
+func connect(ctx context.Context, t *testing.T, h Handler) (c *Conn, peer *socket.Socket) {
+	limits, err := NewLimits(0, 0, 0, 0)
+	check(t, err)
+	framer, err := packet.NewEOF("\n", 10)
+	check(t, err)
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := socket.New("unix")
+	check(t, err)
+	defer l.Close()
+	check(t, l.Bind(ctx, path))
+	check(t, l.Listen(1))
+	c = new(Conn)
+	c.Init(h, &limits)
+	check(t, c.Socket.Init("unix"))
+	check(t, c.Socket.Connect(ctx, path))
+	check(t, c.Socket.SetProtocol(framer))
+	peer, err = l.Accept(ctx)
+	check(t, err)
+	return c, peer
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A connection whose packets are all there doesn't keep its loop from the others: those that take long come 64 at a time, those that don't as many as take little together.
+func TestBusyConnectionLetsOthersRun(t *testing.T) {
+	const packets = 20_000
+	for _, c := range []struct {
+		each  time.Duration
+		turns int // of another coroutine, at least
+	}{
+		{5 * time.Microsecond, packets/(2*turnPackets) - 1},
+		{0, 1},
+	} {
+		check(t, runtime.Run(func(ctx context.Context) error {
+			handler := &slow{most: packets, each: c.each, done: new(runtime.WaitGroup)}
+			handler.done.Add(1)
+			conn, peer := connect(ctx, t, handler)
+			defer peer.Abort()
+			defer conn.End(nil, true)
+			if _, err := peer.SendAll(ctx, bytes.Repeat([]byte("\n"), packets)); err != nil {
+				return err
+			}
+			turns, over := 0, false
+			_, err := runtime.Go(ctx, func(ctx context.Context) {
+				for ; !over; turns++ {
+					runtime.Yield(ctx)
+				}
+			})
+			check(t, err)
+			check(t, conn.Start())
+			err = handler.done.Wait(ctx)
+			over = true
+			if turns < c.turns {
+				t.Errorf("%v each: another coroutine had %d turns while %d packets were handed out, want %d", c.each, turns, packets, c.turns)
+			}
+			return err
+		}, runtime.WithLoops(1)))
+	}
+}
