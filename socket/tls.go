@@ -44,9 +44,16 @@ type link struct {
 	headed  uint8 // how much of header is there
 	body    int   // how much of the record is still to come
 
-	// During the handshake.
-	ctx      context.Context
+	shaking *shaking // during the handshake, and until what it has read ahead is used up; of the reader
+}
+
+// shaking is what a handshake needs.
+type shaking struct {
+	ctx      context.Context // nil when it is over
 	deadline runtime.Deadline
+
+	// ahead is what has arrived and crypto/tls hasn't asked for yet: it reads the messages of a handshake in small pieces, each of which would be a call.
+	ahead input
 }
 
 // SSLHandshake turns the connection, in place, into TLS: as the client if the socket was connected, as the server if it was accepted. config must say
@@ -111,7 +118,8 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	if s.framer != nil {
 		s.framer.Reset()
 	}
-	link := &link{socket: s, fd: f, deadline: runtime.DeadlineAfter(s.timeouts.Handshake)}
+	shaking := &shaking{deadline: runtime.DeadlineAfter(s.timeouts.Handshake)}
+	link := &link{socket: s, fd: f, shaking: shaking}
 	t := &secure{link: link}
 	if s.accepted {
 		t.conn = tls.Server(link, config)
@@ -120,15 +128,18 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	}
 	err := errHandshakeLeft
 	detourErr := runtime.Detour(ctx, func(ctx context.Context) {
-		link.ctx = ctx
+		shaking.ctx = ctx
 		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and callbacks still find the context's values.
 		err = t.conn.HandshakeContext(context.WithoutCancel(ctx))
 		if err == nil {
-			err = f.drain(ctx, &link.deadline, 0)
+			err = f.drain(ctx, &shaking.deadline, 0)
 		}
 	})
-	link.ctx = nil
-	t.rest = link.several
+	shaking.ctx = nil
+	if len(shaking.ahead.unread()) == 0 {
+		link.shaking = nil
+	}
+	t.rest = link.more()
 	switch {
 	case err == errHandshakeLeft && detourErr != nil:
 		err = detourErr
@@ -165,7 +176,7 @@ func (t *secure) tryRead(f *fd, p []byte) (int, error) {
 	}
 	n, err := t.conn.Read(p)
 	if n > 0 {
-		t.rest = n == len(p) || t.link.several
+		t.rest = n == len(p) || t.link.more()
 		return n, nil // an error beside it comes back with the next call
 	}
 	t.rest = err != errWait
@@ -218,22 +229,50 @@ func (t *secure) enqueue(p []byte) (int, error) {
 func (t *secure) closeNotify() { t.conn.CloseWrite() }
 
 func (l *link) Read(p []byte) (int, error) {
-	for {
-		n, err := l.fd.tryRead(p)
-		switch err {
-		case nil:
-			l.feed(p[:n])
-		case io.EOF:
-			l.eof = true
+	var n int
+	var err error
+	if l.shaking == nil {
+		n, err = l.fd.tryRead(p) // from here, as stacks are small
+	} else {
+		n, err = l.readAhead(p)
+	}
+	switch err {
+	case nil:
+		l.feed(p[:n])
+	case io.EOF:
+		l.eof = true
+	}
+	return n, err
+}
+
+// readAhead is Read during the handshake, when it waits, and for what has arrived behind it.
+func (l *link) readAhead(p []byte) (int, error) {
+	shaking := l.shaking
+	ahead := &shaking.ahead
+	for len(ahead.unread()) == 0 {
+		n, err := l.fd.tryRead(ahead.room(smallBufferSize))
+		if err == nil {
+			ahead.end = n
+			break
 		}
-		if err != errWait || l.ctx == nil {
-			return n, err
+		ahead.release() // a peer that takes its time costs no buffer meanwhile
+		if err == errWait {
+			err = l.fd.waitRead(shaking.ctx, &shaking.deadline, 0)
 		}
-		if err := l.fd.waitRead(l.ctx, &l.deadline, 0); err != nil {
+		if err != nil {
 			return 0, err
 		}
 	}
+	n := copy(p, ahead.unread())
+	ahead.start += n
+	if ahead.release(); ahead.buf == nil && shaking.ctx == nil {
+		l.shaking = nil
+	}
+	return n, nil
 }
+
+// more reports whether there may be records that crypto/tls hasn't looked at.
+func (l *link) more() bool { return l.several || l.shaking != nil }
 
 const (
 	recordHeader     = 5  // type, version, length of what follows: RFC 8446, section 5.1

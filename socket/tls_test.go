@@ -324,42 +324,50 @@ func TestTLSManySmallRecords(t *testing.T) {
 
 // What the peer says arrives in the same segments as the last message of its handshake.
 func TestTLSDataRightBehindTheHandshake(t *testing.T) {
-	for _, role := range []string{"client", "server"} {
-		t.Run(role, func(t *testing.T) {
+	for _, c := range []struct {
+		role        string
+		lines, size int // a record each; more than is read at a time during a handshake
+	}{{"client", 300, 10}, {"client", 1, 3000}, {"server", 300, 10}, {"server", 1, 3000}} {
+		line := append(bytes.Repeat([]byte("x"), c.size-1), '\n')
+		t.Run(fmt.Sprintf("%s,lines=%d", c.role, c.lines), func(t *testing.T) {
 			eachVersion(t, func(t *testing.T, version uint16) {
 				withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
 					forClient, forServer := configs(version)
 					var s *socket.Socket
-					var c net.Conn
+					var raw net.Conn
 					var cork *corked
 					var peer *tls.Conn
 					config := forClient
-					if role == "client" {
-						s, c = dialed(ctx, t, "tcp")
-						cork = &corked{tape{Conn: c}}
+					if c.role == "client" {
+						s, raw = dialed(ctx, t, "tcp")
+						cork = &corked{tape{Conn: raw}}
 						peer = tls.Server(cork, forServer)
 					} else {
-						s, c = accepted(ctx, t, "tcp")
-						cork = &corked{tape{Conn: c}}
+						s, raw = accepted(ctx, t, "tcp")
+						cork = &corked{tape{Conn: raw}}
 						peer = tls.Client(cork, forClient)
 						config = forServer
 					}
 					defer s.Close()
 					peers.Go(func() {
-						defer c.Close()
+						defer raw.Close()
 						err := peer.Handshake()
-						_, err2 := peer.Write([]byte("right behind\n"))
-						err3 := peer.CloseWrite()
-						if err := errors.Join(err, err2, err3, cork.deliver()); err != nil {
+						for range c.lines {
+							_, writeErr := peer.Write(line)
+							err = errors.Join(err, writeErr)
+						}
+						if err := errors.Join(err, peer.CloseWrite(), cork.deliver()); err != nil {
 							t.Error("peer:", err)
 						}
-						io.Copy(io.Discard, c)
+						io.Copy(io.Discard, raw)
 					})
 					if err := s.SSLHandshake(ctx, config); err != nil {
 						t.Fatal(err)
 					}
-					if line, err := s.RecvLine(ctx, 100); string(line) != "right behind\n" || err != nil {
-						t.Errorf("%q, %v", line, err)
+					for i := range c.lines {
+						if got, err := s.RecvLine(ctx, c.size); !bytes.Equal(got, line) || err != nil {
+							t.Fatalf("line %d: %.20q, %v", i, got, err)
+						}
 					}
 					if _, err := s.Recv(ctx, make([]byte, 1)); err != io.EOF {
 						t.Error(err)
