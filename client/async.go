@@ -95,7 +95,7 @@ func (a *Async) Connect(ctx context.Context, network, address string) error {
 		}
 		return fail(fmt.Errorf("an Async needs a network with streams: %w", syscall.EPROTONOSUPPORT))
 	}
-	if _, err := newTarget(network, address); err != nil {
+	if _, err := a.dialer.target(network, address); err != nil {
 		return err
 	}
 	k, err := a.settle(ctx)
@@ -242,7 +242,7 @@ func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context
 	host := a.host()
 	begun := false
 	var refused error
-	handshake := func(ctx context.Context) error { return s.SSLHandshake(ctx, a.dialer.tls.For(host)) }
+	handshake := func(ctx context.Context) error { return s.SSLHandshake(ctx, a.dialer.tlsFor(host)) }
 	c.flow.EnableSSL(ctx, handshake, func(err error) {
 		err = a.dialer.explainHandshake(s, host, err)
 		switch {
@@ -263,7 +263,7 @@ func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context
 
 // host returns the host that was dialled.
 func (a *Async) host() string {
-	to, _ := newTarget(asyncNetworks[a.network], a.address) // it was right when it was dialled
+	to, _ := a.dialer.target(asyncNetworks[a.network], a.address) // it was right when it was dialled
 	return to.host
 }
 

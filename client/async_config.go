@@ -85,7 +85,8 @@ type AsyncDialer struct {
 
 // NewAsyncDialer makes an AsyncDialer. What is wrong with the configuration is returned by Connect.
 func NewAsyncDialer(config AsyncConfig) *AsyncDialer {
-	d := &AsyncDialer{dialer: newDialer(config.Config), callbacks: config, slots: config.MaxConnecting}
+	d := &AsyncDialer{callbacks: config, slots: config.MaxConnecting}
+	d.init(&config.Config)
 	if d.slots == 0 {
 		d.slots = DefaultMaxConnecting
 	}

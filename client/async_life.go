@@ -90,7 +90,7 @@ func (e *effort) launch() {
 	e.stage = effortDialing
 	e.conn = &asyncConn{async: e.async}
 	e.conn.flow.Init((*asyncEvents)(e.conn), &e.async.dialer.limits)
-	if _, err := runtime.Go(e.ctx, e.dial); err != nil { // ErrShutdown, for one
+	if _, err := runtime.GoDeep(e.ctx, e.dial); err != nil { // ErrShutdown, for one
 		e.over(err)
 	}
 }
@@ -100,7 +100,7 @@ func (e *effort) dial(ctx context.Context) {
 	a := e.async
 	err := runtime.ErrGoexit // unless dial returns: a Shutdown that has waited for long enough ends coroutines by force
 	defer func() { e.over(err) }()
-	to, _ := newTarget(asyncNetworks[a.network], a.address)
+	to, _ := a.dialer.target(asyncNetworks[a.network], a.address)
 	e.conn.flow.Socket.Init(to.transport) // one of asyncNetworks
 	err = a.dialer.dial(ctx, &e.conn.flow.Socket, to)
 }

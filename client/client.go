@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -23,58 +24,88 @@ import (
 // of no use any more and should be closed.
 type Client struct {
 	current atomic.Pointer[connection] // first: each operation begins here
-	closed  atomic.Bool                // Close was called since the last Connect
-	mu      sync.Mutex                 // guards changes of current and closed
-
-	dialer
+	*dialer
+	mu     sync.Mutex  // guards changes of current and closed
+	closed atomic.Bool // Close was called since the last Connect
 }
 
 // connection is one connection of a Client.
 type connection struct {
-	socket socket.Socket         // first: each operation goes on here
-	host   string                // that was dialled, for the certificate
-	ready  atomic.Bool           // Connect has done all it had to: proxy and TLS included
-	failed atomic.Pointer[error] // of EnableSSL
+	socket socket.Socket // first: each operation goes on here
+	to     *target
+	// state is nil until Connect has done all it had to, proxy and TLS included; then it is &stands, or the error of EnableSSL.
+	state atomic.Pointer[error]
 }
 
-// New makes a Client that is not connected. What is wrong with the configuration is returned by Connect.
-func New(config Config) *Client {
-	return &Client{dialer: newDialer(config)}
+var stands error
+
+// New makes a Client that is not connected, with a configuration of its own, which costs more than the rest of it: for many of a kind there is [Dialer]. What is
+// wrong with the configuration is returned by Connect.
+//
+//go:noinline
+func New(config Config) *Client { // not inlined: a coroutine that calls it has a small stack
+	d := new(dialer)
+	d.init(&config)
+	return &Client{dialer: d}
 }
 
 // Connect connects to a server. network is one of net.Dial's ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram", "unixpacket"), or
 // "tls", "tls4" or "tls6" for TCP with TLS from the start; address is "host:port" or the path of a Unix socket. If the host has several addresses, they
 // are tried as RFC 8305 says. A Client that is connected returns socket.ErrConnected.
 func (c *Client) Connect(ctx context.Context, network, address string) error {
+	return deep(ctx, "connect", func(ctx context.Context) error { return c.connect(ctx, network, address) })
+}
+
+// connect is Connect, on a deep stack.
+func (c *Client) connect(ctx context.Context, network, address string) (err error) {
 	if c.invalid != nil {
 		return c.invalid
 	}
-	to, err := newTarget(network, address)
+	to, err := c.target(network, address)
 	if err != nil {
 		return err
 	}
-	conn := &connection{host: to.host}
+	conn := &connection{to: to}
 	if conn.socket.Init(to.transport) != nil {
 		return &net.OpError{Op: "connect", Net: network, Err: net.UnknownNetworkError(network)}
 	}
-	if err := c.begin(conn, network, address); err != nil {
+	if err := c.begin(conn); err != nil {
 		return err
 	}
-	if err := c.dial(ctx, &conn.socket, to); err != nil {
-		conn.socket.Abort()
-		c.current.CompareAndSwap(conn, nil)
-		return err
+	err = runtime.ErrGoexit // unless dial returns: callbacks of the TLS configuration are the program's
+	defer func() {
+		if err != nil {
+			conn.socket.Abort()
+			c.current.CompareAndSwap(conn, nil)
+		}
+	}()
+	if err = c.dial(ctx, &conn.socket, to); err == nil {
+		conn.state.Store(&stands)
 	}
-	conn.ready.Store(true)
-	return nil
+	return err
+}
+
+// deep runs what needs a deep stack on one that is kept for that, so that those of very many coroutines stay small.
+func deep(ctx context.Context, op string, fn func(ctx context.Context) error) error {
+	var err error
+	returned := false
+	switch detour := runtime.Detour(ctx, func(ctx context.Context) { err, returned = fn(ctx), true }); {
+	case detour == runtime.ErrOnLoop: // not in a coroutine: what doesn't wait may be done nevertheless
+		return fn(ctx)
+	case detour != nil:
+		panic(detour)
+	case !returned:
+		return &net.OpError{Op: op, Err: runtime.ErrGoexit}
+	}
+	return err
 }
 
 // begin makes conn the client's connection if it has no other.
-func (c *Client) begin(conn *connection, network, address string) error {
+func (c *Client) begin(conn *connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old := c.current.Load(); old != nil && old.failed.Load() == nil {
-		return &net.OpError{Op: "connect", Net: network, Err: fmt.Errorf("%s: %w", address, socket.ErrConnected)}
+	if old := c.current.Load(); old != nil && old.failed() == nil {
+		return &net.OpError{Op: "connect", Net: conn.to.network, Err: fmt.Errorf("%s: %w", conn.to.address, socket.ErrConnected)}
 	}
 	c.current.Store(conn)
 	c.closed.Store(false)
@@ -84,16 +115,26 @@ func (c *Client) begin(conn *connection, network, address string) error {
 // use returns the connection, or the error of having none. One that Connect still works on is not to be used: it may be to a proxy, or in plaintext.
 func (c *Client) use(op string) (*connection, error) {
 	conn := c.current.Load()
-	if conn == nil || !conn.ready.Load() {
-		if c.closed.Load() {
-			return nil, &net.OpError{Op: op, Err: net.ErrClosed}
+	if conn != nil {
+		if conn.state.Load() == &stands {
+			return conn, nil
 		}
-		return nil, &net.OpError{Op: op, Err: socket.ErrNotConnected}
+		if failed := conn.failed(); failed != nil {
+			return nil, &net.OpError{Op: op, Err: failed}
+		}
 	}
-	if failed := conn.failed.Load(); failed != nil {
-		return nil, &net.OpError{Op: op, Err: *failed}
+	if c.closed.Load() {
+		return nil, &net.OpError{Op: op, Err: net.ErrClosed}
 	}
-	return conn, nil
+	return nil, &net.OpError{Op: op, Err: socket.ErrNotConnected}
+}
+
+// failed returns the error of an EnableSSL that has ended the connection.
+func (conn *connection) failed() error {
+	if state := conn.state.Load(); state != nil {
+		return *state
+	}
+	return nil
 }
 
 // Send sends all of p. Small messages that are sent in one turn of the loop leave together, at its end or when the Client waits in Recv, so p may be used again as
@@ -124,13 +165,14 @@ func (c *Client) SendFile(ctx context.Context, name string, offset, length int64
 // cancellation nothing is lost: the next Recv goes on with the bytes that have come. A packet of more than MaxPacket bytes is packet.ErrPacketTooLarge, and so
 // is every Recv afterwards.
 func (c *Client) Recv(ctx context.Context) ([]byte, error) {
-	conn, err := c.use("recv")
-	if err != nil {
+	conn := c.current.Load()
+	if conn == nil || conn.state.Load() != &stands {
+		_, err := c.use("recv")
 		return nil, err
 	}
 	p, err := conn.socket.RecvPacket(ctx)
 	if err != nil {
-		err = c.explain(conn.host, err)
+		err = c.explain(conn.to.host, err)
 	}
 	return p, err
 }
@@ -157,16 +199,12 @@ func (c *Client) EnableSSL(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.secure(ctx, conn)
-}
-
-func (c *Client) secure(ctx context.Context, conn *connection) error {
-	err := c.handshake(ctx, &conn.socket, conn.host)
+	err = deep(ctx, "handshake", func(ctx context.Context) error { return c.handshake(ctx, &conn.socket, conn.to.host) })
 	if err == nil || errors.Is(err, socket.ErrSSLActive) || errors.Is(err, socket.ErrBusy) || conn.socket.Connected() {
 		return err
 	}
 	var failed error = &failedError{err}
-	conn.failed.CompareAndSwap(nil, &failed)
+	conn.state.CompareAndSwap(&stands, &failed)
 	return err
 }
 
@@ -196,7 +234,7 @@ func (c *Client) PeerCertificates() []*x509.Certificate {
 // gone.
 func (c *Client) Connected() bool {
 	conn := c.current.Load()
-	return conn != nil && conn.ready.Load() && conn.socket.Connected()
+	return conn != nil && conn.state.Load() != nil && conn.socket.Connected()
 }
 
 // LocalAddr returns the local address, nil if the Client is not connected.
@@ -238,7 +276,7 @@ func (c *Client) end(how func(*socket.Socket) error) error {
 	if conn == nil {
 		return &net.OpError{Op: "close", Err: net.ErrClosed}
 	}
-	if conn.failed.Load() != nil {
+	if conn.failed() != nil {
 		return nil // it is closed already
 	}
 	return how(&conn.socket)

@@ -2,45 +2,95 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
+// A Dialer makes Clients that share a configuration, with its TLS sessions: each of very many takes less memory. Its methods may be called from anywhere.
+type Dialer struct{ dialer }
+
+// NewDialer makes a Dialer. What is wrong with the configuration is returned by Connect.
+func NewDialer(config Config) *Dialer {
+	d := new(Dialer)
+	d.init(&config)
+	return d
+}
+
+// New makes a Client that is not connected.
+func (d *Dialer) New() *Client { return &Client{dialer: &d.dialer} }
+
+// Dial makes a Client and connects it, see [Client.Connect].
+func (d *Dialer) Dial(ctx context.Context, network, address string) (*Client, error) {
+	c := d.New()
+	if err := c.Connect(ctx, network, address); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
 // dialer brings connections to stand, for Client and Async. It is shared by all of a configuration.
 type dialer struct {
 	config  Config
-	invalid error // what is wrong with config
-	tls     *tlsconfig.Client
+	invalid error                            // what is wrong with config
+	tls     atomic.Pointer[tlsconfig.Client] // nil until it is needed, if config doesn't say more
+	last    atomic.Pointer[target]           // which is often the next one, too
 }
 
-func newDialer(config Config) dialer {
-	return dialer{config: config, invalid: config.check(), tls: tlsconfig.NewClient(config.TLS)}
+func (d *dialer) init(config *Config) {
+	d.config = *config
+	d.invalid = d.config.check()
+	if config.TLS != nil {
+		d.tls.Store(tlsconfig.NewClient(config.TLS)) // now, as it copies
+	}
 }
 
-// target is what Connect is asked for.
+// tlsFor returns the TLS configuration for connections to a host.
+func (d *dialer) tlsFor(host string) *tls.Config {
+	if d.tls.Load() == nil {
+		d.tls.CompareAndSwap(nil, tlsconfig.NewClient(nil))
+	}
+	return d.tls.Load().For(host)
+}
+
+// target is what Connect is asked for. It doesn't change.
 type target struct {
+	network   string
 	transport string // the network of the socket
 	secure    bool   // TLS from the start
 	address   string
 	host      string // that is dialled, for the certificate
 }
 
-func (t target) tcp() bool { return strings.HasPrefix(t.transport, "tcp") }
+func (t *target) tcp() bool { return strings.HasPrefix(t.transport, "tcp") }
 
-func newTarget(network, address string) (target, error) {
-	t := target{transport: network, address: address, host: address}
+// target is newTarget, but for the connections to one server they are all the same one.
+func (d *dialer) target(network, address string) (*target, error) {
+	if t := d.last.Load(); t != nil && t.network == network && t.address == address {
+		return t, nil
+	}
+	t, err := newTarget(network, address)
+	if err == nil {
+		d.last.Store(t)
+	}
+	return t, err
+}
+
+func newTarget(network, address string) (*target, error) {
+	t := &target{network: network, transport: network, address: address, host: address}
 	if version, ok := strings.CutPrefix(network, "tls"); ok {
 		t.transport, t.secure = "tcp"+version, true
 	}
 	if t.tcp() {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
-			return t, &net.OpError{Op: "connect", Net: network, Err: err}
+			return nil, &net.OpError{Op: "connect", Net: network, Err: err}
 		}
 		t.host = host
 	}
@@ -48,7 +98,7 @@ func newTarget(network, address string) (target, error) {
 }
 
 // dial makes the configuration's settings on a new socket and connects it, with all that belongs to it: proxy, TLS from the start, framing.
-func (d *dialer) dial(ctx context.Context, s *socket.Socket, to target) error {
+func (d *dialer) dial(ctx context.Context, s *socket.Socket, to *target) error {
 	if err := d.config.apply(s, to.tcp()); err != nil {
 		return err
 	}
@@ -62,11 +112,10 @@ func (d *dialer) dial(ctx context.Context, s *socket.Socket, to target) error {
 }
 
 // establish connects, through the proxy if there is one, and sets the framing.
-func (d *dialer) establish(ctx context.Context, s *socket.Socket, to target) error {
-	deadline := runtime.DeadlineAfter(s.Timeouts().Connect)
+func (d *dialer) establish(ctx context.Context, s *socket.Socket, to *target) error {
 	var err error
 	if d.config.Proxy != nil {
-		err = d.config.Proxy.connect(ctx, s, to.transport, to.address, deadline)
+		err = d.config.Proxy.connect(ctx, s, to.transport, to.address, runtime.DeadlineAfter(s.Timeouts().Connect))
 	} else {
 		err = s.Connect(ctx, to.address)
 	}
@@ -82,7 +131,7 @@ func (d *dialer) establish(ctx context.Context, s *socket.Socket, to target) err
 
 // handshake turns a socket into TLS.
 func (d *dialer) handshake(ctx context.Context, s *socket.Socket, host string) error {
-	return d.explainHandshake(s, host, s.SSLHandshake(ctx, d.tls.For(host)))
+	return d.explainHandshake(s, host, s.SSLHandshake(ctx, d.tlsFor(host)))
 }
 
 // explainHandshake says why a handshake has failed that has ended its connection.
@@ -95,7 +144,7 @@ func (d *dialer) explainHandshake(s *socket.Socket, host string, err error) erro
 			return err
 		}
 	}
-	return tlsconfig.Explain(err, host, d.tls.For(host))
+	return tlsconfig.Explain(err, host, d.tlsFor(host))
 }
 
 // secureFirst begins a connection with TLS. A server that speaks first doesn't speak TLS, and how soon it does so makes no difference.
@@ -119,7 +168,7 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, host string)
 func (d *dialer) explain(host string, err error) error {
 	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
 		if op.Op == "remote error" { // an alert
-			return tlsconfig.Explain(err, host, d.tls.For(host))
+			return tlsconfig.Explain(err, host, d.tlsFor(host))
 		}
 	}
 	return err

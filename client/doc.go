@@ -13,6 +13,18 @@
 //
 // Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime. [FromMap] makes a Config of Swoole's options.
 //
+// # Very many of a kind
+//
+// A [Dialer] makes Clients that share a configuration. A coroutine that connects with one and waits in Recv takes some 1.4 KB of heap and, as long as its own functions need
+// little, 2 KB of stack (over TLS, 7.6 KB and 2 KB): Connect and EnableSSL run on other stacks, which are used again. What else a coroutine does once, and
+// deeper than waiting, such as a login, it can do in a runtime.Detour for the same reason.
+//
+//	d := client.NewDialer(client.Config{EOF: "\r\n"})
+//	for _, address := range addresses {
+//		runtime.Go(ctx, func(ctx context.Context) {
+//			c, err := d.Dial(ctx, "tcp", address)
+//			…
+//
 // # By callback
 //
 // A [Client] is for straight-line code, in a coroutine that waits. [Async] is the same connection served by callbacks, as Swoole's async client: while nothing

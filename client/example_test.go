@@ -203,3 +203,25 @@ func ExampleConfig() {
 	// "\x00\x05hello" <nil>
 	// "\x00\x05world" <nil>
 }
+
+// The Clients of a Dialer share its configuration, so that each of very many takes little memory.
+func ExampleDialer() {
+	server := mailServer(tls.Certificate{}, "")
+	defer server.Close()
+
+	err := runtime.Run(func(ctx context.Context) error {
+		d := client.NewDialer(client.Config{EOF: "\r\n"})
+		c, err := d.Dial(ctx, "tcp", server.Addr().String())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		line, err := c.Recv(ctx)
+		fmt.Printf("%q\n", line)
+		return err
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output: "220 mail.example.com ESMTP\r\n"
+}

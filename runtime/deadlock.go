@@ -166,7 +166,7 @@ func harmless(record string) bool {
 	}
 	for _, function := range []string{
 		module + "eventloop.(*Loop).Run", module + "eventloop.(*Loop).main", module + "eventloop.(*Loop).watch",
-		module + "runtime.(*worker).run", module + "runtime.(*Coroutine).park", // coroutines: stuck has looked at them
+		module + "runtime.newWorker.func1", module + "runtime.(*Coroutine).park", // coroutines: stuck has looked at them
 		module + "runtime.(*Runtime).waitIdle",
 		module + "runtime.(*Waiter).waitWithoutEnd",
 		"testing.(*T).Run", "testing.(*T).Parallel", "testing.(*F).Fuzz", "testing.(*M).Run", "testing.runTests",

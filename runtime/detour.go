@@ -2,48 +2,99 @@ package runtime
 
 import "context"
 
-var reasonDetour = NewInternalReason("detour")
-
-// Detour runs fn in a coroutine of its own and waits for it to end. The coroutine's worker is kept for other detours, with the stack it has
-// grown: something that needs a deep stack for a while, such as a TLS handshake, doesn't make the stacks of the many coroutines that go through it grow, and
-// doesn't pay for growing one each time. fn's context is cancelled when ctx is; Detour returns only when fn has. A panic in fn is returned as a
-// *PanicError. Outside a coroutine, and in one that GoDeep has started, fn is simply called, with ctx.
+// Detour calls fn on another stack, one that has grown in earlier detours: something that needs a deep stack for a while, such as a TLS handshake, doesn't make the
+// stacks of the many coroutines that go through it grow, and doesn't pay for growing one each time. It is still the same coroutine, and fn may wait. A panic in
+// fn is returned as a *PanicError. A runtime.Goexit ends fn only, and Detour returns nil, unless it comes from a Shutdown whose time is over. Outside a coroutine, and on
+// a detour already or in a coroutine that GoDeep has started, fn is simply called.
 func Detour(ctx context.Context, fn func(ctx context.Context)) error {
-	s, co := whereAmI(schedulerHint(ctx))
-	if s == nil {
-		fn(ctx)
-		return nil
+	_, co := whereAmI(schedulerHint(ctx))
+	if co == nil || co.worker.roomy || co.worker.away {
+		return callHere(ctx, fn)
 	}
-	if co == nil {
+	t := &trip{worker: co.roomy(), ctx: ctx, fn: fn}
+	co.travel(t)
+	return co.backFrom(t)
+}
+
+// callHere is Detour for those who need none, or can't make one.
+func callHere(ctx context.Context, fn func(ctx context.Context)) error {
+	switch s, co := whereAmI(schedulerHint(ctx)); {
+	case co != nil:
+		return callDeep(ctx, fn)
+	case s != nil:
 		return ErrOnLoop
 	}
-	if co.worker.roomy {
-		return callDeep(ctx, fn)
+	fn(ctx)
+	return nil
+}
+
+// trip is a call of Detour. Its worker isn't the coroutine's, but has the coroutine's own goroutine wait in worker.next, as loops do. When the coroutine parks,
+// it yields to its loop by its own worker all the same, from the other goroutine; and that is the one that is resumed. What is on the coroutine's own stack meanwhile is
+// little.
+type trip struct {
+	worker   *worker
+	ctx      context.Context
+	fn       func(ctx context.Context)
+	err      error
+	returned bool
+}
+
+// travel makes a trip, and returns when that has ended.
+func (co *Coroutine) travel(t *trip) {
+	own, home := co.worker, co.worker.id
+	own.away = true
+	t.worker.co, t.worker.trip = co, t
+	t.worker.switchTo(co.sched.loop)
+	t.worker.co, t.worker.trip = nil, nil
+	own.away, own.id = false, home
+	co.sched.running.Store(uintptr(home))
+}
+
+// backFrom ends a detour.
+func (co *Coroutine) backFrom(t *trip) error {
+	s, w := co.sched, t.worker
+	switch {
+	case w.dead:
+		s.workers.Add(-1)
+	case !s.keep(w):
+		w.dead = true
+		w.next()
+		s.workers.Add(-1)
 	}
-	other, err := s.spawn(ctx, co)
-	if err != nil {
-		return err
+	if !t.returned && s.rt.forced.Load() {
+		goexit()
 	}
-	done := &single{waiter: &co.waiter}
-	ended, waiting := false, false
+	return t.err
+}
+
+// roomy returns a worker for a detour. A new one is made by another one, as that, too, takes more stack than very many coroutines should have.
+func (co *Coroutine) roomy() *worker {
+	s := co.sched
+	if len(s.roomy) == 0 {
+		if s.maker == nil {
+			s.maker = newWorker()
+			s.workers.Add(1)
+		}
+		co.travel(&trip{worker: s.maker, fn: func(context.Context) { s.roomy = append(s.roomy, newWorker()) }})
+		s.workers.Add(1)
+	}
 	w := s.take(&s.roomy)
 	w.roomy = true
-	s.startOn(w, other, func(ctx context.Context) {
-		Defer(ctx, func(context.Context) {
-			if ended = true; waiting {
-				done.fire()
-			}
-		})
-		fn(ctx)
-	})
-	for waiting = true; !ended; done.taken.Store(false) {
-		// Whatever interrupts this wait has cancelled the other coroutine too: it will end.
-		co.waiter.Wait(context.Background(), reasonDetour, 0, done)
-	}
-	if other.rare.panicked != nil {
-		return other.rare.panicked
-	}
-	return nil
+	return w
+}
+
+// travel is the worker's part of a detour. After a Goexit it doesn't return, see runCoroutine.
+func (w *worker) travel(t *trip) {
+	defer func() {
+		if !t.returned {
+			w.dead = true
+			panic(errGoexit)
+		}
+	}()
+	w.co.worker.id = w.id // that is where the coroutine runs
+	w.co.sched.running.Store(uintptr(w.id))
+	t.err = callDeep(t.ctx, t.fn)
+	t.returned = true
 }
 
 // callDeep calls fn as a detour.

@@ -256,6 +256,31 @@ func TestCoroutineThatHasSpentItsBudgetYields(t *testing.T) {
 	})
 }
 
+// One that starts very many, each of which does something, must not have the loop for as long as all of that takes.
+func TestCoroutinesStartedInOneTurnShareItsBudget(t *testing.T) {
+	program(t, func(ctx context.Context) {
+		const all, budget = 1000, 64
+		done := 0
+		for range all {
+			start(ctx, func(ctx context.Context) {
+				runtime.Spend(ctx)
+				done++
+			})
+		}
+		if done >= budget {
+			t.Errorf("%d of %d coroutines have done their work in one turn", done, all)
+		}
+		for range all {
+			if done < all {
+				runtime.Yield(ctx)
+			}
+		}
+		if done != all {
+			t.Errorf("%d of %d coroutines have ended", done, all)
+		}
+	})
+}
+
 func TestWaitingRenewsTheBudget(t *testing.T) {
 	prints(t, `
 		126 operations

@@ -30,6 +30,8 @@ type Runtime struct {
 	mu        sync.Mutex
 	phase     phase         // guarded by mu
 	idle      chan struct{} // guarded by mu; not nil if somebody waits for live to become 0, closed then
+	atEnd     []func()      // guarded by mu; of AtEnd
+	ended     bool          // guarded by mu: atEnd is being called, or was
 	stopping  atomic.Bool
 	forced    atomic.Bool
 	started   chan struct{}  // closed when the loops run
@@ -160,6 +162,7 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 		}
 		close(rt.stopped)
 		close(rt.finished)
+		defer rt.callAtEnd()
 	case phaseStarted:
 		rt.phase = phaseStopped
 		rt.stopping.Store(true)
@@ -209,12 +212,40 @@ func (rt *Runtime) finish(ctx context.Context) error {
 		go func() { // those that are still there must know where they are until their loops have ended
 			rt.loops.Wait()
 			registry.remove(rt)
+			rt.callAtEnd()
 		}()
 		return fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, context.Cause(ctx))
 	}
 	rt.loops.Wait()
 	registry.remove(rt)
+	rt.callAtEnd()
 	return nil
+}
+
+// AtEnd has fn called when the runtime has ended, before Shutdown and Run return: the loops have come to a stand, and nothing runs on them any more. So it is the
+// place to close what lives on them and nobody has closed. If Shutdown gives up on coroutines, fn is called when these have let their loops go. After the end,
+// AtEnd calls fn itself. Functions are called in the reverse order of AtEnd, on a plain goroutine; they must not wait for the runtime.
+func (rt *Runtime) AtEnd(fn func()) {
+	rt.mu.Lock()
+	ended := rt.ended
+	if !ended {
+		rt.atEnd = append(rt.atEnd, fn)
+	}
+	rt.mu.Unlock()
+	if ended {
+		fn()
+	}
+}
+
+func (rt *Runtime) callAtEnd() {
+	rt.mu.Lock()
+	rt.ended = true
+	all := rt.atEnd
+	rt.atEnd = nil
+	rt.mu.Unlock()
+	for _, fn := range slices.Backward(all) {
+		fn()
+	}
 }
 
 // whenEnded waits until no coroutine is left, or ctx is done, and returns how many are left then.

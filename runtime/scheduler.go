@@ -27,6 +27,7 @@ type scheduler struct {
 	current  *Coroutine // that runs
 	idle     []*worker
 	roomy    []*worker  // idle workers whose stacks have grown, for Detour
+	maker    *worker    // makes them, and nothing else; nil before the first
 	first    *Coroutine // all coroutines that have not ended, newest first
 	switches uint64     // to coroutines, so far
 	wakeErr  error      // why the coroutine that is about to be resumed has waited in vain; nil if it was woken
@@ -137,9 +138,16 @@ func (s *scheduler) resume(co *Coroutine) {
 	s.current = co
 	s.running.Store(uintptr(w.id))
 	co.state = stateRunning
-	co.budget = turnBudget
+	if previous == nil {
+		co.budget = turnBudget
+	} else {
+		co.budget = previous.budget // a turn is a turn, however many coroutines it starts or wakes
+	}
 	s.switches++
 	w.switchTo(s.loop)
+	if previous != nil {
+		previous.budget = min(previous.budget, co.budget)
+	}
 	s.current = previous
 	s.running.Store(previousID)
 	if w.dead && co.state == stateEnded {
@@ -165,16 +173,8 @@ func (s *scheduler) ended(co *Coroutine) {
 	w := co.worker
 	co.worker, w.co, w.fn = nil, nil, nil
 	s.unlink(co)
-	if !w.dead {
-		idle := &s.idle
-		if w.roomy {
-			idle = &s.roomy
-		}
-		if len(*idle) < maxIdleWorkers && !s.rt.stopping.Load() {
-			*idle = append(*idle, w)
-		} else {
-			w.dead = true
-		}
+	if !w.dead && !s.keep(w) {
+		w.dead = true
 	}
 	if w.dead {
 		s.running.Store(0) // the goroutine ends, and its identity may be another's before resume has stored the previous one
@@ -183,14 +183,31 @@ func (s *scheduler) ended(co *Coroutine) {
 	s.rt.release()
 }
 
+// keep puts a worker on its list of idle ones, unless there are enough.
+func (s *scheduler) keep(w *worker) bool {
+	idle := &s.idle
+	if w.roomy {
+		idle = &s.roomy
+	}
+	if len(*idle) >= maxIdleWorkers || s.rt.stopping.Load() {
+		return false
+	}
+	*idle = append(*idle, w)
+	return true
+}
+
 // dismiss ends the idle workers. On the loop.
 func (s *scheduler) dismiss() {
-	for _, w := range append(s.idle, s.roomy...) {
+	workers := append(s.idle, s.roomy...)
+	if s.maker != nil {
+		workers = append(workers, s.maker)
+	}
+	for _, w := range workers {
 		w.dead = true
 		w.next()
 		s.workers.Add(-1)
 	}
-	s.idle, s.roomy = nil, nil
+	s.idle, s.roomy, s.maker = nil, nil, nil
 }
 
 func (s *scheduler) link(co *Coroutine) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // waitList is a FIFO of waiters, with the mutex that guards it and the rest of what they wait for.
@@ -99,37 +100,46 @@ func (l *waitList) wait(ctx context.Context, reason *Reason) error {
 // sync.Mutex would stop the loop. It goes to those who wait in the order of arrival. The zero Mutex is unlocked. It may be used from coroutines of
 // any loop and from plain goroutines.
 type Mutex struct {
-	list   waitList
-	locked bool // guarded by list.mu
+	state atomic.Uint32
+	list  waitList
 }
+
+// The states of a Mutex. It becomes mutexWanted, and something else again, with list.mu held. Those who wait and give up leave it as it is, so there may be
+// nobody any more.
+const (
+	mutexUnlocked uint32 = iota
+	mutexLocked
+	mutexWanted // locked, and Unlock has to look for who waits
+)
 
 // Lock locks the mutex, or returns the error of ctx or ErrShutdown.
 func (m *Mutex) Lock(ctx context.Context) error {
-	m.list.mu.Lock()
-	if !m.locked {
-		m.locked = true
-		m.list.mu.Unlock()
+	if m.TryLock() {
 		return nil
+	}
+	m.list.mu.Lock()
+	for m.state.Load() != mutexWanted && !m.state.CompareAndSwap(mutexLocked, mutexWanted) {
+		if m.TryLock() { // it was unlocked meanwhile
+			m.list.mu.Unlock()
+			return nil
+		}
 	}
 	return m.list.wait(ctx, reasonMutex)
 }
 
 // TryLock locks the mutex if it is unlocked, and reports whether it did.
 func (m *Mutex) TryLock() bool {
-	m.list.mu.Lock()
-	defer m.list.mu.Unlock()
-	if m.locked {
-		return false
-	}
-	m.locked = true
-	return true
+	return m.state.CompareAndSwap(mutexUnlocked, mutexLocked)
 }
 
 // Unlock unlocks the mutex. If somebody waits for it, it stays locked and is theirs; a coroutine of the same loop goes on in the loop's deferred
 // functions. Unlocking a mutex that is not locked panics.
 func (m *Mutex) Unlock() {
+	if m.state.CompareAndSwap(mutexLocked, mutexUnlocked) {
+		return
+	}
 	m.list.mu.Lock()
-	if !m.locked {
+	if m.state.Load() != mutexWanted {
 		m.list.mu.Unlock()
 		panic("runtime: unlock of unlocked Mutex")
 	}
@@ -138,7 +148,7 @@ func (m *Mutex) Unlock() {
 		next = m.list.waiters[0]
 		m.list.waiters = slices.Delete(m.list.waiters, 0, 1)
 	} else {
-		m.locked = false
+		m.state.Store(mutexUnlocked)
 	}
 	m.list.mu.Unlock()
 	if next != nil {

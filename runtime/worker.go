@@ -20,8 +20,10 @@ type worker struct {
 	sp    uintptr    // a place on its stack, near where the coroutine has parked; not to be followed, as stacks move
 	co    *Coroutine // that runs on it; nil while it is idle
 	fn    func(context.Context)
-	dead  bool // its goroutine has ended, or ends when it is resumed
-	roomy bool // kept for Detour
+	trip  *trip // that it makes for a coroutine of another worker
+	dead  bool  // its goroutine has ended, or ends when it is resumed
+	roomy bool  // kept for Detour
+	away  bool  // its coroutine is on a detour
 }
 
 // errGoexit is what a worker panics with when a coroutine called runtime.Goexit: iter.Pull would otherwise carry the Goexit over to
@@ -30,20 +32,22 @@ var errGoexit = errors.New("runtime: coroutine called runtime.Goexit")
 
 func newWorker() *worker {
 	w := new(worker)
-	w.next, _ = iter.Pull(w.run) // ended by dead, not by stop
-	return w
-}
-
-// run is the worker's goroutine.
-func (w *worker) run(yield func(struct{}) bool) {
-	w.yield, w.id = yield, goroutine.Current()
-	w.co.sched.running.Store(uintptr(w.id)) // resume could not know it the first time
-	for !w.dead {
-		w.runCoroutine()
-		if !w.dead {
-			yield(struct{}{})
+	// The goroutine's function is this one, and not a method, whose value would have a frame of its own: parked coroutines have 2 KiB for everything.
+	w.next, _ = iter.Pull(func(yield func(struct{}) bool) { // ended by dead, not by stop
+		w.yield, w.id = yield, goroutine.Current()
+		w.co.sched.running.Store(uintptr(w.id)) // resume could not know it the first time
+		for !w.dead {
+			if w.trip != nil {
+				w.travel(w.trip)
+			} else {
+				w.runCoroutine()
+			}
+			if !w.dead {
+				yield(struct{}{})
+			}
 		}
-	}
+	})
+	return w
 }
 
 // runCoroutine runs the worker's coroutine to its end. After a Goexit it doesn't return: the deferred function ends the coroutine as it

@@ -48,7 +48,11 @@ func (s *Socket) shut(abort bool) error {
 		return nil
 	}
 	f.ending.Store(true)
-	f.atHome(func() { s.finish(f, abort) })
+	if f.home.Here() {
+		s.finish(f, abort)
+	} else {
+		f.atHome(func() { s.finish(f, abort) })
+	}
 	return nil
 }
 
@@ -64,7 +68,7 @@ func (s *Socket) closing() bool {
 func (s *Socket) finish(f *fd, abort bool) {
 	f.hold()
 	if abort {
-		unix.SetsockoptLinger(f.number, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		sysResetOnClose(f.number)
 	}
 	f.close()
 	if !abort {

@@ -99,7 +99,7 @@ func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
 		return nil, err
 	}
 	if s.network.tcp() {
-		unix.SetsockoptInt(number, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // on for every TCP socket unless an option says otherwise
+		sysSetOption(number, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // on for every TCP socket unless an option says otherwise
 	}
 	s.mu.Lock()
 	var options []option
@@ -122,6 +122,7 @@ func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
 //
 // A socket whose Connect has failed may try again, unless it was bound. On a UDP or Unix datagram socket, Connect sets where Send goes.
 func (s *Socket) Connect(ctx context.Context, address string) error {
+	runtime.Spend(ctx) // over loopback it doesn't wait
 	if err := s.beginConnect(address); err != nil {
 		return s.fail("connect", err)
 	}
@@ -142,7 +143,7 @@ func (s *Socket) beginConnect(address string) error {
 		return ErrConnected
 	}
 	s.opening.connecting = true
-	s.dialed.Store(&dialedAddr{s.network.name, address})
+	s.dialed.Store(same(&lastDialed, dialedAddr{s.network.name, address}))
 	return nil
 }
 
@@ -238,6 +239,9 @@ func (s *Socket) connect(ctx context.Context, address string, deadline runtime.D
 			return err
 		}
 		return s.connectOne(ctx, to, deadline)
+	}
+	if err := mayWait(ctx); err != nil {
+		return err
 	}
 	ctx, cancel := s.cancelable(ctx)
 	defer cancel() // ends the attempts that have lost
@@ -368,7 +372,7 @@ func (s *Socket) dial(ctx context.Context, f *fd, to target, deadline runtime.De
 			}
 		}
 		err := g.connect(ctx, to.sa, deadline)
-		if err == nil && fresh && s.network.tcp() && connectedToItself(g.number) {
+		if err == nil && fresh && s.network.tcp() && connectedToItself(g.number, to.sa) {
 			g.close()
 			if try < selfConnects {
 				continue
@@ -389,59 +393,61 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline runtime.Dea
 	}
 	defer f.leave(both)
 	errno := sysConnect(f.number, to)
-	if f.descriptor.Loop() == nil {
-		if err := f.register(); err != nil {
+	if errno == syscall.EISCONN {
+		return ErrConnected
+	}
+	if errno == syscall.EINPROGRESS && loopback(to) {
+		if err := mayWait(ctx); err != nil {
 			return err
 		}
+		errno = sysConnect(f.number, to) // the other end has answered within the first call
 	}
-	switch errno {
-	case 0:
-		f.rd.drained = f.stream // what comes now is an edge; a datagram may be there already
-		return nil
-	case syscall.EISCONN:
-		return ErrConnected
-	case syscall.EINPROGRESS, syscall.EINTR, syscall.EALREADY:
-	default:
-		return callError("connect", errno)
-	}
+	// The answer to a connect that goes on is asked for by another one: 0 when the connection has come to stand, EALREADY when it goes on still.
 	for {
+		pending := errno == syscall.EINPROGRESS || errno == syscall.EALREADY || errno == syscall.EINTR
+		if errno != 0 && errno != syscall.EISCONN && !pending {
+			return callError("connect", errno)
+		}
+		if f.descriptor.Loop() == nil {
+			if err := f.register(); err != nil {
+				return err
+			}
+		}
+		if !pending {
+			f.rd.drained = f.stream // what comes now is an edge; a datagram may be there already
+			return nil
+		}
 		if err := f.wait(ctx, &f.wr, reasonConnect, deadline); err != nil {
 			return err
 		}
-		value, err := unix.GetsockoptInt(f.number, unix.SOL_SOCKET, unix.SO_ERROR)
-		if err != nil {
-			return os.NewSyscallError("getsockopt", err)
-		}
-		switch errno := syscall.Errno(value); errno {
-		case 0, syscall.EISCONN:
-			if _, err := unix.Getpeername(f.number); err == nil {
-				f.rd.drained = true
-				return nil
-			}
-		case syscall.EINPROGRESS, syscall.EALREADY, syscall.EINTR:
-		default:
-			return callError("connect", errno)
-		}
+		errno = sysConnect(f.number, to)
 	}
 }
 
-// connectedToItself reports whether the kernel has joined the socket with itself, which TCP allows (simultaneous open) and which happens when
-// the port that is dialled has no listener and is chosen as the local port.
-func connectedToItself(number int) bool {
+// mayWait returns runtime.ErrOnLoop to who must not wait, so that he is also told where it just happens not to be necessary.
+func mayWait(ctx context.Context) error {
+	w, err := runtime.Enter(ctx)
+	if err == nil {
+		w.Leave()
+	}
+	return err
+}
+
+// loopback reports whether an address is one of this host for sure, so that TCP's handshake with it needs no waiting.
+func loopback(to unix.Sockaddr) bool {
+	ip := addrPortOf(to).Addr().Unmap()
+	return ip.IsLoopback() || ip.IsUnspecified()
+}
+
+// connectedToItself reports whether the kernel has joined the socket, which was to be connected to that address, with itself. TCP allows it (simultaneous open), and it
+// happens when the port that is dialled has no listener and is chosen as the local port.
+func connectedToItself(number int, to unix.Sockaddr) bool {
+	if port, ok := sysLocalPort(number); !ok || port != addrPortOf(to).Port() {
+		return false // nearly always
+	}
 	local, err1 := unix.Getsockname(number)
 	remote, err2 := unix.Getpeername(number)
-	if err1 != nil || err2 != nil {
-		return false
-	}
-	switch l := local.(type) {
-	case *unix.SockaddrInet4:
-		r, ok := remote.(*unix.SockaddrInet4)
-		return ok && l.Port == r.Port && l.Addr == r.Addr
-	case *unix.SockaddrInet6:
-		r, ok := remote.(*unix.SockaddrInet6)
-		return ok && l.Port == r.Port && l.Addr == r.Addr
-	}
-	return false
+	return err1 == nil && err2 == nil && addrPortOf(local) == addrPortOf(remote)
 }
 
 // bindBefore binds a new descriptor to the address that BindBeforeConnect has set.

@@ -23,6 +23,13 @@ import (
 // full is a TCP listener whose backlog is full, so that the kernel doesn't answer those who connect. close ends it.
 func full(t testing.TB, address string) (at string, close func()) {
 	t.Helper()
+	_, at, close = fullListener(t, address)
+	return at, close
+}
+
+// fullListener is full, and returns the listener's descriptor too.
+func fullListener(t testing.TB, address string) (listener int, at string, close func()) {
+	t.Helper()
 	to := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
 	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -49,7 +56,7 @@ func full(t testing.TB, address string) (at string, close func()) {
 	// A backlog of 0 holds one connection; it counts when the kernel has seen the last segment of its handshake.
 	unix.Poll([]unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}, -1)
 	port := strconv.Itoa(bound.(*unix.SockaddrInet4).Port)
-	return net.JoinHostPort(to.IP.String(), port), func() {
+	return listener, net.JoinHostPort(to.IP.String(), port), func() {
 		unix.Close(filler)
 		unix.Close(listener)
 	}

@@ -220,14 +220,20 @@ func (f *fd) close() {
 	if !f.shut.CompareAndSwap(false, true) {
 		return
 	}
-	f.atHome(func() {
-		last := f.lock.close()
-		f.wr.evict(nil)
-		f.rd.evict(nil)
-		if last {
-			f.destroy()
-		}
-	})
+	if f.home.Here() {
+		f.closeHere()
+	} else {
+		f.atHome(f.closeHere)
+	}
+}
+
+func (f *fd) closeHere() {
+	last := f.lock.close()
+	f.wr.evict(nil)
+	f.rd.evict(nil)
+	if last {
+		f.destroy()
+	}
 }
 
 // destroy closes the descriptor when nobody uses it any more.

@@ -200,10 +200,27 @@ func (s *Socket) acquire(kind uint32) (*fd, error) {
 // SetTimeouts replaces the time-outs, for the operations that begin afterwards. Don't call it while one is under way.
 func (s *Socket) SetTimeouts(t Timeouts) {
 	if t == defaultTimeouts {
-		s.timeouts = &defaultTimeouts // 32 bytes less for each of very many
+		s.timeouts = &defaultTimeouts
 	} else {
-		s.timeouts = &t
+		s.timeouts = same(&lastTimeouts, t)
 	}
+}
+
+// What sockets never change they share with others that have the same: 32 bytes less for each of very many.
+var (
+	lastTimeouts atomic.Pointer[Timeouts]
+	lastDialed   atomic.Pointer[dialedAddr]
+)
+
+// same returns the last value if it is v, else a new one, which is the last from then on.
+func same[T comparable](last *atomic.Pointer[T], v T) *T {
+	if p := last.Load(); p != nil && *p == v {
+		return p
+	}
+	p := new(T)
+	*p = v
+	last.Store(p)
+	return p
 }
 
 // Timeouts returns the time-outs.

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"os"
 	"syscall"
@@ -75,8 +76,36 @@ func sysSendfile(out, in int, offset *int64, count int) (int, syscall.Errno) {
 }
 
 func sysSocket(family, kind int) (int, error) {
-	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	return fd, os.NewSyscallError("socket", err)
+	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family), uintptr(kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC), 0)
+	if errno != 0 {
+		return -1, os.NewSyscallError("socket", errno)
+	}
+	return int(fd), nil
+}
+
+// sysSetOption is setsockopt(2) for an option whose failure makes no difference.
+func sysSetOption(fd, level, name, value int) {
+	number := int32(value)
+	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&number)), unsafe.Sizeof(number), 0)
+}
+
+// sysResetOnClose has close(2) drop what is still under way, and reset a TCP connection.
+func sysResetOnClose(fd int) {
+	linger := unix.Linger{Onoff: 1}
+	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER, uintptr(unsafe.Pointer(&linger)), unsafe.Sizeof(linger), 0)
+}
+
+// sysLocalPort returns the port that an Internet socket is bound to.
+func sysLocalPort(fd int) (port uint16, ok bool) {
+	var address unix.RawSockaddrInet6 // the port of an IPv4 address has the same place
+	size := uint32(unsafe.Sizeof(address))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&address)), uintptr(unsafe.Pointer(&size)))
+	return networkOrder(address.Port), errno == 0
+}
+
+// networkOrder returns a number of 16 bits in the order of the network that was in the machine's, and the other way round.
+func networkOrder(n uint16) uint16 {
+	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(make([]byte, 0, 2), n))
 }
 
 func sysPair(kind int) ([2]int, error) {
@@ -93,7 +122,22 @@ func sysAccept(fd int) (int, netip.AddrPort, syscall.Errno) {
 	return child, addrPortOf(from), 0
 }
 
-func sysConnect(fd int, to unix.Sockaddr) syscall.Errno { return errnoOf(unix.Connect(fd, to)) }
+func sysConnect(fd int, to unix.Sockaddr) syscall.Errno {
+	switch to := to.(type) {
+	case *unix.SockaddrInet4:
+		raw := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(uint16(to.Port)), Addr: to.Addr}
+		return rawConnect(fd, unsafe.Pointer(&raw), unsafe.Sizeof(raw))
+	case *unix.SockaddrInet6:
+		raw := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(uint16(to.Port)), Addr: to.Addr, Scope_id: to.ZoneId}
+		return rawConnect(fd, unsafe.Pointer(&raw), unsafe.Sizeof(raw))
+	}
+	return errnoOf(unix.Connect(fd, to))
+}
+
+func rawConnect(fd int, to unsafe.Pointer, size uintptr) syscall.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(to), size)
+	return errno
+}
 
 func sysClose(fd int) { unix.Close(fd) }
 

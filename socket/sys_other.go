@@ -25,6 +25,9 @@ func sysAccept(int) (int, netip.AddrPort, syscall.Errno)     { return -1, netip.
 func sysKind(int) (int, int, bool, error)                    { return 0, 0, false, syscall.ENOSYS }
 func duplicate(*os.File) (int, error)                        { return -1, syscall.ENOSYS }
 func sysConnect(int, unix.Sockaddr) syscall.Errno            { return syscall.ENOSYS }
+func sysLocalPort(int) (uint16, bool)                        { return 0, false }
+func sysSetOption(int, int, int, int)                        {}
+func sysResetOnClose(int)                                    {}
 func sysClose(int)                                           {}
 func sysUnread(int) int                                      { return 0 }
 func sysNotSent(int) int                                     { return 0 }
