@@ -8,11 +8,10 @@ import (
 	"io"
 	"net"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -107,18 +106,12 @@ func measure(b *testing.B) (done func()) {
 	b.Helper()
 	b.ReportAllocs()
 	b.ResetTimer()
-	userBefore, kernelBefore := cpuTime(b)
+	userBefore, kernelBefore := childtest.UserAndKernelTime()
 	return func() {
-		user, kernel := cpuTime(b)
+		user, kernel := childtest.UserAndKernelTime()
 		b.StopTimer()
 		user, kernel = user-userBefore, kernel-kernelBefore
 		b.ReportMetric(float64(user+kernel)/float64(b.N), "cpu-ns/op")
 		b.ReportMetric(float64(kernel)/float64(b.N), "kernel-ns/op")
 	}
-}
-
-func cpuTime(b *testing.B) (user, kernel time.Duration) {
-	var usage syscall.Rusage
-	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
-	return time.Duration(usage.Utime.Nano()), time.Duration(usage.Stime.Nano())
 }

@@ -21,7 +21,10 @@ import (
 // order of arrival, and so with writing: what one Write sends is not mixed with another's. The deadlines bound the wait for the turn, too.
 //
 // The connection lives on the loop of the coroutine that has dialled or accepted it, else on one of its runtime's loops. It is cheapest there. When the
-// runtime shuts down, what waits returns runtime.ErrShutdown, and so does everything that would have to wait from then on.
+// runtime shuts down, what waits returns runtime.ErrShutdown, and so does what begins afterwards.
+//
+// A connection that nobody closes is closed when the garbage collector finds that nobody refers to it, as package net's are, and at the latest when its runtime
+// has ended. Neither is soon: close what isn't needed any more.
 //
 // Errors are *net.OpError with the operations of package net ("read", "write", "close", …), and errors.Is finds in them net.ErrClosed, os.ErrDeadlineExceeded and the
 // errors of the system. io.EOF comes bare.
@@ -29,22 +32,22 @@ type Conn struct{ conn }
 
 // conn is what Conn and PacketConn have in common.
 type conn struct {
-	socket socket.Socket
+	socket *socket.Socket
 	rd, wr side
 
 	network       string
 	local, remote net.Addr // as they were at the beginning; remote is nil on a PacketConn that isn't connected
 	host          string   // that was dialled, for certificates
 
-	closed atomic.Bool
-	linger atomic.Pointer[time.Duration] // of SetLinger
-	unhook func() bool                   // forgets the runtime's end
+	closed   atomic.Bool
+	linger   atomic.Pointer[time.Duration] // of SetLinger
+	resident *resident
 }
 
-// side is one direction of a connection.
+// side is one direction of a connection. What each operation looks at lies together: the beginning of both fields.
 type side struct {
-	limit limit
 	turn  runtime.Mutex
+	limit limit
 }
 
 // enter waits for the turn. The caller unlocks it after the operation, which waits by the period.
@@ -53,7 +56,19 @@ func (s *side) enter() (*period, error) {
 	if err := p.Err(); err != nil {
 		return nil, err
 	}
-	return p, s.turn.Lock(p)
+	if s.turn.TryLock() {
+		return p, nil
+	}
+	return p, s.turn.Lock(s.limit.context(p))
+}
+
+// enterContext is enter for operations that wait by a context.
+func (s *side) enterContext() (context.Context, error) {
+	p, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	return s.limit.context(p), nil
 }
 
 // begin makes the rest of a conn whose socket has its descriptor.
@@ -62,24 +77,18 @@ func (c *conn) begin(network string) {
 	runtimeContext := home.Runtime().Context()
 	c.network = network
 	c.rd.limit.values, c.wr.limit.values = runtimeContext, runtimeContext
-	c.rd.limit.reader = &c.socket
+	c.rd.limit.reader = c.socket
 	c.socket.SetTimeouts(socket.Timeouts{Handshake: socket.DefaultHandshakeTimeout})
 	c.local, c.remote = c.socket.LocalAddr(), c.socket.RemoteAddr()
 	if c.local == nil {
 		c.local = noAddr(network)
 	}
-	c.unhook = atShutdown(home.Runtime(), func() { c.end(runtime.ErrShutdown) })
+	c.resident = moveIn(c.socket, c)
 }
 
-// atShutdown has fn called when the runtime begins to shut down, or at once if it has begun, unless stop is called before. It is context.AfterFunc without the context that
-// this makes, since there is one for each connection; so fn must not wait.
-func atShutdown(rt *runtime.Runtime, fn func()) (stop func() bool) {
-	ctx := rt.Context()
-	if direct, ok := ctx.(interface{ AfterFunc(func()) func() bool }); ok {
-		return direct.AfterFunc(fn)
-	}
-	return context.AfterFunc(ctx, fn)
-}
+// shutdownBegins and runtimeEnded make it an owner.
+func (c *conn) shutdownBegins() { c.end(runtime.ErrShutdown) }
+func (c *conn) runtimeEnded()   {}
 
 // end ends all waiting for good.
 func (c *conn) end(err error) {
@@ -126,7 +135,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // Write writes all of p, and waits where the peer is slow. When a deadline passes it returns how much is on its way: writing on from there sends each byte once,
 // with TLS too.
 func (c *conn) Write(p []byte) (int, error) {
-	ctx, err := c.wr.enter()
+	ctx, err := c.wr.enterContext()
 	if err != nil {
 		return 0, c.fail("write", err)
 	}
@@ -141,7 +150,7 @@ func (c *conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return c.fail("close", net.ErrClosed)
 	}
-	c.unhook()
+	c.resident.leave()
 	c.end(net.ErrClosed)
 	closeSocket := c.socket.Close
 	if linger := c.linger.Load(); linger != nil {
@@ -151,7 +160,7 @@ func (c *conn) Close() error {
 		}
 	}
 	err := closeSocket()
-	if errors.Is(err, net.ErrClosed) { // by a handshake that has failed
+	if errors.Is(err, net.ErrClosed) { // by a handshake that has failed, or the end of the runtime
 		return nil
 	}
 	return c.fail("close", err)
@@ -191,7 +200,7 @@ func (c *conn) set(level, name, value int) error {
 // CloseWrite ends the writing side: the peer reads io.EOF and can still send. It comes after the writes that are under way, within the write deadline. With TLS, the
 // peer is told so by an alert, too (close_notify).
 func (c *Conn) CloseWrite() error {
-	ctx, err := c.wr.enter()
+	ctx, err := c.wr.enterContext()
 	if err != nil {
 		return c.fail("close", err)
 	}
@@ -217,7 +226,7 @@ func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	for _, side := range []*side{&c.rd, &c.wr} {
-		p := side.limit.period()
+		p := side.limit.context(side.limit.period())
 		defer context.AfterFunc(p, func() { cancel(p.Err()) })()
 	}
 	failed := func(err error) error {
@@ -276,5 +285,5 @@ func (c *Conn) SetKeepAlive(on bool) error {
 
 // SetKeepAliveConfig sets up TCP's keep-alive probes, see net.KeepAliveConfig.
 func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
-	return c.fail("set", setKeepAlive(&c.socket, config))
+	return c.fail("set", setKeepAlive(c.socket, config))
 }

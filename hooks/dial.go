@@ -61,7 +61,8 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		s := new(Conn)
 		c, made = &s.conn, s
 	}
-	if err := d.connect(ctx, c, network, address); err != nil {
+	c.socket = new(socket.Socket)
+	if err := d.connect(ctx, c.socket, network, address); err != nil {
 		c.socket.Abort()
 		return nil, dialError(network, address, err)
 	}
@@ -79,8 +80,8 @@ func datagrams(network string) bool {
 	return strings.HasPrefix(network, "udp") || network == "unixgram"
 }
 
-// connect makes the socket and connects it.
-func (d *Dialer) connect(ctx context.Context, c *conn, network, address string) error {
+// connect connects a new socket.
+func (d *Dialer) connect(ctx context.Context, s *socket.Socket, network, address string) error {
 	timeout, err := d.timeLeft()
 	if err != nil {
 		return err
@@ -89,7 +90,6 @@ func (d *Dialer) connect(ctx context.Context, c *conn, network, address string) 
 	if err != nil {
 		return err
 	}
-	s := &c.socket
 	if err := s.Init(network); err != nil {
 		return err
 	}

@@ -85,7 +85,8 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 	var c *PacketConn
 	err = lc.bind(ctx, network, address, func(network, address string) error {
 		c = new(PacketConn)
-		if err := lc.prepare(&c.socket, network, address); err != nil {
+		c.socket = new(socket.Socket)
+		if err := lc.prepare(c.socket, network, address); err != nil {
 			return err
 		}
 		return c.socket.Bind(ctx, address)
@@ -185,15 +186,16 @@ func (lc *ListenConfig) prepare(s *socket.Socket, network, address string) error
 
 // Listener is a net.Listener on a loop. Listen makes it.
 //
-// All methods may be called from any coroutine and any goroutine; who accepts while somebody else does waits for its turn.
+// All methods may be called from any coroutine and any goroutine; who accepts while somebody else does waits for its turn. One that nobody closes is closed as
+// a [Conn] is; at the end of the runtime the path of a Unix socket is removed, too.
 type Listener struct {
-	socket  *socket.Socket
-	network string
-	addr    net.Addr
-	side    side
-	unhook  func() bool
-	closed  atomic.Bool
-	keep    atomic.Bool // SetUnlinkOnClose(false)
+	socket   *socket.Socket
+	network  string
+	addr     net.Addr
+	side     side
+	closed   atomic.Bool
+	keep     atomic.Bool // SetUnlinkOnClose(false), or the path was removed
+	resident *resident
 }
 
 func (l *Listener) begin(network string) {
@@ -202,7 +204,18 @@ func (l *Listener) begin(network string) {
 	if l.addr == nil {
 		l.addr = noAddr(network)
 	}
-	l.unhook = atShutdown(home.Runtime(), func() { l.side.limit.end(runtime.ErrShutdown) })
+	l.resident = moveIn(l.socket, l)
+}
+
+// shutdownBegins and runtimeEnded make it an owner.
+func (l *Listener) shutdownBegins() { l.side.limit.end(runtime.ErrShutdown) }
+func (l *Listener) runtimeEnded()   { l.unlink() }
+
+// unlink removes the path of a Unix socket, once. It comes before the socket is closed, lest it be another's by then.
+func (l *Listener) unlink() {
+	if path, ok := l.addr.(*net.UnixAddr); ok && path.Name != "" && path.Name[0] != '@' && !l.keep.Swap(true) {
+		os.Remove(path.Name)
+	}
 }
 
 func (l *Listener) fail(op string, err error) error {
@@ -229,7 +242,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 func (l *Listener) accept(c *Conn) error {
-	ctx, err := l.side.enter()
+	ctx, err := l.side.enterContext()
 	if err != nil {
 		return err
 	}
@@ -238,6 +251,7 @@ func (l *Listener) accept(c *Conn) error {
 	if err != nil {
 		return err
 	}
+	c.socket = new(socket.Socket)
 	return c.socket.Begin(ctx, in)
 }
 
@@ -247,12 +261,14 @@ func (l *Listener) Close() error {
 	if !l.closed.CompareAndSwap(false, true) {
 		return l.fail("close", net.ErrClosed)
 	}
-	l.unhook()
-	if path, ok := l.addr.(*net.UnixAddr); ok && !l.keep.Load() && path.Name != "" && path.Name[0] != '@' {
-		os.Remove(path.Name) // before the socket is closed, lest it be another's by then
-	}
+	l.resident.leave()
+	l.unlink()
 	l.side.limit.end(net.ErrClosed)
-	return l.fail("close", l.socket.Close())
+	err := l.socket.Close()
+	if errors.Is(err, net.ErrClosed) { // by the end of the runtime
+		return nil
+	}
+	return l.fail("close", err)
 }
 
 // Addr returns the address that is listened on; also after Close.

@@ -10,7 +10,7 @@ type PacketConn struct{ conn }
 
 // ReadFrom receives one datagram and tells where it came from. What doesn't fit p is lost.
 func (c *PacketConn) ReadFrom(p []byte) (int, net.Addr, error) {
-	ctx, err := c.rd.enter()
+	ctx, err := c.rd.enterContext()
 	if err != nil {
 		return 0, nil, c.fail("read", err)
 	}
@@ -24,7 +24,7 @@ func (c *PacketConn) WriteTo(p []byte, to net.Addr) (int, error) {
 	if c.remote != nil {
 		return 0, c.fail("write", net.ErrWriteToConnected)
 	}
-	ctx, err := c.wr.enter()
+	ctx, err := c.wr.enterContext()
 	if err != nil {
 		return 0, c.fail("write", err)
 	}

@@ -180,7 +180,7 @@ func (c *PipeConn) fail(op string, err error) error {
 
 // Read reads what there is, up to len(p) bytes, and waits until there is something.
 func (c *PipeConn) Read(p []byte) (int, error) {
-	ctx, err := c.rd.enter()
+	ctx, err := c.rd.enterContext()
 	if err != nil {
 		return 0, c.fail("read", err)
 	}
@@ -195,7 +195,7 @@ func (c *PipeConn) Read(p []byte) (int, error) {
 
 // Write writes all of p, and waits for the reader where there is no room. When a deadline passes it returns how much is on its way.
 func (c *PipeConn) Write(p []byte) (int, error) {
-	ctx, err := c.wr.enter()
+	ctx, err := c.wr.enterContext()
 	if err != nil {
 		return 0, c.fail("write", err)
 	}

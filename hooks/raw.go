@@ -27,7 +27,7 @@ func (r *rawConn) Write(f func(fd uintptr) bool) error {
 }
 
 func (c *conn) raw(op string, side *side, call func(context.Context, func(uintptr) bool) error, f func(uintptr) bool) error {
-	ctx, err := side.enter()
+	ctx, err := side.enterContext()
 	if err != nil {
 		return c.fail(op, err)
 	}

@@ -22,6 +22,9 @@ import (
 // accept included) and one that writes; a second one gets socket.ErrBusy. EnableCrypto and SetTimeout need both directions. Close and everything that doesn't
 // wait may be called at any time.
 //
+// A stream that nobody closes is closed when the garbage collector finds that nobody refers to it, where PHP does it as soon as that is so, and at the latest
+// when its runtime has ended.
+//
 // A stream is blocking unless SetBlocking says otherwise: an operation waits, in a coroutine by yielding to the loop, until it can be done or the stream's
 // time-out (DefaultSocketTimeout) has passed. One that isn't blocking returns ErrWouldBlock instead. Neither loses anything that has arrived: the next
 // operation gets it.
@@ -48,6 +51,7 @@ type Stream struct {
 	eof         atomic.Bool
 	unread      atomic.Int64
 	closed      atomic.Bool
+	resident    atomic.Pointer[resident]      // nil until there is a descriptor
 	failure     atomic.Pointer[error]         // of what has opened it; final
 	opening     atomic.Pointer[streamOpening] // what opens it; nil if nothing does any more
 	mu          sync.Mutex                    // held where opening ends and the time-out changes
@@ -56,9 +60,9 @@ type Stream struct {
 	cryptoEnded atomic.Bool                   // EnableCrypto has switched TLS off
 
 	// Of the reader, guarded by rd.
-	lines   streamLines
-	partial int  // how much of a line that wasn't complete is unread
-	dry     bool // with TLS: nothing is left that has been decrypted, as far as this was looked at
+	lines   *streamLines // apart, as the socket refers to them
+	partial int          // how much of a line that wasn't complete is unread
+	dry     bool         // with TLS: nothing is left that has been decrypted, as far as this was looked at
 }
 
 // DefaultSocketTimeout is how long the operations of a stream wait, and how long PHP's stream_socket_client and stream_socket_accept wait if nothing else is
@@ -74,6 +78,32 @@ type streamWouldBlock struct{}
 func (streamWouldBlock) Error() string        { return "the stream would block" }
 func (streamWouldBlock) Is(target error) bool { return target == socket.ErrWouldBlock }
 func (streamWouldBlock) Unwrap() error        { return syscall.EAGAIN }
+
+// moveIn has the stream closed when it is forgotten, and when its runtime has ended. It comes when the socket has its descriptor.
+func (s *Stream) moveIn() {
+	r := moveIn(s.socket, s)
+	s.resident.Store(r)
+	if s.ended() != nil { // who has closed it may not have seen that it has moved in
+		r.leave()
+	}
+}
+
+// closeSocket closes the socket. Why is already to be seen in the stream.
+func (s *Stream) closeSocket() error {
+	if r := s.resident.Load(); r != nil {
+		r.leave()
+	}
+	return s.socket.Close()
+}
+
+// shutdownBegins and runtimeEnded make it an owner. What waits goes by the contexts of those who wait.
+func (s *Stream) shutdownBegins() {}
+
+func (s *Stream) runtimeEnded() {
+	s.giveUp(runtime.ErrShutdown)
+	s.rd.notify()
+	s.wr.notify()
+}
 
 // streamSide is one direction of a stream.
 type streamSide struct {
@@ -93,7 +123,7 @@ func newStream(s *socket.Socket, u streamURL, c *StreamContext, accepted bool) *
 	if c == nil {
 		c = withoutOptions()
 	}
-	st := &Stream{socket: s, url: u, accepted: accepted}
+	st := &Stream{socket: s, url: u, accepted: accepted, lines: new(streamLines)}
 	st.context.Store(c)
 	st.timeout.Store(int64(DefaultSocketTimeout))
 	st.useTimeout(socket.Timeouts{Handshake: socket.DefaultHandshakeTimeout})
@@ -233,7 +263,7 @@ func (s *Stream) Close() error {
 	if !s.closed.CompareAndSwap(false, true) {
 		return s.fail("close", net.ErrClosed)
 	}
-	err := s.socket.Close()
+	err := s.closeSocket()
 	if s.failure.Load() != nil { // which has closed it
 		err = nil
 	}

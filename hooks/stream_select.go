@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"weak"
 
 	"golang.org/x/sys/unix"
 
@@ -136,11 +137,20 @@ func (s *selection) wait(ctx context.Context, deadline runtime.Deadline) error {
 	return w.Wait(ctx, reasonSelect, deadline, s)
 }
 
-// streamWatcher is the socket.Watcher of a stream: it tells the selects that have the stream.
-type streamWatcher Stream
+// streamWatcher is the socket.Watcher of a stream: it tells the selects that have the stream, and keeps none that was forgotten.
+type streamWatcher struct{ stream weak.Pointer[Stream] }
 
-func (w *streamWatcher) Readable() { w.rd.notify() }
-func (w *streamWatcher) Writable() { w.wr.notify() }
+func (w streamWatcher) Readable() {
+	if s := w.stream.Value(); s != nil {
+		s.rd.notify()
+	}
+}
+
+func (w streamWatcher) Writable() {
+	if s := w.stream.Value(); s != nil {
+		s.wr.notify()
+	}
+}
 
 // selectStreams marks the items that are ready. With an error it returns the number of the item that is wrong, -1 if it is none of them.
 func selectStreams(ctx context.Context, items []selectItem, timeout time.Duration) (at int, err error) {
@@ -233,7 +243,7 @@ func (s *Stream) watch() error {
 		return net.ErrClosed // before it had a descriptor
 	}
 	set := func() {
-		if s.socket.Watch((*streamWatcher)(s)) == nil {
+		if s.socket.Watch(streamWatcher{weak.Make(s)}) == nil {
 			s.watched.Store(true)
 		}
 	}

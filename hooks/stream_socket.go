@@ -58,8 +58,12 @@ func StreamSocketClient(ctx context.Context, url string, options ...StreamOption
 				return s.fail("connect", err)
 			}
 		}
-		if err := s.socket.Connect(ctx, s.url.address()); err != nil || !s.url.secure {
+		if err := s.socket.Connect(ctx, s.url.address()); err != nil {
 			return err
+		}
+		s.moveIn()
+		if !s.url.secure {
+			return nil
 		}
 		return s.shakeHands(ctx, s.url.method(false))
 	}
@@ -70,7 +74,7 @@ func StreamSocketClient(ctx context.Context, url string, options ...StreamOption
 		return s, nil
 	}
 	if err := open(ctx); err != nil {
-		s.socket.Close()
+		s.closeSocket()
 		return nil, err
 	}
 	return s, nil
@@ -98,7 +102,7 @@ func newStreamFor(url string, options []StreamOption, server bool) (*Stream, str
 		err = settings.apply(sock)
 	}
 	if err == nil && !server {
-		err = sock.SetProtocol(&s.lines)
+		err = sock.SetProtocol(s.lines)
 	}
 	return s, o, err
 }
@@ -136,7 +140,7 @@ func StreamSocketServer(ctx context.Context, url string, options ...StreamOption
 		return nil, err
 	}
 	if s.url.datagrams() {
-		err = s.socket.SetProtocol(&s.lines)
+		err = s.socket.SetProtocol(s.lines)
 	} else {
 		settings, _ := c.socketSettings(&s.url, true) // as before
 		err = s.socket.Listen(settings.backlog)
@@ -145,6 +149,7 @@ func StreamSocketServer(ctx context.Context, url string, options ...StreamOption
 		s.socket.Abort()
 		return nil, err
 	}
+	s.moveIn()
 	return s, nil
 }
 
@@ -170,13 +175,14 @@ func StreamSocketAccept(ctx context.Context, server *Stream, timeout time.Durati
 		return nil, err
 	}
 	s := newStream(sock, server.url, server.context.Load(), true)
-	if err := sock.SetProtocol(&s.lines); err != nil {
+	if err := sock.SetProtocol(s.lines); err != nil {
 		sock.Abort()
 		return nil, err
 	}
+	s.moveIn()
 	if s.url.secure {
 		if _, err := s.openLater(ctx, func(ctx context.Context) error { return s.shakeHands(ctx, s.url.method(true)) }); err != nil {
-			sock.Abort()
+			s.closeSocket()
 			return nil, server.fail("accept", err)
 		}
 	}
@@ -215,11 +221,13 @@ func StreamSocketPair(ctx context.Context, transport string) (a, b *Stream, err 
 	}
 	a, b = newStream(first, u, nil, false), newStream(second, u, nil, true)
 	a.paired, b.paired = true, true
-	if err := errors.Join(first.SetProtocol(&a.lines), second.SetProtocol(&b.lines)); err != nil {
+	if err := errors.Join(first.SetProtocol(a.lines), second.SetProtocol(b.lines)); err != nil {
 		first.Abort()
 		second.Abort()
 		return nil, nil, err
 	}
+	a.moveIn()
+	b.moveIn()
 	return a, b, nil
 }
 
@@ -307,5 +315,5 @@ func (s *Stream) openLater(ctx context.Context, open func(ctx context.Context) e
 // giveUp closes the connection for good, for a reason that every operation returns from now on.
 func (s *Stream) giveUp(why error) {
 	s.failure.CompareAndSwap(nil, &why)
-	s.socket.Close()
+	s.closeSocket()
 }

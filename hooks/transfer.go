@@ -33,7 +33,7 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 			return n, err
 		}
 	}
-	ctx := c.wr.limit.period()
+	ctx := c.wr.limit.context(c.wr.limit.period())
 	return transfer(c.Write, func(p []byte) (int, error) {
 		return runtime.Await(ctx, func() (int, error) { return r.Read(p) })
 	})
@@ -72,7 +72,7 @@ func (c *Conn) sendFile(from file, limited *io.LimitedReader) (n int64, handled 
 		}
 		defer opened.Close()
 	}
-	ctx, err := c.wr.enter()
+	ctx, err := c.wr.enterContext()
 	if err != nil {
 		return 0, true, c.fail("write", err)
 	}

@@ -149,7 +149,7 @@ func TestNettest(t *testing.T) {
 			continue // whose Write fails for good after a time-out, which the suite doesn't allow: see crypto/tls.Conn
 		}
 		t.Run(tr.name, func(t *testing.T) {
-			ctx := start(t)
+			ctx := startSuite(t)
 			nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) { return tr.pair(ctx, t) })
 		})
 	}
@@ -159,7 +159,7 @@ func TestNettest(t *testing.T) {
 func TestStreamFromGoroutines(t *testing.T) {
 	for _, tr := range transports {
 		t.Run(tr.name, func(t *testing.T) {
-			ctx := start(t)
+			ctx := startSuite(t)
 			whorltest.TestStream(t, func() (net.Conn, net.Conn, func(), error) { return tr.pair(ctx, t) })
 		})
 	}
@@ -169,11 +169,14 @@ func TestStreamFromGoroutines(t *testing.T) {
 func TestStreamFromCoroutines(t *testing.T) {
 	for _, loops := range []int{1, 3} {
 		for _, tr := range transports {
-			if tr.name == "crypto-tls" {
-				continue // which holds a sync.Mutex while it waits: two coroutines of one loop that write would stop the loop
+			switch {
+			case tr.name == "crypto-tls": // holds a sync.Mutex while it waits: two coroutines of one loop that write would stop the loop
+				continue
+			case tr.name == "upgraded" && loops == 1, tr.name == "tls" && loops == 3: // which differ in what was before TLS, and that is the same from any number of loops
+				continue
 			}
 			t.Run(fmt.Sprintf("%s/loops=%d", tr.name, loops), func(t *testing.T) {
-				ctx := start(t, runtime.WithLoops(loops))
+				ctx := startSuite(t, runtime.WithLoops(loops))
 				rt, err := runtime.From(ctx)
 				check(t, err)
 				spawn := func(party func()) {

@@ -1,0 +1,19 @@
+package hooks
+
+import "github.com/whorl-go/whorl/runtime"
+
+// Residents returns how many sockets this package knows on a runtime; -1 if it doesn't know the runtime.
+func Residents(rt *runtime.Runtime) int {
+	found, ok := houses.Load(rt)
+	if !ok {
+		return -1
+	}
+	h := found.(*residents)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for r := h.list.next; r != &h.list; r = r.next {
+		n++
+	}
+	return n
+}
