@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -47,9 +48,9 @@ func BenchmarkCrowd(b *testing.B) {
 					turn, stop = style.start(b, p, n)
 					b.ResetTimer()
 				}
-				before := cpuTime(b)
+				before := childtest.CPUTime()
 				turn(b)
-				b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(b.N*n), "cpu-ns/message")
+				b.ReportMetric(float64((childtest.CPUTime()-before).Nanoseconds())/float64(b.N*n), "cpu-ns/message")
 				b.ReportMetric(float64(n), "connections")
 			})
 			if stop != nil {
@@ -188,7 +189,8 @@ func BenchmarkIdleClients(b *testing.B) {
 			name  string
 			start func(b *testing.B) (open func(n int), stop func())
 		}{
-			{"coroutine", func(b *testing.B) (func(int), func()) { return idleCoroutines(b, config, address) }},
+			{"coroutine", func(b *testing.B) (func(int), func()) { return idleCoroutines(b, config, address, runtime.Detour) }},
+			{"coroutine-without-detour", func(b *testing.B) (func(int), func()) { return idleCoroutines(b, config, address, noDetour) }},
 			{"callback", func(b *testing.B) (func(int), func()) { return idleCallbacks(b, config, address) }},
 			{"net", func(b *testing.B) (func(int), func()) { return idleNet(b, config, address) }},
 		} {
@@ -242,12 +244,14 @@ func await(b *testing.B, n int, opened <-chan error) {
 	}
 }
 
-func idleCoroutines(b *testing.B, config *tls.Config, address string) (open func(n int), stop func()) {
+// idleCoroutines has a message come back before each coroutine waits, on the stack that detour gives it for that.
+func idleCoroutines(
+	b *testing.B, config *tls.Config, address string, detour func(context.Context, func(context.Context)) error,
+) (open func(n int), stop func()) {
 	rt, stop := started(b)
 	out := message()
-	// This isn't part of the waiting coroutine, so that its needs don't stay on that one's stack.
-	exchange := func(ctx context.Context) (*client.Client, error) {
-		c := client.New(client.Config{TLS: config, ReadTimeout: -1})
+	dialer := client.NewDialer(client.Config{TLS: config, ReadTimeout: -1})
+	exchange := func(ctx context.Context, c *client.Client) error {
 		err := c.Connect(ctx, network(config), address)
 		if err == nil {
 			_, err = c.Send(ctx, out)
@@ -255,21 +259,26 @@ func idleCoroutines(b *testing.B, config *tls.Config, address string) (open func
 		if err == nil {
 			_, err = c.Recv(ctx)
 		}
-		return c, err
+		return err
 	}
 	return func(n int) {
 		opened := make(chan error, n)
 		for range n {
 			_, err := rt.Go(func(ctx context.Context) {
-				c, err := exchange(ctx)
-				defer c.Abort()
-				opened <- err
+				c := dialer.New()
+				detour(ctx, func(ctx context.Context) { opened <- exchange(ctx, c) })
 				c.Recv(ctx)
+				c.Abort()
 			})
 			check(b, err)
 		}
 		await(b, n, opened)
 	}, stop
+}
+
+func noDetour(ctx context.Context, fn func(context.Context)) error {
+	fn(ctx)
+	return nil
 }
 
 func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(n int), stop func()) {

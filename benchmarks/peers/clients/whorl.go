@@ -22,7 +22,7 @@ var whorlClient = Peer{
 	Plain:  []Work{RoundTrip, EOF, Length, Connect, Idle},
 	TLS:    []Work{Full, Resumed, Send, Receive, Idle},
 	New: func(c *Config, counters *child.Counters) (Client, error) {
-		w := &coroutines{crew: crew{config: c, counters: counters}}
+		w := &coroutines{crew: crew{config: c, counters: counters}, dialer: client.NewDialer(c.whorl())}
 		rt, err := newRuntime()
 		w.rt, w.begin = rt, newGate()
 		return w, err
@@ -40,8 +40,9 @@ func newRuntime() (*runtime.Runtime, error) {
 // coroutines is a client.Client in each of many coroutines, which are spread over the loops.
 type coroutines struct {
 	crew
-	rt    *runtime.Runtime
-	begin *runtime.WaitGroup // done when the next turn begins
+	rt     *runtime.Runtime
+	dialer *client.Dialer
+	begin  *runtime.WaitGroup // done when the next turn begins
 }
 
 func newGate() *runtime.WaitGroup {
@@ -72,7 +73,7 @@ func (w *coroutines) Open(more int) error {
 }
 
 func (w *coroutines) worker(ctx context.Context, number int, begin *runtime.WaitGroup, opened chan<- error) {
-	c := client.New(w.config.whorl())
+	c := w.client()
 	step, err := w.open(ctx, c, number)
 	opened <- err
 	for ok := err == nil; ok; {
@@ -86,20 +87,23 @@ func (w *coroutines) worker(ctx context.Context, number int, begin *runtime.Wait
 
 // idle waits for what doesn't come.
 func (w *coroutines) idle(ctx context.Context, number int, opened chan<- error) {
-	c, err := w.connectIdle(ctx, number)
-	opened <- err
+	c := w.client()
+	// What is done once, and needs a larger stack than waiting does, has one for as long as it takes.
+	err := runtime.Detour(ctx, func(ctx context.Context) {
+		_, err := w.open(ctx, c, number)
+		opened <- err
+	})
 	if err == nil {
 		c.Recv(ctx)
 	}
 }
 
-// connectIdle isn't inlined, as what it needs would else stay on the stack of idle, which shows the connection's.
-//
-//go:noinline
-func (w *coroutines) connectIdle(ctx context.Context, number int) (*client.Client, error) {
-	c := client.New(w.config.whorl())
-	_, err := w.open(ctx, c, number)
-	return c, err
+// client makes a Client. They share a configuration, unless each is to have a session of its own.
+func (w *coroutines) client() *client.Client {
+	if w.config.Work == Resumed {
+		return client.New(w.config.whorl())
+	}
+	return w.dialer.New()
 }
 
 func (w *coroutines) Start() error {
