@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -126,6 +128,29 @@ type waiter struct{ until <-chan struct{} }
 func (w waiter) Read([]byte) (int, error) {
 	<-w.until
 	return 0, io.EOF
+}
+
+// The peer reads the end, and no error, even if what it has said itself was never received.
+func TestCloseWithInputUnread(t *testing.T) {
+	transports(t, func(ctx context.Context, t *testing.T, network string, open func(s *script)) {
+		heard, ended := make(chan struct{}), make(chan error, 1)
+		address := serve(t, func(s *script) {
+			open(s)
+			s.say("what nobody receives")
+			s.hear("hello")
+			close(heard)
+			_, err := io.ReadAll(s)
+			ended <- err
+		})
+		c := connect(ctx, t, client.Config{TLS: trusting()}, network, address)
+		eventually(ctx, t, "something has arrived", func() bool { return queued(t, c.Socket().FD(), unix.SIOCINQ) > 0 })
+		send(ctx, t, c, "hello")
+		receive(ctx, t, heard)
+		check(t, c.Close())
+		if err := receive(ctx, t, ended); err != nil {
+			t.Errorf("the server has read %v", err)
+		}
+	})
 }
 
 // Small messages that are still queued when Close is called are delivered, too.

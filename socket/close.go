@@ -76,9 +76,12 @@ func (s *Socket) finish(f *fd, abort bool) {
 			t.closeNotify()
 		}
 		f.flush()
-		if s.linger > 0 && s.network.stream() && s.undelivered(f) {
-			s.lingerOn(f) // has the descriptor from here on
-			return
+		if s.linger > 0 && s.network.stream() {
+			if s.undelivered(f) {
+				s.lingerOn(f) // has the descriptor from here on
+				return
+			}
+			s.sayEnd(f)
 		}
 	}
 	f.leave(using)
@@ -89,6 +92,14 @@ func (s *Socket) finish(f *fd, abort bool) {
 func (s *Socket) undelivered(f *fd) bool {
 	return f.out.pending.Load() || s.network.tcp() && !s.listening.Load() &&
 		(sysNotSent(f.number) > 0 || sysUnread(f.number) > 0 && sysUnsent(f.number) > 0)
+}
+
+// sayEnd is for who closes with input unread, when all that was sent is with the peer: the kernel resets the connection then, and the peer would read an error in place of
+// the end if that weren't said before.
+func (s *Socket) sayEnd(f *fd) {
+	if s.network.tcp() && !s.listening.Load() && sysUnread(f.number) > 0 {
+		unix.Shutdown(f.number, unix.SHUT_WR)
+	}
 }
 
 // unacknowledged reports whether the kernel waits for the peer to take something.
