@@ -327,3 +327,33 @@ func TestLoopForAndOnLoop(t *testing.T) {
 		})
 	}, runtime.WithLoops(2))
 }
+
+// A context that is done goes before a deadline that has passed, always, for goroutines as for coroutines.
+func TestContextGoesBeforeTheDeadline(t *testing.T) {
+	rt := startRuntime(t)
+	ctx, cancel := context.WithCancel(rt.Context())
+	cancel()
+	wait := func(ctx context.Context) error {
+		w, err := runtime.Enter(ctx)
+		if err != nil {
+			return err
+		}
+		defer w.Leave()
+		return w.Wait(ctx, runtime.NewReason("test"), runtime.DeadlineAfter(1), noWaker{})
+	}
+	look := func(where string, err error) {
+		if err != context.Canceled {
+			t.Errorf("%s: %v", where, err)
+		}
+	}
+	for range 100 {
+		look("goroutine", wait(ctx))
+		co, err := rt.Go(func(context.Context) { look("coroutine", wait(ctx)) })
+		if err == nil {
+			err = co.Join(rt.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -322,7 +322,12 @@ func (w *Waiter) waitReady(ctx context.Context, expired <-chan time.Time, q Queu
 	case <-w.ready:
 		return nil
 	case <-expired:
-		err = ErrTimeout
+		// If both have come, the context is what the caller is told of, as a coroutine is, and not one of the two by chance.
+		if err = ctx.Err(); err != nil {
+			err = waitError(ctx, err)
+		} else {
+			err = ErrTimeout
+		}
 	case <-done:
 		err = waitError(ctx, ctx.Err())
 	}
