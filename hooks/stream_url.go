@@ -127,9 +127,9 @@ func streamHostPort(target string) (host string, port uint16, err error) {
 	switch {
 	case len(host) > 255:
 		return "", 0, fmt.Errorf("the host is longer than 255 bytes")
-	case bracketed:
-	case strings.Contains(host, ":"):
+	case !bracketed && strings.Contains(host, ":"):
 		return "", 0, fmt.Errorf("an IPv6 address needs brackets: [::1]:80")
+	// The zone of an address may be any text for net/netip; interfaces have no such names.
 	case strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`/\?#@[]"'<>`, r) }):
 		return "", 0, fmt.Errorf("%q is no host", host)
 	}

@@ -89,6 +89,7 @@ func FuzzStreamURL(f *testing.F) {
 	for text := range strings.SplitSeq("tcp://127.0.0.1:80 tls://[::1%25eth0]:443/ unix:///tmp/x udg://\x00a a:1 udp://:0 :// tcp://[]:1 tlsv1.3://é:7", " ") {
 		f.Add(text)
 	}
+	f.Add("tcp://[::1%a b]:1") // a zone that is none
 	f.Fuzz(func(t *testing.T, text string) {
 		u, err := hooks.ParseStreamURL(text)
 		if err != nil {
