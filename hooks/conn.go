@@ -118,6 +118,9 @@ func (c *conn) fail(op string, err error) error {
 		}
 		err = inner.Err
 	}
+	if !c.closed.Load() {
+		err = c.wr.limit.why(err)
+	}
 	return &net.OpError{Op: op, Net: c.network, Source: c.local, Addr: c.remote, Err: err}
 }
 

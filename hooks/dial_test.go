@@ -205,9 +205,16 @@ func TestWhoseRuntime(t *testing.T) {
 	}
 }
 
-// The end of the runtime ends all waiting, and the connection can still be closed.
+// The end of the runtime ends all waiting, and the connection can still be closed. Who waits on a goroutine may see the end of its wait and the closed connection in
+// either order, and is told the same.
 func TestRuntimeEndsUnderAConnection(t *testing.T) {
 	guard(t)
+	for range 30 {
+		runtimeEndsUnderAConnection(t)
+	}
+}
+
+func runtimeEndsUnderAConnection(t *testing.T) {
 	rt, err := runtime.New(quiet...)
 	check(t, err)
 	check(t, rt.Start())
@@ -216,17 +223,32 @@ func TestRuntimeEndsUnderAConnection(t *testing.T) {
 	defer stop()
 	l, err := hooks.Listen(rt.Context(), "tcp", "127.0.0.1:0")
 	check(t, err)
-	accept := func([]byte) (int, error) { _, err := l.Accept(); return 0, err }
-	ended := make(chan error, 3)
-	for _, op := range []func([]byte) (int, error){c1.Read, c2.Read, accept} {
+	s1, s2, err := hooks.StreamSocketPair(rt.Context(), "unix")
+	check(t, err)
+	defer s1.Close()
+	defer s2.Close()
+	waits := map[string]func([]byte) (int, error){
+		"a Read":                     c1.Read,
+		"the other end's":            c2.Read,
+		"an Accept":                  func([]byte) (int, error) { _, err := l.Accept(); return 0, err },
+		"a stream's, by the runtime": func(p []byte) (int, error) { return s1.Read(rt.Context(), p) },
+		"a stream's, by no context":  func(p []byte) (int, error) { return s2.Read(context.Background(), p) },
+	}
+	type result struct {
+		what string
+		err  error
+	}
+	ended := make(chan result, len(waits))
+	for what, wait := range waits {
 		go func() {
-			_, err := op(make([]byte, 10))
-			ended <- err
+			_, err := wait(make([]byte, 10))
+			ended <- result{what, err}
 		}()
 	}
 	shutdown(t, rt)
-	for range 3 {
-		wantError(t, "what waited", <-ended, runtime.ErrShutdown)
+	for range waits {
+		r := <-ended
+		wantError(t, r.what, r.err, runtime.ErrShutdown)
 	}
 	check(t, l.Close())
 	_, err = c1.Read(make([]byte, 10))

@@ -2,6 +2,8 @@ package hooks
 
 import (
 	"context"
+	"errors"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -146,6 +148,20 @@ func (l *limit) end(err error) {
 	l.present().end(err)
 	l.mu.Unlock()
 	l.tell()
+}
+
+// why is for operations that have failed with err on a socket that Close has not closed. The end of the runtime ends the limit first and then closes the socket, and
+// who was waiting may hear of either first.
+func (l *limit) why(err error) error {
+	if !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended == nil {
+		return err
+	}
+	return l.ended
 }
 
 // tell tells the reader that the period is over. It is called without mu: no lock is held while others are woken.

@@ -225,6 +225,9 @@ func (l *Listener) fail(op string, err error) error {
 	if inner, ok := err.(*net.OpError); ok {
 		err = inner.Err
 	}
+	if !l.closed.Load() {
+		err = l.side.limit.why(err)
+	}
 	return &net.OpError{Op: op, Net: l.network, Addr: l.addr, Err: err}
 }
 

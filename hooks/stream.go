@@ -246,6 +246,9 @@ var passingErrors = []error{
 
 // fail gives an error the operation and the address.
 func (s *Stream) fail(op string, err error) error {
+	if errors.Is(err, net.ErrClosed) && s.ended() != nil { // why it was closed says more
+		err = s.ended()
+	}
 	if _, ok := err.(*net.OpError); ok || err == nil || err == io.EOF || err == ErrWouldBlock {
 		return err
 	}
