@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	goruntime "runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -198,9 +197,9 @@ func BenchmarkIdleClients(b *testing.B) {
 				for range b.N {
 					open, stop := style.start(b)
 					open(atATime) // What the first ones leave in pools is no connection's.
-					heap, stack := inUse()
+					heap, stack := childtest.MemoryInUse()
 					inWaves(n, open)
-					heapAfter, stackAfter := inUse()
+					heapAfter, stackAfter := childtest.MemoryInUse()
 					stop()
 					b.ReportMetric(float64(heapAfter-heap)/float64(n), "heap-B/conn")
 					b.ReportMetric(float64(stackAfter-stack)/float64(n), "stack-B/conn")
@@ -210,16 +209,6 @@ func BenchmarkIdleClients(b *testing.B) {
 			})
 		}
 	}
-}
-
-// inUse returns the bytes of heap and stack that are in use once garbage is gone.
-func inUse() (heap, stack int64) {
-	for range 3 {
-		goruntime.GC()
-	}
-	var m goruntime.MemStats
-	goruntime.ReadMemStats(&m)
-	return int64(m.HeapAlloc), int64(m.StackInuse)
 }
 
 func network(config *tls.Config) string {

@@ -7,12 +7,12 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	goruntime "runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -32,9 +32,9 @@ func BenchmarkAsyncIdle(b *testing.B) {
 					config := p.config(tls.NewLRUClientSessionCache(0))
 					// Twice: what the first connections leave in pools is not theirs.
 					style.open(b, 500, network, address, config)()
-					heap, stack := inUse()
+					heap, stack := childtest.MemoryInUse()
 					closeAll := style.open(b, connections, network, address, config)
-					heapAfter, stackAfter := inUse()
+					heapAfter, stackAfter := childtest.MemoryInUse()
 					b.ReportMetric(float64(heapAfter-heap)/connections, "heap-B/conn")
 					b.ReportMetric(float64(stackAfter-stack)/connections, "stack-B/conn")
 					b.ReportMetric(0, "ns/op")
@@ -43,16 +43,6 @@ func BenchmarkAsyncIdle(b *testing.B) {
 			})
 		}
 	}
-}
-
-// inUse returns the bytes of heap and stack that are in use once garbage is gone.
-func inUse() (heap, stack int64) {
-	for range 3 {
-		goruntime.GC()
-	}
-	var m goruntime.MemStats
-	goruntime.ReadMemStats(&m)
-	return int64(m.HeapAlloc), int64(m.StackInuse)
 }
 
 // openAsyncs opens n connections by callback and returns when all stand, and on "tls" have received the byte that the server says.

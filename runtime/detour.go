@@ -4,28 +4,23 @@ import "context"
 
 // Detour calls fn on another stack, one that has grown in earlier detours: something that needs a deep stack for a while, such as a TLS handshake, doesn't make the
 // stacks of the many coroutines that go through it grow, and doesn't pay for growing one each time. It is still the same coroutine, and fn may wait. A panic in
-// fn is returned as a *PanicError. A runtime.Goexit ends fn only, and Detour returns nil, unless it comes from a Shutdown whose time is over. Outside a coroutine, and on
-// a detour already or in a coroutine that GoDeep has started, fn is simply called.
+// fn is returned as a *PanicError. A runtime.Goexit ends fn only, and Detour returns nil, unless it comes from a Shutdown whose time is over. On a detour already, and in
+// a coroutine that GoDeep has started, fn is called where it is, with the same result; on a plain goroutine it is simply called. In a function of a loop Detour
+// returns ErrOnLoop.
 func Detour(ctx context.Context, fn func(ctx context.Context)) error {
-	_, co := whereAmI(schedulerHint(ctx))
-	if co == nil || co.worker.roomy || co.worker.away {
-		return callHere(ctx, fn)
-	}
-	t := &trip{worker: co.roomy(), ctx: ctx, fn: fn}
-	co.travel(t)
-	return co.backFrom(t)
-}
-
-// callHere is Detour for those who need none, or can't make one.
-func callHere(ctx context.Context, fn func(ctx context.Context)) error {
 	switch s, co := whereAmI(schedulerHint(ctx)); {
-	case co != nil:
-		return callDeep(ctx, fn)
-	case s != nil:
+	case co == nil && s != nil:
 		return ErrOnLoop
+	case co == nil:
+		fn(ctx)
+		return nil
+	case co.worker.roomy || co.worker.away:
+		return callDeep(ctx, fn)
+	default:
+		t := &trip{worker: co.roomy(), ctx: ctx, fn: fn}
+		co.travel(t)
+		return co.backFrom(t)
 	}
-	fn(ctx)
-	return nil
 }
 
 // trip is a call of Detour. Its worker isn't the coroutine's, but has the coroutine's own goroutine wait in worker.next, as loops do. When the coroutine parks,

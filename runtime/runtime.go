@@ -209,17 +209,18 @@ func (rt *Runtime) finish(ctx context.Context) error {
 		s.loop.Close()
 	}
 	if left > 0 {
-		go func() { // those that are still there must know where they are until their loops have ended
-			rt.loops.Wait()
-			registry.remove(rt)
-			rt.callAtEnd()
-		}()
+		go rt.whenLoopsEnd() // those that are still there must know where they are until then
 		return fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, context.Cause(ctx))
 	}
+	rt.whenLoopsEnd()
+	return nil
+}
+
+// whenLoopsEnd is the last thing that a runtime does.
+func (rt *Runtime) whenLoopsEnd() {
 	rt.loops.Wait()
 	registry.remove(rt)
 	rt.callAtEnd()
-	return nil
 }
 
 // AtEnd has fn called when the runtime has ended, before Shutdown and Run return: the loops have come to a stand, and nothing runs on them any more. So it is the

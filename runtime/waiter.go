@@ -317,23 +317,18 @@ func (w *Waiter) waitReady(ctx context.Context, expired <-chan time.Time, q Queu
 		<-w.ready
 		return nil
 	}
-	var err error
 	select {
 	case <-w.ready:
 		return nil
 	case <-expired:
-		// If both have come, the context is what the caller is told of, as a coroutine is, and not one of the two by chance.
-		if err = ctx.Err(); err != nil {
-			err = waitError(ctx, err)
-		} else {
-			err = ErrTimeout
-		}
 	case <-done:
-		err = waitError(ctx, ctx.Err())
 	}
-	if q.Remove(w) {
-		return err
+	if !q.Remove(w) {
+		<-w.ready
+		return nil
 	}
-	<-w.ready
-	return nil
+	if err := ctx.Err(); err != nil { // if both have come, the caller is told of this one, as a coroutine is
+		return waitError(ctx, err)
+	}
+	return ErrTimeout
 }

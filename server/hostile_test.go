@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/server"
 )
 
@@ -37,7 +38,7 @@ func TestSlowLoris(t *testing.T) {
 		h, l := start(t, "tls", server.Config{Port: port})
 		conn := dialTLS(t, l)
 		trip(t, conn, "hello")
-		heap, stack := inUse()
+		heap, stack := childtest.MemoryInUse()
 		fds := make([]int, many)
 		began := time.Now()
 		for i := range fds {
@@ -62,7 +63,7 @@ func TestSlowLoris(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		if st := h.Stats(); st.Opening == many {
-			heapAfter, stackAfter := inUse()
+			heapAfter, stackAfter := childtest.MemoryInUse()
 			each := (heapAfter + stackAfter - heap - stack) / int64(many)
 			t.Logf("%d bytes of heap and stack each", each)
 			if each > 2000 && !raceDetector {

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	goruntime "runtime"
 	"runtime/pprof"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -48,9 +48,9 @@ func BenchmarkIdle(b *testing.B) {
 					addr, opened, stop := start(b, use)
 					// Twice: what the first connections leave in pools is not theirs.
 					openIdle(b, addr, use, opened, 200)()
-					heap, stack := inUse()
+					heap, stack := childtest.MemoryInUse()
 					closeAll := openIdle(b, addr, use, opened, connections)
-					heapAfter, stackAfter := inUse()
+					heapAfter, stackAfter := childtest.MemoryInUse()
 					writeHeapProfile(b)
 					b.ReportMetric(float64(heapAfter-heap)/float64(connections), "heap-B/conn")
 					b.ReportMetric(float64(stackAfter-stack)/float64(connections), "stack-B/conn")
@@ -61,16 +61,6 @@ func BenchmarkIdle(b *testing.B) {
 			})
 		}
 	}
-}
-
-// inUse returns the bytes of heap and stack that are in use once garbage is gone.
-func inUse() (heap, stack int64) {
-	for range 3 {
-		goruntime.GC()
-	}
-	var m goruntime.MemStats
-	goruntime.ReadMemStats(&m)
-	return int64(m.HeapAlloc), int64(m.StackInuse)
 }
 
 func writeHeapProfile(b *testing.B) {

@@ -76,30 +76,32 @@ func (s *Socket) finish(f *fd, abort bool) {
 			t.closeNotify()
 		}
 		f.flush()
-		if s.linger > 0 && s.network.stream() {
-			if s.undelivered(f) {
-				s.lingerOn(f) // has the descriptor from here on
-				return
-			}
-			s.sayEnd(f)
+		if s.linger > 0 && s.network.stream() && s.wrapUp(f) {
+			s.lingerOn(f) // has the descriptor from here on
+			return
 		}
 	}
 	f.leave(using)
 }
 
-// undelivered reports whether there is something that closing could lose: what is queued here, what the kernel has queued and not sent yet, and, as unread
-// input has the kernel reset the connection at once, what it has sent and the peer has not acknowledged. What a Unix socket has taken is with the peer.
-func (s *Socket) undelivered(f *fd) bool {
-	return f.out.pending.Load() || s.network.tcp() && !s.listening.Load() &&
-		(sysNotSent(f.number) > 0 || sysUnread(f.number) > 0 && sysUnsent(f.number) > 0)
-}
-
-// sayEnd is for who closes with input unread, when all that was sent is with the peer: the kernel resets the connection then, and the peer would read an error in place of
-// the end if that weren't said before.
-func (s *Socket) sayEnd(f *fd) {
-	if s.network.tcp() && !s.listening.Load() && sysUnread(f.number) > 0 {
-		unix.Shutdown(f.number, unix.SHUT_WR)
+// wrapUp reports whether something is left that closing now could lose: what is queued here, what the kernel has queued and not sent yet, and, as unread input has the
+// kernel reset the connection at once, what it has sent and the peer has not acknowledged. If nothing is left, and the kernel is going to reset the connection, wrapUp tells
+// the peer of the end before, who would read an error in its place. What a Unix socket has taken is with the peer.
+func (s *Socket) wrapUp(f *fd) (left bool) {
+	switch {
+	case f.out.pending.Load():
+		return true
+	case !s.network.tcp() || s.listening.Load():
+		return false
+	case sysNotSent(f.number) > 0:
+		return true
+	case sysUnread(f.number) == 0:
+		return false
+	case sysUnsent(f.number) > 0:
+		return true
 	}
+	unix.Shutdown(f.number, unix.SHUT_WR)
+	return false
 }
 
 // unacknowledged reports whether the kernel waits for the peer to take something.

@@ -3,7 +3,6 @@
 package child_test
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -15,8 +14,8 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/cc"
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
+	"github.com/whorl-go/whorl/benchmarks/peers/identity"
 	"github.com/whorl-go/whorl/benchmarks/peers/load"
-	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // serve is the server's process.
@@ -83,15 +82,7 @@ func exchange(t *testing.T, o load.Options, messages uint64) {
 }
 
 func TestEachServerEchoes(t *testing.T) {
-	ca, err := tlsconfig.NewCA("child")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := ca.Issue("server.test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	chain, key, err := tlsconfig.EncodePEM(pair)
+	id, err := identity.New()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,11 +98,11 @@ func TestEachServerEchoes(t *testing.T) {
 			}
 			for _, size := range []int{64, 16 << 10, 100 << 10} {
 				t.Run(fmt.Sprintf("%s/tls=%v/%d", peer.Name, overTLS, size), func(t *testing.T) {
-					config := echo.Config{Server: peer.Name, TLS: overTLS, Cert: string(chain), Key: string(key), Buffer: 16 << 10}
+					config := echo.Config{Server: peer.Name, TLS: overTLS, Cert: id.Chain, Key: id.Key, Buffer: 16 << 10}
 					c := start(t, config)
 					o := load.Options{Addr: netip.MustParseAddrPort(c.Addr), Conns: 8, Size: size}
 					if overTLS {
-						o.TLS = &tls.Config{RootCAs: ca.Pool(), ServerName: "server.test"}
+						o.TLS = id.Client
 					}
 					before, err := c.Usage()
 					if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/farside"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/benchmarks/peers/identity"
 )
 
 // The test's own program is the processes of the clients and of their other side, as compare is.
@@ -33,36 +33,25 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// pki is what both sides of TLS need, in PEM.
-type pki struct{ ca, cert, key string }
-
-func newPKI(t *testing.T) (p pki) {
+func newIdentity(t *testing.T) *identity.Identity {
 	t.Helper()
-	ca, err := tlsconfig.NewCA("clients")
+	id, err := identity.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, err := ca.Issue("server.test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key, err := tlsconfig.EncodePEM(pair)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pki{ca: string(ca.PEM()), cert: string(cert), key: string(key)}
+	return id
 }
 
 // start starts the other side, and the client with its connections, for the time of the test.
-func start(t *testing.T, peer clients.Peer, config clients.Config, p pki) (*child.Child, error) {
+func start(t *testing.T, peer clients.Peer, config clients.Config, id *identity.Identity) (*child.Child, error) {
 	t.Helper()
-	side := farside.Config{Does: config.Work.Far(), TLS: config.TLS, Size: config.Size, Cert: p.cert, Key: p.key, Spin: true}
+	side := farside.Config{Does: config.Work.Far(), TLS: config.TLS, Size: config.Size, Cert: id.Chain, Key: id.Key, Spin: true}
 	far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0], Args: []string{"far"}, Config: side})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Stop() })
-	config.Client, config.Addr, config.CA = peer.Name, far.Addr, p.ca
+	config.Client, config.Addr, config.CA = peer.Name, far.Addr, id.CA
 	spec := child.Spec{Name: peer.Name, Program: os.Args[0], Args: []string{"client"}, Config: config, Counted: true}
 	if peer.Build != nil {
 		if spec.Program, err = peer.Build(t.TempDir()); err != nil {
@@ -89,7 +78,7 @@ func reach(t *testing.T, c *child.Child, count uint64) {
 
 // Each client does each of its works in two turns, and counts in them.
 func TestEachClientDoesItsWork(t *testing.T) {
-	p := newPKI(t)
+	id := newIdentity(t)
 	sizes := map[clients.Work]int{clients.EOF: 100, clients.Length: 4096, clients.Send: 16 << 10, clients.Receive: 16 << 10}
 	for _, peer := range clients.Peers {
 		if _, err := cc.Version(); peer.Build != nil && errors.Is(err, cc.ErrNoCompiler) {
@@ -106,7 +95,7 @@ func TestEachClientDoesItsWork(t *testing.T) {
 					if size == 0 {
 						size = 64
 					}
-					c, err := start(t, peer, clients.Config{Work: work, TLS: tls, Conns: 5, Size: size, ServerName: "server.test"}, p)
+					c, err := start(t, peer, clients.Config{Work: work, TLS: tls, Conns: 5, Size: size, ServerName: identity.Server}, id)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -160,7 +149,7 @@ func testIdle(t *testing.T, c *child.Child) {
 }
 
 func TestAClientThatCannotTellsWhy(t *testing.T) {
-	p := newPKI(t)
+	id := newIdentity(t)
 	for _, c := range []struct {
 		peer   string
 		config clients.Config
@@ -176,7 +165,7 @@ func TestAClientThatCannotTellsWhy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := start(t, peer, c.config, p); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := start(t, peer, c.config, id); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s, %+v: %v", c.peer, c.config, err)
 		}
 	}

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -19,8 +18,8 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
+	"github.com/whorl-go/whorl/benchmarks/peers/identity"
 	"github.com/whorl-go/whorl/benchmarks/peers/load"
-	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // entry is a server that takes part.
@@ -38,9 +37,6 @@ type clientEntry struct {
 	program string // if it is one of its own
 }
 
-// serverName is whom the certificate of all servers is for.
-const serverName = "server.test"
-
 // bench is what all measurements share.
 type bench struct {
 	settings      *Settings
@@ -51,8 +47,7 @@ type bench struct {
 	left          []string     // what can't take part, with the reason
 	measuredCPUs  *unix.CPUSet // of the server or the client that is measured
 	otherCPUs     *unix.CPUSet // of the load generator, or of what a client talks to
-	cert, key, ca string       // PEM
-	client        *tls.Config
+	identity      *identity.Identity
 	noSyscalls    bool // they can't be counted here
 }
 
@@ -65,7 +60,10 @@ func newBench(s *Settings) (*bench, error) {
 	if b.dir, err = os.MkdirTemp("", "compare"); err != nil {
 		return nil, err
 	}
-	err = errors.Join(b.enter(), b.enterClients(), b.certify())
+	err = errors.Join(b.enter(), b.enterClients())
+	if err == nil {
+		b.identity, err = identity.New()
+	}
 	if err == nil && s.Split {
 		err = b.split()
 	}
@@ -140,24 +138,6 @@ func (b *bench) build(name string, build func(dir string) (string, error)) (path
 	return path, err
 }
 
-func (b *bench) certify() error {
-	ca, err := tlsconfig.NewCA("compare")
-	if err != nil {
-		return err
-	}
-	pair, err := ca.Issue(serverName)
-	if err != nil {
-		return err
-	}
-	chain, key, err := tlsconfig.EncodePEM(pair)
-	if err != nil {
-		return err
-	}
-	b.cert, b.key, b.ca = string(chain), string(key), string(ca.PEM())
-	b.client = &tls.Config{RootCAs: ca.Pool(), ServerName: serverName}
-	return nil
-}
-
 // split deals out the CPUs that this process may use: what is measured gets the first half.
 func (b *bench) split() error {
 	var all unix.CPUSet
@@ -221,7 +201,7 @@ func about(name, text, module string, compiled bool, versions map[string]string)
 func (b *bench) start(e entry, tls bool, buffer int) (*child.Child, netip.AddrPort, error) {
 	config := echo.Config{Server: e.peer.Name, TLS: tls, Buffer: buffer}
 	if tls {
-		config.Cert, config.Key = b.cert, b.key
+		config.Cert, config.Key = b.identity.Chain, b.identity.Key
 	}
 	c, err := child.Start(child.Spec{Name: e.label, Program: e.program, Args: e.args, Config: config, CPUs: b.measuredCPUs})
 	if err != nil {
@@ -237,7 +217,7 @@ func (b *bench) start(e entry, tls bool, buffer int) (*child.Child, netip.AddrPo
 func (b *bench) dial(addr netip.AddrPort, conns, size int, tls bool) (*load.Generator, error) {
 	options := load.Options{Addr: addr, Conns: conns, Size: size, Loops: b.generators(), CPUs: b.otherCPUs, Spin: b.settings.Split}
 	if tls {
-		options.TLS = b.client
+		options.TLS = b.identity.Client
 	}
 	return load.Dial(options)
 }

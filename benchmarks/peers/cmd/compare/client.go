@@ -10,6 +10,7 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/farside"
+	"github.com/whorl-go/whorl/benchmarks/peers/identity"
 )
 
 // far is a client's driver: the client is told what to do, and counts itself.
@@ -144,8 +145,8 @@ func (b *bench) startClient(e clientEntry, what Case, conns int) (*contestant, e
 	side := farside.Config{Does: what.Work.Far(), TLS: what.TLS, Size: what.Size, Spin: b.settings.Split}
 	config := clients.Config{Client: e.peer.Name, Work: what.Work, TLS: what.TLS, Conns: conns, Size: what.Size}
 	if what.TLS {
-		side.Cert, side.Key = b.cert, b.key
-		config.CA, config.ServerName = b.ca, serverName
+		side.Cert, side.Key = b.identity.Chain, b.identity.Key
+		config.CA, config.ServerName = b.identity.CA, identity.Server
 	}
 	other, err := child.Start(child.Spec{Name: "the other side", Program: b.self, Args: []string{farCommand}, Config: side, CPUs: b.otherCPUs})
 	if err != nil {

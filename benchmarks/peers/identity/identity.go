@@ -1,0 +1,37 @@
+// Package identity makes the certificate that all servers of a comparison show, and what their clients need to verify it.
+package identity
+
+import (
+	"crypto/tls"
+
+	"github.com/whorl-go/whorl/tlsconfig"
+)
+
+// Server is whom the certificate is for.
+const Server = "server.test"
+
+// Identity is a certificate for [Server], of a certificate authority of its own. CA, Chain and Key are PEM, as processes hand it to each other.
+type Identity struct {
+	CA, Chain, Key string
+	Client         *tls.Config // of clients in this process, that verify it
+}
+
+// New makes an Identity.
+func New() (*Identity, error) {
+	ca, err := tlsconfig.NewCA("Whorl's benchmarks")
+	if err != nil {
+		return nil, err
+	}
+	pair, err := ca.Issue(Server)
+	if err != nil {
+		return nil, err
+	}
+	chain, key, err := tlsconfig.EncodePEM(pair)
+	if err != nil {
+		return nil, err
+	}
+	return &Identity{
+		CA: string(ca.PEM()), Chain: string(chain), Key: string(key),
+		Client: &tls.Config{RootCAs: ca.Pool(), ServerName: Server},
+	}, nil
+}
