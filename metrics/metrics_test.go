@@ -305,15 +305,28 @@ func TestFiguresOfARuntime(t *testing.T) {
 	release.Close()
 	expect(t, registry, map[string]float64{`whorl_runtime_coroutines{process="test"}`: 0})
 
-	before := gather(t, registry)
 	loop := rt.Loops()[1]
+	awake := make(chan uint64)
+	if err := loop.Post(func() { awake <- loop.Stats().Sleeps }); err != nil {
+		t.Fatal(err)
+	}
+	sleeps := <-awake
+	for end := time.Now().Add(patience); loop.Stats().Sleeps == sleeps; time.Sleep(time.Millisecond) { // a loop that is awake isn't woken
+		if time.Now().After(end) {
+			t.Fatal("the loop doesn't go to sleep")
+		}
+	}
+	before := gather(t, registry)
 	if err := loop.Post(func() { panic("on purpose") }); err != nil {
 		t.Fatal(err)
 	}
 	const second = `{loop="test-1",process="test"}`
 	expect(t, registry, map[string]float64{"whorl_loop_panics_total" + second: 1, `whorl_loop_panics_total{loop="test-0",process="test"}`: 0})
-	after := gather(t, registry)
 	for _, name := range []string{"whorl_loop_iterations_total", "whorl_loop_sleeps_total", "whorl_loop_wakeups_total", "whorl_loop_posted_total"} {
+		after := gather(t, registry)
+		for end := time.Now().Add(patience); after[name+second] <= before[name+second] && time.Now().Before(end); after = gather(t, registry) {
+			time.Sleep(time.Millisecond) // it has yet to go to sleep again
+		}
 		if after[name+second] <= before[name+second] {
 			t.Errorf("%s has not grown: %v, %v", name, before[name+second], after[name+second])
 		}
