@@ -36,6 +36,9 @@ func fullListener(t testing.TB, address string) (listener int, at string, close 
 		t.Fatal(err)
 	}
 	sa := &unix.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}
+	if err := unix.SetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil { // see portOfAll
+		t.Fatal(err)
+	}
 	if err := unix.Bind(listener, sa); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -34,9 +36,9 @@ type street struct {
 func newStreet(ctx context.Context, t testing.TB, houses ...string) *street {
 	t.Helper()
 	s := &street{listeners: make(map[string]*socket.Socket)}
-	var closers []func()
+	port, release := portOfAll(t)
+	closers := []func(){release}
 	var all []string
-	port := "0"
 	for _, house := range houses {
 		kind, ip, _ := strings.Cut(house, " ")
 		all = append(all, ip)
@@ -48,21 +50,15 @@ func newStreet(ctx context.Context, t testing.TB, houses ...string) *street {
 				t.Fatal(err)
 			}
 			s.listeners[ip] = l
-			at = l.LocalAddr().String()
 			closers = append(closers, func() { l.Abort() })
 		case "silent":
-			silent, stop := full(t, at)
-			at = silent
+			_, stop := full(t, at)
 			closers = append(closers, stop)
 		case "refusing":
-			reserved := fresh(t, "tcp") // nobody else is to listen there
-			if err := reserved.Bind(ctx, at); err != nil {
-				t.Fatal(err)
-			}
-			at = reserved.LocalAddr().String()
-			closers = append(closers, func() { reserved.Close() })
+			// Nobody can listen there: the port is the street's.
+		default:
+			t.Fatalf("what is a %s?", house)
 		}
-		_, port, _ = net.SplitHostPort(at)
 	}
 	s.close = func() {
 		for _, c := range closers {
@@ -72,6 +68,30 @@ func newStreet(ctx context.Context, t testing.TB, houses ...string) *street {
 	s.name = "street.test:" + port
 	resolves(t, always(all...))
 	return s
+}
+
+// portOfAll returns a port that nobody else has at any address, until release is called. The street's houses may be bound to it all the same, as all of them, and this one, have
+// SO_REUSEADDR, and this one doesn't listen.
+func portOfAll(t testing.TB) (port string, release func()) {
+	t.Helper()
+	number, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		unix.SetsockoptInt(number, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0),
+		unix.SetsockoptInt(number, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.Bind(number, new(unix.SockaddrInet6)),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	bound, err := unix.Getsockname(number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(bound.(*unix.SockaddrInet6).Port), func() { unix.Close(number) }
 }
 
 // settles waits until n more descriptors are open than before.
