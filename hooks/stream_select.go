@@ -240,7 +240,7 @@ func watchAll(items []selectItem) (more bool, at int, err error) {
 func (s *Stream) watch() error {
 	home, ok := s.socket.Home()
 	if !ok {
-		return net.ErrClosed // before it had a descriptor
+		return s.unwatched(net.ErrClosed) // before it had a descriptor
 	}
 	set := func() {
 		if s.socket.Watch(streamWatcher{weak.Make(s)}) == nil {
@@ -250,15 +250,23 @@ func (s *Stream) watch() error {
 	if home.Here() {
 		set()
 	} else if err := home.Do(set); err != nil {
-		return err
+		return s.unwatched(err)
 	}
-	if s.watched.Load() || s.ended() != nil {
+	switch {
+	case s.watched.Load():
+		return nil
+	case !s.socket.Connected():
+		return s.unwatched(net.ErrClosed)
+	}
+	return s.unwatched(runtime.ErrShutdown) // its loop has ended
+}
+
+// unwatched returns the reason why a socket couldn't be watched, if it isn't that the stream has ended: select sees that itself. Streams end before their sockets are closed.
+func (s *Stream) unwatched(why error) error {
+	if s.ended() != nil {
 		return nil
 	}
-	if !s.socket.Connected() {
-		return net.ErrClosed
-	}
-	return runtime.ErrShutdown // its loop has ended
+	return why
 }
 
 // look marks the items that are ready now, and reports whether any is.
