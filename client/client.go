@@ -52,7 +52,9 @@ func New(config Config) *Client { // not inlined: a coroutine that calls it has 
 // Connect connects to a server. network is one of net.Dial's ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram", "unixpacket"), or
 // "tls", "tls4" or "tls6" for TCP with TLS from the start; address is "host:port" or the path of a Unix socket. If the host has several addresses, they
 // are tried as RFC 8305 says. A Client that is connected returns socket.ErrConnected.
-func (c *Client) Connect(ctx context.Context, network, address string) error {
+//
+//go:noinline
+func (c *Client) Connect(ctx context.Context, network, address string) error { // not inlined: the caller's frame stays on a small stack
 	return deep(ctx, "connect", func(ctx context.Context) error { return c.connect(ctx, network, address) })
 }
 
@@ -171,10 +173,10 @@ func (c *Client) Recv(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	p, err := conn.socket.RecvPacket(ctx)
-	if err != nil {
-		err = c.explain(conn.to.host, err)
+	if err == nil {
+		return p, nil
 	}
-	return p, err
+	return nil, c.explain(conn.to.host, err)
 }
 
 // Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them there. It doesn't wait: socket.ErrWouldBlock if nothing

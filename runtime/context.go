@@ -153,13 +153,18 @@ func (c *coroutineContext) cancelled() {
 	}
 }
 
-// failed returns the error of a coroutine that waits with its own context, nil if it may.
+// failed returns the error of a coroutine that waits with its own context, nil if it may. It is inlined: see Waiter.Wait.
 func (c *coroutineContext) failed() error {
+	if _, root := c.base.(*rootContext); root && c.cause.Load() == nil {
+		return nil // the base is not cancelled but by the end of the runtime, which cancels each coroutine
+	}
+	return c.failedOrFollows()
+}
+
+// failedOrFollows is failed for the other cases.
+func (c *coroutineContext) failedOrFollows() error {
 	if why := c.cause.Load(); why != nil {
 		return *why
-	}
-	if _, ok := c.base.(*rootContext); ok {
-		return nil // is not cancelled but by the end of the runtime, which cancels each coroutine
 	}
 	if c.base.Done() == nil {
 		return nil

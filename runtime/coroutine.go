@@ -155,7 +155,7 @@ func Defer(ctx context.Context, fn func(ctx context.Context)) {
 	r.defers = append(r.defers, fn)
 }
 
-// call runs one function of the coroutine and catches its panic.
+// call runs a deferred function of the coroutine and catches its panic.
 func (co *Coroutine) call(fn func(context.Context)) {
 	defer func() {
 		if value := recover(); value != nil {

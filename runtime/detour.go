@@ -78,7 +78,7 @@ func (co *Coroutine) roomy() *worker {
 	return w
 }
 
-// travel is the worker's part of a detour. After a Goexit it doesn't return, see runCoroutine.
+// travel is the worker's part of a detour. After a Goexit it doesn't return, see worker.runFunction.
 func (w *worker) travel(t *trip) {
 	defer func() {
 		if !t.returned {

@@ -14,16 +14,17 @@ import (
 // thread and without the scheduler, and comes back when what runs there yields or ends. Workers are kept for the next coroutine, with
 // the stack they have grown.
 type worker struct {
-	next  func() (struct{}, bool)
-	yield func(struct{}) bool
-	id    goroutine.ID
-	sp    uintptr    // a place on its stack, near where the coroutine has parked; not to be followed, as stacks move
-	co    *Coroutine // that runs on it; nil while it is idle
-	fn    func(context.Context)
-	trip  *trip // that it makes for a coroutine of another worker
-	dead  bool  // its goroutine has ended, or ends when it is resumed
-	roomy bool  // kept for Detour
-	away  bool  // its coroutine is on a detour
+	next     func() (struct{}, bool)
+	yield    func(struct{}) bool
+	id       goroutine.ID
+	sp       uintptr    // a place on its stack, near where the coroutine has parked; not to be followed, as stacks move
+	co       *Coroutine // that runs on it; nil while it is idle
+	fn       func(context.Context)
+	trip     *trip // that it makes for a coroutine of another worker
+	dead     bool  // its goroutine has ended, or ends when it is resumed
+	roomy    bool  // kept for Detour
+	away     bool  // its coroutine is on a detour
+	panicked bool  // its coroutine's function
 }
 
 // errGoexit is what a worker panics with when a coroutine called runtime.Goexit: iter.Pull would otherwise carry the Goexit over to
@@ -40,7 +41,8 @@ func newWorker() *worker {
 			if w.trip != nil {
 				w.travel(w.trip)
 			} else {
-				w.runCoroutine()
+				w.runFunction()
+				w.finish()
 			}
 			if !w.dead {
 				yield(struct{}{})
@@ -50,27 +52,52 @@ func newWorker() *worker {
 	return w
 }
 
-// runCoroutine runs the worker's coroutine to its end. After a Goexit it doesn't return: the deferred function ends the coroutine as it
-// should be, and the worker's goroutine with it.
-func (w *worker) runCoroutine() {
+// runFunction runs the function of the worker's coroutine, and catches its panic. After a Goexit it doesn't return. It is a frame on the stack of every parked coroutine, so it does
+// nothing that finish can do.
+func (w *worker) runFunction() {
 	co := w.co
 	returned := false
 	defer func() {
 		if returned {
 			return
 		}
-		co.goexit = true
-		if co.state != stateEnded {
-			w.dead = true
-			w.end(co)
+		if value := recover(); value != nil {
+			co.uncommon().panicked, w.panicked = asPanicError(value), true
+			return
 		}
-		panic(errGoexit)
+		w.exited(co)
 	}()
 	fn := w.fn
 	w.fn = nil
-	co.call(fn)
+	fn(&co.ctx)
+	returned = true
+}
+
+// finish is what follows runFunction. After a Goexit, by a deferred function or a handler of panics, it doesn't return either.
+func (w *worker) finish() {
+	co := w.co
+	returned := false
+	defer func() {
+		if !returned {
+			w.exited(co)
+		}
+	}()
+	if w.panicked {
+		w.panicked = false
+		co.sched.rt.panicked(co, co.uncommon().panicked)
+	}
 	w.end(co)
 	returned = true
+}
+
+// exited is called in a deferred function after a Goexit: it ends the coroutine as it should be, and the worker's goroutine with it.
+func (w *worker) exited(co *Coroutine) {
+	co.goexit = true
+	if co.state != stateEnded {
+		w.dead = true
+		w.end(co)
+	}
+	panic(errGoexit)
 }
 
 // end runs the coroutine's deferred functions and ends it, even if one of them calls Goexit: then the rest is run while that unwinds.

@@ -1,6 +1,11 @@
 package socket
 
-import "sync"
+import (
+	"context"
+	"sync"
+
+	"github.com/whorl-go/whorl/runtime"
+)
 
 // Buffers come in two sizes. A connection borrows one while it has something in it: a small one, unless what came last was more than that. So a hundred
 // thousand connections that have a short message each hold a few KiB each, and the few that are busy read 64 KiB at a time.
@@ -11,7 +16,7 @@ const (
 
 var (
 	bufferPool      = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-	smallBufferPool = sync.Pool{New: func() any { return new([smallBufferSize]byte) }}
+	smallBufferPool sync.Pool
 )
 
 // borrow returns a buffer of bufferSize bytes.
@@ -19,10 +24,32 @@ func borrow() []byte { return bufferPool.Get().(*[bufferSize]byte)[:] }
 
 // borrowFor returns a buffer for n bytes: a small one if they fit, else one of bufferSize.
 func borrowFor(n int) []byte {
-	if n <= smallBufferSize {
-		return smallBufferPool.Get().(*[smallBufferSize]byte)[:]
+	if n > smallBufferSize {
+		return borrow()
 	}
-	return borrow()
+	if small := smallAtHand(); small != nil {
+		return small
+	}
+	return new([smallBufferSize]byte)[:]
+}
+
+// smallAtHand returns a small buffer, or nil if one would have to be made.
+func smallAtHand() []byte {
+	if small, ok := smallBufferPool.Get().(*[smallBufferSize]byte); ok {
+		return small[:]
+	}
+	return nil
+}
+
+// borrowShallow is borrowFor for a small buffer by coroutines of a loop, whose stacks are small and many: making a buffer takes a third of what a new stack has, so it is done on
+// another one. It may return nil.
+func borrowShallow(ctx context.Context) []byte {
+	small := smallAtHand()
+	if small == nil {
+		runtime.Detour(ctx, func(context.Context) { giveBack(new([smallBufferSize]byte)[:]) })
+		small = smallAtHand()
+	}
+	return small
 }
 
 // giveBack takes a buffer back that was borrowed, or drops one that has grown.

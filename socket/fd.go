@@ -198,19 +198,19 @@ func (f *fd) tryRead(p []byte) (int, error) {
 // waitRead waits until there may be something to read. What is queued for sending goes out first: the peer may be waiting for it. *deadline is set, from timeout, by
 // the first wait of an operation.
 func (f *fd) waitRead(ctx context.Context, deadline *runtime.Deadline, timeout time.Duration) error {
-	f.beforeReadWait(deadline, timeout)
+	f.flushPending()
+	if *deadline == 0 {
+		*deadline = runtime.DeadlineAfter(timeout)
+	}
 	err := f.wait(ctx, &f.rd, reasonRecv, *deadline)
 	f.rd.drained = f.rd.drained && err != nil
 	return err
 }
 
-// beforeReadWait is the first part of waitRead.
-func (f *fd) beforeReadWait(deadline *runtime.Deadline, timeout time.Duration) {
+// flushPending is flush for who is going to wait to receive. An error is for whoever sends next, and the kernel has it for the reader, too.
+func (f *fd) flushPending() {
 	if f.out.pending.Load() {
-		f.flush() // an error is for whoever sends next, and the kernel has it for the reader, too
-	}
-	if *deadline == 0 {
-		*deadline = runtime.DeadlineAfter(timeout)
+		f.flush()
 	}
 }
 

@@ -149,11 +149,7 @@ func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
 	if pkt := s.packetAtHand(); pkt != nil {
 		return pkt, nil
 	}
-	pkt, err := s.recvPacket(ctx)
-	if err != nil {
-		err = s.fail("recv", err)
-	}
-	return pkt, err
+	return s.recvPacket(ctx)
 }
 
 // recvPacket is RecvPacket for packets that are still to be received. Very many coroutines are parked in it: its frame, and those below, are kept small, so that the first 2 KiB of a stack
@@ -161,24 +157,28 @@ func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
 func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 	f, err := s.acquire(reading)
 	if err != nil {
-		return nil, err
+		return nil, s.fail("recv", err)
 	}
 	defer f.leave(reading)
 	var deadline runtime.Deadline
 	for {
 		if pkt, err = s.nextPacket(); pkt != nil || err != nil {
-			return pkt, err
+			return pkt, s.fail("recv", err)
 		}
 		switch err = s.tryFill(f); err {
 		case nil:
 			runtime.Spend(ctx)
 		case ErrWouldBlock:
-			f.beforeReadWait(&deadline, s.timeouts.Read) // waitRead without its frame
+			s.in.release()
+			f.flushPending() // from here on it is waitRead without its frame
+			if deadline == 0 {
+				deadline = runtime.DeadlineAfter(s.timeouts.Read)
+			}
 			err = f.wait(ctx, &f.rd, reasonRecv, deadline)
 			f.rd.drained = f.rd.drained && err != nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, s.fail("recv", err)
 		}
 	}
 }
@@ -258,20 +258,26 @@ func (s *Socket) fill(ctx context.Context, f *fd, deadline *runtime.Deadline) er
 			runtime.Spend(ctx)
 			return err
 		}
+		s.in.release()
 		if err := f.waitRead(ctx, deadline, s.timeouts.Read); err != nil {
 			return err
 		}
 	}
 }
 
-// tryFill is fill without waiting: ErrWouldBlock.
+// tryFill is fill without waiting: ErrWouldBlock. Then whoever is going to wait gives the buffer back if it is empty.
 func (s *Socket) tryFill(f *fd) error {
 	want := 0
 	switch {
+	case s.secure.Load() == nil && f.exhausted():
+		return ErrWouldBlock // no buffer is needed for that
 	case !f.stream: // a packet that finds too little room is cut
 		want = len(s.in.unread()) + bufferSize
 	case s.framer != nil:
 		want = s.framer.Want()
+	}
+	if s.in.buf == nil && want <= smallBufferSize && !s.in.large {
+		s.in.buf = smallAtHand() // room would do that, but as recvPacket's frame this one is kept small
 	}
 	n, err := s.tryRecv(f, s.in.room(want))
 	switch err {
@@ -281,7 +287,6 @@ func (s *Socket) tryFill(f *fd) error {
 		s.in.eof = true
 		err = nil
 	case errWait:
-		s.in.release()
 		err = ErrWouldBlock
 	}
 	return err

@@ -55,8 +55,8 @@ func (s *Socket) sendAll(ctx context.Context, f *fd, p []byte) (int, error) {
 	return f.send(ctx, p, &deadline, s.timeouts.Write)
 }
 
-// gather is the largest send that is put together with others. For larger ones a system call costs less than copying.
-const gather = 8 << 10
+// gatherLimit is the largest send that is put together with others. For larger ones a system call costs less than copying.
+const gatherLimit = 8 << 10
 
 // SendSoon is SendAll for small messages: what the coroutines of a loop send in one turn of the loop goes to the kernel together, one write for
 // each socket, at the end of the turn or when the socket's owner waits to receive. An error of that write is returned by a later
@@ -64,28 +64,54 @@ const gather = 8 << 10
 // packets, it is SendAll.
 func (s *Socket) SendSoon(ctx context.Context, p []byte) (int, error) {
 	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	if s.gather(ctx, p) {
+		return len(p), nil
+	}
+	return s.sendSoon(ctx, p)
+}
+
+// gather is SendSoon for the usual case: in plaintext, by a coroutine of the loop that the socket is private to, and there is room. Nobody else can come in between then, so the lock is only
+// looked at, see packetAtHand. Very many coroutines are here and then wait for the answer: its frame, and those below, are kept small, so that the first 2 KiB of a stack do.
+func (s *Socket) gather(ctx context.Context, p []byte) bool {
+	f := s.conn.Load()
+	if f == nil || len(p) == 0 || len(p) > gatherLimit || !f.private() || f.word&(lockWriting|lockClosed) != 0 || f.ending.Load() ||
+		s.secure.Load() != nil || !s.network.stream() {
+		return false
+	}
+	o := &f.out
+	if o.queue == nil && o.err == nil && len(p) <= smallBufferSize {
+		o.queue = borrowShallow(ctx)[:0]
+	}
+	if len(o.queue)+len(p) > cap(o.queue) {
+		return false
+	}
+	o.queue = append(o.queue, p...)
+	o.pending.Store(true)
+	if !o.scheduled {
+		o.scheduled = true
+		f.home.Loop().DeferTask((*flushTask)(f))
+	}
+	return true
+}
+
+// sendSoon is SendSoon for all cases.
+func (s *Socket) sendSoon(ctx context.Context, p []byte) (n int, err error) {
 	f, err := s.acquire(writing)
 	if err != nil {
 		return 0, s.fail("send", err)
 	}
 	defer f.leave(writing)
-	n, err := s.sendSoon(ctx, f, p)
-	return n, s.fail("send", err)
-}
-
-func (s *Socket) sendSoon(ctx context.Context, f *fd, p []byte) (int, error) {
-	if len(p) > gather || !s.network.stream() || !f.home.Here() || f.queued()+len(p) > highWater {
-		return s.sendAll(ctx, f, p)
+	if len(p) > gatherLimit || !s.network.stream() || !f.home.Here() || f.queued()+len(p) > highWater {
+		n, err = s.sendAll(ctx, f, p)
+		return n, s.fail("send", err)
 	}
-	var n int
-	var err error
 	if secure := s.secure.Load(); secure != nil {
 		n, err = secure.enqueue(p)
 	} else {
 		n, err = f.enqueue(p)
 	}
 	if err != nil {
-		return 0, err
+		return 0, s.fail("send", err)
 	}
 	f.flushSoon()
 	return n, nil

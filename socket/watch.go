@@ -56,7 +56,11 @@ func (s *Socket) TryRecvPacket() ([]byte, error) {
 			pkt, err = s.nextPacket()
 		}
 	}
-	if err != nil && err != ErrWouldBlock {
+	switch err {
+	case nil:
+	case ErrWouldBlock:
+		s.in.release()
+	default:
 		err = s.fail("recv", err)
 	}
 	return pkt, err
@@ -80,7 +84,7 @@ func (s *Socket) Queue(p []byte, limit int) (queued int, err error) {
 		return queued, s.fail("send", ErrQueueFull)
 	}
 	secure := s.secure.Load()
-	if secure == nil && queued == 0 && len(p) > gather {
+	if secure == nil && queued == 0 && len(p) > gatherLimit {
 		n, err := f.trySend(p)
 		if err != nil && err != errWait && err != errNoBuffers {
 			return 0, s.fail("send", err)
