@@ -256,6 +256,35 @@ func TestCloseWakesThoseWhoWaitAndDelivers(t *testing.T) {
 	}
 }
 
+// Whoever is sending while another goroutine closes is told of that, and not of what closing does to the connection.
+func TestWhoSendsIsToldOfClose(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		for range 200 {
+			s, peer := secured(ctx, t, "tcp", false)
+			if _, err := peer.Write([]byte("unread")); err != nil {
+				t.Fatal(err)
+			}
+			_, err := runtime.Await(ctx, func() (struct{}, error) {
+				begun, ended := make(chan struct{}), make(chan error)
+				go func() {
+					close(begun)
+					for {
+						if _, err := s.SendAll(ctx, []byte("x")); err != nil {
+							ended <- err
+							return
+						}
+					}
+				}()
+				<-begun
+				s.Close()
+				return struct{}{}, <-ended
+			})
+			wantError(t, "SendAll", err, net.ErrClosed)
+			peer.Close()
+		}
+	})
+}
+
 func TestAbortResets(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {

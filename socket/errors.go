@@ -61,13 +61,19 @@ func (truncatedError) Is(target error) bool {
 	return target == io.EOF || target == io.ErrUnexpectedEOF
 }
 
-// fail wraps an error with the operation and the addresses. io.EOF stays as it is, as readers of Go expect; so does what is wrapped already.
+// fail wraps an error with the operation and the addresses. io.EOF stays as it is, as readers of Go expect; so does what is wrapped already. What the system says of a connection that Close
+// has just ended, such as EPIPE to who was sending, is net.ErrClosed.
 func (s *Socket) fail(op string, err error) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
 	if _, ok := err.(*net.OpError); ok {
 		return err
+	}
+	if _, system := err.(*os.SyscallError); system {
+		if f := s.conn.Load(); f != nil && f.closed() {
+			err = net.ErrClosed
+		}
 	}
 	return &net.OpError{Op: op, Net: s.network.name, Source: s.localForError(), Addr: s.remoteForError(), Err: err}
 }
