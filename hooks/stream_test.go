@@ -186,7 +186,7 @@ func TestStreamsCarryBothWays(t *testing.T) {
 
 func TestReadsOfAnySize(t *testing.T) {
 	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
-		text := strings.Repeat("0123456789abcdef", 50_000) // 800 kB: more than any buffer on the way
+		text := strings.Repeat("0123456789abcdef", 150_000) // 2.4 MB: more than any buffer on the way, and than the reads below can take together
 		written := beside(ctx, t, func(ctx context.Context) error {
 			_, err := client.Write(ctx, []byte(text))
 			return err
