@@ -75,7 +75,7 @@ func (f *eofFramer) Next(data []byte, _ bool) (advance int, pkt []byte, err erro
 func (f *eofFramer) Index(data []byte, ends []uint32) int {
 	before := len(f.delimiter) - 1
 	first := f.place + before
-	if first > len(data) {
+	if first > len(data) || f.err != nil {
 		return 0
 	}
 	found, scanned := scan(data[first:], f.last, ends)

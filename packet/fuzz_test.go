@@ -24,6 +24,7 @@ func FuzzEOF(f *testing.F) {
 	f.Add([]byte(strings.Repeat("longer lines ", 20)+"\n"+strings.Repeat("x", 70)+"\n\n"), "\n", uint16(280), []byte{255, 100})
 	f.Add([]byte(strings.Repeat("longer lines ", 20)+"\n"), "\n", uint16(250), []byte{200, 100})
 	f.Add(bytes.Repeat([]byte("a"), 131), "aa", uint16(200), []byte{255})
+	f.Add([]byte("0000\n\n00000000000000"), "\r\n", uint16(20), []byte("0")) // Index after an error of Next
 	f.Fuzz(func(t *testing.T, stream []byte, delimiter string, max uint16, sizes []byte) {
 		framer, err := NewEOF(delimiter, int(max))
 		if err != nil {
