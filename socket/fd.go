@@ -183,6 +183,9 @@ func (f *fd) tryRead(p []byte) (int, error) {
 		case errno == syscall.EINTR:
 			continue
 		case errno == syscall.EAGAIN:
+			if f.eager.Load() && f.stream && sysReadable(f.number) {
+				continue // at urgent data, a signal that the thread is about to get has the kernel say so though there is more, and no edge follows
+			}
 			f.rd.drained = true
 			return 0, errWait
 		case errno != 0:

@@ -30,6 +30,13 @@ func sysSend(fd int, p []byte) (int, syscall.Errno) {
 	return int(n), 0
 }
 
+// sysReadable asks whether a read would find something: poll(2), which doesn't wait here.
+func sysReadable(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 1 && p[0].Revents&unix.POLLIN != 0
+}
+
 // sysPeek reads without taking: MSG_PEEK.
 func sysPeek(fd int, p []byte) (int, syscall.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),

@@ -16,6 +16,7 @@ import (
 func sysRead(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }
 func sysSend(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }
 func sysPeek(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }
+func sysReadable(int) bool                                   { return false }
 func sysReadv(int, [][]byte) (int, syscall.Errno)            { return 0, syscall.ENOSYS }
 func sysSendv(int, [][]byte) (int, syscall.Errno)            { return 0, syscall.ENOSYS }
 func sysSendfile(int, int, *int64, int) (int, syscall.Errno) { return 0, syscall.ENOSYS }
