@@ -183,8 +183,8 @@ func (f *fd) tryRead(p []byte) (int, error) {
 		case errno == syscall.EINTR:
 			continue
 		case errno == syscall.EAGAIN:
-			if f.eager.Load() && f.stream && sysReadable(f.number) {
-				continue // at urgent data, a signal that the thread is about to get has the kernel say so though there is more, and no edge follows
+			if f.stoppedShort() {
+				continue
 			}
 			f.rd.drained = true
 			return 0, errWait
@@ -197,6 +197,10 @@ func (f *fd) tryRead(p []byte) (int, error) {
 		return n, nil
 	}
 }
+
+// stoppedShort reports whether a read that ended with EAGAIN has to be made again: at urgent data, a signal that the thread is about to get has the kernel say so though there is more, and no
+// edge follows.
+func (f *fd) stoppedShort() bool { return f.eager.Load() && f.stream && sysReadable(f.number) }
 
 // waitRead waits until there may be something to read. What is queued for sending goes out first: the peer may be waiting for it. *deadline is set, from timeout, by
 // the first wait of an operation.

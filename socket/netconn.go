@@ -33,9 +33,7 @@ func (s *Socket) RecvUntil(limit Limit, p []byte) (int, error) {
 			runtime.Spend(context.Background())
 			return n, s.fail("recv", err)
 		}
-		if f.out.pending.Load() {
-			f.flush() // the peer may be waiting for it
-		}
+		f.flushPending()
 		if err := f.waitUntil(limit); err != nil {
 			return 0, s.fail("recv", err)
 		}

@@ -58,7 +58,7 @@ func (s *Socket) readVector(ctx context.Context, f *fd, bufs [][]byte, deadline 
 			runtime.Spend(ctx)
 			f.rd.drained = false
 			return n, nil
-		case errno == syscall.EINTR:
+		case errno == syscall.EINTR, errno == syscall.EAGAIN && f.stoppedShort():
 			continue
 		case errno != syscall.EAGAIN:
 			return 0, callError("readv", errno)
