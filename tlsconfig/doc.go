@@ -22,9 +22,9 @@
 //
 // The server's chain and its name are verified against the host that was dialled, be it a name or an address. TLS 1.2
 // is the floor, TLS 1.3 the ceiling. Sessions are resumed, never from one host to another, nor under another policy for
-// client certificates. That a chain was verified is remembered for a minute, see Client. The keys of session tickets
-// change every twelve hours. Groups and cipher suites are Go's own choice. Whatever is weaker has to be asked for by
-// name, and an option that can't be honoured is an error: nothing is dropped in silence.
+// client certificates. The keys of session tickets change every twelve hours. Groups and cipher suites are Go's own
+// choice. Whatever is weaker has to be asked for by name, and an option that can't be honoured is an error: nothing is
+// dropped in silence.
 //
 // # What a server checks
 //
