@@ -215,7 +215,7 @@ func (a *Async) SendFile(ctx context.Context, name string, offset, length int64)
 // What EnableSSL finds out at once, it returns, and onReady is not called: socket.ErrNotConnected, socket.ErrSSLActive when TLS is on already, socket.ErrBusy
 // during another EnableSSL or SendFile, after which the connection stays as it was; socket.ErrPlaintextPending, before anything is sent, when something has
 // arrived in plaintext that was not handed out; and what else keeps a handshake from beginning. Called from elsewhere than the loop, it can only find out the
-// first, and the others are for onReady. A handshake that fails is a *tlsconfig.HandshakeError for onReady. After ErrPlaintextPending and all that follows it
+// first, and the others are for onReady. A handshake that fails is a *explain.HandshakeError for onReady. After ErrPlaintextPending and all that follows it
 // here the connection is closed, so that nothing can go on in plaintext by mistake, and OnClose gets that reason.
 func (a *Async) EnableSSL(ctx context.Context, onReady func(ctx context.Context, a *Async, err error)) error {
 	if onReady == nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // A thousand connections, and no coroutine for any of them. Run returns when the last one is closed.
@@ -63,7 +64,7 @@ func ExampleAsyncDialer() {
 
 // STARTTLS: the server is asked, agrees, and the same connection goes on over TLS.
 func ExampleAsync_EnableSSL() {
-	ca, err := tlsconfig.NewCA("Example CA")
+	ca, err := devca.New("Example CA")
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -11,6 +11,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // A Dialer makes Clients that share a configuration, with its TLS sessions: each of very many takes less memory. Its methods may be called from anywhere.
@@ -144,7 +145,7 @@ func (d *dialer) explainHandshake(s *socket.Socket, host string, err error) erro
 			return err
 		}
 	}
-	return tlsconfig.Explain(err, host, d.tlsFor(host))
+	return explain.Client(err, host, d.tlsFor(host))
 }
 
 // secureFirst begins a connection with TLS. A server that speaks first doesn't speak TLS, and how soon it does so makes no difference.
@@ -153,8 +154,8 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, host string)
 	if !errors.Is(err, socket.ErrPlaintextPending) {
 		return err
 	}
-	return &tlsconfig.HandshakeError{
-		Reason: tlsconfig.ReasonPlaintext,
+	return &explain.HandshakeError{
+		Reason: explain.ReasonPlaintext,
 		Host:   host,
 		Detail: "the server spoke first, and not TLS",
 		Advice: "is this the right port? On a port with STARTTLS, ask for the upgrade first",
@@ -168,7 +169,7 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, host string)
 func (d *dialer) explain(host string, err error) error {
 	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
 		if op.Op == "remote error" { // an alert
-			return tlsconfig.Explain(err, host, d.tlsFor(host))
+			return explain.Client(err, host, d.tlsFor(host))
 		}
 	}
 	return err

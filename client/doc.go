@@ -11,7 +11,8 @@
 //		return err
 //	}
 //
-// Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime. [FromMap] makes a Config of Swoole's options.
+// Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime. Package swoole makes a Config of
+// Swoole's options.
 //
 // # Very many of a kind
 //

@@ -19,7 +19,7 @@ import (
 
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // dribble is a connection that writes byte by byte.
@@ -139,9 +139,9 @@ func TestPlaintextClientOnTLS(t *testing.T) {
 }
 
 func TestClientCertificates(t *testing.T) {
-	ca, err := tlsconfig.NewCA("clients")
+	ca, err := devca.New("clients")
 	check(t, err)
-	certificate, err := ca.Sign(tlsconfig.Request{Names: []string{"alice.test"}, Client: true})
+	certificate, err := ca.Sign(devca.Request{Names: []string{"alice.test"}, Client: true})
 	check(t, err)
 	for _, auth := range []tls.ClientAuthType{tls.NoClientCert, tls.RequestClientCert, tls.RequireAndVerifyClientCert} {
 		t.Run(auth.String(), func(t *testing.T) {
@@ -336,7 +336,7 @@ func TestServerSaysCloseNotify(t *testing.T) {
 func TestServerNames(t *testing.T) {
 	config, pool := serverTLS(), x509.NewCertPool()
 	for _, name := range []string{"one.test", "two.test"} {
-		ca, err := tlsconfig.NewCA("names " + name)
+		ca, err := devca.New("names " + name)
 		check(t, err)
 		certificate, err := ca.Issue(name)
 		check(t, err)

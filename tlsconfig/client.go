@@ -2,16 +2,18 @@ package tlsconfig
 
 import (
 	"crypto/tls"
-	"net/netip"
 	"strings"
 	"sync"
+
+	"github.com/whorl-go/whorl/tlsconfig/internal/names"
+	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
 const (
 	// NoSNI as the ServerName of a base configuration switches SNI off and nothing else: the chain is still
 	// verified and so is the name, against the host given to Client.For. It is no host's name, so crypto/tls,
 	// given such a configuration without Client.For, sends no SNI and refuses every certificate: it fails closed.
-	NoSNI = "."
+	NoSNI = names.NoSNI
 
 	maxHosts    = 1024 // configurations a Client keeps; beyond that it forgets an arbitrary one
 	maxSessions = 256  // sessions a Client keeps for resumption, least recently used out first
@@ -98,7 +100,7 @@ func (c *Client) For(host string) *tls.Config {
 // build makes the configuration for one host.
 func (c *Client) build(host string) *tls.Config {
 	config := c.base.Clone()
-	name := serverName(host)
+	name := names.Server(host)
 	fixed := config.ServerName
 	if fixed == "" {
 		config.ServerName = name
@@ -106,7 +108,7 @@ func (c *Client) build(host string) *tls.Config {
 		// crypto/tls keys sessions by ServerName alone, which is the same for every host here.
 		config.ClientSessionCache = hostSessions{cache: config.ClientSessionCache, host: name}
 		if fixed != NoSNI {
-			name = serverName(fixed)
+			name = names.Server(fixed)
 		}
 	}
 
@@ -116,13 +118,13 @@ func (c *Client) build(host string) *tls.Config {
 		return config
 	}
 	config.InsecureSkipVerify = config.InsecureSkipVerify || takeOver
-	check := verifier{roots: config.RootCAs, now: config.Time}
+	check := verify.Verifier{Roots: config.RootCAs, Now: config.Time}
 	config.VerifyConnection = func(state tls.ConnectionState) (err error) {
 		if state.ServerName == "" {
 			state.ServerName = name
 		}
 		if takeOver {
-			if state.VerifiedChains, err = check.verify(state); err != nil {
+			if state.VerifiedChains, err = check.Verify(state); err != nil {
 				return err
 			}
 		}
@@ -132,25 +134,6 @@ func (c *Client) build(host string) *tls.Config {
 		return next(state)
 	}
 	return config
-}
-
-// serverName returns host in the form in which crypto/tls verifies it and sends it: no trailing dot, no brackets, no
-// IPv6 zone, lower case. The result is never NoSNI.
-func serverName(host string) string {
-	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
-		host = host[1 : len(host)-1]
-	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Unmap().WithZone("").String()
-	}
-	host = strings.TrimRight(host, ".")
-	// ASCII only: strings.ToLower would turn the Kelvin sign into a k, and so one host's name into another's.
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + ('a' - 'A')
-		}
-		return r
-	}, host)
 }
 
 // hostSessions is a view of a cache that no other host shares.
