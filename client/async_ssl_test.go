@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	goruntime "runtime"
 	"strings"
 	"testing"
 
@@ -328,4 +329,29 @@ func TestAsyncClientCertificateMissing(t *testing.T) {
 		r.want("connect", "close")
 		wantReason(t, r.reason(), explain.ReasonClientCertRequired)
 	})
+}
+
+// A callback that doesn't return is this side's fault, and costs the loop nothing.
+func TestAsyncCallbackOfTLSThatBreaks(t *testing.T) {
+	for name, broken := range map[string]func(){"panic": func() { panic("broken callback") }, "Goexit": goruntime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			coroutine(t, func(ctx context.Context, t *testing.T) {
+				address := serve(t, func(s *script) { s.handshake(s.raw, serverTLS()) })
+				config := trusting()
+				config.VerifyConnection = func(tls.ConnectionState) error { broken(); return nil }
+				failed := runtime.NewChannel[error](1)
+				a := client.NewAsync(client.AsyncConfig{
+					Config:    client.Config{TLS: config},
+					OnReceive: func(context.Context, *client.Async, []byte) {},
+					OnError:   func(ctx context.Context, _ *client.Async, err error) { failed.Push(ctx, err) },
+				})
+				check(t, a.Connect(ctx, "tls", address))
+				err, popped := failed.Pop(ctx)
+				check(t, popped)
+				if e, ok := errors.AsType[*explain.HandshakeError](err); !ok || e.Reason != explain.ReasonLocalFault {
+					t.Errorf("%v is not a fault of this side", err)
+				}
+			})
+		})
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // Client is a connection to a server. Make it with [New].
@@ -97,7 +98,7 @@ func deep(ctx context.Context, op string, fn func(ctx context.Context) error) er
 	case detour != nil:
 		panic(detour)
 	case !returned:
-		return &net.OpError{Op: op, Err: runtime.ErrGoexit}
+		return &net.OpError{Op: op, Err: explain.Local(runtime.ErrGoexit, "")} // only callbacks of the TLS configuration can
 	}
 	return err
 }

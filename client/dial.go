@@ -145,6 +145,9 @@ func (d *dialer) explainHandshake(s *socket.Socket, host string, err error) erro
 			return err
 		}
 	}
+	if _, ok := errors.AsType[*runtime.PanicError](err); ok || errors.Is(err, runtime.ErrGoexit) {
+		return explain.Local(err, host)
+	}
 	return explain.Client(err, host, d.tlsFor(host))
 }
 
@@ -165,10 +168,10 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, host string)
 }
 
 // explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server that refuses the client's certificate says so only after
-// the handshake.
+// the handshake. So does one that can't decrypt what comes, or sends what can't be decrypted.
 func (d *dialer) explain(host string, err error) error {
 	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
-		if op.Op == "remote error" { // an alert
+		if op.Op == "remote error" || op.Op == "local error" { // an alert: the server's, or one for it
 			return explain.Client(err, host, d.tlsFor(host))
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // The Clients of a Dialer are Clients like others, and have their TLS sessions in common.
@@ -76,6 +77,9 @@ func TestCallbackThatBreaksConnect(t *testing.T) {
 					wantError(t, "Connect", err, runtime.ErrGoexit)
 				} else if panicked, ok := errors.AsType[*runtime.PanicError](err); !ok || panicked.Value != "broken callback" {
 					t.Errorf("Connect: %v", err)
+				}
+				if e, ok := errors.AsType[*explain.HandshakeError](err); !ok || e.Reason != explain.ReasonLocalFault {
+					t.Errorf("Connect: %v is not a fault of this side", err)
 				}
 				_, err = c.Recv(ctx)
 				wantError(t, "Recv", err, socket.ErrNotConnected)

@@ -389,3 +389,20 @@ func TestEnableSSLOnUnixSocket(t *testing.T) {
 		}
 	})
 }
+
+// What can't be decrypted is explained after the handshake, too: both sides have to agree since when new keys hold.
+func TestRecordThatCannotBeDecrypted(t *testing.T) {
+	both(t, func(ctx context.Context, t *testing.T) {
+		address := serve(t, func(s *script) {
+			s.handshake(s.raw, serverTLS())
+			s.raw.Write(append([]byte{23, 3, 3, 0, 32}, make([]byte, 32)...)) // application data under no key (RFC 8446, section 5.1)
+			io.Copy(io.Discard, s.raw)
+		})
+		c := connect(ctx, t, client.Config{TLS: trusting()}, "tls", address)
+		_, err := c.Recv(ctx)
+		e, ok := errors.AsType[*explain.HandshakeError](err)
+		if !ok || e.Reason != explain.ReasonProtocolError || !strings.Contains(e.Error(), "KeyUpdate") {
+			t.Errorf("%v", err)
+		}
+	})
+}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"syscall"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -154,12 +155,15 @@ func (s *Stream) shakeHands(ctx context.Context, method CryptoMethod) error {
 		}
 	}
 	err := s.socket.SSLHandshake(ctx, config)
+	panicked, _ := errors.AsType[*runtime.PanicError](err)
 	switch {
 	case err == nil:
 		s.secure.Store(true)
 		return nil
 	case errors.Is(err, socket.ErrPlaintextPending), errors.Is(err, socket.ErrBusy), errors.Is(err, net.ErrClosed):
 		return err
+	case panicked != nil:
+		return explain.Local(err, s.GetName(true))
 	case server:
 		return explain.Server(err, s.GetName(true))
 	}

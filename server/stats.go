@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -22,7 +23,7 @@ type Stats struct {
 	PacketsOut uint64            // calls of Send
 	BytesOut   uint64            // of what was sent, before encryption
 	Datagrams  uint64            // received
-	Handshakes map[string]uint64 // by outcome: "ok", "plaintext pending", or the reason, see explain.Server
+	Handshakes map[string]uint64 // by outcome: "ok", "plaintext pending", or the reason, see package explain
 
 	Connections int // all, those that don't stand yet included
 	Opening     int // that don't stand yet
@@ -94,7 +95,11 @@ func (c *Conn) handshaken(err error) error {
 	case errors.Is(err, socket.ErrBusy), errors.Is(err, socket.ErrSSLActive), errors.Is(err, net.ErrClosed), errors.Is(err, ErrNoTLS):
 		return err // no handshake, or none that has ended by itself
 	default:
-		err = explain.Server(err, c.RemoteAddr().String())
+		if _, ok := errors.AsType[*runtime.PanicError](err); ok || errors.Is(err, runtime.ErrGoexit) {
+			err = explain.Local(err, c.RemoteAddr().String())
+		} else {
+			err = explain.Server(err, c.RemoteAddr().String())
+		}
 		if explained, ok := errors.AsType[*explain.HandshakeError](err); ok {
 			outcome = string(explained.Reason)
 		}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	goruntime "runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,9 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // dribble is a connection that writes byte by byte.
@@ -348,6 +351,77 @@ func TestServerNames(t *testing.T) {
 		conn := tls.Client(dial(t, l), &tls.Config{ServerName: name, RootCAs: pool})
 		if err := conn.Handshake(); (err == nil) != ok {
 			t.Error(name, err)
+		}
+	}
+}
+
+// A callback of the configuration that doesn't return is the server's fault: it is logged, and the client isn't blamed.
+func TestCallbackOfTLSThatBreaks(t *testing.T) {
+	for name, broken := range map[string]func(){"panic": func() { panic("broken callback") }, "Goexit": goruntime.Goexit} {
+		for _, style := range []string{"handler", "callbacks", "STARTTLS", "STARTTLS, callbacks"} {
+			t.Run(name+", "+style, func(t *testing.T) {
+				config := serverTLS()
+				certificate := config.Certificates[0]
+				breaks := atomic.Bool{}
+				breaks.Store(true)
+				config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+					if breaks.Load() {
+						broken()
+					}
+					return &certificate, nil
+				}
+				config.Certificates = nil
+				reasons := make(chan error, 1)
+				port := server.Port{TLS: config, EOF: "\n", OnReject: func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason }}
+				network := "tls"
+				switch style {
+				case "handler":
+					port.Handle = echo
+				case "callbacks":
+					port.OnReceive = echoBack
+				case "STARTTLS":
+					network = "tcp"
+					port.Handle = func(ctx context.Context, c *server.Conn) {
+						c.Recv(ctx)
+						c.Send(ctx, []byte("ok\n"))
+						returned := false
+						defer func() {
+							if !returned {
+								reasons <- runtime.ErrGoexit // which has ended the handler
+							}
+						}()
+						err := c.EnableSSL(ctx)
+						returned = true
+						reasons <- err
+					}
+				case "STARTTLS, callbacks":
+					network = "tcp"
+					port.OnReceive = func(ctx context.Context, c *server.Conn, _ []byte) {
+						c.Send(ctx, []byte("ok\n"))
+						c.EnableSSLAsync(ctx, func(_ context.Context, _ *server.Conn, err error) { reasons <- err })
+					}
+				}
+				h, l := start(t, network, server.Config{Port: port})
+				conn := dial(t, l)
+				if network == "tcp" {
+					_, err := conn.Write([]byte("STARTTLS\n"))
+					check(t, err)
+					expect(t, conn, "ok\n")
+				}
+				if err := tls.Client(conn, clientTLS()).Handshake(); err == nil {
+					t.Error("the handshake has succeeded")
+				}
+				reason := receive(t, reasons)
+				if e, ok := errors.AsType[*explain.HandshakeError](reason); !ok || e.Reason != explain.ReasonLocalFault {
+					t.Errorf("%v is not a fault of this side", reason)
+				}
+				if !h.logged("panic in a coroutine") {
+					t.Errorf("the log has %v", h.log.All())
+				}
+				if n := h.Stats().Handshakes[string(explain.ReasonLocalFault)]; n != 1 {
+					t.Errorf("counted: %v", h.Stats().Handshakes)
+				}
+			})
 		}
 	}
 }

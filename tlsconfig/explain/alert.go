@@ -13,6 +13,7 @@ import (
 
 // The alerts that have an explanation of their own (RFC 8446, Section 6.2).
 const (
+	alertBadRecordMAC         = 20
 	alertHandshakeFailure     = 40
 	alertBadCertificate       = 42
 	alertUnsupportedCert      = 43
@@ -74,11 +75,18 @@ func (x *explainer) alert(code tls.AlertError) finding {
 		}
 	case alertNoApplicationProto:
 		return x.alpn(said)
+	case alertBadRecordMAC:
+		return finding{ReasonProtocolError, said + ": it can't decrypt what this side sends", adviceKeys}
 	case alertInternalError:
 		return finding{ReasonAlert, said, "look at the server's log; often it has no certificate for this name"}
 	}
 	return finding{ReasonAlert, said, "look at the server's log"}
 }
+
+// adviceKeys is about an alert bad_record_mac. RFC 8446, section 4.6.3: whoever is asked for new keys answers before it
+// sends anything else, and the answer is the last thing under the old ones.
+const adviceKeys = "a box in the path changes what is sent; or the two sides don't agree since when new keys hold, " +
+	"after a KeyUpdate that the other side has not answered, or whose answer it has overlooked"
 
 // clientCert explains alerts about the client's certificate, of which there may be none.
 func (x *explainer) clientCert(code tls.AlertError, said string) finding {

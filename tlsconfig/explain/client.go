@@ -173,6 +173,11 @@ func (x *explainer) fromText(err error) finding {
 		has("tls: server sent certificate containing RSA key larger"),
 		has("tls: server's certificate contains an unsupported type of public key"):
 		return finding{ReasonUnreadableCertificate, cleaned, unreadableAdvice(message)}
+	case has("tls: bad record MAC"):
+		return finding{
+			ReasonProtocolError, "what the server sent can't be decrypted",
+			adviceKeys,
+		}
 	case has("invalid signature by the server certificate"):
 		return finding{
 			ReasonProtocolError,

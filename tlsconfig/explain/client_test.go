@@ -282,3 +282,11 @@ func TestExplainNoServerName(t *testing.T) {
 	config := tlsconfig.NewClient(&tls.Config{ServerName: tlsconfig.NoSNI}).For("")
 	check(t, failed(t, config, tlstest.Speak(srv)), explain.ReasonNoServerName)
 }
+
+// Under TLS 1.3 either side may change its keys at any time, and the other one has to follow.
+func TestExplainKeysThatDoNotFit(t *testing.T) {
+	alert := &net.OpError{Op: "remote error", Err: tls.AlertError(20)}
+	own := &net.OpError{Op: "local error", Err: errors.New("tls: bad record MAC")}
+	check(t, explained(t, alert, nil), explain.ReasonProtocolError, "alert 20", "it can't decrypt", "KeyUpdate")
+	check(t, explained(t, own, nil), explain.ReasonProtocolError, "can't be decrypted", "KeyUpdate")
+}

@@ -43,6 +43,7 @@ const (
 	ReasonTimeout      Reason = "timeout"
 	ReasonCanceled     Reason = "canceled"       // by the caller: a context, or Close
 	ReasonNoServerName Reason = "no server name" // the configuration does not say whom to verify
+	ReasonLocalFault   Reason = "local fault"    // a callback of this side's configuration has panicked
 	ReasonOther        Reason = "handshake failed"
 )
 

@@ -18,7 +18,7 @@ import (
 //
 // Its Reason is one of fifteen or so, so that it may be a label in metrics: certificate refused, plaintext client,
 // protocol version, handshake failure, client certificate required, client certificate refused, unrecognized name, no
-// application protocol, alert, protocol error, closed during handshake, reset, timeout, canceled, handshake failed.
+// application protocol, alert, protocol error, closed during handshake, reset, timeout, canceled, local fault (see [Local]), handshake failed.
 func Server(err error, client string) error {
 	if err == nil {
 		return nil
@@ -62,6 +62,8 @@ func clientAlert(code tls.AlertError) finding {
 		return finding{ReasonNoCommonALPN, said, ""}
 	case alertUserCanceled:
 		return finding{ReasonClosed, said, ""}
+	case alertBadRecordMAC:
+		return finding{ReasonProtocolError, said + ": it can't decrypt what this side sends", adviceKeys}
 	}
 	return finding{ReasonAlert, said, "look at the client's log"}
 }

@@ -212,6 +212,7 @@ func TestServerErrors(t *testing.T) {
 		{remote(46), explain.ReasonCertificateRefused, 46},
 		{remote(51), explain.ReasonCertificateRefused, 51},
 		{remote(70), explain.ReasonProtocolVersion, 70},
+		{remote(20), explain.ReasonProtocolError, 20},
 		{remote(40), explain.ReasonHandshakeFailure, 40},
 		{remote(71), explain.ReasonHandshakeFailure, 71},
 		{remote(90), explain.ReasonClosed, 90},
@@ -236,5 +237,20 @@ func TestServerErrors(t *testing.T) {
 		if e.Reason != test.reason || e.Alert != test.alert {
 			t.Errorf("%v: %q, alert %d, want %q", test.err, e.Reason, e.Alert, test.reason)
 		}
+	}
+}
+
+func TestLocal(t *testing.T) {
+	err := errors.New("panic: assignment to entry in nil map\n\ngoroutine 7 [running]:\nmain.pick(0x1)")
+	e, ok := errors.AsType[*explain.HandshakeError](explain.Local(err, "192.0.2.7:4711"))
+	if !ok || e.Reason != explain.ReasonLocalFault || !errors.Is(e, err) || e.Alert != -1 {
+		t.Fatalf("%#v", e)
+	}
+	tlstest.CheckLine(t, e.Error())
+	if text := e.Error(); !strings.Contains(text, "panic: assignment to entry in nil map") || strings.Contains(text, "main.pick") {
+		t.Error(text)
+	}
+	if explain.Local(e, "") != error(e) || explain.Server(e, "") != error(e) || explain.Client(e, "", nil) != error(e) {
+		t.Error("explained twice")
 	}
 }
