@@ -71,7 +71,7 @@ type asyncConn struct {
 
 // NewAsync makes an Async that is not connected, with a configuration of its own, which costs more than the rest of it: for many of a kind there is AsyncDialer.
 // What is wrong with the configuration is returned by Connect.
-func NewAsync(config AsyncConfig) *Async { return NewAsyncDialer(config).New() }
+func NewAsync(config AsyncConfig) *Async { return newAsyncDialer(config).New() }
 
 // Connect begins to connect and returns at once; OnConnect or OnError answers. network is "tcp", "tcp4", "tcp6", "unix", or "tls", "tls4", "tls6" for TCP with
 // TLS from the start; address is "host:port" or the path of a Unix socket. DNS, several addresses, proxy and TLS handshake are run by a coroutine that has

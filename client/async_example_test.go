@@ -40,7 +40,7 @@ func ExampleAsyncDialer() {
 	}()
 
 	echoed, closed := 0, 0
-	dialer := client.NewAsyncDialer(client.AsyncConfig{
+	dialer, err := client.NewAsyncDialer(client.AsyncConfig{
 		Config:    client.Config{EOF: "\n"},
 		OnConnect: func(_ context.Context, a *client.Async) { a.Send([]byte("hello\n")) },
 		OnReceive: func(_ context.Context, a *client.Async, line []byte) {
@@ -50,6 +50,10 @@ func ExampleAsyncDialer() {
 		OnClose: func(_ context.Context, _ *client.Async, reason error) { closed++ },
 		OnError: func(_ context.Context, _ *client.Async, err error) { fmt.Println(err) },
 	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	err = runtime.Run(func(ctx context.Context) error {
 		for range 1000 {
 			if _, err := dialer.Dial(ctx, "tcp", server.Addr().String()); err != nil {

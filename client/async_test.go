@@ -348,7 +348,8 @@ func TestAsyncHasNoCoroutine(t *testing.T) {
 		check(t, err)
 		before := rt.Stats().Coroutines
 		config, r := recording(t, client.Config{TLS: trusting()})
-		d := client.NewAsyncDialer(config)
+		d, err := client.NewAsyncDialer(config)
+		check(t, err)
 		var all []*client.Async
 		for range 20 {
 			a, err := d.Dial(ctx, network, address)
@@ -398,7 +399,9 @@ func TestAsyncKeepsRunGoing(t *testing.T) {
 	config, r := recording(t, client.Config{})
 	r.on("receive", func(a *client.Async) { check(t, a.Close()) })
 	check(t, runtime.Run(func(ctx context.Context) error {
-		_, err := client.NewAsyncDialer(config).Dial(ctx, "tcp", address)
+		d, err := client.NewAsyncDialer(config)
+		check(t, err)
+		_, err = d.Dial(ctx, "tcp", address)
 		close(goOn)
 		return err
 	}, quiet...))

@@ -17,11 +17,13 @@ import (
 // A Dialer makes Clients that share a configuration, with its TLS sessions: each of very many takes less memory. Its methods may be called from anywhere.
 type Dialer struct{ dialer }
 
-// NewDialer makes a Dialer. What is wrong with the configuration is returned by Connect.
-func NewDialer(config Config) *Dialer {
+// NewDialer makes a Dialer. The error says what is wrong with the configuration.
+func NewDialer(config Config) (*Dialer, error) {
 	d := new(Dialer)
-	d.init(&config)
-	return d
+	if d.init(&config); d.invalid != nil {
+		return nil, d.invalid
+	}
+	return d, nil
 }
 
 // New makes a Client that is not connected.

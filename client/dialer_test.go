@@ -26,7 +26,8 @@ func TestDialer(t *testing.T) {
 			s.say("hello\r\n")
 			s.rest()
 		})
-		d := client.NewDialer(client.Config{EOF: "\r\n", TLS: trusting()})
+		d, err := client.NewDialer(client.Config{EOF: "\r\n", TLS: trusting()})
+		check(t, err)
 		for i := range 3 {
 			c, err := d.Dial(ctx, "tls", address)
 			check(t, err)
@@ -52,13 +53,18 @@ func TestDialerFails(t *testing.T) {
 		check(t, err)
 		nobody := l.Addr().String()
 		check(t, l.Close())
-		c, err := client.NewDialer(client.Config{}).Dial(ctx, "tcp", nobody)
+		d, err := client.NewDialer(client.Config{})
+		check(t, err)
+		c, err := d.Dial(ctx, "tcp", nobody)
 		wantError(t, "nobody listens", err, syscall.ECONNREFUSED)
 		if c != nil {
 			t.Error("there is a Client that isn't connected")
 		}
-		if _, err := client.NewDialer(client.Config{MaxPacket: -1}).Dial(ctx, "tcp", nobody); err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+		if d, err := client.NewDialer(client.Config{MaxPacket: -1}); d != nil || err == nil {
 			t.Error("wrong configuration:", err)
+		}
+		if d, err := client.NewAsyncDialer(client.AsyncConfig{}); d != nil || err == nil {
+			t.Error("wrong configuration by callback:", err)
 		}
 	})
 }

@@ -190,7 +190,10 @@ func ExampleDialer() {
 	defer server.Close()
 
 	err := runtime.Run(func(ctx context.Context) error {
-		d := client.NewDialer(client.Config{EOF: "\r\n"})
+		d, err := client.NewDialer(client.Config{EOF: "\r\n"})
+		if err != nil {
+			return err
+		}
 		c, err := d.Dial(ctx, "tcp", server.Addr().String())
 		if err != nil {
 			return err

@@ -146,7 +146,7 @@ func numeric(ctx context.Context, network, host string) (netip.Addr, error) {
 		return ip, nil
 	}
 	family := "ip" + strings.TrimLeft(network, "tcpud")
-	ips, err := LookupNetIP(ctx, family, host)
+	ips, err := runtime.Await(ctx, func() ([]netip.Addr, error) { return net.DefaultResolver.LookupNetIP(ctx, family, host) })
 	if err != nil {
 		return netip.Addr{}, err
 	}

@@ -425,3 +425,13 @@ func TestCallbackOfTLSThatBreaks(t *testing.T) {
 		}
 	}
 }
+
+// What is changed in a configuration after a listener was made has no effect on it, as with a client's.
+func TestTLSConfigurationIsCopied(t *testing.T) {
+	config := serverTLS()
+	_, l := start(t, "tls", server.Config{Port: server.Port{TLS: config, Handle: echo}})
+	config.Certificates, config.MinVersion = nil, tls.VersionTLS13
+	with := clientTLS()
+	with.MaxVersion = tls.VersionTLS12
+	trip(t, tls.Client(dial(t, l), with), "hello")
+}

@@ -8,33 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/runtime"
 )
-
-func TestFiles(t *testing.T) {
-	both(t, func(ctx context.Context, t *testing.T) {
-		name := filepath.Join(t.TempDir(), "file")
-		data := []byte("some text")
-		check(t, hooks.WriteFile(ctx, name, data, 0o640))
-		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o640 {
-			t.Errorf("mode is %v, %v", info.Mode(), err)
-		}
-		got, err := hooks.ReadFile(ctx, name)
-		if string(got) != "some text" || err != nil {
-			t.Errorf("read %q, %v", got, err)
-		}
-		_, err = hooks.ReadFile(ctx, name+"x")
-		wantError(t, "ReadFile", err, os.ErrNotExist)
-		wantError(t, "WriteFile", hooks.WriteFile(ctx, name+"/x", data, 0o600), syscall.ENOTDIR)
-	})
-}
 
 func TestExec(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
@@ -58,27 +38,8 @@ func TestExec(t *testing.T) {
 	})
 }
 
-func TestLookups(t *testing.T) {
-	both(t, func(ctx context.Context, t *testing.T) {
-		hosts, err := hooks.LookupHost(ctx, "localhost")
-		if err != nil || !slices.Contains(hosts, "127.0.0.1") {
-			t.Errorf("LookupHost: %q, %v", hosts, err)
-		}
-		ips, err := hooks.LookupNetIP(ctx, "ip4", "127.0.0.3")
-		if err != nil || len(ips) != 1 || ips[0].Unmap().String() != "127.0.0.3" {
-			t.Errorf("LookupNetIP: %v, %v", ips, err)
-		}
-		done, cancel := context.WithCancel(ctx)
-		cancel()
-		_, err = hooks.LookupHost(done, "name.invalid")
-		if err == nil {
-			t.Error("LookupHost with a done context succeeded")
-		}
-	})
-}
-
 // While one coroutine waits for a command, another one of the same loop runs.
-func TestBlockingWorkHoldsNoLoop(t *testing.T) {
+func TestCommandHoldsNoLoop(t *testing.T) {
 	guard(t)
 	check(t, runtime.Run(func(ctx context.Context) error {
 		fifo := filepath.Join(t.TempDir(), "fifo")
@@ -86,16 +47,16 @@ func TestBlockingWorkHoldsNoLoop(t *testing.T) {
 			return err
 		}
 		wait := beside(ctx, t, func(ctx context.Context) error {
-			got, err := hooks.ReadFile(ctx, fifo) // until somebody has written
-			if string(got) != "through" {
-				t.Errorf("got %q", got)
+			out, err := hooks.Exec(ctx, "cat", fifo) // until somebody has written
+			if string(out.Stdout) != "through" {
+				t.Errorf("got %q", out.Stdout)
 			}
 			return err
 		})
-		if err := hooks.Sleep(ctx, time.Millisecond); err != nil {
+		if err := runtime.Sleep(ctx, time.Millisecond); err != nil {
 			return err
 		}
-		if err := hooks.WriteFile(ctx, fifo, []byte("through"), 0); err != nil {
+		if _, err := hooks.Exec(ctx, "sh", "-c", "printf through > \"$0\"", fifo); err != nil {
 			return err
 		}
 		return wait()
