@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/resident"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -41,7 +42,7 @@ type conn struct {
 
 	closed   atomic.Bool
 	linger   atomic.Pointer[time.Duration] // of SetLinger
-	resident *resident
+	resident *resident.Resident
 }
 
 // side is one direction of a connection. What each operation looks at lies together: the beginning of both fields.
@@ -83,12 +84,12 @@ func (c *conn) begin(network string) {
 	if c.local == nil {
 		c.local = noAddr(network)
 	}
-	c.resident = moveIn(c.socket, c)
+	c.resident = resident.MoveIn(c.socket, c)
 }
 
 // shutdownBegins and runtimeEnded make it an owner.
-func (c *conn) shutdownBegins() { c.end(runtime.ErrShutdown) }
-func (c *conn) runtimeEnded()   {}
+func (c *conn) ShutdownBegins() { c.end(runtime.ErrShutdown) }
+func (c *conn) RuntimeEnded()   {}
 
 // end ends all waiting for good.
 func (c *conn) end(err error) {
@@ -153,7 +154,7 @@ func (c *conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return c.fail("close", net.ErrClosed)
 	}
-	c.resident.leave()
+	c.resident.Leave()
 	c.end(net.ErrClosed)
 	closeSocket := c.socket.Close
 	if linger := c.linger.Load(); linger != nil {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/fallback"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -47,7 +48,7 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 // DialContext connects to an address. network is "tcp", "tcp4", "tcp6", "unix" or "unixpacket" for a *Conn, or "udp", "udp4", "udp6" or "unixgram" for a *PacketConn; address
 // is "host:port" or the path of a Unix socket. ctx bounds the dialling only, not the life of the connection. Errors are *net.OpError with Op "dial".
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, err := within(ctx, d.Runtime)
+	ctx, err := fallback.Within(ctx, d.Runtime)
 	if err != nil {
 		return nil, dialError(network, address, err)
 	}

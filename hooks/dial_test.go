@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -223,7 +224,7 @@ func runtimeEndsUnderAConnection(t *testing.T) {
 	defer stop()
 	l, err := hooks.Listen(rt.Context(), "tcp", "127.0.0.1:0")
 	check(t, err)
-	s1, s2, err := hooks.StreamSocketPair(rt.Context(), "unix")
+	s1, s2, err := stream.SocketPair(rt.Context(), "unix")
 	check(t, err)
 	defer s1.Close()
 	defer s2.Close()

@@ -42,10 +42,6 @@
 //
 // [Exec] runs a command. What else would hold the loop, such as a file or a look-up, goes through runtime.Await.
 //
-// # PHP-style streams
-//
-// [StreamSocketClient], [StreamSocketServer], [StreamSelect] and [Stream.EnableCrypto] are PHP's stream functions, for code that is ported; see [Stream].
-//
 // # Which runtime
 //
 // A connection lives on a loop. If a coroutine dials or accepts it, that is the coroutine's own. Otherwise it is one of the runtime that the context comes from

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -13,6 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/fallback"
+	"github.com/whorl-go/whorl/internal/numeric"
+	"github.com/whorl-go/whorl/internal/resident"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -47,7 +49,7 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (ne
 	if datagrams(network) {
 		return nil, lc.failed(network, address, net.UnknownNetworkError(network))
 	}
-	ctx, err := within(ctx, lc.Runtime)
+	ctx, err := fallback.Within(ctx, lc.Runtime)
 	if err != nil {
 		return nil, lc.failed(network, address, err)
 	}
@@ -78,7 +80,7 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 	if !datagrams(network) {
 		return nil, lc.failed(network, address, net.UnknownNetworkError(network))
 	}
-	ctx, err := within(ctx, lc.Runtime)
+	ctx, err := fallback.Within(ctx, lc.Runtime)
 	if err != nil {
 		return nil, lc.failed(network, address, err)
 	}
@@ -117,7 +119,7 @@ func (lc *ListenConfig) bind(ctx context.Context, network, address string, attem
 	if err != nil {
 		return err
 	}
-	ip, err := numeric(ctx, network, host)
+	ip, err := numeric.Host(ctx, network, host)
 	if err != nil {
 		return err
 	}
@@ -135,27 +137,6 @@ func (lc *ListenConfig) bind(ctx context.Context, network, address string, attem
 		return err
 	}
 	return attempt(network, net.JoinHostPort("::", port))
-}
-
-// numeric returns the address of a host, that of IPv4 first if there are several, as package net does.
-func numeric(ctx context.Context, network, host string) (netip.Addr, error) {
-	if host == "" {
-		return netip.IPv6Unspecified(), nil
-	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip, nil
-	}
-	family := "ip" + strings.TrimLeft(network, "tcpud")
-	ips, err := runtime.Await(ctx, func() ([]netip.Addr, error) { return net.DefaultResolver.LookupNetIP(ctx, family, host) })
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	for _, ip := range ips {
-		if ip.Unmap().Is4() {
-			return ip.Unmap(), nil
-		}
-	}
-	return ips[0], nil
 }
 
 // prepare sets a new socket's options.
@@ -195,7 +176,7 @@ type Listener struct {
 	side     side
 	closed   atomic.Bool
 	keep     atomic.Bool // SetUnlinkOnClose(false), or the path was removed
-	resident *resident
+	resident *resident.Resident
 }
 
 func (l *Listener) begin(network string) {
@@ -204,12 +185,12 @@ func (l *Listener) begin(network string) {
 	if l.addr == nil {
 		l.addr = noAddr(network)
 	}
-	l.resident = moveIn(l.socket, l)
+	l.resident = resident.MoveIn(l.socket, l)
 }
 
 // shutdownBegins and runtimeEnded make it an owner.
-func (l *Listener) shutdownBegins() { l.side.limit.end(runtime.ErrShutdown) }
-func (l *Listener) runtimeEnded()   { l.unlink() }
+func (l *Listener) ShutdownBegins() { l.side.limit.end(runtime.ErrShutdown) }
+func (l *Listener) RuntimeEnded()   { l.unlink() }
 
 // unlink removes the path of a Unix socket, once. It comes before the socket is closed, lest it be another's by then.
 func (l *Listener) unlink() {
@@ -264,7 +245,7 @@ func (l *Listener) Close() error {
 	if !l.closed.CompareAndSwap(false, true) {
 		return l.fail("close", net.ErrClosed)
 	}
-	l.resident.leave()
+	l.resident.Leave()
 	l.unlink()
 	l.side.limit.end(net.ErrClosed)
 	err := l.socket.Close()

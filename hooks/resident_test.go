@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/resident"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -60,26 +62,26 @@ var possessions = []struct {
 	}},
 	{"stream", func(ctx context.Context, t *testing.T) []io.Closer { return someStreams(ctx, t, "tcp") }},
 	{"stream of datagrams", func(ctx context.Context, t *testing.T) []io.Closer {
-		server, err := hooks.StreamSocketServer(ctx, "udp://127.0.0.1:0")
+		server, err := stream.SocketServer(ctx, "udp://127.0.0.1:0")
 		check(t, err)
-		client, err := hooks.StreamSocketClient(ctx, "udp://"+server.GetName(false))
+		client, err := stream.SocketClient(ctx, "udp://"+server.GetName(false))
 		check(t, err)
 		return []io.Closer{server, client}
 	}},
 	{"stream that connects in the background", func(ctx context.Context, t *testing.T) []io.Closer {
-		return someStreams(ctx, t, "tcp", hooks.WithAsyncConnect())
+		return someStreams(ctx, t, "tcp", stream.WithAsyncConnect())
 	}},
 	{"stream that was selected", func(ctx context.Context, t *testing.T) []io.Closer {
 		all := someStreams(ctx, t, "tcp")
-		read := map[int]*hooks.Stream{1: all[1].(*hooks.Stream), 2: all[2].(*hooks.Stream)}
-		ready, err := hooks.StreamSelect(ctx, read, nil, nil, 10*time.Millisecond)
+		read := map[int]*stream.Stream{1: all[1].(*stream.Stream), 2: all[2].(*stream.Stream)}
+		ready, err := stream.Select(ctx, read, nil, nil, 10*time.Millisecond)
 		if err != nil || ready.Count() != 0 {
 			t.Errorf("ready: %v, %v", ready, err)
 		}
 		return all
 	}},
 	{"pair of streams", func(ctx context.Context, t *testing.T) []io.Closer {
-		a, b, err := hooks.StreamSocketPair(ctx, "unix")
+		a, b, err := stream.SocketPair(ctx, "unix")
 		check(t, err)
 		return []io.Closer{a, b}
 	}},
@@ -98,12 +100,12 @@ func conns(network string, use func(t *testing.T, c net.Conn)) func(ctx context.
 }
 
 // someStreams returns a server, a client and what the server has accepted.
-func someStreams(ctx context.Context, t *testing.T, transport string, options ...hooks.StreamOption) []io.Closer {
-	server, err := hooks.StreamSocketServer(ctx, transport+"://127.0.0.1:0")
+func someStreams(ctx context.Context, t *testing.T, transport string, options ...stream.Option) []io.Closer {
+	server, err := stream.SocketServer(ctx, transport+"://127.0.0.1:0")
 	check(t, err)
-	client, err := hooks.StreamSocketClient(ctx, transport+"://"+server.GetName(false), options...)
+	client, err := stream.SocketClient(ctx, transport+"://"+server.GetName(false), options...)
 	check(t, err)
-	accepted, err := hooks.StreamSocketAccept(ctx, server, patience)
+	accepted, err := stream.Accept(ctx, server, patience)
 	check(t, err)
 	return []io.Closer{server, client, accepted}
 }
@@ -132,7 +134,7 @@ func TestForgottenIsClosed(t *testing.T) {
 					t.Fatalf("%d descriptors, %d before", leaktest.Descriptors(t), before)
 				}
 				collectUntil(ctx, t, "the descriptors are closed", func() bool { return leaktest.Descriptors(t) <= before })
-				collectUntil(ctx, t, "nothing is remembered", func() bool { return hooks.Residents(rt) == 0 })
+				collectUntil(ctx, t, "nothing is remembered", func() bool { return resident.Count(rt) == 0 })
 			})
 		})
 	}
@@ -149,7 +151,7 @@ func TestClosedIsNotRemembered(t *testing.T) {
 				for _, c := range made {
 					check(t, c.Close())
 				}
-				if n := hooks.Residents(rt); n != 0 {
+				if n := resident.Count(rt); n != 0 {
 					t.Errorf("%d are remembered", n)
 				}
 				goruntime.KeepAlive(made)
@@ -185,14 +187,14 @@ func TestEndOfTheRuntimeCloses(t *testing.T) {
 				case net.Listener:
 					_, err = c.Accept()
 					wantError(t, "Accept", err, runtime.ErrShutdown)
-				case *hooks.Stream:
+				case *stream.Stream:
 					_, err = c.Read(t.Context(), make([]byte, 1))
 					wantError(t, "Read of a stream", err, runtime.ErrShutdown)
 				}
 				check(t, c.Close())
 				wantError(t, "second Close", c.Close(), net.ErrClosed)
 			}
-			if n := hooks.Residents(rt); n != -1 {
+			if n := resident.Count(rt); n != -1 {
 				t.Errorf("the runtime is still known, with %d residents", n)
 			}
 		})
@@ -221,32 +223,6 @@ func TestEndOfTheRuntimeRemovesThePath(t *testing.T) {
 	}
 	// Another program's, by now.
 	check(t, os.WriteFile(paths[true], nil, 0o600))
-}
-
-// A select that waits elsewhere ends with the runtime of its streams.
-func TestEndOfTheRuntimeEndsASelect(t *testing.T) {
-	guard(t)
-	rt, err := runtime.New(quiet...)
-	check(t, err)
-	check(t, rt.Start())
-	a, b, err := hooks.StreamSocketPair(rt.Context(), "unix")
-	check(t, err)
-	result := make(chan error, 1)
-	go func() {
-		_, err := hooks.StreamSelect(context.Background(), map[int]*hooks.Stream{1: a}, nil, nil, -1)
-		result <- err
-	}()
-	leaktest.Until(t, "the select has begun", a.Reading)
-	shutdown(t, rt)
-	select {
-	case err := <-result:
-		if err != nil && !errors.Is(err, runtime.ErrShutdown) {
-			t.Errorf("error is %v", err)
-		}
-	case <-time.After(patience):
-		t.Error("the select goes on")
-	}
-	goruntime.KeepAlive(b)
 }
 
 // Who waits in a call keeps what it waits for, even if nobody else does.
@@ -305,31 +281,31 @@ func TestWaitingKeepsAlive(t *testing.T) {
 			}
 		}},
 		{"Stream.Gets", func(ctx context.Context, t *testing.T) (func(context.Context) error, call) {
-			a, b, err := hooks.StreamSocketPair(ctx, "unix")
+			a, b, err := stream.SocketPair(ctx, "unix")
 			check(t, err)
 			return func(ctx context.Context) error { _, err := a.Gets(ctx, 100); return err },
 				func() error { _, err := b.Write(ctx, []byte("line\n")); return errors.Join(err, b.Close()) }
 		}},
-		{"StreamSelect", func(ctx context.Context, t *testing.T) (func(context.Context) error, call) {
-			a, b, err := hooks.StreamSocketPair(ctx, "unix")
+		{"stream.Select", func(ctx context.Context, t *testing.T) (func(context.Context) error, call) {
+			a, b, err := stream.SocketPair(ctx, "unix")
 			check(t, err)
 			return func(ctx context.Context) error {
-				_, err := hooks.StreamSelect(ctx, map[int]*hooks.Stream{1: a}, nil, nil, patience)
+				_, err := stream.Select(ctx, map[int]*stream.Stream{1: a}, nil, nil, patience)
 				return err
 			}, func() error { _, err := b.Write(ctx, []byte("line\n")); return errors.Join(err, b.Close()) }
 		}},
-		{"StreamSocketAccept", func(ctx context.Context, t *testing.T) (func(context.Context) error, call) {
-			server, err := hooks.StreamSocketServer(ctx, "tcp://127.0.0.1:0")
+		{"stream.Accept", func(ctx context.Context, t *testing.T) (func(context.Context) error, call) {
+			server, err := stream.SocketServer(ctx, "tcp://127.0.0.1:0")
 			check(t, err)
 			url := "tcp://" + server.GetName(false)
 			return func(ctx context.Context) error {
-					s, err := hooks.StreamSocketAccept(ctx, server, patience)
+					s, err := stream.Accept(ctx, server, patience)
 					if err == nil {
 						err = s.Close()
 					}
 					return err
 				}, func() error {
-					s, err := hooks.StreamSocketClient(ctx, url)
+					s, err := stream.SocketClient(ctx, url)
 					if err == nil {
 						err = s.Close()
 					}

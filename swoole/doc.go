@@ -11,5 +11,5 @@
 // contradict each other. To switch off what there is no counterpart of is no error: it asks for nothing. Errors are
 // *tlsconfig.OptionError, which names the option and never prints its value.
 //
-// The contexts of PHP's streams are taken by package hooks, see hooks.StreamContextCreate.
+// The contexts of PHP's streams are taken by package hooks/stream, see its ContextCreate.
 package swoole

@@ -36,7 +36,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -48,13 +48,13 @@ const (
 
 // guest is a client of the chat.
 type guest struct {
-	stream *hooks.Stream
+	stream *stream.Stream
 	unsent []byte
 }
 
 // chat is the server.
 type chat struct {
-	listener *hooks.Stream
+	listener *stream.Stream
 	guests   map[int]*guest // by their numbers, which begin at 1
 	last     int            // number given out
 }
@@ -67,7 +67,7 @@ func (c *chat) serve(ctx context.Context) error {
 		}
 	}()
 	for {
-		read, write := make(map[int]*hooks.Stream), make(map[int]*hooks.Stream)
+		read, write := make(map[int]*stream.Stream), make(map[int]*stream.Stream)
 		if len(c.guests) < maxGuests {
 			read[0] = c.listener
 		}
@@ -77,7 +77,7 @@ func (c *chat) serve(ctx context.Context) error {
 				write[number] = g.stream
 			}
 		}
-		ready, err := hooks.StreamSelect(ctx, read, write, nil, -1)
+		ready, err := stream.Select(ctx, read, write, nil, -1)
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
@@ -99,7 +99,7 @@ func (c *chat) serve(ctx context.Context) error {
 
 // welcome accepts a guest.
 func (c *chat) welcome(ctx context.Context) {
-	s, err := hooks.StreamSocketAccept(ctx, c.listener, 0)
+	s, err := stream.Accept(ctx, c.listener, 0)
 	if err != nil {
 		return // who knocked has gone again
 	}
@@ -119,7 +119,7 @@ func (c *chat) listen(ctx context.Context, number int) {
 	switch line, err := g.stream.Gets(ctx, maxLine); {
 	case err == nil:
 		c.tell(ctx, number, fmt.Sprintf("%d: %s\n", number, strings.TrimSpace(line)))
-	case err != hooks.ErrWouldBlock:
+	case err != stream.ErrWouldBlock:
 		c.part(ctx, number)
 	}
 }
@@ -156,7 +156,7 @@ func (c *chat) flush(ctx context.Context, number int) {
 	}
 	n, err := g.stream.Write(ctx, g.unsent)
 	g.unsent = g.unsent[n:]
-	if err != nil && err != hooks.ErrWouldBlock || len(g.unsent) > maxUnsent {
+	if err != nil && err != stream.ErrWouldBlock || len(g.unsent) > maxUnsent {
 		c.part(ctx, number)
 	}
 }
@@ -171,7 +171,7 @@ func main() {
 func run(stdout io.Writer) error {
 	var show strings.Builder // printed at the end: standard output may block, which a loop must not
 	err := runtime.Run(func(ctx context.Context) error {
-		listener, err := hooks.StreamSocketServer(ctx, "tcp://127.0.0.1:0")
+		listener, err := stream.SocketServer(ctx, "tcp://127.0.0.1:0")
 		if err != nil {
 			return err
 		}
@@ -191,7 +191,7 @@ func run(stdout io.Writer) error {
 
 // demonstrate has three clients talk, each in its turn.
 func demonstrate(ctx context.Context, show io.Writer, url string) error {
-	var clients [3]*hooks.Stream
+	var clients [3]*stream.Stream
 	hears := func(who int, times int) error {
 		for range times {
 			line, err := clients[who].Gets(ctx, maxLine)
@@ -203,7 +203,7 @@ func demonstrate(ctx context.Context, show io.Writer, url string) error {
 		return nil
 	}
 	for i := range clients {
-		s, err := hooks.StreamSocketClient(ctx, url)
+		s, err := stream.SocketClient(ctx, url)
 		if err != nil {
 			return err
 		}

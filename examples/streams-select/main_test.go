@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/whorl-go/whorl/examples/internal/exampletest"
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -27,7 +27,7 @@ func TestDemonstration(t *testing.T) {
 // TestGuestThatDoesNotListen has one client never read: the others must not notice until it is shown the door.
 func TestGuestThatDoesNotListen(t *testing.T) {
 	err := runtime.Run(func(ctx context.Context) error {
-		listener, err := hooks.StreamSocketServer(ctx, "tcp://127.0.0.1:0")
+		listener, err := stream.SocketServer(ctx, "tcp://127.0.0.1:0")
 		if err != nil {
 			return err
 		}
@@ -40,9 +40,9 @@ func TestGuestThatDoesNotListen(t *testing.T) {
 		}); err != nil {
 			return err
 		}
-		var guests [3]*hooks.Stream // one that talks, one that listens, one that doesn't
+		var guests [3]*stream.Stream // one that talks, one that listens, one that doesn't
 		for i := range guests {
-			if guests[i], err = hooks.StreamSocketClient(ctx, "tcp://"+listener.GetName(false)); err != nil {
+			if guests[i], err = stream.SocketClient(ctx, "tcp://"+listener.GetName(false)); err != nil {
 				return err
 			}
 			defer guests[i].Close()

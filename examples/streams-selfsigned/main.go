@@ -24,7 +24,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -33,9 +33,9 @@ import (
 const maxLine = 4096
 
 // serve accepts until the listener is closed. Accepting takes no time: a client's handshake runs beside it, and what reads from the client waits for that.
-func serve(ctx context.Context, listener *hooks.Stream) {
+func serve(ctx context.Context, listener *stream.Stream) {
 	for {
-		s, err := hooks.StreamSocketAccept(ctx, listener, -1)
+		s, err := stream.Accept(ctx, listener, -1)
 		if err != nil {
 			return
 		}
@@ -50,7 +50,7 @@ func serve(ctx context.Context, listener *hooks.Stream) {
 }
 
 // answer reads a request and answers it.
-func answer(ctx context.Context, s *hooks.Stream) error {
+func answer(ctx context.Context, s *stream.Stream) error {
 	if err := s.SetTimeout(10 * time.Second); err != nil {
 		return err
 	}
@@ -93,11 +93,11 @@ func run(stdout io.Writer) error {
 
 	var show strings.Builder
 	err = runtime.Run(func(ctx context.Context) error {
-		serverContext, err := hooks.StreamContextCreate(map[string]map[string]any{"ssl": {"local_cert": file}})
+		serverContext, err := stream.ContextCreate(map[string]map[string]any{"ssl": {"local_cert": file}})
 		if err != nil {
 			return err
 		}
-		listener, err := hooks.StreamSocketServer(ctx, "tls://127.0.0.1:0", hooks.WithStreamContext(serverContext))
+		listener, err := stream.SocketServer(ctx, "tls://127.0.0.1:0", stream.WithContext(serverContext))
 		if err != nil {
 			return err
 		}
@@ -131,11 +131,11 @@ func run(stdout io.Writer) error {
 
 // fetch gets the page and returns its body.
 func fetch(ctx context.Context, url string, ssl map[string]any) (string, error) {
-	c, err := hooks.StreamContextCreate(map[string]map[string]any{"ssl": ssl})
+	c, err := stream.ContextCreate(map[string]map[string]any{"ssl": ssl})
 	if err != nil {
 		return "", err
 	}
-	s, err := hooks.StreamSocketClient(ctx, url, hooks.WithStreamContext(c), hooks.WithStreamTimeout(10*time.Second))
+	s, err := stream.SocketClient(ctx, url, stream.WithContext(c), stream.WithTimeout(10*time.Second))
 	if err != nil {
 		return "", err
 	}

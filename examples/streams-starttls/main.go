@@ -34,7 +34,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
@@ -43,9 +43,9 @@ import (
 const maxLine = 512
 
 // serve accepts until the listener is closed. Each connection has a coroutine, so that nobody waits for another one's handshake.
-func serve(ctx context.Context, listener *hooks.Stream, report func(error)) {
+func serve(ctx context.Context, listener *stream.Stream, report func(error)) {
 	for {
-		s, err := hooks.StreamSocketAccept(ctx, listener, -1)
+		s, err := stream.Accept(ctx, listener, -1)
 		if err != nil {
 			return
 		}
@@ -62,7 +62,7 @@ func serve(ctx context.Context, listener *hooks.Stream, report func(error)) {
 }
 
 // converse is the server's side of a connection.
-func converse(ctx context.Context, s *hooks.Stream) error {
+func converse(ctx context.Context, s *stream.Stream) error {
 	if err := s.SetTimeout(10 * time.Second); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func converse(ctx context.Context, s *hooks.Stream) error {
 				break
 			}
 			if err = say("220 go ahead"); err == nil {
-				_, err = s.EnableCrypto(ctx, true, hooks.CryptoTLSServer)
+				_, err = s.EnableCrypto(ctx, true, stream.CryptoTLSServer)
 			}
 		case "SECRET":
 			if meta.Crypto == nil {
@@ -124,11 +124,11 @@ func run(stdout io.Writer) error {
 	}
 	var show strings.Builder
 	err = runtime.Run(func(ctx context.Context) error {
-		serverContext, err := hooks.StreamContextCreate(map[string]map[string]any{"ssl": {"local_cert": certFile}})
+		serverContext, err := stream.ContextCreate(map[string]map[string]any{"ssl": {"local_cert": certFile}})
 		if err != nil {
 			return err
 		}
-		listener, err := hooks.StreamSocketServer(ctx, "tcp://127.0.0.1:0", hooks.WithStreamContext(serverContext))
+		listener, err := stream.SocketServer(ctx, "tcp://127.0.0.1:0", stream.WithContext(serverContext))
 		if err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func run(stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		clientContext, err := hooks.StreamContextCreate(map[string]map[string]any{"ssl": {"cafile": caFile, "peer_name": "localhost"}})
+		clientContext, err := stream.ContextCreate(map[string]map[string]any{"ssl": {"cafile": caFile, "peer_name": "localhost"}})
 		if err != nil {
 			return err
 		}
@@ -182,8 +182,8 @@ func certify(certFile, caFile string) error {
 }
 
 // upgrade talks in plaintext first, and then over TLS.
-func upgrade(ctx context.Context, show io.Writer, url string, c *hooks.StreamContext) error {
-	s, err := hooks.StreamSocketClient(ctx, url, hooks.WithStreamContext(c))
+func upgrade(ctx context.Context, show io.Writer, url string, c *stream.Context) error {
+	s, err := stream.SocketClient(ctx, url, stream.WithContext(c))
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func upgrade(ctx context.Context, show io.Writer, url string, c *hooks.StreamCon
 		if command != "STARTTLS" {
 			continue
 		}
-		if _, err := s.EnableCrypto(ctx, true, hooks.CryptoTLSClient); err != nil {
+		if _, err := s.EnableCrypto(ctx, true, stream.CryptoTLSClient); err != nil {
 			return err
 		}
 		crypto := s.GetMetaData().Crypto
@@ -210,7 +210,7 @@ func upgrade(ctx context.Context, show io.Writer, url string, c *hooks.StreamCon
 
 // smuggle sends a command in the clear behind STARTTLS, for the server to take it for one that came over TLS.
 func smuggle(ctx context.Context, show io.Writer, url string) error {
-	s, err := hooks.StreamSocketClient(ctx, url)
+	s, err := stream.SocketClient(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func smuggle(ctx context.Context, show io.Writer, url string) error {
 }
 
 // ask sends a command and shows the answer.
-func ask(ctx context.Context, show io.Writer, s *hooks.Stream, command string) error {
+func ask(ctx context.Context, show io.Writer, s *stream.Stream, command string) error {
 	if _, err := s.Write(ctx, []byte(command+"\r\n")); err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func ask(ctx context.Context, show io.Writer, s *hooks.Stream, command string) e
 	return hear(ctx, show, s)
 }
 
-func hear(ctx context.Context, show io.Writer, s *hooks.Stream) error {
+func hear(ctx context.Context, show io.Writer, s *stream.Stream) error {
 	line, err := s.GetLine(ctx, maxLine, "\r\n")
 	if err == nil {
 		fmt.Fprintln(show, "server:", line)

@@ -20,12 +20,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 // serve answers until the stream is closed. One buffer is enough: a datagram that is longer is cut, and what it says doesn't matter.
-func serve(ctx context.Context, s *hooks.Stream, now func() time.Time) (answered int) {
+func serve(ctx context.Context, s *stream.Stream, now func() time.Time) (answered int) {
 	p := make([]byte, 64)
 	for {
 		_, from, err := s.RecvFrom(ctx, p, 0)
@@ -52,7 +52,7 @@ func main() {
 func run(stdout io.Writer, now func() time.Time) error {
 	var show strings.Builder
 	err := runtime.Run(func(ctx context.Context) error {
-		s, err := hooks.StreamSocketServer(ctx, "udp://127.0.0.1:0")
+		s, err := stream.SocketServer(ctx, "udp://127.0.0.1:0")
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func run(stdout io.Writer, now func() time.Time) error {
 
 // ask asks twice. A datagram may get lost, on other networks than this machine's, so an answer that doesn't come in time is asked for again.
 func ask(ctx context.Context, show io.Writer, url string) error {
-	s, err := hooks.StreamSocketClient(ctx, url)
+	s, err := stream.SocketClient(ctx, url)
 	if err != nil {
 		return err
 	}

@@ -21,15 +21,15 @@ import (
 	"slices"
 	"time"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 const maxLine = 1024
 
 // listen makes the server. A path that a server before has left is taken over, unless somebody still answers there.
-func listen(ctx context.Context, path string) (*hooks.Stream, error) {
-	if s, err := hooks.StreamSocketClient(ctx, "unix://"+path, hooks.WithStreamTimeout(time.Second)); err == nil {
+func listen(ctx context.Context, path string) (*stream.Stream, error) {
+	if s, err := stream.SocketClient(ctx, "unix://"+path, stream.WithTimeout(time.Second)); err == nil {
 		s.Close()
 		return nil, fmt.Errorf("a server is running at %s already", path)
 	}
@@ -48,13 +48,13 @@ func listen(ctx context.Context, path string) (*hooks.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hooks.StreamSocketServer(ctx, "unix://"+path)
+	return stream.SocketServer(ctx, "unix://"+path)
 }
 
 // serve accepts until the listener is closed.
-func serve(ctx context.Context, listener *hooks.Stream) {
+func serve(ctx context.Context, listener *stream.Stream) {
 	for {
-		s, err := hooks.StreamSocketAccept(ctx, listener, -1)
+		s, err := stream.Accept(ctx, listener, -1)
 		if err != nil {
 			return
 		}
@@ -115,7 +115,7 @@ func run(stdout io.Writer) error {
 
 // talk sends lines and returns the answers.
 func talk(ctx context.Context, path string, lines []string) (answers []string, err error) {
-	s, err := hooks.StreamSocketClient(ctx, "unix://"+path)
+	s, err := stream.SocketClient(ctx, "unix://"+path)
 	if err != nil {
 		return nil, err
 	}

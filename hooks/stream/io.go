@@ -1,4 +1,4 @@
-package hooks
+package stream
 
 import (
 	"bytes"
@@ -74,7 +74,7 @@ func (s *Stream) Write(ctx context.Context, p []byte) (int, error) {
 }
 
 // Gets receives a line, with its "\n", as PHP's fgets does: at most max bytes of it, so that a longer one comes in pieces. At the end of the stream it
-// returns what is left, and then io.EOF. With any other error everything that has come stays for the next call; StreamSelect then reports the stream as
+// returns what is left, and then io.EOF. With any other error everything that has come stays for the next call; Select then reports the stream as
 // readable when more has come, so that a client that sends half a line keeps nobody busy.
 func (s *Stream) Gets(ctx context.Context, max int) (string, error) {
 	return s.line(ctx, "gets", streamLines{ending: []byte{'\n'}, max: max, keep: true})

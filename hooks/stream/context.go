@@ -1,4 +1,4 @@
-package hooks
+package stream
 
 import (
 	"context"
@@ -14,11 +14,11 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
 
-// StreamContext has the options of streams, as the contexts of PHP do. It never changes; any number of streams may share one. Those that do share their TLS
+// Context has the options of streams, as the contexts of PHP do. It never changes; any number of streams may share one. Those that do share their TLS
 // sessions, and the files that the options name are read once. Values are as in PHP: see dialect.SwooleClient. An option that can't be honoured is an error.
 //
 // "ssl" has the options of dialect.PHPClient and dialect.PHPServer. Peers are verified unless verify_peer says otherwise. The files are read when
-// TLS begins: by StreamSocketClient and StreamSocketServer for transports that begin with TLS, else by EnableCrypto.
+// TLS begins: by SocketClient and SocketServer for transports that begin with TLS, else by EnableCrypto.
 //
 // "socket" has these:
 //
@@ -30,7 +30,7 @@ import (
 //	so_broadcast   datagrams may be sent to broadcast addresses
 //	tcp_nodelay    small segments are sent at once (true; PHP's default is false)
 //	so_keepalive   TCP looks whether an idle peer is still there; tcp_keepidle, tcp_keepintvl (seconds) and tcp_keepcnt say when and how often
-type StreamContext struct {
+type Context struct {
 	options map[string]map[string]any
 
 	mu      runtime.Mutex                      // held while files are read
@@ -39,11 +39,11 @@ type StreamContext struct {
 }
 
 // withoutOptions is the context of streams that were given none.
-var withoutOptions = sync.OnceValue(func() *StreamContext { return new(StreamContext) })
+var withoutOptions = sync.OnceValue(func() *Context { return new(Context) })
 
-// StreamContextCreate makes a context of options: by wrapper, "ssl" or "socket", and by name.
-func StreamContextCreate(options map[string]map[string]any) (*StreamContext, error) {
-	c := &StreamContext{options: make(map[string]map[string]any, len(options))}
+// ContextCreate makes a context of options: by wrapper, "ssl" or "socket", and by name.
+func ContextCreate(options map[string]map[string]any) (*Context, error) {
+	c := &Context{options: make(map[string]map[string]any, len(options))}
 	for wrapper, values := range options {
 		if wrapper != "ssl" && wrapper != "socket" {
 			return nil, fmt.Errorf("stream context: %q: no such wrapper; there are ssl and socket", wrapper)
@@ -55,17 +55,17 @@ func StreamContextCreate(options map[string]map[string]any) (*StreamContext, err
 }
 
 // With returns the context with one more option, or with another value for one; nil takes it out.
-func (c *StreamContext) With(wrapper, option string, value any) (*StreamContext, error) {
+func (c *Context) With(wrapper, option string, value any) (*Context, error) {
 	options := c.Options()
 	if options[wrapper] == nil {
 		options[wrapper] = make(map[string]any)
 	}
 	options[wrapper][option] = value
-	return StreamContextCreate(options)
+	return ContextCreate(options)
 }
 
 // Options returns a copy of the options.
-func (c *StreamContext) Options() map[string]map[string]any {
+func (c *Context) Options() map[string]map[string]any {
 	options := make(map[string]map[string]any, len(c.options))
 	for wrapper, values := range c.options {
 		options[wrapper] = maps.Clone(values)
@@ -74,23 +74,23 @@ func (c *StreamContext) Options() map[string]map[string]any {
 }
 
 // names reports whether an option has a value.
-func (c *StreamContext) names(wrapper, option string) bool { return c.options[wrapper][option] != nil }
+func (c *Context) names(wrapper, option string) bool { return c.options[wrapper][option] != nil }
 
-// A StreamOptionError says which option of a context can't be honoured, and why.
-type StreamOptionError struct {
+// A OptionError says which option of a context can't be honoured, and why.
+type OptionError struct {
 	Wrapper, Option string
 	Err             error
 }
 
-func (e *StreamOptionError) Error() string {
+func (e *OptionError) Error() string {
 	return fmt.Sprintf("stream context: %s.%s: %v", e.Wrapper, e.Option, e.Err)
 }
 
 // Unwrap returns the cause.
-func (e *StreamOptionError) Unwrap() error { return e.Err }
+func (e *OptionError) Unwrap() error { return e.Err }
 
 // sslOptions returns the ssl options for a normal method. One that names versions stands in for crypto_method; one for any version leaves that to the options.
-func (c *StreamContext) sslOptions(method CryptoMethod) map[string]any {
+func (c *Context) sslOptions(method CryptoMethod) map[string]any {
 	options := maps.Clone(c.options["ssl"])
 	if options == nil {
 		options = make(map[string]any)
@@ -106,7 +106,7 @@ func (c *StreamContext) sslOptions(method CryptoMethod) map[string]any {
 // sslFailed gives an error of tlsconfig the form of the context's own.
 func sslFailed(err error) error {
 	if e, ok := errors.AsType[*tlsconfig.OptionError](err); ok {
-		return &StreamOptionError{Wrapper: "ssl", Option: e.Option, Err: e.Err}
+		return &OptionError{Wrapper: "ssl", Option: e.Option, Err: e.Err}
 	}
 	return err
 }
@@ -133,7 +133,7 @@ func loaded[T any](ctx context.Context, mu *runtime.Mutex, made *map[CryptoMetho
 }
 
 // client returns the configurations for clients.
-func (c *StreamContext) client(ctx context.Context, method CryptoMethod) (*tlsconfig.Client, error) {
+func (c *Context) client(ctx context.Context, method CryptoMethod) (*tlsconfig.Client, error) {
 	return loaded(ctx, &c.mu, &c.clients, method, func() (*tlsconfig.Client, error) {
 		base, err := dialect.PHPClient(c.sslOptions(method))
 		if err != nil {
@@ -144,7 +144,7 @@ func (c *StreamContext) client(ctx context.Context, method CryptoMethod) (*tlsco
 }
 
 // server returns the configuration for servers.
-func (c *StreamContext) server(ctx context.Context, method CryptoMethod) (*tls.Config, error) {
+func (c *Context) server(ctx context.Context, method CryptoMethod) (*tls.Config, error) {
 	s, err := loaded(ctx, &c.mu, &c.servers, method, func() (*tlsconfig.Server, error) {
 		options, err := dialect.PHPServer(c.sslOptions(method))
 		if err != nil {
@@ -160,14 +160,14 @@ func (c *StreamContext) server(ctx context.Context, method CryptoMethod) (*tls.C
 
 // socketSettings reads the socket options for a stream: what can't be honoured for its transport and role is an error. Without a URL only the values are
 // looked at.
-func (c *StreamContext) socketSettings(u *streamURL, server bool) (*streamSettings, error) {
+func (c *Context) socketSettings(u *streamURL, server bool) (*streamSettings, error) {
 	table := make(option.Table[streamSettings], len(streamSocketOptions))
 	for name, o := range streamSocketOptions {
 		table[name] = o.setter(u, server)
 	}
 	s := new(streamSettings)
 	if name, err := table.Set(s, c.options["socket"]); err != nil {
-		return nil, &StreamOptionError{Wrapper: "socket", Option: name, Err: err}
+		return nil, &OptionError{Wrapper: "socket", Option: name, Err: err}
 	}
 	return s, nil
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package hooks_test
+package stream_test
 
 import (
 	"errors"
@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 )
 
 func TestStreamURLs(t *testing.T) {
-	for text, want := range map[string]hooks.StreamTarget{
+	for text, want := range map[string]stream.StreamTarget{
 		"tcp://127.0.0.1:80":         {Transport: "tcp", Network: "tcp", Host: "127.0.0.1", Port: 80},
 		"TCP://Example.com:65535/":   {Transport: "tcp", Network: "tcp", Host: "Example.com", Port: 65535},
 		"example.com:25":             {Transport: "tcp", Network: "tcp", Host: "example.com", Port: 25},
@@ -30,7 +30,7 @@ func TestStreamURLs(t *testing.T) {
 		"unix://\x00hidden":          {Transport: "unix", Network: "unix", Path: "@hidden"},
 		"udg:///tmp/x":               {Transport: "udg", Network: "unixgram", Path: "/tmp/x"},
 	} {
-		if got, err := hooks.ParseStreamURL(text); err != nil || got != want {
+		if got, err := stream.ParseStreamURL(text); err != nil || got != want {
 			t.Errorf("%q: %+v, %v; want %+v", text, got, err, want)
 		}
 	}
@@ -65,20 +65,20 @@ func TestStreamURLsThatMakeNoSense(t *testing.T) {
 		"unix://\x00":   "path is missing",
 		"unix://a\x00b": "NUL",
 	} {
-		_, err := hooks.ParseStreamURL(text)
-		if wrong, ok := errors.AsType[*hooks.StreamURLError](err); !ok || wrong.URL != text || !strings.Contains(err.Error(), want) {
+		_, err := stream.ParseStreamURL(text)
+		if wrong, ok := errors.AsType[*stream.URLError](err); !ok || wrong.URL != text || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
 }
 
 func TestTransportsAreThoseOfTheURLs(t *testing.T) {
-	names := hooks.StreamGetTransports()
+	names := stream.GetTransports()
 	if want := []string{"tcp", "udp", "unix", "udg", "ssl", "tls", "tlsv1.2", "tlsv1.3"}; !slices.Equal(names, want) {
 		t.Errorf("%q, want %q", names, want)
 	}
 	for _, name := range names {
-		if _, err := hooks.ParseStreamURL(name + "://a:1"); err != nil {
+		if _, err := stream.ParseStreamURL(name + "://a:1"); err != nil {
 			t.Error(err)
 		}
 	}
@@ -91,14 +91,14 @@ func FuzzStreamURL(f *testing.F) {
 	}
 	f.Add("tcp://[::1%a b]:1") // a zone that is none
 	f.Fuzz(func(t *testing.T, text string) {
-		u, err := hooks.ParseStreamURL(text)
+		u, err := stream.ParseStreamURL(text)
 		if err != nil {
-			if wrong, ok := errors.AsType[*hooks.StreamURLError](err); !ok || wrong.Reason == "" {
+			if wrong, ok := errors.AsType[*stream.URLError](err); !ok || wrong.Reason == "" {
 				t.Fatalf("%q: error %v", text, err)
 			}
 			return
 		}
-		if !slices.Contains(hooks.StreamGetTransports(), u.Transport) {
+		if !slices.Contains(stream.GetTransports(), u.Transport) {
 			t.Fatalf("%q: transport %q", text, u.Transport)
 		}
 		if strings.HasPrefix(u.Network, "unix") {
@@ -113,7 +113,7 @@ func FuzzStreamURL(f *testing.F) {
 				t.Fatalf("%q: host %q", text, u.Host)
 			}
 		}
-		again, err := hooks.ParseStreamURL(u.Transport + "://" + hooks.StreamAddress(text))
+		again, err := stream.ParseStreamURL(u.Transport + "://" + stream.StreamAddress(text))
 		if err != nil || again != u {
 			t.Fatalf("%q: %+v, written again %+v, %v", text, u, again, err)
 		}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package hooks_test
+package stream_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,17 +17,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
+	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
-type streams = map[string]*hooks.Stream
+type streams = map[string]*stream.Stream
 
 // selected returns the keys of the streams that are ready: "r:", "w:" and "x:" with the key behind it, sorted.
 func selected(ctx context.Context, t testing.TB, read, write, except streams, timeout time.Duration) string {
 	t.Helper()
-	ready, err := hooks.StreamSelect(ctx, read, write, except, timeout)
+	ready, err := stream.Select(ctx, read, write, except, timeout)
 	check(t, err)
 	var keys []string
 	for prefix, sets := range map[string][2]streams{"r:": {ready.Read, read}, "w:": {ready.Write, write}, "x:": {ready.Except, except}} {
@@ -52,7 +54,7 @@ func wantSelected(ctx context.Context, t testing.TB, want string, read, write, e
 }
 
 func TestSelectOfAllKinds(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		becomes(ctx, t, "both can write", func() bool { // with TLS, when the server has the end of the handshake
 			return selected(ctx, t, streams{"s": server, "c": client}, streams{"s": server, "c": client}, nil, 0) == "w:c w:s"
 		})
@@ -73,7 +75,7 @@ func TestSelectOfAllKinds(t *testing.T) {
 		readFull(ctx, t, server, "g") // without a select between
 		wantSelected(ctx, t, "r:s", streams{"s": server}, nil, nil, patience)
 		readFull(ctx, t, server, "h")
-		check(t, hooks.StreamSocketShutdown(ctx, client, socket.ShutdownWrite))
+		check(t, stream.Shutdown(ctx, client, socket.ShutdownWrite))
 		for range 2 { // the end stays
 			wantSelected(ctx, t, "r:s", streams{"s": server}, nil, nil, patience)
 			if _, err := server.Read(ctx, make([]byte, 1)); err != io.EOF {
@@ -84,14 +86,14 @@ func TestSelectOfAllKinds(t *testing.T) {
 }
 
 func TestHalfALineKeepsNobodyBusy(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		server.SetBlocking(false)
 		set := streams{"s": server}
 		write(ctx, t, client, "half a ")
 		for range 2 {
 			becomes(ctx, t, "it has arrived", func() bool {
 				_, err := server.Gets(ctx, 100)
-				return err == hooks.ErrWouldBlock && server.GetMetaData().UnreadBytes == len("half a ")
+				return err == stream.ErrWouldBlock && server.GetMetaData().UnreadBytes == len("half a ")
 			})
 			wantSelected(ctx, t, "", set, nil, nil, 10*time.Millisecond)
 		}
@@ -106,7 +108,7 @@ func TestHalfALineKeepsNobodyBusy(t *testing.T) {
 			t.Errorf("%q, %v", line, err)
 		}
 		wantSelected(ctx, t, "r:s", set, nil, nil, 0)
-		if _, err := server.Gets(ctx, 100); err != hooks.ErrWouldBlock {
+		if _, err := server.Gets(ctx, 100); err != stream.ErrWouldBlock {
 			t.Errorf("gets: %v", err)
 		}
 		check(t, client.Close())
@@ -122,7 +124,7 @@ func TestHalfALineKeepsNobodyBusy(t *testing.T) {
 }
 
 func TestSelectWakesWhenSomethingComes(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		for range 3 {
 			waiting := beside(ctx, t, func(ctx context.Context) error {
 				wantSelected(ctx, t, "r:s", streams{"s": server}, nil, nil, -1)
@@ -137,13 +139,13 @@ func TestSelectWakesWhenSomethingComes(t *testing.T) {
 }
 
 func TestSelectForWritingWithFullBuffers(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		client.SetBlocking(false)
 		total := 0
 		chunk := make([]byte, 100_000)
 		for {
 			n, err := client.Write(ctx, chunk)
-			if total += n; err == hooks.ErrWouldBlock {
+			if total += n; err == stream.ErrWouldBlock {
 				break
 			}
 			check(t, err)
@@ -168,8 +170,8 @@ func TestSelectForWritingWithFullBuffers(t *testing.T) {
 
 func TestNothingFallsBetweenTheLookAndTheWait(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
-		check(t, hooks.WaitFired(ctx, true, patience))
-		wantError(t, "when nothing happens", hooks.WaitFired(ctx, false, time.Millisecond), runtime.ErrTimeout)
+		check(t, stream.WaitFired(ctx, true, patience))
+		wantError(t, "when nothing happens", stream.WaitFired(ctx, false, time.Millisecond), runtime.ErrTimeout)
 	})
 }
 
@@ -178,24 +180,24 @@ func TestSelectOfListeners(t *testing.T) {
 		a, b := streamServer(ctx, t, "tcp://127.0.0.1:0"), streamServer(ctx, t, "tls://127.0.0.1:0", serverSSL(t))
 		set := streams{"a": a, "b": b}
 		wantSelected(ctx, t, "", set, nil, nil, 0)
-		client, err := hooks.StreamSocketClient(ctx, "tcp://"+a.GetName(false))
+		client, err := stream.SocketClient(ctx, "tcp://"+a.GetName(false))
 		check(t, err)
 		for range 2 { // a level, not an edge
 			wantSelected(ctx, t, "r:a", set, nil, nil, patience)
 		}
-		server, err := hooks.StreamSocketAccept(ctx, a, 0)
+		server, err := stream.Accept(ctx, a, 0)
 		check(t, err)
 		wantSelected(ctx, t, "", set, nil, nil, 0)
-		secure, err := hooks.StreamSocketClient(ctx, "tls://"+b.GetName(false), clientSSL(t), hooks.WithAsyncConnect())
+		secure, err := stream.SocketClient(ctx, "tls://"+b.GetName(false), clientSSL(t), stream.WithAsyncConnect())
 		check(t, err)
 		wantSelected(ctx, t, "r:b", set, nil, nil, patience)
-		encrypted, err := hooks.StreamSocketAccept(ctx, b, 0)
+		encrypted, err := stream.Accept(ctx, b, 0)
 		check(t, err)
 		wantSelected(ctx, t, "w:secure", streams{"secure": secure}, streams{"secure": secure}, nil, patience)
 		write(ctx, t, secure, "x")
 		set["encrypted"] = encrypted
 		wantSelected(ctx, t, "r:encrypted", set, nil, nil, patience)
-		for _, s := range []*hooks.Stream{client, server, secure, encrypted, a, b} {
+		for _, s := range []*stream.Stream{client, server, secure, encrypted, a, b} {
 			check(t, s.Close())
 		}
 	})
@@ -206,23 +208,23 @@ func TestSelectTellsOfOutOfBandData(t *testing.T) {
 		client, server := streamPair(ctx, t, "tcp")
 		set := streams{"s": server}
 		wantSelected(ctx, t, "", nil, nil, set, 0)
-		_, _, err := server.RecvFrom(ctx, make([]byte, 1), hooks.StreamOOB)
+		_, _, err := server.RecvFrom(ctx, make([]byte, 1), stream.FlagOOB)
 		wantError(t, "out-of-band data that isn't there", err, syscall.EINVAL)
 		waiting := beside(ctx, t, func(ctx context.Context) error {
 			wantSelected(ctx, t, "x:s", nil, nil, set, -1)
 			return nil
 		})
 		becomes(ctx, t, "the select has the stream", server.Reading)
-		if n, err := client.SendTo(ctx, []byte("!"), hooks.StreamOOB, ""); n != 1 || err != nil {
+		if n, err := client.SendTo(ctx, []byte("!"), stream.FlagOOB, ""); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
 		check(t, waiting())
 		p := make([]byte, 10)
-		n, _, err := server.RecvFrom(ctx, p, hooks.StreamOOB|hooks.StreamPeek)
+		n, _, err := server.RecvFrom(ctx, p, stream.FlagOOB|stream.FlagPeek)
 		if string(p[:n]) != "!" || err != nil {
 			t.Errorf("peeked: %q, %v", p[:n], err)
 		}
-		n, _, err = server.RecvFrom(ctx, p, hooks.StreamOOB)
+		n, _, err = server.RecvFrom(ctx, p, stream.FlagOOB)
 		if string(p[:n]) != "!" || err != nil {
 			t.Errorf("%q, %v", p[:n], err)
 		}
@@ -240,12 +242,12 @@ func TestSelectTellsOfOutOfBandData(t *testing.T) {
 func TestSelectThatMakesNoSense(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		client, server := streamPair(ctx, t, "tcp")
-		_, err := hooks.StreamSelect[string](ctx, nil, nil, nil, 0)
+		_, err := stream.Select[string](ctx, nil, nil, nil, 0)
 		wantError(t, "no streams", err, syscall.EINVAL)
-		_, err = hooks.StreamSelect(ctx, streams{"there": client, "nil": nil}, nil, nil, 0)
+		_, err = stream.Select(ctx, streams{"there": client, "nil": nil}, nil, nil, 0)
 		wantError(t, "a nil stream", err, syscall.EINVAL)
 		check(t, client.Close())
-		_, err = hooks.StreamSelect(ctx, nil, streams{"open": server, "shut": client}, nil, patience)
+		_, err = stream.Select(ctx, nil, streams{"open": server, "shut": client}, nil, patience)
 		wantError(t, "a closed stream", err, net.ErrClosed)
 		if !strings.Contains(err.Error(), "key shut") {
 			t.Errorf("the error doesn't name the key: %v", err)
@@ -254,7 +256,7 @@ func TestSelectThatMakesNoSense(t *testing.T) {
 		wantSelected(ctx, t, "r:s w:s", streams{"s": server}, streams{"s": server}, streams{"s": server}, patience)
 		canceled, cancel := context.WithCancel(ctx)
 		cancel()
-		_, err = hooks.StreamSelect(canceled, streams{"s": server}, nil, nil, 0)
+		_, err = stream.Select(canceled, streams{"s": server}, nil, nil, 0)
 		wantError(t, "a context that is done", err, context.Canceled)
 		server.Close()
 	})
@@ -263,7 +265,7 @@ func TestSelectThatMakesNoSense(t *testing.T) {
 func TestClosingAndCancelingEndASelect(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		client, server := streamPair(ctx, t, "tcp")
-		other, err := hooks.StreamSocketServer(ctx, "tcp://127.0.0.1:0")
+		other, err := stream.SocketServer(ctx, "tcp://127.0.0.1:0")
 		check(t, err)
 		for _, end := range []struct {
 			name string
@@ -275,7 +277,7 @@ func TestClosingAndCancelingEndASelect(t *testing.T) {
 		} {
 			canceled, cancel := context.WithCancel(ctx)
 			waiting := beside(ctx, t, func(context.Context) error {
-				_, err := hooks.StreamSelect(canceled, streams{"other": other, "s": server}, nil, nil, -1)
+				_, err := stream.Select(canceled, streams{"other": other, "s": server}, nil, nil, -1)
 				return err
 			})
 			becomes(ctx, t, "the select has the stream", server.Reading)
@@ -293,7 +295,7 @@ func TestTwoSelectsOnOneStream(t *testing.T) {
 		client, server := streamPair(ctx, t, "tls")
 		client.SetBlocking(false)
 		for { // until the client can't write
-			if _, err := client.Write(ctx, make([]byte, 100_000)); err == hooks.ErrWouldBlock {
+			if _, err := client.Write(ctx, make([]byte, 100_000)); err == stream.ErrWouldBlock {
 				break
 			}
 		}
@@ -307,7 +309,7 @@ func TestTwoSelectsOnOneStream(t *testing.T) {
 		})
 		becomes(ctx, t, "both wait", func() bool { return client.Reading() && client.Writing() })
 		for i, sets := range [][3]streams{{{"c": client}}, {nil, {"c": client}}, {nil, nil, {"c": client}}} {
-			_, err := hooks.StreamSelect(ctx, sets[0], sets[1], sets[2], 0)
+			_, err := stream.Select(ctx, sets[0], sets[1], sets[2], 0)
 			wantError(t, fmt.Sprint("in set ", i), err, socket.ErrBusy)
 		}
 		wantError(t, "a new time-out", client.SetTimeout(time.Second), socket.ErrBusy)
@@ -330,10 +332,10 @@ func TestTwoSelectsOnOneStream(t *testing.T) {
 func TestSelectOfManyStreams(t *testing.T) {
 	const connections = 300
 	both(t, func(ctx context.Context, t *testing.T) {
-		var clients, servers [connections]*hooks.Stream
-		set := make(map[int]*hooks.Stream)
+		var clients, servers [connections]*stream.Stream
+		set := make(map[int]*stream.Stream)
 		for i := range clients {
-			a, b, err := hooks.StreamSocketPair(ctx, "unix")
+			a, b, err := stream.SocketPair(ctx, "unix")
 			check(t, err)
 			clients[i], servers[i] = a, b
 			set[i] = b
@@ -344,7 +346,7 @@ func TestSelectOfManyStreams(t *testing.T) {
 			for _, i := range want {
 				write(ctx, t, clients[i], "x")
 			}
-			ready, err := hooks.StreamSelect(ctx, set, nil, nil, patience)
+			ready, err := stream.Select(ctx, set, nil, nil, patience)
 			check(t, err)
 			if got := slices.Sorted(maps.Keys(ready.Read)); !slices.Equal(got, want) || len(ready.Write)+len(ready.Except) > 0 {
 				t.Fatalf("ready are %v, want %v", got, want)
@@ -370,15 +372,15 @@ func TestSelectOfManyStreams(t *testing.T) {
 func TestSelectAcrossLoops(t *testing.T) {
 	ctx := start(t, runtime.WithLoops(3))
 	const n, rounds = 6, 200
-	var near, far [n]*hooks.Stream
+	var near, far [n]*stream.Stream
 	for i := range near { // a goroutine's streams go to the loops in turn
 		client, server := streamPair(ctx, t, []string{"tcp", "tls"}[i%2])
 		near[i], far[i] = client, server
 	}
-	selectAll := func(ctx context.Context, streams map[int]*hooks.Stream) error {
+	selectAll := func(ctx context.Context, streams map[int]*stream.Stream) error {
 		got := 0
 		for got < rounds*len(streams) {
-			ready, err := hooks.StreamSelect(ctx, streams, nil, nil, patience)
+			ready, err := stream.Select(ctx, streams, nil, nil, patience)
 			if err != nil {
 				return err
 			}
@@ -413,10 +415,10 @@ func TestSelectAcrossLoops(t *testing.T) {
 	}
 	for i := range 2 {
 		ends = append(ends, beside(ctx, t, func(ctx context.Context) error {
-			return selectAll(ctx, map[int]*hooks.Stream{2 * i: near[2*i], 2*i + 1: near[2*i+1]})
+			return selectAll(ctx, map[int]*stream.Stream{2 * i: near[2*i], 2*i + 1: near[2*i+1]})
 		}))
 	}
-	check(t, selectAll(ctx, map[int]*hooks.Stream{4: near[4], 5: near[5]}))
+	check(t, selectAll(ctx, map[int]*stream.Stream{4: near[4], 5: near[5]}))
 	for _, end := range ends {
 		check(t, end())
 	}
@@ -434,13 +436,13 @@ func TestSelectOfPartOfARecord(t *testing.T) {
 		// A relay passes the first part of a TLS record on, and later the rest.
 		listener := streamServer(ctx, t, "tls://127.0.0.1:0", serverSSL(t))
 		relay := streamServer(ctx, t, "tcp://127.0.0.1:0")
-		client, err := hooks.StreamSocketClient(ctx, "tls://"+relay.GetName(false), clientSSL(t), hooks.WithAsyncConnect())
+		client, err := stream.SocketClient(ctx, "tls://"+relay.GetName(false), clientSSL(t), stream.WithAsyncConnect())
 		check(t, err)
-		in, err := hooks.StreamSocketAccept(ctx, relay, patience)
+		in, err := stream.Accept(ctx, relay, patience)
 		check(t, err)
-		out, err := hooks.StreamSocketClient(ctx, "tcp://"+listener.GetName(false))
+		out, err := stream.SocketClient(ctx, "tcp://"+listener.GetName(false))
 		check(t, err)
-		server, err := hooks.StreamSocketAccept(ctx, listener, patience)
+		server, err := stream.Accept(ctx, listener, patience)
 		check(t, err)
 		back := beside(ctx, t, func(ctx context.Context) error {
 			_, err := out.Copy(ctx, in, -1)
@@ -448,7 +450,7 @@ func TestSelectOfPartOfARecord(t *testing.T) {
 		})
 		there := beside(ctx, t, func(ctx context.Context) error {
 			for { // until the handshake is over
-				ready, err := hooks.StreamSelect(ctx, streams{"in": in}, streams{"client": client}, nil, patience)
+				ready, err := stream.Select(ctx, streams{"in": in}, streams{"client": client}, nil, patience)
 				if err != nil {
 					return err
 				}
@@ -477,9 +479,35 @@ func TestSelectOfPartOfARecord(t *testing.T) {
 		write(ctx, t, out, string(record[n-1:n]))
 		wantSelected(ctx, t, "r:server", streams{"server": server}, nil, nil, patience)
 		readFull(ctx, t, server, "in parts")
-		for _, s := range []*hooks.Stream{server, listener, relay, client, out, in} {
+		for _, s := range []*stream.Stream{server, listener, relay, client, out, in} {
 			check(t, s.Close())
 		}
 		back()
 	})
+}
+
+// A select that waits elsewhere ends with the runtime of its streams.
+func TestEndOfTheRuntimeEndsASelect(t *testing.T) {
+	guard(t)
+	rt, err := runtime.New(quiet...)
+	check(t, err)
+	check(t, rt.Start())
+	a, b, err := stream.SocketPair(rt.Context(), "unix")
+	check(t, err)
+	result := make(chan error, 1)
+	go func() {
+		_, err := stream.Select(context.Background(), map[int]*stream.Stream{1: a}, nil, nil, -1)
+		result <- err
+	}()
+	leaktest.Until(t, "the select has begun", a.Reading)
+	shutdown(t, rt)
+	select {
+	case err := <-result:
+		if err != nil && !errors.Is(err, runtime.ErrShutdown) {
+			t.Errorf("error is %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the select goes on")
+	}
+	goruntime.KeepAlive(b)
 }

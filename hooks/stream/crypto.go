@@ -1,4 +1,4 @@
-package hooks
+package stream
 
 import (
 	"cmp"
@@ -61,7 +61,7 @@ func (u *streamURL) method(server bool) CryptoMethod {
 var ErrCryptoEnded = errors.New("TLS was ended on this stream; nothing can be written any more")
 
 // EnableCrypto switches TLS on, or off. It returns true when that is done and, on a stream that isn't blocking, false without an error when it isn't yet:
-// call it again, as stream_socket_enable_crypto is called again when it has returned 0. Meanwhile the handshake goes on by itself; StreamSelect reports the
+// call it again, as stream_socket_enable_crypto is called again when it has returned 0. Meanwhile the handshake goes on by itself; Select reports the
 // stream as readable and writable as soon as there is something new to say.
 //
 // The context has the options; a client expects a certificate for the host of its URL, unless they have a peer_name. Its versions hold, if the method names

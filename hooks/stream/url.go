@@ -1,4 +1,4 @@
-package hooks
+package stream
 
 import (
 	"fmt"
@@ -27,8 +27,8 @@ var streamTransports = []streamTransport{
 	{name: "tlsv1.3", network: "tcp", secure: true, versions: CryptoTLSv13Server},
 }
 
-// StreamGetTransports returns the transports that URLs of streams may begin with.
-func StreamGetTransports() []string {
+// GetTransports returns the transports that URLs of streams may begin with.
+func GetTransports() []string {
 	names := make([]string, len(streamTransports))
 	for i, t := range streamTransports {
 		names[i] = t.name
@@ -48,18 +48,18 @@ type streamURL struct {
 	path string // of a Unix socket; one that begins with "@" is in the abstract namespace
 }
 
-// A StreamURLError says what is wrong with the URL of a stream.
-type StreamURLError struct {
+// A URLError says what is wrong with the URL of a stream.
+type URLError struct {
 	URL    string
 	Reason string
 }
 
-func (e *StreamURLError) Error() string { return fmt.Sprintf("stream URL %q: %s", e.URL, e.Reason) }
+func (e *URLError) Error() string { return fmt.Sprintf("stream URL %q: %s", e.URL, e.Reason) }
 
 // parseStreamURL takes a URL apart: "transport://host:port", "transport://[address]:port" or "transport:///path". Without a transport it is one of tcp.
 func parseStreamURL(text string) (u streamURL, err error) {
 	wrong := func(reason string, args ...any) (streamURL, error) {
-		return streamURL{}, &StreamURLError{URL: text, Reason: fmt.Sprintf(reason, args...)}
+		return streamURL{}, &URLError{URL: text, Reason: fmt.Sprintf(reason, args...)}
 	}
 	name, target, found := strings.Cut(text, "://")
 	if !found {
@@ -79,7 +79,7 @@ func parseStreamURL(text string) (u streamURL, err error) {
 	case name == "tlsv1.0" || name == "tlsv1.1":
 		return wrong("that version is out of use (RFC 8996): use tls://, and if it has to be, the ssl options min_proto_version and max_proto_version")
 	default:
-		return wrong("no such transport; there are %s", strings.Join(StreamGetTransports(), ", "))
+		return wrong("no such transport; there are %s", strings.Join(GetTransports(), ", "))
 	}
 	if u.network == "unix" || u.network == "unixgram" {
 		u.path, err = streamPath(target)
@@ -137,7 +137,9 @@ func streamHostPort(target string) (host string, port uint16, err error) {
 }
 
 // datagrams is whether the stream is a socket that sends and receives packets.
-func (u *streamURL) datagrams() bool { return datagrams(u.network) }
+func (u *streamURL) datagrams() bool {
+	return strings.HasPrefix(u.network, "udp") || u.network == "unixgram"
+}
 
 // local is whether the stream is a Unix socket.
 func (u *streamURL) local() bool { return u.path != "" }

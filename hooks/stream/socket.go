@@ -1,4 +1,4 @@
-package hooks
+package stream
 
 import (
 	"context"
@@ -8,49 +8,51 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/fallback"
+	"github.com/whorl-go/whorl/internal/numeric"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
-// A StreamOption is for StreamSocketClient and StreamSocketServer.
-type StreamOption func(*streamOptions)
+// A Option is for SocketClient and SocketServer.
+type Option func(*streamOptions)
 
 type streamOptions struct {
-	context *StreamContext
+	context *Context
 	timeout time.Duration
 	async   bool
 }
 
-// WithStreamContext sets the options of the sockets and of TLS.
-func WithStreamContext(c *StreamContext) StreamOption {
+// WithContext sets the options of the sockets and of TLS.
+func WithContext(c *Context) Option {
 	return func(o *streamOptions) { o.context = c }
 }
 
-// WithStreamTimeout bounds how long StreamSocketClient connects, DNS included, and again how long the TLS handshake takes: DefaultSocketTimeout if not
+// WithTimeout bounds how long SocketClient connects, DNS included, and again how long the TLS handshake takes: DefaultSocketTimeout if not
 // given, no bound if d <= 0. It is not the time-out of what comes afterwards; that is SetTimeout's.
-func WithStreamTimeout(d time.Duration) StreamOption { return func(o *streamOptions) { o.timeout = d } }
+func WithTimeout(d time.Duration) Option { return func(o *streamOptions) { o.timeout = d } }
 
-// WithAsyncConnect has StreamSocketClient return at once and connect in the background (STREAM_CLIENT_ASYNC_CONNECT). StreamSelect reports the stream as
+// WithAsyncConnect has SocketClient return at once and connect in the background (STREAM_CLIENT_ASYNC_CONNECT). Select reports the stream as
 // writable when it is connected, and as readable and writable when that has failed.
-func WithAsyncConnect() StreamOption { return func(o *streamOptions) { o.async = true } }
+func WithAsyncConnect() Option { return func(o *streamOptions) { o.async = true } }
 
-// StreamSocketClient connects to a URL, "transport://host:port" or "transport:///path"; StreamGetTransports has the transports. An IPv6 address is in
-// brackets. Without a transport it is tcp. With tls, ssl, tlsv1.2 and tlsv1.3 the stream speaks TLS when StreamSocketClient returns, and the server's
+// SocketClient connects to a URL, "transport://host:port" or "transport:///path"; GetTransports has the transports. An IPv6 address is in
+// brackets. Without a transport it is tcp. With tls, ssl, tlsv1.2 and tlsv1.3 the stream speaks TLS when SocketClient returns, and the server's
 // certificate has been verified for the host of the URL, unless the context says otherwise.
 //
 // A datagram stream is connected in the sense that it sends to, and receives from, this address only. A udg stream has no address that could be answered to.
 //
-// Errors: *StreamURLError, *StreamOptionError, and those of connecting and of TLS.
-func StreamSocketClient(ctx context.Context, url string, options ...StreamOption) (*Stream, error) {
+// Errors: *URLError, *OptionError, and those of connecting and of TLS.
+func SocketClient(ctx context.Context, url string, options ...Option) (*Stream, error) {
 	s, o, err := newStreamFor(url, options, false)
 	if err != nil {
 		return nil, err
 	}
 	if s.url.port == 0 && !s.url.local() {
-		return nil, &StreamURLError{URL: url, Reason: "a client can't connect to port 0"}
+		return nil, &URLError{URL: url, Reason: "a client can't connect to port 0"}
 	}
 	if s.url.host == "" && !s.url.local() {
-		return nil, &StreamURLError{URL: url, Reason: "the host is missing"}
+		return nil, &URLError{URL: url, Reason: "the host is missing"}
 	}
 	open := func(ctx context.Context) error {
 		if s.url.secure { // before anything is sent
@@ -67,6 +69,10 @@ func StreamSocketClient(ctx context.Context, url string, options ...StreamOption
 		}
 		return s.shakeHands(ctx, s.url.method(false))
 	}
+	ctx, err = fallback.Within(ctx, nil)
+	if err != nil {
+		return nil, s.fail("connect", err)
+	}
 	if o.async {
 		if _, err := s.openLater(ctx, open); err != nil {
 			return nil, s.fail("connect", err)
@@ -81,7 +87,7 @@ func StreamSocketClient(ctx context.Context, url string, options ...StreamOption
 }
 
 // newStreamFor makes the stream of a URL, with its socket, which has no descriptor yet.
-func newStreamFor(url string, options []StreamOption, server bool) (*Stream, streamOptions, error) {
+func newStreamFor(url string, options []Option, server bool) (*Stream, streamOptions, error) {
 	o := streamOptions{timeout: DefaultSocketTimeout}
 	for _, option := range options {
 		option(&o)
@@ -107,15 +113,19 @@ func newStreamFor(url string, options []StreamOption, server bool) (*Stream, str
 	return s, o, err
 }
 
-// StreamSocketServer listens at a URL, as StreamSocketClient has them; a datagram stream is only bound there. Port 0 has the kernel choose, GetName tells. A
+// SocketServer listens at a URL, as SocketClient has them; a datagram stream is only bound there. Port 0 has the kernel choose, GetName tells. A
 // name stands for its first address, an empty host for every address of IPv4, [::] for every address of IPv6 and, unless ipv6_v6only says otherwise, of IPv4.
 //
 // With tls, ssl, tlsv1.2 and tlsv1.3 what is accepted begins with TLS, for which the context names the certificate (local_cert): it is read, and checked, at
 // once. So it is with tcp and unix if the context names one, for EnableCrypto.
-func StreamSocketServer(ctx context.Context, url string, options ...StreamOption) (*Stream, error) {
+func SocketServer(ctx context.Context, url string, options ...Option) (*Stream, error) {
 	s, _, err := newStreamFor(url, options, true)
 	if err != nil {
 		return nil, err
+	}
+	ctx, err = fallback.Within(ctx, nil)
+	if err != nil {
+		return nil, s.fail("listen", err)
 	}
 	c := s.context.Load()
 	if s.url.secure || !s.url.datagrams() && (c.names("ssl", "local_cert") || c.names("ssl", "SNI_server_certs")) {
@@ -127,7 +137,7 @@ func StreamSocketServer(ctx context.Context, url string, options ...StreamOption
 	if address == "" {
 		host := s.url.host
 		if host != "" {
-			ip, err := numeric(ctx, s.url.network, host)
+			ip, err := numeric.Host(ctx, s.url.network, host)
 			if err != nil {
 				return nil, s.fail("listen", err)
 			}
@@ -153,15 +163,15 @@ func StreamSocketServer(ctx context.Context, url string, options ...StreamOption
 	return s, nil
 }
 
-// StreamSocketAccept waits for a connection to a server and returns it, on the caller's loop. When timeout has passed it returns runtime.ErrTimeout: at once
+// Accept waits for a connection to a server and returns it, on the caller's loop. When timeout has passed it returns runtime.ErrTimeout: at once
 // if it is 0, never if it is negative. Whether the server's stream is blocking makes no difference, as in PHP, and what it returns is.
 //
 // With a transport that begins with TLS, the handshake runs in a coroutine of its own, for 10 seconds at most. So a client that is slow, or says nothing,
-// holds up nobody: only the operations of its own stream wait for it, and StreamSelect reports it when the handshake has ended and something has come, or
+// holds up nobody: only the operations of its own stream wait for it, and Select reports it when the handshake has ended and something has come, or
 // when it has failed.
 //
-// EMFILE, ENFILE, ENOBUFS and ENOMEM say that the machine is short of something: wait a little before the next StreamSocketAccept.
-func StreamSocketAccept(ctx context.Context, server *Stream, timeout time.Duration) (*Stream, error) {
+// EMFILE, ENFILE, ENOBUFS and ENOMEM say that the machine is short of something: wait a little before the next Accept.
+func Accept(ctx context.Context, server *Stream, timeout time.Duration) (*Stream, error) {
 	if err := server.begin(ctx, &server.rd); err != nil {
 		return nil, server.fail("accept", err)
 	}
@@ -205,13 +215,17 @@ func (s *Stream) accept(ctx context.Context, timeout time.Duration) (socket.Inco
 	return in, err
 }
 
-// StreamSocketPair makes two streams that are connected to each other, on the caller's loop: of "unix", or of "udg" for datagrams. For EnableCrypto the
+// SocketPair makes two streams that are connected to each other, on the caller's loop: of "unix", or of "udg" for datagrams. For EnableCrypto the
 // second one is the server.
-func StreamSocketPair(ctx context.Context, transport string) (a, b *Stream, err error) {
+func SocketPair(ctx context.Context, transport string) (a, b *Stream, err error) {
 	u, err := parseStreamURL(transport + "://pair")
 	if err == nil && !u.local() {
-		err = &StreamURLError{URL: transport, Reason: "a pair can be of unix and of udg"}
+		err = &URLError{URL: transport, Reason: "a pair can be of unix and of udg"}
 	}
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, err = fallback.Within(ctx, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -231,10 +245,10 @@ func StreamSocketPair(ctx context.Context, transport string) (a, b *Stream, err 
 	return a, b, nil
 }
 
-// StreamSocketShutdown ends one direction of a connection, or both, and leaves the stream open. To end writing, it waits until what was written has been
+// Shutdown ends one direction of a connection, or both, and leaves the stream open. To end writing, it waits until what was written has been
 // sent, and with TLS tells the peer (close_notify). The peer then reads io.EOF and can still write. socket.ShutdownRead, ShutdownWrite and ShutdownBoth are
 // PHP's STREAM_SHUT_RD, _WR and _RDWR.
-func StreamSocketShutdown(ctx context.Context, s *Stream, how socket.How) error {
+func Shutdown(ctx context.Context, s *Stream, how socket.How) error {
 	if how == socket.ShutdownRead {
 		if err := s.settle(ctx); err != nil {
 			return s.fail("shutdown", err)

@@ -1,4 +1,4 @@
-package hooks
+package stream
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// StreamSelect looks in two steps: what this process has read or decrypted already, and then, with one poll(2) that doesn't wait, what the kernel says of all
+// Select looks in two steps: what this process has read or decrypted already, and then, with one poll(2) that doesn't wait, what the kernel says of all
 // the others. So it tells the state at the moment of the look, whatever edges the loops have seen, and reads nothing of a plaintext stream: a client's hello
 // stays where EnableCrypto wants it. With TLS the kernel's word is not enough, since part of a record is no data: there it decrypts into the socket's buffer.
 //
@@ -26,27 +26,27 @@ import (
 // has its direction at the time; so it doesn't matter which loop the socket lives on, and which loop or goroutine waits. It is told what has happened since
 // it began to look, so nothing falls between the look and the wait.
 
-// StreamReady has the streams that StreamSelect has found ready, under the keys that they were given by.
-type StreamReady[K comparable] struct {
+// Ready has the streams that Select has found ready, under the keys that they were given by.
+type Ready[K comparable] struct {
 	Read, Write, Except map[K]*Stream
 }
 
 // Count returns how many there are in all; one that is in several of the maps counts several times, as in PHP.
-func (r StreamReady[K]) Count() int { return len(r.Read) + len(r.Write) + len(r.Except) }
+func (r Ready[K]) Count() int { return len(r.Read) + len(r.Write) + len(r.Except) }
 
-// StreamSelect waits until one of the streams is ready, and returns all that are: those of read to receive or accept something, or whose peer has closed;
+// Select waits until one of the streams is ready, and returns all that are: those of read to receive or accept something, or whose peer has closed;
 // those of write to take something; those of except for out-of-band data to receive. Data that has been read ahead or decrypted counts. Keys may be of any
 // type; for a slice take a map of its indexes. The maps aren't changed, and any of them may be nil. Of a line that Gets or GetLine have found incomplete,
 // only what has come since then counts.
 //
 // With timeout 0 it doesn't wait; with a negative one it waits for ever. When the time is over, nothing is ready and there is no error.
 //
-// A stream that is being opened is not ready, see [Stream]. One that was closed is an error, net.ErrClosed, also while StreamSelect waits; one that somebody
+// A stream that is being opened is not ready, see [Stream]. One that was closed is an error, net.ErrClosed, also while Select waits; one that somebody
 // else reads, writes or selects in the same direction is socket.ErrBusy. Errors name the key. If ctx is done first, the error is that of ctx.
 //
-// The streams may live on any loop, and StreamSelect may be called from any coroutine or goroutine. It is cheapest in a coroutine of the streams' loop. What
+// The streams may live on any loop, and Select may be called from any coroutine or goroutine. It is cheapest in a coroutine of the streams' loop. What
 // it costs grows with the number of streams, as it does with select(2): thousands of connections are better served by a coroutine each.
-func StreamSelect[K comparable](ctx context.Context, read, write, except map[K]*Stream, timeout time.Duration) (StreamReady[K], error) {
+func Select[K comparable](ctx context.Context, read, write, except map[K]*Stream, timeout time.Duration) (Ready[K], error) {
 	total := len(read) + len(write) + len(except)
 	items := make([]selectItem, 0, total)
 	keys := make([]K, 0, total)
@@ -59,7 +59,7 @@ func StreamSelect[K comparable](ctx context.Context, read, write, except map[K]*
 			keys = append(keys, key)
 		}
 	}
-	var ready StreamReady[K]
+	var ready Ready[K]
 	at, err := selectStreams(ctx, items, timeout)
 	switch {
 	case err != nil && at >= 0:
@@ -104,7 +104,7 @@ func (i *selectItem) side() *streamSide {
 	return &i.stream.rd
 }
 
-// selection is one call of StreamSelect. Others keep it for a moment longer than that lasts.
+// selection is one call of Select. Others keep it for a moment longer than that lasts.
 type selection struct {
 	// slot is nil (nobody waits, nothing has happened), &selectFired (something has happened since the last look) or who waits.
 	slot atomic.Pointer[runtime.Waiter]

@@ -1,6 +1,6 @@
 //go:build linux
 
-package hooks_test
+package stream_test
 
 import (
 	"context"
@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 // receive returns one datagram and where it came from.
-func receive(ctx context.Context, t testing.TB, s *hooks.Stream, flags hooks.StreamFlags) (text, from string) {
+func receive(ctx context.Context, t testing.TB, s *stream.Stream, flags stream.Flags) (text, from string) {
 	t.Helper()
 	p := make([]byte, 1000)
 	n, from, err := s.RecvFrom(ctx, p, flags)
@@ -37,7 +37,7 @@ func TestStreamDatagrams(t *testing.T) {
 				}
 			}
 			for range 2 { // peeking takes nothing
-				if text, from := receive(ctx, t, server, hooks.StreamPeek); text != "first" || from != client.GetName(false) {
+				if text, from := receive(ctx, t, server, stream.FlagPeek); text != "first" || from != client.GetName(false) {
 					t.Errorf("%s: peeked %q from %q, want it from %q", url, text, from, client.GetName(false))
 				}
 			}
@@ -57,7 +57,7 @@ func TestStreamDatagrams(t *testing.T) {
 			}
 			wantSelected(ctx, t, "", set, nil, nil, 0)
 			check(t, server.SetTimeout(10*time.Millisecond))
-			for _, flags := range []hooks.StreamFlags{0, hooks.StreamPeek} {
+			for _, flags := range []stream.Flags{0, stream.FlagPeek} {
 				_, _, err := server.RecvFrom(ctx, make([]byte, 10), flags)
 				wantError(t, "nothing comes", err, runtime.ErrTimeout)
 			}
@@ -73,7 +73,7 @@ func TestStreamDatagrams(t *testing.T) {
 func TestDatagramClients(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		server := streamServer(ctx, t, "udp://127.0.0.1:0")
-		client, err := hooks.StreamSocketClient(ctx, "udp://"+server.GetName(false))
+		client, err := stream.SocketClient(ctx, "udp://"+server.GetName(false))
 		check(t, err)
 		write(ctx, t, client, "time?\n")
 		text, from := receive(ctx, t, server, 0)
@@ -88,7 +88,7 @@ func TestDatagramClients(t *testing.T) {
 			t.Errorf("%q, %v", p[:n], err)
 		}
 		client.SetBlocking(false)
-		if _, err := client.Read(ctx, p); err != hooks.ErrWouldBlock {
+		if _, err := client.Read(ctx, p); err != stream.ErrWouldBlock {
 			t.Errorf("what didn't fit: %v", err)
 		}
 		check(t, server.Close())
@@ -102,7 +102,7 @@ func TestDatagramClients(t *testing.T) {
 
 		path := filepath.Join(t.TempDir(), "g")
 		local := streamServer(ctx, t, "udg://"+path)
-		sender, err := hooks.StreamSocketClient(ctx, "udg://"+path)
+		sender, err := stream.SocketClient(ctx, "udg://"+path)
 		check(t, err)
 		write(ctx, t, sender, "log this")
 		if text, from := receive(ctx, t, local, 0); text != "log this" || from != "" {
@@ -124,18 +124,18 @@ func TestAddressesAndFlagsThatMakeNoSense(t *testing.T) {
 		}
 		_, err := udp.SendTo(ctx, []byte("x"), 0, "")
 		wantError(t, "without an address", err, syscall.EDESTADDRREQ)
-		_, err = udp.SendTo(ctx, []byte("x"), hooks.StreamOOB, udp.GetName(false))
+		_, err = udp.SendTo(ctx, []byte("x"), stream.FlagOOB, udp.GetName(false))
 		wantError(t, "out of band", err, syscall.EOPNOTSUPP)
-		_, _, err = udp.RecvFrom(ctx, make([]byte, 1), hooks.StreamOOB)
+		_, _, err = udp.RecvFrom(ctx, make([]byte, 1), stream.FlagOOB)
 		wantError(t, "out of band", err, syscall.EOPNOTSUPP)
 		client, server := streamPair(ctx, t, "tls")
 		_, err = client.SendTo(ctx, []byte("x"), 0, server.GetName(false))
 		wantError(t, "an address on a connection", err, syscall.EISCONN)
-		_, err = client.SendTo(ctx, []byte("x"), hooks.StreamOOB, "")
+		_, err = client.SendTo(ctx, []byte("x"), stream.FlagOOB, "")
 		wantError(t, "out of band over TLS", err, syscall.EPROTONOSUPPORT)
-		_, _, err = client.RecvFrom(ctx, make([]byte, 1), hooks.StreamOOB)
+		_, _, err = client.RecvFrom(ctx, make([]byte, 1), stream.FlagOOB)
 		wantError(t, "out of band over TLS", err, syscall.EOPNOTSUPP)
-		for _, flags := range []hooks.StreamFlags{4, -1} {
+		for _, flags := range []stream.Flags{4, -1} {
 			_, _, err = client.RecvFrom(ctx, make([]byte, 1), flags)
 			wantError(t, "unknown flags", err, syscall.EINVAL)
 			_, err = client.SendTo(ctx, []byte("x"), flags, "")
@@ -148,29 +148,29 @@ func TestAddressesAndFlagsThatMakeNoSense(t *testing.T) {
 }
 
 func TestPeekingAtAConnection(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		write(ctx, t, client, "peek\nat me")
 		for range 2 {
 			becomes(ctx, t, "all of it can be seen", func() bool {
-				text, from := receive(ctx, t, server, hooks.StreamPeek)
+				text, from := receive(ctx, t, server, stream.FlagPeek)
 				return text == "peek\nat me" && from == ""
 			})
 		}
 		if line, err := server.Gets(ctx, 10); line != "peek\n" || err != nil {
 			t.Errorf("%q, %v", line, err)
 		}
-		if text, _ := receive(ctx, t, server, hooks.StreamPeek); text != "at me" { // which was read ahead
+		if text, _ := receive(ctx, t, server, stream.FlagPeek); text != "at me" { // which was read ahead
 			t.Errorf("peeked %q", text)
 		}
 		if text, from := receive(ctx, t, server, 0); text != "at me" || from != "" {
 			t.Errorf("%q from %q", text, from)
 		}
 		check(t, server.SetTimeout(10*time.Millisecond))
-		_, _, err := server.RecvFrom(ctx, make([]byte, 10), hooks.StreamPeek)
+		_, _, err := server.RecvFrom(ctx, make([]byte, 10), stream.FlagPeek)
 		wantError(t, "nothing comes", err, runtime.ErrTimeout)
 		check(t, client.Close())
 		check(t, server.SetTimeout(patience))
-		if n, _, err := server.RecvFrom(ctx, make([]byte, 10), hooks.StreamPeek); n != 0 || err == nil {
+		if n, _, err := server.RecvFrom(ctx, make([]byte, 10), stream.FlagPeek); n != 0 || err == nil {
 			t.Errorf("at the end: %d, %v", n, err)
 		}
 		_, _, err = server.RecvFrom(ctx, make([]byte, 10), 0)

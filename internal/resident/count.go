@@ -1,9 +1,9 @@
-package hooks
+package resident
 
 import "github.com/whorl-go/whorl/runtime"
 
-// Residents returns how many sockets this package knows on a runtime; -1 if it doesn't know the runtime.
-func Residents(rt *runtime.Runtime) int {
+// Count returns how many sockets are known on a runtime, for tests; -1 if it doesn't know the runtime.
+func Count(rt *runtime.Runtime) int {
 	found, ok := houses.Load(rt)
 	if !ok {
 		return -1

@@ -1,4 +1,4 @@
-package hooks
+package stream
 
 import (
 	"errors"
@@ -57,6 +57,13 @@ func (o streamSocketOption) setter(u *streamURL, server bool) option.Setter[stre
 	}
 	return o.set
 }
+
+// The options of tcp(7) by their numbers on Linux, where the loops are.
+const (
+	tcpKeepIdle     = 4
+	tcpKeepInterval = 5
+	tcpKeepCount    = 6
+)
 
 var streamSocketOptions = map[string]streamSocketOption{
 	"bindto":        {client: true, networks: "tcp udp", set: setBindTo},

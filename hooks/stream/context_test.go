@@ -1,6 +1,6 @@
 //go:build linux
 
-package hooks_test
+package stream_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"math"
 	"testing"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/tlsconfig"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -48,25 +48,25 @@ func TestOptionsThatCannotBeHonoured(t *testing.T) {
 			{"tls://127.0.0.1:1", "ssl", "security_level", 2},
 			{"tls://127.0.0.1:1", "ssl", "verify_peer", "false"},
 			{"tls://127.0.0.1:1", "ssl", "disable_compression", false},
-			{"tls://127.0.0.1:1", "ssl", "crypto_method", int(hooks.CryptoTLSv12Server)},
-			{"tls://127.0.0.1:0", "ssl", "crypto_method", int(hooks.CryptoTLSv12Client)},
+			{"tls://127.0.0.1:1", "ssl", "crypto_method", int(stream.CryptoTLSv12Server)},
+			{"tls://127.0.0.1:0", "ssl", "crypto_method", int(stream.CryptoTLSv12Client)},
 			{"tls://127.0.0.1:0", "ssl", "verify_peer", true},
 		} {
-			made, err := hooks.StreamContextCreate(streamOptions{c.wrapper: {c.option: c.value}})
+			made, err := stream.ContextCreate(streamOptions{c.wrapper: {c.option: c.value}})
 			if err == nil && c.url[len(c.url)-2:] == ":0" {
-				_, err = hooks.StreamSocketServer(ctx, c.url, hooks.WithStreamContext(made))
+				_, err = stream.SocketServer(ctx, c.url, stream.WithContext(made))
 			} else if err == nil {
-				_, err = hooks.StreamSocketClient(ctx, c.url, hooks.WithStreamContext(made))
+				_, err = stream.SocketClient(ctx, c.url, stream.WithContext(made))
 			}
-			wrong, ok := errors.AsType[*hooks.StreamOptionError](err)
+			wrong, ok := errors.AsType[*stream.OptionError](err)
 			if !ok || wrong.Wrapper != c.wrapper || wrong.Option != c.option && !(c.wrapper == "ssl" && wrong.Option == "local_cert") {
 				t.Errorf("%s with %s.%s = %v: %v", c.url, c.wrapper, c.option, c.value, err)
 			}
 		}
-		if _, err := hooks.StreamContextCreate(streamOptions{"http": {"method": "GET"}}); err == nil {
+		if _, err := stream.ContextCreate(streamOptions{"http": {"method": "GET"}}); err == nil {
 			t.Error("options of http are taken")
 		}
-		_, err := hooks.StreamSocketClient(ctx, "tls://127.0.0.1:1", withContext(t, streamOptions{"ssl": {"cafile": "/nowhere/ca.pem"}}))
+		_, err := stream.SocketClient(ctx, "tls://127.0.0.1:1", withContext(t, streamOptions{"ssl": {"cafile": "/nowhere/ca.pem"}}))
 		if failed, ok := errors.AsType[*tlsconfig.CertificateError](err); !ok || failed.Reason != explain.ReasonFileMissing {
 			t.Errorf("a missing cafile: %v", err)
 		}
@@ -75,7 +75,7 @@ func TestOptionsThatCannotBeHonoured(t *testing.T) {
 
 func TestContextsDoNotChange(t *testing.T) {
 	options := streamOptions{"ssl": {"peer_name": "a"}, "socket": {"tcp_nodelay": true}}
-	c, err := hooks.StreamContextCreate(options)
+	c, err := stream.ContextCreate(options)
 	check(t, err)
 	options["ssl"]["peer_name"] = "b"
 	c.Options()["ssl"]["peer_name"] = "c"
@@ -84,14 +84,14 @@ func TestContextsDoNotChange(t *testing.T) {
 	e, err := d.With("ssl", "verify_depth", 3)
 	check(t, err)
 	for i, want := range []map[string]any{{"peer_name": "a"}, {"peer_name": "d"}, {"peer_name": "d", "verify_depth": 3}} {
-		if got := []*hooks.StreamContext{c, d, e}[i].Options(); !maps.Equal(got["ssl"], want) || !maps.Equal(got["socket"], options["socket"]) {
+		if got := []*stream.Context{c, d, e}[i].Options(); !maps.Equal(got["ssl"], want) || !maps.Equal(got["socket"], options["socket"]) {
 			t.Errorf("context %d: %v, want %v", i, got, want)
 		}
 	}
 	if _, err := c.With("socket", "tcp_nodelay", "x"); err == nil {
 		t.Error("an option of the wrong type is taken")
 	}
-	if f, err := new(hooks.StreamContext).With("socket", "so_keepalive", true); err != nil || len(f.Options()) != 1 {
+	if f, err := new(stream.Context).With("socket", "so_keepalive", true); err != nil || len(f.Options()) != 1 {
 		t.Errorf("from none: %v, %v", f, err)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package hooks_test
+package stream_test
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -38,9 +38,9 @@ func TestServersOfAllTransports(t *testing.T) {
 			{listen: "tlsv1.2://127.0.0.1:0", secure: true},
 			{listen: "tlsv1.3://127.0.0.1:0", secure: true},
 		} {
-			var options, serverOptions []hooks.StreamOption
+			var options, serverOptions []stream.Option
 			if c.secure {
-				options, serverOptions = []hooks.StreamOption{clientSSL(t)}, []hooks.StreamOption{serverSSL(t)}
+				options, serverOptions = []stream.Option{clientSSL(t)}, []stream.Option{serverSSL(t)}
 			}
 			listener := streamServer(ctx, t, c.listen, serverOptions...)
 			url := c.connect
@@ -49,9 +49,9 @@ func TestServersOfAllTransports(t *testing.T) {
 			} else if url == "tcp" {
 				url = listener.GetName(false)
 			}
-			client, err := hooks.StreamSocketClient(ctx, url, append(options, hooks.WithAsyncConnect())...)
+			client, err := stream.SocketClient(ctx, url, append(options, stream.WithAsyncConnect())...)
 			check(t, err)
-			server, err := hooks.StreamSocketAccept(ctx, listener, patience)
+			server, err := stream.Accept(ctx, listener, patience)
 			check(t, err)
 			write(ctx, t, client, "by "+c.listen)
 			readFull(ctx, t, server, "by "+c.listen)
@@ -72,20 +72,20 @@ func TestAcceptTimesOut(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		listener := streamServer(ctx, t, "tcp://127.0.0.1:0")
 		for _, timeout := range []time.Duration{0, 20 * time.Millisecond} {
-			_, err := hooks.StreamSocketAccept(ctx, listener, timeout)
+			_, err := stream.Accept(ctx, listener, timeout)
 			wantError(t, "accept", err, runtime.ErrTimeout)
 		}
 		waiting := beside(ctx, t, func(ctx context.Context) error {
-			_, err := hooks.StreamSocketAccept(ctx, listener, -1)
+			_, err := stream.Accept(ctx, listener, -1)
 			return err
 		})
 		becomes(ctx, t, "somebody accepts", listener.Reading)
-		_, err := hooks.StreamSocketAccept(ctx, listener, 0)
+		_, err := stream.Accept(ctx, listener, 0)
 		wantError(t, "a second one", err, socket.ErrBusy)
 		check(t, listener.Close())
 		wantError(t, "accept while the server is closed", waiting(), net.ErrClosed)
 		client, server := streamPair(ctx, t, "tcp")
-		_, err = hooks.StreamSocketAccept(ctx, server, 0)
+		_, err = stream.Accept(ctx, server, 0)
 		wantError(t, "accept on a connection", err, syscall.EINVAL)
 		client.Close()
 		server.Close()
@@ -97,11 +97,11 @@ func TestConnectingThatFails(t *testing.T) {
 		gone := streamServer(ctx, t, "tcp://127.0.0.1:0")
 		url := "tcp://" + gone.GetName(false)
 		check(t, gone.Close())
-		_, err := hooks.StreamSocketClient(ctx, url)
+		_, err := stream.SocketClient(ctx, url)
 		wantError(t, "connect", err, syscall.ECONNREFUSED)
-		s, err := hooks.StreamSocketClient(ctx, url, hooks.WithAsyncConnect())
+		s, err := stream.SocketClient(ctx, url, stream.WithAsyncConnect())
 		check(t, err)
-		ready, err := hooks.StreamSelect(ctx, nil, map[string]*hooks.Stream{"s": s}, nil, patience)
+		ready, err := stream.Select(ctx, nil, map[string]*stream.Stream{"s": s}, nil, patience)
 		check(t, err)
 		if ready.Write["s"] != s {
 			t.Error("a stream that couldn't connect is not ready")
@@ -115,9 +115,9 @@ func TestConnectingThatFails(t *testing.T) {
 		}
 		check(t, s.Close())
 		for _, url := range []string{"tcp://127.0.0.1:0", "tcp://:80"} {
-			if _, err := hooks.StreamSocketClient(ctx, url); err == nil {
+			if _, err := stream.SocketClient(ctx, url); err == nil {
 				t.Errorf("connected to %s", url)
-			} else if _, ok := errors.AsType[*hooks.StreamURLError](err); !ok {
+			} else if _, ok := errors.AsType[*stream.URLError](err); !ok {
 				t.Errorf("%s: %v", url, err)
 			}
 		}
@@ -127,24 +127,24 @@ func TestConnectingThatFails(t *testing.T) {
 func TestTimeoutOfAClientBoundsTheHandshake(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		silent := streamServer(ctx, t, "tcp://127.0.0.1:0") // connections wait in its backlog
-		_, err := hooks.StreamSocketClient(ctx, "tls://"+silent.GetName(false), hooks.WithStreamTimeout(20*time.Millisecond))
+		_, err := stream.SocketClient(ctx, "tls://"+silent.GetName(false), stream.WithTimeout(20*time.Millisecond))
 		wantError(t, "connect", err, runtime.ErrTimeout)
 		silent.Close()
 	})
 }
 
 func TestReadingThatIsShutDown(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		write(ctx, t, client, "x")
 		readFull(ctx, t, server, "x")
-		check(t, hooks.StreamSocketShutdown(ctx, server, socket.ShutdownRead))
+		check(t, stream.Shutdown(ctx, server, socket.ShutdownRead))
 		_, err := server.Read(ctx, make([]byte, 1))
 		wantError(t, "read", err, io.EOF)
 		write(ctx, t, server, "writing is another direction")
 		readFull(ctx, t, client, "writing is another direction")
 		check(t, server.Close())
-		wantError(t, "closed", hooks.StreamSocketShutdown(ctx, server, socket.ShutdownRead), net.ErrClosed)
-		wantError(t, "closed", hooks.StreamSocketShutdown(ctx, server, socket.ShutdownWrite), net.ErrClosed)
+		wantError(t, "closed", stream.Shutdown(ctx, server, socket.ShutdownRead), net.ErrClosed)
+		wantError(t, "closed", stream.Shutdown(ctx, server, socket.ShutdownWrite), net.ErrClosed)
 	})
 }
 
@@ -159,7 +159,7 @@ func TestAddressesToBindTo(t *testing.T) {
 			{"[::1]", "[::1]:0", "[::1]:"},
 			{"[::1]", "[::]:0", "[::1]:"},
 		} {
-			s, err := hooks.StreamSocketClient(ctx, "tcp://"+c.url+":"+port, withContext(t, streamOptions{"socket": {"bindto": c.bindTo}}))
+			s, err := stream.SocketClient(ctx, "tcp://"+c.url+":"+port, withContext(t, streamOptions{"socket": {"bindto": c.bindTo}}))
 			check(t, err)
 			if name := s.GetName(false); !strings.HasPrefix(name, c.want) {
 				t.Errorf("to %s by %s: from %s", c.url, c.bindTo, name)
@@ -170,7 +170,7 @@ func TestAddressesToBindTo(t *testing.T) {
 		other := streamServer(ctx, t, "tcp://0.0.0.0:0")
 		_, free, _ := net.SplitHostPort(other.GetName(false))
 		other.Close()
-		s, err := hooks.StreamSocketClient(ctx, "tcp://127.0.0.1:"+port, withContext(t, streamOptions{"socket": {"bindto": "0:" + free}}))
+		s, err := stream.SocketClient(ctx, "tcp://127.0.0.1:"+port, withContext(t, streamOptions{"socket": {"bindto": "0:" + free}}))
 		check(t, err)
 		if name := s.GetName(false); name != "127.0.0.1:"+free {
 			t.Errorf("from %s, want port %s", name, free)
@@ -184,16 +184,16 @@ func TestClosingWhileItConnects(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		listener := streamServer(ctx, t, "tcp://127.0.0.1:0", withContext(t, streamOptions{"socket": {"backlog": 1}}))
 		url := "tcp://" + listener.GetName(false)
-		var streams []*hooks.Stream
+		var streams []*stream.Stream
 		// With nobody who accepts, the kernel lets some of them wait for the backlog.
 		for range 8 {
-			s, err := hooks.StreamSocketClient(ctx, url, hooks.WithAsyncConnect())
+			s, err := stream.SocketClient(ctx, url, stream.WithAsyncConnect())
 			check(t, err)
 			streams = append(streams, s)
 		}
 		s := streams[len(streams)-1]
 		s.SetBlocking(false)
-		if _, err := s.Write(ctx, []byte("x")); err != nil && err != hooks.ErrWouldBlock {
+		if _, err := s.Write(ctx, []byte("x")); err != nil && err != stream.ErrWouldBlock {
 			t.Error(err)
 		}
 		for _, s := range streams {
@@ -214,7 +214,7 @@ func TestServersThatCannotBe(t *testing.T) {
 			"unix://" + filepath.Join(t.TempDir(), "no", "no"): syscall.ENOENT,
 			"unix:///" + strings.Repeat("x", 108):              socket.ErrPathTooLong,
 		} {
-			_, err := hooks.StreamSocketServer(ctx, url)
+			_, err := stream.SocketServer(ctx, url)
 			wantError(t, url, err, want)
 		}
 		taken.Close()
@@ -230,15 +230,15 @@ func TestSocketOptions(t *testing.T) {
 		second := streamServer(ctx, t, "tcp://"+listener.GetName(false), withContext(t, streamOptions{"socket": {"so_reuseport": 1}}))
 		second.Close()
 		options := withContext(t, streamOptions{"socket": {"bindto": "127.0.0.2:0", "tcp_nodelay": true}})
-		client, err := hooks.StreamSocketClient(ctx, "tcp://"+listener.GetName(false), options)
+		client, err := stream.SocketClient(ctx, "tcp://"+listener.GetName(false), options)
 		check(t, err)
-		server, err := hooks.StreamSocketAccept(ctx, listener, patience)
+		server, err := stream.Accept(ctx, listener, patience)
 		check(t, err)
 		if name := server.GetName(true); !strings.HasPrefix(name, "127.0.0.2:") {
 			t.Errorf("bindto is 127.0.0.2, the server sees %s", name)
 		}
 		for _, o := range []struct {
-			s                 *hooks.Stream
+			s                 *stream.Stream
 			level, name, want int
 		}{
 			{server, unix.IPPROTO_TCP, unix.TCP_NODELAY, 0},
@@ -257,7 +257,7 @@ func TestSocketOptions(t *testing.T) {
 		listener.Close()
 		six := streamServer(ctx, t, "tcp://[::]:0", withContext(t, streamOptions{"socket": {"ipv6_v6only": true}}))
 		_, port, _ := net.SplitHostPort(six.GetName(false))
-		_, err = hooks.StreamSocketClient(ctx, "tcp://127.0.0.1:"+port)
+		_, err = stream.SocketClient(ctx, "tcp://127.0.0.1:"+port)
 		wantError(t, "IPv4 to a server for IPv6 only", err, syscall.ECONNREFUSED)
 		six.Close()
 		udp := streamServer(ctx, t, "udp://127.0.0.1:0", withContext(t, streamOptions{"socket": {"so_broadcast": true}}))
@@ -290,7 +290,7 @@ func TestSmallBacklogIsKept(t *testing.T) {
 
 func TestPairs(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
-		a, b, err := hooks.StreamSocketPair(ctx, "udg")
+		a, b, err := stream.SocketPair(ctx, "udg")
 		check(t, err)
 		write(ctx, t, a, "one")
 		write(ctx, t, a, "two")
@@ -303,7 +303,7 @@ func TestPairs(t *testing.T) {
 		check(t, a.Close())
 		check(t, b.Close())
 		for _, transport := range []string{"tcp", "tls", "udp", "inet", ""} {
-			if _, _, err := hooks.StreamSocketPair(ctx, transport); err == nil {
+			if _, _, err := stream.SocketPair(ctx, transport); err == nil {
 				t.Errorf("a pair of %q", transport)
 			}
 		}
@@ -312,7 +312,7 @@ func TestPairs(t *testing.T) {
 
 func TestStreamsEndWithTheirRuntime(t *testing.T) {
 	guard(t)
-	var s *hooks.Stream
+	var s *stream.Stream
 	err := runtime.Run(func(ctx context.Context) error {
 		a, b := streamPair(ctx, t, "tcp")
 		s = a
@@ -328,6 +328,4 @@ func TestStreamsEndWithTheirRuntime(t *testing.T) {
 	if _, err := s.Read(context.Background(), make([]byte, 1)); err == nil || err == io.EOF {
 		t.Errorf("read after the end: %v", err)
 	}
-	_, err = hooks.StreamSocketClient(context.Background(), "tcp://127.0.0.1:1")
-	wantError(t, "without a runtime", err, runtime.ErrNoRuntime)
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package hooks_test
+package stream_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -43,7 +43,7 @@ var lineCases = []lineCase{
 }
 
 // lines takes all the lines of a stream.
-func (c *lineCase) lines(ctx context.Context, s *hooks.Stream) (lines []string, err error) {
+func (c *lineCase) lines(ctx context.Context, s *stream.Stream) (lines []string, err error) {
 	for {
 		var line string
 		if c.gets {
@@ -56,7 +56,7 @@ func (c *lineCase) lines(ctx context.Context, s *hooks.Stream) (lines []string, 
 			lines = append(lines, line)
 		case io.EOF:
 			return lines, nil
-		case hooks.ErrWouldBlock:
+		case stream.ErrWouldBlock:
 			if err := runtime.Yield(ctx); err != nil {
 				return lines, err
 			}
@@ -125,7 +125,7 @@ func TestLinesOverTLSWithRecordsOfOneByte(t *testing.T) {
 }
 
 func TestLinesAndReadsShareOneBuffer(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		write(ctx, t, client, "head: 7\r\n\r\nbody...tail|end|")
 		for _, want := range []string{"head: 7", ""} {
 			if line, err := server.GetLine(ctx, 100, "\r\n"); line != want || err != nil {
@@ -149,7 +149,7 @@ func TestEndingsThatChangeWhileALineIsIncomplete(t *testing.T) {
 		write(ctx, t, client, "a|b;c")
 		becomes(ctx, t, "it has arrived", func() bool {
 			_, err := server.GetLine(ctx, 100, "\n")
-			return err == hooks.ErrWouldBlock && server.GetMetaData().UnreadBytes == 5
+			return err == stream.ErrWouldBlock && server.GetMetaData().UnreadBytes == 5
 		})
 		if line, err := server.GetLine(ctx, 100, ";"); line != "a|b" || err != nil {
 			t.Errorf("%q, %v", line, err)
@@ -158,7 +158,7 @@ func TestEndingsThatChangeWhileALineIsIncomplete(t *testing.T) {
 			t.Errorf("%q, %v", line, err)
 		}
 		for _, max := range []int{0, -1} {
-			if _, err := server.Gets(ctx, max); err == nil || err == hooks.ErrWouldBlock {
+			if _, err := server.Gets(ctx, max); err == nil || err == stream.ErrWouldBlock {
 				t.Errorf("a line of at most %d bytes: %v", max, err)
 			}
 		}
@@ -192,7 +192,7 @@ func FuzzStreamLines(f *testing.F) {
 				rest = rest[i+len(ending):]
 			}
 		}
-		if got := hooks.SplitLines([]byte(text), int(feed), int(max), ending, keep); !slices.Equal(got, want) {
+		if got := stream.SplitLines([]byte(text), int(feed), int(max), ending, keep); !slices.Equal(got, want) {
 			t.Fatalf("%q, fed %d at a time, at most %d, ending %q: %q, want %q", text, feed, max, ending, got, want)
 		}
 	})

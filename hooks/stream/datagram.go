@@ -1,4 +1,4 @@
-package hooks
+package stream
 
 import (
 	"context"
@@ -11,25 +11,26 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/numeric"
 	"github.com/whorl-go/whorl/socket"
 )
 
-// StreamFlags are of SendTo and RecvFrom.
-type StreamFlags int
+// Flags are of SendTo and RecvFrom.
+type Flags int
 
 const (
-	StreamOOB  StreamFlags = 1 << iota // out-of-band data: TCP's urgent byte
-	StreamPeek                         // leave what is received where it is
+	FlagOOB  Flags = 1 << iota // out-of-band data: TCP's urgent byte
+	FlagPeek                   // leave what is received where it is
 )
 
 // RecvFrom receives a datagram, or from a connection what there is, and tells where a datagram came from: "host:port", the path of a Unix socket, or "" for
 // one that isn't bound. The address is good for SendTo. It waits as Read does.
 //
-// StreamPeek leaves what it returns for the next call. Over plaintext it leaves it in the kernel as well, so that EnableCrypto can still begin: to look at
-// what a client says first, and then decide. StreamOOB receives out-of-band data of a connection over plaintext, and doesn't wait for it: EINVAL says that
-// there is none. StreamSelect tells of it in except.
-func (s *Stream) RecvFrom(ctx context.Context, p []byte, flags StreamFlags) (n int, from string, err error) {
-	if flags&^(StreamOOB|StreamPeek) != 0 {
+// FlagPeek leaves what it returns for the next call. Over plaintext it leaves it in the kernel as well, so that EnableCrypto can still begin: to look at
+// what a client says first, and then decide. FlagOOB receives out-of-band data of a connection over plaintext, and doesn't wait for it: EINVAL says that
+// there is none. Select tells of it in except.
+func (s *Stream) RecvFrom(ctx context.Context, p []byte, flags Flags) (n int, from string, err error) {
+	if flags&^(FlagOOB|FlagPeek) != 0 {
 		return 0, "", s.fail("recvfrom", syscall.EINVAL)
 	}
 	do := func(ctx context.Context) (err error) {
@@ -37,7 +38,7 @@ func (s *Stream) RecvFrom(ctx context.Context, p []byte, flags StreamFlags) (n i
 		n, from, err = s.recvFrom(ctx, p, flags)
 		return err
 	}
-	if flags&StreamOOB == 0 {
+	if flags&FlagOOB == 0 {
 		err = s.receive(ctx, "recvfrom", do)
 		return n, from, err
 	}
@@ -48,15 +49,15 @@ func (s *Stream) RecvFrom(ctx context.Context, p []byte, flags StreamFlags) (n i
 	return n, "", s.outcome("recvfrom", ctx, err) // that there is none is not the end of the connection
 }
 
-func (s *Stream) recvFrom(ctx context.Context, p []byte, flags StreamFlags) (n int, from string, err error) {
+func (s *Stream) recvFrom(ctx context.Context, p []byte, flags Flags) (n int, from string, err error) {
 	secure := s.secure.Load()
-	ahead := flags&StreamOOB == 0 && s.socket.Buffered() > 0
+	ahead := flags&FlagOOB == 0 && s.socket.Buffered() > 0
 	switch {
 	case len(p) == 0:
 		return 0, "", nil
-	case flags&StreamOOB != 0 && (secure || s.url.datagrams()):
+	case flags&FlagOOB != 0 && (secure || s.url.datagrams()):
 		return 0, "", fmt.Errorf("out-of-band data needs a connection in plaintext: %w", syscall.EOPNOTSUPP)
-	case flags == StreamPeek && (secure || ahead):
+	case flags == FlagPeek && (secure || ahead):
 		n, err = s.look(ctx, p)
 		return n, "", err
 	case flags == 0 && (ahead || !s.url.datagrams()):
@@ -67,10 +68,10 @@ func (s *Stream) recvFrom(ctx context.Context, p []byte, flags StreamFlags) (n i
 		return n, streamName(addr), err
 	}
 	raw := unix.MSG_DONTWAIT
-	if flags&StreamOOB != 0 {
+	if flags&FlagOOB != 0 {
 		raw |= unix.MSG_OOB
 	}
-	if flags&StreamPeek != 0 {
+	if flags&FlagPeek != 0 {
 		raw |= unix.MSG_PEEK
 	}
 	var sa unix.Sockaddr
@@ -92,10 +93,10 @@ func (s *Stream) recvFrom(ctx context.Context, p []byte, flags StreamFlags) (n i
 }
 
 // SendTo sends a datagram to an address, "host:port" or the path of a Unix socket; without an address, to the one that the stream is connected to. A stream
-// that is a connection takes none. It waits as Write does. StreamOOB sends the last byte of p out of band, on a connection over plaintext.
-func (s *Stream) SendTo(ctx context.Context, p []byte, flags StreamFlags, address string) (int, error) {
+// that is a connection takes none. It waits as Write does. FlagOOB sends the last byte of p out of band, on a connection over plaintext.
+func (s *Stream) SendTo(ctx context.Context, p []byte, flags Flags, address string) (int, error) {
 	switch {
-	case flags&^StreamOOB != 0:
+	case flags&^FlagOOB != 0:
 		return 0, s.fail("sendto", syscall.EINVAL)
 	case address != "" && !s.url.datagrams():
 		return 0, s.fail("sendto", syscall.EISCONN)
@@ -135,7 +136,7 @@ func (s *Stream) destination(ctx context.Context, address string) (net.Addr, err
 	if err != nil {
 		return nil, &net.AddrError{Err: err.Error(), Addr: address}
 	}
-	ip, err := numeric(ctx, s.url.network, host)
+	ip, err := numeric.Host(ctx, s.url.network, host)
 	return &net.UDPAddr{IP: ip.AsSlice(), Port: int(port), Zone: ip.Zone()}, err
 }
 

@@ -1,6 +1,6 @@
 //go:build linux
 
-package hooks_test
+package stream_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -21,12 +21,12 @@ import (
 )
 
 // plainPair returns a connection over tcp whose ends can switch TLS on.
-func plainPair(ctx context.Context, t testing.TB, clientOptions, serverOptions hooks.StreamOption) (client, server *hooks.Stream) {
+func plainPair(ctx context.Context, t testing.TB, clientOptions, serverOptions stream.Option) (client, server *stream.Stream) {
 	t.Helper()
 	listener := streamServer(ctx, t, "tcp://127.0.0.1:0", serverOptions)
-	client, err := hooks.StreamSocketClient(ctx, "tcp://"+listener.GetName(false), clientOptions)
+	client, err := stream.SocketClient(ctx, "tcp://"+listener.GetName(false), clientOptions)
 	check(t, err)
-	server, err = hooks.StreamSocketAccept(ctx, listener, patience)
+	server, err = stream.Accept(ctx, listener, patience)
 	check(t, err)
 	check(t, listener.Close())
 	t.Cleanup(func() { client.Close(); server.Close() })
@@ -34,7 +34,7 @@ func plainPair(ctx context.Context, t testing.TB, clientOptions, serverOptions h
 }
 
 // encrypt switches TLS on at both ends, and returns what came of it.
-func encrypt(ctx context.Context, t testing.TB, client, server *hooks.Stream, clientMethod, serverMethod hooks.CryptoMethod) (clientErr, serverErr error) {
+func encrypt(ctx context.Context, t testing.TB, client, server *stream.Stream, clientMethod, serverMethod stream.CryptoMethod) (clientErr, serverErr error) {
 	t.Helper()
 	accepted := beside(ctx, t, func(ctx context.Context) error {
 		done, err := server.EnableCrypto(ctx, true, serverMethod)
@@ -54,17 +54,17 @@ func TestEnableCryptoInBothRoles(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		for _, c := range []struct {
 			name           string
-			client, server hooks.CryptoMethod
+			client, server stream.CryptoMethod
 			want           string
 		}{
 			{"no method", 0, 0, "TLSv1.3"},
-			{"any version", hooks.CryptoTLSClient, hooks.CryptoTLSServer, "TLSv1.3"},
-			{"any method", hooks.CryptoAnyClient, hooks.CryptoAnyServer, "TLSv1.3"},
+			{"any version", stream.CryptoTLSClient, stream.CryptoTLSServer, "TLSv1.3"},
+			{"any method", stream.CryptoAnyClient, stream.CryptoAnyServer, "TLSv1.3"},
 			{"any version, before TLS 1.3", 57, 56, "TLSv1.3"},
-			{"the client's method", hooks.CryptoTLSv12Client, hooks.CryptoTLSServer, "TLSv1.2"},
-			{"the server's method", hooks.CryptoTLSClient, hooks.CryptoTLSv12Server, "TLSv1.2"},
-			{"a range", hooks.CryptoTLSv12Client | hooks.CryptoTLSv13Client, hooks.CryptoTLSv13Server, "TLSv1.3"},
-			{"an old version, by name", hooks.CryptoTLSv11Client, hooks.CryptoTLSv11Server | hooks.CryptoTLSv12Server, "TLSv1.1"},
+			{"the client's method", stream.CryptoTLSv12Client, stream.CryptoTLSServer, "TLSv1.2"},
+			{"the server's method", stream.CryptoTLSClient, stream.CryptoTLSv12Server, "TLSv1.2"},
+			{"a range", stream.CryptoTLSv12Client | stream.CryptoTLSv13Client, stream.CryptoTLSv13Server, "TLSv1.3"},
+			{"an old version, by name", stream.CryptoTLSv11Client, stream.CryptoTLSv11Server | stream.CryptoTLSv12Server, "TLSv1.1"},
 		} {
 			client, server := plainPair(ctx, t, clientSSL(t, map[string]any{"ciphers": "DEFAULT"}), serverSSL(t))
 			write(ctx, t, client, "STARTTLS\n")
@@ -79,7 +79,7 @@ func TestEnableCryptoInBothRoles(t *testing.T) {
 			if clientErr != nil || serverErr != nil {
 				t.Fatalf("%s: %v, %v", c.name, clientErr, serverErr)
 			}
-			for _, s := range []*hooks.Stream{client, server} {
+			for _, s := range []*stream.Stream{client, server} {
 				m := s.GetMetaData()
 				if m.Crypto == nil || m.Crypto.Protocol != c.want || m.StreamType != "tcp_socket/ssl" {
 					t.Errorf("%s: %+v, %+v", c.name, m, m.Crypto)
@@ -101,7 +101,7 @@ func TestRolesThatAreTurnedRound(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		// Who accepts a connection can be TLS's client, as in FTP; the name to expect then comes from the context.
 		client, server := plainPair(ctx, t, serverSSL(t), clientSSL(t, map[string]any{"peer_name": "localhost"}))
-		a, b := encrypt(ctx, t, client, server, hooks.CryptoTLSServer|hooks.CryptoTLSv12Server, hooks.CryptoTLSClient)
+		a, b := encrypt(ctx, t, client, server, stream.CryptoTLSServer|stream.CryptoTLSv12Server, stream.CryptoTLSClient)
 		if a != nil || b != nil {
 			t.Fatal(a, b)
 		}
@@ -117,10 +117,10 @@ func TestRolesThatAreTurnedRound(t *testing.T) {
 
 func TestMethodsThatDoNotFit(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
-		for _, method := range []hooks.CryptoMethod{2, 4, 8 | 32, 1 << 8, 1 | 1<<9, hooks.CryptoTLSv10Client | hooks.CryptoTLSv12Client, -2} {
+		for _, method := range []stream.CryptoMethod{2, 4, 8 | 32, 1 << 8, 1 | 1<<9, stream.CryptoTLSv10Client | stream.CryptoTLSv12Client, -2} {
 			client, server := plainPair(ctx, t, clientSSL(t), serverSSL(t))
 			done, err := client.EnableCrypto(ctx, true, method)
-			if _, ok := errors.AsType[*hooks.StreamOptionError](err); done || !ok {
+			if _, ok := errors.AsType[*stream.OptionError](err); done || !ok {
 				t.Errorf("method %d: %v, %v", method, done, err)
 			}
 			if _, err := client.Write(ctx, []byte("in the clear")); err == nil {
@@ -147,7 +147,7 @@ func TestCryptoIsVerifiedUnlessSwitchedOff(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		for _, c := range []struct {
 			name    string
-			options hooks.StreamOption
+			options stream.Option
 			want    explain.Reason // "" for success
 		}{
 			{"no options", withContext(t, nil), explain.ReasonUnknownAuthority},
@@ -186,14 +186,14 @@ func TestCryptoIsVerifiedUnlessSwitchedOff(t *testing.T) {
 }
 
 // untilEncrypted calls EnableCrypto as ported code does where the stream may not be blocking.
-func untilEncrypted(ctx context.Context, t testing.TB, s *hooks.Stream, method hooks.CryptoMethod) error {
+func untilEncrypted(ctx context.Context, t testing.TB, s *stream.Stream, method stream.CryptoMethod) error {
 	t.Helper()
 	for {
 		done, err := s.EnableCrypto(ctx, true, method)
 		if done || err != nil {
 			return err
 		}
-		_, err = hooks.StreamSelect(ctx, map[int]*hooks.Stream{0: s}, nil, nil, patience)
+		_, err = stream.Select(ctx, map[int]*stream.Stream{0: s}, nil, nil, patience)
 		check(t, err)
 	}
 }
@@ -209,7 +209,7 @@ func TestInjectedPlaintextIsRefused(t *testing.T) {
 			}
 			becomes(ctx, t, "the rest has been read ahead", func() bool { return server.GetMetaData().UnreadBytes > 0 })
 			server.SetBlocking(blocking)
-			wantError(t, "to the server", untilEncrypted(ctx, t, server, hooks.CryptoTLSServer), socket.ErrPlaintextPending)
+			wantError(t, "to the server", untilEncrypted(ctx, t, server, stream.CryptoTLSServer), socket.ErrPlaintextPending)
 			if line, err := server.GetLine(ctx, 100, "\r\n"); err == nil {
 				t.Errorf("%q can still be read", line)
 			}
@@ -223,12 +223,12 @@ func TestInjectedPlaintextIsRefused(t *testing.T) {
 			if line, err := client.GetLine(ctx, 100, "\r\n"); line != "220 go ahead" || err != nil {
 				t.Fatal(line, err)
 			}
-			ready, err := hooks.StreamSelect(ctx, map[int]*hooks.Stream{0: client}, nil, nil, patience)
+			ready, err := stream.Select(ctx, map[int]*stream.Stream{0: client}, nil, nil, patience)
 			if ready.Count() != 1 || err != nil {
 				t.Fatal(ready, err)
 			}
 			client.SetBlocking(blocking)
-			wantError(t, "to the client", untilEncrypted(ctx, t, client, hooks.CryptoTLSClient), socket.ErrPlaintextPending)
+			wantError(t, "to the client", untilEncrypted(ctx, t, client, stream.CryptoTLSClient), socket.ErrPlaintextPending)
 			client.Close()
 			server.Close()
 		})
@@ -242,12 +242,12 @@ func TestHelloThatWasPeekedAt(t *testing.T) {
 			_, err := client.EnableCrypto(ctx, true, 0)
 			return err
 		})
-		ready, err := hooks.StreamSelect(ctx, map[string]*hooks.Stream{"s": server}, nil, nil, patience)
+		ready, err := stream.Select(ctx, map[string]*stream.Stream{"s": server}, nil, nil, patience)
 		if ready.Read["s"] != server || err != nil {
 			t.Fatal(ready, err)
 		}
 		first := make([]byte, 1)
-		if n, _, err := server.RecvFrom(ctx, first, hooks.StreamPeek); n != 1 || err != nil || first[0] != 22 {
+		if n, _, err := server.RecvFrom(ctx, first, stream.FlagPeek); n != 1 || err != nil || first[0] != 22 {
 			t.Fatalf("%d, %v, %v: no TLS handshake record", n, err, first)
 		}
 		done, err := server.EnableCrypto(ctx, true, 0)
@@ -267,36 +267,36 @@ func TestEnableCryptoWithoutBlocking(t *testing.T) {
 		client, server := plainPair(ctx, t, clientSSL(t), serverSSL(t))
 		server.SetBlocking(false)
 		for range 3 { // the client has said nothing
-			if done, err := server.EnableCrypto(ctx, true, hooks.CryptoTLSServer); done || err != nil {
+			if done, err := server.EnableCrypto(ctx, true, stream.CryptoTLSServer); done || err != nil {
 				t.Fatal(done, err)
 			}
 		}
-		set := map[string]*hooks.Stream{"server": server}
-		if ready, err := hooks.StreamSelect(ctx, set, set, nil, 20*time.Millisecond); ready.Count() != 0 || err != nil {
+		set := map[string]*stream.Stream{"server": server}
+		if ready, err := stream.Select(ctx, set, set, nil, 20*time.Millisecond); ready.Count() != 0 || err != nil {
 			t.Fatalf("in the middle of a handshake: %+v, %v", ready, err)
 		}
-		if _, err := server.Read(ctx, make([]byte, 1)); err != hooks.ErrWouldBlock {
+		if _, err := server.Read(ctx, make([]byte, 1)); err != stream.ErrWouldBlock {
 			t.Errorf("read in the middle of a handshake: %v", err)
 		}
-		if _, err := server.Write(ctx, []byte("x")); err != hooks.ErrWouldBlock {
+		if _, err := server.Write(ctx, []byte("x")); err != stream.ErrWouldBlock {
 			t.Errorf("write in the middle of a handshake: %v", err)
 		}
 		shaken := beside(ctx, t, func(ctx context.Context) error {
 			_, err := client.EnableCrypto(ctx, true, 0)
 			return err
 		})
-		ready, err := hooks.StreamSelect(ctx, set, set, nil, patience)
+		ready, err := stream.Select(ctx, set, set, nil, patience)
 		if ready.Read["server"] == nil || ready.Write["server"] == nil || err != nil {
 			t.Fatalf("after the handshake: %+v, %v", ready, err)
 		}
-		if done, err := server.EnableCrypto(ctx, true, hooks.CryptoTLSServer); !done || err != nil {
+		if done, err := server.EnableCrypto(ctx, true, stream.CryptoTLSServer); !done || err != nil {
 			t.Fatal(done, err)
 		}
 		check(t, shaken())
-		if ready, err := hooks.StreamSelect(ctx, set, nil, nil, 0); ready.Count() != 0 || err != nil {
+		if ready, err := stream.Select(ctx, set, nil, nil, 0); ready.Count() != 0 || err != nil {
 			t.Fatalf("when that was told: %+v, %v", ready, err)
 		}
-		_, err = server.EnableCrypto(ctx, true, hooks.CryptoTLSServer)
+		_, err = server.EnableCrypto(ctx, true, stream.CryptoTLSServer)
 		wantError(t, "again", err, socket.ErrSSLActive)
 		write(ctx, t, server, "secret")
 		readFull(ctx, t, client, "secret")
@@ -310,7 +310,7 @@ func TestEnableCryptoWithoutBlocking(t *testing.T) {
 			t.Fatal(done, err)
 		}
 		write(ctx, t, client, "GET / HTTP/1.1\r\n\r\n")
-		ready, err = hooks.StreamSelect(ctx, map[string]*hooks.Stream{"server": server}, nil, nil, patience)
+		ready, err = stream.Select(ctx, map[string]*stream.Stream{"server": server}, nil, nil, patience)
 		if ready.Count() != 1 || err != nil {
 			t.Fatal(ready, err)
 		}
@@ -344,13 +344,13 @@ func TestSlowClientHoldsUpNobody(t *testing.T) {
 		listener := streamServer(ctx, t, "tls://127.0.0.1:0", serverSSL(t))
 		silent, err := net.Dial("tcp", listener.GetName(false))
 		check(t, err)
-		slow, err := hooks.StreamSocketAccept(ctx, listener, patience)
+		slow, err := stream.Accept(ctx, listener, patience)
 		check(t, err)
 		accepting, cancel := context.WithCancel(ctx)
 		defer cancel()
 		for range 3 {
 			served := beside(ctx, t, func(ctx context.Context) error {
-				s, err := hooks.StreamSocketClient(ctx, "tls://"+listener.GetName(false), clientSSL(t))
+				s, err := stream.SocketClient(ctx, "tls://"+listener.GetName(false), clientSSL(t))
 				if err != nil {
 					return err
 				}
@@ -358,7 +358,7 @@ func TestSlowClientHoldsUpNobody(t *testing.T) {
 				_, err = s.Write(ctx, []byte("quick"))
 				return err
 			})
-			s, err := hooks.StreamSocketAccept(accepting, listener, patience)
+			s, err := stream.Accept(accepting, listener, patience)
 			check(t, err)
 			cancel() // what was accepted is not the accepting's any more
 			accepting = ctx
@@ -370,12 +370,12 @@ func TestSlowClientHoldsUpNobody(t *testing.T) {
 		check(t, slow.SetTimeout(20*time.Millisecond))
 		_, err = slow.Read(ctx, make([]byte, 1))
 		wantError(t, "read from one that doesn't shake hands", err, runtime.ErrTimeout)
-		set := map[int]*hooks.Stream{0: slow}
-		if ready, err := hooks.StreamSelect(ctx, set, set, set, 20*time.Millisecond); ready.Count() != 0 || err != nil {
+		set := map[int]*stream.Stream{0: slow}
+		if ready, err := stream.Select(ctx, set, set, set, 20*time.Millisecond); ready.Count() != 0 || err != nil {
 			t.Errorf("select: %+v, %v", ready, err)
 		}
 		waiting := beside(ctx, t, func(ctx context.Context) error {
-			_, err := hooks.StreamSelect(ctx, set, nil, nil, -1)
+			_, err := stream.Select(ctx, set, nil, nil, -1)
 			return err
 		})
 		check(t, silent.Close())
@@ -395,7 +395,7 @@ func TestClosingInTheMiddleOfAHandshake(t *testing.T) {
 		silent, err := net.Dial("tcp", listener.GetName(false))
 		check(t, err)
 		defer silent.Close()
-		s, err := hooks.StreamSocketAccept(ctx, listener, patience)
+		s, err := stream.Accept(ctx, listener, patience)
 		check(t, err)
 		reading := beside(ctx, t, func(ctx context.Context) error {
 			_, err := s.Read(ctx, make([]byte, 1))
@@ -408,7 +408,7 @@ func TestClosingInTheMiddleOfAHandshake(t *testing.T) {
 }
 
 func TestSwitchingCryptoOff(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		_, secure := client.ConnectionState()
 		done, err := client.EnableCrypto(ctx, false, 0)
 		if !done || err != nil {
@@ -420,7 +420,7 @@ func TestSwitchingCryptoOff(t *testing.T) {
 			readFull(ctx, t, server, "x")
 			return
 		}
-		wantError(t, "write", err, hooks.ErrCryptoEnded)
+		wantError(t, "write", err, stream.ErrCryptoEnded)
 		if n, err := server.Read(ctx, make([]byte, 9)); n != 0 || err != io.EOF {
 			t.Errorf("the peer reads %d bytes, %v", n, err)
 		}
@@ -436,11 +436,11 @@ func TestSwitchingCryptoOff(t *testing.T) {
 
 func TestMethodsDoNotStickToTheContext(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
-		clientContext, serverContext := clientSSL(t, map[string]any{"crypto_method": int(hooks.CryptoAnyClient)}), serverSSL(t)
+		clientContext, serverContext := clientSSL(t, map[string]any{"crypto_method": int(stream.CryptoAnyClient)}), serverSSL(t)
 		for _, c := range []struct {
-			method hooks.CryptoMethod
+			method stream.CryptoMethod
 			want   string
-		}{{hooks.CryptoTLSv12Client, "TLSv1.2"}, {0, "TLSv1.3"}, {hooks.CryptoTLSv12Client, "TLSv1.2"}, {hooks.CryptoTLSClient, "TLSv1.3"}} {
+		}{{stream.CryptoTLSv12Client, "TLSv1.2"}, {0, "TLSv1.3"}, {stream.CryptoTLSv12Client, "TLSv1.2"}, {stream.CryptoTLSClient, "TLSv1.3"}} {
 			client, server := plainPair(ctx, t, clientContext, serverContext)
 			a, b := encrypt(ctx, t, client, server, c.method, 0)
 			if a != nil || b != nil || client.GetMetaData().Crypto.Protocol != c.want {
@@ -488,7 +488,7 @@ func TestServersWithoutACertificate(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		for name, c := range map[string]struct {
 			url     string
-			options hooks.StreamOption
+			options stream.Option
 			option  string
 		}{
 			"none":              {"tls://127.0.0.1:0", withContext(t, nil), "local_cert"},
@@ -496,8 +496,8 @@ func TestServersWithoutACertificate(t *testing.T) {
 			"of a later TLS":    {"tcp://127.0.0.1:0", withContext(t, streamOptions{"ssl": {"local_cert": "/nowhere/cert.pem"}}), ""},
 			"a client's option": {"tls://127.0.0.1:0", serverSSL(t, map[string]any{"peer_name": "x"}), "peer_name"},
 		} {
-			_, err := hooks.StreamSocketServer(ctx, c.url, c.options)
-			if wrong, ok := errors.AsType[*hooks.StreamOptionError](err); c.option != "" && (!ok || wrong.Wrapper != "ssl" || wrong.Option != c.option) {
+			_, err := stream.SocketServer(ctx, c.url, c.options)
+			if wrong, ok := errors.AsType[*stream.OptionError](err); c.option != "" && (!ok || wrong.Wrapper != "ssl" || wrong.Option != c.option) {
 				t.Errorf("%s: %v", name, err)
 			}
 			if _, ok := errors.AsType[*tlsconfig.CertificateError](err); c.option == "" && !ok {
@@ -514,16 +514,16 @@ func TestURLsThatNameAVersion(t *testing.T) {
 			if transport == "tls" {
 				options["max_proto_version"] = 32
 			} else {
-				options["crypto_method"] = int(hooks.CryptoTLSClient) // the URL says more
+				options["crypto_method"] = int(stream.CryptoTLSClient) // the URL says more
 			}
 			listener := streamServer(ctx, t, "tls://127.0.0.1:0", serverSSL(t))
-			client, err := hooks.StreamSocketClient(ctx, transport+"://"+listener.GetName(false), clientSSL(t, options), hooks.WithAsyncConnect())
+			client, err := stream.SocketClient(ctx, transport+"://"+listener.GetName(false), clientSSL(t, options), stream.WithAsyncConnect())
 			check(t, err)
-			server, err := hooks.StreamSocketAccept(ctx, listener, patience)
+			server, err := stream.Accept(ctx, listener, patience)
 			check(t, err)
 			write(ctx, t, client, "x")
 			readFull(ctx, t, server, "x")
-			for _, s := range []*hooks.Stream{client, server} {
+			for _, s := range []*stream.Stream{client, server} {
 				if m := s.GetMetaData(); m.Crypto.Protocol != want {
 					t.Errorf("%s: %+v", transport, m.Crypto)
 				}
@@ -536,8 +536,8 @@ func TestURLsThatNameAVersion(t *testing.T) {
 			listener.Close()
 		}
 		// A URL and a context that contradict each other.
-		_, err := hooks.StreamSocketClient(ctx, "tlsv1.3://127.0.0.1:1", clientSSL(t, map[string]any{"max_proto_version": 32}))
-		if _, ok := errors.AsType[*hooks.StreamOptionError](err); !ok {
+		_, err := stream.SocketClient(ctx, "tlsv1.3://127.0.0.1:1", clientSSL(t, map[string]any{"max_proto_version": 32}))
+		if _, ok := errors.AsType[*stream.OptionError](err); !ok {
 			t.Errorf("TLS 1.3 and at most 1.2: %v", err)
 		}
 	})
@@ -548,9 +548,9 @@ func TestSessionsAreResumedWithinAContext(t *testing.T) {
 		listener := streamServer(ctx, t, "tls://127.0.0.1:0", serverSSL(t))
 		shared := clientSSL(t)
 		for i := range 3 {
-			client, err := hooks.StreamSocketClient(ctx, "tls://"+listener.GetName(false), shared, hooks.WithAsyncConnect())
+			client, err := stream.SocketClient(ctx, "tls://"+listener.GetName(false), shared, stream.WithAsyncConnect())
 			check(t, err)
-			server, err := hooks.StreamSocketAccept(ctx, listener, patience)
+			server, err := stream.Accept(ctx, listener, patience)
 			check(t, err)
 			write(ctx, t, server, "with the ticket before it")
 			readFull(ctx, t, client, "with the ticket before it")
@@ -566,7 +566,7 @@ func TestSessionsAreResumedWithinAContext(t *testing.T) {
 
 func TestNamesOfCiphers(t *testing.T) {
 	// As "openssl ciphers -v" has them: name, bits, version.
-	want := map[uint16]hooks.StreamCrypto{
+	want := map[uint16]stream.Crypto{
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:       {CipherName: "ECDHE-ECDSA-AES128-GCM-SHA256", CipherBits: 128, CipherVersion: "TLSv1.2"},
 		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:         {CipherName: "ECDHE-RSA-AES256-GCM-SHA384", CipherBits: 256, CipherVersion: "TLSv1.2"},
 		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:   {CipherName: "ECDHE-RSA-CHACHA20-POLY1305", CipherBits: 256, CipherVersion: "TLSv1.2"},
@@ -581,17 +581,17 @@ func TestNamesOfCiphers(t *testing.T) {
 	}
 	for id, want := range want {
 		want.Protocol = "TLSv1.2"
-		if got := *hooks.CipherOf(tls.ConnectionState{Version: tls.VersionTLS12, CipherSuite: id}); got != want {
+		if got := *stream.CipherOf(tls.ConnectionState{Version: tls.VersionTLS12, CipherSuite: id}); got != want {
 			t.Errorf("%s: %+v, want %+v", tls.CipherSuiteName(id), got, want)
 		}
 	}
 	for version, protocol := range map[uint16]string{tls.VersionTLS10: "TLSv1", tls.VersionTLS11: "TLSv1.1", tls.VersionTLS13: "TLSv1.3"} {
-		if got := hooks.CipherOf(tls.ConnectionState{Version: version}); got.Protocol != protocol {
+		if got := stream.CipherOf(tls.ConnectionState{Version: version}); got.Protocol != protocol {
 			t.Errorf("version %x: %q, want %q", version, got.Protocol, protocol)
 		}
 	}
-	got := *hooks.CipherOf(tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256, NegotiatedProtocol: "h2"})
-	if want := (hooks.StreamCrypto{"TLSv1.3", "TLS_AES_128_GCM_SHA256", 128, "TLSv1.3", "h2"}); got != want {
+	got := *stream.CipherOf(tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256, NegotiatedProtocol: "h2"})
+	if want := (stream.Crypto{"TLSv1.3", "TLS_AES_128_GCM_SHA256", 128, "TLSv1.3", "h2"}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }

@@ -1,13 +1,13 @@
 //go:build linux
 
-package hooks_test
+package stream_test
 
 import (
 	"context"
 	"fmt"
 	"testing"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -17,10 +17,10 @@ func BenchmarkStreamSelect(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			err := runtime.Run(func(ctx context.Context) error {
-				near, far := make([]*hooks.Stream, n), make(map[int]*hooks.Stream, n)
+				near, far := make([]*stream.Stream, n), make(map[int]*stream.Stream, n)
 				for i := range near {
 					var err error
-					if near[i], far[i], err = hooks.StreamSocketPair(ctx, "unix"); err != nil {
+					if near[i], far[i], err = stream.SocketPair(ctx, "unix"); err != nil {
 						return err
 					}
 					defer near[i].Close()
@@ -32,7 +32,7 @@ func BenchmarkStreamSelect(b *testing.B) {
 					if _, err := near[i%n].Write(ctx, p); err != nil {
 						return err
 					}
-					ready, err := hooks.StreamSelect(ctx, far, nil, nil, -1)
+					ready, err := stream.Select(ctx, far, nil, nil, -1)
 					if err != nil || ready.Read[i%n] == nil {
 						return fmt.Errorf("%v, %v", ready, err)
 					}

@@ -1,4 +1,4 @@
-package hooks
+package stream
 
 import (
 	"crypto/tls"
@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// StreamMetaData is what stream_get_meta_data tells of a stream.
-type StreamMetaData struct {
+// MetaData is what stream_get_meta_data tells of a stream.
+type MetaData struct {
 	TimedOut    bool   // the last operation has waited in vain until its time-out
 	Blocked     bool   // the stream is blocking
 	EOF         bool   // nothing more will come: the peer has closed, or the connection has failed
 	UnreadBytes int    // that the last operation has read ahead or decrypted
 	StreamType  string // "tcp_socket", "udp_socket", "unix_socket", "udg_socket" or "generic_socket"; with TLS on, "/ssl" behind it
 	URI         string // that the stream was made with; empty for one that was accepted, and for a pair
-	Crypto      *StreamCrypto
+	Crypto      *Crypto
 }
 
-// StreamCrypto is what the handshake of a stream has agreed on.
-type StreamCrypto struct {
+// Crypto is what the handshake of a stream has agreed on.
+type Crypto struct {
 	Protocol      string // "TLSv1.3"
 	CipherName    string // OpenSSL's, as PHP has them: "TLS_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"
 	CipherBits    int
@@ -27,8 +27,8 @@ type StreamCrypto struct {
 }
 
 // GetMetaData tells the state of the stream. It doesn't wait, and may be called at any time. Crypto is nil without TLS.
-func (s *Stream) GetMetaData() StreamMetaData {
-	m := StreamMetaData{
+func (s *Stream) GetMetaData() MetaData {
+	m := MetaData{
 		TimedOut:    s.timedOut.Load(),
 		Blocked:     !s.nonblocking.Load(),
 		EOF:         s.eof.Load(),
@@ -64,9 +64,9 @@ func (s *Stream) GetName(remote bool) string {
 	return streamName(a)
 }
 
-func cryptoOf(state tls.ConnectionState) *StreamCrypto {
+func cryptoOf(state tls.ConnectionState) *Crypto {
 	name := tls.CipherSuiteName(state.CipherSuite)
-	c := &StreamCrypto{
+	c := &Crypto{
 		Protocol:   strings.TrimSuffix(strings.Replace(tls.VersionName(state.Version), "TLS ", "TLSv", 1), ".0"),
 		CipherName: cipherNames.Replace(name),
 		CipherBits: 256,

@@ -1,6 +1,6 @@
 //go:build linux
 
-package hooks_test
+package stream_test
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
@@ -27,11 +27,11 @@ import (
 // streamOptions are context options as PHP writes them.
 type streamOptions = map[string]map[string]any
 
-func withContext(t testing.TB, options streamOptions) hooks.StreamOption {
+func withContext(t testing.TB, options streamOptions) stream.Option {
 	t.Helper()
-	c, err := hooks.StreamContextCreate(options)
+	c, err := stream.ContextCreate(options)
 	check(t, err)
-	return hooks.WithStreamContext(c)
+	return stream.WithContext(c)
 }
 
 // streamCertificate is a certificate for localhost, and the authority that has issued it.
@@ -62,17 +62,17 @@ func caFile(t testing.TB) string {
 }
 
 // serverSSL and clientSSL are contexts of two that trust each other, with more options.
-func serverSSL(t testing.TB, more ...map[string]any) hooks.StreamOption {
+func serverSSL(t testing.TB, more ...map[string]any) stream.Option {
 	t.Helper()
 	return sslWith(t, "local_cert", certFile(t), more)
 }
 
-func clientSSL(t testing.TB, more ...map[string]any) hooks.StreamOption {
+func clientSSL(t testing.TB, more ...map[string]any) stream.Option {
 	t.Helper()
 	return sslWith(t, "cafile", caFile(t), more)
 }
 
-func sslWith(t testing.TB, name, path string, more []map[string]any) hooks.StreamOption {
+func sslWith(t testing.TB, name, path string, more []map[string]any) stream.Option {
 	t.Helper()
 	ssl := map[string]any{name: path}
 	for _, m := range more {
@@ -83,41 +83,41 @@ func sslWith(t testing.TB, name, path string, more []map[string]any) hooks.Strea
 	return withContext(t, streamOptions{"ssl": ssl})
 }
 
-func streamServer(ctx context.Context, t testing.TB, url string, options ...hooks.StreamOption) *hooks.Stream {
+func streamServer(ctx context.Context, t testing.TB, url string, options ...stream.Option) *stream.Stream {
 	t.Helper()
-	s, err := hooks.StreamSocketServer(ctx, url, options...)
+	s, err := stream.SocketServer(ctx, url, options...)
 	check(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
 
 // streamPair returns two ends of a connection over a transport: "tcp", "unix", "pair" or "tls".
-func streamPair(ctx context.Context, t testing.TB, transport string) (client, server *hooks.Stream) {
+func streamPair(ctx context.Context, t testing.TB, transport string) (client, server *stream.Stream) {
 	t.Helper()
 	defer func() {
 		t.Cleanup(func() { client.Close(); server.Close() })
 	}()
-	var options, serverOptions []hooks.StreamOption
+	var options, serverOptions []stream.Option
 	url := transport + "://127.0.0.1:0"
 	switch transport {
 	case "pair":
-		a, b, err := hooks.StreamSocketPair(ctx, "unix")
+		a, b, err := stream.SocketPair(ctx, "unix")
 		check(t, err)
 		return a, b
 	case "unix":
 		url = "unix://" + filepath.Join(t.TempDir(), "s")
 	case "tls":
-		options, serverOptions = []hooks.StreamOption{clientSSL(t)}, []hooks.StreamOption{serverSSL(t)}
+		options, serverOptions = []stream.Option{clientSSL(t)}, []stream.Option{serverSSL(t)}
 	}
 	listener := streamServer(ctx, t, url, serverOptions...)
 	if transport != "unix" {
 		url = transport + "://" + listener.GetName(false)
 	}
 	accepted := beside(ctx, t, func(ctx context.Context) (err error) {
-		server, err = hooks.StreamSocketAccept(ctx, listener, patience)
+		server, err = stream.Accept(ctx, listener, patience)
 		return err
 	})
-	client, err := hooks.StreamSocketClient(ctx, url, options...)
+	client, err := stream.SocketClient(ctx, url, options...)
 	check(t, err)
 	check(t, accepted())
 	return client, server
@@ -127,7 +127,7 @@ func streamPair(ctx context.Context, t testing.TB, transport string) (client, se
 var connections = []string{"tcp", "unix", "pair", "tls"}
 
 // overStreams runs a test over all kinds of connections, from a coroutine and from a goroutine.
-func overStreams(t *testing.T, test func(ctx context.Context, t *testing.T, client, server *hooks.Stream)) {
+func overStreams(t *testing.T, test func(ctx context.Context, t *testing.T, client, server *stream.Stream)) {
 	for _, transport := range connections {
 		t.Run(transport, func(t *testing.T) {
 			both(t, func(ctx context.Context, t *testing.T) {
@@ -140,7 +140,7 @@ func overStreams(t *testing.T, test func(ctx context.Context, t *testing.T, clie
 	}
 }
 
-func write(ctx context.Context, t testing.TB, s *hooks.Stream, text string) {
+func write(ctx context.Context, t testing.TB, s *stream.Stream, text string) {
 	t.Helper()
 	if n, err := s.Write(ctx, []byte(text)); n != len(text) || err != nil {
 		t.Fatalf("write %.20q: %d, %v", text, n, err)
@@ -148,7 +148,7 @@ func write(ctx context.Context, t testing.TB, s *hooks.Stream, text string) {
 }
 
 // readFull reads exactly as much as want has.
-func readFull(ctx context.Context, t testing.TB, s *hooks.Stream, want string) {
+func readFull(ctx context.Context, t testing.TB, s *stream.Stream, want string) {
 	t.Helper()
 	got := make([]byte, 0, len(want))
 	for len(got) < len(want) {
@@ -164,7 +164,7 @@ func readFull(ctx context.Context, t testing.TB, s *hooks.Stream, want string) {
 }
 
 func TestStreamsCarryBothWays(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		write(ctx, t, client, "ping")
 		readFull(ctx, t, server, "ping")
 		write(ctx, t, server, "pong")
@@ -185,7 +185,7 @@ func TestStreamsCarryBothWays(t *testing.T) {
 }
 
 func TestReadsOfAnySize(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		text := strings.Repeat("0123456789abcdef", 150_000) // 2.4 MB: more than any buffer on the way, and than the reads below can take together
 		written := beside(ctx, t, func(ctx context.Context) error {
 			_, err := client.Write(ctx, []byte(text))
@@ -207,7 +207,7 @@ func TestReadsOfAnySize(t *testing.T) {
 }
 
 func TestTimeoutLosesNothing(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		check(t, server.SetTimeout(20*time.Millisecond))
 		_, err := server.Read(ctx, make([]byte, 10))
 		wantError(t, "read", err, runtime.ErrTimeout)
@@ -234,7 +234,7 @@ func TestTimeoutLosesNothing(t *testing.T) {
 }
 
 func TestWriteTimeoutCountsExactly(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		text := strings.Repeat("abcdefghijklmnopqrstuvwxyz", 1<<20)
 		check(t, client.SetTimeout(50*time.Millisecond))
 		n, err := client.Write(ctx, []byte(text))
@@ -253,7 +253,7 @@ func TestWriteTimeoutCountsExactly(t *testing.T) {
 }
 
 func TestStreamsThatDoNotBlock(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		client.SetBlocking(false)
 		server.SetBlocking(false)
 		if server.GetMetaData().Blocked {
@@ -262,12 +262,12 @@ func TestStreamsThatDoNotBlock(t *testing.T) {
 		for what, op := range map[string]func() error{
 			"read":     func() error { _, err := server.Read(ctx, make([]byte, 9)); return err },
 			"gets":     func() error { _, err := server.Gets(ctx, 9); return err },
-			"peek":     func() error { _, _, err := server.RecvFrom(ctx, make([]byte, 9), hooks.StreamPeek); return err },
+			"peek":     func() error { _, _, err := server.RecvFrom(ctx, make([]byte, 9), stream.FlagPeek); return err },
 			"recvfrom": func() error { _, _, err := server.RecvFrom(ctx, make([]byte, 9), 0); return err },
 			"copy":     func() error { _, err := server.Copy(ctx, client, -1); return err },
 		} {
 			err := op()
-			if err != hooks.ErrWouldBlock || !errors.Is(err, socket.ErrWouldBlock) || socket.Code(err) != int(syscall.EAGAIN) {
+			if err != stream.ErrWouldBlock || !errors.Is(err, socket.ErrWouldBlock) || socket.Code(err) != int(syscall.EAGAIN) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
@@ -280,7 +280,7 @@ func TestStreamsThatDoNotBlock(t *testing.T) {
 		for {
 			n, err := client.Write(ctx, chunk[total%len(chunk):])
 			total += n
-			if err == hooks.ErrWouldBlock {
+			if err == stream.ErrWouldBlock {
 				break
 			}
 			check(t, err)
@@ -291,7 +291,7 @@ func TestStreamsThatDoNotBlock(t *testing.T) {
 		got := 0
 		for p := make([]byte, 70_000); got < total; {
 			n, err := server.Read(ctx, p)
-			if err == hooks.ErrWouldBlock { // what is queued for TLS is sent by the loop
+			if err == stream.ErrWouldBlock { // what is queued for TLS is sent by the loop
 				check(t, runtime.Sleep(ctx, time.Millisecond))
 				continue
 			}
@@ -303,7 +303,7 @@ func TestStreamsThatDoNotBlock(t *testing.T) {
 			}
 			got += n
 		}
-		if _, err := server.Read(ctx, make([]byte, 1)); err != hooks.ErrWouldBlock || got != total {
+		if _, err := server.Read(ctx, make([]byte, 1)); err != stream.ErrWouldBlock || got != total {
 			t.Errorf("%d of %d bytes, then %v", got, total, err)
 		}
 		canceled, cancel := context.WithCancel(ctx)
@@ -325,7 +325,7 @@ func TestOneReaderAndOneWriter(t *testing.T) {
 		wantError(t, "second reader", err, socket.ErrBusy)
 		_, err = server.EnableCrypto(ctx, true, 0)
 		wantError(t, "EnableCrypto", err, socket.ErrBusy)
-		_, err = hooks.StreamSelect(ctx, map[string]*hooks.Stream{"a": server}, nil, nil, 0)
+		_, err = stream.Select(ctx, map[string]*stream.Stream{"a": server}, nil, nil, 0)
 		wantError(t, "select", err, socket.ErrBusy)
 		write(ctx, t, server, "writing is another direction")
 		write(ctx, t, client, "x")
@@ -343,9 +343,9 @@ func TestOneReaderAndOneWriter(t *testing.T) {
 }
 
 func TestHalfClose(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		write(ctx, t, client, "the end")
-		check(t, hooks.StreamSocketShutdown(ctx, client, socket.ShutdownWrite))
+		check(t, stream.Shutdown(ctx, client, socket.ShutdownWrite))
 		readFull(ctx, t, server, "the end")
 		if _, err := server.Read(ctx, make([]byte, 1)); err != io.EOF {
 			t.Errorf("after the end: %v", err)
@@ -355,7 +355,7 @@ func TestHalfClose(t *testing.T) {
 		}
 		write(ctx, t, server, "an answer")
 		readFull(ctx, t, client, "an answer")
-		check(t, hooks.StreamSocketShutdown(ctx, server, socket.ShutdownBoth))
+		check(t, stream.Shutdown(ctx, server, socket.ShutdownBoth))
 		if _, err := client.Read(ctx, make([]byte, 1)); err != io.EOF {
 			t.Errorf("after both ends: %v", err)
 		}
@@ -363,7 +363,7 @@ func TestHalfClose(t *testing.T) {
 }
 
 func TestCopy(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		from, into := streamPair(ctx, t, "tcp")
 		text := strings.Repeat("copied ", 30_000)
 		written := beside(ctx, t, func(ctx context.Context) error {
@@ -391,7 +391,7 @@ func TestCopy(t *testing.T) {
 }
 
 func TestCopyKeepsWhatCannotBeWritten(t *testing.T) {
-	overStreams(t, func(ctx context.Context, t *testing.T, client, server *hooks.Stream) {
+	overStreams(t, func(ctx context.Context, t *testing.T, client, server *stream.Stream) {
 		from, into := streamPair(ctx, t, "tcp")
 		text := strings.Repeat("kept until there is room ", 1<<20)
 		written := beside(ctx, t, func(ctx context.Context) error {

@@ -1,4 +1,5 @@
-package hooks
+// Package resident closes the sockets that a program has forgotten, and those that are open when their runtime has ended.
+package resident
 
 import (
 	"context"
@@ -14,67 +15,67 @@ import (
 //
 // A Conn, Listener, PacketConn or Stream that the program has forgotten is closed when the garbage collector finds it, as those of package net are, and one
 // that is open when its runtime has ended is closed then: nothing could wait on it any more. For both somebody must know the socket without keeping the Conn
-// alive. So nothing that lasts longer than a call refers to the Conn: the loop knows the descriptor alone, the runtime a resident, and timers, and the end of
+// alive. So nothing that lasts longer than a call refers to the Conn: the loop knows the descriptor alone, the runtime a Resident, and timers, and the end of
 // the runtime, find the Conn by a weak pointer. Who waits in a call keeps the Conn by the stack that it waits on; the calls give something of the Conn back
 // when they have waited, which has the compiler keep it until then.
 
-// resident is a socket of this package that lives on a runtime.
-type resident struct {
+// Resident is a socket that lives on a runtime.
+type Resident struct {
 	socket *socket.Socket
-	owner  owner
+	owner  Owner
 	house  *residents
 
-	prev, next *resident // guarded by house.mu: in its list; nil if it is in none
+	prev, next *Resident // guarded by house.mu: in its list; nil if it is in none
 
 	cleanup goruntime.Cleanup // by which the garbage collector tells of the owner's end
 }
 
-// owner is what a resident belongs to: a Conn, for one.
-type owner interface {
-	// shutdownBegins says that whoever waits has to stop.
-	shutdownBegins()
-	// runtimeEnded says that the socket is about to be closed, as the loops have ended.
-	runtimeEnded()
+// Owner is what a resident belongs to: a Conn, for one.
+type Owner interface {
+	// ShutdownBegins says that whoever waits has to stop.
+	ShutdownBegins()
+	// RuntimeEnded says that the socket is about to be closed, as the loops have ended.
+	RuntimeEnded()
 }
 
 // ownerOf has T own something by its pointer.
 type ownerOf[T any] interface {
 	*T
-	owner
+	Owner
 }
 
 // weakly is an owner that isn't kept alive.
 type weakly[T any, P ownerOf[T]] struct{ pointer weak.Pointer[T] }
 
-func (w weakly[T, P]) shutdownBegins() {
+func (w weakly[T, P]) ShutdownBegins() {
 	if p := P(w.pointer.Value()); p != nil {
-		p.shutdownBegins()
+		p.ShutdownBegins()
 	}
 }
 
-func (w weakly[T, P]) runtimeEnded() {
+func (w weakly[T, P]) RuntimeEnded() {
 	if p := P(w.pointer.Value()); p != nil {
-		p.runtimeEnded()
+		p.RuntimeEnded()
 	}
 }
 
-// moveIn has the socket, which has its descriptor, closed when nobody refers to its owner any more, and when its runtime has ended. leave ends that.
-func moveIn[T any, P ownerOf[T]](s *socket.Socket, of P) *resident {
+// MoveIn has the socket, which has its descriptor, closed when nobody refers to its owner any more, and when its runtime has ended. Leave ends that.
+func MoveIn[T any, P ownerOf[T]](s *socket.Socket, of P) *Resident {
 	home, _ := s.Home()
-	r := &resident{socket: s, owner: weakly[T, P]{weak.Make((*T)(of))}, house: residentsOf(home.Runtime())}
-	r.cleanup = goruntime.AddCleanup((*T)(of), (*resident).forgotten, r)
+	r := &Resident{socket: s, owner: weakly[T, P]{weak.Make((*T)(of))}, house: residentsOf(home.Runtime())}
+	r.cleanup = goruntime.AddCleanup((*T)(of), (*Resident).forgotten, r)
 	r.house.admit(r)
 	return r
 }
 
-// leave is for who closes the socket itself. It may be called more than once; the owner must be alive.
-func (r *resident) leave() {
+// Leave is for who closes the socket itself. It may be called more than once; the owner must be alive.
+func (r *Resident) Leave() {
 	r.cleanup.Stop()
 	r.house.dismiss(r)
 }
 
 // forgotten is called when the owner is gone.
-func (r *resident) forgotten() {
+func (r *Resident) forgotten() {
 	r.house.dismiss(r)
 	r.socket.Close()
 }
@@ -84,7 +85,7 @@ type residents struct {
 	rt *runtime.Runtime
 
 	mu       sync.Mutex
-	list     resident // guarded by mu: the head of a ring
+	list     Resident // guarded by mu: the head of a ring
 	stopping bool     // guarded by mu: Shutdown has begun
 	ended    bool     // guarded by mu: the loops have ended
 }
@@ -107,7 +108,7 @@ func residentsOf(rt *runtime.Runtime) *residents {
 }
 
 // admit takes a resident in. If its runtime shuts down, or has ended, the resident is treated as those were that have seen it.
-func (h *residents) admit(r *resident) {
+func (h *residents) admit(r *Resident) {
 	h.mu.Lock()
 	stopping, ended := h.stopping, h.ended
 	if !ended {
@@ -116,7 +117,7 @@ func (h *residents) admit(r *resident) {
 	}
 	h.mu.Unlock()
 	if stopping {
-		r.owner.shutdownBegins()
+		r.owner.ShutdownBegins()
 	}
 	if ended {
 		r.end()
@@ -124,7 +125,7 @@ func (h *residents) admit(r *resident) {
 }
 
 // dismiss takes a resident out, if it is still there.
-func (h *residents) dismiss(r *resident) {
+func (h *residents) dismiss(r *Resident) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r.next != nil {
@@ -137,13 +138,13 @@ func (h *residents) dismiss(r *resident) {
 func (h *residents) stop() {
 	h.mu.Lock()
 	h.stopping = true
-	var all []*resident
+	var all []*Resident
 	for r := h.list.next; r != &h.list; r = r.next {
 		all = append(all, r)
 	}
 	h.mu.Unlock()
 	for _, r := range all {
-		r.owner.shutdownBegins()
+		r.owner.ShutdownBegins()
 	}
 }
 
@@ -161,7 +162,7 @@ func (h *residents) end() {
 }
 
 // first returns one of those that are left.
-func (h *residents) first() *resident {
+func (h *residents) first() *Resident {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.list.next == &h.list {
@@ -171,8 +172,8 @@ func (h *residents) first() *resident {
 }
 
 // end closes a socket whose loop has ended.
-func (r *resident) end() {
-	r.owner.runtimeEnded()
+func (r *Resident) end() {
+	r.owner.RuntimeEnded()
 	// From its first use elsewhere than on its loop on, a descriptor is changed by atomic operations only. Where there is no loop any more, that has to begin before
 	// closing: others may be using it just now.
 	r.socket.Control(func(uintptr) {})

@@ -1,4 +1,4 @@
-package hooks
+package stream
 
 import (
 	"context"
@@ -11,12 +11,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/resident"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
-// Stream is a socket in the manner of PHP's streams, for code that is ported: [StreamSocketClient], [StreamSocketServer], [StreamSocketAccept] and
-// [StreamSocketPair] make one, [StreamSelect] waits for several. New code is better off with [Dialer], [Listen] and packages client and server.
+// Stream is a socket in the manner of PHP's streams, for code that is ported: [SocketClient], [SocketServer], [Accept] and
+// [SocketPair] make one, [Select] waits for several. New code is better off with packages hooks, client and server.
 //
 // Methods may be called from any coroutine and any goroutine. At a time there may be one caller that reads (a select for reading or for exceptions and an
 // accept included) and one that writes; a second one gets socket.ErrBusy. EnableCrypto and SetTimeout need both directions. Close and everything that doesn't
@@ -30,7 +31,7 @@ import (
 // operation gets it.
 //
 // A connection that begins with TLS, or is still being connected, is opened in the background. Until that has ended, the operations of a blocking stream wait
-// for it, those of others return ErrWouldBlock, and StreamSelect reports nothing. If it fails, the connection is closed, StreamSelect reports the stream as
+// for it, those of others return ErrWouldBlock, and Select reports nothing. If it fails, the connection is closed, Select reports the stream as
 // readable and writable, and every operation returns the reason.
 //
 // Errors are *net.OpError with what has gone wrong in them; io.EOF and ErrWouldBlock come bare.
@@ -38,9 +39,9 @@ type Stream struct {
 	socket   *socket.Socket
 	url      streamURL
 	uri      string // as metadata have it
-	paired   bool   // one of StreamSocketPair
+	paired   bool   // one of SocketPair
 	accepted bool   // by a server, or the second of a pair: the server's role in TLS, unless the method says otherwise
-	context  atomic.Pointer[StreamContext]
+	context  atomic.Pointer[Context]
 
 	rd, wr  streamSide
 	watched atomic.Bool // the socket tells streamWatcher of what arrives
@@ -51,13 +52,13 @@ type Stream struct {
 	eof         atomic.Bool
 	unread      atomic.Int64
 	closed      atomic.Bool
-	resident    atomic.Pointer[resident]      // nil until there is a descriptor
-	failure     atomic.Pointer[error]         // of what has opened it; final
-	opening     atomic.Pointer[streamOpening] // what opens it; nil if nothing does any more
-	mu          sync.Mutex                    // held where opening ends and the time-out changes
-	crypto      atomic.Pointer[streamOpening] // the handshake that EnableCrypto has begun without blocking, until it was told how that has ended
-	secure      atomic.Bool                   // TLS is on
-	cryptoEnded atomic.Bool                   // EnableCrypto has switched TLS off
+	resident    atomic.Pointer[resident.Resident] // nil until there is a descriptor
+	failure     atomic.Pointer[error]             // of what has opened it; final
+	opening     atomic.Pointer[streamOpening]     // what opens it; nil if nothing does any more
+	mu          sync.Mutex                        // held where opening ends and the time-out changes
+	crypto      atomic.Pointer[streamOpening]     // the handshake that EnableCrypto has begun without blocking, until it was told how that has ended
+	secure      atomic.Bool                       // TLS is on
+	cryptoEnded atomic.Bool                       // EnableCrypto has switched TLS off
 
 	// Of the reader, guarded by rd.
 	lines   *streamLines // apart, as the socket refers to them
@@ -81,25 +82,25 @@ func (streamWouldBlock) Unwrap() error        { return syscall.EAGAIN }
 
 // moveIn has the stream closed when it is forgotten, and when its runtime has ended. It comes when the socket has its descriptor.
 func (s *Stream) moveIn() {
-	r := moveIn(s.socket, s)
+	r := resident.MoveIn(s.socket, s)
 	s.resident.Store(r)
 	if s.ended() != nil { // who has closed it may not have seen that it has moved in
-		r.leave()
+		r.Leave()
 	}
 }
 
 // closeSocket closes the socket. Why is already to be seen in the stream.
 func (s *Stream) closeSocket() error {
 	if r := s.resident.Load(); r != nil {
-		r.leave()
+		r.Leave()
 	}
 	return s.socket.Close()
 }
 
-// shutdownBegins and runtimeEnded make it an owner. What waits goes by the contexts of those who wait.
-func (s *Stream) shutdownBegins() {}
+// ShutdownBegins and RuntimeEnded make it an owner. What waits goes by the contexts of those who wait.
+func (s *Stream) ShutdownBegins() {}
 
-func (s *Stream) runtimeEnded() {
+func (s *Stream) RuntimeEnded() {
 	s.giveUp(runtime.ErrShutdown)
 	s.rd.notify()
 	s.wr.notify()
@@ -119,7 +120,7 @@ func (d *streamSide) notify() {
 }
 
 // newStream makes a stream of a socket.
-func newStream(s *socket.Socket, u streamURL, c *StreamContext, accepted bool) *Stream {
+func newStream(s *socket.Socket, u streamURL, c *Context, accepted bool) *Stream {
 	if c == nil {
 		c = withoutOptions()
 	}
@@ -244,6 +245,12 @@ var passingErrors = []error{
 	ErrWouldBlock, runtime.ErrTimeout, socket.ErrBusy, context.Canceled, context.DeadlineExceeded, runtime.ErrShutdown, runtime.ErrOnLoop,
 }
 
+// uriAddr is the address of a stream that has no socket's.
+type uriAddr struct{ network, uri string }
+
+func (a uriAddr) Network() string { return a.network }
+func (a uriAddr) String() string  { return a.uri }
+
 // fail gives an error the operation and the address.
 func (s *Stream) fail(op string, err error) error {
 	if errors.Is(err, net.ErrClosed) && s.ended() != nil { // why it was closed says more
@@ -254,12 +261,12 @@ func (s *Stream) fail(op string, err error) error {
 	}
 	failed := &net.OpError{Op: op, Net: s.url.network, Source: s.socket.LocalAddr(), Addr: s.socket.RemoteAddr(), Err: err}
 	if failed.Addr == nil && s.uri != "" {
-		failed.Addr = dialedAddr{s.url.network, s.uri}
+		failed.Addr = uriAddr{s.url.network, s.uri}
 	}
 	return failed
 }
 
-// Close closes the stream and returns at once. Whoever waits in an operation, or in StreamSelect, is woken with net.ErrClosed. What was written is still
+// Close closes the stream and returns at once. Whoever waits in an operation, or in Select, is woken with net.ErrClosed. What was written is still
 // delivered in the background; with TLS, the peer is told (close_notify). A second Close returns net.ErrClosed. The path of a Unix server stays, as in PHP:
 // remove it beforehand or afterwards.
 func (s *Stream) Close() error {
@@ -307,7 +314,7 @@ func (s *Stream) SetContextOption(wrapper, option string, value any) error {
 	err := error(nil)
 	switch {
 	case wrapper == "socket":
-		err = &StreamOptionError{Wrapper: wrapper, Option: option, Err: errors.New("comes too late: the socket is there already")}
+		err = &OptionError{Wrapper: wrapper, Option: option, Err: errors.New("comes too late: the socket is there already")}
 	case s.secure.Load(), s.opening.Load() != nil && (s.url.secure || s.crypto.Load() != nil):
 		err = socket.ErrSSLActive
 	}
@@ -323,7 +330,7 @@ func (s *Stream) SetContextOption(wrapper, option string, value any) error {
 }
 
 // Context returns the options of the stream.
-func (s *Stream) Context() *StreamContext { return s.context.Load() }
+func (s *Stream) Context() *Context { return s.context.Load() }
 
 // ConnectionState returns what the TLS handshake has agreed on, and the peer's certificates; ok is false without TLS.
 func (s *Stream) ConnectionState() (state tls.ConnectionState, ok bool) {

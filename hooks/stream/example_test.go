@@ -1,27 +1,27 @@
 //go:build linux
 
-package hooks_test
+package stream_test
 
 import (
 	"context"
 	"fmt"
 	"io"
 
-	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/hooks/stream"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 // A server and a client, as PHP code has them.
-func ExampleStreamSocketServer() {
+func ExampleSocketServer() {
 	err := runtime.Run(func(ctx context.Context) error {
-		server, err := hooks.StreamSocketServer(ctx, "tcp://127.0.0.1:0")
+		server, err := stream.SocketServer(ctx, "tcp://127.0.0.1:0")
 		if err != nil {
 			return err
 		}
 		defer server.Close()
 		runtime.Go(ctx, func(ctx context.Context) {
 			for {
-				conn, err := hooks.StreamSocketAccept(ctx, server, -1)
+				conn, err := stream.Accept(ctx, server, -1)
 				if err != nil {
 					return
 				}
@@ -30,7 +30,7 @@ func ExampleStreamSocketServer() {
 			}
 		})
 
-		client, err := hooks.StreamSocketClient(ctx, "tcp://"+server.GetName(false))
+		client, err := stream.SocketClient(ctx, "tcp://"+server.GetName(false))
 		if err != nil {
 			return err
 		}
@@ -50,10 +50,10 @@ func ExampleStreamSocketServer() {
 	// <nil>
 }
 
-// StreamSelect returns what is ready under the keys that it was given.
-func ExampleStreamSelect() {
+// Select returns what is ready under the keys that it was given.
+func ExampleSelect() {
 	err := runtime.Run(func(ctx context.Context) error {
-		a, b, err := hooks.StreamSocketPair(ctx, "unix")
+		a, b, err := stream.SocketPair(ctx, "unix")
 		if err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func ExampleStreamSelect() {
 		if _, err := a.Write(ctx, []byte("hello")); err != nil {
 			return err
 		}
-		ready, err := hooks.StreamSelect(ctx, map[string]*hooks.Stream{"a": a, "b": b}, nil, nil, -1)
+		ready, err := stream.Select(ctx, map[string]*stream.Stream{"a": a, "b": b}, nil, nil, -1)
 		if err != nil {
 			return err
 		}
