@@ -20,8 +20,9 @@ type Output struct {
 	Code           int // -1 if it was ended by a signal, or didn't start
 }
 
-// Exec runs a command, without a shell, and waits for its end; in a coroutine that holds no loop. A code other than 0 is
-// an *exec.ExitError. When ctx is done first, the command is killed, and its error is returned at once.
+// Exec runs a command, without a shell, and waits for its end; in a coroutine that holds no loop. A
+// code other than 0 is an *exec.ExitError. When ctx is done first, the command is killed, and its
+// error is returned at once.
 func Exec(ctx context.Context, name string, args ...string) (Output, error) {
 	return runtime.Await(ctx, func() (Output, error) {
 		var stdout, stderr output

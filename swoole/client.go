@@ -14,8 +14,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
 
-// ClientFromMap returns the Config that the options of a client ask for. It reads the files that ssl_* options name, so
-// it may block: call it off the event loop, and once.
+// ClientFromMap returns the Config that the options of a client ask for. It reads the files that
+// ssl_* options name, so it may block: call it off the event loop, and once.
 //
 //	open_eof_check, open_eof_split   packets end with package_eof; the two mean the same
 //	package_eof                      the delimiter, of any length (Swoole: up to 8 bytes)

@@ -12,8 +12,9 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
 
-// ServerFromMap returns the Config that the options of a server ask for: of $server->set, or of a port's set, whose Config
-// has the Port. Its callbacks are for the program to fill in. It reads the files that ssl_* options name, so it may block.
+// ServerFromMap returns the Config that the options of a server ask for: of $server->set, or of a
+// port's set, whose Config has the Port. Its callbacks are for the program to fill in. It reads the
+// files that ssl_* options name, so it may block.
 //
 //	open_eof_check, open_eof_split   packets end with package_eof ("\r\n\r\n"); the two mean the same, each packet comes alone
 //	open_length_check, package_length_type ("N"), package_length_offset (0), package_body_offset (4), package_length_func
@@ -29,9 +30,10 @@ import (
 //	open_tcp_keepalive (true), tcp_keepidle, tcp_keepinterval, tcp_keepcount   Port.KeepAlive, with its defaults
 //	ssl_…                            Port.Certificates, see dialect.SwooleServer
 //
-// What has no counterpart is an error that says what to do instead. A server has no processes: worker_num, reactor_num,
-// dispatch_mode and what else is about them become runtime.WithLoops, and task workers runtime.Await. Who runs it, and
-// where it writes, is for systemd and the logger: daemonize, user, log_file.
+// What has no counterpart is an error that says what to do instead. A server has no processes:
+// worker_num, reactor_num, dispatch_mode and what else is about them become runtime.WithLoops, and
+// task workers runtime.Await. Who runs it, and where it writes, is for systemd and the logger:
+// daemonize, user, log_file.
 func ServerFromMap(options map[string]any) (server.Config, error) {
 	ssl, others := sslOptions(options)
 	o := &serverOptions{framing: framing{defaultEOF: "\r\n\r\n", defaultBodyOffset: 4}}

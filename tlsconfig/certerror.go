@@ -7,12 +7,12 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
-// A CertificateError says what is wrong with a certificate, its key, or a file of authorities, and what mends it. All
-// that is found before a handshake comes as one: by NewServer, Server.Reload, Server.Warnings, and wrapped in an
-// *OptionError by ClientOptions.Config.
+// A CertificateError says what is wrong with a certificate, its key, or a file of authorities, and
+// what mends it. All that is found before a handshake comes as one: by NewServer, Server.Reload,
+// Server.Warnings, and wrapped in an *OptionError by ClientOptions.Config.
 //
-// Reason is stable: a program may decide by it, and metrics may count by it. Names out of certificates are quoted and
-// cut. Passphrases and keys never appear.
+// Reason is stable: a program may decide by it, and metrics may count by it. Names out of
+// certificates are quoted and cut. Passphrases and keys never appear.
 type CertificateError struct {
 	Reason explain.Reason
 	File   string // the file's path; "certificate 2" for the second one of ServerOptions where it was given in memory

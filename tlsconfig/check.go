@@ -19,16 +19,18 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
-// A checker looks for what would make clients refuse a certificate that can be read and fits its key.
+// A checker looks for what would make clients refuse a certificate that can be read and fits its
+// key.
 //
-// What every client that verifies stumbles over is an error. What depends on the client is a warning: a client may have
-// the missing intermediate, or know another way around an expired one.
+// What every client that verifies stumbles over is an error. What depends on the client is a
+// warning: a client may have the missing intermediate, or know another way around an expired one.
 type checker struct {
 	now         time.Time
 	systemRoots func() (*x509.CertPool, error)
 }
 
-// chain returns what is wrong with the chain. Names are those that it is to be served for; none: its own.
+// chain returns what is wrong with the chain. Names are those that it is to be served for; none:
+// its own.
 func (c checker) chain(file string, chain []*x509.Certificate, names []string) (problems []*CertificateError) {
 	leaf := chain[0]
 	problem := func(e *CertificateError) {
@@ -140,8 +142,8 @@ func weakKey(cert *x509.Certificate, chain []*x509.Certificate) *CertificateErro
 	return nil
 }
 
-// pathOf returns the certificates from the leaf upwards, each signed by the next, and whether the last one is signed
-// with its own key.
+// pathOf returns the certificates from the leaf upwards, each signed by the next, and whether the
+// last one is signed with its own key.
 func pathOf(chain []*x509.Certificate) (path []*x509.Certificate, ended bool) {
 	last := chain[0]
 	path = append(path, last)

@@ -47,7 +47,8 @@ func keyPEM(t testing.TB, cert tls.Certificate) []byte {
 	return key
 }
 
-// checkCertificateError fails the test unless err is a *CertificateError with that reason and these words, on one line.
+// checkCertificateError fails the test unless err is a *CertificateError with that reason and these
+// words, on one line.
 func checkCertificateError(t testing.TB, err error, reason explain.Reason, words ...string) {
 	t.Helper()
 	e, ok := errors.AsType[*CertificateError](err)
@@ -212,7 +213,8 @@ func TestServerCertificatesThatClientsRefuse(t *testing.T) {
 	ca := tlstest.NewCA(t)
 	now := time.Now()
 	sha1 := tlstest.Issued(t, ca, "mail.test")
-	// To sign by SHA-1 is not possible any more, so the name of the algorithm is changed: nobody has to check the signature to refuse it.
+	// To sign by SHA-1 is not possible any more, so the name of the algorithm is changed: nobody
+	// has to check the signature to refuse it.
 	ecdsaSHA256, ecdsaSHA1 := []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}, []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1}
 	if !bytes.Contains(sha1.Leaf.Raw, ecdsaSHA256) {
 		t.Fatal("not signed with ECDSA and SHA-256")
@@ -276,7 +278,8 @@ func TestServerCertificatesThatClientsRefuse(t *testing.T) {
 	}
 }
 
-// resized returns a certificate in which one object identifier is replaced by a shorter one. Of the lengths around it those that change are mended.
+// resized returns a certificate in which one object identifier is replaced by a shorter one. Of the
+// lengths around it those that change are mended.
 func resized(t *testing.T, der, old, replacement []byte) []byte {
 	t.Helper()
 	var cert struct{ TBS, Algorithm, Signature asn1.RawValue }

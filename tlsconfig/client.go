@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// NoSNI as the ServerName of a base configuration switches SNI off and nothing else: the chain is still
-	// verified and so is the name, against the host given to Client.For. It is no host's name, so crypto/tls,
-	// given such a configuration without Client.For, sends no SNI and refuses every certificate: it fails closed.
+	// NoSNI as the ServerName of a base configuration switches SNI off and nothing else: the chain
+	// is still verified and so is the name, against the host given to Client.For. It is no host's
+	// name, so crypto/tls, given such a configuration without Client.For, sends no SNI and refuses
+	// every certificate: it fails closed.
 	NoSNI = names.NoSNI
 
 	maxHosts    = 1024 // configurations a Client keeps; beyond that it forgets an arbitrary one
@@ -23,15 +24,16 @@ const (
 //
 // All methods may be called concurrently.
 //
-// Sessions are resumed only within one Client, so never under another policy, and only with the host they were made
-// with. The port is no part of that: the session of one port is offered to another port of the same host, as TLS
-// intends (RFC 8446, Section 4.6.1: a ticket belongs to the name). That is safe, since both ports have to prove the
-// same name under the same policy, but where unrelated servers sit behind two ports they spoil each other's sessions,
-// and every connection makes a full handshake. Use one Client for each port (or protocol) there.
+// Sessions are resumed only within one Client, so never under another policy, and only with the
+// host they were made with. The port is no part of that: the session of one port is offered to
+// another port of the same host, as TLS intends (RFC 8446, Section 4.6.1: a ticket belongs to the
+// name). That is safe, since both ports have to prove the same name under the same policy, but
+// where unrelated servers sit behind two ports they spoil each other's sessions, and every
+// connection makes a full handshake. Use one Client for each port (or protocol) there.
 //
-// A base that brings its own ClientSessionCache takes the charge over. Do not share that cache between policies: on
-// resumption crypto/tls checks name, roots and dates again, but not which client certificate the session was made with,
-// and it does not call VerifyPeerCertificate.
+// A base that brings its own ClientSessionCache takes the charge over. Do not share that cache
+// between policies: on resumption crypto/tls checks name, roots and dates again, but not which
+// client certificate the session was made with, and it does not call VerifyPeerCertificate.
 type Client struct {
 	base *tls.Config // never modified after NewClient
 
@@ -39,12 +41,12 @@ type Client struct {
 	hosts map[string]*tls.Config // guarded by mu; keyed by host as given to For
 }
 
-// NewClient returns the Client of the policy base, of which it takes a copy. A nil base means the defaults: system
-// roots, TLS 1.2 to 1.3, no client certificate.
+// NewClient returns the Client of the policy base, of which it takes a copy. A nil base means the
+// defaults: system roots, TLS 1.2 to 1.3, no client certificate.
 //
-// MinVersion becomes TLS 1.2 where base leaves it at zero. A base that names a lower version gets it: it was asked
-// for by name. Verification stays on unless base says InsecureSkipVerify. A base without a ClientSessionCache gets one
-// that holds 256 sessions.
+// MinVersion becomes TLS 1.2 where base leaves it at zero. A base that names a lower version gets
+// it: it was asked for by name. Verification stays on unless base says InsecureSkipVerify. A base
+// without a ClientSessionCache gets one that holds 256 sessions.
 func NewClient(base *tls.Config) *Client {
 	if base == nil {
 		base = &tls.Config{}
@@ -59,12 +61,14 @@ func NewClient(base *tls.Config) *Client {
 	return &Client{base: base, hosts: make(map[string]*tls.Config)}
 }
 
-// For returns the configuration for connections to host: a name, or an IPv4 or IPv6 address, without a port. A trailing
-// dot, brackets and an IPv6 zone are taken off. An empty host fits only a base with a ServerName of its own; otherwise
-// the handshake will fail, as there is nothing to verify.
+// For returns the configuration for connections to host: a name, or an IPv4 or IPv6 address,
+// without a port. A trailing dot, brackets and an IPv6 zone are taken off. An empty host fits only
+// a base with a ServerName of its own; otherwise the handshake will fail, as there is nothing to
+// verify.
 //
-// Calls with the same host return the same *tls.Config. It may be kept. It must not be modified: Clone it first, and do
-// not take VerifyConnection away from the clone, which may do a part of the verification.
+// Calls with the same host return the same *tls.Config. It may be kept. It must not be modified:
+// Clone it first, and do not take VerifyConnection away from the clone, which may do a part of the
+// verification.
 //
 //   - ServerName is host, unless base has one. It is sent as SNI where it is a name (never for an address).
 //   - Where ServerName is NoSNI, InsecureSkipVerify is set and VerifyConnection makes up for it: it verifies the chain

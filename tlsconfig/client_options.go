@@ -11,55 +11,62 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
-// ClientOptions say how a client verifies servers, and what it shows them. The zero ClientOptions are TLS 1.2 and 1.3,
-// verified against the system's authorities.
+// ClientOptions say how a client verifies servers, and what it shows them. The zero ClientOptions
+// are TLS 1.2 and 1.3, verified against the system's authorities.
 type ClientOptions struct {
-	// ServerName is the name to ask for and to verify in place of the host that is dialled; NoSNI asks for none.
+	// ServerName is the name to ask for and to verify in place of the host that is dialled; NoSNI
+	// asks for none.
 	ServerName string
 
-	// CAFiles, CADirs (every file in them) and CAPEM have the authorities to trust, as PEM, in place of the system's.
+	// CAFiles, CADirs (every file in them) and CAPEM have the authorities to trust, as PEM, in
+	// place of the system's.
 	CAFiles, CADirs []string
 	CAPEM           []byte
 
-	// AllowSelfSigned takes a server's certificate as well that is the only one sent, and signed with its own key. Its
-	// dates, its name and its usage are checked nevertheless; but anybody can make one.
+	// AllowSelfSigned takes a server's certificate as well that is the only one sent, and signed
+	// with its own key. Its dates, its name and its usage are checked nevertheless; but anybody can
+	// make one.
 	AllowSelfSigned bool
 
 	// VerifyDepth is how many intermediate certificates a chain may have; 0: no limit.
 	VerifyDepth int
 
-	// Fingerprints, if any, are hashes of certificates in hexadecimal: SHA-256, or SHA-1, SHA-384, SHA-512. The server's
-	// must have one of them, besides being verified.
+	// Fingerprints, if any, are hashes of certificates in hexadecimal: SHA-256, or SHA-1, SHA-384,
+	// SHA-512. The server's must have one of them, besides being verified.
 	Fingerprints []string
 
-	// InsecureSkipChain takes certificates whoever has signed them, and in their time or not. InsecureSkipName takes those
-	// of other hosts. With both nothing is verified, as with tls.Config.InsecureSkipVerify.
+	// InsecureSkipChain takes certificates whoever has signed them, and in their time or not.
+	// InsecureSkipName takes those of other hosts. With both nothing is verified, as with
+	// tls.Config.InsecureSkipVerify.
 	InsecureSkipChain, InsecureSkipName bool
 
-	// CertFile and KeyFile have the client's own certificate with its intermediates, and the key, see ServerCertificate.
-	// Passphrase opens an encrypted key.
+	// CertFile and KeyFile have the client's own certificate with its intermediates, and the key,
+	// see ServerCertificate. Passphrase opens an encrypted key.
 	CertFile, KeyFile, Passphrase string
 
 	// ALPN are the application protocols, best first.
 	ALPN []string
 
-	// MinVersion and MaxVersion are tls.VersionTLS12 and so on. Default: TLS 1.2, and the newest that crypto/tls has.
+	// MinVersion and MaxVersion are tls.VersionTLS12 and so on. Default: TLS 1.2, and the newest
+	// that crypto/tls has.
 	MinVersion, MaxVersion uint16
 
-	// CipherSuites of TLS 1.2 and below, and Groups for the key exchange. Default, and recommended: Go's own choice.
+	// CipherSuites of TLS 1.2 and below, and Groups for the key exchange. Default, and recommended:
+	// Go's own choice.
 	CipherSuites []uint16
 	Groups       []tls.CurveID
 
 	NoTickets bool // every handshake is a full one
 }
 
-// Config returns the configuration that the options ask for, for NewClient, which fills in the host. It reads the files,
-// so it may block: call it once, off the event loop. Errors are *OptionError; what is wrong with a file is a
-// *CertificateError in it.
+// Config returns the configuration that the options ask for, for NewClient, which fills in the
+// host. It reads the files, so it may block: call it once, off the event loop. Errors are
+// *OptionError; what is wrong with a file is a *CertificateError in it.
 //
-// Where AllowSelfSigned or one of the two InsecureSkips is set the configuration has InsecureSkipVerify: its
-// VerifyConnection does what is left of the verification, under the name that Client.For gives it. So
-// ConnectionState.VerifiedChains stays empty, and without Client.For a server dialled by address is refused.
+// Where AllowSelfSigned or one of the two InsecureSkips is set the configuration has
+// InsecureSkipVerify: its VerifyConnection does what is left of the verification, under the name
+// that Client.For gives it. So ConnectionState.VerifiedChains stays empty, and without Client.For a
+// server dialled by address is refused.
 func (o ClientOptions) Config() (*tls.Config, error) {
 	if err := checkProtocol(o.MinVersion, o.MaxVersion, o.CipherSuites, o.Groups, o.ALPN); err != nil {
 		return nil, err
@@ -165,8 +172,8 @@ func parsePins(option string, texts []string) (pins []verify.Pin, err error) {
 	return pins, nil
 }
 
-// readAllAuthorities returns the certificates of all three sources. After an error, which says what it is about, option
-// is the name of the source among the options, which begins with prefix.
+// readAllAuthorities returns the certificates of all three sources. After an error, which says what
+// it is about, option is the name of the source among the options, which begins with prefix.
 func readAllAuthorities(prefix string, files, dirs []string, pem []byte) (all []*x509.Certificate, option string, err error) {
 	for _, file := range files {
 		certs, err := readAuthorities(file)

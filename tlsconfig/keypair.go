@@ -25,14 +25,16 @@ const (
 	maxChain = 32 // certificates that a server sends; a file with more is a bundle of authorities
 )
 
-// A pemPair is a certificate with its intermediates, and its key, both as PEM. Both may be the same.
+// A pemPair is a certificate with its intermediates, and its key, both as PEM. Both may be the
+// same.
 type pemPair struct {
 	cert, key         []byte
 	certFile, keyFile string // where they are from, for errors
 	passphrase        string
 }
 
-// loadKeyPair returns the certificate chain in certFile with the key in keyFile. Errors are *CertificateError.
+// loadKeyPair returns the certificate chain in certFile with the key in keyFile. Errors are
+// *CertificateError.
 func loadKeyPair(certFile, keyFile, passphrase string) (pair tls.Certificate, err error) {
 	p := pemPair{certFile: certFile, keyFile: keyFile, passphrase: passphrase}
 	if err := p.read(); err != nil {
@@ -98,7 +100,8 @@ func pemBlocks(data []byte, blockType string) (contents [][]byte) {
 	}
 }
 
-// findKey returns the first block with a private key. Others may come before it, such as EC PARAMETERS.
+// findKey returns the first block with a private key. Others may come before it, such as EC
+// PARAMETERS.
 func findKey(data []byte) *pem.Block {
 	for {
 		block, rest := pem.Decode(data)
@@ -168,7 +171,8 @@ func (p *pemPair) keyError(reason explain.Reason, detail, advice string, err err
 	return &CertificateError{Reason: reason, File: p.keyFile, Detail: detail, Advice: advice, Err: err, inKey: true}
 }
 
-// parseKey returns the first private key: PKCS#8, PKCS#1 or SEC 1, in the clear or encrypted, by PKCS#8 or by RFC 1423.
+// parseKey returns the first private key: PKCS#8, PKCS#1 or SEC 1, in the clear or encrypted, by
+// PKCS#8 or by RFC 1423.
 func (p *pemPair) parseKey() (crypto.Signer, error) {
 	block := findKey(p.key)
 	if block == nil {
@@ -224,8 +228,8 @@ func openTraditional(block *pem.Block, passphrase string) (crypto.Signer, error)
 
 func openPKCS8(der []byte, passphrase string) (key crypto.Signer, err error) {
 	defer func() {
-		// The library trusts the lengths in the file: an IV of another length than the cipher's makes crypto/cipher
-		// panic.
+		// The library trusts the lengths in the file: an IV of another length than the cipher's
+		// makes crypto/cipher panic.
 		if r := recover(); r != nil {
 			key, err = nil, fmt.Errorf("the encrypted key is malformed: %v", r)
 		}

@@ -34,7 +34,8 @@ func (x *nameIndex) add(cert *tls.Certificate, names []string) {
 	}
 }
 
-// sameNames reports whether two certificates are for the same, as an ECDSA and an RSA certificate of one server are.
+// sameNames reports whether two certificates are for the same, as an ECDSA and an RSA certificate
+// of one server are.
 func sameNames(a, b *tls.Certificate) bool {
 	if len(a.Leaf.DNSNames) == 0 || len(a.Leaf.DNSNames) != len(b.Leaf.DNSNames) {
 		return false

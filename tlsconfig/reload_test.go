@@ -202,7 +202,8 @@ func TestReloadFollowsLinks(t *testing.T) {
 	}
 }
 
-// Every handshake succeeds, with a certificate and a key that belong together, whatever is going on.
+// Every handshake succeeds, with a certificate and a key that belong together, whatever is going
+// on.
 func TestReloadUnderHandshakes(t *testing.T) {
 	ca := tlstest.NewCA(t)
 	options := fromFiles(t, tlstest.Issued(t, ca, "mail.test"), tlstest.Issued(t, ca, "other.test"))

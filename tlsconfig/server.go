@@ -17,15 +17,15 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
-// A Server is the TLS side of a listener: its certificates, what it asks of clients, and the keys of its session
-// tickets. All of it can be renewed while connections are made.
+// A Server is the TLS side of a listener: its certificates, what it asks of clients, and the keys
+// of its session tickets. All of it can be renewed while connections are made.
 //
-// There is one configuration for all connections (Config), and it never changes. For each handshake it looks up the
-// current state, which Reload replaces as a whole. So a handshake sees the old files or the new ones, never a mixture,
-// and connections that are established notice nothing.
+// There is one configuration for all connections (Config), and it never changes. For each handshake
+// it looks up the current state, which Reload replaces as a whole. So a handshake sees the old
+// files or the new ones, never a mixture, and connections that are established notice nothing.
 //
-// All methods may be called concurrently. NewServer, Reload and Watch read files, so they may block: call them off the
-// event loop. A handshake reads none.
+// All methods may be called concurrently. NewServer, Reload and Watch read files, so they may
+// block: call them off the event loop. A handshake reads none.
 type Server struct {
 	options ServerOptions
 	clients clientPolicy // but for the authorities, which are part of the state
@@ -41,7 +41,8 @@ type Server struct {
 	tickets ticketKeys // guarded by mu
 }
 
-// A serverState is what the files said when they were read. But for its ticket keys it never changes.
+// A serverState is what the files said when they were read. But for its ticket keys it never
+// changes.
 type serverState struct {
 	digest   [sha256.Size]byte // of all that was read
 	config   *tls.Config       // of the connections
@@ -52,8 +53,9 @@ type serverState struct {
 	policy   [sha256.Size]byte
 }
 
-// NewServer reads and checks all that options name. An *OptionError says what is wrong with the options, a
-// *CertificateError what is wrong with a file. What only some clients would stumble over is in Warnings instead.
+// NewServer reads and checks all that options name. An *OptionError says what is wrong with the
+// options, a *CertificateError what is wrong with a file. What only some clients would stumble over
+// is in Warnings instead.
 func NewServer(options ServerOptions) (*Server, error) {
 	return newServer(options, time.Now, x509.SystemCertPool)
 }
@@ -81,14 +83,15 @@ func newServer(options ServerOptions, now func() time.Time, systemRoots func() (
 	return s, nil
 }
 
-// Config returns the configuration for every connection of a listener: the same one each time. It must not be modified,
-// and there is no need to clone it. A clone works as well, but what is changed in it has no effect: each handshake
-// takes its configuration from the Server.
+// Config returns the configuration for every connection of a listener: the same one each time. It
+// must not be modified, and there is no need to clone it. A clone works as well, but what is
+// changed in it has no effect: each handshake takes its configuration from the Server.
 func (s *Server) Config() *tls.Config { return s.front }
 
 // configFor is GetConfigForClient.
 //
-// The name is checked here and not where the certificate is chosen, as a session that is resumed needs no certificate.
+// The name is checked here and not where the certificate is chosen, as a session that is resumed
+// needs no certificate.
 func (s *Server) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if s.ticketsDue() && s.mu.TryLock() { // else another one is at it
 		s.renewTickets(s.state.Load())
@@ -96,21 +99,22 @@ func (s *Server) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	state := s.state.Load()
 	if s.options.StrictSNI && state.names.find(hello.ServerName) == nil {
-		// Without certificates crypto/tls answers with the alert unrecognized_name; for an error it would be
-		// internal_error.
+		// Without certificates crypto/tls answers with the alert unrecognized_name; for an error it
+		// would be internal_error.
 		return &tls.Config{MinVersion: s.options.MinVersion, MaxVersion: s.options.MaxVersion, SessionTicketsDisabled: true}, nil
 	}
 	return state.config, nil
 }
 
-// Reload reads the files again, and takes them into use if they have changed. If there is anything wrong with them the
-// Server keeps what it has, all of it, and the error says what is wrong: as from NewServer, but for the dates of a
-// certificate that is in use already, which are warnings.
+// Reload reads the files again, and takes them into use if they have changed. If there is anything
+// wrong with them the Server keeps what it has, all of it, and the error says what is wrong: as
+// from NewServer, but for the dates of a certificate that is in use already, which are warnings.
 //
-// Files are compared by their contents, through links: replacing a link (as certbot and Kubernetes do) is a change,
-// touching a file is none.
+// Files are compared by their contents, through links: replacing a link (as certbot and Kubernetes
+// do) is a change, touching a file is none.
 //
-// Sessions that were made before can still be resumed, unless the policy for client certificates has changed.
+// Sessions that were made before can still be resumed, unless the policy for client certificates
+// has changed.
 func (s *Server) Reload() (changed bool, err error) {
 	changed, _, err = s.reload()
 	return changed, err
@@ -137,12 +141,12 @@ func (s *Server) reload() (changed bool, digest [sha256.Size]byte, err error) {
 	return true, m.digest, nil
 }
 
-// Warnings returns what some clients may stumble over in the certificates that are in use, as it was found when they
-// were loaded. It does not tell that a certificate will run out: see Watch.
+// Warnings returns what some clients may stumble over in the certificates that are in use, as it
+// was found when they were loaded. It does not tell that a certificate will run out: see Watch.
 func (s *Server) Warnings() []*CertificateError { return slices.Clone(s.state.Load().warnings) }
 
-// Certificates returns the certificates that are in use, without their intermediates, in the order of the options. They
-// must not be modified.
+// Certificates returns the certificates that are in use, without their intermediates, in the order
+// of the options. They must not be modified.
 func (s *Server) Certificates() []*x509.Certificate {
 	var leaves []*x509.Certificate
 	for _, cert := range s.state.Load().certs {
@@ -269,7 +273,8 @@ func (o *ServerOptions) read() (*material, error) {
 	return m, nil
 }
 
-// certificate parses what was read for one certificate of the options, or looks at the one that was given ready.
+// certificate parses what was read for one certificate of the options, or looks at the one that was
+// given ready.
 func (m *material) certificate(i int, source ServerCertificate) (*tls.Certificate, []*x509.Certificate, error) {
 	p := &m.pairs[i]
 	var cert tls.Certificate

@@ -15,57 +15,64 @@ import (
 
 // ServerOptions say what a Server is to be like. Only Certificates is required.
 type ServerOptions struct {
-	// Certificates are what the server shows for the names that clients ask for (SNI). The first one is the default,
-	// for clients that ask for no name or an unknown one. Several for one name, an ECDSA and an RSA one for example,
-	// are tried in their order: a client gets the first that it can use.
+	// Certificates are what the server shows for the names that clients ask for (SNI). The first
+	// one is the default, for clients that ask for no name or an unknown one. Several for one name,
+	// an ECDSA and an RSA one for example, are tried in their order: a client gets the first that
+	// it can use.
 	Certificates []ServerCertificate
 
-	// StrictSNI refuses clients that ask for no name, or for one without a certificate, with the alert
-	// unrecognized_name.
+	// StrictSNI refuses clients that ask for no name, or for one without a certificate, with the
+	// alert unrecognized_name.
 	StrictSNI bool
 
-	// ClientCerts says whether clients show certificates. Those that do are verified: a certificate that does not lead
-	// to one of the authorities in ClientCAFiles, ClientCADirs (every file in them) and ClientCAPEM ends the handshake.
-	// The system's authorities play no part in it.
+	// ClientCerts says whether clients show certificates. Those that do are verified: a certificate
+	// that does not lead to one of the authorities in ClientCAFiles, ClientCADirs (every file in
+	// them) and ClientCAPEM ends the handshake. The system's authorities play no part in it.
 	ClientCerts   ClientCerts
 	ClientCAFiles []string
 	ClientCADirs  []string
 	ClientCAPEM   []byte
 
-	// ClientVerifyDepth is how many intermediate certificates a client's chain may have; 0: no limit.
+	// ClientVerifyDepth is how many intermediate certificates a client's chain may have; 0: no
+	// limit.
 	ClientVerifyDepth int
 
-	// AllowSelfSignedClients takes certificates as well that are signed with their own key. They prove nothing about
-	// who the client is, only that it is the one of that certificate: compare it with a known one, by
-	// ClientFingerprints or in the program.
+	// AllowSelfSignedClients takes certificates as well that are signed with their own key. They
+	// prove nothing about who the client is, only that it is the one of that certificate: compare
+	// it with a known one, by ClientFingerprints or in the program.
 	AllowSelfSignedClients bool
 
-	// ClientFingerprints, if any, are hashes of certificates in hexadecimal: SHA-256, or SHA-1, SHA-384, SHA-512. A
-	// client's must have one of them, besides being verified. Needs ClientCertsRequire.
+	// ClientFingerprints, if any, are hashes of certificates in hexadecimal: SHA-256, or SHA-1,
+	// SHA-384, SHA-512. A client's must have one of them, besides being verified. Needs
+	// ClientCertsRequire.
 	ClientFingerprints []string
 
-	// ALPN are the application protocols, best first, such as "h2", "http/1.1". A client that offers others only is
-	// refused; one that offers none is not.
+	// ALPN are the application protocols, best first, such as "h2", "http/1.1". A client that
+	// offers others only is refused; one that offers none is not.
 	ALPN []string
 
-	// MinVersion and MaxVersion are tls.VersionTLS12 and so on. Default: TLS 1.2, and the newest that crypto/tls has.
+	// MinVersion and MaxVersion are tls.VersionTLS12 and so on. Default: TLS 1.2, and the newest
+	// that crypto/tls has.
 	MinVersion, MaxVersion uint16
 
-	// CipherSuites of TLS 1.2 and below, and Groups for the key exchange. Default, and recommended: Go's own choice.
+	// CipherSuites of TLS 1.2 and below, and Groups for the key exchange. Default, and recommended:
+	// Go's own choice.
 	CipherSuites []uint16
 	Groups       []tls.CurveID
 
 	Tickets TicketOptions
 
-	// Tolerate are the reasons to warn about only, where NewServer and Reload would refuse a certificate:
-	// explain.ReasonExpired, explain.ReasonNotYetValid, explain.ReasonNameMismatch, explain.ReasonWrongUsage, explain.ReasonWeak.
+	// Tolerate are the reasons to warn about only, where NewServer and Reload would refuse a
+	// certificate: explain.ReasonExpired, explain.ReasonNotYetValid, explain.ReasonNameMismatch,
+	// explain.ReasonWrongUsage, explain.ReasonWeak.
 	Tolerate []explain.Reason
 }
 
-// A ServerCertificate is a certificate with its key, in one of three forms: files, PEM, or ready-made.
+// A ServerCertificate is a certificate with its key, in one of three forms: files, PEM, or
+// ready-made.
 type ServerCertificate struct {
-	// CertFile has the server's certificate and after it its intermediates, as PEM. KeyFile has the key: PKCS#8, PKCS#1
-	// or SEC 1; default: CertFile.
+	// CertFile has the server's certificate and after it its intermediates, as PEM. KeyFile has the
+	// key: PKCS#8, PKCS#1 or SEC 1; default: CertFile.
 	CertFile, KeyFile string
 
 	// CertPEM and KeyPEM are the same in memory.
@@ -77,9 +84,9 @@ type ServerCertificate struct {
 	// Certificate is a ready one, as CA.Issue makes it.
 	Certificate *tls.Certificate
 
-	// Names are what clients ask for to get this certificate: "mail.example.com", "*.example.com" (for one label).
-	// Default: the names that are in it. Given names go before those that are in certificates, full names before
-	// wildcards.
+	// Names are what clients ask for to get this certificate: "mail.example.com", "*.example.com"
+	// (for one label). Default: the names that are in it. Given names go before those that are in
+	// certificates, full names before wildcards.
 	Names []string
 }
 
@@ -196,30 +203,32 @@ const (
 	minSecret       = 32
 )
 
-// TicketOptions are about session tickets (RFC 8446, section 4.6.1): what a client comes back with to be spared the
-// full handshake. Whoever has the keys can decrypt the tickets, and under TLS 1.2 so the sessions that were made with
-// them. That is why keys change.
+// TicketOptions are about session tickets (RFC 8446, section 4.6.1): what a client comes back with
+// to be spared the full handshake. Whoever has the keys can decrypt the tickets, and under TLS 1.2
+// so the sessions that were made with them. That is why keys change.
 //
-// The default is right for one process: random keys that change and are never written anywhere. Processes that serve
-// the same clients give the same Secret, or the same Keys, so that each resumes the others' sessions. A session is
-// never resumed under another policy for client certificates than the one it was made under: keys are bound to it.
+// The default is right for one process: random keys that change and are never written anywhere.
+// Processes that serve the same clients give the same Secret, or the same Keys, so that each
+// resumes the others' sessions. A session is never resumed under another policy for client
+// certificates than the one it was made under: keys are bound to it.
 type TicketOptions struct {
 	Off bool // no tickets: every handshake is a full one
 
-	// Rotation is how long a key encrypts new tickets: a minute to seven days, default 12 hours. The three keys before
-	// it are kept to decrypt older ones. Processes that share a Secret need the same Rotation, and clocks that differ
-	// by less.
+	// Rotation is how long a key encrypts new tickets: a minute to seven days, default 12 hours.
+	// The three keys before it are kept to decrypt older ones. Processes that share a Secret need
+	// the same Rotation, and clocks that differ by less.
 	Rotation time.Duration
 
-	// Secret, or what is in SecretFile without the white space around it, is what keys are derived from, along with the
-	// time. At least 32 bytes, random ("openssl rand -hex 32"). Who gets hold of it has the keys of the past as well:
-	// change it now and then. SecretFile is read again by Reload.
+	// Secret, or what is in SecretFile without the white space around it, is what keys are derived
+	// from, along with the time. At least 32 bytes, random ("openssl rand -hex 32"). Who gets hold
+	// of it has the keys of the past as well: change it now and then. SecretFile is read again by
+	// Reload.
 	Secret     []byte
 	SecretFile string
 
-	// Keys are for processes that get theirs from elsewhere: the first is for new tickets, all are to decrypt. They
-	// don't change by themselves, see Server.SetTicketKeys. What crypto/tls gets is derived from them, so that other
-	// programs can't resume the sessions.
+	// Keys are for processes that get theirs from elsewhere: the first is for new tickets, all are
+	// to decrypt. They don't change by themselves, see Server.SetTicketKeys. What crypto/tls gets
+	// is derived from them, so that other programs can't resume the sessions.
 	Keys [][32]byte
 }
 

@@ -15,10 +15,12 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
-// maxFile is more than any file of certificates has. Whoever names a log or a device by mistake hears of it.
+// maxFile is more than any file of certificates has. Whoever names a log or a device by mistake
+// hears of it.
 const maxFile = 16 << 20
 
-// readFile returns what is in a regular file. Its errors are *CertificateError, with an *fs.PathError below.
+// readFile returns what is in a regular file. Its errors are *CertificateError, with an
+// *fs.PathError below.
 func readFile(path string) ([]byte, error) {
 	info, err := os.Stat(path) // before opening: to open a pipe would wait for a writer
 	if err != nil {
@@ -109,8 +111,8 @@ func readAuthorities(path string) ([]*x509.Certificate, error) {
 	return parseAuthorities(path, data)
 }
 
-// parseAuthorities returns the certificates in data that can be read. Bundles of authorities have others among them,
-// with negative serial numbers for example, that must not spoil the rest.
+// parseAuthorities returns the certificates in data that can be read. Bundles of authorities have
+// others among them, with negative serial numbers for example, that must not spoil the rest.
 func parseAuthorities(file string, data []byte) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
 	var first error
@@ -131,8 +133,8 @@ func parseAuthorities(file string, data []byte) ([]*x509.Certificate, error) {
 	return nil, &CertificateError{Reason: explain.ReasonNotPEM, File: file, Detail: "no certificate: " + contents(data), Advice: pemAdvice(data, "x509")}
 }
 
-// readAuthoritiesIn returns the certificates in the files of a directory, of which there is at least one. Files without
-// any are passed over.
+// readAuthoritiesIn returns the certificates in the files of a directory, of which there is at
+// least one. Files without any are passed over.
 func readAuthoritiesIn(dir string) ([]*x509.Certificate, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

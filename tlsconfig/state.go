@@ -33,7 +33,8 @@ func Describe(state tls.ConnectionState) Summary {
 	return s
 }
 
-// String returns the summary on one line, such as "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519MLKEM768, resumed".
+// String returns the summary on one line, such as "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519MLKEM768,
+// resumed".
 func (s Summary) String() string {
 	if s.Protocol == "" {
 		return "no TLS"

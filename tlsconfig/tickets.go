@@ -14,12 +14,13 @@ const (
 	maxTicketKeys = 16 // a ticket is tried with each of them
 )
 
-// ticketKeys has the keys from which those of the session tickets are made: random ones, given ones, or none where they
-// come from a secret and the time.
+// ticketKeys has the keys from which those of the session tickets are made: random ones, given
+// ones, or none where they come from a secret and the time.
 //
-// What crypto/tls gets is derived from them together with the policy for client certificates. crypto/tls itself looks
-// at the client's chain again when a session is resumed, but not at all of the policy, and tickets may come from
-// another process: one that can't be decrypted can't get around anything.
+// What crypto/tls gets is derived from them together with the policy for client certificates.
+// crypto/tls itself looks at the client's chain again when a session is resumed, but not at all of
+// the policy, and tickets may come from another process: one that can't be decrypted can't get
+// around anything.
 type ticketKeys struct {
 	options TicketOptions
 	random  []randomKey // newest first
@@ -30,8 +31,8 @@ type randomKey struct {
 	made time.Time
 }
 
-// at returns the keys for now, the one to encrypt with first, and when they are to change: never, if that is the zero
-// time.
+// at returns the keys for now, the one to encrypt with first, and when they are to change: never,
+// if that is the zero time.
 func (t *ticketKeys) at(now time.Time, secret []byte) (keys [][32]byte, until time.Time) {
 	rotation := t.options.Rotation
 	switch {
@@ -125,8 +126,8 @@ func (s *Server) renewTickets(state *serverState) {
 	s.rotateAt.Store(until.Unix())
 }
 
-// SetTicketKeys replaces the Keys of the options: the first encrypts new tickets, all decrypt. It is an error on a
-// Server that was made without any.
+// SetTicketKeys replaces the Keys of the options: the first encrypts new tickets, all decrypt. It
+// is an error on a Server that was made without any.
 func (s *Server) SetTicketKeys(keys [][32]byte) error {
 	switch {
 	case len(s.options.Tickets.Keys) == 0:

@@ -19,8 +19,8 @@ import (
 const (
 	defaultInterval = time.Minute
 
-	// What is left of a certificate's time when Watch begins to warn: or a third and a ninth of all its time, if that
-	// is less.
+	// What is left of a certificate's time when Watch begins to warn: or a third and a ninth of all
+	// its time, if that is less.
 	soon     = 21 * 24 * time.Hour
 	verySoon = 7 * 24 * time.Hour
 
@@ -34,8 +34,8 @@ type WatchOptions struct {
 	Signals  <-chan os.Signal // each value makes Watch look at once; may be nil. For signal.Notify(c, syscall.SIGHUP)
 }
 
-// Watch keeps the server up to date until ctx is done, and returns then. It is for a goroutine of its own, off the
-// event loops; one for a Server is enough.
+// Watch keeps the server up to date until ctx is done, and returns then. It is for a goroutine of
+// its own, off the event loops; one for a Server is enough.
 //
 //   - It reloads files that have changed. What is wrong with them is logged once for each change, not at every look;
 //     see Reload.
@@ -77,8 +77,8 @@ type watcher struct {
 	said   map[[sha256.Size]byte]notice
 }
 
-// A failure tells apart the mistakes that a reload finds. Their texts won't do: how long ago a certificate has ended is
-// in them.
+// A failure tells apart the mistakes that a reload finds. Their texts won't do: how long ago a
+// certificate has ended is in them.
 type failure struct {
 	digest [sha256.Size]byte
 	reason explain.Reason

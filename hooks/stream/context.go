@@ -14,11 +14,14 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
 
-// Context has the options of streams, as the contexts of PHP do. It never changes; any number of streams may share one. Those that do share their TLS
-// sessions, and the files that the options name are read once. Values are as in PHP: see dialect.SwooleClient. An option that can't be honoured is an error.
+// Context has the options of streams, as the contexts of PHP do. It never changes; any number of
+// streams may share one. Those that do share their TLS sessions, and the files that the options
+// name are read once. Values are as in PHP: see dialect.SwooleClient. An option that can't be
+// honoured is an error.
 //
-// "ssl" has the options of dialect.PHPClient and dialect.PHPServer. Peers are verified unless verify_peer says otherwise. The files are read when
-// TLS begins: by SocketClient and SocketServer for transports that begin with TLS, else by EnableCrypto.
+// "ssl" has the options of dialect.PHPClient and dialect.PHPServer. Peers are verified unless
+// verify_peer says otherwise. The files are read when TLS begins: by SocketClient and SocketServer
+// for transports that begin with TLS, else by EnableCrypto.
 //
 // "socket" has these:
 //
@@ -89,7 +92,8 @@ func (e *OptionError) Error() string {
 // Unwrap returns the cause.
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// sslOptions returns the ssl options for a normal method. One that names versions stands in for crypto_method; one for any version leaves that to the options.
+// sslOptions returns the ssl options for a normal method. One that names versions stands in for
+// crypto_method; one for any version leaves that to the options.
 func (c *Context) sslOptions(method CryptoMethod) map[string]any {
 	options := maps.Clone(c.options["ssl"])
 	if options == nil {
@@ -111,7 +115,8 @@ func sslFailed(err error) error {
 	return err
 }
 
-// loaded returns what a context has made of its options for a method, and makes it if need be: load reads files.
+// loaded returns what a context has made of its options for a method, and makes it if need be: load
+// reads files.
 func loaded[T any](ctx context.Context, mu *runtime.Mutex, made *map[CryptoMethod]T, method CryptoMethod, load func() (T, error)) (T, error) {
 	var zero T
 	if err := mu.Lock(ctx); err != nil {
@@ -158,8 +163,8 @@ func (c *Context) server(ctx context.Context, method CryptoMethod) (*tls.Config,
 	return s.Config(), nil
 }
 
-// socketSettings reads the socket options for a stream: what can't be honoured for its transport and role is an error. Without a URL only the values are
-// looked at.
+// socketSettings reads the socket options for a stream: what can't be honoured for its transport
+// and role is an error. Without a URL only the values are looked at.
 func (c *Context) socketSettings(u *streamURL, server bool) (*streamSettings, error) {
 	table := make(option.Table[streamSettings], len(streamSocketOptions))
 	for name, o := range streamSocketOptions {

@@ -14,9 +14,11 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
-// CryptoMethod says which side of TLS a stream is to be, and which versions it may speak: PHP's STREAM_CRYPTO_METHOD_* constants, which may be combined with
-// |. The methods of any version leave the versions to the context, and that is TLS 1.2 and 1.3 unless it says otherwise; to ask for older ones, name them. 0
-// also leaves the side open: the client's for a stream that has connected, the server's for one that was accepted.
+// CryptoMethod says which side of TLS a stream is to be, and which versions it may speak: PHP's
+// STREAM_CRYPTO_METHOD_* constants, which may be combined with |. The methods of any version leave
+// the versions to the context, and that is TLS 1.2 and 1.3 unless it says otherwise; to ask for
+// older ones, name them. 0 also leaves the side open: the client's for a stream that has connected,
+// the server's for one that was accepted.
 type CryptoMethod int
 
 const (
@@ -57,22 +59,28 @@ func (u *streamURL) method(server bool) CryptoMethod {
 	return u.versions
 }
 
-// ErrCryptoEnded is returned by what would write to a stream whose TLS was switched off: it can't go on in the clear by mistake.
+// ErrCryptoEnded is returned by what would write to a stream whose TLS was switched off: it can't
+// go on in the clear by mistake.
 var ErrCryptoEnded = errors.New("TLS was ended on this stream; nothing can be written any more")
 
-// EnableCrypto switches TLS on, or off. It returns true when that is done and, on a stream that isn't blocking, false without an error when it isn't yet:
-// call it again, as stream_socket_enable_crypto is called again when it has returned 0. Meanwhile the handshake goes on by itself; Select reports the
-// stream as readable and writable as soon as there is something new to say.
+// EnableCrypto switches TLS on, or off. It returns true when that is done and, on a stream that
+// isn't blocking, false without an error when it isn't yet: call it again, as
+// stream_socket_enable_crypto is called again when it has returned 0. Meanwhile the handshake goes
+// on by itself; Select reports the stream as readable and writable as soon as there is something
+// new to say.
 //
-// The context has the options; a client expects a certificate for the host of its URL, unless they have a peer_name. Its versions hold, if the method names
-// none.
+// The context has the options; a client expects a certificate for the host of its URL, unless they
+// have a peer_name. Its versions hold, if the method names none.
 //
-// It refuses to start behind plaintext that has arrived and was not read (socket.ErrPlaintextPending): whoever sent it could pass it off as said over TLS.
-// Whatever goes wrong closes the connection, so that nothing goes out in the clear by mistake; only socket.ErrBusy and socket.ErrSSLActive leave it as it is.
-// A failed handshake is a *explain.HandshakeError that says what to do about it.
+// It refuses to start behind plaintext that has arrived and was not read
+// (socket.ErrPlaintextPending): whoever sent it could pass it off as said over TLS. Whatever goes
+// wrong closes the connection, so that nothing goes out in the clear by mistake; only
+// socket.ErrBusy and socket.ErrSSLActive leave it as it is. A failed handshake is a
+// *explain.HandshakeError that says what to do about it.
 //
-// Off means that close_notify is sent and the sending side closed. There is no way back to plaintext: what an attacker cuts off and what goes on in the clear
-// couldn't be told apart. The peer's last bytes can still be read; writing returns ErrCryptoEnded. Without TLS it does nothing.
+// Off means that close_notify is sent and the sending side closed. There is no way back to
+// plaintext: what an attacker cuts off and what goes on in the clear couldn't be told apart. The
+// peer's last bytes can still be read; writing returns ErrCryptoEnded. Without TLS it does nothing.
 func (s *Stream) EnableCrypto(ctx context.Context, on bool, method CryptoMethod) (done bool, err error) {
 	const op = "enable crypto"
 	if o := s.crypto.Load(); o != nil && on {

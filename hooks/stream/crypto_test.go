@@ -99,7 +99,8 @@ func TestEnableCryptoInBothRoles(t *testing.T) {
 
 func TestRolesThatAreTurnedRound(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
-		// Who accepts a connection can be TLS's client, as in FTP; the name to expect then comes from the context.
+		// Who accepts a connection can be TLS's client, as in FTP; the name to expect then comes
+		// from the context.
 		client, server := plainPair(ctx, t, serverSSL(t), clientSSL(t, map[string]any{"peer_name": "localhost"}))
 		a, b := encrypt(ctx, t, client, server, stream.CryptoTLSServer|stream.CryptoTLSv12Server, stream.CryptoTLSClient)
 		if a != nil || b != nil {
@@ -216,7 +217,8 @@ func TestInjectedPlaintextIsRefused(t *testing.T) {
 			client.Close()
 			server.Close()
 
-			// To the client: an answer to what it hasn't asked yet, which the kernel may still have.
+			// To the client: an answer to what it hasn't asked yet, which the kernel may still
+			// have.
 			client, server = plainPair(ctx, t, clientSSL(t), serverSSL(t))
 			write(ctx, t, server, "220 go ahead\r\n")
 			write(ctx, t, server, "250 injected\r\n")

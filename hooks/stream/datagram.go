@@ -23,12 +23,14 @@ const (
 	FlagPeek                   // leave what is received where it is
 )
 
-// RecvFrom receives a datagram, or from a connection what there is, and tells where a datagram came from: "host:port", the path of a Unix socket, or "" for
-// one that isn't bound. The address is good for SendTo. It waits as Read does.
+// RecvFrom receives a datagram, or from a connection what there is, and tells where a datagram came
+// from: "host:port", the path of a Unix socket, or "" for one that isn't bound. The address is good
+// for SendTo. It waits as Read does.
 //
-// FlagPeek leaves what it returns for the next call. Over plaintext it leaves it in the kernel as well, so that EnableCrypto can still begin: to look at
-// what a client says first, and then decide. FlagOOB receives out-of-band data of a connection over plaintext, and doesn't wait for it: EINVAL says that
-// there is none. Select tells of it in except.
+// FlagPeek leaves what it returns for the next call. Over plaintext it leaves it in the kernel as
+// well, so that EnableCrypto can still begin: to look at what a client says first, and then decide.
+// FlagOOB receives out-of-band data of a connection over plaintext, and doesn't wait for it: EINVAL
+// says that there is none. Select tells of it in except.
 func (s *Stream) RecvFrom(ctx context.Context, p []byte, flags Flags) (n int, from string, err error) {
 	if flags&^(FlagOOB|FlagPeek) != 0 {
 		return 0, "", s.fail("recvfrom", syscall.EINVAL)
@@ -92,8 +94,10 @@ func (s *Stream) recvFrom(ctx context.Context, p []byte, flags Flags) (n int, fr
 	return max(n, 0), streamAddress(sa), err
 }
 
-// SendTo sends a datagram to an address, "host:port" or the path of a Unix socket; without an address, to the one that the stream is connected to. A stream
-// that is a connection takes none. It waits as Write does. FlagOOB sends the last byte of p out of band, on a connection over plaintext.
+// SendTo sends a datagram to an address, "host:port" or the path of a Unix socket; without an
+// address, to the one that the stream is connected to. A stream that is a connection takes none. It
+// waits as Write does. FlagOOB sends the last byte of p out of band, on a connection over
+// plaintext.
 func (s *Stream) SendTo(ctx context.Context, p []byte, flags Flags, address string) (int, error) {
 	switch {
 	case flags&^FlagOOB != 0:

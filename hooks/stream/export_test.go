@@ -42,7 +42,8 @@ func (s *Stream) SockOpt(level, name int) (int, error) { return s.socket.Option(
 func (s *Stream) Reading() bool { return s.rd.busy.Load() }
 func (s *Stream) Writing() bool { return s.wr.busy.Load() }
 
-// WaitFired has something happen, or not, between the look and the wait of a select that may wait for timeout.
+// WaitFired has something happen, or not, between the look and the wait of a select that may wait
+// for timeout.
 func WaitFired(ctx context.Context, fired bool, timeout time.Duration) error {
 	sel := new(selection)
 	if fired {
@@ -52,7 +53,8 @@ func WaitFired(ctx context.Context, fired bool, timeout time.Duration) error {
 	return sel.wait(ctx, runtime.DeadlineAfter(timeout))
 }
 
-// SplitLines returns the lines of data as a stream that is fed so many bytes at a time finds them. Each time it has found none, it is asked anew.
+// SplitLines returns the lines of data as a stream that is fed so many bytes at a time finds them.
+// Each time it has found none, it is asked anew.
 func SplitLines(data []byte, feed, max int, ending string, keep bool) (lines []string) {
 	var l streamLines
 	want := streamLines{ending: []byte(ending), max: max, keep: keep}

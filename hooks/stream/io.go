@@ -12,8 +12,10 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// Read receives what there is, up to len(p) bytes, and waits until there is something. io.EOF says that the peer has closed its sending side; with TLS that
-// it has said so, else it is socket.ErrTruncated, which is io.EOF too. On a datagram stream it receives one datagram, of which is lost what doesn't fit.
+// Read receives what there is, up to len(p) bytes, and waits until there is something. io.EOF says
+// that the peer has closed its sending side; with TLS that it has said so, else it is
+// socket.ErrTruncated, which is io.EOF too. On a datagram stream it receives one datagram, of which
+// is lost what doesn't fit.
 func (s *Stream) Read(ctx context.Context, p []byte) (int, error) {
 	var n int
 	err := s.receive(ctx, "read", func(ctx context.Context) (err error) {
@@ -24,7 +26,8 @@ func (s *Stream) Read(ctx context.Context, p []byte) (int, error) {
 	return n, err
 }
 
-// receive runs an operation that receives, in the reader's direction, with the context that it may wait by.
+// receive runs an operation that receives, in the reader's direction, with the context that it may
+// wait by.
 func (s *Stream) receive(ctx context.Context, op string, do func(ctx context.Context) error) error {
 	s.timedOut.Store(false)
 	waited := ctx
@@ -43,16 +46,19 @@ func (s *Stream) receive(ctx context.Context, op string, do func(ctx context.Con
 	return s.received(op, waited, err)
 }
 
-// countUnread keeps how much has been read ahead, for the metadata. The caller has the reader's direction.
+// countUnread keeps how much has been read ahead, for the metadata. The caller has the reader's
+// direction.
 func (s *Stream) countUnread() { s.unread.Store(int64(s.socket.Buffered())) }
 
-// askKernel has the next attempt to read ask the kernel, even if the loop hasn't seen yet that something has arrived. Who doesn't wait depends on that.
+// askKernel has the next attempt to read ask the kernel, even if the loop hasn't seen yet that
+// something has arrived. Who doesn't wait depends on that.
 func (s *Stream) askKernel() error {
 	return s.socket.RawRead(impatient, func(uintptr) bool { return true })
 }
 
-// Write sends p and returns how much of it is on its way: all of it, unless there is an error. A stream that isn't blocking sends as much as there is room
-// for, and returns ErrWouldBlock if there is none. After a time-out, writing on from p[n:] sends each byte once, with TLS too.
+// Write sends p and returns how much of it is on its way: all of it, unless there is an error. A
+// stream that isn't blocking sends as much as there is room for, and returns ErrWouldBlock if there
+// is none. After a time-out, writing on from p[n:] sends each byte once, with TLS too.
 func (s *Stream) Write(ctx context.Context, p []byte) (int, error) {
 	s.timedOut.Store(false)
 	if err := s.begin(ctx, &s.wr); err != nil {
@@ -73,15 +79,18 @@ func (s *Stream) Write(ctx context.Context, p []byte) (int, error) {
 	return n, err
 }
 
-// Gets receives a line, with its "\n", as PHP's fgets does: at most max bytes of it, so that a longer one comes in pieces. At the end of the stream it
-// returns what is left, and then io.EOF. With any other error everything that has come stays for the next call; Select then reports the stream as
-// readable when more has come, so that a client that sends half a line keeps nobody busy.
+// Gets receives a line, with its "\n", as PHP's fgets does: at most max bytes of it, so that a
+// longer one comes in pieces. At the end of the stream it returns what is left, and then io.EOF.
+// With any other error everything that has come stays for the next call; Select then reports the
+// stream as readable when more has come, so that a client that sends half a line keeps nobody busy.
 func (s *Stream) Gets(ctx context.Context, max int) (string, error) {
 	return s.line(ctx, "gets", streamLines{ending: []byte{'\n'}, max: max, keep: true})
 }
 
-// GetLine receives what comes before ending, and drops ending, as PHP's stream_get_line does. If ending is not complete within max bytes it returns max
-// bytes, and the rest comes with the next call. An empty ending stands for none: it returns max bytes. The end of the stream and errors are as with Gets.
+// GetLine receives what comes before ending, and drops ending, as PHP's stream_get_line does. If
+// ending is not complete within max bytes it returns max bytes, and the rest comes with the next
+// call. An empty ending stands for none: it returns max bytes. The end of the stream and errors are
+// as with Gets.
 func (s *Stream) GetLine(ctx context.Context, max int, ending string) (string, error) {
 	return s.line(ctx, "get line", streamLines{ending: []byte(ending), max: max})
 }
@@ -151,8 +160,9 @@ func (l *streamLines) Reset() { l.scanned = 0 }
 // copyBuffers are for Copy.
 var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// Copy sends to dst what it receives, until the end of this stream or until it was max bytes (negative: no limit), and returns how much that was. With an
-// error nothing that was received is lost: what dst hasn't taken stays here, and the next Copy or Read gets it.
+// Copy sends to dst what it receives, until the end of this stream or until it was max bytes
+// (negative: no limit), and returns how much that was. With an error nothing that was received is
+// lost: what dst hasn't taken stays here, and the next Copy or Read gets it.
 func (s *Stream) Copy(ctx context.Context, dst *Stream, max int64) (int64, error) {
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)

@@ -30,7 +30,8 @@ var (
 
 var quiet = runtimetest.Quiet(nil)
 
-// both runs a test in a coroutine and again on a plain goroutine. It must leave neither goroutines nor descriptors behind.
+// both runs a test in a coroutine and again on a plain goroutine. It must leave neither goroutines
+// nor descriptors behind.
 func both(t *testing.T, test func(ctx context.Context, t *testing.T)) {
 	t.Helper()
 	runtimetest.Both(t, runtimetest.Quiet, test)

@@ -26,7 +26,8 @@ type Crypto struct {
 	ALPN          string // "" for none
 }
 
-// GetMetaData tells the state of the stream. It doesn't wait, and may be called at any time. Crypto is nil without TLS.
+// GetMetaData tells the state of the stream. It doesn't wait, and may be called at any time. Crypto
+// is nil without TLS.
 func (s *Stream) GetMetaData() MetaData {
 	m := MetaData{
 		TimedOut:    s.timedOut.Load(),
@@ -50,10 +51,12 @@ func (s *Stream) GetMetaData() MetaData {
 	return m
 }
 
-// EOF reports whether nothing more will come, as an operation that receives has found out; PHP's feof.
+// EOF reports whether nothing more will come, as an operation that receives has found out; PHP's
+// feof.
 func (s *Stream) EOF() bool { return s.eof.Load() }
 
-// GetName returns the stream's own address or, with remote, the peer's: "127.0.0.1:80", "[::1]:80", or the path of a Unix socket. It is empty if there is none.
+// GetName returns the stream's own address or, with remote, the peer's: "127.0.0.1:80", "[::1]:80",
+// or the path of a Unix socket. It is empty if there is none.
 func (s *Stream) GetName(remote bool) string {
 	var a net.Addr
 	if remote {

@@ -18,34 +18,44 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// Select looks in two steps: what this process has read or decrypted already, and then, with one poll(2) that doesn't wait, what the kernel says of all
-// the others. So it tells the state at the moment of the look, whatever edges the loops have seen, and reads nothing of a plaintext stream: a client's hello
-// stays where EnableCrypto wants it. With TLS the kernel's word is not enough, since part of a record is no data: there it decrypts into the socket's buffer.
+// Select looks in two steps: what this process has read or decrypted already, and then, with one
+// poll(2) that doesn't wait, what the kernel says of all the others. So it tells the state at the
+// moment of the look, whatever edges the loops have seen, and reads nothing of a plaintext stream:
+// a client's hello stays where EnableCrypto wants it. With TLS the kernel's word is not enough,
+// since part of a record is no data: there it decrypts into the socket's buffer.
 //
-// Where nothing is ready it parks. Each stream of which a select has ever waited tells, by socket.Watch, whatever happens to its socket to the select that
-// has its direction at the time; so it doesn't matter which loop the socket lives on, and which loop or goroutine waits. It is told what has happened since
-// it began to look, so nothing falls between the look and the wait.
+// Where nothing is ready it parks. Each stream of which a select has ever waited tells, by
+// socket.Watch, whatever happens to its socket to the select that has its direction at the time; so
+// it doesn't matter which loop the socket lives on, and which loop or goroutine waits. It is told
+// what has happened since it began to look, so nothing falls between the look and the wait.
 
 // Ready has the streams that Select has found ready, under the keys that they were given by.
 type Ready[K comparable] struct {
 	Read, Write, Except map[K]*Stream
 }
 
-// Count returns how many there are in all; one that is in several of the maps counts several times, as in PHP.
+// Count returns how many there are in all; one that is in several of the maps counts several times,
+// as in PHP.
 func (r Ready[K]) Count() int { return len(r.Read) + len(r.Write) + len(r.Except) }
 
-// Select waits until one of the streams is ready, and returns all that are: those of read to receive or accept something, or whose peer has closed;
-// those of write to take something; those of except for out-of-band data to receive. Data that has been read ahead or decrypted counts. Keys may be of any
-// type; for a slice take a map of its indexes. The maps aren't changed, and any of them may be nil. Of a line that Gets or GetLine have found incomplete,
-// only what has come since then counts.
+// Select waits until one of the streams is ready, and returns all that are: those of read to
+// receive or accept something, or whose peer has closed; those of write to take something; those of
+// except for out-of-band data to receive. Data that has been read ahead or decrypted counts. Keys
+// may be of any type; for a slice take a map of its indexes. The maps aren't changed, and any of
+// them may be nil. Of a line that Gets or GetLine have found incomplete, only what has come since
+// then counts.
 //
-// With timeout 0 it doesn't wait; with a negative one it waits for ever. When the time is over, nothing is ready and there is no error.
+// With timeout 0 it doesn't wait; with a negative one it waits for ever. When the time is over,
+// nothing is ready and there is no error.
 //
-// A stream that is being opened is not ready, see [Stream]. One that was closed is an error, net.ErrClosed, also while Select waits; one that somebody
-// else reads, writes or selects in the same direction is socket.ErrBusy. Errors name the key. If ctx is done first, the error is that of ctx.
+// A stream that is being opened is not ready, see [Stream]. One that was closed is an error,
+// net.ErrClosed, also while Select waits; one that somebody else reads, writes or selects in the
+// same direction is socket.ErrBusy. Errors name the key. If ctx is done first, the error is that of
+// ctx.
 //
-// The streams may live on any loop, and Select may be called from any coroutine or goroutine. It is cheapest in a coroutine of the streams' loop. What
-// it costs grows with the number of streams, as it does with select(2): thousands of connections are better served by a coroutine each.
+// The streams may live on any loop, and Select may be called from any coroutine or goroutine. It is
+// cheapest in a coroutine of the streams' loop. What it costs grows with the number of streams, as
+// it does with select(2): thousands of connections are better served by a coroutine each.
 func Select[K comparable](ctx context.Context, read, write, except map[K]*Stream, timeout time.Duration) (Ready[K], error) {
 	total := len(read) + len(write) + len(except)
 	items := make([]selectItem, 0, total)
@@ -106,7 +116,8 @@ func (i *selectItem) side() *streamSide {
 
 // selection is one call of Select. Others keep it for a moment longer than that lasts.
 type selection struct {
-	// slot is nil (nobody waits, nothing has happened), &selectFired (something has happened since the last look) or who waits.
+	// slot is nil (nobody waits, nothing has happened), &selectFired (something has happened since
+	// the last look) or who waits.
 	slot atomic.Pointer[runtime.Waiter]
 }
 
@@ -137,7 +148,8 @@ func (s *selection) wait(ctx context.Context, deadline runtime.Deadline) error {
 	return w.Wait(ctx, reasonSelect, deadline, s)
 }
 
-// streamWatcher is the socket.Watcher of a stream: it tells the selects that have the stream, and keeps none that was forgotten.
+// streamWatcher is the socket.Watcher of a stream: it tells the selects that have the stream, and
+// keeps none that was forgotten.
 type streamWatcher struct{ stream weak.Pointer[Stream] }
 
 func (w streamWatcher) Readable() {
@@ -152,7 +164,8 @@ func (w streamWatcher) Writable() {
 	}
 }
 
-// selectStreams marks the items that are ready. With an error it returns the number of the item that is wrong, -1 if it is none of them.
+// selectStreams marks the items that are ready. With an error it returns the number of the item
+// that is wrong, -1 if it is none of them.
 func selectStreams(ctx context.Context, items []selectItem, timeout time.Duration) (at int, err error) {
 	if len(items) == 0 {
 		return -1, fmt.Errorf("there are no streams: %w", syscall.EINVAL)
@@ -221,7 +234,8 @@ func (s *selection) release(items []selectItem) {
 	}
 }
 
-// watchAll has the sockets tell what happens to them, those that don't yet and have something to tell. It reports whether there were any.
+// watchAll has the sockets tell what happens to them, those that don't yet and have something to
+// tell. It reports whether there were any.
 func watchAll(items []selectItem) (more bool, at int, err error) {
 	for i := range items {
 		s := items[i].stream
@@ -261,7 +275,8 @@ func (s *Stream) watch() error {
 	return s.unwatched(runtime.ErrShutdown) // its loop has ended
 }
 
-// unwatched returns the reason why a socket couldn't be watched, if it isn't that the stream has ended: select sees that itself. Streams end before their sockets are closed.
+// unwatched returns the reason why a socket couldn't be watched, if it isn't that the stream has
+// ended: select sees that itself. Streams end before their sockets are closed.
 func (s *Stream) unwatched(why error) error {
 	if s.ended() != nil {
 		return nil
@@ -342,13 +357,14 @@ func (i *selectItem) confirmed(events int16) bool {
 	return events&(i.events()|failed) != 0
 }
 
-// decrypts is whether what the kernel has is not yet what the stream reads. Behind part of a line nothing can be decrypted to look at; whoever waits for the
-// rest of the line does that.
+// decrypts is whether what the kernel has is not yet what the stream reads. Behind part of a line
+// nothing can be decrypted to look at; whoever waits for the rest of the line does that.
 func (s *Stream) decrypts() bool {
 	return s.partial == 0 && s.secure.Load()
 }
 
-// decrypted reports whether there are decrypted bytes to read, or the end. It decrypts what has arrived.
+// decrypted reports whether there are decrypted bytes to read, or the end. It decrypts what has
+// arrived.
 func (s *Stream) decrypted() bool {
 	var one [1]byte
 	_, err := s.socket.Peek(one[:])
@@ -357,7 +373,8 @@ func (s *Stream) decrypted() bool {
 	return !s.dry
 }
 
-// pollAll asks the kernel what is ready, and doesn't wait. It asks in parts, since poll(2) takes no more than the process may have descriptors.
+// pollAll asks the kernel what is ready, and doesn't wait. It asks in parts, since poll(2) takes no
+// more than the process may have descriptors.
 func pollAll(polls []unix.PollFd) error {
 	for part := range slices.Chunk(polls, 1024) {
 		for {

@@ -25,7 +25,8 @@ import (
 
 type streams = map[string]*stream.Stream
 
-// selected returns the keys of the streams that are ready: "r:", "w:" and "x:" with the key behind it, sorted.
+// selected returns the keys of the streams that are ready: "r:", "w:" and "x:" with the key behind
+// it, sorted.
 func selected(ctx context.Context, t testing.TB, read, write, except streams, timeout time.Duration) string {
 	t.Helper()
 	ready, err := stream.Select(ctx, read, write, except, timeout)
@@ -368,7 +369,8 @@ func TestSelectOfManyStreams(t *testing.T) {
 	})
 }
 
-// TestSelectAcrossLoops has streams that live on several loops selected from each of them and from a goroutine, while each is written to from elsewhere.
+// TestSelectAcrossLoops has streams that live on several loops selected from each of them and from
+// a goroutine, while each is written to from elsewhere.
 func TestSelectAcrossLoops(t *testing.T) {
 	ctx := start(t, runtime.WithLoops(3))
 	const n, rounds = 6, 200

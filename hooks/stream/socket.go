@@ -28,19 +28,23 @@ func WithContext(c *Context) Option {
 	return func(o *streamOptions) { o.context = c }
 }
 
-// WithTimeout bounds how long SocketClient connects, DNS included, and again how long the TLS handshake takes: DefaultSocketTimeout if not
-// given, no bound if d <= 0. It is not the time-out of what comes afterwards; that is SetTimeout's.
+// WithTimeout bounds how long SocketClient connects, DNS included, and again how long the TLS
+// handshake takes: DefaultSocketTimeout if not given, no bound if d <= 0. It is not the time-out of
+// what comes afterwards; that is SetTimeout's.
 func WithTimeout(d time.Duration) Option { return func(o *streamOptions) { o.timeout = d } }
 
-// WithAsyncConnect has SocketClient return at once and connect in the background (STREAM_CLIENT_ASYNC_CONNECT). Select reports the stream as
-// writable when it is connected, and as readable and writable when that has failed.
+// WithAsyncConnect has SocketClient return at once and connect in the background
+// (STREAM_CLIENT_ASYNC_CONNECT). Select reports the stream as writable when it is connected, and as
+// readable and writable when that has failed.
 func WithAsyncConnect() Option { return func(o *streamOptions) { o.async = true } }
 
-// SocketClient connects to a URL, "transport://host:port" or "transport:///path"; GetTransports has the transports. An IPv6 address is in
-// brackets. Without a transport it is tcp. With tls, ssl, tlsv1.2 and tlsv1.3 the stream speaks TLS when SocketClient returns, and the server's
-// certificate has been verified for the host of the URL, unless the context says otherwise.
+// SocketClient connects to a URL, "transport://host:port" or "transport:///path"; GetTransports has
+// the transports. An IPv6 address is in brackets. Without a transport it is tcp. With tls, ssl,
+// tlsv1.2 and tlsv1.3 the stream speaks TLS when SocketClient returns, and the server's certificate
+// has been verified for the host of the URL, unless the context says otherwise.
 //
-// A datagram stream is connected in the sense that it sends to, and receives from, this address only. A udg stream has no address that could be answered to.
+// A datagram stream is connected in the sense that it sends to, and receives from, this address
+// only. A udg stream has no address that could be answered to.
 //
 // Errors: *URLError, *OptionError, and those of connecting and of TLS.
 func SocketClient(ctx context.Context, url string, options ...Option) (*Stream, error) {
@@ -113,11 +117,14 @@ func newStreamFor(url string, options []Option, server bool) (*Stream, streamOpt
 	return s, o, err
 }
 
-// SocketServer listens at a URL, as SocketClient has them; a datagram stream is only bound there. Port 0 has the kernel choose, GetName tells. A
-// name stands for its first address, an empty host for every address of IPv4, [::] for every address of IPv6 and, unless ipv6_v6only says otherwise, of IPv4.
+// SocketServer listens at a URL, as SocketClient has them; a datagram stream is only bound there.
+// Port 0 has the kernel choose, GetName tells. A name stands for its first address, an empty host
+// for every address of IPv4, [::] for every address of IPv6 and, unless ipv6_v6only says otherwise,
+// of IPv4.
 //
-// With tls, ssl, tlsv1.2 and tlsv1.3 what is accepted begins with TLS, for which the context names the certificate (local_cert): it is read, and checked, at
-// once. So it is with tcp and unix if the context names one, for EnableCrypto.
+// With tls, ssl, tlsv1.2 and tlsv1.3 what is accepted begins with TLS, for which the context names
+// the certificate (local_cert): it is read, and checked, at once. So it is with tcp and unix if the
+// context names one, for EnableCrypto.
 func SocketServer(ctx context.Context, url string, options ...Option) (*Stream, error) {
 	s, _, err := newStreamFor(url, options, true)
 	if err != nil {
@@ -163,14 +170,17 @@ func SocketServer(ctx context.Context, url string, options ...Option) (*Stream, 
 	return s, nil
 }
 
-// Accept waits for a connection to a server and returns it, on the caller's loop. When timeout has passed it returns runtime.ErrTimeout: at once
-// if it is 0, never if it is negative. Whether the server's stream is blocking makes no difference, as in PHP, and what it returns is.
+// Accept waits for a connection to a server and returns it, on the caller's loop. When timeout has
+// passed it returns runtime.ErrTimeout: at once if it is 0, never if it is negative. Whether the
+// server's stream is blocking makes no difference, as in PHP, and what it returns is.
 //
-// With a transport that begins with TLS, the handshake runs in a coroutine of its own, for 10 seconds at most. So a client that is slow, or says nothing,
-// holds up nobody: only the operations of its own stream wait for it, and Select reports it when the handshake has ended and something has come, or
-// when it has failed.
+// With a transport that begins with TLS, the handshake runs in a coroutine of its own, for 10
+// seconds at most. So a client that is slow, or says nothing, holds up nobody: only the operations
+// of its own stream wait for it, and Select reports it when the handshake has ended and something
+// has come, or when it has failed.
 //
-// EMFILE, ENFILE, ENOBUFS and ENOMEM say that the machine is short of something: wait a little before the next Accept.
+// EMFILE, ENFILE, ENOBUFS and ENOMEM say that the machine is short of something: wait a little
+// before the next Accept.
 func Accept(ctx context.Context, server *Stream, timeout time.Duration) (*Stream, error) {
 	if err := server.begin(ctx, &server.rd); err != nil {
 		return nil, server.fail("accept", err)
@@ -215,8 +225,8 @@ func (s *Stream) accept(ctx context.Context, timeout time.Duration) (socket.Inco
 	return in, err
 }
 
-// SocketPair makes two streams that are connected to each other, on the caller's loop: of "unix", or of "udg" for datagrams. For EnableCrypto the
-// second one is the server.
+// SocketPair makes two streams that are connected to each other, on the caller's loop: of "unix",
+// or of "udg" for datagrams. For EnableCrypto the second one is the server.
 func SocketPair(ctx context.Context, transport string) (a, b *Stream, err error) {
 	u, err := parseStreamURL(transport + "://pair")
 	if err == nil && !u.local() {
@@ -245,9 +255,10 @@ func SocketPair(ctx context.Context, transport string) (a, b *Stream, err error)
 	return a, b, nil
 }
 
-// Shutdown ends one direction of a connection, or both, and leaves the stream open. To end writing, it waits until what was written has been
-// sent, and with TLS tells the peer (close_notify). The peer then reads io.EOF and can still write. socket.ShutdownRead, ShutdownWrite and ShutdownBoth are
-// PHP's STREAM_SHUT_RD, _WR and _RDWR.
+// Shutdown ends one direction of a connection, or both, and leaves the stream open. To end writing,
+// it waits until what was written has been sent, and with TLS tells the peer (close_notify). The
+// peer then reads io.EOF and can still write. socket.ShutdownRead, ShutdownWrite and ShutdownBoth
+// are PHP's STREAM_SHUT_RD, _WR and _RDWR.
 func Shutdown(ctx context.Context, s *Stream, how socket.How) error {
 	if how == socket.ShutdownRead {
 		if err := s.settle(ctx); err != nil {
@@ -291,7 +302,8 @@ func (o *streamOpening) wait(ctx context.Context, timeout time.Duration) error {
 // errOpeningLeft is what opening comes to that neither succeeds nor fails.
 var errOpeningLeft = errors.New("left by runtime.Goexit or a panic")
 
-// openLater has open run in a coroutine; the stream is opening until that has ended. With an error nothing is begun.
+// openLater has open run in a coroutine; the stream is opening until that has ended. With an error
+// nothing is begun.
 func (s *Stream) openLater(ctx context.Context, open func(ctx context.Context) error) (*streamOpening, error) {
 	o := new(streamOpening)
 	o.running.Add(1)

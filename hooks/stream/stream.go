@@ -16,23 +16,27 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// Stream is a socket in the manner of PHP's streams, for code that is ported: [SocketClient], [SocketServer], [Accept] and
-// [SocketPair] make one, [Select] waits for several. New code is better off with packages hooks, client and server.
+// Stream is a socket in the manner of PHP's streams, for code that is ported: [SocketClient],
+// [SocketServer], [Accept] and [SocketPair] make one, [Select] waits for several. New code is
+// better off with packages hooks, client and server.
 //
-// Methods may be called from any coroutine and any goroutine. At a time there may be one caller that reads (a select for reading or for exceptions and an
-// accept included) and one that writes; a second one gets socket.ErrBusy. EnableCrypto and SetTimeout need both directions. Close and everything that doesn't
-// wait may be called at any time.
+// Methods may be called from any coroutine and any goroutine. At a time there may be one caller
+// that reads (a select for reading or for exceptions and an accept included) and one that writes; a
+// second one gets socket.ErrBusy. EnableCrypto and SetTimeout need both directions. Close and
+// everything that doesn't wait may be called at any time.
 //
-// A stream that nobody closes is closed when the garbage collector finds that nobody refers to it, where PHP does it as soon as that is so, and at the latest
-// when its runtime has ended.
+// A stream that nobody closes is closed when the garbage collector finds that nobody refers to it,
+// where PHP does it as soon as that is so, and at the latest when its runtime has ended.
 //
-// A stream is blocking unless SetBlocking says otherwise: an operation waits, in a coroutine by yielding to the loop, until it can be done or the stream's
-// time-out (DefaultSocketTimeout) has passed. One that isn't blocking returns ErrWouldBlock instead. Neither loses anything that has arrived: the next
-// operation gets it.
+// A stream is blocking unless SetBlocking says otherwise: an operation waits, in a coroutine by
+// yielding to the loop, until it can be done or the stream's time-out (DefaultSocketTimeout) has
+// passed. One that isn't blocking returns ErrWouldBlock instead. Neither loses anything that has
+// arrived: the next operation gets it.
 //
-// A connection that begins with TLS, or is still being connected, is opened in the background. Until that has ended, the operations of a blocking stream wait
-// for it, those of others return ErrWouldBlock, and Select reports nothing. If it fails, the connection is closed, Select reports the stream as
-// readable and writable, and every operation returns the reason.
+// A connection that begins with TLS, or is still being connected, is opened in the background.
+// Until that has ended, the operations of a blocking stream wait for it, those of others return
+// ErrWouldBlock, and Select reports nothing. If it fails, the connection is closed, Select reports
+// the stream as readable and writable, and every operation returns the reason.
 //
 // Errors are *net.OpError with what has gone wrong in them; io.EOF and ErrWouldBlock come bare.
 type Stream struct {
@@ -66,12 +70,13 @@ type Stream struct {
 	dry     bool         // with TLS: nothing is left that has been decrypted, as far as this was looked at
 }
 
-// DefaultSocketTimeout is how long the operations of a stream wait, and how long PHP's stream_socket_client and stream_socket_accept wait if nothing else is
-// said (default_socket_timeout).
+// DefaultSocketTimeout is how long the operations of a stream wait, and how long PHP's
+// stream_socket_client and stream_socket_accept wait if nothing else is said
+// (default_socket_timeout).
 const DefaultSocketTimeout = 60 * time.Second
 
-// ErrWouldBlock is returned by operations of a stream that isn't blocking when they can do nothing at the moment. It is also socket.ErrWouldBlock and, for
-// socket.Code, EAGAIN.
+// ErrWouldBlock is returned by operations of a stream that isn't blocking when they can do nothing
+// at the moment. It is also socket.ErrWouldBlock and, for socket.Code, EAGAIN.
 var ErrWouldBlock error = streamWouldBlock{}
 
 type streamWouldBlock struct{}
@@ -80,7 +85,8 @@ func (streamWouldBlock) Error() string        { return "the stream would block" 
 func (streamWouldBlock) Is(target error) bool { return target == socket.ErrWouldBlock }
 func (streamWouldBlock) Unwrap() error        { return syscall.EAGAIN }
 
-// moveIn has the stream closed when it is forgotten, and when its runtime has ended. It comes when the socket has its descriptor.
+// moveIn has the stream closed when it is forgotten, and when its runtime has ended. It comes when
+// the socket has its descriptor.
 func (s *Stream) moveIn() {
 	r := resident.MoveIn(s.socket, s)
 	s.resident.Store(r)
@@ -97,7 +103,8 @@ func (s *Stream) closeSocket() error {
 	return s.socket.Close()
 }
 
-// ShutdownBegins and RuntimeEnded make it an owner. What waits goes by the contexts of those who wait.
+// ShutdownBegins and RuntimeEnded make it an owner. What waits goes by the contexts of those who
+// wait.
 func (s *Stream) ShutdownBegins() {}
 
 func (s *Stream) RuntimeEnded() {
@@ -266,9 +273,10 @@ func (s *Stream) fail(op string, err error) error {
 	return failed
 }
 
-// Close closes the stream and returns at once. Whoever waits in an operation, or in Select, is woken with net.ErrClosed. What was written is still
-// delivered in the background; with TLS, the peer is told (close_notify). A second Close returns net.ErrClosed. The path of a Unix server stays, as in PHP:
-// remove it beforehand or afterwards.
+// Close closes the stream and returns at once. Whoever waits in an operation, or in Select, is
+// woken with net.ErrClosed. What was written is still delivered in the background; with TLS, the
+// peer is told (close_notify). A second Close returns net.ErrClosed. The path of a Unix server
+// stays, as in PHP: remove it beforehand or afterwards.
 func (s *Stream) Close() error {
 	if !s.closed.CompareAndSwap(false, true) {
 		return s.fail("close", net.ErrClosed)
@@ -285,8 +293,9 @@ func (s *Stream) Close() error {
 // SetBlocking says whether operations wait. It holds for those that begin afterwards.
 func (s *Stream) SetBlocking(on bool) { s.nonblocking.Store(!on) }
 
-// SetTimeout sets how long an operation of a blocking stream waits before it returns runtime.ErrTimeout: DefaultSocketTimeout at first; none if d <= 0. It
-// returns socket.ErrBusy while the stream is in use.
+// SetTimeout sets how long an operation of a blocking stream waits before it returns
+// runtime.ErrTimeout: DefaultSocketTimeout at first; none if d <= 0. It returns socket.ErrBusy
+// while the stream is in use.
 func (s *Stream) SetTimeout(d time.Duration) error {
 	if err := s.both(); err != nil {
 		return s.fail("set", err)
@@ -301,15 +310,17 @@ func (s *Stream) SetTimeout(d time.Duration) error {
 	return nil
 }
 
-// useTimeout has the socket, which nobody else uses at the moment, keep to the stream's time-out, and otherwise to those of t.
+// useTimeout has the socket, which nobody else uses at the moment, keep to the stream's time-out,
+// and otherwise to those of t.
 func (s *Stream) useTimeout(t socket.Timeouts) {
 	t.Read = time.Duration(s.timeout.Load())
 	t.Write = t.Read
 	s.socket.SetTimeouts(t)
 }
 
-// SetContextOption sets an ssl option of this stream alone, for an EnableCrypto that comes later and, on a server, for what is accepted later; nil takes it
-// out. With TLS on it returns socket.ErrSSLActive. Socket options can't be changed any more.
+// SetContextOption sets an ssl option of this stream alone, for an EnableCrypto that comes later
+// and, on a server, for what is accepted later; nil takes it out. With TLS on it returns
+// socket.ErrSSLActive. Socket options can't be changed any more.
 func (s *Stream) SetContextOption(wrapper, option string, value any) error {
 	err := error(nil)
 	switch {
@@ -332,7 +343,8 @@ func (s *Stream) SetContextOption(wrapper, option string, value any) error {
 // Context returns the options of the stream.
 func (s *Stream) Context() *Context { return s.context.Load() }
 
-// ConnectionState returns what the TLS handshake has agreed on, and the peer's certificates; ok is false without TLS.
+// ConnectionState returns what the TLS handshake has agreed on, and the peer's certificates; ok is
+// false without TLS.
 func (s *Stream) ConnectionState() (state tls.ConnectionState, ok bool) {
 	return s.socket.ConnectionState()
 }

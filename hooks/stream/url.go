@@ -41,7 +41,8 @@ type streamURL struct {
 	*streamTransport
 	text string // as it was given
 
-	// Of TCP and UDP. The host is a name, an IPv4 or an IPv6 address, without brackets; empty, for a server, means every address of IPv4.
+	// Of TCP and UDP. The host is a name, an IPv4 or an IPv6 address, without brackets; empty, for
+	// a server, means every address of IPv4.
 	host string
 	port uint16
 
@@ -56,7 +57,8 @@ type URLError struct {
 
 func (e *URLError) Error() string { return fmt.Sprintf("stream URL %q: %s", e.URL, e.Reason) }
 
-// parseStreamURL takes a URL apart: "transport://host:port", "transport://[address]:port" or "transport:///path". Without a transport it is one of tcp.
+// parseStreamURL takes a URL apart: "transport://host:port", "transport://[address]:port" or
+// "transport:///path". Without a transport it is one of tcp.
 func parseStreamURL(text string) (u streamURL, err error) {
 	wrong := func(reason string, args ...any) (streamURL, error) {
 		return streamURL{}, &URLError{URL: text, Reason: fmt.Sprintf(reason, args...)}
@@ -92,7 +94,8 @@ func parseStreamURL(text string) (u streamURL, err error) {
 	return u, nil
 }
 
-// streamPath checks the path of a Unix socket. PHP writes the abstract namespace with a NUL in front.
+// streamPath checks the path of a Unix socket. PHP writes the abstract namespace with a NUL in
+// front.
 func streamPath(path string) (string, error) {
 	if strings.HasPrefix(path, "\x00") {
 		path = "@" + path[1:]

@@ -84,7 +84,8 @@ func TestTransportsAreThoseOfTheURLs(t *testing.T) {
 	}
 }
 
-// FuzzStreamURL has the parser return either an error or something that a socket can be made of, and that means the same when it is written again.
+// FuzzStreamURL has the parser return either an error or something that a socket can be made of,
+// and that means the same when it is written again.
 func FuzzStreamURL(f *testing.F) {
 	for text := range strings.SplitSeq("tcp://127.0.0.1:80 tls://[::1%25eth0]:443/ unix:///tmp/x udg://\x00a a:1 udp://:0 :// tcp://[]:1 tlsv1.3://é:7", " ") {
 		f.Add(text)

@@ -13,7 +13,8 @@ var fallback struct {
 	rt *runtime.Runtime // guarded by mu
 }
 
-// Runtime returns the runtime that it has started, and starts one if there is none or it has been shut down.
+// Runtime returns the runtime that it has started, and starts one if there is none or it has been
+// shut down.
 func Runtime() (*runtime.Runtime, error) {
 	fallback.mu.Lock()
 	defer fallback.mu.Unlock()
@@ -31,8 +32,8 @@ func Runtime() (*runtime.Runtime, error) {
 	return rt, nil
 }
 
-// Within returns a context that says which runtime a new socket belongs to: the one that ctx says or the caller belongs to, else preferred, else the only
-// one, else the default one.
+// Within returns a context that says which runtime a new socket belongs to: the one that ctx says
+// or the caller belongs to, else preferred, else the only one, else the default one.
 func Within(ctx context.Context, preferred *runtime.Runtime) (context.Context, error) {
 	if preferred != nil {
 		return runtimeContext{ctx, preferred}, nil

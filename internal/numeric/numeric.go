@@ -1,4 +1,5 @@
-// Package numeric finds the address that a name stands for where only one can be used: of a listener.
+// Package numeric finds the address that a name stands for where only one can be used: of a
+// listener.
 package numeric
 
 import (

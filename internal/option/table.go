@@ -1,9 +1,9 @@
-// Package option is how options are said in maps, under the names that Swoole and PHP have for them: tables of what
-// each name does, and conversions that take values as PHP code or a JSON file has them: an integer of any type, a boolean
-// that may be 0 or 1, a size such as "2M".
+// Package option is how options are said in maps, under the names that Swoole and PHP have for
+// them: tables of what each name does, and conversions that take values as PHP code or a JSON file
+// has them: an integer of any type, a boolean that may be 0 or 1, a size such as "2M".
 //
-// Nothing is dropped in silence. A table has every name that is known: what can't be had is there as well, with a setter
-// that says why.
+// Nothing is dropped in silence. A table has every name that is known: what can't be had is there
+// as well, with a setter that says why.
 //
 // No error of it prints a value: it may be a password.
 package option
@@ -21,8 +21,9 @@ type Setter[S any] func(s *S, value any) error
 // A Table has the setters of all names that are known.
 type Table[S any] map[string]Setter[S]
 
-// Set stores the values of all options in s. One that is nil (PHP's null) is not given. After an error name is the
-// option that it is about; of several mistakes it is always the same one that is reported.
+// Set stores the values of all options in s. One that is nil (PHP's null) is not given. After an
+// error name is the option that it is about; of several mistakes it is always the same one that is
+// reported.
 func (t Table[S]) Set(s *S, options map[string]any) (name string, err error) {
 	for _, name := range slices.Sorted(maps.Keys(options)) {
 		set, known := t[name]
@@ -78,7 +79,8 @@ func RefuseIf[S any](position bool, why string) Setter[S] {
 	}
 }
 
-// Missing is for an option that has no counterpart: to switch it off asks for nothing, all else can't be honoured.
+// Missing is for an option that has no counterpart: to switch it off asks for nothing, all else
+// can't be honoured.
 func Missing[S any](why string) Setter[S] {
 	return func(_ *S, value any) error {
 		if on, err := Bool(value); err == nil && !on {

@@ -61,7 +61,8 @@ func Filled(value any) (string, error) {
 	return s, err
 }
 
-// Path takes the path of a file or a directory. An empty one is refused: to leave the option out is clearer.
+// Path takes the path of a file or a directory. An empty one is refused: to leave the option out is
+// clearer.
 func Path(value any) (string, error) {
 	path, ok := value.(string)
 	switch {
@@ -124,8 +125,8 @@ func parseSize(s string) (n int, ok bool) {
 	return int(number << shift), ok && err == nil
 }
 
-// Seconds takes a time-out: seconds as an integer or a float64, or a time.Duration. 0 stays 0, whatever is negative
-// becomes -1, and the least is a millisecond.
+// Seconds takes a time-out: seconds as an integer or a float64, or a time.Duration. 0 stays 0,
+// whatever is negative becomes -1, and the least is a millisecond.
 func Seconds(value any) (time.Duration, error) {
 	d, ok := value.(time.Duration)
 	if !ok {

@@ -2,7 +2,8 @@ package resident
 
 import "github.com/whorl-go/whorl/runtime"
 
-// Count returns how many sockets are known on a runtime, for tests; -1 if it doesn't know the runtime.
+// Count returns how many sockets are known on a runtime, for tests; -1 if it doesn't know the
+// runtime.
 func Count(rt *runtime.Runtime) int {
 	found, ok := houses.Load(rt)
 	if !ok {

@@ -1,4 +1,5 @@
-// Package resident closes the sockets that a program has forgotten, and those that are open when their runtime has ended.
+// Package resident closes the sockets that a program has forgotten, and those that are open when
+// their runtime has ended.
 package resident
 
 import (
@@ -13,11 +14,14 @@ import (
 
 // # What nobody closes
 //
-// A Conn, Listener, PacketConn or Stream that the program has forgotten is closed when the garbage collector finds it, as those of package net are, and one
-// that is open when its runtime has ended is closed then: nothing could wait on it any more. For both somebody must know the socket without keeping the Conn
-// alive. So nothing that lasts longer than a call refers to the Conn: the loop knows the descriptor alone, the runtime a Resident, and timers, and the end of
-// the runtime, find the Conn by a weak pointer. Who waits in a call keeps the Conn by the stack that it waits on; the calls give something of the Conn back
-// when they have waited, which has the compiler keep it until then.
+// A Conn, Listener, PacketConn or Stream that the program has forgotten is closed when the garbage
+// collector finds it, as those of package net are, and one that is open when its runtime has ended
+// is closed then: nothing could wait on it any more. For both somebody must know the socket without
+// keeping the Conn alive. So nothing that lasts longer than a call refers to the Conn: the loop
+// knows the descriptor alone, the runtime a Resident, and timers, and the end of the runtime, find
+// the Conn by a weak pointer. Who waits in a call keeps the Conn by the stack that it waits on; the
+// calls give something of the Conn back when they have waited, which has the compiler keep it until
+// then.
 
 // Resident is a socket that lives on a runtime.
 type Resident struct {
@@ -59,7 +63,8 @@ func (w weakly[T, P]) RuntimeEnded() {
 	}
 }
 
-// MoveIn has the socket, which has its descriptor, closed when nobody refers to its owner any more, and when its runtime has ended. Leave ends that.
+// MoveIn has the socket, which has its descriptor, closed when nobody refers to its owner any more,
+// and when its runtime has ended. Leave ends that.
 func MoveIn[T any, P ownerOf[T]](s *socket.Socket, of P) *Resident {
 	home, _ := s.Home()
 	r := &Resident{socket: s, owner: weakly[T, P]{weak.Make((*T)(of))}, house: residentsOf(home.Runtime())}
@@ -68,7 +73,8 @@ func MoveIn[T any, P ownerOf[T]](s *socket.Socket, of P) *Resident {
 	return r
 }
 
-// Leave is for who closes the socket itself. It may be called more than once; the owner must be alive.
+// Leave is for who closes the socket itself. It may be called more than once; the owner must be
+// alive.
 func (r *Resident) Leave() {
 	r.cleanup.Stop()
 	r.house.dismiss(r)
@@ -107,7 +113,8 @@ func residentsOf(rt *runtime.Runtime) *residents {
 	return made
 }
 
-// admit takes a resident in. If its runtime shuts down, or has ended, the resident is treated as those were that have seen it.
+// admit takes a resident in. If its runtime shuts down, or has ended, the resident is treated as
+// those were that have seen it.
 func (h *residents) admit(r *Resident) {
 	h.mu.Lock()
 	stopping, ended := h.stopping, h.ended
@@ -174,8 +181,9 @@ func (h *residents) first() *Resident {
 // end closes a socket whose loop has ended.
 func (r *Resident) end() {
 	r.owner.RuntimeEnded()
-	// From its first use elsewhere than on its loop on, a descriptor is changed by atomic operations only. Where there is no loop any more, that has to begin before
-	// closing: others may be using it just now.
+	// From its first use elsewhere than on its loop on, a descriptor is changed by atomic
+	// operations only. Where there is no loop any more, that has to begin before closing: others
+	// may be using it just now.
 	r.socket.Control(func(uintptr) {})
 	r.socket.Close()
 }

@@ -1,12 +1,14 @@
 // Package devca is a certificate authority for development and tests.
 //
-// New makes an authority in memory that issues certificates, among them expired and not yet valid ones, and such by which
-// a client shows who it is. SelfSigned makes a certificate without an authority. WritePEM writes either to files.
+// New makes an authority in memory that issues certificates, among them expired and not yet valid
+// ones, and such by which a client shows who it is. SelfSigned makes a certificate without an
+// authority. WritePEM writes either to files.
 //
 //	ca, err := devca.New("Development CA")
 //	cert, err := ca.Issue("mail.test", "127.0.0.1")
 //
-// Certificates follow RFC 5280. Production needs another authority: nothing here keeps a key safe or revokes anything.
+// Certificates follow RFC 5280. Production needs another authority: nothing here keeps a key safe
+// or revokes anything.
 package devca
 
 import (
@@ -36,9 +38,9 @@ const (
 	clockSkew    = time.Hour // certificates begin this long before they are made, for machines whose clocks differ
 )
 
-// A CA is a certificate authority for development and tests. It lives in memory: its key is written nowhere unless the
-// program does so, and then its certificates are worth something only while the process runs. All methods may be called
-// concurrently.
+// A CA is a certificate authority for development and tests. It lives in memory: its key is written
+// nowhere unless the program does so, and then its certificates are worth something only while the
+// process runs. All methods may be called concurrently.
 type CA struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -46,15 +48,16 @@ type CA struct {
 
 // A Request says what a certificate is to be like. The zero value of each field is the usual case.
 type Request struct {
-	// Names are what the certificate is for: DNS names ("mail.test", "*.test"), IP addresses, e-mail addresses.
+	// Names are what the certificate is for: DNS names ("mail.test", "*.test"), IP addresses,
+	// e-mail addresses.
 	Names []string
 
-	// CommonName is a name for people to read. It is the first of Names if empty, where that fits. TLS clients do not
-	// look at it.
+	// CommonName is a name for people to read. It is the first of Names if empty, where that fits.
+	// TLS clients do not look at it.
 	CommonName string
 
-	// NotBefore and NotAfter are the first and the last second in which the certificate is valid. Default: from an
-	// hour ago for 90 days. Both may be in the past, or in the future.
+	// NotBefore and NotAfter are the first and the last second in which the certificate is valid.
+	// Default: from an hour ago for 90 days. Both may be in the past, or in the future.
 	NotBefore, NotAfter time.Time
 
 	// Client makes a certificate by which a client shows who it is, instead of one for servers.
@@ -83,8 +86,8 @@ func New(name string) (*CA, error) {
 	return &CA{cert: cert, key: key}, nil
 }
 
-// FromKeyPair returns the authority that a certificate with its key is: one from KeyPair that was kept, or any other
-// whose key is ECDSA.
+// FromKeyPair returns the authority that a certificate with its key is: one from KeyPair that was
+// kept, or any other whose key is ECDSA.
 func FromKeyPair(pair tls.Certificate) (*CA, error) {
 	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok {
@@ -100,24 +103,26 @@ func FromKeyPair(pair tls.Certificate) (*CA, error) {
 	return &CA{cert: cert, key: key}, nil
 }
 
-// KeyPair returns the authority's certificate with its key: to sign what a Request can't say, or to keep the authority
-// with WritePEM and have it back with FromKeyPair.
+// KeyPair returns the authority's certificate with its key: to sign what a Request can't say, or to
+// keep the authority with WritePEM and have it back with FromKeyPair.
 func (ca *CA) KeyPair() tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{ca.cert.Raw}, PrivateKey: ca.key, Leaf: ca.cert}
 }
 
-// Issue returns a server's certificate for the names, with its key: ECDSA P-256. Names are as in Request.
+// Issue returns a server's certificate for the names, with its key: ECDSA P-256. Names are as in
+// Request.
 func (ca *CA) Issue(names ...string) (tls.Certificate, error) {
 	return ca.Sign(Request{Names: names})
 }
 
-// Sign returns the certificate that the request describes, with its key. The root is not part of the chain in it, as
-// servers leave it out.
+// Sign returns the certificate that the request describes, with its key. The root is not part of
+// the chain in it, as servers leave it out.
 func (ca *CA) Sign(request Request) (tls.Certificate, error) {
 	return issue(request, ca.cert, ca.key)
 }
 
-// Pool returns a pool with the authority's certificate alone, for RootCAs or ClientCAs. It is a new one each time.
+// Pool returns a pool with the authority's certificate alone, for RootCAs or ClientCAs. It is a new
+// one each time.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
@@ -134,8 +139,8 @@ func SelfSigned(request Request) (tls.Certificate, error) {
 	return issue(request, nil, nil)
 }
 
-// EncodePEM returns a certificate's chain and its key as the PEM that ssl_cert_file and ssl_key_file, and most servers,
-// read. The key is not encrypted.
+// EncodePEM returns a certificate's chain and its key as the PEM that ssl_cert_file and
+// ssl_key_file, and most servers, read. The key is not encrypted.
 func EncodePEM(cert tls.Certificate) (chain, key []byte, err error) {
 	for _, der := range cert.Certificate {
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
@@ -147,9 +152,9 @@ func EncodePEM(cert tls.Certificate) (chain, key []byte, err error) {
 	return chain, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// WritePEM writes a certificate's chain and its key to two files, or to one if both are the same, for the owner alone
-// to read. Each is written beside its place and then moved there, so that whoever reads one, tlsconfig.Server.Reload
-// for instance, never finds half of it.
+// WritePEM writes a certificate's chain and its key to two files, or to one if both are the same,
+// for the owner alone to read. Each is written beside its place and then moved there, so that
+// whoever reads one, tlsconfig.Server.Reload for instance, never finds half of it.
 func WritePEM(cert tls.Certificate, certFile, keyFile string) error {
 	chain, key, err := EncodePEM(cert)
 	if err != nil {
@@ -181,7 +186,8 @@ func replaceFile(path string, data []byte) (err error) {
 	return nil
 }
 
-// issue makes a key and a certificate for it. Without a parent the certificate is signed with that key.
+// issue makes a key and a certificate for it. Without a parent the certificate is signed with that
+// key.
 func issue(request Request, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (tls.Certificate, error) {
 	template, err := request.template(time.Now())
 	if err != nil {

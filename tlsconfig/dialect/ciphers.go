@@ -9,16 +9,18 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
-// An OpenSSL cipher list is a small language (openssl-ciphers(1)): words that stand for sets of suites, joined by '+'
-// into their intersection, added one after the other, with '!' taken out for good, with '-' taken out until a later
-// word adds them again. Here it is that language over the suites that crypto/tls has.
+// An OpenSSL cipher list is a small language (openssl-ciphers(1)): words that stand for sets of
+// suites, joined by '+' into their intersection, added one after the other, with '!' taken out for
+// good, with '-' taken out until a later word adds them again. Here it is that language over the
+// suites that crypto/tls has.
 //
-// What would add something that crypto/tls does not have is an error, since to drop it in silence could leave another
-// policy than was written. To exclude what is not there costs nothing, so "!aNULL:!MD5" is fine. What is only about
-// order ('+word', @STRENGTH) is checked and has no effect: Go has its own order of preference.
+// What would add something that crypto/tls does not have is an error, since to drop it in silence
+// could leave another policy than was written. To exclude what is not there costs nothing, so
+// "!aNULL:!MD5" is fine. What is only about order ('+word', @STRENGTH) is checked and has no
+// effect: Go has its own order of preference.
 //
-// Suites with a weakness (no forward secrecy, 3DES, CBC with SHA-256) come in only by their full name, never by a
-// word such as ALL. RC4 doesn't come in at all.
+// Suites with a weakness (no forward secrecy, 3DES, CBC with SHA-256) come in only by their full
+// name, never by a word such as ALL. RC4 doesn't come in at all.
 
 // A suite is what the words of a cipher list select by.
 type suite struct {
@@ -47,8 +49,8 @@ const (
 	tls1 = " TLSv1 TLSv1.0 "
 )
 
-// suites are the suites of TLS 1.2 and below that crypto/tls has, but for RC4. The words are OpenSSL 3.0's, as
-// "openssl ciphers -s -tls1_2 WORD@SECLEVEL=0" lists them.
+// suites are the suites of TLS 1.2 and below that crypto/tls has, but for RC4. The words are
+// OpenSSL 3.0's, as "openssl ciphers -s -tls1_2 WORD@SECLEVEL=0" lists them.
 var suites = []suite{
 	{"ECDHE-ECDSA-AES128-GCM-SHA256", tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, ecdheECDSA + gcm128, false},
 	{"ECDHE-RSA-AES128-GCM-SHA256", tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, ecdheRSA + gcm128, false},
@@ -72,14 +74,16 @@ var suites = []suite{
 	{"DES-CBC3-SHA", tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, plainRSA + des3 + ssl3, true},
 }
 
-// absent are OpenSSL's words for what crypto/tls has no suite of at all. They may be excluded, not chosen.
+// absent are OpenSSL's words for what crypto/tls has no suite of at all. They may be excluded, not
+// chosen.
 const absent = " aNULL eNULL NULL COMPLEMENTOFDEFAULT COMPLEMENTOFALL ADH AECDH EXP EXPORT EXPORT40 EXPORT56 LOW " +
 	"DES RC2 RC4 MD5 IDEA SEED CAMELLIA CAMELLIA128 CAMELLIA256 ARIA ARIA128 ARIA256 ARIAGCM AESCCM AESCCM8 CCM CCM8 " +
 	"DH DHE EDH kDHE kEDH kDH kDHr kDHd aDH DSS aDSS kECDH kECDHr kECDHe aECDH " +
 	"PSK kPSK kECDHEPSK kDHEPSK kRSAPSK aPSK SRP kSRP aSRP KRB5 GOST GOST94 GOST89MAC aGOST aGOST01 kGOST " +
 	"SHA384 ECDHE-ECDSA-AES256-SHA384 ECDHE-RSA-AES256-SHA384 AES256-SHA256 "
 
-// isAbsent reports whether word is a set in absent, or the name of a suite in one, such as DHE-RSA-AES128-SHA.
+// isAbsent reports whether word is a set in absent, or the name of a suite in one, such as
+// DHE-RSA-AES128-SHA.
 func isAbsent(word string) bool {
 	if strings.Contains(absent, " "+word+" ") {
 		return true
@@ -95,8 +99,8 @@ func (s *suite) in(word string) bool {
 	return word == "ALL" || word == "DEFAULT" || word == s.name || strings.Contains(s.words, " "+word+" ")
 }
 
-// selectSuites returns the suites that item stands for: a name, a word, or words joined by '+'. Weak suites are among
-// them only if weak is set, or by their full name.
+// selectSuites returns the suites that item stands for: a name, a word, or words joined by '+'.
+// Weak suites are among them only if weak is set, or by their full name.
 func selectSuites(item string, weak bool) (ids []uint16, err error) {
 	words := strings.Split(item, "+")
 	for _, word := range words {
@@ -137,7 +141,8 @@ func unmapped(item, word string) error {
 	return fmt.Errorf("%s in %s can't be mapped: %s; leave it out", text.Quoted(word), text.Quoted(item), why)
 }
 
-// parseCiphers returns the ids of the suites that an OpenSSL cipher list selects: at least one, each one once.
+// parseCiphers returns the ids of the suites that an OpenSSL cipher list selects: at least one,
+// each one once.
 func parseCiphers(list string) ([]uint16, error) {
 	var chosen, killed []uint16
 	items := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(":,; ", r) })

@@ -313,7 +313,8 @@ func TestRootsThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// checkOptionError fails the test unless SwooleClient fails with an error for that option that says what is wanted.
+// checkOptionError fails the test unless SwooleClient fails with an error for that option that says
+// what is wanted.
 func checkOptionError(t *testing.T, o options, option, want string) {
 	t.Helper()
 	_, err := SwooleClient(o)

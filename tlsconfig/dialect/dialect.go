@@ -10,8 +10,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
-// A dialect is one role's options as one system names them. It has every name that the system knows: what can't be had
-// is there as well, with a setter that says why.
+// A dialect is one role's options as one system names them. It has every name that the system
+// knows: what can't be had is there as well, with a setter that says why.
 type dialect struct {
 	setters option.Table[settings]
 
@@ -25,7 +25,8 @@ func optionError(name, why string) error {
 	return &tlsconfig.OptionError{Option: name, Err: errors.New(why)}
 }
 
-// settings is what the options of one map ask for, before files are read. Zero and nil are: not given.
+// settings is what the options of one map ask for, before files are read. Zero and nil are: not
+// given.
 type settings struct {
 	dialect *dialect
 
@@ -166,7 +167,8 @@ func (d *dialect) renamed(err error) error {
 	return &tlsconfig.OptionError{Option: name, Err: e.Err}
 }
 
-// checkEach has a connection fail unless all fingerprints fit: they are one certificate's, by several functions.
+// checkEach has a connection fail unless all fingerprints fit: they are one certificate's, by
+// several functions.
 func checkEach(config *tls.Config, fingerprints []string) error {
 	var pins []verify.Pin
 	for _, text := range fingerprints {

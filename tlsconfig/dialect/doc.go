@@ -1,8 +1,9 @@
-// Package dialect takes TLS's options as Swoole has them (SwooleClient, SwooleServer: ssl_*) and as the ssl contexts of
-// PHP's streams have them (PHPClient, PHPServer), and makes of them what package tlsconfig works with.
+// Package dialect takes TLS's options as Swoole has them (SwooleClient, SwooleServer: ssl_*) and as
+// the ssl contexts of PHP's streams have them (PHPClient, PHPServer), and makes of them what
+// package tlsconfig works with.
 //
-// Nothing is dropped in silence: an option that can't be honoured is an error that says why. They differ from Swoole and
-// PHP on purpose:
+// Nothing is dropped in silence: an option that can't be honoured is an error that says why. They
+// differ from Swoole and PHP on purpose:
 //
 //   - ssl_verify_peer is true for clients unless set to false;
 //   - the name is checked also where ssl_host_name is not given: the host that was dialled is the name;

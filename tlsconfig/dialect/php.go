@@ -11,8 +11,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
-// phpClient and phpServer have every option of the ssl context of PHP's streams, up to those that are new in PHP's
-// development branch.
+// phpClient and phpServer have every option of the ssl context of PHP's streams, up to those that
+// are new in PHP's development branch.
 var phpClient, phpServer = phpDialects()
 
 func phpDialects() (client, server *dialect) {
@@ -92,7 +92,8 @@ func phpCommon() option.Table[settings] {
 
 		"disable_compression": option.RefuseIf[settings](false, noCompression),
 
-		// Limits on something that crypto/tls never does as a server, and that is off on its clients.
+		// Limits on something that crypto/tls never does as a server, and that is off on its
+		// clients.
 		"reneg_limit":          option.Ignore[settings](option.Int),
 		"reneg_window":         option.Ignore[settings](option.Int),
 		"reneg_limit_callback": func(*settings, any) error { return nil },
@@ -113,9 +114,10 @@ func phpCommon() option.Table[settings] {
 	}
 }
 
-// PHPClient returns the configuration that the ssl context options of PHP's streams ask for in a client. It reads
-// the files they name, so it may block: call it once, off the event loop, and give the result to tlsconfig.NewClient. Values are
-// as for SwooleClient; errors are *tlsconfig.OptionError.
+// PHPClient returns the configuration that the ssl context options of PHP's streams ask for in a
+// client. It reads the files they name, so it may block: call it once, off the event loop, and give
+// the result to tlsconfig.NewClient. Values are as for SwooleClient; errors are
+// *tlsconfig.OptionError.
 //
 //	verify_peer (true)           the chain; false takes certificates whoever has signed them, and in their time or not
 //	verify_peer_name (true)      the name, also where verify_peer is false: nothing is verified only if both are
@@ -141,9 +143,9 @@ func PHPClient(options map[string]any) (*tls.Config, error) {
 	return s.clientConfig()
 }
 
-// PHPServer returns the tlsconfig.ServerOptions that the ssl context options of PHP's streams ask for in a server. It reads
-// no file: tlsconfig.NewServer does. Values are as for SwooleClient; errors are *tlsconfig.OptionError. Options that are not listed are as
-// for PHPClient.
+// PHPServer returns the tlsconfig.ServerOptions that the ssl context options of PHP's streams ask
+// for in a server. It reads no file: tlsconfig.NewServer does. Values are as for SwooleClient;
+// errors are *tlsconfig.OptionError. Options that are not listed are as for PHPClient.
 //
 //	local_cert, local_pk         the default certificate
 //	SNI_server_certs             map of names ("host" or "*.host") to a path, or to a map with local_cert, local_pk, passphrase. Without local_cert
@@ -175,7 +177,8 @@ func numTickets(s *settings, value any) error {
 	return nil
 }
 
-// securityLevel takes the level whose demands crypto/tls meets by itself: no MD5, no keys that can be broken.
+// securityLevel takes the level whose demands crypto/tls meets by itself: no MD5, no keys that can
+// be broken.
 func securityLevel(_ *settings, value any) error {
 	level, err := option.Int(value)
 	switch {
@@ -189,7 +192,8 @@ func securityLevel(_ *settings, value any) error {
 	return nil
 }
 
-// phpFingerprints takes a hexadecimal hash, or several of the same certificate by the names of their functions.
+// phpFingerprints takes a hexadecimal hash, or several of the same certificate by the names of
+// their functions.
 func phpFingerprints(value any) ([]string, error) {
 	if hash, ok := value.(string); ok {
 		_, err := verify.ParsePin(hash)

@@ -333,7 +333,8 @@ func TestClientOptionsOfPHP(t *testing.T) {
 	}
 }
 
-// Chain and name are verified each for itself, as in PHP 8: verify_peer alone switches off the first only.
+// Chain and name are verified each for itself, as in PHP 8: verify_peer alone switches off the
+// first only.
 func TestPHPVerifiesChainAndNameEachForItself(t *testing.T) {
 	ca, stranger := tlstest.NewCA(t), tlstest.NewCA(t)
 	cafile := tlstest.File(t, "ca.pem", ca.PEM())

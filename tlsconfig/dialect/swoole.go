@@ -61,12 +61,13 @@ const ownOrder = "crypto/tls always goes by its own order of preference"
 
 var errNoDH = errors.New("can't be honoured: crypto/tls has no finite-field Diffie-Hellman, its key exchanges need no parameters; leave it out")
 
-// SwooleClient returns the configuration that Swoole's ssl_* options for a client ask for. It reads the files they
-// name, so it may block: call it once, off the event loop, and share the result. Give that result to tlsconfig.NewClient, which
-// fills in the host.
+// SwooleClient returns the configuration that Swoole's ssl_* options for a client ask for. It reads
+// the files they name, so it may block: call it once, off the event loop, and share the result.
+// Give that result to tlsconfig.NewClient, which fills in the host.
 //
-// The option is at its default where it is absent or nil (PHP's null). Integers may be of any integer type, or a
-// float64 without a fraction; booleans may be the integers 0 and 1; strings are strings. Errors are *tlsconfig.OptionError.
+// The option is at its default where it is absent or nil (PHP's null). Integers may be of any
+// integer type, or a float64 without a fraction; booleans may be the integers 0 and 1; strings are
+// strings. Errors are *tlsconfig.OptionError.
 //
 //	ssl_verify_peer (true)          false: no verification whatever, as InsecureSkipVerify
 //	ssl_allow_self_signed (false)   accept a server that sends one certificate, signed with its own key; dates, name
@@ -81,9 +82,10 @@ var errNoDH = errors.New("can't be honoured: crypto/tls has no finite-field Diff
 //	ssl_ecdh_curve ("auto")         groups for the key exchange, such as "X25519:prime256v1"; Go keeps its own order
 //	ssl_compress, ssl_disable_compression, ssl_grease   only the value that asks for nothing
 //
-// The configuration for ssl_allow_self_signed has InsecureSkipVerify set: its VerifyConnection does the verification,
-// under the name that tlsconfig.Client.For gives it. So ConnectionState.VerifiedChains stays empty, and without tlsconfig.Client.For a
-// server dialled by address is refused.
+// The configuration for ssl_allow_self_signed has InsecureSkipVerify set: its VerifyConnection does
+// the verification, under the name that tlsconfig.Client.For gives it. So
+// ConnectionState.VerifiedChains stays empty, and without tlsconfig.Client.For a server dialled by
+// address is refused.
 func SwooleClient(options map[string]any) (*tls.Config, error) {
 	s, err := swooleClient.parse(options)
 	if err != nil {
@@ -92,8 +94,9 @@ func SwooleClient(options map[string]any) (*tls.Config, error) {
 	return s.clientConfig()
 }
 
-// SwooleServer returns the tlsconfig.ServerOptions that Swoole's ssl_* options for a server ask for. It reads no file:
-// tlsconfig.NewServer does. Values are as for SwooleClient; errors are *tlsconfig.OptionError.
+// SwooleServer returns the tlsconfig.ServerOptions that Swoole's ssl_* options for a server ask
+// for. It reads no file: tlsconfig.NewServer does. Values are as for SwooleClient; errors are
+// *tlsconfig.OptionError.
 //
 //	ssl_cert_file, ssl_key_file     the certificate (with intermediates) and key, PEM; the default one where there is ssl_sni_certs
 //	ssl_passphrase                  for encrypted keys, those of ssl_sni_certs without one of their own included
@@ -107,7 +110,8 @@ func SwooleClient(options map[string]any) (*tls.Config, error) {
 //	ssl_prefer_server_ciphers       only true: crypto/tls goes by its own order
 //	ssl_dhparam                     refused
 //
-// With ssl_verify_peer and no authorities Swoole asks nobody for a certificate; here that is an error.
+// With ssl_verify_peer and no authorities Swoole asks nobody for a certificate; here that is an
+// error.
 func SwooleServer(options map[string]any) (tlsconfig.ServerOptions, error) {
 	s, err := swooleServer.parse(options)
 	if err != nil {

@@ -66,7 +66,8 @@ func alpnProtocols(value any) ([]string, error) {
 	return protocols, names.CheckProtocols(protocols)
 }
 
-// serverNames returns the function that takes a map of names to certificates, with these names of options in it.
+// serverNames returns the function that takes a map of names to certificates, with these names of
+// options in it.
 func serverNames(certFile, keyFile, passphrase string, keyInCert bool) func(any) ([]tlsconfig.ServerCertificate, error) {
 	fields := option.Table[tlsconfig.ServerCertificate]{
 		certFile:   option.Store(option.Filled, func(c *tlsconfig.ServerCertificate) *string { return &c.CertFile }),
@@ -127,8 +128,9 @@ var protocolBits = []struct {
 	{128, "DTLS", 0},
 }
 
-// parseProtocols returns the lowest and the highest version in the mask; both are 0, for the default, if it is 0.
-// TLS 1.0 and 1.1 are below the floor, but to set their bits is to ask for them by name.
+// parseProtocols returns the lowest and the highest version in the mask; both are 0, for the
+// default, if it is 0. TLS 1.0 and 1.1 are below the floor, but to set their bits is to ask for
+// them by name.
 func parseProtocols(mask int) (lowest, highest uint16, err error) {
 	rest := mask
 	for _, p := range protocolBits {
@@ -153,7 +155,8 @@ func parseProtocols(mask int) (lowest, highest uint16, err error) {
 	return lowest, highest, nil
 }
 
-// protocolMask takes a sum of SWOOLE_SSL_*: nil if it is 0, else the lowest and the highest version.
+// protocolMask takes a sum of SWOOLE_SSL_*: nil if it is 0, else the lowest and the highest
+// version.
 func protocolMask(value any) ([]uint16, error) {
 	mask, err := option.Int(value)
 	if err != nil || mask == 0 {
@@ -166,9 +169,9 @@ func protocolMask(value any) ([]uint16, error) {
 // anyTLS are the bits of the versions that PHP's constants for "any version" have all.
 const anyTLS = 8 | 16 | 32 | 64
 
-// cryptoMethod returns the function that takes a sum of STREAM_CRYPTO_METHOD_*, whose lowest bit says that it is a
-// client's. The other bits are Swoole's. To ask for any version is not to ask for TLS 1.0 by name: that gives nil, the
-// default.
+// cryptoMethod returns the function that takes a sum of STREAM_CRYPTO_METHOD_*, whose lowest bit
+// says that it is a client's. The other bits are Swoole's. To ask for any version is not to ask for
+// TLS 1.0 by name: that gives nil, the default.
 func cryptoMethod(clientBit int) func(any) ([]uint16, error) {
 	return func(value any) ([]uint16, error) {
 		mask, err := option.Int(value)

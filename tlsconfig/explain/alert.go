@@ -31,8 +31,9 @@ const (
 	alertNoApplicationProto   = 120
 )
 
-// remoteAlert returns the alert that the server sent, if that is what err is about. crypto/tls keeps it in an
-// unexported type, with an exported twin for QUIC only, so that reflection is the way to its number.
+// remoteAlert returns the alert that the server sent, if that is what err is about. crypto/tls
+// keeps it in an unexported type, with an exported twin for QUIC only, so that reflection is the
+// way to its number.
 func remoteAlert(err error) (tls.AlertError, bool) {
 	if alert, ok := errors.AsType[tls.AlertError](err); ok {
 		return alert, true
@@ -83,8 +84,8 @@ func (x *explainer) alert(code tls.AlertError) finding {
 	return finding{ReasonAlert, said, "look at the server's log"}
 }
 
-// adviceKeys is about an alert bad_record_mac. RFC 8446, section 4.6.3: whoever is asked for new keys answers before it
-// sends anything else, and the answer is the last thing under the old ones.
+// adviceKeys is about an alert bad_record_mac. RFC 8446, section 4.6.3: whoever is asked for new
+// keys answers before it sends anything else, and the answer is the last thing under the old ones.
 const adviceKeys = "a box in the path changes what is sent; or the two sides don't agree since when new keys hold, " +
 	"after a KeyUpdate that the other side has not answered, or whose answer it has overlooked"
 

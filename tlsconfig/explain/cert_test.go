@@ -20,7 +20,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
-// refused returns the explanation of why a client that trusts ca refuses the certificate for mail.test.
+// refused returns the explanation of why a client that trusts ca refuses the certificate for
+// mail.test.
 func refused(t *testing.T, ca *tlstest.CA, cert tls.Certificate) *explain.HandshakeError {
 	t.Helper()
 	e := failed(t, tlsconfig.NewClient(&tls.Config{RootCAs: ca.Pool()}).For("mail.test"), tlstest.Speak(tlstest.Server(cert)))
@@ -173,7 +174,8 @@ func TestExplainErrorsOfTheCaller(t *testing.T) {
 	check(t, explained(t, &tls.CertificateVerificationError{Err: x509.SystemRootsError{Err: mine}}, nil), explain.ReasonNoRoots)
 }
 
-// The system's roots are read once in a process, so that a machine without any needs a process of its own.
+// The system's roots are read once in a process, so that a machine without any needs a process of
+// its own.
 func TestExplainNoRoots(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the trust store can be pointed elsewhere on Linux only")

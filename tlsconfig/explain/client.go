@@ -31,12 +31,14 @@ type explainer struct {
 	now    time.Time
 }
 
-// Client turns the error of a client's handshake, or of its first Read after one, into a *HandshakeError that says
-// what was wrong and what mends it. (Under TLS 1.3 a server that refuses the client's certificate says so only after
-// the client's handshake has succeeded.) It returns nil if err is nil, and err itself if it is explained already.
+// Client turns the error of a client's handshake, or of its first Read after one, into a
+// *HandshakeError that says what was wrong and what mends it. (Under TLS 1.3 a server that refuses
+// the client's certificate says so only after the client's handshake has succeeded.) It returns nil
+// if err is nil, and err itself if it is explained already.
 //
-// Host is the host that was dialled, config the configuration of the connection, from tlsconfig.Client.For or another; nil
-// stands for the zero configuration. It is read to say what was offered and which roots are trusted.
+// Host is the host that was dialled, config the configuration of the connection, from
+// tlsconfig.Client.For or another; nil stands for the zero configuration. It is read to say what
+// was offered and which roots are trusted.
 //
 // It does no network I/O and may be called concurrently.
 func Client(err error, host string, config *tls.Config) error {
@@ -66,8 +68,8 @@ func Client(err error, host string, config *tls.Config) error {
 	return &HandshakeError{Reason: f.reason, Host: host, Detail: f.detail, Advice: f.advice, Alert: alert, Err: err}
 }
 
-// belowOperations takes off what the connection has put around the error of crypto/tls: operation and addresses, in a
-// *net.OpError such as crypto/tls uses for the two kinds of alerts.
+// belowOperations takes off what the connection has put around the error of crypto/tls: operation
+// and addresses, in a *net.OpError such as crypto/tls uses for the two kinds of alerts.
 func belowOperations(err error) error {
 	for {
 		op, ok := errors.AsType[*net.OpError](err)
@@ -144,8 +146,8 @@ func connectionEnded(err error) (finding, bool) {
 	return finding{}, ended
 }
 
-// fromText explains errors for which crypto/tls has no type. The texts are Go 1.26's. If one changes, the explanation
-// becomes ReasonProtocolError or ReasonOther, which the tests notice.
+// fromText explains errors for which crypto/tls has no type. The texts are Go 1.26's. If one
+// changes, the explanation becomes ReasonProtocolError or ReasonOther, which the tests notice.
 func (x *explainer) fromText(err error) finding {
 	message := err.Error()
 	cleaned := text.Printable(message, text.MaxText)

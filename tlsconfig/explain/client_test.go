@@ -19,7 +19,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
-// failed shakes hands and returns the explanation of the failure, after checking what holds for every explanation.
+// failed shakes hands and returns the explanation of the failure, after checking what holds for
+// every explanation.
 func failed(t *testing.T, config *tls.Config, serve func(net.Conn)) *explain.HandshakeError {
 	t.Helper()
 	_, err := tlstest.Dial(t, config, serve)
@@ -125,7 +126,8 @@ func TestExplainProtocolVersion(t *testing.T) {
 	check(t, failed(t, config, say("")), explain.ReasonProtocolVersion, "no version to offer")
 }
 
-// serverHello returns a record with a ServerHello of that version, whose random ends as given, with the extensions.
+// serverHello returns a record with a ServerHello of that version, whose random ends as given, with
+// the extensions.
 func serverHello(version uint16, randomEnd string, extensions ...byte) []byte {
 	body := []byte{byte(version >> 8), byte(version)}
 	body = append(body, make([]byte, 32-len(randomEnd))...)

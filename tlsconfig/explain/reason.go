@@ -6,10 +6,12 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
-// A Reason is the class of a handshake's failure: what a program decides by, and what to count failures under.
+// A Reason is the class of a handshake's failure: what a program decides by, and what to count
+// failures under.
 type Reason string
 
-// The server's certificate was refused by this side. The wrapped error is a *tls.CertificateVerificationError.
+// The server's certificate was refused by this side. The wrapped error is a
+// *tls.CertificateVerificationError.
 const (
 	ReasonUnknownAuthority Reason = "unknown authority" // the chain ends at a root that is not trusted here
 	ReasonSelfSigned       Reason = "self-signed"       // one certificate, signed with its own key
@@ -53,9 +55,10 @@ const (
 	ReasonPlaintextClient    Reason = "plaintext client"    // the client's first bytes are no TLS record
 )
 
-// What is wrong with a certificate, its key or the files they are in, found before any handshake: see tlsconfig.CertificateError.
-// ReasonExpired, ReasonNotYetValid, ReasonNameMismatch, ReasonWrongUsage, ReasonIncompleteChain, ReasonInvalidChain and
-// ReasonUnreadableCertificate are used there too.
+// What is wrong with a certificate, its key or the files they are in, found before any handshake:
+// see tlsconfig.CertificateError. ReasonExpired, ReasonNotYetValid, ReasonNameMismatch,
+// ReasonWrongUsage, ReasonIncompleteChain, ReasonInvalidChain and ReasonUnreadableCertificate are
+// used there too.
 const (
 	ReasonFileMissing     Reason = "file missing"
 	ReasonFileUnreadable  Reason = "file unreadable"    // permissions, not a regular file, too large, a failing disk
@@ -72,8 +75,8 @@ const (
 
 // A HandshakeError explains why a handshake failed. [Client] and [Server] make it.
 //
-// Names and bytes from the peer in it are quoted, cut to a bounded length and without control characters. They are what
-// the peer says of itself: not to be believed before it is verified.
+// Names and bytes from the peer in it are quoted, cut to a bounded length and without control
+// characters. They are what the peer says of itself: not to be believed before it is verified.
 type HandshakeError struct {
 	Reason Reason
 	Host   string // the host as the caller gave it; on a server the client's address

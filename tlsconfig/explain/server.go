@@ -12,13 +12,14 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
-// Server turns the error of a server's handshake into a *HandshakeError that says what was wrong and what mends
-// it: the twin of [Client]. It returns nil if err is nil, and err itself if it is explained already. Client is
-// the client's address.
+// Server turns the error of a server's handshake into a *HandshakeError that says what was wrong
+// and what mends it: the twin of [Client]. It returns nil if err is nil, and err itself if it is
+// explained already. Client is the client's address.
 //
-// Its Reason is one of fifteen or so, so that it may be a label in metrics: certificate refused, plaintext client,
-// protocol version, handshake failure, client certificate required, client certificate refused, unrecognized name, no
-// application protocol, alert, protocol error, closed during handshake, reset, timeout, canceled, local fault (see [Local]), handshake failed.
+// Its Reason is one of fifteen or so, so that it may be a label in metrics: certificate refused,
+// plaintext client, protocol version, handshake failure, client certificate required, client
+// certificate refused, unrecognized name, no application protocol, alert, protocol error, closed
+// during handshake, reset, timeout, canceled, local fault (see [Local]), handshake failed.
 func Server(err error, client string) error {
 	if err == nil {
 		return nil
@@ -96,8 +97,8 @@ func findOnServer(err error) finding {
 	return serverText(err)
 }
 
-// serverText explains errors for which crypto/tls has no type. The texts are Go 1.26's. If one changes, the explanation
-// becomes ReasonProtocolError or ReasonOther, which the tests notice.
+// serverText explains errors for which crypto/tls has no type. The texts are Go 1.26's. If one
+// changes, the explanation becomes ReasonProtocolError or ReasonOther, which the tests notice.
 func serverText(err error) finding {
 	message := err.Error()
 	cleaned := text.Printable(message, text.MaxText)
@@ -136,7 +137,8 @@ func serverText(err error) finding {
 	case has("no certificates configured"):
 		return finding{ReasonUnrecognizedName, "the client asked for no name, or for one without a certificate", "StrictSNI refuses those"}
 	case has("local error: tls: bad record MAC"):
-		// OpenSSL's clients send an alert about a certificate unencrypted also where TLS 1.3 has it encrypted by then.
+		// OpenSSL's clients send an alert about a certificate unencrypted also where TLS 1.3 has it
+		// encrypted by then.
 		return finding{
 			ReasonCertificateRefused, "what the client sent can't be decrypted: most likely an alert about this server's certificate",
 			"send the full chain, or have the client trust the root",
@@ -147,7 +149,8 @@ func serverText(err error) finding {
 	return finding{reason: ReasonOther, detail: cleaned}
 }
 
-// named returns the names of the numbers in brackets at the end of one of crypto/tls's texts, such as [304 303].
+// named returns the names of the numbers in brackets at the end of one of crypto/tls's texts, such
+// as [304 303].
 func named(message string, name func(uint16) string) string {
 	_, numbers, _ := strings.Cut(message, "[")
 	var ids []uint16
@@ -214,7 +217,8 @@ var plaintextClients = []struct{ name, words, hint string }{
 	{"SSH", "SSH-2", ""},
 }
 
-// plaintextClientOf returns the entry of the first word. A word may be longer than what is there of it.
+// plaintextClientOf returns the entry of the first word. A word may be longer than what is there of
+// it.
 func plaintextClientOf(header []byte) *struct{ name, words, hint string } {
 	end := bytes.IndexAny(header, " \r\n")
 	first := string(header)
@@ -234,9 +238,10 @@ func plaintextClientOf(header []byte) *struct{ name, words, hint string } {
 	return nil
 }
 
-// PlaintextHint returns what to answer in plaintext to a client whose first bytes were no TLS record, before the
-// connection is closed: a line in the protocol that the client seems to speak, so that whoever looks at it learns what
-// is wrong. It returns nil where there is nothing to say: err is about something else, or the protocol isn't known.
+// PlaintextHint returns what to answer in plaintext to a client whose first bytes were no TLS
+// record, before the connection is closed: a line in the protocol that the client seems to speak,
+// so that whoever looks at it learns what is wrong. It returns nil where there is nothing to say:
+// err is about something else, or the protocol isn't known.
 func PlaintextHint(err error) []byte {
 	record, ok := errors.AsType[tls.RecordHeaderError](err)
 	if !ok || !strings.Contains(record.Msg, "does not look like a TLS handshake") {

@@ -136,7 +136,8 @@ func checkServer(t *testing.T, e *explain.HandshakeError, reason explain.Reason,
 	}
 }
 
-// talk returns the error of a server's handshake with a client that says something else, and what the client gets to read.
+// talk returns the error of a server's handshake with a client that says something else, and what
+// the client gets to read.
 func talk(t *testing.T, config *tls.Config, say string) (answer string, err error) {
 	t.Helper()
 	a, b := net.Pipe()

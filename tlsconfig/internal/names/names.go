@@ -14,8 +14,8 @@ import (
 // NoSNI is tlsconfig.NoSNI.
 const NoSNI = "."
 
-// Server returns host in the form in which crypto/tls verifies it and sends it: no trailing dot, no brackets, no
-// IPv6 zone, lower case. The result is never NoSNI.
+// Server returns host in the form in which crypto/tls verifies it and sends it: no trailing dot, no
+// brackets, no IPv6 zone, lower case. The result is never NoSNI.
 func Server(host string) string {
 	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
 		host = host[1 : len(host)-1]
@@ -24,7 +24,8 @@ func Server(host string) string {
 		return addr.Unmap().WithZone("").String()
 	}
 	host = strings.TrimRight(host, ".")
-	// ASCII only: strings.ToLower would turn the Kelvin sign into a k, and so one host's name into another's.
+	// ASCII only: strings.ToLower would turn the Kelvin sign into a k, and so one host's name into
+	// another's.
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
 			return r + ('a' - 'A')

@@ -61,7 +61,8 @@ func Hosts(cert *x509.Certificate) []string {
 // UTC returns a time as it is printed: to the second, and the same on every machine.
 func UTC(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// Span returns how long it is from one time to a later one, roughly. A time.Duration would overflow at 292 years.
+// Span returns how long it is from one time to a later one, roughly. A time.Duration would overflow
+// at 292 years.
 func Span(from, to time.Time) string {
 	seconds := to.Unix() - from.Unix()
 	switch {

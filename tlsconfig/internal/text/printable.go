@@ -13,7 +13,8 @@ const (
 	MaxText = 300 // bytes of an error text
 )
 
-// cut returns at most limit bytes of s, and whether there was more. It doesn't cut a character in two.
+// cut returns at most limit bytes of s, and whether there was more. It doesn't cut a character in
+// two.
 func cut(s string, limit int) (string, bool) {
 	if len(s) <= limit {
 		return s, false
@@ -24,7 +25,8 @@ func cut(s string, limit int) (string, bool) {
 	return s[:limit], true
 }
 
-// Quoted returns s in double quotes, with escapes for all that is not printable, cut to MaxName bytes before that.
+// Quoted returns s in double quotes, with escapes for all that is not printable, cut to MaxName
+// bytes before that.
 func Quoted(s string) string {
 	s, more := cut(s, MaxName)
 	if more {
@@ -33,7 +35,8 @@ func Quoted(s string) string {
 	return strconv.Quote(s)
 }
 
-// Printable returns s on one line, with a '?' for all that is not printable, cut to limit bytes before that.
+// Printable returns s on one line, with a '?' for all that is not printable, cut to limit bytes
+// before that.
 func Printable(s string, limit int) string {
 	s, more := cut(s, limit)
 	s = strings.Map(func(r rune) rune {

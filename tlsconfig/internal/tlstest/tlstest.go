@@ -1,4 +1,5 @@
-// Package tlstest is what the tests of tlsconfig and its parts share: two sides that meet, and certificates of all kinds.
+// Package tlstest is what the tests of tlsconfig and its parts share: two sides that meet, and
+// certificates of all kinds.
 package tlstest
 
 import (
@@ -21,9 +22,10 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// Dial connects a client with that configuration to a server that does what serve says, over TCP on the loopback. It
-// returns the client's state and the error of its handshake, or else of its first Read: that is where a TLS 1.3 client
-// hears of a server's objections, and where it gets its session.
+// Dial connects a client with that configuration to a server that does what serve says, over TCP on
+// the loopback. It returns the client's state and the error of its handshake, or else of its first
+// Read: that is where a TLS 1.3 client hears of a server's objections, and where it gets its
+// session.
 func Dial(t testing.TB, config *tls.Config, serve func(net.Conn)) (tls.ConnectionState, error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -60,7 +62,8 @@ func Dial(t testing.TB, config *tls.Config, serve func(net.Conn)) (tls.Connectio
 	return conn.ConnectionState(), err
 }
 
-// Speak returns a server for dial: it shakes hands, sends one byte and waits for the client to leave.
+// Speak returns a server for dial: it shakes hands, sends one byte and waits for the client to
+// leave.
 func Speak(config *tls.Config) func(net.Conn) {
 	return func(raw net.Conn) {
 		conn := tls.Server(raw, config)
@@ -185,7 +188,8 @@ func Pair(t testing.TB, cert tls.Certificate) (certFile, keyFile string) {
 	return File(t, "cert.pem", chain), File(t, "key.pem", key)
 }
 
-// CheckLine fails the test unless text is one bounded line without anything that could harm a terminal.
+// CheckLine fails the test unless text is one bounded line without anything that could harm a
+// terminal.
 func CheckLine(t testing.TB, text string) {
 	t.Helper()
 	if len(text) > 3000 {

@@ -15,9 +15,9 @@ import (
 // ErrNoName is the cause where a certificate should be verified and it is not known for whom.
 var ErrNoName = errors.New("tlsconfig: no server name to verify: use the configuration that Client.For returns")
 
-// A Verifier does what crypto/tls does by itself, for the cases that its own check can't express: no SNI, a single
-// self-signed certificate, a chain without a name. It runs as VerifyConnection under InsecureSkipVerify or
-// RequireAnyClientCert, on resumed connections too.
+// A Verifier does what crypto/tls does by itself, for the cases that its own check can't express:
+// no SNI, a single self-signed certificate, a chain without a name. It runs as VerifyConnection
+// under InsecureSkipVerify or RequireAnyClientCert, on resumed connections too.
 type Verifier struct {
 	Roots            *x509.CertPool   // nil: the system's
 	Now              func() time.Time // nil: time.Now
@@ -27,9 +27,10 @@ type Verifier struct {
 	Client           bool // the certificate is a client's, which is for no host
 }
 
-// Verify returns the chains from the peer's certificate to a root, of which there is at least one but for AnyChain, after checking that
-// a server's certificate is for state.ServerName, that it may be used in its role, and the dates of all. Errors are
-// *tls.CertificateVerificationError, as crypto/tls has it.
+// Verify returns the chains from the peer's certificate to a root, of which there is at least one
+// but for AnyChain, after checking that a server's certificate is for state.ServerName, that it may
+// be used in its role, and the dates of all. Errors are *tls.CertificateVerificationError, as
+// crypto/tls has it.
 func (v Verifier) Verify(state tls.ConnectionState) ([][]*x509.Certificate, error) {
 	sent := state.PeerCertificates
 	refuse := func(err error) error {
@@ -71,8 +72,8 @@ func (v Verifier) Verify(state tls.ConnectionState) ([][]*x509.Certificate, erro
 		return chains, nil
 	}
 
-	// Only the missing authority is forgiven. With the certificate as its own root, dates, name and usage are checked
-	// as for any other.
+	// Only the missing authority is forgiven. With the certificate as its own root, dates, name and
+	// usage are checked as for any other.
 	unknown, ok := errors.AsType[x509.UnknownAuthorityError](err)
 	if v.AcceptSelfSigned && ok && len(sent) == 1 && unknown.Cert == sent[0] && SelfSigned(sent[0]) {
 		options.Roots = x509.NewCertPool()
@@ -85,8 +86,8 @@ func (v Verifier) Verify(state tls.ConnectionState) ([][]*x509.Certificate, erro
 	return nil, refuse(err)
 }
 
-// SelfSigned reports whether cert is signed with its own key. CheckSignatureFrom would ask for a CA as well, which a
-// self-signed server certificate rarely is.
+// SelfSigned reports whether cert is signed with its own key. CheckSignatureFrom would ask for a CA
+// as well, which a self-signed server certificate rarely is.
 func SelfSigned(cert *x509.Certificate) bool {
 	return bytes.Equal(cert.RawIssuer, cert.RawSubject) &&
 		cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
@@ -102,8 +103,9 @@ func (e *ChainTooLongError) Error() string {
 		e.Intermediates, e.Limit)
 }
 
-// CheckDepth returns an error unless one of the chains has at most limit certificates between the server's and the
-// root. That is OpenSSL's count: X509_VERIFY_PARAM_set_depth(3), neither end is counted.
+// CheckDepth returns an error unless one of the chains has at most limit certificates between the
+// server's and the root. That is OpenSSL's count: X509_VERIFY_PARAM_set_depth(3), neither end is
+// counted.
 func CheckDepth(state tls.ConnectionState, limit int) error {
 	shortest := -1
 	for _, chain := range state.VerifiedChains {
