@@ -22,17 +22,20 @@ import (
 //	open_length_check                packets have a length field, even if EOF framing is on too
 //	package_length_type ("N")        a letter of PHP's pack(), see packet.LengthField
 //	package_length_offset (0)        where the field is
-//	package_body_offset (0)          bytes that the field doesn't count; also named package_body_start
-//	package_length_func              instead of the field: func([]byte) int, func([]byte) (int, error), func(string) int
+//	package_body_offset (0)          bytes that it doesn't count; also named package_body_start
+//	package_length_func              instead of the field: func([]byte) int, func([]byte) (int, error)
+//	                                 or func(string) int
 //	package_max_length (2M)          bytes, or a size
-//	timeout                          for connecting, reading, writing and the TLS handshake each, where no other says more
-//	connect_timeout, read_timeout, write_timeout
-//	bind_address, bind_port          where to connect from: an IP address, or the path of a Unix socket
+//	timeout                          of connecting, reading, writing and the TLS handshake each, where
+//	connect_timeout, read_timeout, write_timeout   don't say otherwise
+//	bind_address, bind_port          where to connect from: an IP address, or a Unix socket's path
 //	socket_buffer_size               of both of the kernel's buffers: bytes, or a size
 //	open_tcp_nodelay (true)
-//	open_tcp_keepalive (true), tcp_keepidle, tcp_keepinterval, tcp_keepcount   Config.KeepAlive (Swoole: servers only)
+//	open_tcp_keepalive (true)        Config.KeepAlive, with its defaults (Swoole: servers only)
+//	tcp_keepidle, tcp_keepinterval, tcp_keepcount
 //	socks5_host, socks5_port, socks5_username, socks5_password
-//	http_proxy_host, http_proxy_port, http_proxy_user (also http_proxy_username), http_proxy_password
+//	http_proxy_host, http_proxy_port, http_proxy_password
+//	http_proxy_user                  also named http_proxy_username
 //	ssl_…                            see dialect.SwooleClient
 func ClientFromMap(options map[string]any) (client.Config, error) {
 	ssl, others := sslOptions(options)
@@ -78,25 +81,41 @@ func newClientTable() option.Table[clientOptions] {
 	table := framingTable(func(o *o) *framing { return &o.framing })
 	maps.Copy(table, keepAliveTable(func(o *o) *keepAlive { return &o.keepAlive }))
 	maps.Copy(table, option.Table[o]{
-		"timeout":         option.Store(option.Seconds, func(o *o) *time.Duration { return &o.timeout }),
-		"connect_timeout": option.Store(option.Seconds, func(o *o) *time.Duration { return &o.connectTimeout }),
-		"read_timeout":    option.Store(option.Seconds, func(o *o) *time.Duration { return &o.readTimeout }),
-		"write_timeout":   option.Store(option.Seconds, func(o *o) *time.Duration { return &o.writeTimeout }),
+		"timeout": option.Store(option.Seconds,
+			func(o *o) *time.Duration { return &o.timeout }),
+		"connect_timeout": option.Store(option.Seconds,
+			func(o *o) *time.Duration { return &o.connectTimeout }),
+		"read_timeout": option.Store(option.Seconds,
+			func(o *o) *time.Duration { return &o.readTimeout }),
+		"write_timeout": option.Store(option.Seconds,
+			func(o *o) *time.Duration { return &o.writeTimeout }),
 
-		"bind_address":       option.Store(localAddress, func(o *o) *string { return &o.bindAddress }),
-		"bind_port":          option.StoreGiven(option.AnyPort, func(o *o) **int { return &o.bindPort }),
+		"bind_address": option.Store(localAddress,
+			func(o *o) *string { return &o.bindAddress }),
+		"bind_port": option.StoreGiven(option.AnyPort,
+			func(o *o) **int { return &o.bindPort }),
 		"socket_buffer_size": option.Store(option.Size, func(o *o) *int { return &o.bufferSize }),
-		"open_tcp_nodelay":   option.StoreGiven(option.Bool, func(o *o) **bool { return &o.noDelay }),
+		"open_tcp_nodelay": option.StoreGiven(option.Bool,
+			func(o *o) **bool { return &o.noDelay }),
 
-		"socks5_host":         option.Store(option.Filled, func(o *o) *string { return &o.socks5.host }),
-		"socks5_port":         option.StoreGiven(option.Port, func(o *o) **int { return &o.socks5.port }),
-		"socks5_username":     option.Store(option.Text, func(o *o) *string { return &o.socks5.username }),
-		"socks5_password":     option.Store(option.Text, func(o *o) *string { return &o.socks5.password }),
-		"http_proxy_host":     option.Store(option.Filled, func(o *o) *string { return &o.httpProxy.host }),
-		"http_proxy_port":     option.StoreGiven(option.Port, func(o *o) **int { return &o.httpProxy.port }),
-		"http_proxy_user":     option.Store(option.Text, func(o *o) *string { return &o.httpProxy.user }),
-		"http_proxy_username": option.Store(option.Text, func(o *o) *string { return &o.httpProxy.username }),
-		"http_proxy_password": option.Store(option.Text, func(o *o) *string { return &o.httpProxy.password }),
+		"socks5_host": option.Store(option.Filled,
+			func(o *o) *string { return &o.socks5.host }),
+		"socks5_port": option.StoreGiven(option.Port,
+			func(o *o) **int { return &o.socks5.port }),
+		"socks5_username": option.Store(option.Text,
+			func(o *o) *string { return &o.socks5.username }),
+		"socks5_password": option.Store(option.Text,
+			func(o *o) *string { return &o.socks5.password }),
+		"http_proxy_host": option.Store(option.Filled,
+			func(o *o) *string { return &o.httpProxy.host }),
+		"http_proxy_port": option.StoreGiven(option.Port,
+			func(o *o) **int { return &o.httpProxy.port }),
+		"http_proxy_user": option.Store(option.Text,
+			func(o *o) *string { return &o.httpProxy.user }),
+		"http_proxy_username": option.Store(option.Text,
+			func(o *o) *string { return &o.httpProxy.username }),
+		"http_proxy_password": option.Store(option.Text,
+			func(o *o) *string { return &o.httpProxy.password }),
 
 		"open_ssl":               option.Missing[o](`connect to network "tls", or call EnableSSL`),
 		"socket_connect_timeout": option.Missing[o]("an option of Co::set; say connect_timeout"),

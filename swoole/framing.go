@@ -22,16 +22,26 @@ type framing struct {
 // framingTable has the options about packets, for settings that have a framing in them.
 func framingTable[S any](of func(*S) *framing) option.Table[S] {
 	return option.Table[S]{
-		"open_eof_check":        option.StoreGiven(option.Bool, func(s *S) **bool { return &of(s).eofCheck }),
-		"open_eof_split":        option.StoreGiven(option.Bool, func(s *S) **bool { return &of(s).eofSplit }),
-		"package_eof":           option.StoreGiven(option.Text, func(s *S) **string { return &of(s).eof }),
-		"open_length_check":     option.StoreGiven(option.Bool, func(s *S) **bool { return &of(s).lengthCheck }),
-		"package_length_type":   option.StoreGiven(lengthType, func(s *S) **string { return &of(s).lengthType }),
-		"package_length_offset": option.StoreGiven(option.Offset, func(s *S) **int { return &of(s).lengthOffset }),
-		"package_body_offset":   option.StoreGiven(option.Offset, func(s *S) **int { return &of(s).bodyOffset }),
-		"package_body_start":    option.StoreGiven(option.Offset, func(s *S) **int { return &of(s).bodyStart }),
-		"package_length_func":   option.Store(lengthFunc, func(s *S) *func([]byte) (int, error) { return &of(s).lengthFunc }),
-		"package_max_length":    option.Store(option.Size, func(s *S) *int { return &of(s).maxLength }),
+		"open_eof_check": option.StoreGiven(option.Bool,
+			func(s *S) **bool { return &of(s).eofCheck }),
+		"open_eof_split": option.StoreGiven(option.Bool,
+			func(s *S) **bool { return &of(s).eofSplit }),
+		"package_eof": option.StoreGiven(option.Text,
+			func(s *S) **string { return &of(s).eof }),
+		"open_length_check": option.StoreGiven(option.Bool,
+			func(s *S) **bool { return &of(s).lengthCheck }),
+		"package_length_type": option.StoreGiven(lengthType,
+			func(s *S) **string { return &of(s).lengthType }),
+		"package_length_offset": option.StoreGiven(option.Offset,
+			func(s *S) **int { return &of(s).lengthOffset }),
+		"package_body_offset": option.StoreGiven(option.Offset,
+			func(s *S) **int { return &of(s).bodyOffset }),
+		"package_body_start": option.StoreGiven(option.Offset,
+			func(s *S) **int { return &of(s).bodyStart }),
+		"package_length_func": option.Store(lengthFunc,
+			func(s *S) *func([]byte) (int, error) { return &of(s).lengthFunc }),
+		"package_max_length": option.Store(option.Size,
+			func(s *S) *int { return &of(s).maxLength }),
 
 		"open_fastcgi_protocol":   option.Missing[S]("say package_length_func"),
 		"open_http2_protocol":     option.Missing[S]("HTTP is net/http's, over package hooks"),
@@ -53,7 +63,8 @@ func (f *framing) rule() (packet.Rule, error) {
 	case !eof && f.eof != nil && f.eofCheck == nil && f.eofSplit == nil:
 		return r, optionError("package_eof", "needs open_eof_check or open_eof_split")
 	case f.bodyOffset != nil && f.bodyStart != nil && *f.bodyOffset != *f.bodyStart:
-		return r, optionError("package_body_start", "is another name for package_body_offset, and contradicts it")
+		return r, optionError("package_body_start",
+			"is another name for package_body_offset, and contradicts it")
 	}
 	if f.lengthCheck == nil {
 		for _, of := range []struct {
@@ -76,11 +87,14 @@ func (f *framing) rule() (packet.Rule, error) {
 		r.Length.Func = f.lengthFunc
 	case option.Is(f.lengthCheck, false):
 		body := or(f.bodyOffset, or(f.bodyStart, f.defaultBodyOffset))
-		r.Length = packet.LengthField{Type: or(f.lengthType, "N")[0], Offset: or(f.lengthOffset, 0), BodyOffset: body}
+		r.Length = packet.LengthField{
+			Type: or(f.lengthType, "N")[0], Offset: or(f.lengthOffset, 0), BodyOffset: body,
+		}
 	case eof:
 		r.EOF = delimiter
 	}
-	if _, err := r.Framer(); err != nil { // each option for itself is right, so it is the limit that doesn't fit them
+	// Each option for itself is right, so it is the limit that doesn't fit them.
+	if _, err := r.Framer(); err != nil {
 		return r, &tlsconfig.OptionError{Option: "package_max_length", Err: err}
 	}
 	return r, nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/whorl-go/whorl/internal/option"
@@ -16,18 +17,20 @@ import (
 // port's set, whose Config has the Port. Its callbacks are for the program to fill in. It reads the
 // files that ssl_* options name, so it may block.
 //
-//	open_eof_check, open_eof_split   packets end with package_eof ("\r\n\r\n"); the two mean the same, each packet comes alone
-//	open_length_check, package_length_type ("N"), package_length_offset (0), package_body_offset (4), package_length_func
-//	package_max_length (2M)
+//	open_eof_check, open_eof_split   packets end with package_eof, each comes alone
+//	package_eof ("\r\n\r\n")
+//	open_length_check, package_length_type ("N"), package_length_offset (0)
+//	package_body_offset (4), package_length_func, package_max_length (2M)
 //	max_connection, max_conn         Config.MaxConnections
-//	heartbeat_idle_time              Port.IdleTimeout, which is also max_idle_time; idle connections are found without
-//	heartbeat_check_interval         looking, so this is only taken, or stands for half of the idle time where that is not given
+//	heartbeat_idle_time              Port.IdleTimeout; also named max_idle_time
+//	heartbeat_check_interval         half of the idle time where that isn't given; else only taken
 //	send_timeout                     Port.WriteTimeout
-//	socket_buffer_size               Port.MaxQueue: bytes, or a size (2M)
+//	socket_buffer_size (2M)          Port.MaxQueue: bytes, or a size
 //	buffer_high_watermark, buffer_low_watermark
 //	kernel_socket_recv_buffer_size, kernel_socket_send_buffer_size
 //	open_tcp_nodelay (true), backlog, enable_reuse_port (false)
-//	open_tcp_keepalive (true), tcp_keepidle, tcp_keepinterval, tcp_keepcount   Port.KeepAlive, with its defaults
+//	open_tcp_keepalive (true)        Port.KeepAlive, with its defaults
+//	tcp_keepidle, tcp_keepinterval, tcp_keepcount
 //	ssl_…                            Port.Certificates, see dialect.SwooleServer
 //
 // What has no counterpart is an error that says what to do instead. A server has no processes:
@@ -83,54 +86,114 @@ func newServerTable() option.Table[serverOptions] {
 		"max_conn":       option.Store(positive, func(o *o) *int { return &o.maxConn }),
 		"backlog":        option.Store(positive, func(o *o) *int { return &o.backlog }),
 
-		"heartbeat_idle_time":      option.Store(option.Seconds, func(o *o) *time.Duration { return &o.idleTime }),
-		"max_idle_time":            option.Store(option.Seconds, func(o *o) *time.Duration { return &o.maxIdleTime }),
-		"heartbeat_check_interval": option.Store(option.Seconds, func(o *o) *time.Duration { return &o.checkEvery }),
-		"send_timeout":             option.Store(option.Seconds, func(o *o) *time.Duration { return &o.sendTimeout }),
+		"heartbeat_idle_time": option.Store(option.Seconds,
+			func(o *o) *time.Duration { return &o.idleTime }),
+		"max_idle_time": option.Store(option.Seconds,
+			func(o *o) *time.Duration { return &o.maxIdleTime }),
+		"heartbeat_check_interval": option.Store(option.Seconds,
+			func(o *o) *time.Duration { return &o.checkEvery }),
+		"send_timeout": option.Store(option.Seconds,
+			func(o *o) *time.Duration { return &o.sendTimeout }),
 
-		"socket_buffer_size":             option.Store(option.Size, func(o *o) *int { return &o.queue }),
-		"buffer_high_watermark":          option.Store(option.Size, func(o *o) *int { return &o.highWater }),
-		"buffer_low_watermark":           option.Store(option.Size, func(o *o) *int { return &o.lowWater }),
-		"kernel_socket_recv_buffer_size": option.Store(option.Size, func(o *o) *int { return &o.receiveBuffer }),
-		"kernel_socket_send_buffer_size": option.Store(option.Size, func(o *o) *int { return &o.sendBuffer }),
+		"socket_buffer_size": option.Store(option.Size,
+			func(o *o) *int { return &o.queue }),
+		"buffer_high_watermark": option.Store(option.Size,
+			func(o *o) *int { return &o.highWater }),
+		"buffer_low_watermark": option.Store(option.Size,
+			func(o *o) *int { return &o.lowWater }),
+		"kernel_socket_recv_buffer_size": option.Store(option.Size,
+			func(o *o) *int { return &o.receiveBuffer }),
+		"kernel_socket_send_buffer_size": option.Store(option.Size,
+			func(o *o) *int { return &o.sendBuffer }),
 
-		"open_tcp_nodelay":  option.StoreGiven(option.Bool, func(o *o) **bool { return &o.noDelay }),
-		"enable_reuse_port": option.StoreGiven(option.Bool, func(o *o) **bool { return &o.reusePort }),
-		"send_yield":        option.RefuseIf[o](false, "Send of a handler waits for room, always"),
+		"open_tcp_nodelay": option.StoreGiven(option.Bool,
+			func(o *o) **bool { return &o.noDelay }),
+		"enable_reuse_port": option.StoreGiven(option.Bool,
+			func(o *o) **bool { return &o.reusePort }),
+		"send_yield": option.RefuseIf[o](false, "Send of a handler waits for room, always"),
 	})
-	for why, names := range withoutCounterpart {
-		for _, name := range names {
-			table[name] = option.Missing[o](why)
+	for _, missing := range withoutCounterpart {
+		for name := range strings.FieldsSeq(missing.names) {
+			table[name] = option.Missing[o](missing.why)
 		}
 	}
 	return table
 }
 
-// withoutCounterpart has the options of a server that can't be had, by what to do instead.
-var withoutCounterpart = map[string][]string{
-	"there are no worker processes: event loops share the connections, say how many by runtime.WithLoops": {
-		"worker_num", "reactor_num", "single_thread", "dispatch_mode", "dispatch_func", "enable_unsafe_event", "event_object",
-		"discard_timeout_request",
+// withoutCounterpart has the options of a server that can't be had, and what to do instead.
+var withoutCounterpart = []struct{ names, why string }{
+	{
+		"worker_num reactor_num single_thread dispatch_mode dispatch_func " +
+			"enable_unsafe_event event_object discard_timeout_request",
+		"there are no worker processes: event loops share the connections, say how many " +
+			"by runtime.WithLoops",
 	},
-	"there are no worker processes that would have to be replaced": {"max_request", "max_request_grace", "reload_async"},
-	"say it by the context of Server.Shutdown":                     {"max_wait_time"},
-	"blocking work is for runtime.Await, at most runtime.WithAwaitLimit at a time": {
-		"task_worker_num", "task_ipc_mode", "task_max_request", "task_max_request_grace", "task_tmpdir", "task_enable_coroutine",
-		"task_use_object", "task_object", "message_queue_key",
+	{
+		"max_request max_request_grace reload_async",
+		"there are no worker processes that would have to be replaced",
 	},
-	"callbacks run on their loop and must not wait; Port.Handle gives each connection a coroutine": {"enable_coroutine"},
-	"say runtime.WithMaxCoroutines":                                          {"max_coroutine", "max_coro_num"},
-	"a limit on requests under way is the program's: count in its handlers":  {"max_concurrency", "worker_max_concurrency"},
-	"a handler reads when it calls Recv; with OnReceive there is Conn.Pause": {"enable_delay_receive", "max_queued_bytes"},
-	"packets go from the socket to the handler: say package_max_length":      {"input_buffer_size", "buffer_input_size"},
-	"one Send may be as large as the queue: say socket_buffer_size":          {"output_buffer_size", "buffer_output_size"},
-	"IDs of connections are the server's":                                    {"start_session_id"},
-	"it is for whoever starts the program: a service of systemd, for one":    {"daemonize", "pid_file", "user", "group", "chroot"},
-	"give Config.Logger, or the runtime's by runtime.WithLogger":             {"log_file", "log_level", "log_date_format", "log_date_with_microseconds", "log_rotation"},
-	"see package metrics and Server.Stats":                                   {"stats_file"},
-	"make it on a socket of your own and serve that with Server.ListenFile":  {"tcp_defer_accept", "tcp_fastopen", "tcp_user_timeout"},
-	"the runtime catches signals by runtime.WaitSignal":                      {"wait_signal", "enable_signalfd"},
-	"the kernel chooses": {"open_cpu_affinity", "cpu_affinity_ignore"},
+	{
+		"max_wait_time",
+		"say it by the context of Server.Shutdown",
+	},
+	{
+		"task_worker_num task_ipc_mode task_max_request task_max_request_grace task_tmpdir " +
+			"task_enable_coroutine task_use_object task_object message_queue_key",
+		"blocking work is for runtime.Await, at most runtime.WithAwaitLimit at a time",
+	},
+	{
+		"enable_coroutine",
+		"callbacks run on their loop and must not wait; Port.Handle gives each " +
+			"connection a coroutine",
+	},
+	{
+		"max_coroutine max_coro_num",
+		"say runtime.WithMaxCoroutines",
+	},
+	{
+		"max_concurrency worker_max_concurrency",
+		"a limit on requests under way is the program's: count in its handlers",
+	},
+	{
+		"enable_delay_receive max_queued_bytes",
+		"a handler reads when it calls Recv; with OnReceive there is Conn.Pause",
+	},
+	{
+		"input_buffer_size buffer_input_size",
+		"packets go from the socket to the handler: say package_max_length",
+	},
+	{
+		"output_buffer_size buffer_output_size",
+		"one Send may be as large as the queue: say socket_buffer_size",
+	},
+	{
+		"start_session_id",
+		"IDs of connections are the server's",
+	},
+	{
+		"daemonize pid_file user group chroot",
+		"it is for whoever starts the program: a service of systemd, for one",
+	},
+	{
+		"log_file log_level log_date_format log_date_with_microseconds log_rotation",
+		"give Config.Logger, or the runtime's by runtime.WithLogger",
+	},
+	{
+		"stats_file",
+		"see package metrics and Server.Stats",
+	},
+	{
+		"tcp_defer_accept tcp_fastopen tcp_user_timeout",
+		"make it on a socket of your own and serve that with Server.ListenFile",
+	},
+	{
+		"wait_signal enable_signalfd",
+		"the runtime catches signals by runtime.WaitSignal",
+	},
+	{
+		"open_cpu_affinity cpu_affinity_ignore",
+		"the kernel chooses",
+	},
 }
 
 // config puts the configuration together.
@@ -147,7 +210,7 @@ func (o *serverOptions) config() (server.Config, error) {
 	case o.maxConn != 0 && o.maxConnection != 0 && o.maxConn != o.maxConnection:
 		return c, optionError("max_conn", "is another name for max_connection, and contradicts it")
 	case o.maxIdleTime != 0 && o.idleTime != 0 && o.maxIdleTime != o.idleTime:
-		return c, optionError("max_idle_time", "means what heartbeat_idle_time does, and contradicts it")
+		return c, optionError("max_idle_time", "is heartbeat_idle_time, and contradicts it")
 	case o.checkEvery > 0 && o.idleTime > 0 && o.idleTime < o.checkEvery:
 		return c, optionError("heartbeat_check_interval", "is longer than heartbeat_idle_time")
 	}
@@ -164,7 +227,8 @@ func (o *serverOptions) config() (server.Config, error) {
 	c.WriteTimeout = o.sendTimeout
 	c.MaxQueue, c.HighWater, c.LowWater = o.queue, o.highWater, o.lowWater
 	c.ReceiveBuffer, c.SendBuffer = o.receiveBuffer, o.sendBuffer
-	c.Nagle, c.ReusePort, c.Backlog = !option.Is(o.noDelay, true), option.Is(o.reusePort, false), o.backlog
+	c.Nagle, c.ReusePort = !option.Is(o.noDelay, true), option.Is(o.reusePort, false)
+	c.Backlog = o.backlog
 	return c, nil
 }
 

@@ -68,7 +68,8 @@ type ClientOptions struct {
 // that Client.For gives it. So ConnectionState.VerifiedChains stays empty, and without Client.For a
 // server dialled by address is refused.
 func (o ClientOptions) Config() (*tls.Config, error) {
-	if err := checkProtocol(o.MinVersion, o.MaxVersion, o.CipherSuites, o.Groups, o.ALPN); err != nil {
+	err := checkProtocol(o.MinVersion, o.MaxVersion, o.CipherSuites, o.Groups, o.ALPN)
+	if err != nil {
 		return nil, err
 	}
 	switch {
@@ -106,7 +107,7 @@ func (o *ClientOptions) read(config *tls.Config) error {
 	}
 	switch {
 	case o.CertFile == "" && o.KeyFile != "":
-		return &OptionError{"KeyFile", errors.New("a key needs its certificate: set CertFile as well")}
+		return &OptionError{"KeyFile", errors.New("needs its certificate: set CertFile as well")}
 	case o.CertFile == "" && o.Passphrase != "":
 		return &OptionError{"Passphrase", errors.New("there is no key for it to open: set KeyFile")}
 	case o.CertFile == "":
@@ -130,9 +131,15 @@ func (o *ClientOptions) verification(config *tls.Config) error {
 	if err != nil {
 		return err
 	}
-	check := verify.Verifier{Roots: config.RootCAs, AcceptSelfSigned: o.AllowSelfSigned, AnyName: o.InsecureSkipName, AnyChain: o.InsecureSkipChain}
+	check := verify.Verifier{
+		Roots:            config.RootCAs,
+		AcceptSelfSigned: o.AllowSelfSigned,
+		AnyChain:         o.InsecureSkipChain,
+		AnyName:          o.InsecureSkipName,
+	}
 	nothing := o.InsecureSkipChain && o.InsecureSkipName
-	takeOver := !nothing && (o.InsecureSkipChain || o.InsecureSkipName || o.AllowSelfSigned) // crypto/tls can't do that
+	// What crypto/tls can't do by itself.
+	takeOver := !nothing && (o.InsecureSkipChain || o.InsecureSkipName || o.AllowSelfSigned)
 	config.InsecureSkipVerify = nothing || takeOver
 	depth := o.VerifyDepth
 	if o.InsecureSkipChain {
@@ -174,7 +181,9 @@ func parsePins(option string, texts []string) (pins []verify.Pin, err error) {
 
 // readAllAuthorities returns the certificates of all three sources. After an error, which says what
 // it is about, option is the name of the source among the options, which begins with prefix.
-func readAllAuthorities(prefix string, files, dirs []string, pem []byte) (all []*x509.Certificate, option string, err error) {
+func readAllAuthorities(
+	prefix string, files, dirs []string, pem []byte,
+) (all []*x509.Certificate, option string, err error) {
 	for _, file := range files {
 		certs, err := readAuthorities(file)
 		if err != nil {

@@ -6,14 +6,12 @@ import (
 	"context"
 	"testing"
 
-	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 func TestMain(m *testing.M) {
-	childtest.Main(serveEchoes)
 	leaktest.Main(m)
 }
 
