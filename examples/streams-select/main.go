@@ -1,4 +1,4 @@
-// Streams-select is the multi-client server of PHP's stream_select, ported: one coroutine and one loop around StreamSelect serve all clients. It is a chat:
+// Streams-select is the multi-client server of PHP's stream_select, ported: one coroutine and one loop around stream.Select serve all clients. It is a chat:
 // what one says, the others get.
 //
 //	go run ./examples/streams-select
@@ -22,7 +22,7 @@
 //	client 3 hears: number 2 has left
 //
 // The Go program differs from what is usually ported in one place: what a client doesn't read waits in a buffer of its own, of limited size, until
-// StreamSelect says that the client takes more. With a plain fwrite, one client that doesn't read would hold up all the others.
+// stream.Select says that the client takes more. With a plain fwrite, one client that doesn't read would hold up all the others.
 package main
 
 import (
