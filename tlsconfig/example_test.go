@@ -62,3 +62,24 @@ func ExampleDescribe() {
 	}))
 	// Output: TLS 1.3, TLS_AES_128_GCM_SHA256, X25519MLKEM768, resumed
 }
+
+func ExampleClientOptions() {
+	ca, err := devca.New("Example CA")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cert, err := ca.Issue("mail.test")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	base, err := tlsconfig.ClientOptions{CAPEM: ca.PEM(), ALPN: []string{"smtp"}}.Config() // once
+	if err != nil {
+		fmt.Println(err) // says which option, and what is wrong with a file
+		return
+	}
+	state, err := connect(tlsconfig.NewClient(base).For("mail.test"), cert)
+	fmt.Println(state.Version == tls.VersionTLS13, err)
+	// Output: true <nil>
+}
