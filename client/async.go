@@ -204,6 +204,9 @@ func (a *Async) SendFile(ctx context.Context, name string, offset, length int64)
 	if err != nil {
 		return 0, err
 	}
+	if err := a.outside.Arrive(ctx, &c.flow); err != nil {
+		return 0, &net.OpError{Op: "sendfile", Net: c.flow.Socket.Network(), Err: err}
+	}
 	defer c.flow.WriteReleased()
 	return c.flow.Socket.SendPath(ctx, name, offset, length)
 }

@@ -90,7 +90,7 @@ func (s *Socket) localSockaddr(address string) (unix.Sockaddr, int, error) {
 
 // open makes a descriptor and sets the options on it. It isn't on its loop yet.
 func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
-	home, err := runtime.HomeFor(ctx)
+	home, err := homeFor(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (s *Socket) Connect(ctx context.Context, address string) error {
 	if err := s.beginConnect(address); err != nil {
 		return s.fail("connect", err)
 	}
-	err := s.connect(ctx, address, runtime.DeadlineAfter(s.timeouts.Connect))
+	err := s.connect(ctx, address, runtime.DeadlineAfter(s.timeouts.Load().Connect))
 	return s.endConnect(err)
 }
 

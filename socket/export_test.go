@@ -52,5 +52,5 @@ func (s *Socket) WaitNoBuffers(ctx context.Context, timeout time.Duration) error
 		return err
 	}
 	defer f.leave(writing)
-	return f.waitWrite(ctx, errNoBuffers, new(runtime.Deadline), timeout)
+	return f.waitWrite(ctx, errNoBuffers, runtime.DeadlineAfter(timeout))
 }

@@ -118,7 +118,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	if s.framer != nil {
 		s.framer.Reset()
 	}
-	shaking := &shaking{deadline: runtime.DeadlineAfter(s.timeouts.Handshake)}
+	shaking := &shaking{deadline: runtime.DeadlineAfter(s.timeouts.Load().Handshake)}
 	link := &link{socket: s, fd: f, shaking: shaking}
 	t := &secure{link: link}
 	if s.accepted {
@@ -132,7 +132,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and callbacks still find the context's values.
 		err = t.conn.HandshakeContext(context.WithoutCancel(ctx))
 		if err == nil {
-			err = f.drain(ctx, &shaking.deadline, 0)
+			err = f.drain(ctx, patience{limit: shaking.deadline})
 		}
 	})
 	shaking.ctx = nil
@@ -196,8 +196,8 @@ func (t *secure) tryRead(f *fd, p []byte) (int, error) {
 const piece = 32 << 10
 
 // send encrypts and sends p. It returns how much of p has gone to the kernel. The caller holds the write lock.
-func (t *secure) send(ctx context.Context, f *fd, p []byte, deadline *runtime.Deadline, timeout time.Duration) (int, error) {
-	if err := f.drain(ctx, deadline, timeout); err != nil {
+func (t *secure) send(ctx context.Context, f *fd, p []byte, wait patience) (int, error) {
+	if err := f.drain(ctx, wait); err != nil {
 		return 0, err
 	}
 	sent := 0
@@ -206,7 +206,7 @@ func (t *secure) send(ctx context.Context, f *fd, p []byte, deadline *runtime.De
 		if err != nil {
 			return sent, err
 		}
-		if err := f.drain(ctx, deadline, timeout); err != nil {
+		if err := f.drain(ctx, wait); err != nil {
 			return sent, err
 		}
 		if sent += n; sent < len(p) {
@@ -257,7 +257,7 @@ func (l *link) readAhead(p []byte) (int, error) {
 		}
 		ahead.release() // a peer that takes its time costs no buffer meanwhile
 		if err == errWait {
-			err = l.fd.waitRead(shaking.ctx, &shaking.deadline, 0)
+			err = l.fd.waitRead(shaking.ctx, reasonRecv, shaking.deadline)
 		}
 		if err != nil {
 			return 0, err

@@ -3,7 +3,6 @@ package socket
 import (
 	"io"
 	"math"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -42,28 +41,33 @@ func (s *Socket) acquireHere(kind uint32) (*fd, error) {
 // TryRecvPacket is RecvPacket without waiting: ErrWouldBlock if nothing more has arrived; Readable then tells when there is more. nil, nil says that some has
 // come, but no whole packet yet: call it again, or let others go first. It reads at most once.
 func (s *Socket) TryRecvPacket() ([]byte, error) {
-	if pkt := s.packetAtHand(); pkt != nil {
-		return pkt, nil
-	}
 	f, err := s.acquireHere(reading)
 	if err != nil {
 		return nil, s.fail("recv", err)
 	}
 	defer f.leave(reading)
-	pkt, err := s.nextPacket()
-	if pkt == nil && err == nil {
-		if err = s.tryFill(f); err == nil {
-			pkt, err = s.nextPacket()
-		}
+	if pkt := s.nextAtHand(); pkt != nil {
+		return pkt, nil
 	}
+	pkt, err := s.tryPacket(f)
 	switch err {
 	case nil:
-	case ErrWouldBlock:
-		s.in.release()
-	default:
-		err = s.fail("recv", err)
+		return pkt, nil
+	case errWait:
+		return nil, ErrWouldBlock
 	}
-	return pkt, err
+	return nil, s.fail("recv", err)
+}
+
+// tryPacket reads at most once; nil, nil says that it has read something, but no whole packet yet.
+func (s *Socket) tryPacket(f *fd) ([]byte, error) {
+	if pkt, err := s.nextPacket(); pkt != nil || err != nil {
+		return pkt, err
+	}
+	if err := s.tryFill(f); err != nil {
+		return nil, err
+	}
+	return s.nextPacket()
 }
 
 // Queue queues all of p for sending and doesn't wait: at most limit bytes are queued, beyond that Queue takes nothing and returns ErrQueueFull. (With
@@ -104,8 +108,8 @@ func (s *Socket) Queue(p []byte, limit int) (queued int, err error) {
 
 // allow has at least limit bytes, and the overhead of TLS, fit the queue.
 func (f *fd) allow(limit int) {
-	f.lockOutput()
-	defer f.unlockOutput()
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
 	if limit > queueLimit/2 {
 		f.out.limit = int32(min(int64(limit)+int64(limit)/32+queueLimit, math.MaxInt32))
 	}
@@ -159,7 +163,7 @@ func (s *Socket) HungUp() bool {
 // Sending reports whether somebody is in an operation that sends. It is for the socket's own loop.
 func (s *Socket) Sending() bool {
 	f := s.conn.Load()
-	return f != nil && atomic.LoadUint32(&f.word)&lockWriting != 0
+	return f != nil && f.in(writing)
 }
 
 // Arrived copies what waits in the kernel, up to len(p) bytes, and leaves it there: a look at how a peer begins before it is decided who reads it. It

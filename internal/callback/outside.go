@@ -2,12 +2,14 @@ package callback
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -69,6 +71,20 @@ func (o *Outside) Send(c *Conn, p []byte, send func(p []byte) error) error {
 		return net.ErrClosed
 	}
 	return nil
+}
+
+// Arrive waits until what the caller has sent from elsewhere before has come to the connection's
+// loop, so that what it does next comes behind it. On the loop it does nothing.
+func (o *Outside) Arrive(ctx context.Context, c *Conn) error {
+	if o.bytes.Load() == 0 || c.Socket.OnLoop() {
+		return nil
+	}
+	var arrived runtime.WaitGroup
+	arrived.Add(1)
+	if c.Socket.Loop().Post(arrived.Done) != nil {
+		return runtime.ErrShutdown
+	}
+	return arrived.Wait(ctx)
 }
 
 // WriteReleased is to be called after an operation that has held the write lock, such as SendFile: what was sent meanwhile is sent then. It may be called from anywhere.
