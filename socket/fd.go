@@ -197,7 +197,13 @@ func (f *fd) LoopEnded() {
 		l.cut(runtime.ErrShutdown)
 		return
 	}
+	if f.acquire(using) != nil {
+		return
+	}
 	f.end(lockClosed | lockOrphaned)
+	// The other end of the connection may wait on a loop that still runs. It is to be told of the
+	// end of the runtime, too, and not of this one.
+	f.home.Runtime().AtEnd(func() { f.leave(using) })
 }
 
 func (f *fd) end(how uint32) {
