@@ -102,6 +102,7 @@ func TestCancelEndsADirection(t *testing.T) {
 				talk("second ")
 				until(ctx, func() bool { return unread(s) == 0 })
 				cancel(socket.ReadEvent | socket.WriteEvent)
+				runtime.Yield(ctx) // they go on when this turn of the loop ends
 				if waiter.name == "coroutine" && canceler.name == "coroutine" && !has("writer", "reader") {
 					t.Errorf("ended: %q", ended)
 				}

@@ -63,14 +63,20 @@ func (s *Socket) closing() bool {
 	return s.gone
 }
 
-// finish closes a connected, bound or listening descriptor. Who waits is let go first, so that nobody takes the peer's answer to what is said here for
-// the peer's own doing.
+// finish closes a connected, bound or listening descriptor. Those who wait are taken out first, so that
+// nobody takes the peer's answer to what is said here for the peer's own doing. They go on, and give the
+// descriptor back, when the turn of their loop ends.
 func (s *Socket) finish(f *fd, abort bool) {
 	f.hold()
 	if abort {
 		sysResetOnClose(f.number)
 	}
 	f.close()
+	if s.listening.Load() && f.busy() && !s.passedOn.Load() {
+		// Whoever has waited in Accept holds the descriptor still. On Linux this ends listening all the
+		// same, for everybody who has the file, so the address is free now.
+		unix.Shutdown(f.number, unix.SHUT_RDWR)
+	}
 	if !abort {
 		if t := s.secure.Load(); t != nil {
 			t.closeNotify()
@@ -158,10 +164,10 @@ func (s *Socket) deliver(ctx context.Context, f *fd) {
 		default:
 			return
 		}
-		switch _, err := f.tryRead(buf); err {
+		switch n, err := f.tryRead(buf); err {
 		case nil:
 			pause = shortest
-			runtime.Spend(ctx)
+			runtime.Spend(ctx, n)
 			continue
 		case errWait, io.EOF:
 		default:

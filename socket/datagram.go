@@ -17,7 +17,7 @@ import (
 // SendTo sends a datagram to an address: *net.UDPAddr or *net.UnixAddr. On a socket that isn't bound yet, the kernel chooses the local address. It waits
 // while the kernel has no room. Stream sockets get EPROTONOSUPPORT.
 func (s *Socket) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error) {
-	runtime.Spend(ctx)
+	runtime.Spend(ctx, len(p))
 	if s.network.kind != unix.SOCK_DGRAM {
 		return 0, s.fail("sendto", syscall.EPROTONOSUPPORT)
 	}
@@ -110,7 +110,7 @@ func (s *Socket) RecvFrom(ctx context.Context, p []byte) (n int, from net.Addr, 
 		n, sa, err := unix.Recvfrom(f.number, p, unix.MSG_DONTWAIT)
 		switch err {
 		case nil:
-			runtime.Spend(ctx)
+			runtime.Spend(ctx, n)
 			if n == 0 && len(p) > 0 && !f.datagrams {
 				return 0, nil, io.EOF
 			}

@@ -98,7 +98,7 @@ func (f *fd) Anticipate(stage int) {
 	}
 }
 
-// notify records an edge, and reports whether somebody waited for it.
+// notify records an edge, and reports whether somebody waited for it: they go on at once. It is for HandleEvents.
 func (d *direction) notify() bool {
 	for {
 		switch waiting := d.slot.Load(); waiting {
@@ -110,7 +110,7 @@ func (d *direction) notify() bool {
 			}
 		default:
 			if d.slot.CompareAndSwap(waiting, nil) {
-				waiting.Wake()
+				waiting.WakeNow()
 				return true
 			}
 		}

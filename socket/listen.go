@@ -62,7 +62,7 @@ type Incoming struct {
 
 // AcceptIncoming is Accept for who decides afterwards which loop the connection is for.
 func (s *Socket) AcceptIncoming(ctx context.Context) (Incoming, error) {
-	runtime.Spend(ctx)
+	runtime.Spend(ctx, 0)
 	f, err := s.acquire(reading)
 	if err != nil {
 		return Incoming{}, s.fail("accept", err)
@@ -146,6 +146,7 @@ func Adopt(ctx context.Context, file *os.File) (*Socket, error) {
 		return nil, s.fail("adopt", err)
 	}
 	s.listening.Store(listening)
+	s.passedOn.Store(true)
 	return s, nil
 }
 
@@ -199,5 +200,6 @@ func (s *Socket) File() (*os.File, error) {
 	if err != nil {
 		return nil, s.fail("file", os.NewSyscallError("fcntl", err))
 	}
+	s.passedOn.Store(true)
 	return os.NewFile(uintptr(number), s.network.name), nil
 }

@@ -197,7 +197,7 @@ func (f *fd) send(ctx context.Context, p []byte, deadline *runtime.Deadline, tim
 		if err == nil {
 			empty = false
 			if sent < len(p) {
-				runtime.Spend(ctx)
+				runtime.Spend(ctx, n)
 			}
 			continue
 		}

@@ -29,11 +29,12 @@ func (s *Socket) recv(ctx context.Context, f *fd, p []byte, deadline *runtime.De
 	}
 	for {
 		if n := s.take(p); n > 0 {
+			runtime.Spend(ctx, n)
 			return n, nil
 		}
 		n, err := s.tryRecv(f, p)
 		if err != errWait {
-			runtime.Spend(ctx)
+			runtime.Spend(ctx, n)
 			return n, err
 		}
 		if err := f.waitRead(ctx, deadline, s.timeouts.Read); err != nil {
@@ -99,6 +100,7 @@ func (s *Socket) RecvAll(ctx context.Context, p []byte) (int, error) {
 // RecvLine receives a line, through and including its "\n", and at most max bytes: a longer one is ErrLineTooLong, and stays unread. If the peer
 // closes in the middle of a line, that part comes with io.ErrUnexpectedEOF. The line is valid until the next operation that receives.
 func (s *Socket) RecvLine(ctx context.Context, max int) ([]byte, error) {
+	runtime.Spend(ctx, 0)
 	f, err := s.acquire(reading)
 	if err != nil {
 		return nil, s.fail("recv", err)
@@ -146,6 +148,7 @@ func (s *Socket) rest() ([]byte, error) {
 // io.EOF says that the peer has closed after a packet, io.ErrUnexpectedEOF that it has closed in the middle of one. The errors of the Framer, such as
 // packet.ErrPacketTooLarge, are final: the stream can't be understood from there on.
 func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
+	runtime.Spend(ctx, 0) // before it: a packet must not be overtaken by one that others receive meanwhile
 	if pkt := s.packetAtHand(); pkt != nil {
 		return pkt, nil
 	}
@@ -167,7 +170,7 @@ func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 		}
 		switch err = s.tryFill(f); err {
 		case nil:
-			runtime.Spend(ctx)
+			runtime.Spend(ctx, len(s.in.unread()))
 		case ErrWouldBlock:
 			s.in.release()
 			f.flushPending() // from here on it is waitRead without its frame
@@ -255,7 +258,7 @@ func (s *Socket) fill(ctx context.Context, f *fd, deadline *runtime.Deadline) er
 	for {
 		err := s.tryFill(f)
 		if err != ErrWouldBlock {
-			runtime.Spend(ctx)
+			runtime.Spend(ctx, len(s.in.unread()))
 			return err
 		}
 		s.in.release()

@@ -9,7 +9,7 @@ import (
 // Send sends once: as much of p as the kernel takes now, at least one byte, and waits if it takes none. It returns how much that was. With TLS, and on
 // datagram sockets, it is all of p.
 func (s *Socket) Send(ctx context.Context, p []byte) (int, error) {
-	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	runtime.Spend(ctx, len(p)) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
 	f, err := s.acquire(writing)
 	if err != nil {
 		return 0, s.fail("send", err)
@@ -37,7 +37,7 @@ func (s *Socket) Send(ctx context.Context, p []byte) (int, error) {
 // SendAll sends all of p and returns when the kernel has it. It returns how much the kernel has taken; with an error that is less than len(p), and with
 // TLS only whole records are counted.
 func (s *Socket) SendAll(ctx context.Context, p []byte) (int, error) {
-	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	runtime.Spend(ctx, len(p)) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
 	f, err := s.acquire(writing)
 	if err != nil {
 		return 0, s.fail("send", err)
@@ -63,7 +63,7 @@ const gatherLimit = 8 << 10
 // operation. At most 64 KiB are queued; then SendSoon waits until the kernel has taken them. From elsewhere than the socket's loop, for large messages and for
 // packets, it is SendAll.
 func (s *Socket) SendSoon(ctx context.Context, p []byte) (int, error) {
-	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	runtime.Spend(ctx, len(p)) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
 	if s.gather(ctx, p) {
 		return len(p), nil
 	}

@@ -42,6 +42,7 @@ type Socket struct {
 	gone      bool // guarded by mu: Close was called
 	accepted  bool // by a listener, or the second of a pair: the server's role in a handshake
 	listening atomic.Bool
+	passedOn  atomic.Bool // others have the descriptor's file, too: by Adopt or File
 }
 
 // opening is what only matters until a socket has its descriptor. It is apart since sockets that were accepted, of which there may be very many, do without.

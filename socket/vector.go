@@ -24,6 +24,14 @@ func checkVector(bufs [][]byte) error {
 	return nil
 }
 
+// vectorLen returns how many bytes the buffers have in all.
+func vectorLen(bufs [][]byte) (n int) {
+	for _, b := range bufs {
+		n += len(b)
+	}
+	return n
+}
+
 // vector runs one of the calls below with the buffers checked and the lock of kind held.
 func (s *Socket) vector(op string, kind uint32, bufs [][]byte, call func(f *fd) (int, error)) (int, error) {
 	if err := checkVector(bufs); err != nil {
@@ -55,7 +63,7 @@ func (s *Socket) readVector(ctx context.Context, f *fd, bufs [][]byte, deadline 
 		case errno == 0 && n == 0 && !f.datagrams:
 			return 0, io.EOF
 		case errno == 0:
-			runtime.Spend(ctx)
+			runtime.Spend(ctx, n)
 			f.rd.drained = false
 			return n, nil
 		case errno == syscall.EINTR, errno == syscall.EAGAIN && f.stoppedShort():
@@ -79,7 +87,7 @@ func (s *Socket) ReadVectorAll(ctx context.Context, bufs [][]byte) (int, error) 
 
 // WriteVector sends once, from several buffers in turn (writev(2)), and returns how many bytes went in all. None of the buffers may be empty.
 func (s *Socket) WriteVector(ctx context.Context, bufs [][]byte) (int, error) {
-	runtime.Spend(ctx)
+	runtime.Spend(ctx, vectorLen(bufs))
 	return s.vector("writev", writing, bufs, func(f *fd) (int, error) { return s.writeVector(ctx, f, bufs, new(runtime.Deadline)) })
 }
 
@@ -113,7 +121,7 @@ func (s *Socket) writeVector(ctx context.Context, f *fd, bufs [][]byte, deadline
 
 // WriteVectorAll sends all of the buffers. Its results are those of SendAll.
 func (s *Socket) WriteVectorAll(ctx context.Context, bufs [][]byte) (int, error) {
-	runtime.Spend(ctx)
+	runtime.Spend(ctx, vectorLen(bufs))
 	return s.vector("writev", writing, bufs, func(f *fd) (int, error) {
 		var deadline runtime.Deadline
 		return s.eachVector("writev", bufs, func(rest [][]byte) (int, error) { return s.writeVector(ctx, f, rest, &deadline) })
