@@ -65,6 +65,7 @@ func (l *Loop) AfterDefer(fn func()) { l.afterDefer = fn }
 type batch struct {
 	tasks []Task
 	next  int // of tasks; those before it have been run
+	told  int // of those, to the counter
 }
 
 // maxIdleTasks bounds the capacity that a task list keeps when it is empty.
@@ -81,7 +82,7 @@ func (b *batch) add(list *[]Task) {
 		return
 	}
 	if b.next > len(b.tasks)/2 {
-		b.tasks, b.next = slices.Delete(b.tasks, 0, b.next), 0
+		b.tasks, b.next, b.told = slices.Delete(b.tasks, 0, b.next), 0, 0
 	}
 	b.tasks = append(b.tasks, *list...)
 	*list = slices.Delete(*list, 0, len(*list))
@@ -89,7 +90,7 @@ func (b *batch) add(list *[]Task) {
 
 // empty makes the batch ready for others when none is left.
 func (b *batch) empty() {
-	b.next, b.tasks = 0, b.tasks[:0]
+	b.next, b.told, b.tasks = 0, 0, b.tasks[:0]
 	if cap(b.tasks) > maxIdleTasks {
 		b.tasks = nil
 	}
@@ -117,15 +118,18 @@ func (l *Loop) takeDeferred() {
 
 // run runs the tasks of a batch, and counts them, until none is left or the step has taken its time.
 func (l *Loop) run(b *batch, count *atomic.Uint64) {
+	if len(b.tasks) == 0 {
+		return
+	}
 	for b.left() > 0 && !l.stepOver() {
 		t := b.tasks[b.next]
 		b.tasks[b.next] = nil // the list is used again and must not keep it alive
 		b.next++
-		count.Add(1)
 		l.turn()
 		t.Run()
 	}
-	if b.left() == 0 {
+	count.Add(uint64(b.next - b.told))
+	if b.told = b.next; b.left() == 0 {
 		b.empty()
 	}
 }

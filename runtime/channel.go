@@ -48,7 +48,7 @@ func (c *Channel[T]) PushTimeout(ctx context.Context, v T, d time.Duration) erro
 }
 
 func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
-	Spend(ctx, 0)
+	s, co := spend(ctx)
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
@@ -57,7 +57,7 @@ func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
 	if consumer := c.consumers.pop(); consumer != nil {
 		consumer.value = handOver[T]{v, true}
 		c.mu.Unlock()
-		consumer.waiter.WakeNow()
+		consumer.waiter.wakeFrom(s)
 		return nil
 	}
 	if c.length < c.capacity {
@@ -65,7 +65,7 @@ func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
 		c.mu.Unlock()
 		return nil
 	}
-	_, err := c.wait(ctx, v, &c.producers, reasonPush, deadline)
+	_, err := c.wait(ctx, s, co, v, &c.producers, reasonPush, deadline)
 	return err
 }
 
@@ -79,7 +79,7 @@ func (c *Channel[T]) PopTimeout(ctx context.Context, d time.Duration) (T, error)
 }
 
 func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
-	Spend(ctx, 0)
+	s, co := spend(ctx)
 	var zero T
 	c.mu.Lock()
 	if c.length > 0 {
@@ -91,7 +91,7 @@ func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
 		}
 		c.mu.Unlock()
 		if producer != nil {
-			producer.waiter.WakeNow()
+			producer.waiter.wakeFrom(s)
 		}
 		return v, nil
 	}
@@ -99,16 +99,22 @@ func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
 		c.mu.Unlock()
 		return zero, ErrChannelClosed
 	}
-	return c.wait(ctx, zero, &c.consumers, reasonPop, deadline)
+	return c.wait(ctx, s, co, zero, &c.consumers, reasonPop, deadline)
 }
 
 // wait waits in q, with v to give or for a value to take. It is called with mu held and returns without
 // it.
 func (c *Channel[T]) wait(
-	ctx context.Context, v T, q *waitQueue[handOver[T]], reason *Reason, deadline Deadline,
+	ctx context.Context, s *scheduler, co *Coroutine, v T, q *waitQueue[handOver[T]], reason *Reason,
+	deadline Deadline,
 ) (T, error) {
 	var zero T
-	place, err := q.wait(ctx, &c.mu, handOver[T]{value: v}, reason, deadline)
+	w, err := enter(s, co)
+	if err != nil {
+		c.mu.Unlock()
+		return zero, err
+	}
+	place, err := q.wait(ctx, w, &c.mu, handOver[T]{value: v}, reason, deadline)
 	if err != nil {
 		return zero, err
 	}

@@ -210,6 +210,14 @@ func Count(n int) {
 	}
 }
 
+// spend is Spend that tells what the caller is, as whereAmI does.
+func spend(ctx context.Context) (s *scheduler, co *Coroutine) {
+	if s, co = whereAmI(schedulerHint(ctx)); co != nil {
+		co.spend(0)
+	}
+	return s, co
+}
+
 func (co *Coroutine) spend(n int) {
 	b := &co.sched.budget
 	if b.Count(n); b.Spent(turn.Coroutine) {

@@ -92,7 +92,11 @@ var goroutineWaiters = sync.Pool{New: func() any { return &Waiter{ready: make(ch
 // Enter returns the caller's Waiter. It fails with ErrOnLoop when the caller is a function that the event loop runs outside any coroutine: it
 // must not wait.
 func Enter(ctx context.Context) (*Waiter, error) {
-	s, co := whereAmI(schedulerHint(ctx))
+	return enter(whereAmI(schedulerHint(ctx)))
+}
+
+// enter is Enter for a caller of whom whereAmI has told what it is.
+func enter(s *scheduler, co *Coroutine) (*Waiter, error) {
 	if co != nil {
 		return &co.waiter, nil
 	}
@@ -132,11 +136,20 @@ func (w *Waiter) Wake() {
 // program afterwards, such as the handler of a descriptor. Whoever else calls it has to be documented
 // as a place that switches, as a [Channel] is.
 func (w *Waiter) WakeNow() {
-	if w.co == nil || !w.co.sched.onLoop() {
+	if w.co != nil && w.co.sched.onLoop() {
+		w.co.sched.resume(w.co)
+	} else {
 		w.Wake()
-		return
 	}
-	w.co.sched.resume(w.co)
+}
+
+// wakeFrom is WakeNow for a caller that runs on the loop of s, or on none if s is nil.
+func (w *Waiter) wakeFrom(s *scheduler) {
+	if w.co != nil && w.co.sched == s {
+		s.resume(w.co)
+	} else {
+		w.Wake()
+	}
 }
 
 // What resuming a coroutine touches besides what its caller will, in cache lines: the Coroutine, the descriptor of its goroutine (runtime.g), and the stack from somewhat below the place where it

@@ -22,17 +22,12 @@ type waiting[T any] struct {
 	next, prev *waiting[T]
 }
 
-// wait puts the caller at the end of the queue and waits until it is taken out and woken. It is called
+// wait puts w, the caller, at the end of the queue and waits until it is taken out and woken. It is called
 // with mu held and returns without it. The place it returns has what the waker has put there; it has to
 // be given back with recycle.
 func (q *waitQueue[T]) wait(
-	ctx context.Context, mu *sync.Mutex, value T, reason *Reason, deadline Deadline,
+	ctx context.Context, w *Waiter, mu *sync.Mutex, value T, reason *Reason, deadline Deadline,
 ) (*waiting[T], error) {
-	w, err := Enter(ctx)
-	if err != nil {
-		mu.Unlock()
-		return nil, err
-	}
 	defer w.Leave()
 	place := q.free
 	if place != nil {
@@ -52,8 +47,13 @@ func (q *waitQueue[T]) wait(
 
 // join is wait for those who wait for nothing but being woken.
 func (q *waitQueue[T]) join(ctx context.Context, mu *sync.Mutex, reason *Reason) error {
+	w, err := Enter(ctx)
+	if err != nil {
+		mu.Unlock()
+		return err
+	}
 	var none T
-	place, err := q.wait(ctx, mu, none, reason, 0)
+	place, err := q.wait(ctx, w, mu, none, reason, 0)
 	if err == nil {
 		q.recycle(place)
 	}
