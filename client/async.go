@@ -251,8 +251,6 @@ func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context
 		switch {
 		case !begun:
 			refused = err
-		case c.flow.Over(): // by Close, say, in which we are now
-			k.loop.Defer(func() { k.guard(func() { onReady(k.ctx, a, err) }) })
 		default:
 			onReady(k.ctx, a, err)
 		}

@@ -16,8 +16,9 @@ var errNoCycle = errors.New("no function is set")
 // coroutine, which says what loop is meant.
 //
 // Cycle doesn't keep runtime.Run from returning, nor the loop from sleeping: an iteration takes place when there is something to do. So fn should not
-// wait, as its going on is something to do; if it does, the next iteration calls it once more meanwhile. When ctx is done or the runtime
-// shuts down, fn is called no more.
+// wait, as its going on is something to do; if it does, the next iteration calls it once more meanwhile.
+// When ctx is done, when the runtime shuts down or nothing else is left that keeps runtime.Run from
+// returning, fn is called no more.
 //
 // Cycle uses the loop's BeforePoll and AfterDefer functions. It fails when ctx is done already, with runtime.ErrNoRuntime, and with
 // runtime.ErrShutdown when the runtime shuts down.

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/local"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -78,15 +79,18 @@ type registry struct {
 	cycles  map[cycleKey]*cycleSlot // those that were ever used
 }
 
-var registries sync.Map // *runtime.Runtime → *registry
+// registryKey is the key of a runtime's *registry, see internal/local.
+type registryKey struct{}
+
+func locals(rt *runtime.Runtime) *sync.Map { return rt.Context().Value(local.Key{}).(*sync.Map) }
 
 // registryOf returns the registry of a runtime that isn't shut down.
 func registryOf(rt *runtime.Runtime) (*registry, error) {
-	if r, ok := registries.Load(rt); ok {
-		return r.(*registry), nil
-	}
 	if rt.Context().Err() != nil {
 		return nil, runtime.ErrShutdown
+	}
+	if r, ok := locals(rt).Load(registryKey{}); ok {
+		return r.(*registry), nil
 	}
 	r := &registry{
 		rt: rt,
@@ -97,7 +101,7 @@ func registryOf(rt *runtime.Runtime) (*registry, error) {
 		watches: make(map[int]*watch),
 		cycles:  make(map[cycleKey]*cycleSlot),
 	}
-	if other, loaded := registries.LoadOrStore(rt, r); loaded {
+	if other, loaded := locals(rt).LoadOrStore(registryKey{}, r); loaded {
 		return other.(*registry), nil
 	}
 	context.AfterFunc(rt.Context(), r.close) // at once if Shutdown has begun meanwhile
@@ -112,7 +116,7 @@ func lookup(ctx context.Context) *registry {
 	} else if rt, _ = runtime.From(ctx); rt == nil {
 		return nil
 	}
-	r, ok := registries.Load(rt)
+	r, ok := locals(rt).Load(registryKey{})
 	if !ok {
 		return nil
 	}
@@ -130,7 +134,6 @@ func (r *registry) close() {
 	for _, w := range r.listWatches() {
 		w.remove()
 	}
-	registries.Delete(r.rt)
 }
 
 func (r *registry) addTimer(t *Timer) error {

@@ -3,10 +3,10 @@ package event
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -84,7 +84,7 @@ func set(ctx context.Context, d, every time.Duration, fn func(context.Context)) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	t := &Timer{reg: reg, loop: p.loop, ctx: ctx, fn: fn, every: every, due: later(eventloop.Clock(), d)}
+	t := &Timer{reg: reg, loop: p.loop, ctx: ctx, fn: fn, every: every, due: clock.Add(clock.Now(), d)}
 	if err := reg.addTimer(t); err != nil {
 		return nil, err
 	}
@@ -94,14 +94,6 @@ func set(ctx context.Context, d, every time.Duration, fn func(context.Context)) 
 		return nil, err
 	}
 	return t, nil
-}
-
-// later returns the point in time d after at, or the last one that there is.
-func later(at, d time.Duration) time.Duration {
-	if d > math.MaxInt64-1-at {
-		return math.MaxInt64 - 1
-	}
-	return at + d
 }
 
 // follow sees to it that the timer is cleared when ctx is done.
@@ -161,8 +153,7 @@ func (t *Timer) begin() bool {
 	}
 	t.runs++
 	if t.every > 0 {
-		missed := (eventloop.Clock() - t.due) / t.every
-		t.due = later(t.due, (missed+1)*t.every)
+		t.due = clock.Beat(t.due, t.every, clock.Now())
 		t.timer.ResetClock(t.due)
 		t.reg.rt.Retain()
 		t.reg.mu.Unlock()
@@ -212,7 +203,7 @@ func (t *Timer) Info() Info {
 	defer t.reg.mu.Unlock()
 	info := Info{Interval: t.every, Runs: t.runs, Pending: t.pending()}
 	if info.Pending {
-		info.Left = max(0, t.due-eventloop.Clock())
+		info.Left = max(0, t.due-clock.Now())
 	}
 	return info
 }

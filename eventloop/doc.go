@@ -13,9 +13,18 @@
 //  6. the functions deferred with [Loop.Defer] up to then, in order;
 //  7. the [Loop.AfterDefer] function, if one is set.
 //
-// What is posted, set or deferred from within a step for that same step waits for the next iteration, one poll later. So a
-// task that posts itself again, or a function that defers itself, cannot starve the descriptors. A pending Defer keeps
-// the poll from sleeping.
+// What is posted, set or deferred from within a step for that same step waits for the next iteration,
+// one poll later. So a task that posts itself again, or a function that defers itself, cannot starve
+// the descriptors. A pending Defer keeps the poll from sleeping.
+//
+// # How long a step may take
+//
+// A poll reports 128 descriptors at most. Steps 4, 5 and 6 take no longer than about a millisecond each:
+// then what is left waits for the same step of the next iteration, where it comes first, ahead of what
+// was posted or deferred since. So however many tasks there are at once, descriptors and timers don't
+// wait for all of them, and the order among the tasks is the same. The functions of the house that run
+// the program's code on a loop go on for about 100 µs at a time (see internal/turn); how long any other
+// function takes is its own affair.
 //
 // # Who may call what
 //

@@ -16,8 +16,10 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/internal/goroutine"
 	"github.com/whorl-go/whorl/internal/prefetch"
+	"github.com/whorl-go/whorl/internal/turn"
 )
 
 // ErrClosed is returned by what needs a loop that has been closed.
@@ -63,23 +65,24 @@ type Loop struct {
 	postClosed  bool         // guarded by postMu
 	postedCount atomic.Int64 // len(posted), to look without the lock
 	asleep      atomic.Bool
-	polling     atomic.Bool // in a poll that may block: no user function runs
+	polling     atomic.Bool // in a poll that may block
 
-	// Owned by the loop. The cursors live here and not on the stack so that an iteration that a panic or a Goexit has torn down
-	// goes on behind the function that did it.
-	phase      phase
-	ready      int // number of events in the poller's buffer
-	cursor     int // next event, posted task or deferred function of this phase
-	running    []Task
-	deferred   []Task
-	batch      []Task
-	timers     timerHeap
-	timerPass  pass
-	beforePoll func()
-	afterDefer func()
-	busy       bool          // the last poll found something
-	awake      int           // polls since the loop last let others run
-	left       []*Descriptor // registered when the loop ended
+	// Owned by the loop. The cursors live here and not on the stack so that an iteration that a panic
+	// or a Goexit has torn down goes on behind the function that did it.
+	phase       phase
+	ready       int   // number of events in the poller's buffer
+	cursor      int   // next event, or handler to be told of the end
+	postedNow   batch // of step 4
+	deferred    []Task
+	deferredNow batch // of step 6
+	timers      timerHeap
+	timerPass   pass
+	budget      turn.Budget // of the step
+	beforePoll  func()
+	afterDefer  func()
+	busy        bool          // the last poll found something
+	awake       int           // polls since the loop last let others run
+	left        []*Descriptor // registered when the loop ended
 
 	counters counters
 }
@@ -90,8 +93,11 @@ const (
 	phaseBefore phase = iota
 	phasePoll
 	phaseEvents
+	phaseTakePosted
 	phasePosted
+	phaseStartTimers
 	phaseTimers
+	phaseTakeDeferred
 	phaseDeferred
 	phaseAfter
 	phaseLastPosted // the loop closes: what was posted and deferred before is run, and that is all
@@ -105,14 +111,9 @@ const (
 	stateClosed
 )
 
-// clockBase is where the loop's clock starts; nanoseconds since then fit an int64 and come from the monotonic clock.
-var clockBase = time.Now()
-
-// Clock reads the clock that all loops of the process go by: monotonic, from an arbitrary start. Deadlines are points on it. It may be called
-// from any goroutine.
-func Clock() time.Duration { return time.Since(clockBase) }
-
-func nanotime() int64 { return int64(time.Since(clockBase)) }
+// Clock reads the clock that all loops of the process go by: monotonic, from an arbitrary start.
+// Deadlines are points on it. It may be called from any goroutine.
+func Clock() time.Duration { return clock.Now() }
 
 var loopNumber atomic.Int64
 
@@ -216,7 +217,8 @@ func (l *Loop) iterate() (closed bool) {
 		case phaseBefore:
 			if l.closing.Load() {
 				l.refusePosts()
-				l.cursor, l.phase = 0, phaseLastPosted
+				l.takePosted()
+				l.phase = phaseLastPosted
 				continue
 			}
 			l.phase = phasePoll
@@ -230,16 +232,25 @@ func (l *Loop) iterate() (closed bool) {
 			l.phase = phaseEvents
 		case phaseEvents:
 			l.runEvents()
-			l.cursor, l.phase = 0, phasePosted
+			l.phase = phaseTakePosted
+		case phaseTakePosted:
+			l.takePosted()
+			l.phase = phasePosted
 		case phasePosted:
-			l.runPosted()
-			l.cursor, l.phase = 0, phaseTimers
+			l.run(&l.postedNow, &l.counters.posted)
+			l.phase = phaseStartTimers
+		case phaseStartTimers:
+			l.startTimers()
+			l.phase = phaseTimers
 		case phaseTimers:
 			l.runTimers()
+			l.phase = phaseTakeDeferred
+		case phaseTakeDeferred:
+			l.takeDeferred()
 			l.phase = phaseDeferred
 		case phaseDeferred:
-			l.runDeferred()
-			l.cursor, l.phase = 0, phaseAfter
+			l.run(&l.deferredNow, &l.counters.deferred)
+			l.phase = phaseAfter
 		case phaseAfter:
 			l.phase = phaseBefore
 			if l.afterDefer != nil {
@@ -247,10 +258,11 @@ func (l *Loop) iterate() (closed bool) {
 				l.afterDefer()
 			}
 		case phaseLastPosted:
-			l.runPosted()
-			l.cursor, l.phase = 0, phaseLastDeferred
+			l.run(&l.postedNow, &l.counters.posted)
+			l.takeDeferred()
+			l.phase = phaseLastDeferred
 		case phaseLastDeferred:
-			l.runDeferred()
+			l.run(&l.deferredNow, &l.counters.deferred)
 			l.left = descriptors.takeLoop(l)
 			l.cursor, l.phase = 0, phaseEnd
 		case phaseEnd:
@@ -288,6 +300,9 @@ func (l *Loop) ReportPanic(value any, stack []byte) {
 // turn marks that the loop has come to the next user function; the watchdog looks whether it moves.
 func (l *Loop) turn() { l.counters.turns.Add(1) }
 
+// between marks that no user function runs until the next turn: the loop polls.
+func (l *Loop) between() { l.counters.ended.Store(l.counters.turns.Load()) }
+
 // Quiet reports whether the loop sleeps and has nothing of its own that could wake it: no timer, no posted task. Descriptors don't
 // count. It may be called from any goroutine; the answer is of a moment.
 func (l *Loop) Quiet() bool {
@@ -297,6 +312,7 @@ func (l *Loop) Quiet() bool {
 
 // poll waits for descriptors and fills the poller's buffer.
 func (l *Loop) poll() {
+	l.between()
 	l.cursor, l.ready = 0, 0
 	l.counters.timers.Store(int64(l.timers.set))
 	timeout := l.pollTimeout()
@@ -328,29 +344,29 @@ func (l *Loop) poll() {
 	l.counters.events.Add(uint64(l.ready))
 }
 
-// maxAwake is how many polls in a row a loop may do without blocking before it lets other goroutines run; the scheduler would make it only after
-// 10 ms.
+// maxAwake is how many polls in a row a loop may do without blocking before it lets other goroutines
+// run; the scheduler would make it only after 10 ms.
 const maxAwake = 16
 
-// letOthers lets the goroutines run that wait for this loop's P: those that it has made runnable, among others. If it went to sleep instead, they would
-// have to wait until the scheduler notices that the P sits in a system call.
+// letOthers lets the goroutines run that wait for this loop's P: those that it has made runnable,
+// among others. If it went to sleep instead, they would have to wait until the scheduler notices that
+// the P sits in a system call.
 func (l *Loop) letOthers() {
 	l.awake = 0
-	l.polling.Store(true) // no user function runs
 	runtime.Gosched()
-	l.polling.Store(false)
 }
 
 // pollTimeout returns how long the poll may take: 0 not at all, negative without end.
 func (l *Loop) pollTimeout() time.Duration {
-	if len(l.deferred) > 0 || l.postedCount.Load() > 0 || l.closing.Load() {
+	if len(l.deferred)+l.deferredNow.left()+l.postedNow.left() > 0 || l.postedCount.Load() > 0 ||
+		l.closing.Load() {
 		return 0
 	}
 	when := l.timers.next()
 	if when == math.MaxInt64 {
 		return -1
 	}
-	return max(0, time.Duration(when-nanotime()))
+	return max(0, time.Duration(when)-clock.Now())
 }
 
 func (l *Loop) runEvents() {

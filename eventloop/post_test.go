@@ -171,7 +171,7 @@ func TestABurstLargerThanTheIdleListsRunsInOrder(t *testing.T) {
 				l.Defer(func() { deferred = append(deferred, i) })
 			}
 		})
-		on(t, l, func() {})
+		awaitSleep(t, l) // a burst takes more than one iteration
 		for i := range burst {
 			if len(posted) != burst || len(deferred) != burst || posted[i] != i || deferred[i] != i {
 				t.Fatalf("round %d: %d posted and %d deferred functions ran, in disorder from %d on", round, len(posted), len(deferred), i)

@@ -149,6 +149,13 @@ func TestTheWatchdogNamesTheFunctionThatHoldsTheLoop(t *testing.T) {
 			if stack, _ := report.ContextMap()["stack"].(string); strings.Contains(stack, "innocent") {
 				t.Error("the report blames another goroutine")
 			}
+			at, _ := report.ContextMap()["at"].(string)
+			if !strings.Contains(at, "."+holder.function+" ") || !strings.Contains(at, "watchdog_test.go:") {
+				t.Errorf("the report gives the place as %q", at)
+			}
+			if first := report.Context[0].Key; first != "at" {
+				t.Errorf("the report begins with %q", first)
+			}
 			if n := report.ContextMap()["loop"]; n != name {
 				t.Errorf("the report gives the loop's name as %q", n)
 			}

@@ -193,7 +193,7 @@ func (s *Stream) accept(ctx context.Context, timeout time.Duration) (socket.Inco
 	in, err := s.socket.TryAccept()
 	switch {
 	case err == nil:
-		runtime.Spend(ctx)
+		runtime.Spend(ctx, 0)
 	case errors.Is(err, socket.ErrWouldBlock) && timeout == 0:
 		return in, runtime.ErrTimeout
 	case errors.Is(err, socket.ErrWouldBlock):

@@ -17,7 +17,7 @@ func inCoroutine(b *testing.B, fn func(ctx context.Context)) {
 	}
 }
 
-// BenchmarkSwitchPair is there and back: Resume switches to a coroutine, which waits again.
+// BenchmarkSwitchPair is there and back: a switch to a coroutine, which waits again.
 func BenchmarkSwitchPair(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		co := start(ctx, func(ctx context.Context) {
@@ -25,7 +25,7 @@ func BenchmarkSwitchPair(b *testing.B) {
 			}
 		})
 		for b.Loop() {
-			co.Resume()
+			runtime.SwitchTo(co)
 		}
 		co.Cancel()
 	})
@@ -186,7 +186,7 @@ func BenchmarkDerivedContext(b *testing.B) {
 			}
 		})
 		for b.Loop() {
-			co.Resume()
+			runtime.SwitchTo(co)
 		}
 		co.Cancel()
 	})

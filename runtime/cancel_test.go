@@ -71,10 +71,10 @@ var sites = map[string]func(ctx context.Context) site{
 	"join": func(ctx context.Context) site {
 		other := start(ctx, func(context.Context) { runtime.Suspend(context.Background()) })
 		return site{other.Join, func(ctx context.Context) string {
-			if other.Resume(); !other.Ended() {
-				return "the joined coroutine did not end"
+			other.Resume()
+			if err := other.Join(context.WithoutCancel(ctx)); err != nil && err != runtime.ErrShutdown {
+				return "Join of the joined coroutine: " + err.Error()
 			}
-			runtime.Yield(ctx) // the step of deferred functions, in which joiners are woken
 			return ""
 		}}
 	},

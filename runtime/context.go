@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/whorl-go/whorl/internal/local"
 )
 
 type (
@@ -344,8 +346,11 @@ func (c *rootContext) cancelled() {
 }
 
 func (c *rootContext) Value(key any) any {
-	if _, ok := key.(runtimeKey); ok {
+	switch key.(type) {
+	case runtimeKey:
 		return c.rt
+	case local.Key:
+		return &c.rt.locals
 	}
 	return nil
 }

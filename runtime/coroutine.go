@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/turn"
 )
 
 // A Coroutine is a function that runs on an event loop and yields to it whenever it waits. [Go] makes one.
@@ -21,7 +22,6 @@ type Coroutine struct {
 	worker    *worker // on the loop, as all down to suspended
 	queue     Queue   // where it waits; nil if it doesn't, or can't be interrupted
 	reason    *Reason // what it waits for, or waited for last
-	budget    int32   // operations left before it has to yield, see Spend
 	state     state
 	goexit    bool // it called runtime.Goexit
 	exiting   bool // its own function has ended, or is being ended by force
@@ -42,7 +42,7 @@ type Coroutine struct {
 type rare struct {
 	defers   []func(context.Context) // on the loop
 	panicked *PanicError             // on the loop
-	joins    []*join                 // guarded by ctx.mu
+	joins    waitQueue[*join]        // guarded by ctx.mu
 }
 
 // following is a context that isn't the coroutine's own and that its waits go by.
@@ -61,13 +61,10 @@ const (
 	stateEnded
 )
 
-// turnBudget is how many operations a coroutine may do without waiting until it has to let others run.
-const turnBudget = 64
-
 // Go starts a coroutine that runs fn.
 //
-// Called in a coroutine, or in a function of the event loop, the new coroutine belongs to the same loop and runs at once, up to its first
-// wait; then Go returns. Called from a plain goroutine, it runs on the loop of the coroutine whose context ctx is or comes from, else on
+// Called in a coroutine, or in a function of the event loop, the new coroutine belongs to the same loop
+// and runs at once, up to its first wait; then Go returns. Called from a plain goroutine, it runs on the loop of the coroutine whose context ctx is or comes from, else on
 // one of the runtime's loops in turn, and Go doesn't wait for it.
 //
 // fn gets a context of its own: it has the values and the deadline of ctx, is cancelled when ctx is and by [Coroutine.Cancel]. It isn't
@@ -75,6 +72,9 @@ const turnBudget = 64
 func Go(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, error) {
 	s, parent := whereAmI(schedulerHint(ctx))
 	if s != nil {
+		if parent != nil {
+			parent.spend(0)
+		}
 		co, err := s.spawn(ctx, parent)
 		if err == nil {
 			s.start(co, fn)
@@ -188,23 +188,62 @@ func (co *Coroutine) exit() {
 		co.follows = nil
 	}
 	co.ctx.ended()
-	for _, j := range co.takeJoins() {
-		co.sched.loop.DeferTask(j)
-	}
+	co.wakeJoins()
 	co.sched.ended(co)
 }
 
-// Spend counts one operation that succeeded without waiting, and has the caller yield if it has done too many in a row: a coroutine whose
-// peer always has something for it must not keep the loop from the others. The operations of sockets call it. It does
-// nothing outside a coroutine.
-func Spend(ctx context.Context) {
+// Spend counts an operation that may wait, before or after it was done without waiting, and the n bytes
+// that it has moved. It has the calling coroutine yield if it has gone on for long enough, about 100 µs:
+// a coroutine whose peer always has something for it must not keep the loop from the others. The
+// operations of sockets call it. Coroutines that are started or switched to within a turn share
+// that. It does nothing outside a coroutine.
+func Spend(ctx context.Context, n int) {
 	if _, co := whereAmI(schedulerHint(ctx)); co != nil {
-		co.spend()
+		co.spend(n)
 	}
 }
 
-func (co *Coroutine) spend() {
-	if co.budget--; co.budget <= 0 {
+// Begin is what operations begin with that may wait: it is Spend, and returns the error that a wait
+// with ctx would end with if ctx is done already. Then nothing is begun.
+func Begin(ctx context.Context, n int) error {
+	_, co := whereAmI(schedulerHint(ctx))
+	if co == nil {
+		if err := ctx.Err(); err != nil {
+			return waitError(ctx, err)
+		}
+		return nil
+	}
+	co.spend(n)
+	var err error
+	if own, ok := ctx.(*coroutineContext); ok && own.co == co {
+		err = own.failed()
+	} else if err = ctx.Err(); err != nil {
+		err = waitError(ctx, err)
+	}
+	if err != nil {
+		co.refused()
+	}
+	return err
+}
+
+// Count is Spend for operations that never wait: it is the next one that may wait which yields.
+func Count(n int) {
+	if s, co := whereAmI(nil); co != nil {
+		s.budget.Count(n)
+	}
+}
+
+// spend is Spend that tells what the caller is, as whereAmI does.
+func spend(ctx context.Context) (s *scheduler, co *Coroutine) {
+	if s, co = whereAmI(schedulerHint(ctx)); co != nil {
+		co.spend(0)
+	}
+	return s, co
+}
+
+func (co *Coroutine) spend(n int) {
+	b := &co.sched.budget
+	if b.Count(n); b.Spent(turn.Coroutine) {
 		co.yield()
 	}
 }

@@ -110,6 +110,9 @@ func GoDeep(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, erro
 	if s == nil {
 		return Go(ctx, fn)
 	}
+	if parent != nil {
+		parent.spend(0)
+	}
 	co, err := s.spawn(ctx, parent)
 	if err == nil {
 		w := s.take(&s.roomy)

@@ -16,6 +16,13 @@ func HurryForcedEnd(grace time.Duration) (restore func()) {
 	return func() { forcedGrace = was }
 }
 
+// SwitchTo switches to a coroutine that waits in Suspend, on the caller's loop, and returns when that waits again or has ended.
+func SwitchTo(co *Coroutine) {
+	if co.suspended.CompareAndSwap(true, false) {
+		co.waiter.WakeNow()
+	}
+}
+
 // JoinsOf returns how many calls of Join a coroutine remembers.
 func JoinsOf(co *Coroutine) int {
 	co.ctx.mu.Lock()
@@ -23,5 +30,5 @@ func JoinsOf(co *Coroutine) int {
 	if co.rare == nil {
 		return 0
 	}
-	return len(co.rare.joins)
+	return co.rare.joins.length
 }

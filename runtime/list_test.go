@@ -133,6 +133,7 @@ func TestStats(t *testing.T) {
 		for _, co := range all {
 			co.Resume()
 		}
+		runtime.Join(ctx, all...)
 		want = runtime.Stats{Coroutines: 1, Created: 6, Workers: 6}
 		if st := rt.Stats(); st != want {
 			t.Errorf("when they have ended: %+v, want %+v", st, want)

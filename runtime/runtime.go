@@ -26,6 +26,7 @@ type Runtime struct {
 	lastID     atomic.Int64
 	live       atomic.Int64 // coroutines that have not ended, and Retains
 	pool       awaitPool
+	locals     sync.Map // see internal/local
 
 	mu        sync.Mutex
 	phase     phase         // guarded by mu
@@ -325,17 +326,30 @@ func (rt *Runtime) release() {
 	}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	if rt.idle != nil && rt.live.Load() == 0 {
+	if rt.idle != nil && rt.over() {
 		close(rt.idle)
 		rt.idle = nil
 	}
+}
+
+// over reports whether nothing is left that keeps Run or Shutdown, which one of them asks: then that is the
+// end, and nothing new begins.
+func (rt *Runtime) over() bool {
+	if rt.live.Load() > 0 {
+		return false
+	}
+	if was := rt.stopping.Swap(true); rt.live.Load() > 0 { // something has begun meanwhile, see spawn
+		rt.stopping.Store(was)
+		return false
+	}
+	return true
 }
 
 // whenIdle returns a channel that is closed when no coroutine is left.
 func (rt *Runtime) whenIdle() <-chan struct{} {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	if rt.live.Load() == 0 {
+	if rt.over() {
 		none := make(chan struct{})
 		close(none)
 		return none

@@ -7,6 +7,7 @@ import (
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/goroutine"
+	"github.com/whorl-go/whorl/internal/turn"
 )
 
 // scheduler runs the coroutines of one loop.
@@ -26,11 +27,12 @@ type scheduler struct {
 	// On the loop.
 	current  *Coroutine // that runs
 	idle     []*worker
-	roomy    []*worker  // idle workers whose stacks have grown, for Detour
-	maker    *worker    // makes them, and nothing else; nil before the first
-	first    *Coroutine // all coroutines that have not ended, newest first
-	switches uint64     // to coroutines, so far
-	wakeErr  error      // why the coroutine that is about to be resumed has waited in vain; nil if it was woken
+	roomy    []*worker   // idle workers whose stacks have grown, for Detour
+	maker    *worker     // makes them, and nothing else; nil before the first
+	first    *Coroutine  // all coroutines that have not ended, newest first
+	switches uint64      // to coroutines, so far
+	wakeErr  error       // why the coroutine that is about to be resumed has waited in vain; nil if it was woken
+	budget   turn.Budget // of the coroutine that the loop has resumed, and of those that it has switched to
 
 	// For Stats.
 	live    atomic.Int64 // coroutines that have not ended
@@ -139,15 +141,10 @@ func (s *scheduler) resume(co *Coroutine) {
 	s.running.Store(uintptr(w.id))
 	co.state = stateRunning
 	if previous == nil {
-		co.budget = turnBudget
-	} else {
-		co.budget = previous.budget // a turn is a turn, however many coroutines it starts or wakes
+		s.budget.Renew() // a turn is a turn, however many coroutines it starts or switches to
 	}
 	s.switches++
 	w.switchTo(s.loop)
-	if previous != nil {
-		previous.budget = min(previous.budget, co.budget)
-	}
 	s.current = previous
 	s.running.Store(previousID)
 	if w.dead && co.state == stateEnded {

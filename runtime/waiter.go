@@ -6,7 +6,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/internal/prefetch"
 )
 
@@ -70,15 +70,11 @@ func DeadlineAfter(d time.Duration) Deadline {
 	if d <= 0 {
 		return 0
 	}
-	at := eventloop.Clock() + d
-	if at < d { // overflow: that's never
-		return 0
-	}
-	return Deadline(at)
+	return Deadline(clock.Add(clock.Now(), d))
 }
 
 // Until returns how long there is until the deadline; it must not be the zero Deadline.
-func (d Deadline) Until() time.Duration { return time.Duration(d) - eventloop.Clock() }
+func (d Deadline) Until() time.Duration { return time.Duration(d) - clock.Now() }
 
 // Passed reports whether the deadline is there and has passed.
 func (d Deadline) Passed() bool { return d != 0 && d.Until() <= 0 }
@@ -96,7 +92,11 @@ var goroutineWaiters = sync.Pool{New: func() any { return &Waiter{ready: make(ch
 // Enter returns the caller's Waiter. It fails with ErrOnLoop when the caller is a function that the event loop runs outside any coroutine: it
 // must not wait.
 func Enter(ctx context.Context) (*Waiter, error) {
-	s, co := whereAmI(schedulerHint(ctx))
+	return enter(whereAmI(schedulerHint(ctx)))
+}
+
+// enter is Enter for a caller of whom whereAmI has told what it is.
+func enter(s *scheduler, co *Coroutine) (*Waiter, error) {
 	if co != nil {
 		return &co.waiter, nil
 	}
@@ -113,8 +113,10 @@ func (w *Waiter) Leave() {
 	}
 }
 
-// Wake ends the wait of a Waiter that the caller has taken out of its place. Any goroutine may call it. If the Waiter is a coroutine of the
-// loop that the caller runs on, it is switched to at once, and Wake returns when it waits again or has ended.
+// Wake ends the wait of a Waiter that the caller has taken out of its place. Any goroutine may call it.
+// It only schedules: a coroutine is resumed by its loop, among the deferred functions if the caller runs
+// on that loop, as a posted task if not. So a lock may be held around it. A wake-up counts as one
+// operation of the coroutine that makes it, see [Count].
 func (w *Waiter) Wake() {
 	if w.co == nil {
 		w.ready <- struct{}{}
@@ -122,10 +124,32 @@ func (w *Waiter) Wake() {
 	}
 	s := w.co.sched
 	if s.onLoop() {
-		s.resume(w.co)
+		s.budget.Count(0)
+		s.loop.DeferTask((*resumeTask)(w.co))
 		return
 	}
 	s.loop.PostTask((*resumeTask)(w.co))
+}
+
+// WakeNow is Wake that switches to a coroutine of the caller's own loop at once, and returns when that
+// waits again or has ended. It is for functions that the loop itself runs and that do nothing for the
+// program afterwards, such as the handler of a descriptor. Whoever else calls it has to be documented
+// as a place that switches, as a [Channel] is.
+func (w *Waiter) WakeNow() {
+	if w.co != nil && w.co.sched.onLoop() {
+		w.co.sched.resume(w.co)
+	} else {
+		w.Wake()
+	}
+}
+
+// wakeFrom is WakeNow for a caller that runs on the loop of s, or on none if s is nil.
+func (w *Waiter) wakeFrom(s *scheduler) {
+	if w.co != nil && w.co.sched == s {
+		s.resume(w.co)
+	} else {
+		w.Wake()
+	}
 }
 
 // What resuming a coroutine touches besides what its caller will, in cache lines: the Coroutine, the descriptor of its goroutine (runtime.g), and the stack from somewhat below the place where it
@@ -155,15 +179,6 @@ func (w *Waiter) Anticipate(stage int) {
 		prefetch.Lines(uintptr(worker.id), goroutineLines)
 		prefetch.Lines(worker.sp-stackLinesBelow*prefetch.Line, stackLines)
 	}
-}
-
-// WakeLater is Wake, but for a coroutine of the caller's own loop: that one is resumed by the loop's deferred functions.
-func (w *Waiter) WakeLater() {
-	if w.co == nil || !w.co.sched.onLoop() {
-		w.Wake()
-		return
-	}
-	w.co.sched.loop.DeferTask((*resumeTask)(w.co))
 }
 
 // Wait parks the caller until it is woken (nil), the deadline passes (ErrTimeout), or ctx is done (its error; ErrShutdown if that is because the
@@ -214,7 +229,7 @@ func (co *Coroutine) refused() {
 	if co.sched.rt.forced.Load() {
 		co.forceOut()
 	}
-	co.spend()
+	co.spend(0)
 }
 
 // forceOut ends the running coroutine when the time for an orderly shutdown is over, as by runtime.Goexit: its deferred calls run. Those that it
@@ -226,20 +241,47 @@ func (co *Coroutine) forceOut() {
 	}
 }
 
-// interrupt ends the coroutine's wait with err, if it waits and nobody else is about to end it. On the loop.
-func (co *Coroutine) interrupt(err error) bool {
+// takeOut takes the coroutine out of the place where it waits. It reports false if it doesn't wait, or
+// if somebody else is about to end its wait. On the loop.
+func (co *Coroutine) takeOut() bool {
 	if co.state != stateParked || co.queue == nil || !co.queue.Remove(&co.waiter) {
 		return false
 	}
-	co.sched.wakeErr = err
-	co.sched.resume(co)
+	co.queue = nil
 	return true
 }
 
-// timeoutTask is what the coroutine's timer runs.
+// interrupt ends the coroutine's wait with err, if it waits and nobody else is about to end it. As every
+// wake-up it only schedules. On the loop.
+func (co *Coroutine) interrupt(err error) bool {
+	if !co.takeOut() {
+		return false
+	}
+	co.sched.budget.Count(0)
+	co.sched.loop.DeferTask(&interruption{co, err})
+	return true
+}
+
+// interruption resumes a coroutine whose wait ends with an error.
+type interruption struct {
+	co  *Coroutine
+	err error
+}
+
+func (i *interruption) Run() {
+	i.co.sched.wakeErr = i.err
+	i.co.sched.resume(i.co)
+}
+
+// timeoutTask is what the coroutine's timer runs. It switches at once, as nothing comes after it.
 type timeoutTask Coroutine
 
-func (t *timeoutTask) Run() { (*Coroutine)(t).interrupt(ErrTimeout) }
+func (t *timeoutTask) Run() {
+	if co := (*Coroutine)(t); co.takeOut() {
+		co.sched.wakeErr = ErrTimeout
+		co.sched.resume(co)
+	}
+}
 
 // follow sees to it that the wait that is about to begin ends when ctx is done. It returns an error if it is done already.
 //

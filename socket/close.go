@@ -142,7 +142,7 @@ func (s *Socket) Shutdown(ctx context.Context, how How) error {
 	err = unix.Shutdown(f.number, int(how))
 	if err == nil && how != ShutdownWrite {
 		f.unreadable.Store(true)
-		f.rd.notify() // for a datagram socket the kernel gives no edge
+		f.rd.prompt() // for a datagram socket the kernel gives no edge
 	}
 	return s.fail("shutdown", os.NewSyscallError("shutdown", err))
 }

@@ -314,3 +314,58 @@ func TestAbortResets(t *testing.T) {
 		})
 	}
 }
+
+// The address is free when Close returns, though somebody has waited in Accept until then.
+func TestCloseOfAListenerFreesItsAddressAtOnce(t *testing.T) {
+	for _, network := range []string{"tcp", "unix", "unixpacket"} {
+		withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+			l := listening(ctx, t, network)
+			at, client := l.LocalAddr().String(), fresh(t, network)
+			var err error
+			accept := start(ctx, func(ctx context.Context) { _, err = l.Accept(ctx) })
+			l.Close()
+			wantError(t, "Connect", client.Connect(ctx, at), syscall.ECONNREFUSED)
+			if network == "tcp" {
+				again, err := socket.Listen(ctx, network, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				again.Close()
+			}
+			accept.Join(ctx)
+			wantError(t, "Accept", err, net.ErrClosed)
+			client.Close()
+		}, runtime.WithLoops(1))
+	}
+}
+
+// A listener that others have, too, goes on listening for them.
+func TestCloseOfAListenerThatWasPassedOnLeavesItToOthers(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		first := listening(ctx, t, "tcp")
+		file, err := first.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		second, err := socket.Adopt(ctx, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		third, err := socket.Adopt(ctx, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := fresh(t, "tcp")
+		for _, l := range []*socket.Socket{first, second} {
+			accept := start(ctx, func(ctx context.Context) { l.Accept(ctx) })
+			l.Close()
+			accept.Join(ctx)
+		}
+		if err := client.Connect(ctx, third.LocalAddr().String()); err != nil {
+			t.Error(err)
+		}
+		client.Close()
+		third.Close()
+	}, runtime.WithLoops(1))
+}

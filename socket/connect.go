@@ -122,7 +122,9 @@ func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
 //
 // A socket whose Connect has failed may try again, unless it was bound. On a UDP or Unix datagram socket, Connect sets where Send goes.
 func (s *Socket) Connect(ctx context.Context, address string) error {
-	runtime.Spend(ctx) // over loopback it doesn't wait
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return s.fail("connect", err)
+	}
 	if err := s.beginConnect(address); err != nil {
 		return s.fail("connect", err)
 	}

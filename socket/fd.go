@@ -107,7 +107,7 @@ func (f *fd) Anticipate(stage int) {
 	}
 }
 
-// notify records an edge, and reports whether somebody waited for it.
+// notify records an edge, and reports whether somebody waited for it: they go on at once. It is for HandleEvents.
 func (d *direction) notify() bool {
 	for {
 		switch waiting := d.slot.Load(); waiting {
@@ -119,7 +119,7 @@ func (d *direction) notify() bool {
 			}
 		default:
 			if d.slot.CompareAndSwap(waiting, nil) {
-				waiting.Wake()
+				waiting.WakeNow()
 				return true
 			}
 		}
@@ -137,6 +137,12 @@ func (d *direction) evict(mark func()) bool {
 	}
 	waiting.Wake()
 	return true
+}
+
+// prompt has whoever waits, or will wait next, look again, as after an edge.
+func (d *direction) prompt() {
+	for !d.evict(nil) && d.slot.Load() != &edge && !d.slot.CompareAndSwap(nil, &edge) {
+	}
 }
 
 // Remove takes out who gives up waiting; it makes a direction a runtime.Queue.

@@ -62,7 +62,9 @@ type Incoming struct {
 
 // AcceptIncoming is Accept for who decides afterwards which loop the connection is for.
 func (s *Socket) AcceptIncoming(ctx context.Context) (in Incoming, err error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return Incoming{}, s.fail("accept", err)
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return Incoming{}, s.fail("accept", err)

@@ -12,7 +12,9 @@ import (
 // Recv receives what there is, up to len(p) bytes, and waits until there is something. It returns io.EOF when the peer has closed its sending
 // side. Bytes that Peek, RecvLine or RecvPacket have read ahead come first. On a datagram socket it receives one datagram; what doesn't fit p is lost.
 func (s *Socket) Recv(ctx context.Context, p []byte) (n int, err error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, len(p)); err != nil {
+		return 0, s.fail("recv", err)
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return 0, s.fail("recv", err)
@@ -70,7 +72,9 @@ func (s *Socket) tryRecv(f *fd, p []byte) (n int, err error) {
 // RecvAll receives until p is full. It returns how much it has received: with an error less than len(p), io.ErrUnexpectedEOF when the peer closed
 // after some of it, io.EOF when it closed before.
 func (s *Socket) RecvAll(ctx context.Context, p []byte) (received int, err error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("recv", err)
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return 0, s.fail("recv", err)
@@ -83,7 +87,7 @@ func (s *Socket) RecvAll(ctx context.Context, p []byte) (received int, err error
 				return err
 			}
 			if received < len(p) {
-				runtime.Spend(ctx)
+				runtime.Spend(ctx, n)
 			}
 		}
 		return nil
@@ -97,7 +101,9 @@ func (s *Socket) RecvAll(ctx context.Context, p []byte) (received int, err error
 // RecvLine receives a line, through and including its "\n", and at most max bytes: a longer one is ErrLineTooLong, and stays unread. If the peer
 // closes in the middle of a line, that part comes with io.ErrUnexpectedEOF. The line is valid until the next operation that receives.
 func (s *Socket) RecvLine(ctx context.Context, max int) (line []byte, err error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return nil, s.fail("recv", err)
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return nil, s.fail("recv", err)
@@ -128,7 +134,7 @@ func (s *Socket) RecvLine(ctx context.Context, max int) (line []byte, err error)
 			if err := s.tryFill(f); err != nil {
 				return err
 			}
-			runtime.Spend(ctx)
+			runtime.Spend(ctx, readCost)
 		}
 	})
 	return line, s.fail("recv", err)
@@ -150,12 +156,17 @@ func (s *Socket) rest() ([]byte, error) {
 // io.EOF says that the peer has closed after a packet, io.ErrUnexpectedEOF that it has closed in the middle of one. The errors of the Framer, such as
 // packet.ErrPacketTooLarge, are final: the stream can't be understood from there on.
 func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return nil, s.fail("recv", err)
+	}
 	if pkt := s.packetAtHand(); pkt != nil {
 		return pkt, nil
 	}
 	return s.recvPacket(ctx)
 }
+
+// readCost is how many bytes a read into the buffer counts as, whatever it has found.
+const readCost = bufferSize / 4
 
 // recvPacket is RecvPacket for packets that are still to be received. Very many coroutines are parked in it: its frame, and those below, are kept small, so that the first
 // 2 KiB of a stack do, and few cache lines are touched on the way back. So its loop is that of
@@ -173,7 +184,7 @@ func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 		}
 		switch err = s.tryFill(f); err {
 		case nil:
-			runtime.Spend(ctx)
+			runtime.Spend(ctx, readCost)
 		case errWait:
 			if deadline == 0 {
 				deadline = runtime.DeadlineAfter(s.timeouts.Load().Read)

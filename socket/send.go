@@ -9,7 +9,9 @@ import (
 // Send sends once: as much of p as the kernel takes now, at least one byte, and waits if it takes none. It returns how much that was. With TLS, and on
 // datagram sockets, it is all of p.
 func (s *Socket) Send(ctx context.Context, p []byte) (int, error) {
-	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	if err := runtime.Begin(ctx, len(p)); err != nil {
+		return 0, s.fail("send", err)
+	}
 	f, err := s.acquire(writing)
 	if err != nil {
 		return 0, s.fail("send", err)
@@ -29,7 +31,9 @@ func (s *Socket) Send(ctx context.Context, p []byte) (int, error) {
 // SendAll sends all of p and returns when the kernel has it. It returns how much the kernel has taken; with an error that is less than len(p), and with
 // TLS only whole records are counted.
 func (s *Socket) SendAll(ctx context.Context, p []byte) (int, error) {
-	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("send", err)
+	}
 	f, err := s.acquire(writing)
 	if err != nil {
 		return 0, s.fail("send", err)
@@ -55,7 +59,9 @@ const gatherLimit = 8 << 10
 // 64 KiB are queued; then SendSoon waits until the kernel has taken them. From elsewhere than the
 // socket's loop, for large messages and for packets, it is SendAll.
 func (s *Socket) SendSoon(ctx context.Context, p []byte) (n int, err error) {
-	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	if err := runtime.Begin(ctx, len(p)); err != nil {
+		return 0, s.fail("send", err)
+	}
 	if s.gather(p) {
 		return len(p), nil
 	}

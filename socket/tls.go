@@ -210,7 +210,7 @@ func (t *secure) send(ctx context.Context, f *fd, p []byte, wait patience) (int,
 			return sent, err
 		}
 		if sent += n; sent < len(p) {
-			runtime.Spend(ctx) // a peer that always has room must not keep the loop from the others
+			runtime.Spend(ctx, n) // a peer that always has room must not keep the loop from the others
 		}
 	}
 	return sent, nil

@@ -43,7 +43,9 @@ func (s *Socket) vector(
 // ReadVector receives once, into several buffers in turn (readv(2)), and returns how many bytes came
 // in all. None of the buffers may be empty.
 func (s *Socket) ReadVector(ctx context.Context, bufs [][]byte) (int, error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("readv", err)
+	}
 	return s.vector("readv", reading, bufs, func(f *fd) (n int, err error) {
 		err = f.receive(ctx, reasonRecv, s.timeouts.Load().Read, func() error {
 			n, err = s.tryReadVector(f, bufs)
@@ -83,7 +85,9 @@ func (f *fd) tryReadv(bufs [][]byte) (int, error) {
 
 // ReadVectorAll receives until all the buffers are full. Its errors are those of RecvAll.
 func (s *Socket) ReadVectorAll(ctx context.Context, bufs [][]byte) (int, error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("readv", err)
+	}
 	return s.vector("readv", reading, bufs, func(f *fd) (int, error) {
 		rest := newVector(bufs)
 		err := f.receive(ctx, reasonRecv, s.timeouts.Load().Read, func() error {
@@ -106,7 +110,9 @@ func (s *Socket) ReadVectorAll(ctx context.Context, bufs [][]byte) (int, error) 
 // WriteVector sends once, from several buffers in turn (writev(2)), and returns how many bytes went
 // in all. None of the buffers may be empty.
 func (s *Socket) WriteVector(ctx context.Context, bufs [][]byte) (int, error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("writev", err)
+	}
 	return s.vector("writev", writing, bufs, func(f *fd) (int, error) {
 		return s.writeVector(ctx, f, bufs)
 	})
@@ -134,7 +140,9 @@ func (f *fd) trySendv(bufs [][]byte) (int, error) {
 
 // WriteVectorAll sends all of the buffers. Its results are those of SendAll.
 func (s *Socket) WriteVectorAll(ctx context.Context, bufs [][]byte) (int, error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("writev", err)
+	}
 	return s.vector("writev", writing, bufs, func(f *fd) (int, error) {
 		rest := newVector(bufs)
 		for len(rest.bufs) > 0 {
@@ -144,7 +152,7 @@ func (s *Socket) WriteVectorAll(ctx context.Context, bufs [][]byte) (int, error)
 				return rest.done, err
 			}
 			if len(rest.bufs) > 0 {
-				runtime.Spend(ctx)
+				runtime.Spend(ctx, n)
 			}
 		}
 		return rest.done, nil

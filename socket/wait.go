@@ -187,7 +187,7 @@ func (f *fd) send(ctx context.Context, p []byte, wait patience) (int, error) {
 				return taken, err
 			}
 			if sent < len(p) {
-				runtime.Spend(ctx)
+				runtime.Spend(ctx, n)
 			}
 		}
 		return taken, nil

@@ -18,7 +18,7 @@ type Watcher interface {
 
 // Watch has w told what the socket is ready for: a connection that is served by callbacks needs no coroutine, and while nothing comes no buffer either. nil ends it.
 // What has arrived before is not told: begin with TryRecvPacket. An operation that waits, such as SSLHandshake in a coroutine, gets the event instead
-// of w. Watch, TryRecvPacket, Queue, Push, PushSoon, Arrived and Discard are for the socket's own loop, for a coroutine or a function of it; called elsewhere they
+// of w. Watch, TryRecvPacket, Queue, Push, Arrived and Discard are for the socket's own loop, for a coroutine or a function of it; called elsewhere they
 // return EXDEV.
 func (s *Socket) Watch(w Watcher) error {
 	f, err := s.acquireHere(using)
@@ -133,14 +133,6 @@ func (s *Socket) Push() (queued int, err error) {
 		return 0, s.fail("send", err)
 	}
 	return f.queued(), nil
-}
-
-// PushSoon has the loop Push at the end of its turn, once for all that is queued until then. An error is returned by a later operation.
-func (s *Socket) PushSoon() {
-	if f, err := s.acquireHere(using); err == nil {
-		f.flushSoon()
-		f.leave(using)
-	}
 }
 
 // Queued returns how many bytes are queued that the kernel hasn't taken yet. It may be called from anywhere, and takes no part in who may send.
