@@ -62,10 +62,23 @@ type patience struct {
 	limit   runtime.Deadline // of the whole operation
 }
 
+// NoWait returns a context by which no operation waits: one that would returns ErrWouldBlock instead,
+// with what it has done by then, as system calls do with MSG_DONTWAIT. Operations know it only
+// if it isn't derived from.
+func NoWait(ctx context.Context) context.Context { return noWait{ctx} }
+
+type noWait struct{ context.Context }
+
 // wait waits for the next edge. An edge that has come since the last wait ends it at once.
 func (f *fd) wait(
 	ctx context.Context, d *direction, reason *runtime.Reason, deadline runtime.Deadline,
 ) error {
+	if _, ok := ctx.(noWait); ok {
+		if d.slot.CompareAndSwap(&edge, nil) {
+			return nil
+		}
+		return ErrWouldBlock
+	}
 	w, err := runtime.Enter(ctx)
 	if err != nil {
 		return err
