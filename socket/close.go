@@ -25,6 +25,7 @@ func (s *Socket) Close() error { return s.shut(false) }
 func (s *Socket) Abort() error { return s.shut(true) }
 
 func (s *Socket) shut(abort bool) error {
+	runtime.Count(0)
 	s.mu.Lock()
 	if s.gone {
 		s.mu.Unlock()
