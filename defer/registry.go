@@ -53,8 +53,9 @@ func (p place) run(fn func()) error {
 	return nil
 }
 
-// start starts a coroutine on the loop that the caller, a function of that loop, runs on, and returns when it waits or has ended. Without a
-// caller who could be told, an error is logged; that of Shutdown isn't, as it clears what is pending.
+// start starts a coroutine on the loop that the caller, a function of that loop, runs on, and
+// returns when it waits or has ended. Without a caller who could be told, an error is logged; that
+// of Shutdown isn't, as it clears what is pending.
 func start(ctx context.Context, log *zap.Logger, fn func(context.Context)) bool {
 	_, err := runtime.Go(ctx, fn)
 	if err != nil && err != runtime.ErrShutdown {
@@ -63,12 +64,15 @@ func start(ctx context.Context, log *zap.Logger, fn func(context.Context)) bool 
 	return err == nil
 }
 
-// registry knows what is set in one runtime. There is one from the first timer, descriptor or cycle function until Shutdown.
+// registry knows what is set in one runtime. There is one from the first timer, descriptor or cycle
+// function until Shutdown.
 //
-// Everything in maps timers and watches holds one Retain of the runtime: whoever takes it out of the map, and nobody else, releases it.
+// Everything in maps timers and watches holds one Retain of the runtime: whoever takes it out of
+// the map, and nobody else, releases it.
 type registry struct {
 	rt *runtime.Runtime
-	// quiet is for functions that are due again at once when they couldn't be called: it logs once a second.
+	// quiet is for functions that are due again at once when they couldn't be called: it logs once
+	// a second.
 	quiet *zap.Logger
 
 	mu      sync.Mutex

@@ -15,7 +15,8 @@ func hold(d time.Duration) {
 	}
 }
 
-// However many functions there are at once, the loop polls after some of them. The others keep their order, and come before those that were added since.
+// However many functions there are at once, the loop polls after some of them. The others keep
+// their order, and come before those that were added since.
 func TestManyFunctionsDontKeepTheLoopFromPolling(t *testing.T) {
 	const all = 2000
 	for name, add := range map[string]func(*eventloop.Loop, func()){

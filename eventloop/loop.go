@@ -28,8 +28,9 @@ var ErrClosed = errors.New("eventloop: loop closed")
 // ErrRunning is returned by Run when the loop runs already.
 var ErrRunning = errors.New("eventloop: loop is already running")
 
-// A Task is something that a loop can run. Types that are posted, deferred or timed very often implement it, which saves them a
-// closure each time; everyone else uses the methods that take a func().
+// A Task is something that a loop can run. Types that are posted, deferred or timed very often
+// implement it, which saves them a closure each time; everyone else uses the methods that take a
+// func().
 type Task interface {
 	// Run is called once, on the loop.
 	Run()
@@ -41,8 +42,8 @@ func (f taskFunc) Run() { f() }
 
 // Loop is an event loop. Create it with [New], run it with [Loop.Run].
 //
-// Post, PostTask, Close, Register, OnLoop, Closed, Stats and Name may be called from any goroutine. All other methods must be called on
-// the loop (see the package comment).
+// Post, PostTask, Close, Register, OnLoop, Closed, Stats and Name may be called from any goroutine.
+// All other methods must be called on the loop (see the package comment).
 type Loop struct {
 	// Fixed at New.
 	name     string
@@ -58,8 +59,9 @@ type Loop struct {
 	swept   bool           // guarded by descriptors.mu: nothing registers any more
 	self    atomic.Uintptr // goroutine.ID of the loop's goroutine
 
-	// Posted tasks. asleep is true from just before a poll that may block until it returns or somebody has woken it: who
-	// turns it to false owes the eventfd a write, so a burst of posts costs one.
+	// Posted tasks. asleep is true from just before a poll that may block until it returns or
+	// somebody has woken it: who turns it to false owes the eventfd a write, so a burst of posts
+	// costs one.
 	postMu      sync.Mutex
 	posted      []Task       // guarded by postMu
 	postClosed  bool         // guarded by postMu
@@ -67,8 +69,8 @@ type Loop struct {
 	asleep      atomic.Bool
 	polling     atomic.Bool // in a poll that may block
 
-	// Owned by the loop. The cursors live here and not on the stack so that an iteration that a panic
-	// or a Goexit has torn down goes on behind the function that did it.
+	// Owned by the loop. The cursors live here and not on the stack so that an iteration that a
+	// panic or a Goexit has torn down goes on behind the function that did it.
 	phase       phase
 	ready       int   // number of events in the poller's buffer
 	cursor      int   // next event, or handler to be told of the end
@@ -117,7 +119,8 @@ func Clock() time.Duration { return clock.Now() }
 
 var loopNumber atomic.Int64
 
-// New creates a loop. It fails when the kernel has no descriptor to give, and on systems without epoll.
+// New creates a loop. It fails when the kernel has no descriptor to give, and on systems without
+// epoll.
 func New(options ...Option) (*Loop, error) {
 	l := &Loop{
 		name:     "loop-" + strconv.FormatInt(loopNumber.Add(1), 10),
@@ -144,8 +147,9 @@ func (l *Loop) OnLoop() bool { return l.self.Load() == uintptr(goroutine.Current
 // Closed reports whether Close has been called.
 func (l *Loop) Closed() bool { return l.closing.Load() }
 
-// Run runs the loop until Close is called. The functions run on a goroutine of the loop's own; the caller is parked meanwhile. A
-// loop runs once: after Close, or when it runs already, Run returns ErrClosed or ErrRunning.
+// Run runs the loop until Close is called. The functions run on a goroutine of the loop's own; the
+// caller is parked meanwhile. A loop runs once: after Close, or when it runs already, Run returns
+// ErrClosed or ErrRunning.
 func (l *Loop) Run() error {
 	if !l.state.CompareAndSwap(stateNew, stateRunning) {
 		if l.state.Load() == stateRunning {
@@ -161,10 +165,11 @@ func (l *Loop) Run() error {
 	return nil
 }
 
-// Close asks the loop to stop and returns at once; Run returns when the iteration under way has ended. What was posted and deferred
-// before is still run, once; but not if Run was never called, as there is nothing to run it on. Timers that are pending don't fire any
-// more. Descriptors that are registered stay open: they belong to whoever registered them, whose handlers are told if they are an
-// [EndListener]. May be called from any goroutine, more than once.
+// Close asks the loop to stop and returns at once; Run returns when the iteration under way has
+// ended. What was posted and deferred before is still run, once; but not if Run was never called,
+// as there is nothing to run it on. Timers that are pending don't fire any more. Descriptors that
+// are registered stay open: they belong to whoever registered them, whose handlers are told if they
+// are an [EndListener]. May be called from any goroutine, more than once.
 func (l *Loop) Close() error {
 	if !l.closing.CompareAndSwap(false, true) {
 		return nil
@@ -181,20 +186,25 @@ func (l *Loop) Close() error {
 	return nil
 }
 
-// main is the body of the loop's goroutine. A Goexit in a user function unwinds it; then a new goroutine takes over where it stood.
+// main is the body of the loop's goroutine. A Goexit in a user function unwinds it; then a new
+// goroutine takes over where it stood.
 func (l *Loop) main() {
 	orderly := false
 	defer func() {
 		if !orderly {
-			l.self.Store(0) // this goroutine ends, and its identity may be another's before the new one has stored its own
+			// This goroutine ends, and its identity may be another's before the new one has stored its own.
+			l.self.Store(0)
 			l.counters.goexits.Add(1)
-			l.log.Error("runtime.Goexit in a function run by the loop; the loop goes on in a new goroutine", zap.String("loop", l.name))
+			l.log.Error("runtime.Goexit in a function run by the loop; the loop goes on in a new goroutine",
+				zap.String("loop", l.name))
 			go l.main()
 		}
 	}()
 	l.self.Store(uintptr(goroutine.Current()))
-	// Labels are inherited by the coroutines created on the loop, so profiles and the watchdog can tell whose they are.
-	pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels(loopLabel, l.name)))
+	// Labels are inherited by the coroutines created on the loop, so profiles and the watchdog can
+	// tell whose they are.
+	labels := pprof.Labels(loopLabel, l.name)
+	pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), labels))
 	for !l.iterate() {
 	}
 	l.self.Store(0)
@@ -209,7 +219,8 @@ func (l *Loop) release() {
 	close(l.finished)
 }
 
-// iterate runs iterations until the loop is closed (true) or a user function has panicked (false; call it again).
+// iterate runs iterations until the loop is closed (true) or a user function has panicked (false;
+// call it again).
 func (l *Loop) iterate() (closed bool) {
 	defer l.caught()
 	for {
@@ -272,7 +283,8 @@ func (l *Loop) iterate() (closed bool) {
 	}
 }
 
-// caught keeps the loop alive over a panic in a user function. The cursor of the phase is already behind that function.
+// caught keeps the loop alive over a panic in a user function. The cursor of the phase is already
+// behind that function.
 func (l *Loop) caught() {
 	value := recover()
 	if value == nil {
@@ -281,17 +293,20 @@ func (l *Loop) caught() {
 	l.ReportPanic(value, debug.Stack())
 }
 
-// ReportPanic logs a panic that was caught on this loop, counts it and hands it to the panic handler. It is for the floors above, which
-// catch the panics of their own functions before the loop sees them.
+// ReportPanic logs a panic that was caught on this loop, counts it and hands it to the panic
+// handler. It is for the floors above, which catch the panics of their own functions before the
+// loop sees them.
 func (l *Loop) ReportPanic(value any, stack []byte) {
 	l.counters.panics.Add(1)
-	l.log.Error("panic", zap.String("loop", l.name), zap.Any("value", value), zap.ByteString("stack", stack))
+	l.log.Error("panic", zap.String("loop", l.name), zap.Any("value", value),
+		zap.ByteString("stack", stack))
 	if l.onPanic == nil {
 		return
 	}
 	defer func() {
 		if again := recover(); again != nil {
-			l.log.Error("panic in the panic handler", zap.String("loop", l.name), zap.Any("value", again))
+			l.log.Error("panic in the panic handler", zap.String("loop", l.name),
+				zap.Any("value", again))
 		}
 	}()
 	l.onPanic(value, stack)
@@ -303,8 +318,9 @@ func (l *Loop) turn() { l.counters.turns.Add(1) }
 // between marks that no user function runs until the next turn: the loop polls.
 func (l *Loop) between() { l.counters.ended.Store(l.counters.turns.Load()) }
 
-// Quiet reports whether the loop sleeps and has nothing of its own that could wake it: no timer, no posted task. Descriptors don't
-// count. It may be called from any goroutine; the answer is of a moment.
+// Quiet reports whether the loop sleeps and has nothing of its own that could wake it: no timer, no
+// posted task. Descriptors don't count. It may be called from any goroutine; the answer is of a
+// moment.
 func (l *Loop) Quiet() bool {
 	// In this order: between a post and the run of its batch, one of the first two says no.
 	return l.postedCount.Load() == 0 && l.polling.Load() && l.counters.timers.Load() == 0
@@ -317,7 +333,8 @@ func (l *Loop) poll() {
 	l.counters.timers.Store(int64(l.timers.set))
 	timeout := l.pollTimeout()
 	if timeout == 0 || l.busy {
-		// A loop under load finds something nearly every time, and a poll that can't block needs no word to the scheduler.
+		// A loop under load finds something nearly every time, and a poll that can't block needs no
+		// word to the scheduler.
 		l.ready = l.poller.poll()
 		l.busy = l.ready > 0
 		if l.busy || timeout == 0 {
@@ -344,13 +361,13 @@ func (l *Loop) poll() {
 	l.counters.events.Add(uint64(l.ready))
 }
 
-// maxAwake is how many polls in a row a loop may do without blocking before it lets other goroutines
-// run; the scheduler would make it only after 10 ms.
+// maxAwake is how many polls in a row a loop may do without blocking before it lets other
+// goroutines run; the scheduler would make it only after 10 ms.
 const maxAwake = 16
 
 // letOthers lets the goroutines run that wait for this loop's P: those that it has made runnable,
-// among others. If it went to sleep instead, they would have to wait until the scheduler notices that
-// the P sits in a system call.
+// among others. If it went to sleep instead, they would have to wait until the scheduler notices
+// that the P sits in a system call.
 func (l *Loop) letOthers() {
 	l.awake = 0
 	runtime.Gosched()
@@ -394,7 +411,8 @@ func (l *Loop) event(i int) (*Descriptor, Events) {
 	return d, events
 }
 
-// How Anticipators are prepared: an event's Descriptor is fetched when anticipation events are still to be handled before it, and the stages follow, one with each of these.
+// How Anticipators are prepared: an event's Descriptor is fetched when anticipation events are
+// still to be handled before it, and the stages follow, one with each of these.
 const (
 	stages       = 3
 	anticipation = stages + 1

@@ -80,7 +80,8 @@ func TestPostsToALoopThatIsAwakeWriteNothing(t *testing.T) {
 	})
 }
 
-// A loop that falls asleep just as somebody posts must see the post: thousands of hand-overs, each to a loop on its way to sleep.
+// A loop that falls asleep just as somebody posts must see the post: thousands of hand-overs, each
+// to a loop on its way to sleep.
 func TestNoPostIsMissedByALoopThatFallsAsleep(t *testing.T) {
 	l := start(t)
 	c := make(chan struct{})

@@ -29,8 +29,8 @@ type counters struct {
 	descriptors atomic.Int64
 }
 
-// Stats returns the loop's counters. It may be called from any goroutine; while the loop runs, the figures are of slightly different
-// moments.
+// Stats returns the loop's counters. It may be called from any goroutine; while the loop runs, the
+// figures are of slightly different moments.
 func (l *Loop) Stats() Stats {
 	c := &l.counters
 	return Stats{

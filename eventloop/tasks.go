@@ -7,11 +7,12 @@ import (
 	"github.com/whorl-go/whorl/internal/turn"
 )
 
-// Post has fn run on the loop, in the next step 4 (see the package comment). It may be called from any
-// goroutine; posts of one goroutine run in their order. After Close it returns ErrClosed and fn will
-// not run.
+// Post has fn run on the loop, in the next step 4 (see the package comment). It may be called from
+// any goroutine; posts of one goroutine run in their order. After Close it returns ErrClosed and fn
+// will not run.
 //
-// A post wakes a sleeping loop with one write to its eventfd; a loop that is awake is not written to.
+// A post wakes a sleeping loop with one write to its eventfd; a loop that is awake is not written
+// to.
 func (l *Loop) Post(fn func()) error { return l.PostTask(taskFunc(fn)) }
 
 // PostTask is Post for a Task.
@@ -44,9 +45,9 @@ func (l *Loop) wake() {
 	}
 }
 
-// Defer has fn run in step 6 of this iteration, after the descriptors, posted tasks and timers; from
-// within a deferred function, in step 6 of the next. Functions run in the order they were deferred.
-// Must be called on the loop.
+// Defer has fn run in step 6 of this iteration, after the descriptors, posted tasks and timers;
+// from within a deferred function, in step 6 of the next. Functions run in the order they were
+// deferred. Must be called on the loop.
 func (l *Loop) Defer(fn func()) { l.deferred = append(l.deferred, taskFunc(fn)) }
 
 // DeferTask is Defer for a Task.
@@ -56,12 +57,12 @@ func (l *Loop) DeferTask(t Task) { l.deferred = append(l.deferred, t) }
 // removes it. There is one; setting it again replaces it. Must be called on the loop.
 func (l *Loop) BeforePoll(fn func()) { l.beforePoll = fn }
 
-// AfterDefer sets the function that is called at the end of each iteration; nil removes it. There is
-// one; setting it again replaces it. Must be called on the loop.
+// AfterDefer sets the function that is called at the end of each iteration; nil removes it. There
+// is one; setting it again replaces it. Must be called on the loop.
 func (l *Loop) AfterDefer(fn func()) { l.afterDefer = fn }
 
-// A batch is tasks that one step runs, in order. It is kept in the loop: what is left of it when the
-// time of the step is over, or when a panic has torn the step down, is run later.
+// A batch is tasks that one step runs, in order. It is kept in the loop: what is left of it when
+// the time of the step is over, or when a panic has torn the step down, is run later.
 type batch struct {
 	tasks []Task
 	next  int // of tasks; those before it have been run
@@ -116,7 +117,8 @@ func (l *Loop) takeDeferred() {
 	}
 }
 
-// run runs the tasks of a batch, and counts them, until none is left or the step has taken its time.
+// run runs the tasks of a batch, and counts them, until none is left or the step has taken its
+// time.
 func (l *Loop) run(b *batch, count *atomic.Uint64) {
 	if len(b.tasks) == 0 {
 		return
@@ -134,8 +136,8 @@ func (l *Loop) run(b *batch, count *atomic.Uint64) {
 	}
 }
 
-// stepOver counts a function that a step is about to run, and reports whether the step has taken its
-// time. The last steps of a loop that closes may take any time.
+// stepOver counts a function that a step is about to run, and reports whether the step has taken
+// its time. The last steps of a loop that closes may take any time.
 func (l *Loop) stepOver() bool {
 	if l.phase >= phaseLastPosted {
 		return false

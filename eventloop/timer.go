@@ -6,12 +6,12 @@ import (
 	"github.com/whorl-go/whorl/internal/clock"
 )
 
-// A Timer runs a task when its time has come. It belongs to one loop and its methods must be called on
-// that loop. Make it with [Loop.AfterFunc], or embed one and prepare it with [Loop.InitTimer]: then
-// setting it never allocates.
+// A Timer runs a task when its time has come. It belongs to one loop and its methods must be called
+// on that loop. Make it with [Loop.AfterFunc], or embed one and prepare it with [Loop.InitTimer]:
+// then setting it never allocates.
 //
-// A timer never fires early: the clock is read when it is set, and again before it fires. It fires in the first iteration
-// whose step 5 begins at or after its time.
+// A timer never fires early: the clock is read when it is set, and again before it fires. It fires
+// in the first iteration whose step 5 begins at or after its time.
 type Timer struct {
 	loop   *Loop
 	task   Task
@@ -29,7 +29,8 @@ func (l *Loop) AfterFunc(d time.Duration, fn func()) *Timer {
 	return t
 }
 
-// InitTimer prepares a timer that is part of something else; task runs each time it fires. It is not set yet.
+// InitTimer prepares a timer that is part of something else; task runs each time it fires. It is
+// not set yet.
 func (l *Loop) InitTimer(t *Timer, task Task) { t.loop, t.task = l, task }
 
 // Stop keeps the timer from firing and reports whether it was set.
@@ -41,8 +42,8 @@ func (t *Timer) Stop() bool {
 	return was
 }
 
-// Disarm is Stop for a timer that will soon be set again, such as a time-out that is renewed for each packet: it only marks the timer,
-// whose entry in the loop's heap is cleared away later.
+// Disarm is Stop for a timer that will soon be set again, such as a time-out that is renewed for
+// each packet: it only marks the timer, whose entry in the loop's heap is cleared away later.
 func (t *Timer) Disarm() bool {
 	was := t.set
 	if was {
@@ -57,7 +58,8 @@ func (t *Timer) Reset(d time.Duration) bool {
 	return t.resetAt(int64(clock.Add(clock.Now(), max(0, d))))
 }
 
-// ResetAt is Reset with a point in time, which is compared on the monotonic clock if deadline has its reading.
+// ResetAt is Reset with a point in time, which is compared on the monotonic clock if deadline has
+// its reading.
 func (t *Timer) ResetAt(deadline time.Time) bool {
 	return t.resetAt(int64(clock.At(deadline)))
 }
@@ -75,7 +77,7 @@ func (t *Timer) resetAt(when int64) bool {
 		t.loop.timers.set++
 	}
 	if p := &t.loop.timerPass; p.active {
-		when = max(when, p.now) // it waits for the next pass, so it must not come before timers that are due in this one
+		when = max(when, p.now) // it waits for the next pass: it must not come before those of this one
 	}
 	t.when = when
 	t.loop.timers.place(t)

@@ -18,8 +18,8 @@ const loopLabel = "whorl.loop"
 // watch is the watchdog: it looks four times per limit whether the loop is still in the same user
 // function. One stall is reported once.
 //
-// A loop that polls, or is about to, or hasn't got its processor back since, is in no user function:
-// it is never a stall, however long the machine keeps it waiting there.
+// A loop that polls, or is about to, or hasn't got its processor back since, is in no user
+// function: it is never a stall, however long the machine keeps it waiting there.
 func (l *Loop) watch() {
 	const looks = 4
 	tick := time.NewTicker(max(l.limit/looks, time.Millisecond))
@@ -51,8 +51,8 @@ func (l *Loop) userFunction() (number uint64, within bool) {
 	return number, number != ended
 }
 
-// reportStall reports that the user function has held the loop for longer than the limit. If it ends
-// while its stack is taken, the stack is of something else and is left out.
+// reportStall reports that the user function has held the loop for longer than the limit. If it
+// ends while its stack is taken, the stack is of something else and is left out.
 func (l *Loop) reportStall(function uint64) {
 	at, stack := holder(l.name)
 	if now, within := l.userFunction(); !within || now != function {
@@ -65,8 +65,8 @@ func (l *Loop) reportStall(function uint64) {
 }
 
 // holder returns where what runs on the loop has its stack, and its stack: that of the loop's
-// goroutine or of one of its coroutines, all of which carry the loop's label. All but one of them are
-// parked in a coroutine switch.
+// goroutine or of one of its coroutines, all of which carry the loop's label. All but one of them
+// are parked in a coroutine switch.
 func holder(name string) (at, stack string) {
 	var profile bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
@@ -88,10 +88,10 @@ func holder(name string) (at, stack string) {
 	return placeOf(stack), stack
 }
 
-// parkedInSwitch reports whether a record of the goroutine profile is of coroutines that have switched
-// away, or were never switched to. The text of a record leaves out the innermost functions if they are
-// the runtime's, but its first line, "1 @ 0x47a9e1 0x53215f …", has their program counters, the
-// innermost first.
+// parkedInSwitch reports whether a record of the goroutine profile is of coroutines that have
+// switched away, or were never switched to. The text of a record leaves out the innermost functions
+// if they are the runtime's, but its first line, "1 @ 0x47a9e1 0x53215f …", has their program
+// counters, the innermost first.
 func parkedInSwitch(record string) bool {
 	_, counters, _ := strings.Cut(record, " @ 0x")
 	end := strings.IndexAny(counters, " \n")
@@ -106,9 +106,10 @@ func parkedInSwitch(record string) bool {
 	return fn != nil && (fn.Name() == "runtime.coroswitch" || fn.Name() == "runtime.corostart")
 }
 
-// placeOf returns the innermost place in a record of the goroutine profile that is the program's own,
-// "main.handle /srv/app/main.go:12": neither in Go's library nor in Whorl. If there is none, it is the
-// innermost of all. A line of a record is "#\t0x47a9e1\tmain.handle+0x25\t/srv/app/main.go:12".
+// placeOf returns the innermost place in a record of the goroutine profile that is the program's
+// own, "main.handle /srv/app/main.go:12": neither in Go's library nor in Whorl. If there is none,
+// it is the innermost of all. A line of a record is
+// "#\t0x47a9e1\tmain.handle+0x25\t/srv/app/main.go:12".
 func placeOf(record string) string {
 	innermost := "unknown"
 	for line := range strings.Lines(record) {

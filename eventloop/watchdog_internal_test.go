@@ -30,7 +30,8 @@ func TestPlaceOfIsThePrograms(t *testing.T) {
 	}
 }
 
-// A loop that gets no processor between two user functions may look the same for as long as it likes.
+// A loop that gets no processor between two user functions may look the same for as long as it
+// likes.
 func TestLoopThatIsInNoUserFunctionIsNoStall(t *testing.T) {
 	l := new(Loop)
 	l.turn()
@@ -47,7 +48,8 @@ func TestLoopThatIsInNoUserFunctionIsNoStall(t *testing.T) {
 	}
 }
 
-// A function that ends just before its stack is taken is not reported with the stack of what comes next.
+// A function that ends just before its stack is taken is not reported with the stack of what comes
+// next.
 func TestStackOfSomethingElseIsNotReported(t *testing.T) {
 	core, entries := observer.New(zap.WarnLevel)
 	l := &Loop{name: "test", log: zap.New(core)}

@@ -206,7 +206,8 @@ func TestTheWatchdogOutlivesAGoexit(t *testing.T) {
 	close(release)
 }
 
-// While one loop is held for long enough to be reported three times over, its neighbours, one asleep and one whose watchdog is off, are not.
+// While one loop is held for long enough to be reported three times over, its neighbours, one
+// asleep and one whose watchdog is off, are not.
 func TestTheWatchdogLeavesTheOthersAlone(t *testing.T) {
 	log := newLog()
 	asleep := start(t, eventloop.WithWatchdog(limit), eventloop.WithLogger(log.Logger), eventloop.WithName("asleep"))

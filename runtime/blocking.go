@@ -14,7 +14,8 @@ type nobody struct{}
 
 func (nobody) Remove(*Waiter) bool { return true }
 
-// Sleep waits for d. It returns nil afterwards, or before that the error of ctx or ErrShutdown. With d <= 0 it is Yield.
+// Sleep waits for d. It returns nil afterwards, or before that the error of ctx or ErrShutdown.
+// With d <= 0 it is Yield.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return Yield(ctx)
@@ -47,8 +48,8 @@ func (s *single) fire() bool {
 	return true
 }
 
-// Suspend parks the current coroutine until [Coroutine.Resume]. It returns nil then, or the error of ctx or ErrShutdown. Outside a coroutine
-// it is an error.
+// Suspend parks the current coroutine until [Coroutine.Resume]. It returns nil then, or the error
+// of ctx or ErrShutdown. Outside a coroutine it is an error.
 func Suspend(ctx context.Context) error {
 	co := Current(ctx)
 	if co == nil {
@@ -62,8 +63,9 @@ type suspendQueue Coroutine
 
 func (q *suspendQueue) Remove(*Waiter) bool { return q.suspended.CompareAndSwap(true, false) }
 
-// Resume has a coroutine go on that waits in Suspend. It only schedules, see [Waiter.Wake]. A coroutine
-// that doesn't wait there, but for something else or not at all, is left alone: ErrNotSuspended.
+// Resume has a coroutine go on that waits in Suspend. It only schedules, see [Waiter.Wake]. A
+// coroutine that doesn't wait there, but for something else or not at all, is left alone:
+// ErrNotSuspended.
 func (co *Coroutine) Resume() error {
 	if !co.suspended.CompareAndSwap(true, false) {
 		return ErrNotSuspended
@@ -85,8 +87,8 @@ func (j *join) ended() {
 	}
 }
 
-// Join waits until all the coroutines have ended. The caller goes on in the deferred functions of the
-// loop's turn in which the last one ended. Joining oneself is an error.
+// Join waits until all the coroutines have ended. The caller goes on in the deferred functions of
+// the loop's turn in which the last one ended. Joining oneself is an error.
 func Join(ctx context.Context, coroutines ...*Coroutine) error {
 	Spend(ctx, 0)
 	w, err := Enter(ctx)
@@ -169,7 +171,8 @@ func (co *Coroutine) wakeJoins() {
 	}
 }
 
-// WaitSignal waits for one of the signals to arrive and returns it. While it waits, the signals don't have their default effect.
+// WaitSignal waits for one of the signals to arrive and returns it. While it waits, the signals
+// don't have their default effect.
 func WaitSignal(ctx context.Context, signals ...os.Signal) (os.Signal, error) {
 	if len(signals) == 0 {
 		return nil, errors.New("runtime: WaitSignal without a signal")

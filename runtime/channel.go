@@ -7,13 +7,15 @@ import (
 	"time"
 )
 
-// ErrChannelClosed is returned by Push to a closed Channel, and by Pop from one that is closed and empty.
+// ErrChannelClosed is returned by Push to a closed Channel, and by Pop from one that is closed and
+// empty.
 var ErrChannelClosed = errors.New("runtime: channel closed")
 
-// Channel is a bounded FIFO queue between coroutines, in the manner of Swoole's. Values go straight to a
-// coroutine that waits for one: a Push that finds a coroutine of the same loop waiting in Pop switches
-// to it at once, and so does a Pop that finds one waiting in Push. So don't hold a sync.Mutex around
-// them that the other one may lock. Those who wait are served in the order of arrival.
+// Channel is a bounded FIFO queue between coroutines, in the manner of Swoole's. Values go straight
+// to a coroutine that waits for one: a Push that finds a coroutine of the same loop waiting in Pop
+// switches to it at once, and so does a Pop that finds one waiting in Push. So don't hold a
+// sync.Mutex around them that the other one may lock. Those who wait are served in the order of
+// arrival.
 //
 // It may be used from coroutines of any loop, and from plain goroutines. Make it with NewChannel.
 type Channel[T any] struct {
@@ -38,11 +40,12 @@ func NewChannel[T any](capacity int) *Channel[T] {
 	return &Channel[T]{capacity: max(1, capacity)}
 }
 
-// Push appends v, and waits while the channel is full. It returns ErrChannelClosed, also if the channel is
-// closed while it waits, or the error of ctx or ErrShutdown; then v was not taken.
+// Push appends v, and waits while the channel is full. It returns ErrChannelClosed, also if the
+// channel is closed while it waits, or the error of ctx or ErrShutdown; then v was not taken.
 func (c *Channel[T]) Push(ctx context.Context, v T) error { return c.push(ctx, v, 0) }
 
-// PushTimeout is Push that waits for d at most and then returns ErrTimeout; d <= 0 waits without end.
+// PushTimeout is Push that waits for d at most and then returns ErrTimeout; d <= 0 waits without
+// end.
 func (c *Channel[T]) PushTimeout(ctx context.Context, v T, d time.Duration) error {
 	return c.push(ctx, v, DeadlineAfter(d))
 }
@@ -69,8 +72,8 @@ func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
 	return err
 }
 
-// Pop takes the first value, and waits while the channel is empty. A closed channel first gives what it
-// still holds, then ErrChannelClosed; other errors are those of ctx and ErrShutdown.
+// Pop takes the first value, and waits while the channel is empty. A closed channel first gives
+// what it still holds, then ErrChannelClosed; other errors are those of ctx and ErrShutdown.
 func (c *Channel[T]) Pop(ctx context.Context) (T, error) { return c.pop(ctx, 0) }
 
 // PopTimeout is Pop that waits for d at most and then returns ErrTimeout; d <= 0 waits without end.
@@ -102,11 +105,11 @@ func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
 	return c.wait(ctx, s, co, zero, &c.consumers, reasonPop, deadline)
 }
 
-// wait waits in q, with v to give or for a value to take. It is called with mu held and returns without
-// it.
+// wait waits in q, with v to give or for a value to take. It is called with mu held and returns
+// without it.
 func (c *Channel[T]) wait(
-	ctx context.Context, s *scheduler, co *Coroutine, v T, q *waitQueue[handOver[T]], reason *Reason,
-	deadline Deadline,
+	ctx context.Context, s *scheduler, co *Coroutine, v T,
+	q *waitQueue[handOver[T]], reason *Reason, deadline Deadline,
 ) (T, error) {
 	var zero T
 	w, err := enter(s, co)
@@ -126,8 +129,9 @@ func (c *Channel[T]) wait(
 	return passed.value, nil
 }
 
-// Close closes the channel: whoever waits in Push, then whoever waits in Pop, gets ErrChannelClosed. It
-// only schedules them. It returns ErrChannelClosed if the channel was closed before.
+// Close closes the channel: whoever waits in Push, then whoever waits in Pop, gets
+// ErrChannelClosed. It only schedules them. It returns ErrChannelClosed if the channel was closed
+// before.
 func (c *Channel[T]) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

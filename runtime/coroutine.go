@@ -10,12 +10,14 @@ import (
 	"github.com/whorl-go/whorl/internal/turn"
 )
 
-// A Coroutine is a function that runs on an event loop and yields to it whenever it waits. [Go] makes one.
+// A Coroutine is a function that runs on an event loop and yields to it whenever it waits. [Go]
+// makes one.
 //
 // Its methods may be called from anywhere, also after it has ended, unless they say otherwise.
 type Coroutine struct {
-	// The size counts: programs have 100,000 of these and more. What few coroutines need is in rare. The order counts, too: what each wait and
-	// each wake-up touches comes first and takes three cache lines.
+	// The size counts: programs have 100,000 of these and more. What few coroutines need is in
+	// rare. The order counts, too: what each wait and each wake-up touches comes first and takes
+	// three cache lines.
 
 	sched     *scheduler
 	waiter    Waiter
@@ -63,12 +65,14 @@ const (
 
 // Go starts a coroutine that runs fn.
 //
-// Called in a coroutine, or in a function of the event loop, the new coroutine belongs to the same loop
-// and runs at once, up to its first wait; then Go returns. Called from a plain goroutine, it runs on the loop of the coroutine whose context ctx is or comes from, else on
-// one of the runtime's loops in turn, and Go doesn't wait for it.
+// Called in a coroutine, or in a function of the event loop, the new coroutine belongs to the same
+// loop and runs at once, up to its first wait; then Go returns. Called from a plain goroutine, it
+// runs on the loop of the coroutine whose context ctx is or comes from, else on one of the
+// runtime's loops in turn, and Go doesn't wait for it.
 //
-// fn gets a context of its own: it has the values and the deadline of ctx, is cancelled when ctx is and by [Coroutine.Cancel]. It isn't
-// cancelled when the coroutine ends. Go fails with ErrTooMany, ErrNoRuntime, or ErrShutdown when the runtime has stopped.
+// fn gets a context of its own: it has the values and the deadline of ctx, is cancelled when ctx is
+// and by [Coroutine.Cancel]. It isn't cancelled when the coroutine ends. Go fails with ErrTooMany,
+// ErrNoRuntime, or ErrShutdown when the runtime has stopped.
 func Go(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, error) {
 	s, parent := whereAmI(schedulerHint(ctx))
 	if s != nil {
@@ -104,7 +108,8 @@ func (s *scheduler) launch(ctx context.Context, fn func(context.Context)) (*Coro
 	return co, nil
 }
 
-// Current returns the coroutine that the caller runs in, nil if it runs in none. It goes by the goroutine, whatever ctx is.
+// Current returns the coroutine that the caller runs in, nil if it runs in none. It goes by the
+// goroutine, whatever ctx is.
 func Current(ctx context.Context) *Coroutine {
 	_, co := whereAmI(schedulerHint(ctx))
 	return co
@@ -118,7 +123,8 @@ func ID(ctx context.Context) int64 {
 	return -1
 }
 
-// ID returns the coroutine's number: from 1, in the order of creation, never used again within a runtime.
+// ID returns the coroutine's number: from 1, in the order of creation, never used again within a
+// runtime.
 func (co *Coroutine) ID() int64 { return co.id }
 
 // Parent returns the number of the coroutine that started this one, -1 if none did.
@@ -138,14 +144,15 @@ func (co *Coroutine) Loop() *eventloop.Loop { return co.sched.loop }
 // Context returns the coroutine's context.
 func (co *Coroutine) Context() context.Context { return &co.ctx }
 
-// Cancel cancels the coroutine's context, with context.Canceled: what it waits for with that context, or one that comes from it, ends with
-// an error now, and so does whatever it starts to wait for later. Coroutines started with that context are cancelled too. A coroutine that
-// runs isn't interrupted. Cancelling a coroutine that has ended changes nothing for its children.
+// Cancel cancels the coroutine's context, with context.Canceled: what it waits for with that
+// context, or one that comes from it, ends with an error now, and so does whatever it starts to
+// wait for later. Coroutines started with that context are cancelled too. A coroutine that runs
+// isn't interrupted. Cancelling a coroutine that has ended changes nothing for its children.
 func (co *Coroutine) Cancel() { co.ctx.cancel(context.Canceled) }
 
-// Defer has fn called when the current coroutine ends, after its function has returned, panicked or called runtime.Goexit. Functions are called
-// in the reverse order of Defer, may wait and may call Defer themselves. Outside a coroutine Defer panics, as there is nothing whose end
-// it could mean.
+// Defer has fn called when the current coroutine ends, after its function has returned, panicked or
+// called runtime.Goexit. Functions are called in the reverse order of Defer, may wait and may call
+// Defer themselves. Outside a coroutine Defer panics, as there is nothing whose end it could mean.
 func Defer(ctx context.Context, fn func(ctx context.Context)) {
 	co := Current(ctx)
 	if co == nil {
@@ -175,7 +182,8 @@ func asPanicError(value any) *PanicError {
 	return &PanicError{Value: value, Stack: debug.Stack()}
 }
 
-// exit runs the deferred functions and ends the coroutine. When a deferred function calls Goexit, exit is called again.
+// exit runs the deferred functions and ends the coroutine. When a deferred function calls Goexit,
+// exit is called again.
 func (co *Coroutine) exit() {
 	co.exiting = true
 	for fn := co.popDefer(); fn != nil; fn = co.popDefer() {
@@ -192,11 +200,11 @@ func (co *Coroutine) exit() {
 	co.sched.ended(co)
 }
 
-// Spend counts an operation that may wait, before or after it was done without waiting, and the n bytes
-// that it has moved. It has the calling coroutine yield if it has gone on for long enough, about 100 µs:
-// a coroutine whose peer always has something for it must not keep the loop from the others. The
-// operations of sockets call it. Coroutines that are started or switched to within a turn share
-// that. It does nothing outside a coroutine.
+// Spend counts an operation that may wait, before or after it was done without waiting, and the n
+// bytes that it has moved. It has the calling coroutine yield if it has gone on for long enough,
+// about 100 µs: a coroutine whose peer always has something for it must not keep the loop from the
+// others. The operations of sockets call it. Coroutines that are started or switched to within a
+// turn share that. It does nothing outside a coroutine.
 func Spend(ctx context.Context, n int) {
 	if _, co := whereAmI(schedulerHint(ctx)); co != nil {
 		co.spend(n)
@@ -248,8 +256,9 @@ func (co *Coroutine) spend(n int) {
 	}
 }
 
-// Yield lets everything else run that is ready, on the loop and in the kernel's queues, before the coroutine goes on. From a plain goroutine
-// it yields the processor. It returns the context's error if that is done.
+// Yield lets everything else run that is ready, on the loop and in the kernel's queues, before the
+// coroutine goes on. From a plain goroutine it yields the processor. It returns the context's error
+// if that is done.
 func Yield(ctx context.Context) error {
 	s, co := whereAmI(schedulerHint(ctx))
 	switch {
@@ -287,7 +296,8 @@ func (co *Coroutine) popDefer() func(context.Context) {
 	return fn
 }
 
-// yield parks the coroutine until the loop's deferred functions run. Nothing can interrupt it, as nothing has to.
+// yield parks the coroutine until the loop's deferred functions run. Nothing can interrupt it, as
+// nothing has to.
 func (co *Coroutine) yield() {
 	if co.sched.loop.Closed() {
 		return // a shutdown has given up on this coroutine, and the loop will not come round again

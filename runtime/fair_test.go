@@ -8,7 +8,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Coroutines that always find what they would wait for don't keep their loop from the timers, whatever it is that they do.
+// Coroutines that always find what they would wait for don't keep their loop from the timers,
+// whatever it is that they do.
 func TestOperationsThatNeverWaitLetATickerTick(t *testing.T) {
 	const most = 5_000_000
 	for name, operation := range map[string]func(ctx context.Context) func(){
@@ -95,7 +96,8 @@ func TestOperationsThatNeverWaitLetATickerTick(t *testing.T) {
 	}
 }
 
-// Very many coroutines that are woken at once, by whatever it is, take turns with the descriptors and the timers.
+// Very many coroutines that are woken at once, by whatever it is, take turns with the descriptors
+// and the timers.
 func TestManyThatAreWokenAtOnceLetTheLoopPoll(t *testing.T) {
 	const all, each = 50_000, 2 * time.Microsecond
 	for name, kind := range map[string]func() (wait func(context.Context) error, wake func([]*runtime.Coroutine)){

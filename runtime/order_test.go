@@ -243,7 +243,8 @@ func TestCancelSchedules(t *testing.T) {
 	})
 }
 
-// The first reason for a wait to end is the one that counts, whatever comes before the coroutine goes on.
+// The first reason for a wait to end is the one that counts, whatever comes before the coroutine
+// goes on.
 func TestWaitThatWasEndedIsNotEndedAgain(t *testing.T) {
 	prints(t, `
 		popped 1, <nil>
@@ -366,7 +367,8 @@ func TestCoroutineThatGoesOnForTooLongYields(t *testing.T) {
 	}
 }
 
-// One that starts very many, each of which does something, must not have the loop for as long as all of that takes.
+// One that starts very many, each of which does something, must not have the loop for as long as
+// all of that takes.
 func TestCoroutinesStartedInOneTurnShareItsTime(t *testing.T) {
 	program(t, func(ctx context.Context) {
 		const all = 1000
@@ -388,7 +390,8 @@ func TestCoroutinesStartedInOneTurnShareItsTime(t *testing.T) {
 	}, runtime.WithLoops(1))
 }
 
-// A coroutine that does not look at errors would spin when its context is cancelled; the others of the loop must still get their turn.
+// A coroutine that does not look at errors would spin when its context is cancelled; the others of
+// the loop must still get their turn.
 func TestWaitThatFailsAtOnceUsesUpTheBudget(t *testing.T) {
 	prints(t, `
 		the other one slept

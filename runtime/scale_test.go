@@ -10,10 +10,11 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// The benchmarks here say what one of n takes. That must not depend on n, but for what memory takes that
-// no longer fits the processor's caches.
+// The benchmarks here say what one of n takes. That must not depend on n, but for what memory takes
+// that no longer fits the processor's caches.
 
-// ofMany runs a benchmark with 1,000 and with 100,000 of something. round does it once for all of them.
+// ofMany runs a benchmark with 1,000 and with 100,000 of something. round does it once for all of
+// them.
 func ofMany(b *testing.B, prepare func(ctx context.Context, n int) (round func())) {
 	for _, n := range []int{1_000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -30,7 +31,8 @@ func ofMany(b *testing.B, prepare func(ctx context.Context, n int) (round func()
 	}
 }
 
-// BenchmarkManyCoroutines starts coroutines, each of which yields once, and waits until they have ended.
+// BenchmarkManyCoroutines starts coroutines, each of which yields once, and waits until they have
+// ended.
 func BenchmarkManyCoroutines(b *testing.B) {
 	ofMany(b, func(ctx context.Context, n int) func() {
 		return func() {
@@ -43,8 +45,8 @@ func BenchmarkManyCoroutines(b *testing.B) {
 	})
 }
 
-// BenchmarkManyWaiters has coroutines wait for the same thing and ends their waits: they are woken, or
-// cancelled, the first one first or last.
+// BenchmarkManyWaiters has coroutines wait for the same thing and ends their waits: they are woken,
+// or cancelled, the first one first or last.
 func BenchmarkManyWaiters(b *testing.B) {
 	kinds := []struct {
 		name string
@@ -119,7 +121,8 @@ func BenchmarkManyWaiters(b *testing.B) {
 	}
 }
 
-// BenchmarkManySleepers has coroutines sleep until different points in time, and waits until they are awake.
+// BenchmarkManySleepers has coroutines sleep until different points in time, and waits until they
+// are awake.
 func BenchmarkManySleepers(b *testing.B) {
 	ofMany(b, func(ctx context.Context, n int) func() {
 		return func() {

@@ -12,16 +12,18 @@ import (
 
 // scheduler runs the coroutines of one loop.
 //
-// At any moment at most one coroutine of a loop runs. It runs because the loop, or another coroutine of the loop, has switched to it and
-// is itself stopped inside resume until the coroutine parks or ends. So everything that belongs to a scheduler is touched by one goroutine at
-// a time, with a happens-before edge in each switch, and needs no lock. What the fields' comments call "on the loop" is: by the loop's
-// functions or by one of its coroutines.
+// At any moment at most one coroutine of a loop runs. It runs because the loop, or another
+// coroutine of the loop, has switched to it and is itself stopped inside resume until the coroutine
+// parks or ends. So everything that belongs to a scheduler is touched by one goroutine at a time,
+// with a happens-before edge in each switch, and needs no lock. What the fields' comments call "on
+// the loop" is: by the loop's functions or by one of its coroutines.
 type scheduler struct {
 	rt   *Runtime
 	loop *eventloop.Loop
 
-	// running is the goroutine of the coroutine that runs, 0 when none does. Any goroutine may compare it with its own identity: if they are
-	// equal, that goroutine is the coroutine, and may use what belongs to the loop.
+	// running is the goroutine of the coroutine that runs, 0 when none does. Any goroutine may
+	// compare it with its own identity: if they are equal, that goroutine is the coroutine, and may
+	// use what belongs to the loop.
 	running atomic.Uintptr
 
 	// On the loop.
@@ -31,30 +33,35 @@ type scheduler struct {
 	maker    *worker     // makes them, and nothing else; nil before the first
 	first    *Coroutine  // all coroutines that have not ended, newest first
 	switches uint64      // to coroutines, so far
-	wakeErr  error       // why the coroutine that is about to be resumed has waited in vain; nil if it was woken
-	budget   turn.Budget // of the coroutine that the loop has resumed, and of those that it has switched to
+	wakeErr  error       // why the coroutine that is about to be resumed has waited in vain, or nil
+	budget   turn.Budget // of the coroutine that the loop has resumed and those it has switched to
 
 	// For Stats.
 	live    atomic.Int64 // coroutines that have not ended
 	workers atomic.Int64
 }
 
-// maxIdleWorkers bounds how many workers a loop keeps for the next coroutines: 2 to 8 KiB of stack each.
+// maxIdleWorkers bounds how many workers a loop keeps for the next coroutines: 2 to 8 KiB of stack
+// each.
 const maxIdleWorkers = 1024
 
-// schedulers is the list of the schedulers of all running runtimes, replaced as a whole when it changes.
+// schedulers is the list of the schedulers of all running runtimes, replaced as a whole when it
+// changes.
 var schedulers atomic.Pointer[[]*scheduler]
 
-// onLoop reports whether the caller runs on s's loop: as one of its coroutines or as a function of the loop.
+// onLoop reports whether the caller runs on s's loop: as one of its coroutines or as a function of
+// the loop.
 func (s *scheduler) onLoop() bool {
 	id := uintptr(goroutine.Current())
 	return s.running.Load() == id || s.loop.OnLoop()
 }
 
-// running tells what the calling goroutine is: a coroutine (co), a function of the event loop of s outside any coroutine (co is nil), or a plain
-// goroutine (both are nil). hint is where to look first.
+// running tells what the calling goroutine is: a coroutine (co), a function of the event loop of s
+// outside any coroutine (co is nil), or a plain goroutine (both are nil). hint is where to look
+// first.
 //
-// It goes by the goroutine, not by a context: the context that a caller passes may be another coroutine's.
+// It goes by the goroutine, not by a context: the context that a caller passes may be another
+// coroutine's.
 func whereAmI(hint *scheduler) (s *scheduler, co *Coroutine) {
 	id := uintptr(goroutine.Current())
 	if hint != nil && hint.running.Load() == id {
@@ -77,7 +84,8 @@ func whereAmI(hint *scheduler) (s *scheduler, co *Coroutine) {
 	return nil, nil
 }
 
-// schedulerHint returns the scheduler of the coroutine whose context ctx is, nil if ctx is another kind of context.
+// schedulerHint returns the scheduler of the coroutine whose context ctx is, nil if ctx is another
+// kind of context.
 func schedulerHint(ctx context.Context) *scheduler {
 	if own, ok := ctx.(*coroutineContext); ok {
 		return own.co.sched
@@ -92,7 +100,7 @@ func (s *scheduler) spawn(ctx context.Context, parent *Coroutine) (*Coroutine, e
 		rt.release()
 		return nil, ErrTooMany
 	}
-	if parent == nil && rt.stopping.Load() { // looked at after live was counted, so Shutdown sees one of the two
+	if parent == nil && rt.stopping.Load() { // after live was counted: Shutdown sees one of the two
 		rt.release()
 		return nil, ErrShutdown
 	}
@@ -165,7 +173,8 @@ func (co *Coroutine) park() {
 	w.yield(struct{}{})
 }
 
-// ended gives the coroutine's worker back. On the loop, by the coroutine itself, as the last thing it does.
+// ended gives the coroutine's worker back. On the loop, by the coroutine itself, as the last thing
+// it does.
 func (s *scheduler) ended(co *Coroutine) {
 	w := co.worker
 	co.worker, w.co, w.fn = nil, nil, nil
@@ -174,7 +183,8 @@ func (s *scheduler) ended(co *Coroutine) {
 		w.dead = true
 	}
 	if w.dead {
-		s.running.Store(0) // the goroutine ends, and its identity may be another's before resume has stored the previous one
+		// The goroutine ends, and its identity may be another's before resume has stored the previous.
+		s.running.Store(0)
 	}
 	s.live.Add(-1)
 	s.rt.release()

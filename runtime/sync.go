@@ -6,16 +6,16 @@ import (
 	"sync/atomic"
 )
 
-// WaitGroup waits for a number of things to be done. The zero WaitGroup is ready for use, from coroutines
-// of any loop and from plain goroutines.
+// WaitGroup waits for a number of things to be done. The zero WaitGroup is ready for use, from
+// coroutines of any loop and from plain goroutines.
 type WaitGroup struct {
 	mu      sync.Mutex
 	count   int // guarded by mu, as waiters
 	waiters waitQueue[struct{}]
 }
 
-// Add adds n, which may be negative, to the count. When the count becomes zero, all that wait are woken,
-// which only schedules them. A count below zero panics.
+// Add adds n, which may be negative, to the count. When the count becomes zero, all that wait are
+// woken, which only schedules them. A count below zero panics.
 func (g *WaitGroup) Add(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -50,8 +50,8 @@ func (g *WaitGroup) Go(ctx context.Context, fn func(ctx context.Context)) error 
 	return err
 }
 
-// Wait waits until the count is zero. It returns early with the error of ctx or ErrShutdown. Several may
-// wait.
+// Wait waits until the count is zero. It returns early with the error of ctx or ErrShutdown.
+// Several may wait.
 func (g *WaitGroup) Wait(ctx context.Context) error {
 	Spend(ctx, 0)
 	g.mu.Lock()
@@ -62,18 +62,18 @@ func (g *WaitGroup) Wait(ctx context.Context) error {
 	return g.waiters.join(ctx, &g.mu, reasonGroup)
 }
 
-// Mutex is a lock that a coroutine may hold while it waits for other things; a coroutine that has to wait
-// for it yields to its loop, where a sync.Mutex would stop the loop. It goes to those who wait in the
-// order of arrival. The zero Mutex is unlocked. It may be used from coroutines of any loop and from
-// plain goroutines.
+// Mutex is a lock that a coroutine may hold while it waits for other things; a coroutine that has
+// to wait for it yields to its loop, where a sync.Mutex would stop the loop. It goes to those who
+// wait in the order of arrival. The zero Mutex is unlocked. It may be used from coroutines of any
+// loop and from plain goroutines.
 type Mutex struct {
 	state   atomic.Uint32
 	mu      sync.Mutex
 	waiters waitQueue[struct{}] // guarded by mu
 }
 
-// The states of a Mutex. It becomes mutexWanted, and something else again, with mu held. Those who wait
-// and give up leave it as it is, so there may be nobody any more.
+// The states of a Mutex. It becomes mutexWanted, and something else again, with mu held. Those who
+// wait and give up leave it as it is, so there may be nobody any more.
 const (
 	mutexUnlocked uint32 = iota
 	mutexLocked
@@ -101,8 +101,8 @@ func (m *Mutex) TryLock() bool {
 	return m.state.CompareAndSwap(mutexUnlocked, mutexLocked)
 }
 
-// Unlock unlocks the mutex. If somebody waits for it, it stays locked and is theirs; they are scheduled.
-// Unlocking a mutex that is not locked panics.
+// Unlock unlocks the mutex. If somebody waits for it, it stays locked and is theirs; they are
+// scheduled. Unlocking a mutex that is not locked panics.
 func (m *Mutex) Unlock() {
 	if m.state.CompareAndSwap(mutexLocked, mutexUnlocked) {
 		return

@@ -10,19 +10,22 @@ import (
 	"github.com/whorl-go/whorl/internal/prefetch"
 )
 
-// A Waiter is one caller's place to wait, be it a coroutine or a plain goroutine. It is what the waiting of this package, of sockets and
-// of channels is built on, and is exported for those who build their own.
+// A Waiter is one caller's place to wait, be it a coroutine or a plain goroutine. It is what the
+// waiting of this package, of sockets and of channels is built on, and is exported for those who
+// build their own.
 //
 // # Protocol
 //
 //  1. The caller gets its Waiter with [Enter] and puts it where the wakers will look for it.
 //  2. It calls [Waiter.Wait] and is parked.
 //  3. Whoever takes the Waiter out of that place, and nobody else, must call [Waiter.Wake], once.
-//  4. If time runs out or the context is done first, Wait takes the Waiter out itself, by way of the Queue it was given. If that fails, because a
-//     waker has just done so, Wait goes on waiting for that Wake, which is on its way.
+//  4. If time runs out or the context is done first, Wait takes the Waiter out itself, by way of the
+//     Queue it was given. If that fails, because a waker has just done so, Wait goes on waiting for that
+//     Wake, which is on its way.
 //  5. The caller calls [Waiter.Leave].
 //
-// So taking out decides the race between all that may end the wait, it ends exactly once, and no wake-up is left over for the next wait.
+// So taking out decides the race between all that may end the wait, it ends exactly once, and no
+// wake-up is left over for the next wait.
 type Waiter struct {
 	co    *Coroutine
 	ready chan struct{} // of a plain goroutine; capacity 1, so that Wake doesn't block
@@ -30,21 +33,25 @@ type Waiter struct {
 
 // Queue is a place where a Waiter waits to be woken.
 type Queue interface {
-	// Remove takes w out and reports true, or reports false if a waker has taken it already. It may be called from any goroutine.
+	// Remove takes w out and reports true, or reports false if a waker has taken it already. It may
+	// be called from any goroutine.
 	Remove(w *Waiter) bool
 }
 
-// Reason says what a wait is for, in lists of coroutines: "channel pop", "socket recv". Make one per kind of wait, not one per wait.
+// Reason says what a wait is for, in lists of coroutines: "channel pop", "socket recv". Make one
+// per kind of wait, not one per wait.
 type Reason struct {
 	name     string
 	internal bool
 }
 
-// NewReason makes a Reason for waits that something outside the runtime may end, such as the arrival of data.
+// NewReason makes a Reason for waits that something outside the runtime may end, such as the
+// arrival of data.
 func NewReason(name string) *Reason { return &Reason{name: name} }
 
-// NewInternalReason makes a Reason for waits that only another coroutine or goroutine can end. If all coroutines wait so, and no
-// other goroutine is there, the program is in a deadlock, and is told so.
+// NewInternalReason makes a Reason for waits that only another coroutine or goroutine can end. If
+// all coroutines wait so, and no other goroutine is there, the program is in a deadlock, and is
+// told so.
 func NewInternalReason(name string) *Reason { return &Reason{name: name, internal: true} }
 
 func (r *Reason) String() string { return r.name }
@@ -89,8 +96,8 @@ func (d Deadline) Earlier(o Deadline) Deadline {
 
 var goroutineWaiters = sync.Pool{New: func() any { return &Waiter{ready: make(chan struct{}, 1)} }}
 
-// Enter returns the caller's Waiter. It fails with ErrOnLoop when the caller is a function that the event loop runs outside any coroutine: it
-// must not wait.
+// Enter returns the caller's Waiter. It fails with ErrOnLoop when the caller is a function that the
+// event loop runs outside any coroutine: it must not wait.
 func Enter(ctx context.Context) (*Waiter, error) {
 	return enter(whereAmI(schedulerHint(ctx)))
 }
@@ -113,10 +120,10 @@ func (w *Waiter) Leave() {
 	}
 }
 
-// Wake ends the wait of a Waiter that the caller has taken out of its place. Any goroutine may call it.
-// It only schedules: a coroutine is resumed by its loop, among the deferred functions if the caller runs
-// on that loop, as a posted task if not. So a lock may be held around it. A wake-up counts as one
-// operation of the coroutine that makes it, see [Count].
+// Wake ends the wait of a Waiter that the caller has taken out of its place. Any goroutine may call
+// it. It only schedules: a coroutine is resumed by its loop, among the deferred functions if the
+// caller runs on that loop, as a posted task if not. So a lock may be held around it. A wake-up
+// counts as one operation of the coroutine that makes it, see [Count].
 func (w *Waiter) Wake() {
 	if w.co == nil {
 		w.ready <- struct{}{}
@@ -131,10 +138,10 @@ func (w *Waiter) Wake() {
 	s.loop.PostTask((*resumeTask)(w.co))
 }
 
-// WakeNow is Wake that switches to a coroutine of the caller's own loop at once, and returns when that
-// waits again or has ended. It is for functions that the loop itself runs and that do nothing for the
-// program afterwards, such as the handler of a descriptor. Whoever else calls it has to be documented
-// as a place that switches, as a [Channel] is.
+// WakeNow is Wake that switches to a coroutine of the caller's own loop at once, and returns when
+// that waits again or has ended. It is for functions that the loop itself runs and that do nothing
+// for the program afterwards, such as the handler of a descriptor. Whoever else calls it has to be
+// documented as a place that switches, as a [Channel] is.
 func (w *Waiter) WakeNow() {
 	if w.co != nil && w.co.sched.onLoop() {
 		w.co.sched.resume(w.co)
@@ -152,7 +159,8 @@ func (w *Waiter) wakeFrom(s *scheduler) {
 	}
 }
 
-// What resuming a coroutine touches besides what its caller will, in cache lines: the Coroutine, the descriptor of its goroutine (runtime.g), and the stack from somewhat below the place where it
+// What resuming a coroutine touches besides what its caller will, in cache lines: the Coroutine,
+// the descriptor of its goroutine (runtime.g), and the stack from somewhat below the place where it
 // has parked up to the frames of a packet's receiver.
 const (
 	coroutineLines  = 4
@@ -161,8 +169,8 @@ const (
 	stackLinesBelow = 4
 )
 
-// Anticipate has the memory fetched that resuming the coroutine will touch, if it is one: the stages are those of eventloop.Anticipator. On the coroutine's loop; elsewhere it does
-// nothing.
+// Anticipate has the memory fetched that resuming the coroutine will touch, if it is one: the
+// stages are those of eventloop.Anticipator. On the coroutine's loop; elsewhere it does nothing.
 func (w *Waiter) Anticipate(stage int) {
 	if stage == 0 {
 		prefetch.Lines(uintptr(unsafe.Pointer(w)), coroutineLines)
@@ -181,8 +189,9 @@ func (w *Waiter) Anticipate(stage int) {
 	}
 }
 
-// Wait parks the caller until it is woken (nil), the deadline passes (ErrTimeout), or ctx is done (its error; ErrShutdown if that is because the
-// runtime shuts down). With an error, the Waiter has been taken out of q.
+// Wait parks the caller until it is woken (nil), the deadline passes (ErrTimeout), or ctx is done
+// (its error; ErrShutdown if that is because the runtime shuts down). With an error, the Waiter has
+// been taken out of q.
 func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q Queue) error {
 	if w.co == nil {
 		return w.waitGoroutine(ctx, deadline, q)
@@ -223,8 +232,9 @@ func (co *Coroutine) wokenBy(reason *Reason) error {
 	return err
 }
 
-// refused is called when the running coroutine may not wait. One that doesn't look at errors must not spin: the others of its loop would not
-// get their turn, nor would the end of the time for an orderly shutdown be noticed.
+// refused is called when the running coroutine may not wait. One that doesn't look at errors must
+// not spin: the others of its loop would not get their turn, nor would the end of the time for an
+// orderly shutdown be noticed.
 func (co *Coroutine) refused() {
 	if co.sched.rt.forced.Load() {
 		co.forceOut()
@@ -232,8 +242,8 @@ func (co *Coroutine) refused() {
 	co.spend(0)
 }
 
-// forceOut ends the running coroutine when the time for an orderly shutdown is over, as by runtime.Goexit: its deferred calls run. Those that it
-// makes while it ends only get errors.
+// forceOut ends the running coroutine when the time for an orderly shutdown is over, as by
+// runtime.Goexit: its deferred calls run. Those that it makes while it ends only get errors.
 func (co *Coroutine) forceOut() {
 	if !co.exiting {
 		co.exiting = true
@@ -241,8 +251,8 @@ func (co *Coroutine) forceOut() {
 	}
 }
 
-// takeOut takes the coroutine out of the place where it waits. It reports false if it doesn't wait, or
-// if somebody else is about to end its wait. On the loop.
+// takeOut takes the coroutine out of the place where it waits. It reports false if it doesn't wait,
+// or if somebody else is about to end its wait. On the loop.
 func (co *Coroutine) takeOut() bool {
 	if co.state != stateParked || co.queue == nil || !co.queue.Remove(&co.waiter) {
 		return false
@@ -251,8 +261,8 @@ func (co *Coroutine) takeOut() bool {
 	return true
 }
 
-// interrupt ends the coroutine's wait with err, if it waits and nobody else is about to end it. As every
-// wake-up it only schedules. On the loop.
+// interrupt ends the coroutine's wait with err, if it waits and nobody else is about to end it. As
+// every wake-up it only schedules. On the loop.
 func (co *Coroutine) interrupt(err error) bool {
 	if !co.takeOut() {
 		return false
@@ -283,9 +293,11 @@ func (t *timeoutTask) Run() {
 	}
 }
 
-// follow sees to it that the wait that is about to begin ends when ctx is done. It returns an error if it is done already.
+// follow sees to it that the wait that is about to begin ends when ctx is done. It returns an error
+// if it is done already.
 //
-// Following a context costs an allocation or two, so it goes on until the coroutine waits with another one.
+// Following a context costs an allocation or two, so it goes on until the coroutine waits with
+// another one.
 func (co *Coroutine) follow(ctx context.Context) error {
 	if co.sched.rt.forced.Load() {
 		return ErrShutdown
@@ -322,7 +334,8 @@ func (co *Coroutine) follow(ctx context.Context) error {
 	return nil
 }
 
-// waitError returns what waiting with a done context returns: the context's error, or ErrShutdown if its runtime shuts down.
+// waitError returns what waiting with a done context returns: the context's error, or ErrShutdown
+// if its runtime shuts down.
 func waitError(ctx context.Context, err error) error {
 	if err != context.Canceled {
 		return err
@@ -346,8 +359,11 @@ func (w *Waiter) waitGoroutine(ctx context.Context, deadline Deadline, q Queue) 
 	return w.waitReady(ctx, timer.C, q)
 }
 
-// waitWithoutEnd is a function of its own so that the check for deadlocks sees from its name that the goroutine needs somebody to wake it.
-func (w *Waiter) waitWithoutEnd(ctx context.Context, q Queue) error { return w.waitReady(ctx, nil, q) }
+// waitWithoutEnd is a function of its own so that the check for deadlocks sees from its name that
+// the goroutine needs somebody to wake it.
+func (w *Waiter) waitWithoutEnd(ctx context.Context, q Queue) error {
+	return w.waitReady(ctx, nil, q)
+}
 
 func (w *Waiter) waitReady(ctx context.Context, expired <-chan time.Time, q Queue) error {
 	done := ctx.Done()
@@ -369,7 +385,7 @@ func (w *Waiter) waitReady(ctx context.Context, expired <-chan time.Time, q Queu
 		<-w.ready
 		return nil
 	}
-	if err := ctx.Err(); err != nil { // if both have come, the caller is told of this one, as a coroutine is
+	if err := ctx.Err(); err != nil { // if both have come, this one counts, as with coroutines
 		return waitError(ctx, err)
 	}
 	return ErrTimeout

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// waitQueue is a FIFO of callers who wait, each with a value of its own. The mutex of what they wait for
-// guards it.
+// waitQueue is a FIFO of callers who wait, each with a value of its own. The mutex of what they
+// wait for guards it.
 type waitQueue[T any] struct {
 	first, last *waiting[T]
 	length      int
@@ -22,9 +22,9 @@ type waiting[T any] struct {
 	next, prev *waiting[T]
 }
 
-// wait puts w, the caller, at the end of the queue and waits until it is taken out and woken. It is called
-// with mu held and returns without it. The place it returns has what the waker has put there; it has to
-// be given back with recycle.
+// wait puts w, the caller, at the end of the queue and waits until it is taken out and woken. It is
+// called with mu held and returns without it. The place it returns has what the waker has put
+// there; it has to be given back with recycle.
 func (q *waitQueue[T]) wait(
 	ctx context.Context, w *Waiter, mu *sync.Mutex, value T, reason *Reason, deadline Deadline,
 ) (*waiting[T], error) {
