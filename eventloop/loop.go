@@ -53,6 +53,7 @@ type Loop struct {
 	// Life cycle, any goroutine.
 	state   atomic.Int32 // stateNew … stateClosed
 	closing atomic.Bool
+	swept   bool           // guarded by descriptors.mu: nothing registers any more
 	self    atomic.Uintptr // goroutine.ID of the loop's goroutine
 
 	// Posted tasks. asleep is true from just before a poll that may block until it returns or somebody has woken it: who
@@ -76,8 +77,9 @@ type Loop struct {
 	timerPass  pass
 	beforePoll func()
 	afterDefer func()
-	busy       bool // the last poll found something
-	awake      int  // polls since the loop last let others run
+	busy       bool          // the last poll found something
+	awake      int           // polls since the loop last let others run
+	left       []*Descriptor // registered when the loop ended
 
 	counters counters
 }
@@ -94,6 +96,7 @@ const (
 	phaseAfter
 	phaseLastPosted // the loop closes: what was posted and deferred before is run, and that is all
 	phaseLastDeferred
+	phaseEnd // the end listeners are told
 )
 
 const (
@@ -159,13 +162,17 @@ func (l *Loop) Run() error {
 
 // Close asks the loop to stop and returns at once; Run returns when the iteration under way has ended. What was posted and deferred
 // before is still run, once; but not if Run was never called, as there is nothing to run it on. Timers that are pending don't fire any
-// more. Descriptors that are registered stay open: they belong to whoever registered them. May be called from any goroutine, more than once.
+// more. Descriptors that are registered stay open: they belong to whoever registered them, whose handlers are told if they are an
+// [EndListener]. May be called from any goroutine, more than once.
 func (l *Loop) Close() error {
 	if !l.closing.CompareAndSwap(false, true) {
 		return nil
 	}
 	l.refusePosts()
 	if l.state.CompareAndSwap(stateNew, stateClosed) {
+		l.left, l.phase = descriptors.takeLoop(l), phaseEnd
+		for !l.iterate() {
+		}
 		l.release()
 		return nil
 	}
@@ -198,7 +205,6 @@ func (l *Loop) main() {
 func (l *Loop) release() {
 	l.state.Store(stateClosed)
 	l.poller.close()
-	descriptors.clearLoop(l)
 	close(l.finished)
 }
 
@@ -245,6 +251,10 @@ func (l *Loop) iterate() (closed bool) {
 			l.cursor, l.phase = 0, phaseLastDeferred
 		case phaseLastDeferred:
 			l.runDeferred()
+			l.left = descriptors.takeLoop(l)
+			l.cursor, l.phase = 0, phaseEnd
+		case phaseEnd:
+			l.tellEnd()
 			return true
 		}
 	}
