@@ -81,7 +81,7 @@ func TestDeadlocksAreStillFound(t *testing.T) {
 		event.Cycle(ctx, nil, true) // as long as it is called, it may be what wakes somebody
 		turns(ctx, 2)
 		return runtime.Suspend(ctx)
-	}, runtime.WithLoops(1))
+	}, runtime.WithLoops(1), runtime.WithDeadlockError())
 	if deadlock := new(runtime.DeadlockError); !errors.As(err, &deadlock) {
 		t.Error(err)
 	}

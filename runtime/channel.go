@@ -48,7 +48,8 @@ func NewChannel[T any](capacity int) *Channel[T] {
 }
 
 // Push appends v, and waits while the channel is full. It returns ErrChannelClosed, also if the channel is closed while it waits, or the error of
-// ctx or ErrShutdown; then v was not taken.
+// ctx or ErrShutdown; then v was not taken. A ctx that is
+// done already ends Push and Pop even where they needn't wait.
 func (c *Channel[T]) Push(ctx context.Context, v T) error { return c.push(ctx, v, 0) }
 
 // PushTimeout is Push that waits for d at most and then returns ErrTimeout; d <= 0 waits without end.
@@ -57,6 +58,9 @@ func (c *Channel[T]) PushTimeout(ctx context.Context, v T, d time.Duration) erro
 }
 
 func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
+	if err := refuse(ctx); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
@@ -96,6 +100,9 @@ func (c *Channel[T]) PopTimeout(ctx context.Context, d time.Duration) (T, error)
 
 func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
 	var zero T
+	if err := refuse(ctx); err != nil {
+		return zero, err
+	}
 	c.mu.Lock()
 	if c.length > 0 {
 		v := c.take()

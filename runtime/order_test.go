@@ -226,10 +226,10 @@ func TestResumeLeavesOtherWaitsAlone(t *testing.T) {
 	})
 }
 
-func TestCancelSwitchesAtOnce(t *testing.T) {
+func TestCancelSwitchesNot(t *testing.T) {
 	prints(t, `
-		child: context canceled
 		main has cancelled
+		child: context canceled
 	`, func(ctx context.Context, say func(string, ...any)) {
 		child := start(ctx, func(ctx context.Context) { say("child: %v", runtime.Sleep(ctx, time.Hour)) })
 		child.Cancel()

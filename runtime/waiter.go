@@ -152,7 +152,7 @@ func (w *Waiter) Anticipate(stage int) {
 	case stage == 1:
 		prefetch.Lines(uintptr(unsafe.Pointer(worker)), 1)
 	default:
-		prefetch.Lines(uintptr(worker.id), goroutineLines)
+		prefetch.Lines(worker.id.Load(), goroutineLines)
 		prefetch.Lines(worker.sp-stackLinesBelow*prefetch.Line, stackLines)
 	}
 }
@@ -180,32 +180,44 @@ func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q 
 		}
 		deadline = 0
 	}
-	co.reason, co.queue = reason, q
+	co.waitsFor(reason)
+	co.queue = q
 	if deadline != 0 {
 		co.timer.ResetClock(time.Duration(deadline))
 	}
-	co.park()
+	for co.park(); co.sched.wakeErr == errWhere; co.park() {
+		co.sayWhere()
+	}
 	if deadline != 0 {
 		co.timer.Disarm()
 	}
 	co.queue, co.own = nil, false
 	if co.sched.wakeErr != nil {
-		return co.wokenBy(reason)
+		return co.wokenBy()
 	}
 	return nil
 }
 
 // wokenBy returns why the running coroutine was woken, if not by Wake.
-func (co *Coroutine) wokenBy(reason *Reason) error {
+func (co *Coroutine) wokenBy() error {
 	err := co.sched.wakeErr
 	co.sched.wakeErr = nil
-	if deadlock, ok := err.(*DeadlockError); ok {
-		deadlock.add(co, reason)
-	}
 	if co.sched.rt.forced.Load() {
 		co.forceOut()
 	}
 	return err
+}
+
+// refuse returns the error of a context that is done: nothing is begun with it then, even if that could be done without waiting.
+func refuse(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		return nil
+	}
+	if _, co := whereAmI(schedulerHint(ctx)); co != nil {
+		co.refused()
+	}
+	return waitError(ctx, err)
 }
 
 // refused is called when the running coroutine may not wait. One that doesn't look at errors must not spin: the others of its loop would not
@@ -222,6 +234,7 @@ func (co *Coroutine) refused() {
 func (co *Coroutine) forceOut() {
 	if !co.exiting {
 		co.exiting = true
+		co.ctx.cancel(ErrShutdown) // first: whoever it leaves behind goes by its context
 		goexit()
 	}
 }
@@ -309,10 +322,6 @@ func (w *Waiter) waitWithoutEnd(ctx context.Context, q Queue) error { return w.w
 
 func (w *Waiter) waitReady(ctx context.Context, expired <-chan time.Time, q Queue) error {
 	done := ctx.Done()
-	if own, ok := ctx.(*coroutineContext); ok {
-		done = own.hold()
-		defer own.release()
-	}
 	if done == nil && expired == nil { // a select takes longer
 		<-w.ready
 		return nil
