@@ -53,10 +53,10 @@ func (p place) run(fn func()) error {
 }
 
 // start starts a coroutine on the loop that the caller, a function of that loop, runs on, and returns when it waits or has ended. Without a
-// caller who could be told, an error is logged; that of Shutdown isn't, as it clears what is pending.
+// caller who could be told, an error is logged; that of ctx and of Shutdown isn't, as these clear what is pending.
 func start(ctx context.Context, log *zap.Logger, fn func(context.Context)) bool {
 	_, err := runtime.Go(ctx, fn)
-	if err != nil && err != runtime.ErrShutdown {
+	if err != nil && err != runtime.ErrShutdown && ctx.Err() == nil {
 		log.Error("event: function not called", zap.Error(err))
 	}
 	return err == nil

@@ -56,7 +56,7 @@ func TestNothingCanBeSetDuringShutdown(t *testing.T) {
 		close(waits)
 		runtime.Sleep(ctx, time.Hour)
 		_, err = event.After(ctx, time.Hour, func(context.Context) {})
-		event.Defer(ctx, func(ctx context.Context) { // but this can
+		event.Defer(context.Background(), func(ctx context.Context) { // but this can, with a context that isn't done
 			deferred = runtime.Sleep(ctx, time.Hour) == runtime.ErrShutdown
 		})
 	})
