@@ -26,7 +26,7 @@ type place struct {
 
 func placeFor(ctx context.Context) (place, error) {
 	if co := runtime.Current(ctx); co != nil {
-		return place{co.Runtime(), co.Loop(), true}, nil
+		return place{co.Runtime(), runtime.EventLoop(co.Loop()), true}, nil
 	}
 	loop, err := runtime.LoopFor(ctx)
 	if err != nil {

@@ -163,7 +163,7 @@ func (co *Coroutine) Parent() int64 {
 func (co *Coroutine) Runtime() *Runtime { return co.sched.rt }
 
 // Loop returns the loop that the coroutine runs on, for life.
-func (co *Coroutine) Loop() *eventloop.Loop { return co.sched.loop }
+func (co *Coroutine) Loop() Loop { return co.sched.loop }
 
 // Context returns the coroutine's context.
 func (co *Coroutine) Context() context.Context { return &co.ctx }

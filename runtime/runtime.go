@@ -360,8 +360,8 @@ func (rt *Runtime) Retain() { rt.live.Add(1) }
 func (rt *Runtime) Release() { rt.release() }
 
 // Loops returns the runtime's loops.
-func (rt *Runtime) Loops() []*eventloop.Loop {
-	loops := make([]*eventloop.Loop, len(rt.schedulers))
+func (rt *Runtime) Loops() []Loop {
+	loops := make([]Loop, len(rt.schedulers))
 	for i, s := range rt.schedulers {
 		loops[i] = s.loop
 	}
@@ -513,7 +513,7 @@ func From(ctx context.Context) (*Runtime, error) {
 }
 
 // OnLoop reports whether the caller runs on loop: as a coroutine of a runtime, or as a function of the loop itself.
-func OnLoop(loop *eventloop.Loop) bool {
+func OnLoop(loop Loop) bool {
 	s, _ := whereAmI(nil)
 	if s != nil {
 		return s.loop == loop
