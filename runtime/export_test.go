@@ -42,3 +42,10 @@ func FollowersOfCoroutine(co *Coroutine) int {
 	}
 	return len(co.ctx.shared.after)
 }
+
+// SignalWaits returns how many wait for a signal.
+func SignalWaits(rt *Runtime) int {
+	rt.signals.mu.Lock()
+	defer rt.signals.mu.Unlock()
+	return len(rt.signals.waiting)
+}
