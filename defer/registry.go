@@ -27,7 +27,7 @@ type place struct {
 
 func placeFor(ctx context.Context) (place, error) {
 	if co := runtime.Current(ctx); co != nil {
-		return place{co.Runtime(), co.Loop(), true}, nil
+		return place{co.Runtime(), runtime.EventLoop(co.Loop()), true}, nil
 	}
 	loop, err := runtime.LoopFor(ctx)
 	if err != nil {
@@ -55,10 +55,10 @@ func (p place) run(fn func()) error {
 
 // start starts a coroutine on the loop that the caller, a function of that loop, runs on, and
 // returns when it waits or has ended. Without a caller who could be told, an error is logged; that
-// of Shutdown isn't, as it clears what is pending.
+// of ctx and of Shutdown isn't, as these clear what is pending.
 func start(ctx context.Context, log *zap.Logger, fn func(context.Context)) bool {
 	_, err := runtime.Go(ctx, fn)
-	if err != nil && err != runtime.ErrShutdown {
+	if err != nil && err != runtime.ErrShutdown && ctx.Err() == nil {
 		log.Error("event: function not called", zap.Error(err))
 	}
 	return err == nil

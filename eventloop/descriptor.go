@@ -68,6 +68,9 @@ func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 	if d.registered.Load() {
 		return fmt.Errorf("%w: as %d", ErrRegistered, d.fd)
 	}
+	if fd < 0 || fd >= chunkSize*maxChunks {
+		return fmt.Errorf("eventloop: descriptor %d is out of range", fd)
+	}
 	d.loop, d.handler, d.fd = l, h, int32(fd)
 	_, d.anticipates = h.(Anticipator)
 	if err := descriptors.insert(d); err != nil {
@@ -139,9 +142,6 @@ type descriptorTable struct {
 }
 
 func (t *descriptorTable) insert(d *Descriptor) error {
-	if d.fd < 0 || d.fd >= chunkSize*maxChunks {
-		return fmt.Errorf("eventloop: descriptor %d is out of range", d.fd)
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if d.loop.swept {

@@ -4,8 +4,10 @@ package eventloop_test
 
 import (
 	"errors"
+	"math"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -367,9 +369,9 @@ func TestADescriptorHasOneWatcher(t *testing.T) {
 func TestDescriptorsThatCannotBeWatched(t *testing.T) {
 	l := start(t)
 	h := handlerFunc(func(eventloop.Events) {})
-	for _, fd := range []int{-1, -1 << 31, 1 << 22, 1<<31 - 1, 1 << 40} {
-		if err := l.Register(new(eventloop.Descriptor), fd, readable, h); err == nil {
-			t.Errorf("%d was registered", fd)
+	for _, fd := range []int{-1, -1 << 31, 1 << 22, 1<<31 - 1, math.MaxInt, math.MaxInt &^ math.MaxInt32} {
+		if err := l.Register(new(eventloop.Descriptor), fd, readable, h); err == nil || !strings.Contains(err.Error(), "out of range") {
+			t.Errorf("%d: %v", fd, err)
 		}
 	}
 

@@ -3,8 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"os"
-	"os/signal"
 	"sync/atomic"
 	"time"
 )
@@ -90,7 +88,9 @@ func (j *join) ended() {
 // Join waits until all the coroutines have ended. The caller goes on in the deferred functions of
 // the loop's turn in which the last one ended. Joining oneself is an error.
 func Join(ctx context.Context, coroutines ...*Coroutine) error {
-	Spend(ctx, 0)
+	if err := Begin(ctx, 0); err != nil {
+		return err
+	}
 	w, err := Enter(ctx)
 	if err != nil {
 		return err
@@ -125,15 +125,13 @@ func (co *Coroutine) Join(ctx context.Context) error { return Join(ctx, co) }
 
 // Ended reports whether the coroutine has ended.
 func (co *Coroutine) Ended() bool {
-	co.ctx.mu.Lock()
-	defer co.ctx.mu.Unlock()
-	return co.over
+	return co.over.Load()
 }
 
 func (co *Coroutine) addJoin(place *waiting[*join]) {
 	co.ctx.mu.Lock()
 	defer co.ctx.mu.Unlock()
-	if co.over {
+	if co.over.Load() {
 		return
 	}
 	place.value.left.Add(1)
@@ -169,37 +167,4 @@ func (co *Coroutine) wakeJoins() {
 		}
 		place.value.ended()
 	}
-}
-
-// WaitSignal waits for one of the signals to arrive and returns it. While it waits, the signals
-// don't have their default effect.
-func WaitSignal(ctx context.Context, signals ...os.Signal) (os.Signal, error) {
-	if len(signals) == 0 {
-		return nil, errors.New("runtime: WaitSignal without a signal")
-	}
-	w, err := Enter(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer w.Leave()
-	arrived := make(chan os.Signal, 1)
-	signal.Notify(arrived, signals...)
-	defer signal.Stop(arrived)
-	var got os.Signal
-	one, left := &single{waiter: w}, make(chan struct{})
-	defer close(left)
-	go func() {
-		select {
-		case s := <-arrived:
-			if one.taken.CompareAndSwap(false, true) {
-				got = s
-				w.Wake()
-			}
-		case <-left:
-		}
-	}()
-	if err := w.Wait(ctx, reasonSignal, 0, one); err != nil {
-		return nil, err
-	}
-	return got, nil
 }

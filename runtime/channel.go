@@ -41,7 +41,8 @@ func NewChannel[T any](capacity int) *Channel[T] {
 }
 
 // Push appends v, and waits while the channel is full. It returns ErrChannelClosed, also if the
-// channel is closed while it waits, or the error of ctx or ErrShutdown; then v was not taken.
+// channel is closed while it waits, or the error of ctx or ErrShutdown; then v was not taken. A ctx
+// that is done already ends Push and Pop even where they needn't wait.
 func (c *Channel[T]) Push(ctx context.Context, v T) error { return c.push(ctx, v, 0) }
 
 // PushTimeout is Push that waits for d at most and then returns ErrTimeout; d <= 0 waits without
@@ -51,7 +52,10 @@ func (c *Channel[T]) PushTimeout(ctx context.Context, v T, d time.Duration) erro
 }
 
 func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
-	s, co := spend(ctx)
+	s, co, err := begin(ctx, 0)
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
@@ -68,7 +72,7 @@ func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
 		c.mu.Unlock()
 		return nil
 	}
-	_, err := c.wait(ctx, s, co, v, &c.producers, reasonPush, deadline)
+	_, err = c.wait(ctx, s, co, v, &c.producers, reasonPush, deadline)
 	return err
 }
 
@@ -82,8 +86,11 @@ func (c *Channel[T]) PopTimeout(ctx context.Context, d time.Duration) (T, error)
 }
 
 func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
-	s, co := spend(ctx)
 	var zero T
+	s, co, err := begin(ctx, 0)
+	if err != nil {
+		return zero, err
+	}
 	c.mu.Lock()
 	if c.length > 0 {
 		v := c.take()

@@ -21,29 +21,30 @@ type Coroutine struct {
 
 	sched     *scheduler
 	waiter    Waiter
-	worker    *worker // on the loop, as all down to suspended
-	queue     Queue   // where it waits; nil if it doesn't, or can't be interrupted
-	reason    *Reason // what it waits for, or waited for last
+	worker    *worker                // on the loop, as down to suspended; see scheduler.mu
+	queue     Queue                  // where it waits; nil if it doesn't, or can't be interrupted
+	reason    atomic.Pointer[Reason] // what it waits for, see describe
 	state     state
-	goexit    bool // it called runtime.Goexit
 	exiting   bool // its own function has ended, or is being ended by force
 	own       bool // the wait goes by the coroutine's own context
+	courier   bool // it delivers what was sent, see Home.Go; fixed
 	timer     eventloop.Timer
 	follows   *following
 	suspended atomic.Bool // waits in Suspend
-	over      bool        // guarded by ctx.mu: it has ended
+	over      atomic.Bool // it has ended; set with ctx.mu held
 
 	ctx        coroutineContext
 	rare       *rare // guarded by ctx.mu
 	id         int64
 	parent     int64      // 0 = none
-	prev, next *Coroutine // in scheduler.first; on the loop
+	prev, next *Coroutine // guarded by scheduler.mu
 }
 
 // rare is the part of a coroutine that only some have.
 type rare struct {
 	defers   []func(context.Context) // on the loop
 	panicked *PanicError             // on the loop
+	goexit   bool                    // on the loop: it called runtime.Goexit
 	joins    waitQueue[*join]        // guarded by ctx.mu
 }
 
@@ -72,13 +73,14 @@ const (
 //
 // fn gets a context of its own: it has the values and the deadline of ctx, is cancelled when ctx is
 // and by [Coroutine.Cancel]. It isn't cancelled when the coroutine ends. Go fails with ErrTooMany,
-// ErrNoRuntime, or ErrShutdown when the runtime has stopped.
+// ErrNoRuntime, or ErrShutdown when the runtime has stopped; and when ctx is done already, with its
+// error: nothing is started then.
 func Go(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, error) {
-	s, parent := whereAmI(schedulerHint(ctx))
+	s, parent, err := begin(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
 	if s != nil {
-		if parent != nil {
-			parent.spend(0)
-		}
 		co, err := s.spawn(ctx, parent)
 		if err == nil {
 			s.start(co, fn)
@@ -101,11 +103,36 @@ func (s *scheduler) launch(ctx context.Context, fn func(context.Context)) (*Coro
 	if err != nil {
 		return nil, err
 	}
+	return co, s.startLater(co, fn)
+}
+
+// startLater has the loop start a coroutine that was spawned.
+func (s *scheduler) startLater(co *Coroutine, fn func(context.Context)) error {
 	if s.loop.Post(func() { s.start(co, fn) }) != nil {
 		s.rt.release()
-		return nil, ErrShutdown
+		return ErrShutdown
 	}
-	return co, nil
+	return nil
+}
+
+// GoSpread is Go, but the coroutine runs on the next of the runtime's loops in turn, whoever calls it from wherever: so a program's
+// coroutines use all processors. It never runs at once, and coroutines of different loops do run at the same time: what they share needs
+// a lock, a [Channel] or an atomic. The runtime is that of ctx, see [From].
+func GoSpread(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, error) {
+	if err := Begin(ctx, 0); err != nil {
+		return nil, err
+	}
+	rt, err := From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := rt.pick()
+	_, parent := whereAmI(schedulerHint(ctx))
+	co, err := s.spawn(ctx, parent)
+	if err != nil {
+		return nil, err
+	}
+	return co, s.startLater(co, fn)
 }
 
 // Current returns the coroutine that the caller runs in, nil if it runs in none. It goes by the
@@ -139,7 +166,7 @@ func (co *Coroutine) Parent() int64 {
 func (co *Coroutine) Runtime() *Runtime { return co.sched.rt }
 
 // Loop returns the loop that the coroutine runs on, for life.
-func (co *Coroutine) Loop() *eventloop.Loop { return co.sched.loop }
+func (co *Coroutine) Loop() Loop { return co.sched.loop }
 
 // Context returns the coroutine's context.
 func (co *Coroutine) Context() context.Context { return &co.ctx }
@@ -214,24 +241,24 @@ func Spend(ctx context.Context, n int) {
 // Begin is what operations begin with that may wait: it is Spend, and returns the error that a wait
 // with ctx would end with if ctx is done already. Then nothing is begun.
 func Begin(ctx context.Context, n int) error {
-	_, co := whereAmI(schedulerHint(ctx))
-	if co == nil {
-		if err := ctx.Err(); err != nil {
-			return waitError(ctx, err)
-		}
-		return nil
+	_, _, err := begin(ctx, n)
+	return err
+}
+
+// begin is Begin that tells what the caller is, as whereAmI does.
+func begin(ctx context.Context, n int) (s *scheduler, co *Coroutine, err error) {
+	if s, co = whereAmI(schedulerHint(ctx)); co != nil {
+		co.spend(n)
 	}
-	co.spend(n)
-	var err error
 	if own, ok := ctx.(*coroutineContext); ok && own.co == co {
 		err = own.failed()
 	} else if err = ctx.Err(); err != nil {
 		err = waitError(ctx, err)
 	}
-	if err != nil {
+	if err != nil && co != nil {
 		co.refused()
 	}
-	return err
+	return s, co, err
 }
 
 // Count is Spend for operations that never wait: it is the next one that may wait which yields.
@@ -302,7 +329,8 @@ func (co *Coroutine) yield() {
 	if co.sched.loop.Closed() {
 		return // a shutdown has given up on this coroutine, and the loop will not come round again
 	}
-	co.reason, co.queue = reasonYield, nil
+	co.waitsFor(reasonYield)
+	co.queue = nil
 	co.sched.loop.DeferTask((*resumeTask)(co))
 	co.park()
 	if co.sched.rt.forced.Load() {

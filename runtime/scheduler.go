@@ -2,6 +2,8 @@ package runtime
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -31,10 +33,13 @@ type scheduler struct {
 	idle     []*worker
 	roomy    []*worker   // idle workers whose stacks have grown, for Detour
 	maker    *worker     // makes them, and nothing else; nil before the first
-	first    *Coroutine  // all coroutines that have not ended, newest first
 	switches uint64      // to coroutines, so far
+	where    string      // the answer to errWhere
 	wakeErr  error       // why the coroutine that is about to be resumed has waited in vain, or nil
 	budget   turn.Budget // of the coroutine that the loop has resumed and those it has switched to
+
+	mu    sync.Mutex
+	first *Coroutine // guarded by mu: all coroutines that have not ended, newest first
 
 	// For Stats.
 	live    atomic.Int64 // coroutines that have not ended
@@ -95,16 +100,21 @@ func schedulerHint(ctx context.Context) *scheduler {
 
 // spawn makes a coroutine; start begins it. Any goroutine may call spawn.
 func (s *scheduler) spawn(ctx context.Context, parent *Coroutine) (*Coroutine, error) {
+	return s.spawnFor(ctx, parent, parent != nil && parent.courier)
+}
+
+func (s *scheduler) spawnFor(ctx context.Context, parent *Coroutine, courier bool) (*Coroutine, error) {
 	rt := s.rt
 	if n := rt.live.Add(1); n > rt.config.maxCoroutines {
 		rt.release()
 		return nil, ErrTooMany
 	}
-	if parent == nil && rt.stopping.Load() { // after live was counted: Shutdown sees one of the two
+	// stopping is looked at after live was counted: Shutdown sees one of the two.
+	if parent == nil && !courier && rt.stopping.Load() {
 		rt.release()
 		return nil, ErrShutdown
 	}
-	co := &Coroutine{id: rt.lastID.Add(1), sched: s}
+	co := &Coroutine{id: rt.lastID.Add(1), sched: s, courier: courier}
 	if parent != nil {
 		co.parent = parent.id
 	}
@@ -121,9 +131,9 @@ func (s *scheduler) start(co *Coroutine, fn func(context.Context)) {
 // startOn begins a coroutine on a worker.
 func (s *scheduler) startOn(w *worker, co *Coroutine, fn func(context.Context)) {
 	s.live.Add(1)
-	s.link(co)
 	s.loop.InitTimer(&co.timer, (*timeoutTask)(co))
 	co.worker, w.co, w.fn = w, co, fn
+	s.link(co)
 	co.state = stateParked
 	co.ctx.tie()
 	s.resume(co)
@@ -146,10 +156,12 @@ func (s *scheduler) resume(co *Coroutine) {
 	previous, previousID := s.current, s.running.Load()
 	w := co.worker
 	s.current = co
-	s.running.Store(uintptr(w.id))
+	s.running.Store(w.id.Load())
 	co.state = stateRunning
 	if previous == nil {
 		s.budget.Renew() // a turn is a turn, however many coroutines it starts or switches to
+	} else {
+		previous.waitsFor(nil)
 	}
 	s.switches++
 	w.switchTo(s.loop)
@@ -177,8 +189,8 @@ func (co *Coroutine) park() {
 // it does.
 func (s *scheduler) ended(co *Coroutine) {
 	w := co.worker
-	co.worker, w.co, w.fn = nil, nil, nil
 	s.unlink(co)
+	co.worker, w.co, w.fn = nil, nil, nil
 	if !w.dead && !s.keep(w) {
 		w.dead = true
 	}
@@ -218,6 +230,8 @@ func (s *scheduler) dismiss() {
 }
 
 func (s *scheduler) link(co *Coroutine) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	co.next = s.first
 	if s.first != nil {
 		s.first.prev = co
@@ -226,6 +240,8 @@ func (s *scheduler) link(co *Coroutine) {
 }
 
 func (s *scheduler) unlink(co *Coroutine) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if co.prev != nil {
 		co.prev.next = co.next
 	} else {
@@ -235,4 +251,16 @@ func (s *scheduler) unlink(co *Coroutine) {
 		co.next.prev = co.prev
 	}
 	co.prev, co.next = nil, nil
+}
+
+// coroutines returns all that have not ended, in the order of creation. Any goroutine.
+func (s *scheduler) coroutines() []*Coroutine {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Coroutine, 0, s.live.Load())
+	for co := s.first; co != nil; co = co.next {
+		all = append(all, co)
+	}
+	slices.Reverse(all)
+	return all
 }

@@ -37,10 +37,21 @@ func (g *WaitGroup) Count() int {
 	return g.count
 }
 
-// Go starts a coroutine that counts as one until it has ended.
+// Go starts a coroutine, as the function [Go] does, that counts as one until it has ended.
 func (g *WaitGroup) Go(ctx context.Context, fn func(ctx context.Context)) error {
+	return g.start(Go, ctx, fn)
+}
+
+// GoSpread is Go, but the coroutines run on the runtime's loops in turn, as those of the function [GoSpread].
+func (g *WaitGroup) GoSpread(ctx context.Context, fn func(ctx context.Context)) error {
+	return g.start(GoSpread, ctx, fn)
+}
+
+func (g *WaitGroup) start(
+	how func(context.Context, func(context.Context)) (*Coroutine, error), ctx context.Context, fn func(context.Context),
+) error {
 	g.Add(1)
-	_, err := Go(ctx, func(ctx context.Context) {
+	_, err := how(ctx, func(ctx context.Context) {
 		defer g.Done()
 		fn(ctx)
 	})
@@ -53,7 +64,9 @@ func (g *WaitGroup) Go(ctx context.Context, fn func(ctx context.Context)) error 
 // Wait waits until the count is zero. It returns early with the error of ctx or ErrShutdown.
 // Several may wait.
 func (g *WaitGroup) Wait(ctx context.Context) error {
-	Spend(ctx, 0)
+	if err := Begin(ctx, 0); err != nil {
+		return err
+	}
 	g.mu.Lock()
 	if g.count == 0 {
 		g.mu.Unlock()
@@ -82,7 +95,9 @@ const (
 
 // Lock locks the mutex, or returns the error of ctx or ErrShutdown.
 func (m *Mutex) Lock(ctx context.Context) error {
-	Spend(ctx, 0)
+	if err := Begin(ctx, 0); err != nil {
+		return err
+	}
 	if m.TryLock() {
 		return nil
 	}

@@ -184,7 +184,7 @@ func (w *Waiter) Anticipate(stage int) {
 	case stage == 1:
 		prefetch.Lines(uintptr(unsafe.Pointer(worker)), 1)
 	default:
-		prefetch.Lines(uintptr(worker.id), goroutineLines)
+		prefetch.Lines(worker.id.Load(), goroutineLines)
 		prefetch.Lines(worker.sp-stackLinesBelow*prefetch.Line, stackLines)
 	}
 }
@@ -204,28 +204,28 @@ func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q 
 		}
 		deadline = 0
 	}
-	co.reason, co.queue = reason, q
+	co.waitsFor(reason)
+	co.queue = q
 	if deadline != 0 {
 		co.timer.ResetClock(time.Duration(deadline))
 	}
-	co.park()
+	for co.park(); co.sched.wakeErr == errWhere; co.park() {
+		co.sayWhere()
+	}
 	if deadline != 0 {
 		co.timer.Disarm()
 	}
 	co.queue, co.own = nil, false
 	if co.sched.wakeErr != nil {
-		return co.wokenBy(reason)
+		return co.wokenBy()
 	}
 	return nil
 }
 
 // wokenBy returns why the running coroutine was woken, if not by Wake.
-func (co *Coroutine) wokenBy(reason *Reason) error {
+func (co *Coroutine) wokenBy() error {
 	err := co.sched.wakeErr
 	co.sched.wakeErr = nil
-	if deadlock, ok := err.(*DeadlockError); ok {
-		deadlock.add(co, reason)
-	}
 	if co.sched.rt.forced.Load() {
 		co.forceOut()
 	}
@@ -247,6 +247,7 @@ func (co *Coroutine) refused() {
 func (co *Coroutine) forceOut() {
 	if !co.exiting {
 		co.exiting = true
+		co.ctx.cancel(ErrShutdown) // first: whoever it leaves behind goes by its context
 		goexit()
 	}
 }
@@ -286,9 +287,13 @@ func (i *interruption) Run() {
 // timeoutTask is what the coroutine's timer runs. It switches at once, as nothing comes after it.
 type timeoutTask Coroutine
 
-func (t *timeoutTask) Run() {
-	if co := (*Coroutine)(t); co.takeOut() {
-		co.sched.wakeErr = ErrTimeout
+func (t *timeoutTask) Run() { (*Coroutine)(t).interruptNow(ErrTimeout) }
+
+// interruptNow is interrupt by a function that the loop itself runs and nothing comes after: it
+// switches at once.
+func (co *Coroutine) interruptNow(err error) {
+	if co.takeOut() {
+		co.sched.wakeErr = err
 		co.sched.resume(co)
 	}
 }
@@ -367,10 +372,6 @@ func (w *Waiter) waitWithoutEnd(ctx context.Context, q Queue) error {
 
 func (w *Waiter) waitReady(ctx context.Context, expired <-chan time.Time, q Queue) error {
 	done := ctx.Done()
-	if own, ok := ctx.(*coroutineContext); ok {
-		done = own.hold()
-		defer own.release()
-	}
 	if done == nil && expired == nil { // a select takes longer
 		<-w.ready
 		return nil

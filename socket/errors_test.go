@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -237,7 +236,7 @@ func TestCallsOnALoopOutsideACoroutine(t *testing.T) {
 }
 
 // on has a loop run fn, and waits for it.
-func on(ctx context.Context, t testing.TB, loop *eventloop.Loop, fn func()) {
+func on(ctx context.Context, t testing.TB, loop runtime.Loop, fn func()) {
 	t.Helper()
 	var done runtime.WaitGroup
 	done.Add(1)

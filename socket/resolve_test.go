@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -214,7 +215,7 @@ func TestWhoAsksForAllMayFail(t *testing.T) {
 				all.Wait(ctx)
 				leader.Join(ctx)
 				r.wantAsked(t, 2)
-			}, runtime.WithLogger(zap.NewNop()))
+			}, runtime.WithLogger(zap.NewNop()), runtimetest.PanicsTaken())
 		})
 	}
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -123,7 +122,7 @@ func (s *Server) Stats() Stats {
 }
 
 // onLoop runs fn in a coroutine of a loop and waits for it.
-func onLoop(rt *runtime.Runtime, loop *eventloop.Loop, fn func(ctx context.Context) error) error {
+func onLoop(rt *runtime.Runtime, loop runtime.Loop, fn func(ctx context.Context) error) error {
 	done := make(chan error, 1)
 	err := loop.Post(func() {
 		if _, err := runtime.Go(rt.Context(), func(ctx context.Context) { done <- fn(ctx) }); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	goruntime "runtime"
 	"testing"
 	"time"
 
@@ -29,33 +30,27 @@ func TestResultsComeInTheOrderOfTheItems(t *testing.T) {
 		if got := fmt.Sprintf("%q", results); got != `["slept 5" "slept 1" "slept 3"]` || err != nil {
 			t.Errorf("Map returned %s, %v", got, err)
 		}
-		batch, err := runtime.Batch(ctx,
-			func(ctx context.Context) (int, error) { return 1, runtime.Sleep(ctx, 2*time.Millisecond) },
-			func(ctx context.Context) (int, error) { return 2, nil },
-			func(ctx context.Context) (int, error) { return 3, runtime.Yield(ctx) })
-		if fmt.Sprint(batch) != "[1 2 3]" || err != nil {
-			t.Errorf("Batch returned %v, %v", batch, err)
-		}
 		squares := make([]int, 20)
-		err = runtime.Parallel(ctx, 20, func(ctx context.Context, i int) error {
+		err = runtime.ForEach(ctx, 20, func(ctx context.Context, i int) error {
 			defer func() { squares[i] = i * i }()
 			return runtime.Yield(ctx)
 		})
 		if fmt.Sprint(squares) != "[0 1 4 9 16 25 36 49 64 81 100 121 144 169 196 225 256 289 324 361]" || err != nil {
-			t.Errorf("Parallel filled in %v, %v", squares, err)
+			t.Errorf("ForEach filled in %v, %v", squares, err)
 		}
 	})
 }
 
-func TestBatchOfNothing(t *testing.T) {
+func TestMapOfNothing(t *testing.T) {
 	everywhere(t, func(t *testing.T, ctx context.Context) {
-		if results, err := runtime.Batch[int](ctx); len(results) != 0 || err != nil {
-			t.Errorf("Batch returned %v, %v", results, err)
+		none := func(context.Context, int) (int, error) { return 0, errors.New("it ran") }
+		if results, err := runtime.Map(ctx, nil, none); len(results) != 0 || err != nil {
+			t.Errorf("Map returned %v, %v", results, err)
 		}
 		for _, n := range []int{0, -1} {
-			err := runtime.Parallel(ctx, n, func(context.Context, int) error { return errors.New("it ran") })
+			err := runtime.ForEach(ctx, n, func(context.Context, int) error { return errors.New("it ran") })
 			if err != nil {
-				t.Errorf("Parallel of %d: %v", n, err)
+				t.Errorf("ForEach of %d: %v", n, err)
 			}
 		}
 	})
@@ -85,26 +80,35 @@ func TestErrorsAndPanicsAreJoined(t *testing.T) {
 	})
 }
 
-func TestBatchEndsWithItsContext(t *testing.T) {
+func TestMapEndsWithItsContext(t *testing.T) {
 	everywhere(t, func(t *testing.T, ctx context.Context) {
 		cancellable, cancel := context.WithCancel(ctx)
 		defer cancel()
 		ended, goOn := runtime.NewChannel[error](1), runtime.NewChannel[bool](1)
-		results, err := runtime.Batch(cancellable,
+		var begun runtime.WaitGroup
+		begun.Add(2)
+		functions := []func(ctx context.Context) (int, error){
 			func(ctx context.Context) (int, error) {
+				begun.Wait(ctx)
 				runtime.Defer(ctx, func(context.Context) { cancel() }) // when the result has been taken
 				return 1, nil
 			},
 			func(ctx context.Context) (int, error) {
+				begun.Done()
 				err := runtime.Sleep(ctx, time.Hour)
 				ended.Push(context.Background(), err)
 				return 2, err
 			},
 			func(context.Context) (int, error) { // doesn't listen to its context
+				begun.Done()
 				goOn.Pop(context.Background())
 				return 3, nil
-			})
-		wantError(t, "Batch", err, context.Canceled)
+			},
+		}
+		results, err := runtime.Map(cancellable, functions, func(ctx context.Context, fn func(context.Context) (int, error)) (int, error) {
+			return fn(ctx)
+		})
+		wantError(t, "Map", err, context.Canceled)
 		if results[0] != 1 || results[2] != 0 {
 			t.Errorf("results are %v", results)
 		}
@@ -114,16 +118,16 @@ func TestBatchEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestBatchEndsAtTheDeadline(t *testing.T) {
+func TestForEachEndsAtTheDeadline(t *testing.T) {
 	everywhere(t, func(t *testing.T, ctx context.Context) {
 		short, cancel := context.WithTimeout(ctx, 2*time.Millisecond)
 		defer cancel()
-		err := runtime.Parallel(short, 3, func(ctx context.Context, _ int) error { return runtime.Sleep(ctx, time.Hour) })
-		wantError(t, "Parallel", err, context.DeadlineExceeded)
+		err := runtime.ForEach(short, 3, func(ctx context.Context, _ int) error { return runtime.Sleep(ctx, time.Hour) })
+		wantError(t, "ForEach", err, context.DeadlineExceeded)
 	})
 }
 
-func TestBatchWithAContextThatIsDone(t *testing.T) {
+func TestMapWithAContextThatIsDone(t *testing.T) {
 	everywhere(t, func(t *testing.T, ctx context.Context) {
 		done, cancel := context.WithCancel(ctx)
 		cancel()
@@ -132,4 +136,31 @@ func TestBatchWithAContextThatIsDone(t *testing.T) {
 		})
 		wantError(t, "Map", err, context.Canceled)
 	})
+}
+
+// Neither a Goexit nor a panic in fn is taken for a result, and each panic is reported.
+func TestMapOfAGoexit(t *testing.T) {
+	var reported []error
+	program(t, func(ctx context.Context) {
+		results, err := runtime.Map(ctx, []int{0, 1, 2}, func(ctx context.Context, i int) (int, error) {
+			runtime.Yield(ctx)
+			switch i {
+			case 1:
+				goruntime.Goexit()
+			case 2:
+				panic(errExplosion)
+			}
+			return 7, nil
+		})
+		wantError(t, "Map", err, runtime.ErrGoexit)
+		wantError(t, "Map", err, errExplosion)
+		if fmt.Sprint(results) != "[7 0 0]" {
+			t.Errorf("results: %v", results)
+		}
+	}, runtime.WithLoops(1), runtime.WithPanicHandler(func(_ *runtime.Coroutine, err *runtime.PanicError) {
+		reported = append(reported, err)
+	}))
+	if len(reported) != 1 || !errors.Is(reported[0], errExplosion) {
+		t.Errorf("reported: %v", reported)
+	}
 }
