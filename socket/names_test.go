@@ -4,10 +4,8 @@ package socket_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	goruntime "runtime"
@@ -18,8 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/whorl-go/whorl/internal/dnstest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -335,55 +333,14 @@ func TestEachResolverHasItsNames(t *testing.T) {
 func TestTheDefaultResolverMayBeReplaced(t *testing.T) {
 	before := net.DefaultResolver
 	defer func() { net.DefaultResolver = before; socket.FlushNames() }()
-	withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		for _, ip := range addresses("192.0.2.1", "192.0.2.2") {
-			dial := func(context.Context, string, string) (net.Conn, error) {
-				client, server := net.Pipe()
-				peers.Go(func() { answerDNS(server, ip) })
-				return client, nil
-			}
-			net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: dial}
+			known := map[string]string{"default.test": ip.String()}
+			net.DefaultResolver = dnstest.Resolver(t, known)
 			ips, err := socket.Lookup(ctx, "tcp", "default.test", patience)
 			if err != nil || len(ips) != 1 || ips[0] != ip {
 				t.Errorf("got %v, %v; want %v", ips, err, ip)
 			}
 		}
 	})
-}
-
-// answerDNS is a name server, of TCP's form, for which every name has one address, of IPv4.
-func answerDNS(conn net.Conn, ip netip.Addr) {
-	defer conn.Close()
-	for {
-		var length [2]byte
-		if _, err := io.ReadFull(conn, length[:]); err != nil {
-			return
-		}
-		packed := make([]byte, binary.BigEndian.Uint16(length[:]))
-		if _, err := io.ReadFull(conn, packed); err != nil {
-			return
-		}
-		var message dnsmessage.Message
-		if message.Unpack(packed) != nil {
-			return
-		}
-		question := message.Questions[0]
-		answer := dnsmessage.Message{
-			Header:    dnsmessage.Header{ID: message.ID, Response: true},
-			Questions: message.Questions,
-		}
-		if question.Type == dnsmessage.TypeA {
-			header := dnsmessage.ResourceHeader{Name: question.Name, Class: question.Class}
-			body := &dnsmessage.AResource{A: ip.As4()}
-			answer.Answers = []dnsmessage.Resource{{Header: header, Body: body}}
-		}
-		packed, err := answer.AppendPack(make([]byte, 2, 512))
-		if err != nil {
-			return
-		}
-		binary.BigEndian.PutUint16(packed, uint16(len(packed)-2))
-		if _, err := conn.Write(packed); err != nil {
-			return
-		}
-	}
 }
