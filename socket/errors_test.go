@@ -28,6 +28,10 @@ func (codedError) Error() string { return "an error with a code" }
 func (codedError) Code() int     { return 1203 }
 
 func TestCode(t *testing.T) {
+	table, err := os.ReadFile("../docs/codes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		err  error
 		want int
@@ -79,6 +83,12 @@ func TestCode(t *testing.T) {
 		{&net.DNSError{Err: "i/o timeout", Name: "mail.test", IsTimeout: true}, 712},
 		{codedError{}, 1203},
 	} {
+		row := fmt.Sprintf("\n| %d |", c.want)
+		_, own := c.err.(codedError)
+		_, system := errors.AsType[syscall.Errno](c.err) // most have no row
+		if !own && !system && c.want != 0 && c.want != -1 && !strings.Contains(string(table), row) {
+			t.Errorf("docs/codes.md has no row for %d", c.want)
+		}
 		for _, err := range []error{c.err, fmt.Errorf("wrapped: %w", c.err), &net.OpError{Op: "connect", Err: c.err}} {
 			if c.err == nil {
 				err = nil
