@@ -143,13 +143,11 @@ func TestAResolverThatDoesntReturn(t *testing.T) {
 // take.
 func TestALookupHasATimeLimit(t *testing.T) {
 	defer socket.LimitLookups(soon)()
-	release := make(chan struct{})
-	var stuck sync.WaitGroup
+	release, released := make(chan struct{}), make(chan struct{})
 	resolves(t, func(ctx context.Context, host string) ([]netip.Addr, error) {
 		if host == "stuck.test" {
-			stuck.Add(1)
-			defer stuck.Done()
 			<-release
+			close(released)
 		} else {
 			<-ctx.Done()
 		}
@@ -166,7 +164,7 @@ func TestALookupHasATimeLimit(t *testing.T) {
 			}
 		}
 		close(release)
-		await(ctx, stuck.Wait)
+		await(ctx, func() { <-released })
 	})
 }
 
