@@ -181,7 +181,7 @@ func (e *asyncEvents) BufferEmpty() {
 func (e *asyncEvents) Ended(cause error) {
 	a := e.async
 	if cause != nil {
-		cause = a.dialer.explain(a.host(), cause)
+		cause = a.dialer.explain(a.target(), cause)
 	}
 	a.conn.Store(nil)
 	a.lost(cause, nil, func(ctx context.Context) {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -49,9 +48,12 @@ func New(config Config) *Client { // not inlined: a coroutine that calls it has 
 	return &Client{dialer: d}
 }
 
-// Connect connects to a server. network is one of net.Dial's ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram", "unixpacket"), or
-// "tls", "tls4" or "tls6" for TCP with TLS from the start; address is "host:port" or the path of a Unix socket. If the host has several addresses, they
-// are tried as RFC 8305 says. A Client that is connected returns socket.ErrConnected.
+// Connect connects to a server. network is one of net.Dial's ("tcp", "tcp4", "tcp6", "udp", "udp4",
+// "udp6", "unix", "unixgram", "unixpacket"), or "tls", "tls4" or "tls6" for TCP with TLS from the
+// start; address is "host:port" or the path of a Unix socket. If the host has several addresses,
+// they are tried as RFC 8305 says. An international host name, "bücher.example", is looked up, sent
+// and verified as DNS has it. A Client that is connected returns socket.ErrConnected. With a
+// context that is done Connect begins nothing.
 //
 //go:noinline
 func (c *Client) Connect(ctx context.Context, network, address string) error { // not inlined: the caller's frame stays on a small stack
@@ -107,7 +109,7 @@ func (c *Client) begin(conn *connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old := c.current.Load(); old != nil && old.failed() == nil {
-		return &net.OpError{Op: "connect", Net: conn.to.network, Err: fmt.Errorf("%s: %w", conn.to.address, socket.ErrConnected)}
+		return conn.to.fail(socket.ErrConnected)
 	}
 	c.current.Store(conn)
 	c.closed.Store(false)
@@ -176,7 +178,7 @@ func (c *Client) Recv(ctx context.Context) ([]byte, error) {
 	if err == nil {
 		return p, nil
 	}
-	return nil, c.explain(conn.to.host, err)
+	return nil, c.explain(conn.to, err)
 }
 
 // Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them there. It doesn't wait: socket.ErrWouldBlock if nothing
@@ -201,7 +203,9 @@ func (c *Client) EnableSSL(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = deep(ctx, "handshake", func(ctx context.Context) error { return c.handshake(ctx, &conn.socket, conn.to.host) })
+	err = deep(ctx, "handshake", func(ctx context.Context) error {
+		return c.handshake(ctx, &conn.socket, conn.to)
+	})
 	if err == nil || errors.Is(err, socket.ErrSSLActive) || errors.Is(err, socket.ErrBusy) || conn.socket.Connected() {
 		return err
 	}

@@ -13,6 +13,14 @@
 //
 // Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime. [FromMap] makes a Config of Swoole's options.
 //
+// # Names
+//
+// Names are looked up off the loop, by Config.Resolver or net.DefaultResolver, and remembered for a
+// minute, or until none of their addresses can be connected to. International ones,
+// "bücher.example", become A-labels ("xn--bcher-kva.example") for DNS, for TLS's server name and
+// the verification of certificates, and for the proxy; errors have them as they were given. The
+// numbers of errors that ported code looks at are those of socket.Code.
+//
 // # Very many of a kind
 //
 // A [Dialer] makes Clients that share a configuration. A coroutine that connects with one and waits in Recv takes some 1.4 KB of heap and, as long as its own functions need

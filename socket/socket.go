@@ -52,6 +52,7 @@ type opening struct {
 	cancelDial context.CancelFunc // ends a Connect that waits for something else
 	canceled   bool               // Cancel has called cancelDial
 	bound      string             // of BindOnConnect
+	resolver   Resolver           // of SetResolver
 }
 
 // toOpen returns s.opening. With mu held.

@@ -56,8 +56,10 @@ type shaking struct {
 	ahead input
 }
 
-// SSLHandshake turns the connection, in place, into TLS: as the client if the socket was connected, as the server if it was accepted. config must say
-// what the role needs: a ServerName, or certificates.
+// SSLHandshake turns the connection, in place, into TLS: as the client if the socket was connected,
+// as the server if it was accepted. config must say what the role needs: a ServerName, or
+// certificates. A client's Renegotiation other than tls.RenegotiateNever is refused. Where config
+// names no roots to verify with, the system's are read off the loop before the first handshake.
 //
 // It fails with ErrPlaintextPending, before anything is sent, when plaintext has arrived that was not read; with ErrSSLActive when TLS is on already; with
 // ErrBusy while others send or receive. Timeouts.Handshake bounds the whole of it. What RecvPacket has learnt of the plaintext is forgotten. If
@@ -84,6 +86,9 @@ func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
 	}()
 	t, err := s.handshake(ctx, f, config)
 	if err != nil {
+		if s.accepted {
+			err = badClient(err)
+		}
 		return s.fail("handshake", err)
 	}
 	s.secure.Store(t)
@@ -114,11 +119,19 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	if s.in.eof {
 		return nil, io.EOF
 	}
+	if !s.accepted && config != nil && config.Renegotiation != tls.RenegotiateNever {
+		return nil, errRenegotiation
+	}
 	s.in.release()
 	if s.framer != nil {
 		s.framer.Reset()
 	}
 	shaking := &shaking{deadline: runtime.DeadlineAfter(s.timeouts.Load().Handshake)}
+	if verifiesBySystem(config, s.accepted) {
+		if err := systemRoots.wait(ctx, shaking.deadline); err != nil {
+			return nil, err
+		}
+	}
 	link := &link{socket: s, fd: f, shaking: shaking}
 	t := &secure{link: link}
 	if s.accepted {
@@ -148,6 +161,11 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	}
 	return t, err
 }
+
+// errRenegotiation refuses what can't be done here. A handshake within Read would have to wait in
+// there.
+var errRenegotiation = errors.New("tls.Config.Renegotiation has to be RenegotiateNever: " +
+	"no handshake can follow the first")
 
 // errHandshakeLeft is what a handshake comes to that neither succeeds nor fails.
 var errHandshakeLeft = errors.New("TLS handshake left by runtime.Goexit")

@@ -14,7 +14,12 @@ import (
 )
 
 // ErrOverflow is the cause of the end of a connection for which more was sent from elsewhere than Limits.Queue allows.
-var ErrOverflow = errors.New("the output queue has overflowed")
+var ErrOverflow error = overflow{}
+
+type overflow struct{}
+
+func (overflow) Error() string { return "the output queue has overflowed" }
+func (overflow) Code() int     { return 1009 } // SW_ERROR_OUTPUT_BUFFER_OVERFLOW, for socket.Code
 
 // DefaultQueue is Limits.Queue unless something else is asked for: 2 MiB.
 const DefaultQueue = 2 << 20
