@@ -239,7 +239,8 @@ func idleCoroutines(
 ) (open func(n int), stop func()) {
 	rt, stop := started(b)
 	out := message()
-	dialer := client.NewDialer(client.Config{TLS: config, ReadTimeout: -1})
+	dialer, err := client.NewDialer(client.Config{TLS: config, ReadTimeout: -1})
+	check(b, err)
 	exchange := func(ctx context.Context, c *client.Client) error {
 		err := c.Connect(ctx, network(config), address)
 		if err == nil {
@@ -274,7 +275,7 @@ func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(
 	rt, stop := started(b)
 	out := message()
 	var opened chan error
-	dialer := client.NewAsyncDialer(client.AsyncConfig{
+	dialer, err := client.NewAsyncDialer(client.AsyncConfig{
 		Config: client.Config{TLS: config},
 		OnConnect: func(_ context.Context, a *client.Async) {
 			if err := a.Send(out); err != nil {
@@ -284,6 +285,7 @@ func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(
 		OnReceive: func(context.Context, *client.Async, []byte) { opened <- nil },
 		OnError:   func(_ context.Context, _ *client.Async, err error) { opened <- err },
 	})
+	check(b, err)
 	return func(n int) {
 		opened = make(chan error, n)
 		for range n {

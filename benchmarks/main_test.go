@@ -19,7 +19,7 @@ import (
 	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) {
@@ -62,7 +62,7 @@ func (p *peer) config() *tls.Config {
 
 // servePeer starts the servers, in that process.
 func servePeer() (where any, err error) {
-	ca, err := tlsconfig.NewCA("Whorl benchmark CA")
+	ca, err := devca.New("Whorl benchmark CA")
 	if err != nil {
 		return nil, err
 	}

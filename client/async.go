@@ -72,7 +72,7 @@ type asyncConn struct {
 
 // NewAsync makes an Async that is not connected, with a configuration of its own, which costs more than the rest of it: for many of a kind there is AsyncDialer.
 // What is wrong with the configuration is returned by Connect.
-func NewAsync(config AsyncConfig) *Async { return NewAsyncDialer(config).New() }
+func NewAsync(config AsyncConfig) *Async { return newAsyncDialer(config).New() }
 
 // Connect begins to connect and returns at once; OnConnect or OnError answers. network is "tcp", "tcp4", "tcp6", "unix", or "tls", "tls4", "tls6" for TCP with
 // TLS from the start; address is "host:port" or the path of a Unix socket. DNS, several addresses, proxy and TLS handshake are run by a coroutine that has
@@ -224,7 +224,7 @@ func (a *Async) SendFile(ctx context.Context, name string, offset, length int64)
 // What EnableSSL finds out at once, it returns, and onReady is not called: socket.ErrNotConnected, socket.ErrSSLActive when TLS is on already, socket.ErrBusy
 // during another EnableSSL or SendFile, after which the connection stays as it was; socket.ErrPlaintextPending, before anything is sent, when something has
 // arrived in plaintext that was not handed out; and what else keeps a handshake from beginning. Called from elsewhere than the loop, it can only find out the
-// first, and the others are for onReady. A handshake that fails is a *tlsconfig.HandshakeError for onReady. After ErrPlaintextPending and all that follows it
+// first, and the others are for onReady. A handshake that fails is a *explain.HandshakeError for onReady. After ErrPlaintextPending and all that follows it
 // here the connection is closed, so that nothing can go on in plaintext by mistake, and OnClose gets that reason.
 func (a *Async) EnableSSL(ctx context.Context, onReady func(ctx context.Context, a *Async, err error)) error {
 	if onReady == nil {

@@ -51,13 +51,14 @@ func openAsyncs(b *testing.B, n int, network, address string, config *tls.Config
 	check(b, err)
 	check(b, rt.Start())
 	var open atomic.Int64
-	d := client.NewAsyncDialer(client.AsyncConfig{
+	d, err := client.NewAsyncDialer(client.AsyncConfig{
 		Config:        client.Config{TLS: config},
 		OnConnect:     func(context.Context, *client.Async) { open.Add(1) },
 		OnReceive:     func(context.Context, *client.Async, []byte) { open.Add(1) },
 		OnError:       func(_ context.Context, _ *client.Async, err error) { b.Error(err) },
 		MaxConnecting: 64,
 	})
+	check(b, err)
 	all := make([]*client.Async, n)
 	for i := range all {
 		all[i], err = d.Dial(rt.Context(), network, address)

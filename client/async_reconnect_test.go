@@ -303,7 +303,8 @@ func TestAsyncCloseWhileConnecting(t *testing.T) {
 					config, r := recording(t, client.Config{TLS: trusting()})
 					config.Reconnect = &policy{}
 					config.MaxConnecting = 1
-					d := client.NewAsyncDialer(config)
+					d, err := client.NewAsyncDialer(config)
+					check(t, err)
 					if at == "the handshake is under way" {
 						network, address = "tls", mute(t, helloed)
 					}
@@ -374,7 +375,8 @@ func TestAsyncMaxConnecting(t *testing.T) {
 		config, r := recording(t, client.Config{TLS: trusting()})
 		config.MaxConnecting = limit
 		r.on("connect", func(a *client.Async) { check(t, a.Close()) })
-		d := client.NewAsyncDialer(config)
+		d, err := client.NewAsyncDialer(config)
+		check(t, err)
 		for range clients {
 			_, err := d.Dial(ctx, "tls", address)
 			check(t, err)
@@ -407,7 +409,8 @@ func TestAsyncShutdown(t *testing.T) {
 	} {
 		config, r := recording(t, client.Config{TLS: trusting()})
 		config.Reconnect, config.MaxConnecting = &policy{delay: time.Hour}, 1
-		d := client.NewAsyncDialer(config)
+		d, err := client.NewAsyncDialer(config)
+		check(t, err)
 		asyncs[name], err = d.Dial(ctx, where.network, where.address)
 		check(t, err)
 		records[name] = r

@@ -11,6 +11,7 @@ import (
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // Client is a connection to a server. Make it with [New].
@@ -99,7 +100,7 @@ func deep(ctx context.Context, op string, fn func(ctx context.Context) error) er
 	case detour != nil:
 		panic(detour)
 	case !returned:
-		return &net.OpError{Op: op, Err: runtime.ErrGoexit}
+		return &net.OpError{Op: op, Err: explain.Local(runtime.ErrGoexit, "")} // only callbacks of the TLS configuration can
 	}
 	return err
 }
@@ -196,7 +197,7 @@ func (c *Client) Peek(p []byte) (int, error) {
 //
 // It returns socket.ErrSSLActive when TLS is on already, socket.ErrBusy while another caller sends or receives, and syscall.ESOCKTNOSUPPORT on a network
 // without streams; then the connection stays as it was. It returns socket.ErrPlaintextPending, before anything is sent, when something has arrived in
-// plaintext that was not received. A handshake that fails returns a *tlsconfig.HandshakeError, which says why. In these two cases the connection is
+// plaintext that was not received. A handshake that fails returns a *explain.HandshakeError, which says why. In these two cases the connection is
 // closed, and operations afterwards return net.ErrClosed with that reason.
 func (c *Client) EnableSSL(ctx context.Context) error {
 	conn, err := c.use("handshake")

@@ -38,8 +38,9 @@ type Config struct {
 	// LocalAddress is the address to connect from, "host:port" or "host:0"; empty: the kernel's choice.
 	LocalAddress string
 
-	// KeepAlive has TCP probe idle connections; nil: it doesn't.
-	KeepAlive *socket.KeepAlive
+	// KeepAlive has TCP find out that an idle server is gone. The zero one is on, with the defaults of socket.KeepAlive;
+	// Idle < 0 switches it off.
+	KeepAlive socket.KeepAlive
 
 	// Nagle has TCP gather small segments, which delays them. It is off (TCP_NODELAY is on).
 	Nagle bool
@@ -118,8 +119,8 @@ func (c *Config) apply(s *socket.Socket, tcp bool) error {
 			return err
 		}
 	}
-	if c.KeepAlive != nil && tcp {
-		if err := s.SetKeepAlive(*c.KeepAlive); err != nil {
+	if c.KeepAlive.Idle >= 0 && tcp {
+		if err := s.SetKeepAlive(c.KeepAlive); err != nil {
 			return err
 		}
 	}

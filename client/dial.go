@@ -13,16 +13,19 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // A Dialer makes Clients that share a configuration, with its TLS sessions: each of very many takes less memory. Its methods may be called from anywhere.
 type Dialer struct{ dialer }
 
-// NewDialer makes a Dialer. What is wrong with the configuration is returned by Connect.
-func NewDialer(config Config) *Dialer {
+// NewDialer makes a Dialer. The error says what is wrong with the configuration.
+func NewDialer(config Config) (*Dialer, error) {
 	d := new(Dialer)
-	d.init(&config)
-	return d
+	if d.init(&config); d.invalid != nil {
+		return nil, d.invalid
+	}
+	return d, nil
 }
 
 // New makes a Client that is not connected.
@@ -171,7 +174,10 @@ func (d *dialer) explainHandshake(s *socket.Socket, to *target, err error) error
 			return err
 		}
 	}
-	return tlsconfig.Explain(err, to.host, d.tlsFor(to.name))
+	if _, ok := errors.AsType[*runtime.PanicError](err); ok || errors.Is(err, runtime.ErrGoexit) {
+		return explain.Local(err, to.host)
+	}
+	return explain.Client(err, to.host, d.tlsFor(to.name))
 }
 
 // secureFirst begins a connection with TLS. A server that speaks first doesn't speak TLS, and how soon it does so makes no difference.
@@ -180,8 +186,8 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, to *target) 
 	if !errors.Is(err, socket.ErrPlaintextPending) {
 		return err
 	}
-	return &tlsconfig.HandshakeError{
-		Reason: tlsconfig.ReasonPlaintext,
+	return &explain.HandshakeError{
+		Reason: explain.ReasonPlaintext,
 		Host:   to.host,
 		Detail: "the server spoke first, and not TLS",
 		Advice: "is this the right port? On a port with STARTTLS, ask for the upgrade first",
@@ -191,11 +197,11 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, to *target) 
 }
 
 // explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server that refuses the client's certificate says so only after
-// the handshake.
+// the handshake. So does one that can't decrypt what comes, or sends what can't be decrypted.
 func (d *dialer) explain(to *target, err error) error {
 	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
-		if op.Op == "remote error" { // an alert
-			return tlsconfig.Explain(err, to.host, d.tlsFor(to.name))
+		if op.Op == "remote error" || op.Op == "local error" { // an alert: the server's, or one for it
+			return explain.Client(err, to.host, d.tlsFor(to.name))
 		}
 	}
 	return err

@@ -16,7 +16,7 @@ import (
 	"testing"
 
 	"github.com/whorl-go/whorl/internal/childtest"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // peer says where the servers of the benchmarks are. They run in a process of their own, so that a benchmark measures the client's CPU time alone.
@@ -43,7 +43,7 @@ func (p peer) config(cache tls.ClientSessionCache) *tls.Config {
 
 // servePeer starts the servers, in that process.
 func servePeer() (where any, err error) {
-	ca, err := tlsconfig.NewCA("Whorl benchmark CA")
+	ca, err := devca.New("Whorl benchmark CA")
 	if err != nil {
 		return nil, err
 	}

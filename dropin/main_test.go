@@ -20,7 +20,7 @@ import (
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -105,7 +105,7 @@ func listen(ctx context.Context, t testing.TB) net.Listener {
 
 // identity is what both sides of TLS need. Making keys takes time, so it is made once.
 var identity = sync.OnceValues(func() (client, server *tls.Config) {
-	ca, err := tlsconfig.NewCA("Whorl drop-in CA")
+	ca, err := devca.New("Whorl drop-in CA")
 	if err != nil {
 		panic(err)
 	}

@@ -151,7 +151,9 @@ func numeric(ctx context.Context, network, host string) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	ips, err := LookupNetIP(ctx, family, name)
+	ips, err := runtime.Await(ctx, func() ([]netip.Addr, error) {
+		return net.DefaultResolver.LookupNetIP(ctx, family, name)
+	})
 	if err != nil {
 		return netip.Addr{}, err
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/internal/dnstest"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 const (
@@ -51,7 +51,7 @@ func (o *oneAddress) set(ip string) {
 // bücherTLS has the configurations of a server with a certificate for bücher.example and of a
 // client that trusts it.
 func bücherTLS(t testing.TB) (client, server *tls.Config) {
-	ca, err := tlsconfig.NewCA("names")
+	ca, err := devca.New("names")
 	check(t, err)
 	cert, err := ca.Issue(bücherA)
 	check(t, err)
@@ -133,7 +133,7 @@ func TestStreamsOfInternationalNames(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		const büroA = "xn--bro-hoa.test"
 		dnstest.Default(t, map[string]string{bücherA: "127.0.0.1", büroA: "127.0.0.1"})
-		ca, err := tlsconfig.NewCA("names")
+		ca, err := devca.New("names")
 		check(t, err)
 		cert, err := ca.Issue(bücherA)
 		check(t, err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // TLS is crypto/tls over a link that never waits where crypto/tls holds a lock.
@@ -65,7 +66,13 @@ type shaking struct {
 // ErrBusy while others send or receive. Timeouts.Handshake bounds the whole of it. What RecvPacket has learnt of the plaintext is forgotten. If
 // the handshake fails, for whatever reason but ErrSSLActive and ErrBusy, the connection is closed: it can't go on in plaintext by mistake.
 //
-// In a coroutine, the handshake runs on another coroutine's stack, see runtime.Detour. Callbacks of config run on the loop and must not block.
+// A client's config without ServerName, InsecureSkipVerify aside, is an *explain.HandshakeError that says so. Other errors
+// are crypto/tls's; explain.Client and explain.Server put them into words.
+//
+// In a coroutine, the handshake runs on another coroutine's stack, see runtime.Detour. Callbacks of config run on the loop
+// and must not block. If one of them panics, or calls runtime.Goexit, that is logged with its stack and handed to the
+// runtime's panic handler, and a panic is the error of the handshake, a *runtime.PanicError. (On a plain goroutine either
+// does what it does there.)
 func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
 	if !s.network.stream() {
 		return s.fail("handshake", syscall.ESOCKTNOSUPPORT)
@@ -139,14 +146,26 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	} else {
 		t.conn = tls.Client(link, config)
 	}
-	err := errHandshakeLeft
+	var err error
 	detourErr := runtime.Detour(ctx, func(ctx context.Context) {
+		returned := false
+		defer func() {
+			if returned || runtime.Current(ctx) == nil { // on a goroutine it is for whoever recovers there
+				return
+			}
+			var value any = runtime.ErrGoexit
+			if recovered := recover(); recovered != nil {
+				value = recovered
+			}
+			err = runtime.ReportPanic(ctx, value)
+		}()
 		shaking.ctx = ctx
 		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and callbacks still find the context's values.
 		err = t.conn.HandshakeContext(context.WithoutCancel(ctx))
 		if err == nil {
 			err = f.drain(ctx, patience{limit: shaking.deadline})
 		}
+		returned = true
 	})
 	shaking.ctx = nil
 	if len(shaking.ahead.unread()) == 0 {
@@ -154,10 +173,12 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	}
 	t.rest = link.more()
 	switch {
-	case err == errHandshakeLeft && detourErr != nil:
+	case detourErr != nil:
 		err = detourErr
 	case errors.Is(err, io.EOF):
 		err = errHandshakeEOF
+	case err != nil && !s.accepted && config.ServerName == "" && !config.InsecureSkipVerify:
+		err = explain.Client(err, "", config) // crypto/tls has sent nothing
 	}
 	return t, err
 }
@@ -166,9 +187,6 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 // there.
 var errRenegotiation = errors.New("tls.Config.Renegotiation has to be RenegotiateNever: " +
 	"no handshake can follow the first")
-
-// errHandshakeLeft is what a handshake comes to that neither succeeds nor fails.
-var errHandshakeLeft = errors.New("TLS handshake left by runtime.Goexit")
 
 // errHandshakeEOF says more than EOF, and still is it.
 var errHandshakeEOF = &handshakeEOF{}

@@ -33,7 +33,7 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // useHandle serves with a coroutine per connection, straight on. While a client doesn't read its lines Send waits, and nothing more is received from it.
@@ -122,7 +122,7 @@ type echo struct {
 
 // secure makes an authority that lives as long as the process, and a certificate for this machine.
 func (e *echo) secure(caFile string) error {
-	ca, err := tlsconfig.NewCA("Whorl example CA")
+	ca, err := devca.New("Whorl example CA")
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,11 @@ var whorlClient = Peer{
 	Plain:  []Work{RoundTrip, EOF, Length, Connect, Idle},
 	TLS:    []Work{Full, Resumed, Send, Receive, Idle},
 	New: func(c *Config, counters *child.Counters) (Client, error) {
-		w := &coroutines{crew: crew{config: c, counters: counters}, dialer: client.NewDialer(c.whorl())}
+		dialer, err := client.NewDialer(c.whorl())
+		if err != nil {
+			return nil, err
+		}
+		w := &coroutines{crew: crew{config: c, counters: counters}, dialer: dialer}
 		rt, err := newRuntime()
 		w.rt, w.begin = rt, newGate()
 		return w, err

@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -96,7 +96,7 @@ func TestEveryMessageComesBack(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	ca, err := tlsconfig.NewCA("load")
+	ca, err := devca.New("load")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // dialer opens connections as the options say. It is used on all loops.
@@ -174,7 +175,7 @@ func (d *dialer) secure(ctx context.Context, s *socket.Socket, t *trial, config 
 	began := eventloop.Clock()
 	if err := s.SSLHandshake(ctx, config); err != nil {
 		if !errors.Is(err, socket.ErrPlaintextPending) && !errors.Is(err, runtime.ErrShutdown) {
-			err = tlsconfig.Explain(err, d.host, config)
+			err = explain.Client(err, d.host, config)
 		}
 		return failedIn(phaseTLS, err)
 	}
