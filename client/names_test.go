@@ -72,7 +72,8 @@ func TestResolver(t *testing.T) {
 			s.rest()
 		}))
 		resolver := &names{ip: "127.0.0.2"} // nobody listens there
-		d := client.NewDialer(client.Config{Resolver: resolver})
+		d, err := client.NewDialer(client.Config{Resolver: resolver})
+		check(t, err)
 		if _, err := d.Dial(ctx, "tcp", address); err == nil {
 			t.Fatal("connected")
 		}
@@ -296,7 +297,10 @@ func TestConnectWithAContextThatIsDone(t *testing.T) {
 		wait.Add(1)
 		check(t, rt.Loops()[0].Post(func() {
 			defer wait.Done()
-			a, err = client.NewAsyncDialer(config).Dial(soonDone, "tcp", address)
+			var d *client.AsyncDialer
+			if d, err = client.NewAsyncDialer(config); err == nil {
+				a, err = d.Dial(soonDone, "tcp", address)
+			}
 			cancelSoon()
 		}))
 		_, awaitErr := runtime.Await(ctx, func() (int, error) { wait.Wait(); return 0, nil })

@@ -224,6 +224,6 @@ func TestDialWithAContextThatIsDone(t *testing.T) {
 // sslOf is a server's context with a certificate.
 func sslOf(t testing.TB, cert tls.Certificate) hooks.StreamOption {
 	path := filepath.Join(t.TempDir(), "server.pem")
-	check(t, tlsconfig.WritePEM(cert, path, path))
+	check(t, devca.WritePEM(cert, path, path))
 	return withContext(t, streamOptions{"ssl": {"local_cert": path}})
 }
