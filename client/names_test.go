@@ -17,7 +17,7 @@ import (
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 const (
@@ -99,7 +99,7 @@ func TestResolver(t *testing.T) {
 func TestInternationalNames(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		var sni atomic.Value
-		serverConfig := issue(t, tlsconfig.Request{Names: []string{bücherA}})
+		serverConfig := issue(t, devca.Request{Names: []string{bücherA}})
 		serverConfig.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			sni.Store(hello.ServerName)
 			return nil, nil
@@ -186,7 +186,7 @@ func TestInternationalNamesThroughProxies(t *testing.T) {
 			both(t, func(ctx context.Context, t *testing.T) {
 				address := serve(t, func(s *script) {
 					s.tunnel(dialog, "")
-					s.secure(issue(t, tlsconfig.Request{Names: []string{bücherA}}))
+					s.secure(issue(t, devca.Request{Names: []string{bücherA}}))
 					s.say("220 secure\r\n")
 					s.rest()
 				})
