@@ -62,20 +62,23 @@ func (s *Socket) handOut(
 	ctx context.Context, f *fd, yield func([]byte, error) bool,
 ) (more bool, err error) {
 	for n := 1; ; n++ {
-		pkt, err := s.nextPacket()
-		switch {
-		case err != nil:
-			return false, err
-		case pkt == nil:
-			return true, nil
-		case !yield(pkt, nil):
+		var pkt []byte
+		if s.in.index != nil {
+			pkt = s.in.indexed()
+		} else if pkt, err = s.nextPacket(); err != nil || pkt == nil {
+			return err == nil, err
+		}
+		if !yield(pkt, nil) {
 			return false, nil
 		}
 		if err := f.cause(); err != nil {
 			return false, err // it was closed meanwhile
 		}
-		if n%turn.Look == 0 {
-			runtime.Spend(ctx, turn.Look*turn.Unit) // all of them together
+		if n%spendEvery == 0 {
+			runtime.Spend(ctx, spendEvery*turn.Unit)
 		}
 	}
 }
+
+// spendEvery is how many packets are counted together: a look at the clock costs as much as a few.
+const spendEvery = 2 * turn.Look
