@@ -66,7 +66,7 @@ type Loop struct {
 	postClosed  bool         // guarded by postMu
 	postedCount atomic.Int64 // len(posted), to look without the lock
 	asleep      atomic.Bool
-	polling     atomic.Bool // in a poll that may block
+	polling     atomic.Bool // in a poll that may block, or about to be
 
 	// Owned by the loop. The cursors live here and not on the stack so that an iteration that a
 	// panic or a Goexit has torn down goes on behind the function that did it.
@@ -336,8 +336,8 @@ func (l *Loop) poll() {
 			return
 		}
 	}
+	l.polling.Store(true) // before others run, who may ask whether the loop is quiet
 	l.letOthers()
-	l.polling.Store(true)
 	l.asleep.Store(true)
 	if l.postedCount.Load() > 0 || l.closing.Load() {
 		timeout = 0
