@@ -51,7 +51,7 @@ func (c *Channel[T]) PushTimeout(ctx context.Context, v T, d time.Duration) erro
 }
 
 func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
-	s, co := spend(ctx)
+	s, co := spend(ctx, 0)
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
@@ -82,7 +82,7 @@ func (c *Channel[T]) PopTimeout(ctx context.Context, d time.Duration) (T, error)
 }
 
 func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
-	s, co := spend(ctx)
+	s, co := spend(ctx, 0)
 	var zero T
 	c.mu.Lock()
 	if c.length > 0 {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/goroutine"
 	"github.com/whorl-go/whorl/internal/turn"
 )
 
@@ -205,11 +206,7 @@ func (co *Coroutine) exit() {
 // about 100 µs: a coroutine whose peer always has something for it must not keep the loop from the
 // others. The operations of sockets call it. Coroutines that are started or switched to within a
 // turn share that. It does nothing outside a coroutine.
-func Spend(ctx context.Context, n int) {
-	if _, co := whereAmI(schedulerHint(ctx)); co != nil {
-		co.spend(n)
-	}
-}
+func Spend(ctx context.Context, n int) { spend(ctx, n) }
 
 // Count is Spend for operations that never wait: it is the next one that may wait which yields.
 func Count(n int) {
@@ -218,10 +215,16 @@ func Count(n int) {
 	}
 }
 
-// spend is Spend that tells what the caller is, as whereAmI does.
-func spend(ctx context.Context) (s *scheduler, co *Coroutine) {
-	if s, co = whereAmI(schedulerHint(ctx)); co != nil {
-		co.spend(0)
+// spend is Spend that tells what the caller is, as whereAmI does. It begins with the usual case of that.
+func spend(ctx context.Context, n int) (s *scheduler, co *Coroutine) {
+	s = schedulerHint(ctx)
+	if s != nil && s.running.Load() == uintptr(goroutine.Current()) {
+		co = s.current
+	} else if s, co = whereAmI(s); co == nil {
+		return s, nil
+	}
+	if s.budget.Count(n); s.budget.Spent(turn.Coroutine) {
+		co.yield()
 	}
 	return s, co
 }
