@@ -243,7 +243,7 @@ func (l *Loop) iterate() (closed bool) {
 			l.takePosted()
 			l.phase = phasePosted
 		case phasePosted:
-			l.run(&l.postedNow, &l.counters.posted)
+			l.run(&l.postedNow)
 			l.phase = phaseStartTimers
 		case phaseStartTimers:
 			l.startTimers()
@@ -255,7 +255,7 @@ func (l *Loop) iterate() (closed bool) {
 			l.takeDeferred()
 			l.phase = phaseDeferred
 		case phaseDeferred:
-			l.run(&l.deferredNow, &l.counters.deferred)
+			l.run(&l.deferredNow)
 			l.phase = phaseAfter
 		case phaseAfter:
 			l.phase = phaseBefore
@@ -264,11 +264,11 @@ func (l *Loop) iterate() (closed bool) {
 				l.afterDefer()
 			}
 		case phaseLastPosted:
-			l.run(&l.postedNow, &l.counters.posted)
+			l.run(&l.postedNow)
 			l.takeDeferred()
 			l.phase = phaseLastDeferred
 		case phaseLastDeferred:
-			l.run(&l.deferredNow, &l.counters.deferred)
+			l.run(&l.deferredNow)
 			return true
 		}
 	}
@@ -317,9 +317,14 @@ func (l *Loop) Quiet() bool {
 	return l.postedCount.Load() == 0 && l.polling.Load() && l.counters.timers.Load() == 0
 }
 
-// poll waits for descriptors and fills the poller's buffer.
+// poll waits for descriptors and fills the poller's buffer, if that has been worked off.
 func (l *Loop) poll() {
 	l.between()
+	l.budget.Renew()
+	if l.cursor < l.ready {
+		l.stayAwake()
+		return
+	}
 	l.cursor, l.ready = 0, 0
 	l.counters.timers.Store(int64(l.timers.set))
 	timeout := l.pollTimeout()
@@ -330,9 +335,7 @@ func (l *Loop) poll() {
 		l.busy = l.ready > 0
 		if l.busy || timeout == 0 {
 			l.counters.events.Add(uint64(l.ready))
-			if l.awake++; l.awake == maxAwake {
-				l.letOthers()
-			}
+			l.stayAwake()
 			return
 		}
 	}
@@ -356,6 +359,13 @@ func (l *Loop) poll() {
 // goroutines run; the scheduler would make it only after 10 ms.
 const maxAwake = 16
 
+// stayAwake follows a poll that didn't block.
+func (l *Loop) stayAwake() {
+	if l.awake++; l.awake == maxAwake {
+		l.letOthers()
+	}
+}
+
 // letOthers lets the goroutines run that wait for this loop's P: those that it has made runnable,
 // among others. If it went to sleep instead, they would have to wait until the scheduler notices
 // that the P sits in a system call.
@@ -377,8 +387,10 @@ func (l *Loop) pollTimeout() time.Duration {
 	return max(0, time.Duration(when)-clock.Now())
 }
 
+// runEvents calls the handlers of what the last poll has found, until none is left or the step has
+// taken its time.
 func (l *Loop) runEvents() {
-	for l.cursor < l.ready {
+	for l.cursor < l.ready && !l.stepOver() {
 		l.anticipate(l.cursor)
 		d, events := l.event(l.cursor)
 		l.cursor++
