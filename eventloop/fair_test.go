@@ -86,6 +86,38 @@ func TestManyFunctionsDontKeepDescriptorsAndTimersWaiting(t *testing.T) {
 	}
 }
 
+// Descriptors that are ready at once, and whose handlers take long, don't keep a timer waiting for all of
+// them. Each is handled once.
+func TestManyEventsDontKeepTimersWaiting(t *testing.T) {
+	const all = 100
+	l := start(t)
+	handled, atTimer := 0, all
+	done := make(chan struct{})
+	fds := make([]int, all)
+	for i := range fds {
+		fds[i] = newEventFD(t)
+		register(t, l, fds[i], readable|edgeTriggered, func(eventloop.Events) {
+			if handled == 0 {
+				l.AfterFunc(time.Nanosecond, func() { atTimer = handled })
+			}
+			hold(100 * time.Microsecond)
+			if handled++; handled == all {
+				close(done)
+			}
+		})
+	}
+	on(t, l, func() {
+		for _, fd := range fds {
+			raise(t, fd)
+		}
+	})
+	await(t, done)
+	on(t, l, func() {})
+	if handled != all || atTimer > 40 {
+		t.Errorf("%d of %d descriptors were handled, the timer came after %d", handled, all, atTimer)
+	}
+}
+
 // A loop that closes runs all that was posted and deferred before, however long that takes.
 func TestTheLastStepsRunEverything(t *testing.T) {
 	l := start(t)

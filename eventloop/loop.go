@@ -67,7 +67,7 @@ type Loop struct {
 	postClosed  bool         // guarded by postMu
 	postedCount atomic.Int64 // len(posted), to look without the lock
 	asleep      atomic.Bool
-	polling     atomic.Bool // in a poll that may block
+	polling     atomic.Bool // in a poll that may block, or about to be
 
 	// Owned by the loop. The cursors live here and not on the stack so that an iteration that a
 	// panic or a Goexit has torn down goes on behind the function that did it.
@@ -248,7 +248,7 @@ func (l *Loop) iterate() (closed bool) {
 			l.takePosted()
 			l.phase = phasePosted
 		case phasePosted:
-			l.run(&l.postedNow, &l.counters.posted)
+			l.run(&l.postedNow)
 			l.phase = phaseStartTimers
 		case phaseStartTimers:
 			l.startTimers()
@@ -260,7 +260,7 @@ func (l *Loop) iterate() (closed bool) {
 			l.takeDeferred()
 			l.phase = phaseDeferred
 		case phaseDeferred:
-			l.run(&l.deferredNow, &l.counters.deferred)
+			l.run(&l.deferredNow)
 			l.phase = phaseAfter
 		case phaseAfter:
 			l.phase = phaseBefore
@@ -269,11 +269,11 @@ func (l *Loop) iterate() (closed bool) {
 				l.afterDefer()
 			}
 		case phaseLastPosted:
-			l.run(&l.postedNow, &l.counters.posted)
+			l.run(&l.postedNow)
 			l.takeDeferred()
 			l.phase = phaseLastDeferred
 		case phaseLastDeferred:
-			l.run(&l.deferredNow, &l.counters.deferred)
+			l.run(&l.deferredNow)
 			l.left = descriptors.takeLoop(l)
 			l.cursor, l.phase = 0, phaseEnd
 		case phaseEnd:
@@ -326,9 +326,14 @@ func (l *Loop) Quiet() bool {
 	return l.postedCount.Load() == 0 && l.polling.Load() && l.counters.timers.Load() == 0
 }
 
-// poll waits for descriptors and fills the poller's buffer.
+// poll waits for descriptors and fills the poller's buffer, if that has been worked off.
 func (l *Loop) poll() {
 	l.between()
+	l.budget.Renew()
+	if l.cursor < l.ready {
+		l.stayAwake()
+		return
+	}
 	l.cursor, l.ready = 0, 0
 	l.counters.timers.Store(int64(l.timers.set))
 	timeout := l.pollTimeout()
@@ -339,14 +344,12 @@ func (l *Loop) poll() {
 		l.busy = l.ready > 0
 		if l.busy || timeout == 0 {
 			l.counters.events.Add(uint64(l.ready))
-			if l.awake++; l.awake == maxAwake {
-				l.letOthers()
-			}
+			l.stayAwake()
 			return
 		}
 	}
+	l.polling.Store(true) // before others run, who may ask whether the loop is quiet
 	l.letOthers()
-	l.polling.Store(true)
 	l.asleep.Store(true)
 	if l.postedCount.Load() > 0 || l.closing.Load() {
 		timeout = 0
@@ -364,6 +367,13 @@ func (l *Loop) poll() {
 // maxAwake is how many polls in a row a loop may do without blocking before it lets other
 // goroutines run; the scheduler would make it only after 10 ms.
 const maxAwake = 16
+
+// stayAwake follows a poll that didn't block.
+func (l *Loop) stayAwake() {
+	if l.awake++; l.awake == maxAwake {
+		l.letOthers()
+	}
+}
 
 // letOthers lets the goroutines run that wait for this loop's P: those that it has made runnable,
 // among others. If it went to sleep instead, they would have to wait until the scheduler notices
@@ -386,8 +396,10 @@ func (l *Loop) pollTimeout() time.Duration {
 	return max(0, time.Duration(when)-clock.Now())
 }
 
+// runEvents calls the handlers of what the last poll has found, until none is left or the step has
+// taken its time.
 func (l *Loop) runEvents() {
-	for l.cursor < l.ready {
+	for l.cursor < l.ready && !l.stepOver() {
 		l.anticipate(l.cursor)
 		d, events := l.event(l.cursor)
 		l.cursor++

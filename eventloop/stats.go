@@ -8,9 +8,9 @@ type Stats struct {
 	Sleeps      uint64 // polls that were allowed to block
 	Wakeups     uint64 // eventfd writes by Post and Close
 	Events      uint64 // descriptors that polls reported ready
-	Posted      uint64 // posted tasks run
+	Posted      uint64 // posted tasks run, or about to be
 	Fired       uint64 // timers fired
-	Deferred    uint64 // deferred functions run
+	Deferred    uint64 // deferred functions run, or about to be
 	Panics      uint64 // panics caught
 	Goexits     uint64 // runtime.Goexit survived
 	Stalls      uint64 // reports of the watchdog

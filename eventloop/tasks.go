@@ -2,7 +2,6 @@ package eventloop
 
 import (
 	"slices"
-	"sync/atomic"
 
 	"github.com/whorl-go/whorl/internal/turn"
 )
@@ -66,7 +65,6 @@ func (l *Loop) AfterDefer(fn func()) { l.afterDefer = fn }
 type batch struct {
 	tasks []Task
 	next  int // of tasks; those before it have been run
-	told  int // of those, to the counter
 }
 
 // maxIdleTasks bounds the capacity that a task list keeps when it is empty.
@@ -83,7 +81,7 @@ func (b *batch) add(list *[]Task) {
 		return
 	}
 	if b.next > len(b.tasks)/2 {
-		b.tasks, b.next, b.told = slices.Delete(b.tasks, 0, b.next), 0, 0
+		b.tasks, b.next = slices.Delete(b.tasks, 0, b.next), 0
 	}
 	b.tasks = append(b.tasks, *list...)
 	*list = slices.Delete(*list, 0, len(*list))
@@ -91,7 +89,7 @@ func (b *batch) add(list *[]Task) {
 
 // empty makes the batch ready for others when none is left.
 func (b *batch) empty() {
-	b.next, b.told, b.tasks = 0, 0, b.tasks[:0]
+	b.next, b.tasks = 0, b.tasks[:0]
 	if cap(b.tasks) > maxIdleTasks {
 		b.tasks = nil
 	}
@@ -105,6 +103,7 @@ func (l *Loop) takePosted() {
 	}
 	l.postMu.Lock()
 	defer l.postMu.Unlock()
+	l.counters.posted.Add(uint64(len(l.posted)))
 	l.postedNow.add(&l.posted)
 	l.postedCount.Store(0)
 }
@@ -113,16 +112,13 @@ func (l *Loop) takePosted() {
 func (l *Loop) takeDeferred() {
 	l.budget.Renew()
 	if len(l.deferred) > 0 {
+		l.counters.deferred.Add(uint64(len(l.deferred)))
 		l.deferredNow.add(&l.deferred)
 	}
 }
 
-// run runs the tasks of a batch, and counts them, until none is left or the step has taken its
-// time.
-func (l *Loop) run(b *batch, count *atomic.Uint64) {
-	if len(b.tasks) == 0 {
-		return
-	}
+// run runs the tasks of a batch until none is left or the step has taken its time.
+func (l *Loop) run(b *batch) {
 	for b.left() > 0 && !l.stepOver() {
 		t := b.tasks[b.next]
 		b.tasks[b.next] = nil // the list is used again and must not keep it alive
@@ -130,8 +126,7 @@ func (l *Loop) run(b *batch, count *atomic.Uint64) {
 		l.turn()
 		t.Run()
 	}
-	count.Add(uint64(b.next - b.told))
-	if b.told = b.next; b.left() == 0 {
+	if b.left() == 0 {
 		b.empty()
 	}
 }

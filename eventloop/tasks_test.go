@@ -15,9 +15,9 @@ func TestTheTaskListsGiveMemoryBack(t *testing.T) {
 			}
 			l.phase = phaseLastPosted // which may take any time
 			l.takePosted()
-			l.run(&l.postedNow, &l.counters.posted)
+			l.run(&l.postedNow)
 			l.takeDeferred()
-			l.run(&l.deferredNow, &l.counters.deferred)
+			l.run(&l.deferredNow)
 		}
 		for _, list := range [][]Task{l.posted, l.postedNow.tasks, l.deferred, l.deferredNow.tasks} {
 			if kept := cap(list) >= size.tasks; kept != size.kept {

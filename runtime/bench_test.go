@@ -204,3 +204,12 @@ func BenchmarkAwait(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkSpend is what counting adds to each operation.
+func BenchmarkSpend(b *testing.B) {
+	inCoroutine(b, func(ctx context.Context) {
+		for b.Loop() {
+			runtime.Spend(ctx, 100)
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/goroutine"
 	"github.com/whorl-go/whorl/internal/turn"
 )
 
@@ -232,11 +233,7 @@ func (co *Coroutine) exit() {
 // about 100 µs: a coroutine whose peer always has something for it must not keep the loop from the
 // others. The operations of sockets call it. Coroutines that are started or switched to within a
 // turn share that. It does nothing outside a coroutine.
-func Spend(ctx context.Context, n int) {
-	if _, co := whereAmI(schedulerHint(ctx)); co != nil {
-		co.spend(n)
-	}
-}
+func Spend(ctx context.Context, n int) { spend(ctx, n) }
 
 // Begin is what operations begin with that may wait: it is Spend, and returns the error that a wait
 // with ctx would end with if ctx is done already. Then nothing is begun.
@@ -247,9 +244,7 @@ func Begin(ctx context.Context, n int) error {
 
 // begin is Begin that tells what the caller is, as whereAmI does.
 func begin(ctx context.Context, n int) (s *scheduler, co *Coroutine, err error) {
-	if s, co = whereAmI(schedulerHint(ctx)); co != nil {
-		co.spend(n)
-	}
+	s, co = spend(ctx, n)
 	if own, ok := ctx.(*coroutineContext); ok && own.co == co {
 		err = own.failed()
 	} else if err = ctx.Err(); err != nil {
@@ -268,11 +263,15 @@ func Count(n int) {
 	}
 }
 
-// spend is Spend that tells what the caller is, as whereAmI does.
-func spend(ctx context.Context) (s *scheduler, co *Coroutine) {
-	if s, co = whereAmI(schedulerHint(ctx)); co != nil {
-		co.spend(0)
+// spend is Spend that tells what the caller is, as whereAmI does. It begins with the usual case of that.
+func spend(ctx context.Context, n int) (s *scheduler, co *Coroutine) {
+	s = schedulerHint(ctx)
+	if s != nil && s.running.Load() == uintptr(goroutine.Current()) {
+		co = s.current
+	} else if s, co = whereAmI(s); co == nil {
+		return s, nil
 	}
+	co.spend(n)
 	return s, co
 }
 

@@ -99,7 +99,7 @@ func TestOperationsThatNeverWaitLetATickerTick(t *testing.T) {
 // Very many coroutines that are woken at once, by whatever it is, take turns with the descriptors
 // and the timers.
 func TestManyThatAreWokenAtOnceLetTheLoopPoll(t *testing.T) {
-	const all, each = 50_000, 2 * time.Microsecond
+	const all, each = 10_000, 5 * time.Microsecond
 	for name, kind := range map[string]func() (wait func(context.Context) error, wake func([]*runtime.Coroutine)){
 		"WaitGroup": func() (func(context.Context) error, func([]*runtime.Coroutine)) {
 			group := new(runtime.WaitGroup)

@@ -111,3 +111,51 @@ func TestAcceptLetsOthersRun(t *testing.T) {
 		l.Close()
 	}, runtime.WithLoops(1))
 }
+
+// Very many coroutines that are woken at once don't keep an echo from going on.
+func TestManyThatAreWokenAtOnceLetAnEchoGoOn(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		s, peer := connected(ctx, t, "tcp")
+		trips := 0
+		start(ctx, func(ctx context.Context) {
+			one := make([]byte, 1)
+			for {
+				if _, err := s.RecvAll(ctx, one); err != nil {
+					return
+				}
+				s.SendAll(ctx, one)
+			}
+		})
+		start(ctx, func(ctx context.Context) {
+			one := make([]byte, 1)
+			for ; ; trips++ {
+				peer.SendAll(ctx, one)
+				if _, err := peer.RecvAll(ctx, one); err != nil {
+					return
+				}
+			}
+		})
+		const all = 10_000
+		var gate, ended runtime.WaitGroup
+		gate.Add(1)
+		before, after := 0, 0
+		for range all {
+			ended.Go(ctx, func(ctx context.Context) {
+				gate.Wait(ctx)
+				if before == 0 {
+					before = trips
+				}
+				for end := eventloop.Clock() + 5*time.Microsecond; eventloop.Clock() < end; {
+				}
+				after = trips
+			})
+		}
+		gate.Done()
+		ended.Wait(ctx)
+		if after-before < 5 {
+			t.Errorf("%d round trips while %d coroutines went on", after-before, all)
+		}
+		s.Abort()
+		peer.Abort()
+	}, runtime.WithLoops(1))
+}
