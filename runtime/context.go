@@ -169,6 +169,12 @@ func (c *coroutineContext) failed() error {
 	return c.failedOrFollows()
 }
 
+// open reports whether the context is certainly not done, at a glance.
+func (c *coroutineContext) open() bool {
+	_, root := c.base.(*rootContext)
+	return root && c.cause.Load() == nil && !c.co.over.Load() // see failed; after the end nobody cancels it with the runtime's
+}
+
 // failedOrFollows is failed for the other cases.
 func (c *coroutineContext) failedOrFollows() error {
 	if why := c.cause.Load(); why != nil {

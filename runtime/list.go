@@ -20,7 +20,6 @@ func (i Info) String() string { return fmt.Sprintf("coroutine#%d on %s: %s", i.I
 func (rt *Runtime) List() []Info {
 	var all []Info
 	for _, s := range rt.schedulers {
-		all = slices.Grow(all, int(s.live.Load()))
 		all = s.list(all)
 	}
 	return all
@@ -31,6 +30,7 @@ func (s *scheduler) list(all []Info) []Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	others := len(all)
+	all = slices.Grow(all, s.live)
 	for co := s.first; co != nil; co = co.next {
 		all = append(all, Info{ID: co.id, Parent: co.Parent(), Loop: s.loop.Name(), State: co.describe()})
 	}
@@ -67,7 +67,9 @@ type Stats struct {
 func (rt *Runtime) Stats() Stats {
 	st := Stats{Created: rt.lastID.Load()}
 	for _, s := range rt.schedulers {
-		st.Coroutines += int(s.live.Load())
+		s.mu.Lock()
+		st.Coroutines += s.live
+		s.mu.Unlock()
 		st.Workers += int(s.workers.Load())
 	}
 	rt.pool.mu.Lock()

@@ -185,7 +185,7 @@ func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q 
 	if deadline != 0 {
 		co.timer.ResetClock(time.Duration(deadline))
 	}
-	for co.park(); co.sched.wakeErr == errWhere; co.park() {
+	for co.park(); co.sched.wakeErr != nil && co.sched.wakeErr == errWhere; co.park() {
 		co.sayWhere()
 	}
 	if deadline != 0 {
@@ -210,6 +210,14 @@ func (co *Coroutine) wokenBy() error {
 
 // refuse returns the error of a context that is done: nothing is begun with it then, even if that could be done without waiting.
 func refuse(ctx context.Context) error {
+	if own, ok := ctx.(*coroutineContext); ok && own.open() {
+		return nil
+	}
+	return refuseIfDone(ctx)
+}
+
+// refuseIfDone is refuse for the less frequent cases.
+func refuseIfDone(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil {
 		return nil
