@@ -28,5 +28,17 @@
 // coroutines. Such code belongs into [Await]. A watchdog reports what holds a loop for longer than 100 ms. A coroutine must not lock its goroutine to a
 // thread (runtime.LockOSThread).
 //
-// A panic in a coroutine is caught, logged with its stack and handed to the panic handler; it ends that coroutine only.
+// A function that C calls back runs on the goroutine that called C, and Go binds that goroutine to its thread meanwhile, where no
+// coroutine can be switched to or away from. So a callback from C into a coroutine must not wait, and must not start or wake anything of its
+// own loop: Go's runtime ends the process then (fatal error: coro: OS thread locking must match), and gives no way to tell beforehand. Such C code
+// belongs into [Await], where its callbacks run on a plain goroutine, which may do all that.
+//
+// # Panics
+//
+// A panic in a coroutine is caught, logged with its stack and handed to the panic handler; it ends that coroutine only. One that no
+// handler took, and that wasn't returned to a caller as an error (see [Detour], [Map]), makes [Run] return an error at the end.
+//
+// # Processors
+//
+// [Go] in a coroutine keeps to its loop, [GoSpread] uses the loops in turn.
 package runtime
