@@ -14,28 +14,33 @@ type (
 
 // coroutineContext is the context of one coroutine, and part of it.
 //
-// It must be cheap for coroutines that only use it to wait, so it has no channel and no registration with the context it comes
-// from until somebody asks for them. It must keep the promises of context.Context all the same: Done closes when the coroutine
-// is cancelled or the context it comes from is, also after the coroutine's end, and contexts that derive from it are cancelled
-// with it.
+// It must be cheap for coroutines that only use it to wait, so it has no channel and no
+// registration with the context it comes from until somebody asks for them. It must keep the
+// promises of context.Context all the same: Done closes when the coroutine is cancelled or the
+// context it comes from is, also after the coroutine's end, and contexts that derive from it are
+// cancelled with it.
 //
-// A coroutine that is started with the bare context of another one on the same loop is linked into a tree (tied, child,
-// sibling), by which Cancel finds it; the tree belongs to the loop and needs no lock. When it ends it leaves the tree, and its
-// context follows the other one's from then on. In all other cases base is followed.
+// A coroutine that is started with the bare context of another one on the same loop is linked into
+// a tree (tied, child, sibling), by which Cancel finds it; the tree belongs to the loop and needs
+// no lock. When it ends it leaves the tree, and its context follows the other one's from then on.
+// In all other cases base is followed.
 type coroutineContext struct {
 	cause atomic.Pointer[error] // what waiting returns when it was cancelled; nil if not
-	base  context.Context       // values, deadline and cancellation come from here; never a bare context of the same loop's coroutine
-	co    *Coroutine
+	// base is where values, deadline and cancellation come from; never a bare context of the same
+	// loop's coroutine.
+	base context.Context
+	co   *Coroutine
 
 	mu     sync.Mutex
 	shared *sharedContext // guarded by mu; nil until somebody asks for Done
 
 	// The tree, on the loop.
-	tied                        atomic.Pointer[Coroutine] // cancelled with it; fixed when the coroutine has ended
+	tied                        atomic.Pointer[Coroutine] // cancelled with it; fixed at the end
 	child, sibling, prevSibling *Coroutine
 }
 
-// sharedContext is the part that is only there for those who use the context elsewhere than in the coroutine's own waits.
+// sharedContext is the part that is only there for those who use the context elsewhere than in the
+// coroutine's own waits.
 type sharedContext struct {
 	done      chan struct{}
 	after     map[*func()]struct{} // to call when it is cancelled
@@ -81,7 +86,8 @@ func (c *coroutineContext) link(parent *Coroutine) {
 	parent.ctx.child = c.co
 }
 
-// ended takes the context out of the tree; its children are tied to what it was tied to. On the loop, when the coroutine ends.
+// ended takes the context out of the tree; its children are tied to what it was tied to. On the
+// loop, when the coroutine ends.
 func (c *coroutineContext) ended() {
 	tied := c.tied.Load()
 	if tied != nil {
@@ -128,7 +134,8 @@ func (c *coroutineContext) cancel(err error) {
 	}
 }
 
-// mark is the part of cancel that wakes no coroutine. It reports whether the context wasn't cancelled before. Any goroutine.
+// mark is the part of cancel that wakes no coroutine. It reports whether the context wasn't
+// cancelled before. Any goroutine.
 func (c *coroutineContext) mark(err error) bool {
 	c.mu.Lock()
 	if !c.cause.CompareAndSwap(nil, &err) {
@@ -161,18 +168,20 @@ func (c *coroutineContext) cancelled() {
 	}
 }
 
-// failed returns the error of a coroutine that waits with its own context, nil if it may. It is inlined: see Waiter.Wait.
+// failed returns the error of a coroutine that waits with its own context, nil if it may. It is
+// inlined: see Waiter.Wait.
 func (c *coroutineContext) failed() error {
 	if _, root := c.base.(*rootContext); root && c.cause.Load() == nil {
-		return nil // the base is not cancelled but by the end of the runtime, which cancels each coroutine
+		return nil // what cancels the base, the end of the runtime, cancels each coroutine
 	}
 	return c.failedOrFollows()
 }
 
-// open reports whether the context is certainly not done, at a glance.
+// open reports whether the context is certainly not done, at a glance. See failed; after the
+// coroutine's end nobody cancels it with the runtime's.
 func (c *coroutineContext) open() bool {
 	_, root := c.base.(*rootContext)
-	return root && c.cause.Load() == nil && !c.co.over.Load() // see failed; after the end nobody cancels it with the runtime's
+	return root && c.cause.Load() == nil && !c.co.over.Load()
 }
 
 // failedOrFollows is failed for the other cases.
@@ -202,7 +211,8 @@ func (c *coroutineContext) Err() error {
 	return c.above().Err()
 }
 
-// above returns the context that this one is cancelled with. As long as the coroutine is in the tree, that has its part in it.
+// above returns the context that this one is cancelled with. As long as the coroutine is in the
+// tree, that has its part in it.
 func (c *coroutineContext) above() context.Context {
 	if c.co.over.Load() {
 		if tied := c.tied.Load(); tied != nil {
@@ -240,11 +250,12 @@ func (c *coroutineContext) share() *sharedContext {
 	return c.shared
 }
 
-// settle follows base, or stops following it, whichever the users of the context need. With mu held.
+// settle follows base, or stops following it, whichever the users of the context need. With mu
+// held.
 //
-// A context that lives long must not collect the contexts of coroutines that came and went. So after the end of the coroutine
-// base is followed by way of the Done channel's afterlife, and else only for contexts that derive from this one, which say when
-// they need it no more.
+// A context that lives long must not collect the contexts of coroutines that came and went. So
+// after the end of the coroutine base is followed by way of the Done channel's afterlife, and else
+// only for contexts that derive from this one, which say when they need it no more.
 func (c *coroutineContext) settle() {
 	s := c.shared
 	if s == nil {

@@ -2,14 +2,16 @@ package runtime
 
 import "time"
 
-// HurryDeadlock shortens the times of the check for deadlocks. Call what it returns to restore them.
+// HurryDeadlock shortens the times of the check for deadlocks. Call what it returns to restore
+// them.
 func HurryDeadlock(firstCheck, grace time.Duration) (restore func()) {
 	wasFirst, wasGrace := firstDeadlockCheck, deadlockGrace
 	firstDeadlockCheck, deadlockGrace = firstCheck, grace
 	return func() { firstDeadlockCheck, deadlockGrace = wasFirst, wasGrace }
 }
 
-// HurryForcedEnd shortens the time that coroutines have when a Shutdown ends them by force. Call what it returns to restore it.
+// HurryForcedEnd shortens the time that coroutines have when a Shutdown ends them by force. Call
+// what it returns to restore it.
 func HurryForcedEnd(grace time.Duration) (restore func()) {
 	was := forcedGrace
 	forcedGrace = grace

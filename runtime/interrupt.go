@@ -1,11 +1,13 @@
 package runtime
 
-// Interrupt ends what the coroutine waits for at present, which returns ErrInterrupted, and nothing else: unlike Cancel it leaves the
-// context as it is, so the coroutine may wait again. It is what Swoole's Coroutine::cancel does. The coroutine goes on in the
-// deferred functions of its loop's turn.
+// Interrupt ends what the coroutine waits for at present, which returns ErrInterrupted, and nothing
+// else: unlike Cancel it leaves the context as it is, so the coroutine may wait again. It is what
+// Swoole's Coroutine::cancel does. The coroutine goes on in the deferred functions of its loop's
+// turn.
 //
-// On the coroutine's own loop Interrupt reports whether there was a wait to end: not if the coroutine runs, yields, is about to go on
-// anyway, or has ended. Called elsewhere it has the loop do this soon, and reports whether the coroutine has not ended.
+// On the coroutine's own loop Interrupt reports whether there was a wait to end: not if the
+// coroutine runs, yields, is about to go on anyway, or has ended. Called elsewhere it has the loop
+// do this soon, and reports whether the coroutine has not ended.
 func (co *Coroutine) Interrupt() bool {
 	if co.sched.onLoop() {
 		return co.interruptLater(ErrInterrupted)
@@ -13,8 +15,8 @@ func (co *Coroutine) Interrupt() bool {
 	return !co.Ended() && co.sched.loop.Post(func() { co.interrupt(ErrInterrupted) }) == nil
 }
 
-// interruptLater ends the coroutine's wait with err, if it waits and nobody else is about to end it. It goes on in the loop's deferred
-// functions. On the loop.
+// interruptLater ends the coroutine's wait with err, if it waits and nobody else is about to end
+// it. It goes on in the loop's deferred functions. On the loop.
 func (co *Coroutine) interruptLater(err error) bool {
 	if co.state != stateParked || co.queue == nil || !co.queue.Remove(&co.waiter) {
 		return false
@@ -40,15 +42,16 @@ type shutdownTask Coroutine
 
 func (t *shutdownTask) Run() { (*Coroutine)(t).interrupt(ErrShutdown) }
 
-// mustEnd reports whether a Shutdown has cancelled the coroutine, or would have if it had seen it. One that delivers what was sent goes
-// on until the time for an orderly end is over.
+// mustEnd reports whether a Shutdown has cancelled the coroutine, or would have if it had seen it.
+// One that delivers what was sent goes on until the time for an orderly end is over.
 func (co *Coroutine) mustEnd() bool {
 	rt := co.sched.rt
 	return rt.forced.Load() || rt.stopping.Load() && !co.courier
 }
 
-// interruptAll cancels all coroutines, and then ends all their waits, once each, with ErrShutdown. The contexts come first, all of them,
-// so that nobody begins something anew. Each coroutine is a task of its own, between which the loops let others have their turn.
+// interruptAll cancels all coroutines, and then ends all their waits, once each, with ErrShutdown.
+// The contexts come first, all of them, so that nobody begins something anew. Each coroutine is a
+// task of its own, between which the loops let others have their turn.
 func (rt *Runtime) interruptAll() {
 	all := make([][]*Coroutine, len(rt.schedulers))
 	for i, s := range rt.schedulers {

@@ -10,7 +10,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Goroutines that a coroutine leaves behind use its context, and must still hear when what it comes from is cancelled.
+// Goroutines that a coroutine leaves behind use its context, and must still hear when what it comes
+// from is cancelled.
 func TestContextOfACoroutineThatHasEnded(t *testing.T) {
 	base, cancelBase := context.WithCancel(context.Background())
 	for how, test := range map[string]struct {
@@ -80,7 +81,8 @@ func TestCancelOfACoroutineThatHasEndedReachesTheGoroutinesItLeftBehind(t *testi
 	}
 }
 
-// A goroutine that was in a bare receive from Done before the end hears of everything that cancels the context afterwards.
+// A goroutine that was in a bare receive from Done before the end hears of everything that cancels
+// the context afterwards.
 func TestBareReceiveFromDoneOutlivesTheCoroutine(t *testing.T) {
 	type world struct {
 		rt     *runtime.Runtime
@@ -128,7 +130,7 @@ func TestBareReceiveFromDoneOutlivesTheCoroutine(t *testing.T) {
 
 // All that is left of very many coroutines whose contexts were waited for is taken back.
 func TestEndedContextsLeaveNothingBehind(t *testing.T) {
-	const n = 200_000
+	const n = 100_000
 	rt := startRuntime(t, runtime.WithLoops(1))
 	longLived, cancel := context.WithCancel(rt.Context())
 	defer cancel()
@@ -176,7 +178,8 @@ func TestDoneAfterTheEnd(t *testing.T) {
 	})
 }
 
-// A context that lives as long as the process, such as that of signal.NotifyContext, is the base of very many coroutines in time.
+// A context that lives as long as the process, such as that of signal.NotifyContext, is the base of
+// very many coroutines in time.
 func TestLongLivedContextDoesNotCollectCoroutines(t *testing.T) {
 	const n = 10_000
 	longLived, cancel := context.WithCancel(context.Background())
