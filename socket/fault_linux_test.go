@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -185,7 +184,7 @@ func TestWithoutALoop(t *testing.T) {
 	}
 	before := descriptorCount(t)
 	for name, ctx := range map[string]context.Context{"no runtime": context.Background(), "ended": rt.Context()} {
-		want := eventloop.ErrClosed
+		want := runtime.ErrShutdown
 		if name == "no runtime" {
 			want = runtime.ErrNoRuntime
 		}
