@@ -46,6 +46,7 @@ type sharedContext struct {
 	after     map[*func()]struct{} // to call when it is cancelled
 	unhook    func() bool          // ends following base; nil while it isn't followed
 	afterlife *afterlife           // closes done after the coroutine's end; nil before
+	orphans   orphans              // of coroutines that were tied to this one
 }
 
 func (c *coroutineContext) init(co *Coroutine, ctx context.Context) {
@@ -119,6 +120,28 @@ func (c *coroutineContext) ended() {
 		c.shared.unfollow() // it is above that is followed from now on
 	}
 	c.settle()
+	if c.shared == nil {
+		return
+	}
+	for _, a := range c.shared.orphans.all { // they stay here, too, for a Cancel after the end
+		if !a.over() {
+			a.follow(c.above())
+		}
+	}
+}
+
+// adopt makes a channel close when the context is cancelled.
+func (c *coroutineContext) adopt(a *afterlife) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause.Load() != nil {
+		a.end()
+		return
+	}
+	c.share().orphans.add(a)
+	if c.co.over.Load() {
+		a.follow(c.above())
+	}
 }
 
 // cancel cancels the context, once. Any goroutine.
@@ -144,9 +167,15 @@ func (c *coroutineContext) mark(err error) bool {
 	}
 	var after map[*func()]struct{}
 	if s := c.shared; s != nil {
-		if s.afterlife == nil || s.afterlife.end() {
+		if s.afterlife == nil {
 			close(s.done)
+		} else {
+			s.afterlife.end()
 		}
+		for _, a := range s.orphans.all {
+			a.end()
+		}
+		s.orphans.all = nil
 		after, s.after = s.after, nil
 		c.settle()
 	}
@@ -263,7 +292,8 @@ func (c *coroutineContext) settle() {
 	}
 	need := c.cause.Load() == nil && c.above().Done() != nil
 	if need && c.co.over.Load() && s.afterlife == nil {
-		s.afterlife = liveOn(c.above(), s.done)
+		s.afterlife = newAfterlife(s.done)
+		s.afterlife.follow(c.above())
 	}
 	if c.co.over.Load() {
 		need = need && len(s.after) > 0
@@ -318,6 +348,8 @@ type rootContext struct {
 	rt    *Runtime
 	mu    sync.Mutex
 	after map[*func()]struct{} // guarded by mu: to call when it is cancelled
+
+	orphans orphans // guarded by mu
 }
 
 func (c *rootContext) Deadline() (time.Time, bool) { return time.Time{}, false }
@@ -355,12 +387,26 @@ func (c *rootContext) AfterFunc(f func()) (stop func() bool) {
 	}
 }
 
+// adopt makes a channel close when the context is cancelled.
+func (c *rootContext) adopt(a *afterlife) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Err() != nil {
+		a.end()
+		return
+	}
+	c.orphans.add(a)
+}
+
 // cancelled calls what AfterFunc was given. rt.stopped has been closed.
 func (c *rootContext) cancelled() {
 	c.mu.Lock()
-	after := c.after
-	c.after = nil
+	after, left := c.after, c.orphans.all
+	c.after, c.orphans.all = nil, nil
 	c.mu.Unlock()
+	for _, a := range left {
+		a.end()
+	}
 	for f := range after {
 		(*f)()
 	}

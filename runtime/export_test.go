@@ -32,7 +32,7 @@ func JoinsOf(co *Coroutine) int {
 func FollowersOf(rt *Runtime) int {
 	rt.root.mu.Lock()
 	defer rt.root.mu.Unlock()
-	return len(rt.root.after)
+	return len(rt.root.after) + len(rt.root.orphans.all)
 }
 
 // FollowersOfCoroutine returns how many contexts are registered with that of a coroutine.
@@ -42,7 +42,7 @@ func FollowersOfCoroutine(co *Coroutine) int {
 	if co.ctx.shared == nil {
 		return 0
 	}
-	return len(co.ctx.shared.after)
+	return len(co.ctx.shared.after) + len(co.ctx.shared.orphans.all)
 }
 
 // SignalWaits returns how many wait for a signal.
