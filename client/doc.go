@@ -30,7 +30,7 @@
 //
 //	d, err := client.NewDialer(client.Config{EOF: "\r\n"})
 //	for _, address := range addresses {
-//		runtime.Go(ctx, func(ctx context.Context) {
+//		runtime.GoSpread(ctx, func(ctx context.Context) { // on all processors; Go keeps to the caller's
 //			c, err := d.Dial(ctx, "tcp", address)
 //			…
 //
@@ -47,7 +47,9 @@
 //		Reconnect: client.Backoff{},
 //	})
 //	for _, address := range addresses {
-//		if _, err := d.Dial(ctx, "tcp", address); err != nil { … }
+//		runtime.GoSpread(ctx, func(ctx context.Context) { // the Async lives on the loop that dials
+//			if _, err := d.Dial(ctx, "tcp", address); err != nil { … }
+//		})
 //	}
 //
 // # STARTTLS

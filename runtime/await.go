@@ -6,12 +6,14 @@ import (
 	"time"
 )
 
-// Await runs fn, which may block, on a goroutine of a bounded pool while the coroutine is parked, and returns what fn returns. It is how
-// a coroutine uses code that blocks: files, database/sql, a Go channel, a C library. From a plain goroutine, which may block, fn is simply called.
+// Await runs fn, which may block, on a goroutine of a bounded pool while the coroutine is parked,
+// and returns what fn returns. It is how a coroutine uses code that blocks: files, database/sql, a
+// Go channel, a C library. From a plain goroutine, which may block, fn is simply called.
 //
-// If ctx is done first, Await returns its error at once; fn goes on, keeps its place in the pool, and its result is dropped. If ctx is done
-// before, fn isn't called. A panic in fn comes out of Await, as a *PanicError with the stack of where it happened; if Await has returned,
-// it is logged and handed to the panic handler. fn must not use the coroutine's data unguarded after Await has
+// If ctx is done first, Await returns its error at once; fn goes on, keeps its place in the pool,
+// and its result is dropped. If ctx is done before, fn isn't called. A panic in fn comes out of
+// Await, as a *PanicError with the stack of where it happened; if Await has returned, it is logged
+// and handed to the panic handler. fn must not use the coroutine's data unguarded after Await has
 // returned with an error of ctx.
 func Await[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	return await(ctx, fn, false)
@@ -63,7 +65,8 @@ type awaitCall[T any] struct {
 // Remove is that of single, unless the wait must not end.
 func (c *awaitCall[T]) Remove(w *Waiter) bool { return !c.toTheEnd && c.single.Remove(w) }
 
-// run runs fn on a goroutine of the pool. After a Goexit in fn that goroutine ends, which the pool allows for.
+// run runs fn on a goroutine of the pool. After a Goexit in fn that goroutine ends, which the pool
+// allows for.
 func (c *awaitCall[T]) run() {
 	c.err = ErrGoexit // unless fn returns
 	defer func() {
@@ -79,13 +82,14 @@ func (c *awaitCall[T]) run() {
 	c.value, c.err = c.fn()
 }
 
-// leftBehind reports the panic of a function whose Await has returned without it. The panic handler runs on the loop, as always; or here, if
-// nothing runs there any more.
+// leftBehind reports the panic of a function whose Await has returned without it. The panic handler
+// runs on the loop, as always, or when that has ended.
 func (c *awaitCall[T]) leftBehind() {
 	co := c.waiter.co
-	report := func() { co.sched.rt.panicked(co, c.panicked) }
+	rt := co.sched.rt
+	report := func() { rt.panicked(co, c.panicked) }
 	if co.sched.loop.Post(report) != nil {
-		report()
+		rt.AtEnd(report)
 	}
 }
 

@@ -40,6 +40,18 @@ func BenchmarkGo(b *testing.B) {
 	})
 }
 
+// BenchmarkGoWithATimeout is a coroutine that ends at once, and from whose context another was derived.
+func BenchmarkGoWithATimeout(b *testing.B) {
+	inCoroutine(b, func(ctx context.Context) {
+		for b.Loop() {
+			runtime.Go(ctx, func(ctx context.Context) {
+				_, cancel := context.WithTimeout(ctx, time.Hour)
+				cancel()
+			})
+		}
+	})
+}
+
 // BenchmarkGoAndJoin is a coroutine that waits once, and is joined.
 func BenchmarkGoAndJoin(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {

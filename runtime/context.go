@@ -16,33 +16,39 @@ type (
 
 // coroutineContext is the context of one coroutine, and part of it.
 //
-// It must be cheap for coroutines that only use it to wait, so it has no channel and no registration with the context it comes
-// from until somebody asks for them. It must keep the promises of context.Context all the same: Done closes when the coroutine
-// is cancelled or the context it comes from is, also after the coroutine's end, and contexts that derive from it are cancelled
-// with it.
+// It must be cheap for coroutines that only use it to wait, so it has no channel and no
+// registration with the context it comes from until somebody asks for them. It must keep the
+// promises of context.Context all the same: Done closes when the coroutine is cancelled or the
+// context it comes from is, also after the coroutine's end, and contexts that derive from it are
+// cancelled with it.
 //
-// A coroutine that is started with the bare context of another one on the same loop is linked into a tree (tied, child,
-// sibling), by which Cancel finds it; the tree belongs to the loop and needs no lock. When it ends it leaves the tree, and its
-// context follows the other one's from then on. In all other cases base is followed.
+// A coroutine that is started with the bare context of another one on the same loop is linked into
+// a tree (tied, child, sibling), by which Cancel finds it; the tree belongs to the loop and needs
+// no lock. When it ends it leaves the tree, and its context follows the other one's from then on.
+// In all other cases base is followed.
 type coroutineContext struct {
 	cause atomic.Pointer[error] // what waiting returns when it was cancelled; nil if not
-	base  context.Context       // values, deadline and cancellation come from here; never a bare context of the same loop's coroutine
-	co    *Coroutine
+	// base is where values, deadline and cancellation come from; never a bare context of the same
+	// loop's coroutine.
+	base context.Context
+	co   *Coroutine
 
 	mu     sync.Mutex
 	shared *sharedContext // guarded by mu; nil until somebody asks for Done
 
 	// The tree, on the loop.
-	tied                        atomic.Pointer[Coroutine] // cancelled with it; fixed when the coroutine has ended
+	tied                        atomic.Pointer[Coroutine] // cancelled with it; fixed at the end
 	child, sibling, prevSibling *Coroutine
 }
 
-// sharedContext is the part that is only there for those who use the context elsewhere than in the coroutine's own waits.
+// sharedContext is the part that is only there for those who use the context elsewhere than in the
+// coroutine's own waits.
 type sharedContext struct {
 	done      chan struct{}
 	after     map[*func()]struct{} // to call when it is cancelled
 	unhook    func() bool          // ends following base; nil while it isn't followed
 	afterlife *afterlife           // closes done after the coroutine's end; nil before
+	orphans   orphans              // of coroutines that were tied to this one
 }
 
 func (c *coroutineContext) init(co *Coroutine, ctx context.Context) {
@@ -83,7 +89,8 @@ func (c *coroutineContext) link(parent *Coroutine) {
 	parent.ctx.child = c.co
 }
 
-// ended takes the context out of the tree; its children are tied to what it was tied to. On the loop, when the coroutine ends.
+// ended takes the context out of the tree; its children are tied to what it was tied to. On the
+// loop, when the coroutine ends.
 func (c *coroutineContext) ended() {
 	tied := c.tied.Load()
 	if tied != nil {
@@ -115,6 +122,28 @@ func (c *coroutineContext) ended() {
 		c.shared.unfollow() // it is above that is followed from now on
 	}
 	c.settle()
+	if c.shared == nil {
+		return
+	}
+	for _, a := range c.shared.orphans.all { // they stay here, too, for a Cancel after the end
+		if !a.over() {
+			a.follow(c.above())
+		}
+	}
+}
+
+// adopt makes a channel close when the context is cancelled.
+func (c *coroutineContext) adopt(a *afterlife) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause.Load() != nil {
+		a.end()
+		return
+	}
+	c.share().orphans.add(a)
+	if c.co.over.Load() {
+		a.follow(c.above())
+	}
 }
 
 // cancel cancels the context, once. Any goroutine.
@@ -130,7 +159,8 @@ func (c *coroutineContext) cancel(err error) {
 	}
 }
 
-// mark is the part of cancel that wakes no coroutine. It reports whether the context wasn't cancelled before. Any goroutine.
+// mark is the part of cancel that wakes no coroutine. It reports whether the context wasn't
+// cancelled before. Any goroutine.
 func (c *coroutineContext) mark(err error) bool {
 	c.mu.Lock()
 	if !c.cause.CompareAndSwap(nil, &err) {
@@ -139,9 +169,15 @@ func (c *coroutineContext) mark(err error) bool {
 	}
 	var after map[*func()]struct{}
 	if s := c.shared; s != nil {
-		if s.afterlife == nil || s.afterlife.end() {
+		if s.afterlife == nil {
 			close(s.done)
+		} else {
+			s.afterlife.end()
 		}
+		for _, a := range s.orphans.all {
+			a.end()
+		}
+		s.orphans.all = nil
 		after, s.after = s.after, nil
 		c.settle()
 	}
@@ -163,10 +199,11 @@ func (c *coroutineContext) cancelled() {
 	}
 }
 
-// failed returns the error of a coroutine that waits with its own context, nil if it may. It is inlined: see Waiter.Wait.
+// failed returns the error of a coroutine that waits with its own context, nil if it may. It is
+// inlined: see Waiter.Wait.
 func (c *coroutineContext) failed() error {
 	if _, root := c.base.(*rootContext); root && c.cause.Load() == nil {
-		return nil // the base is not cancelled but by the end of the runtime, which cancels each coroutine
+		return nil // what cancels the base, the end of the runtime, cancels each coroutine
 	}
 	return c.failedOrFollows()
 }
@@ -198,7 +235,8 @@ func (c *coroutineContext) Err() error {
 	return c.above().Err()
 }
 
-// above returns the context that this one is cancelled with. As long as the coroutine is in the tree, that has its part in it.
+// above returns the context that this one is cancelled with. As long as the coroutine is in the
+// tree, that has its part in it.
 func (c *coroutineContext) above() context.Context {
 	if c.co.over.Load() {
 		if tied := c.tied.Load(); tied != nil {
@@ -236,11 +274,12 @@ func (c *coroutineContext) share() *sharedContext {
 	return c.shared
 }
 
-// settle follows base, or stops following it, whichever the users of the context need. With mu held.
+// settle follows base, or stops following it, whichever the users of the context need. With mu
+// held.
 //
-// A context that lives long must not collect the contexts of coroutines that came and went. So after the end of the coroutine
-// base is followed by way of the Done channel's afterlife, and else only for contexts that derive from this one, which say when
-// they need it no more.
+// A context that lives long must not collect the contexts of coroutines that came and went. So
+// after the end of the coroutine base is followed by way of the Done channel's afterlife, and else
+// only for contexts that derive from this one, which say when they need it no more.
 func (c *coroutineContext) settle() {
 	s := c.shared
 	if s == nil {
@@ -248,7 +287,8 @@ func (c *coroutineContext) settle() {
 	}
 	need := c.cause.Load() == nil && c.above().Done() != nil
 	if need && c.co.over.Load() && s.afterlife == nil {
-		s.afterlife = liveOn(c.above(), s.done)
+		s.afterlife = newAfterlife(s.done)
+		s.afterlife.follow(c.above())
 	}
 	if c.co.over.Load() {
 		need = need && len(s.after) > 0
@@ -303,6 +343,8 @@ type rootContext struct {
 	rt    *Runtime
 	mu    sync.Mutex
 	after map[*func()]struct{} // guarded by mu: to call when it is cancelled
+
+	orphans orphans // guarded by mu
 }
 
 func (c *rootContext) Deadline() (time.Time, bool) { return time.Time{}, false }
@@ -340,12 +382,26 @@ func (c *rootContext) AfterFunc(f func()) (stop func() bool) {
 	}
 }
 
+// adopt makes a channel close when the context is cancelled.
+func (c *rootContext) adopt(a *afterlife) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Err() != nil {
+		a.end()
+		return
+	}
+	c.orphans.add(a)
+}
+
 // cancelled calls what AfterFunc was given. rt.stopped has been closed.
 func (c *rootContext) cancelled() {
 	c.mu.Lock()
-	after := c.after
-	c.after = nil
+	after, left := c.after, c.orphans.all
+	c.after, c.orphans.all = nil, nil
 	c.mu.Unlock()
+	for _, a := range left {
+		a.end()
+	}
 	for f := range after {
 		(*f)()
 	}

@@ -12,7 +12,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// DeadlockError says that all coroutines wait for each other, and that nothing was seen that could wake one.
+// DeadlockError says that all coroutines wait for each other, and that nothing was seen that could
+// wake one.
 type DeadlockError struct {
 	Coroutines []Blocked // in the order in which they were created, for each loop
 }
@@ -25,8 +26,8 @@ type Blocked struct {
 }
 
 func (e *DeadlockError) Error() string {
-	return fmt.Sprintf("runtime: deadlock: all %d coroutines are asleep and nothing was seen that could wake them%s",
-		len(e.Coroutines), e.places())
+	return fmt.Sprintf("runtime: deadlock: all %d coroutines are asleep "+
+		"and nothing was seen that could wake them%s", len(e.Coroutines), e.places())
 }
 
 func (e *DeadlockError) places() string {
@@ -37,16 +38,18 @@ func (e *DeadlockError) places() string {
 	return b.String()
 }
 
-// How often a silent runtime is looked at: a check is only made when it could be a deadlock, and one that can't tell is repeated less
-// and less often. deadlockGrace is how long the coroutines may take to end when one is Run's error. Tests shorten them.
+// How often a silent runtime is looked at: a check is only made when it could be a deadlock, and
+// one that can't tell is repeated less and less often. deadlockGrace is how long the coroutines may
+// take to end when one is Run's error. Tests shorten them.
 var (
 	firstDeadlockCheck = 100 * time.Millisecond
 	lastDeadlockCheck  = 5 * time.Second
 	deadlockGrace      = 5 * time.Second
 )
 
-// waitIdle waits until all coroutines have ended, main has failed, or a Shutdown has given up on some coroutines. Meanwhile it looks for
-// deadlocks. It returns one if that is to be Run's error, and else logs it, once as long as the same coroutines wait in the same places.
+// waitIdle waits until all coroutines have ended, main has failed, or a Shutdown has given up on
+// some coroutines. Meanwhile it looks for deadlocks. It returns one if that is to be Run's error,
+// and else logs it, once as long as the same coroutines wait in the same places.
 func (rt *Runtime) waitIdle(failed <-chan struct{}) *DeadlockError {
 	idle := rt.whenIdle()
 	if rt.config.deadlock == deadlockIgnored {
@@ -70,9 +73,7 @@ func (rt *Runtime) waitIdle(failed <-chan struct{}) *DeadlockError {
 			}
 			if deadlock != nil && deadlock.places() != reported {
 				reported = deadlock.places()
-				rt.config.log.Warn("all coroutines wait for each other, and nothing is seen that could wake one; what can't be seen: "+
-					"a function that time.AfterFunc or context.AfterFunc will call, a callback from C, another process",
-					zap.String("runtime", rt.config.name), zap.String("coroutines", reported))
+				rt.warn(reported)
 			}
 			fallthrough
 		default:
@@ -84,7 +85,15 @@ func (rt *Runtime) waitIdle(failed <-chan struct{}) *DeadlockError {
 	return nil
 }
 
-// waitForEnd reports true when it is time for a check, false when there is nothing to wait for any more.
+func (rt *Runtime) warn(places string) {
+	rt.config.log.Warn("all coroutines wait for each other, "+
+		"and nothing is seen that could wake one; what can't be seen is a function that time.AfterFunc or context.AfterFunc will call, "+
+		"a callback from C, another process",
+		zap.String("runtime", rt.config.name), zap.String("coroutines", places))
+}
+
+// waitForEnd reports true when it is time for a check, false when there is nothing to wait for any
+// more.
 func (rt *Runtime) waitForEnd(idle, failed <-chan struct{}, check <-chan time.Time) bool {
 	select {
 	case <-idle:
@@ -96,8 +105,9 @@ func (rt *Runtime) waitForEnd(idle, failed <-chan struct{}, check <-chan time.Ti
 	return false
 }
 
-// stuck reports whether all coroutines wait where only another coroutine or a goroutine can wake them, and no timer or descriptor is
-// left. switches stays the same as long as none of them has run.
+// stuck reports whether all coroutines wait where only another coroutine or a goroutine can wake
+// them, and no timer or descriptor is left. switches stays the same as long as none of them has
+// run.
 func (rt *Runtime) stuck() (all bool, switches uint64) {
 	for _, s := range rt.schedulers {
 		if !s.loop.Quiet() || s.loop.Stats().Descriptors > 0 {
@@ -119,14 +129,15 @@ func (rt *Runtime) stuck() (all bool, switches uint64) {
 	return stuck > 0 && stuck == rt.live.Load(), switches
 }
 
-// stillStuck reports whether nothing has run since stuck returned switches: a goroutine may have woken a coroutine and ended, just
-// before nobodyElse looked.
+// stillStuck reports whether nothing has run since stuck returned switches: a goroutine may have
+// woken a coroutine and ended, just before nobodyElse looked.
 func (rt *Runtime) stillStuck(switches uint64) bool {
 	stuck, now := rt.stuck()
 	return stuck && now == switches
 }
 
-// stuck reports whether the coroutine waits without end where only a coroutine or goroutine can wake it. On the loop.
+// stuck reports whether the coroutine waits without end where only a coroutine or goroutine can
+// wake it. On the loop.
 func (co *Coroutine) stuck() bool {
 	if co.state != stateParked || co.queue == nil || !co.reason.Load().internal || co.timer.Set() {
 		return false
@@ -141,8 +152,9 @@ func (co *Coroutine) stuck() bool {
 	return true
 }
 
-// onEachLoop has fn run on one loop after the other. It reports false if a loop doesn't do that soon: it is held, or has been closed. Then
-// fn may still run there, but what it writes is nobody's any more.
+// onEachLoop has fn run on one loop after the other. It reports false if a loop doesn't do that
+// soon: it is held, or has been closed. Then fn may still run there, but what it writes is nobody's
+// any more.
 func (rt *Runtime) onEachLoop(fn func(s *scheduler)) bool {
 	patience := time.NewTimer(firstDeadlockCheck)
 	defer patience.Stop()
@@ -168,8 +180,8 @@ func (rt *Runtime) onEachLoop(fn func(s *scheduler)) bool {
 	return true
 }
 
-// errWhere is what a waiting coroutine is resumed with to say where it waits, which only it can tell. It doesn't leave its place in the
-// queue, and waits on.
+// errWhere is what a waiting coroutine is resumed with to say where it waits, which only it can
+// tell. It doesn't leave its place in the queue, and waits on.
 var errWhere = errors.New("runtime: where does the coroutine wait?")
 
 // sayWhere is the answer to errWhere.
@@ -178,7 +190,8 @@ func (co *Coroutine) sayWhere() {
 	co.sched.where = callerOutside()
 }
 
-// describeDeadlock returns where each coroutine waits; nil if one has run since stuck returned switches.
+// describeDeadlock returns where each coroutine waits; nil if one has run since stuck returned
+// switches.
 func (rt *Runtime) describeDeadlock(switches uint64) *DeadlockError {
 	deadlock := new(DeadlockError)
 	same := true
@@ -193,7 +206,8 @@ func (rt *Runtime) describeDeadlock(switches uint64) *DeadlockError {
 			}
 			s.wakeErr = errWhere
 			s.resume(co)
-			deadlock.Coroutines = append(deadlock.Coroutines, Blocked{co.id, co.reason.Load().name, s.where})
+			blocked := Blocked{co.id, co.reason.Load().name, s.where}
+			deadlock.Coroutines = append(deadlock.Coroutines, blocked)
 		}
 		s.switches = before // nothing has gone on
 	})
@@ -203,9 +217,10 @@ func (rt *Runtime) describeDeadlock(switches uint64) *DeadlockError {
 	return deadlock
 }
 
-// nobodyElse reports whether no goroutine of the process could wake a coroutine. That is sure only of goroutines that are Whorl's own,
-// or wait in Whorl without end, or belong to the machinery of tests and signals; any other may be about to push to a channel. What can't
-// be seen is a function that is yet to be started by time.AfterFunc or context.AfterFunc, or called from C.
+// nobodyElse reports whether no goroutine of the process could wake a coroutine. That is sure only
+// of goroutines that are Whorl's own, or wait in Whorl without end, or belong to the machinery of
+// tests and signals; any other may be about to push to a channel. What can't be seen is a function
+// that is yet to be started by time.AfterFunc or context.AfterFunc, or called from C.
 func (rt *Runtime) nobodyElse() bool {
 	if registry.only() != rt {
 		return false
@@ -223,13 +238,16 @@ func (rt *Runtime) nobodyElse() bool {
 	return true
 }
 
-// harmless reports whether a record of a goroutine profile shows goroutines that can't wake a coroutine.
+// harmless reports whether a record of a goroutine profile shows goroutines that can't wake a
+// coroutine.
 func harmless(record string) bool {
 	for _, function := range []string{
-		module + "runtime.newWorker.func1", module + "runtime.(*Coroutine).park", // coroutines: stuck has looked at them
+		// Coroutines: stuck has looked at them.
+		module + "runtime.newWorker.func1", module + "runtime.(*Coroutine).park",
 		module + "runtime.(*Runtime).waitIdle",
 		module + "runtime.(*Waiter).waitWithoutEnd",
-		"testing.(*T).Run", "testing.(*T).Parallel", "testing.(*F).Fuzz", "testing.(*M).Run", "testing.runTests",
+		"testing.(*T).Run", "testing.(*T).Parallel", "testing.(*F).Fuzz",
+		"testing.(*M).Run", "testing.runTests",
 		"os/signal.loop", "os/signal.signal_recv",
 	} {
 		if strings.Contains(record, "\t"+function+"+") {
@@ -239,11 +257,13 @@ func harmless(record string) bool {
 	return ownGoroutine(record)
 }
 
-// ownGoroutine reports whether the record shows goroutines that Whorl has started and that don't run a function of the program's.
+// ownGoroutine reports whether the record shows goroutines that Whorl has started and that don't
+// run a function of the program's.
 func ownGoroutine(record string) bool {
 	var begun string
 	for line := range strings.Lines(record) {
-		frame := strings.Split(strings.TrimSpace(line), "\t") // "#", the address, function+offset, file:line
+		// A frame has "#", the address, function+offset, file:line.
+		frame := strings.Split(strings.TrimSpace(line), "\t")
 		if len(frame) < 4 || frame[0] != "#" {
 			continue
 		}
@@ -257,9 +277,13 @@ func ownGoroutine(record string) bool {
 	return strings.HasPrefix(begun, module)
 }
 
-// standard reports whether a function belongs to the parts of the standard library that Whorl's own goroutines wait in.
+// standard reports whether a function belongs to the parts of the standard library that Whorl's own
+// goroutines wait in.
 func standard(function string) bool {
-	for _, prefix := range []string{"runtime.", "internal/", "sync.", "time.", "context.", "net.", "os.", "os/signal.", "syscall.", "iter."} {
+	for _, prefix := range []string{
+		"runtime.", "internal/", "sync.", "time.", "context.", "net.",
+		"os.", "os/signal.", "syscall.", "iter.",
+	} {
 		if strings.HasPrefix(function, prefix) {
 			return true
 		}

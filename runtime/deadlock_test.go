@@ -92,7 +92,8 @@ func TestDeadlockIsReportedWithThePlaceOfEachWait(t *testing.T) {
 	}
 }
 
-// waitsDeepDown waits in a function of Whorl that calls others: what counts is where its user called it.
+// waitsDeepDown waits in a function of Whorl that calls others: what counts is where its user
+// called it.
 func waitsDeepDown(ch *runtime.Channel[int], wait func(what, where string)) func(ctx context.Context) {
 	return func(ctx context.Context) {
 		wait("wait group", line(+1))
@@ -312,7 +313,27 @@ func TestDeadlockIsLoggedOnceAndEndsNothing(t *testing.T) {
 	}
 }
 
-// A loop that is held doesn't hold the check, nor what waits for the check's goroutine: the end of Run.
+// Goroutines that Whorl has started, and that are idle, hide no deadlock.
+func TestDeadlockIsSeenBesideGoroutinesOfTheHouse(t *testing.T) {
+	defer runtime.HurryDeadlock(10*time.Millisecond, patience)()
+	err := run(t, func(ctx context.Context) error {
+		short, cancel := context.WithTimeout(ctx, time.Millisecond)
+		defer cancel()
+		runtime.WaitSignal(short, os.Interrupt)
+		runtime.Await(ctx, func() (int, error) { return 0, nil })
+		runtime.Detour(ctx, func(ctx context.Context) { runtime.Yield(ctx) })
+		runtime.ForEach(ctx, 100, func(ctx context.Context, _ int) error { return runtime.Yield(ctx) })
+		start(ctx, func(ctx context.Context) { ctx.Done() })
+		goruntime.GC()
+		return runtime.Suspend(ctx)
+	}, runtime.WithWatchdog(time.Minute))
+	if e := new(runtime.DeadlockError); !errors.As(err, &e) || len(e.Coroutines) != 1 {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+// A loop that is held doesn't hold the check, nor what waits for the check's goroutine: the end of
+// Run.
 func TestDeadlockCheckDoesNotWaitForALoopThatIsHeld(t *testing.T) {
 	defer runtime.HurryDeadlock(time.Millisecond, patience)()
 	program(t, func(ctx context.Context) {

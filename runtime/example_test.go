@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -109,6 +110,25 @@ func ExampleWaitGroup() {
 	// task 1 is done
 	// task 0 is done
 	// all are done: <nil>
+}
+
+func ExampleGoSpread() {
+	runtime.Run(func(ctx context.Context) error {
+		here := runtime.Current(ctx).Loop()
+		var group runtime.WaitGroup
+		var elsewhere atomic.Int64 // coroutines of different loops run at the same time
+		for range 6 {
+			group.GoSpread(ctx, func(ctx context.Context) {
+				if runtime.Current(ctx).Loop() != here {
+					elsewhere.Add(1)
+				}
+			})
+		}
+		err := group.Wait(ctx)
+		fmt.Println(elsewhere.Load(), "of 6 ran on the two other loops:", err)
+		return nil
+	}, runtime.WithLoops(3))
+	// Output: 4 of 6 ran on the two other loops: <nil>
 }
 
 func ExampleMap() {

@@ -2,14 +2,16 @@ package runtime
 
 import "time"
 
-// HurryDeadlock shortens the times of the check for deadlocks. Call what it returns to restore them.
+// HurryDeadlock shortens the times of the check for deadlocks. Call what it returns to restore
+// them.
 func HurryDeadlock(firstCheck, grace time.Duration) (restore func()) {
 	wasFirst, wasGrace := firstDeadlockCheck, deadlockGrace
 	firstDeadlockCheck, deadlockGrace = firstCheck, grace
 	return func() { firstDeadlockCheck, deadlockGrace = wasFirst, wasGrace }
 }
 
-// HurryForcedEnd shortens the time that coroutines have when a Shutdown ends them by force. Call what it returns to restore it.
+// HurryForcedEnd shortens the time that coroutines have when a Shutdown ends them by force. Call
+// what it returns to restore it.
 func HurryForcedEnd(grace time.Duration) (restore func()) {
 	was := forcedGrace
 	forcedGrace = grace
@@ -37,7 +39,7 @@ func JoinsOf(co *Coroutine) int {
 func FollowersOf(rt *Runtime) int {
 	rt.root.mu.Lock()
 	defer rt.root.mu.Unlock()
-	return len(rt.root.after)
+	return len(rt.root.after) + len(rt.root.orphans.all)
 }
 
 // FollowersOfCoroutine returns how many contexts are registered with that of a coroutine.
@@ -47,7 +49,7 @@ func FollowersOfCoroutine(co *Coroutine) int {
 	if co.ctx.shared == nil {
 		return 0
 	}
-	return len(co.ctx.shared.after)
+	return len(co.ctx.shared.after) + len(co.ctx.shared.orphans.all)
 }
 
 // SignalWaits returns how many wait for a signal.

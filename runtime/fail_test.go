@@ -57,7 +57,8 @@ func TestRunReturnsTheFirstPanicThatNothingTook(t *testing.T) {
 	}
 }
 
-// A panic that its caller is given as an error is logged and goes to the panic handler, once, but isn't Run's business.
+// A panic that its caller is given as an error is logged and goes to the panic handler, once, but
+// isn't Run's business.
 func TestPanicsThatAreReturnedAreReportedOnce(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context) error{
 		"Detour": func(ctx context.Context) error { return runtime.Detour(ctx, func(context.Context) { explode() }) },
@@ -157,6 +158,8 @@ func TestHomeGoDuringShutdown(t *testing.T) {
 		}
 	}
 	wantError(t, "Go after the end", home.Go(deliver), runtime.ErrShutdown)
+	_, err = runtime.HomeFor(rt.Context())
+	wantError(t, "HomeFor after the end", err, runtime.ErrShutdown)
 }
 
 func TestShutdownSaysWhatWasCut(t *testing.T) {

@@ -1,11 +1,13 @@
 package runtime
 
-// Interrupt ends what the coroutine waits for at present, which returns ErrInterrupted, and nothing else: unlike Cancel it leaves the
-// context as it is, so the coroutine may wait again. It is what Swoole's Coroutine::cancel does. The coroutine goes on in the
-// deferred functions of its loop's turn.
+// Interrupt ends what the coroutine waits for at present, which returns ErrInterrupted, and nothing
+// else: unlike Cancel it leaves the context as it is, so the coroutine may wait again. It is what
+// Swoole's Coroutine::cancel does. The coroutine goes on in the deferred functions of its loop's
+// turn.
 //
-// On the coroutine's own loop Interrupt reports whether there was a wait to end: not if the coroutine runs, yields, is about to go on
-// anyway, or has ended. Called elsewhere it has the loop do this soon, and reports whether the coroutine has not ended.
+// On the coroutine's own loop Interrupt reports whether there was a wait to end: not if the
+// coroutine runs, yields, is about to go on anyway, or has ended. Called elsewhere it has the loop
+// do this soon, and reports whether the coroutine has not ended.
 func (co *Coroutine) Interrupt() bool {
 	if co.sched.onLoop() {
 		return co.interrupt(ErrInterrupted)
@@ -13,8 +15,8 @@ func (co *Coroutine) Interrupt() bool {
 	return !co.Ended() && co.sched.loop.Post(func() { co.interrupt(ErrInterrupted) }) == nil
 }
 
-// mustEnd reports whether a Shutdown has cancelled the coroutine, or would have if it had seen it. One that delivers what was sent goes
-// on until the time for an orderly end is over.
+// mustEnd reports whether a Shutdown has cancelled the coroutine, or would have if it had seen it.
+// One that delivers what was sent goes on until the time for an orderly end is over.
 func (co *Coroutine) mustEnd() bool {
 	rt := co.sched.rt
 	return rt.forced.Load() || rt.stopping.Load() && !co.courier

@@ -13,14 +13,16 @@ type Info struct {
 	State  string // "running", or what it waits for: "sleep", "channel pop", "socket recv"
 }
 
-func (i Info) String() string { return fmt.Sprintf("coroutine#%d on %s: %s", i.ID, i.Loop, i.State) }
+func (i Info) String() string {
+	return fmt.Sprintf("coroutine#%d on %s: %s", i.ID, i.Loop, i.State)
+}
 
-// List returns all coroutines that have not ended, in the order of creation for each loop. It may be called from anywhere and
-// doesn't wait, not even for a loop that is held; the descriptions are of slightly different moments.
+// List returns all coroutines that have not ended, in the order of creation for each loop. It may
+// be called from anywhere and doesn't wait, not even for a loop that is held; the descriptions are
+// of slightly different moments.
 func (rt *Runtime) List() []Info {
 	var all []Info
 	for _, s := range rt.schedulers {
-		all = slices.Grow(all, int(s.live.Load()))
 		all = s.list(all)
 	}
 	return all
@@ -31,15 +33,18 @@ func (s *scheduler) list(all []Info) []Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	others := len(all)
+	all = slices.Grow(all, s.live)
 	for co := s.first; co != nil; co = co.next {
-		all = append(all, Info{ID: co.id, Parent: co.Parent(), Loop: s.loop.Name(), State: co.describe()})
+		info := Info{ID: co.id, Parent: co.Parent(), Loop: s.loop.Name(), State: co.describe()}
+		all = append(all, info)
 	}
 	slices.Reverse(all[others:])
 	return all
 }
 
-// waitsFor notes what the coroutine waits for from now on; nil for one that has started or woken another and runs, though it isn't
-// the one that runs now. It is nearly always what it was before, and an atomic store takes longer than looking.
+// waitsFor notes what the coroutine waits for from now on; nil for one that has started or woken
+// another and runs, though it isn't the one that runs now. It is nearly always what it was before,
+// and an atomic store takes longer than looking.
 func (co *Coroutine) waitsFor(reason *Reason) {
 	if co.reason.Load() != reason {
 		co.reason.Store(reason)
@@ -67,7 +72,9 @@ type Stats struct {
 func (rt *Runtime) Stats() Stats {
 	st := Stats{Created: rt.lastID.Load()}
 	for _, s := range rt.schedulers {
-		st.Coroutines += int(s.live.Load())
+		s.mu.Lock()
+		st.Coroutines += s.live
+		s.mu.Unlock()
 		st.Workers += int(s.workers.Load())
 	}
 	rt.pool.mu.Lock()

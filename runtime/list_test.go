@@ -119,7 +119,8 @@ func TestListFromAPlainGoroutineHasAllLoops(t *testing.T) {
 	}
 }
 
-// List answers at once, whoever asks: a goroutine or another loop's function while a loop is held, and functions of the loop itself.
+// List answers at once, whoever asks: a goroutine or another loop's function while a loop is held,
+// and functions of the loop itself.
 func TestListWhileALoopIsHeld(t *testing.T) {
 	rt := startRuntime(t, runtime.WithLoops(2))
 	held, release := make(chan bool), make(chan bool)

@@ -20,8 +20,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is how long a test waits for what has to happen: far longer than a busy machine needs.
 const patience = 10 * time.Second
 
-// guard ends the test process, with all stacks, if the test hangs. It does so without a goroutine of its own, which the check for
-// deadlocks would have to reckon with.
+// guard ends the test process, with all stacks, if the test hangs. It does so without a goroutine
+// of its own, which the check for deadlocks would have to reckon with.
 func guard(t testing.TB) {
 	timer := time.AfterFunc(3*patience, func() {
 		stacks := make([]byte, 1<<20)
@@ -30,7 +30,8 @@ func guard(t testing.TB) {
 	t.Cleanup(func() { timer.Stop() })
 }
 
-// silent keeps reports that the tests cause on purpose out of their output. The watchdog is off, because a busy machine can stop a loop too.
+// silent keeps reports that the tests cause on purpose out of their output. The watchdog is off,
+// because a busy machine can stop a loop too.
 func silent(options []runtime.Option) []runtime.Option {
 	return append([]runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0), runtime.WithDeadlockError()}, options...)
 }
@@ -58,7 +59,8 @@ func program(t testing.TB, main func(ctx context.Context), options ...runtime.Op
 // open counts the runtimes of newRuntime; tests don't run in parallel.
 var open int
 
-// newRuntime makes a runtime that the test starts, if at all. It is shut down in the end, and must leave no goroutine behind.
+// newRuntime makes a runtime that the test starts, if at all. It is shut down in the end, and must
+// leave no goroutine behind.
 func newRuntime(t testing.TB, options ...runtime.Option) *runtime.Runtime {
 	t.Helper()
 	guard(t)
@@ -87,7 +89,8 @@ func startRuntime(t testing.TB, options ...runtime.Option) *runtime.Runtime {
 	return rt
 }
 
-// prints runs a program on one loop and compares the lines it says with want, whose indentation doesn't count.
+// prints runs a program on one loop and compares the lines it says with want, whose indentation
+// doesn't count.
 func prints(t *testing.T, want string, main func(ctx context.Context, say func(format string, args ...any))) {
 	t.Helper()
 	var said []string

@@ -15,9 +15,9 @@ import (
 	"github.com/whorl-go/whorl/eventloop"
 )
 
-// Runtime is a set of event loops and the coroutines on them. Programs that are coroutines from beginning to end use [Run]; those
-// with a life of their own use New, Start and Shutdown. Several runtimes in one process don't disturb each other. All methods may be
-// called from any goroutine.
+// Runtime is a set of event loops and the coroutines on them. Programs that are coroutines from
+// beginning to end use [Run]; those with a life of their own use New, Start and Shutdown. Several
+// runtimes in one process don't disturb each other. All methods may be called from any goroutine.
 type Runtime struct {
 	config     config
 	schedulers []*scheduler
@@ -33,7 +33,7 @@ type Runtime struct {
 
 	mu        sync.Mutex
 	phase     phase         // guarded by mu
-	idle      chan struct{} // guarded by mu; not nil if somebody waits for live to become 0, closed then
+	idle      chan struct{} // guarded by mu; closed when live becomes 0; nil if nobody waits
 	atEnd     []func()      // guarded by mu; of AtEnd
 	ended     bool          // guarded by mu: atEnd is being called, or was
 	stopping  atomic.Bool
@@ -54,9 +54,15 @@ const (
 	phaseStopped
 )
 
-// New makes a runtime. It fails when the kernel has no descriptors to give, and on systems other than Linux.
+// New makes a runtime. It fails when the kernel has no descriptors to give, and on systems other
+// than Linux.
 func New(options ...Option) (*Runtime, error) {
-	rt := &Runtime{config: defaults(), started: make(chan struct{}), stopped: make(chan struct{}), finished: make(chan struct{})}
+	rt := &Runtime{
+		config:   defaults(),
+		started:  make(chan struct{}),
+		stopped:  make(chan struct{}),
+		finished: make(chan struct{}),
+	}
 	rt.root.rt = rt
 	for _, option := range options {
 		option(&rt.config)
@@ -80,77 +86,6 @@ func New(options ...Option) (*Runtime, error) {
 		rt.schedulers = append(rt.schedulers, &scheduler{rt: rt, loop: loop})
 	}
 	return rt, nil
-}
-
-// Run makes a runtime, runs main as its first coroutine, and returns when all coroutines have ended, those that main has started
-// included. When main fails, by an error, a panic or runtime.Goexit, the others are cancelled, as by Shutdown, and Run waits for them.
-//
-// It returns main's error: a *PanicError if main panicked, ErrGoexit. Joined to it are the first panic elsewhere that nothing took, which
-// is to say that there is no panic handler and it wasn't returned to a caller as an error; what the end of the runtime had to cut, see
-// Shutdown; and a *DeadlockError, if that was asked for by [WithDeadlockError].
-func Run(main func(ctx context.Context) error, options ...Option) error {
-	if s, _ := whereAmI(nil); s != nil {
-		return errors.New("runtime: Run called on an event loop; use Go, or Run from a plain goroutine")
-	}
-	rt, err := New(options...)
-	if err != nil {
-		return err
-	}
-	if err := rt.Start(); err != nil {
-		return err
-	}
-	var mainErr error
-	failed := make(chan struct{})
-	co, err := rt.schedulers[0].launch(&rt.root, func(ctx context.Context) {
-		fine := false
-		defer func() {
-			if !fine {
-				close(failed)
-			}
-		}()
-		mainErr = main(ctx)
-		fine = mainErr == nil
-	})
-	if err != nil {
-		return errors.Join(err, rt.Shutdown(context.Background()))
-	}
-	deadlock := rt.waitIdle(failed)
-	ctx := context.Background()
-	if deadlock != nil { // ErrShutdown is lost on coroutines that ignore errors
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, deadlockGrace)
-		defer cancel()
-	}
-	shutdownErr := rt.Shutdown(ctx)
-	if deadlock != nil {
-		return joined(deadlock, shutdownErr)
-	}
-	if !co.Ended() { // a Shutdown has given up on it
-		return shutdownErr
-	}
-	panicked := rt.panic.Load()
-	switch {
-	case co.rare != nil && co.rare.panicked != nil:
-		mainErr = co.rare.panicked
-		if panicked == co.rare.panicked {
-			panicked = nil
-		}
-	case co.rare != nil && co.rare.goexit && mainErr == nil:
-		mainErr = ErrGoexit
-	}
-	if panicked != nil {
-		return joined(mainErr, panicked, shutdownErr)
-	}
-	return joined(mainErr, shutdownErr)
-}
-
-// joined is errors.Join, but leaves a single error as it is.
-func joined(all ...error) error {
-	all = slices.DeleteFunc(all, func(err error) bool { return err == nil })
-	if len(all) == 1 {
-		return all[0]
-	}
-	return errors.Join(all...)
 }
 
 // Start starts the loops. It returns an error if the runtime was started before.
@@ -179,13 +114,15 @@ func (rt *Runtime) Start() error {
 	return nil
 }
 
-// Shutdown ends the runtime. It cancels all coroutines: whatever they wait for returns ErrShutdown, once if it doesn't go by the
-// coroutine's context, and for good if it does. What was sent is still delivered. It returns nil when all have ended. When ctx is done
-// before that, it ends those that wait as by runtime.Goexit and gives them a second to run their deferred calls. Its error says how many
-// didn't end, and what was cut: connections that had something to deliver yet. Further calls wait for the first and return its result.
+// Shutdown ends the runtime. It cancels all coroutines: whatever they wait for returns ErrShutdown,
+// once if it doesn't go by the coroutine's context, and for good if it does. What was sent is still
+// delivered. It returns nil when all have ended. When ctx is done before that, it ends those that
+// wait as by runtime.Goexit and gives them a second to run their deferred calls. Its error says how
+// many didn't end, and what was cut: connections that had something to deliver yet. Further calls
+// wait for the first and return its result.
 //
-// Called in a coroutine of the runtime, which can't end while it waits here, or in a function of a loop, Shutdown only begins, and returns
-// ErrOnLoop.
+// Called in a coroutine of the runtime, which can't end while it waits here, or in a function of a
+// loop, Shutdown only begins, and returns ErrOnLoop.
 func (rt *Runtime) Shutdown(ctx context.Context) error {
 	s, co := whereAmI(nil)
 	rt.mu.Lock()
@@ -223,7 +160,8 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 	return rt.finishErr
 }
 
-// forcedGrace is how long coroutines that are ended by force may take for their deferred calls. Tests shorten it.
+// forcedGrace is how long coroutines that are ended by force may take for their deferred calls.
+// Tests shorten it.
 var forcedGrace = time.Second
 
 // finish is what Shutdown does when it is called first.
@@ -261,40 +199,6 @@ func (rt *Runtime) finish(ctx context.Context) error {
 // Forced reports whether the time for an orderly Shutdown is over: what is retained is to end.
 func (rt *Runtime) Forced() bool { return rt.forced.Load() }
 
-// Cut notes something that was not finished because the runtime has ended, such as a connection with output that the peer has not taken. It
-// becomes part of Shutdown's error, and of Run's, if it comes before the runtime's end, which is after the functions of AtEnd. Any goroutine.
-func (rt *Runtime) Cut(err error) { rt.cuts.add(err) }
-
-// maxCuts is how many errors Shutdown returns; of the others there is the number. There may be as many as connections.
-const maxCuts = 16
-
-// cuts are what the end of a runtime had to cut.
-type cuts struct {
-	mu   sync.Mutex
-	all  []error // guarded by mu
-	more int     // guarded by mu: that are not in all
-}
-
-func (c *cuts) add(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.all) < maxCuts {
-		c.all = append(c.all, err)
-	} else {
-		c.more++
-	}
-}
-
-func (c *cuts) err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	all := slices.Clone(c.all)
-	if c.more > 0 {
-		all = append(all, fmt.Errorf("runtime: cut %d more", c.more))
-	}
-	return joined(all...)
-}
-
 // whenLoopsEnd is the last thing that a runtime does.
 func (rt *Runtime) whenLoopsEnd() {
 	rt.loops.Wait()
@@ -302,9 +206,11 @@ func (rt *Runtime) whenLoopsEnd() {
 	rt.callAtEnd()
 }
 
-// AtEnd has fn called when the runtime has ended, before Shutdown and Run return: the loops have come to a stand, and nothing runs on them any more. So it is the
-// place to close what lives on them and nobody has closed. If Shutdown gives up on coroutines, fn is called when these have let their loops go. After the end,
-// AtEnd calls fn itself. Functions are called in the reverse order of AtEnd, on a plain goroutine; they must not wait for the runtime.
+// AtEnd has fn called when the runtime has ended, before Shutdown and Run return: the loops have
+// come to a stand, and nothing runs on them any more. So it is the place to close what lives on
+// them and nobody has closed. If Shutdown gives up on coroutines, fn is called when these have let
+// their loops go. After the end, AtEnd calls fn itself. Functions are called in the reverse order
+// of AtEnd, on a plain goroutine; they must not wait for the runtime.
 func (rt *Runtime) AtEnd(fn func()) {
 	rt.mu.Lock()
 	ended := rt.ended
@@ -328,7 +234,8 @@ func (rt *Runtime) callAtEnd() {
 	}
 }
 
-// shutDoor has the runtime take no coroutine any more, if none is left. Before that those that deliver what was sent may still come.
+// shutDoor has the runtime take no coroutine any more, if none is left. Before that those that
+// deliver what was sent may still come.
 func (rt *Runtime) shutDoor() bool {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -350,10 +257,12 @@ func (rt *Runtime) whenEnded(ctx context.Context) (left int64) {
 	}
 }
 
-// Context returns a context that carries the runtime, for plain goroutines that use it. It is cancelled when Shutdown begins.
+// Context returns a context that carries the runtime, for plain goroutines that use it. It is
+// cancelled when Shutdown begins.
 func (rt *Runtime) Context() context.Context { return &rt.root }
 
-// Go starts a coroutine on one of the loops, each in turn, and doesn't wait for it. Its context comes from [Runtime.Context].
+// Go starts a coroutine on one of the loops, each in turn, and doesn't wait for it. Its context
+// comes from [Runtime.Context].
 func (rt *Runtime) Go(fn func(ctx context.Context)) (*Coroutine, error) {
 	if rt.stopping.Load() {
 		return nil, ErrShutdown
@@ -361,8 +270,8 @@ func (rt *Runtime) Go(fn func(ctx context.Context)) (*Coroutine, error) {
 	return rt.pick().launch(&rt.root, fn)
 }
 
-// Retain keeps Run from returning, and Shutdown until its context is done, as a coroutine would, until Release is called: for what lives
-// on a loop without a coroutine, such as a timer.
+// Retain keeps Run from returning, and Shutdown until its context is done, as a coroutine would,
+// until Release is called: for what lives on a loop without a coroutine, such as a timer.
 func (rt *Runtime) Retain() { rt.live.Add(1) }
 
 // Release takes one Retain back.
@@ -439,7 +348,8 @@ func (rt *Runtime) untaken(err *PanicError) {
 	}
 }
 
-// report logs a panic in the program's code and hands it to the panic handler, once, however far it goes.
+// report logs a panic in the program's code and hands it to the panic handler, once, however far it
+// goes.
 func (rt *Runtime) report(co *Coroutine, err *PanicError) {
 	if err.reported.Swap(true) {
 		return
@@ -451,7 +361,8 @@ func (rt *Runtime) report(co *Coroutine, err *PanicError) {
 	}
 	defer func() {
 		if again := recover(); again != nil {
-			rt.config.log.Error("panic in the panic handler", zap.Int64("coroutine", co.id), zap.Any("value", again))
+			rt.config.log.Error("panic in the panic handler",
+				zap.Int64("coroutine", co.id), zap.Any("value", again))
 		}
 	}()
 	rt.config.onPanic(co, err)
@@ -500,7 +411,8 @@ func (r *runtimes) publish() {
 	schedulers.Store(&all)
 }
 
-// only returns the running runtime if there is exactly one. One whose Shutdown has given up doesn't count.
+// only returns the running runtime if there is exactly one. One whose Shutdown has given up doesn't
+// count.
 func (r *runtimes) only() *Runtime {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -519,8 +431,9 @@ func (r *runtimes) only() *Runtime {
 	return only
 }
 
-// From returns the runtime that ctx carries: that of the coroutine or of the Runtime.Context it comes from. If ctx carries none it is the runtime of the
-// coroutine that the caller runs in, or the only one that runs in the process; else the error is ErrNoRuntime.
+// From returns the runtime that ctx carries: that of the coroutine or of the Runtime.Context it
+// comes from. If ctx carries none it is the runtime of the coroutine that the caller runs in, or
+// the only one that runs in the process; else the error is ErrNoRuntime.
 func From(ctx context.Context) (*Runtime, error) {
 	if rt, ok := ctx.Value(runtimeKey{}).(*Runtime); ok {
 		return rt, nil
@@ -534,7 +447,8 @@ func From(ctx context.Context) (*Runtime, error) {
 	return nil, ErrNoRuntime
 }
 
-// OnLoop reports whether the caller runs on loop: as a coroutine of a runtime, or as a function of the loop itself.
+// OnLoop reports whether the caller runs on loop: as a coroutine of a runtime, or as a function of
+// the loop itself.
 func OnLoop(loop Loop) bool {
 	s, _ := whereAmI(nil)
 	if s != nil {

@@ -40,10 +40,9 @@ type scheduler struct {
 
 	mu    sync.Mutex
 	first *Coroutine // guarded by mu: all coroutines that have not ended, newest first
+	live  int        // guarded by mu: how many these are
 
-	// For Stats.
-	live    atomic.Int64 // coroutines that have not ended
-	workers atomic.Int64
+	workers atomic.Int64 // for Stats
 }
 
 // maxIdleWorkers bounds how many workers a loop keeps for the next coroutines: 2 to 8 KiB of stack
@@ -130,7 +129,6 @@ func (s *scheduler) start(co *Coroutine, fn func(context.Context)) {
 
 // startOn begins a coroutine on a worker.
 func (s *scheduler) startOn(w *worker, co *Coroutine, fn func(context.Context)) {
-	s.live.Add(1)
 	s.loop.InitTimer(&co.timer, (*timeoutTask)(co))
 	co.worker, w.co, w.fn = w, co, fn
 	s.link(co)
@@ -198,7 +196,6 @@ func (s *scheduler) ended(co *Coroutine) {
 		// The goroutine ends, and its identity may be another's before resume has stored the previous.
 		s.running.Store(0)
 	}
-	s.live.Add(-1)
 	s.rt.release()
 }
 
@@ -231,17 +228,17 @@ func (s *scheduler) dismiss() {
 
 func (s *scheduler) link(co *Coroutine) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	co.next = s.first
 	if s.first != nil {
 		s.first.prev = co
 	}
 	s.first = co
+	s.live++
+	s.mu.Unlock()
 }
 
 func (s *scheduler) unlink(co *Coroutine) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if co.prev != nil {
 		co.prev.next = co.next
 	} else {
@@ -251,13 +248,15 @@ func (s *scheduler) unlink(co *Coroutine) {
 		co.next.prev = co.prev
 	}
 	co.prev, co.next = nil, nil
+	s.live--
+	s.mu.Unlock()
 }
 
 // coroutines returns all that have not ended, in the order of creation. Any goroutine.
 func (s *scheduler) coroutines() []*Coroutine {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*Coroutine, 0, s.live.Load())
+	all := make([]*Coroutine, 0, s.live)
 	for co := s.first; co != nil; co = co.next {
 		all = append(all, co)
 	}

@@ -9,15 +9,15 @@ import (
 	"sync"
 )
 
-// signals are the signals that a runtime's callers of WaitSignal have asked for. They stay registered between the calls, so that none is
-// lost to a program that waits for them in a loop.
+// signals are the signals that a runtime's callers of WaitSignal have asked for. They stay
+// registered between the calls, so that none is lost to a program that waits for them in a loop.
 type signals struct {
 	mu      sync.Mutex
 	arrived chan os.Signal // guarded by mu; nil before the first WaitSignal
 	ended   chan struct{}  // guarded by mu: closed when the goroutine has ended
 	closed  bool           // guarded by mu
 	known   []os.Signal    // guarded by mu: registered
-	pending []os.Signal    // guarded by mu: that came when nobody waited for them, each once, as the kernel keeps them
+	pending []os.Signal    // guarded by mu: that came when nobody waited, each once
 	waiting []*signalWait  // guarded by mu
 }
 
@@ -33,16 +33,20 @@ type signalWait struct {
 func (w *signalWait) Remove(waiter *Waiter) bool {
 	w.list.mu.Lock()
 	defer w.list.mu.Unlock()
-	w.list.waiting = slices.DeleteFunc(w.list.waiting, func(other *signalWait) bool { return other == w })
+	if i := slices.Index(w.list.waiting, w); i >= 0 {
+		w.list.waiting = slices.Delete(w.list.waiting, i, i+1)
+	}
 	return w.single.Remove(waiter)
 }
 
 // signalBuffer is how many signals may arrive before the goroutine gets to them.
 const signalBuffer = 64
 
-// WaitSignal waits for one of the signals and returns it. From the first call on until Shutdown begins the signals don't have their
-// default effect (signal.Reset gives it back sooner): one that comes between two calls is returned by the second one, at once. Of several that wait for a signal each gets
-// it. It returns early with the error of ctx or ErrShutdown. It needs a runtime, see [From].
+// WaitSignal waits for one of the signals and returns it. From the first call on until Shutdown
+// begins the signals don't have their default effect (signal.Reset gives it back sooner): one that
+// comes between two calls is returned by the second one, at once. Of several that wait for a signal
+// each gets it. It returns early with the error of ctx or ErrShutdown. It needs a runtime, see
+// [From].
 func WaitSignal(ctx context.Context, wanted ...os.Signal) (os.Signal, error) {
 	if len(wanted) == 0 {
 		return nil, errors.New("runtime: WaitSignal without a signal")
@@ -72,7 +76,8 @@ func WaitSignal(ctx context.Context, wanted ...os.Signal) (os.Signal, error) {
 	return wait.got, nil
 }
 
-// add registers what the call wants, and returns a signal that has come already, or puts it where the next one finds it.
+// add registers what the call wants, and returns a signal that has come already, or puts it where
+// the next one finds it.
 func (l *signals) add(w *signalWait) (os.Signal, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +94,8 @@ func (l *signals) add(w *signalWait) (os.Signal, error) {
 			signal.Notify(l.arrived, s)
 		}
 	}
-	if i := slices.IndexFunc(l.pending, func(s os.Signal) bool { return slices.Contains(w.want, s) }); i >= 0 {
+	wanted := func(s os.Signal) bool { return slices.Contains(w.want, s) }
+	if i := slices.IndexFunc(l.pending, wanted); i >= 0 {
 		s := l.pending[i]
 		l.pending = slices.Delete(l.pending, i, i+1)
 		return s, nil
@@ -112,7 +118,8 @@ func (l *signals) receive(arrived <-chan os.Signal, ended chan<- struct{}) {
 	}
 }
 
-// give gives a signal to all that wait for it, or nil to all that wait, and reports whether there was one.
+// give gives a signal to all that wait for it, or nil to all that wait, and reports whether there
+// was one.
 func (l *signals) give(s os.Signal) bool {
 	var taken []*signalWait
 	l.mu.Lock()

@@ -209,7 +209,7 @@ func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q 
 	if deadline != 0 {
 		co.timer.ResetClock(time.Duration(deadline))
 	}
-	for co.park(); co.sched.wakeErr == errWhere; co.park() {
+	for co.park(); co.sched.wakeErr != nil && co.sched.wakeErr == errWhere; co.park() {
 		co.sayWhere()
 	}
 	if deadline != 0 {
