@@ -13,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/internal/bench"
+	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/bench/report"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 

@@ -9,7 +9,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench"
+	"github.com/whorl-go/whorl/internal/bench"
 )
 
 // progress is the bar that shows how far a run is. A nil one shows nothing.

@@ -10,10 +10,10 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/serve"
+	"github.com/whorl-go/whorl/internal/bench"
+	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/bench/farside"
+	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/runtime"
 
 	"strings"
@@ -21,8 +21,8 @@ import (
 
 // server is the command whorl bench serve, with its flags.
 type server struct {
-	config   serve.Config
-	identity serve.Identity
+	config   farside.Config
+	identity farside.Identity
 	versions versions
 	tls      bool
 	startTLS string
@@ -44,11 +44,11 @@ Over TLS its certificate is for localhost and is issued by a development CA that
 	f := command.Flags()
 	f.SortFlags = false
 	f.StringVar(&s.config.Listen, "listen", "127.0.0.1:4433", "address and port; port 0 is any that is free")
-	f.StringVar((*string)(&s.config.Role), "role", string(serve.Echo), "what it does: "+strings.Join(serve.Roles, ", "))
+	f.StringVar((*string)(&s.config.Role), "role", string(farside.Echo), "what it does: "+strings.Join(farside.Roles, ", "))
 	f.BoolVar(&s.tls, "tls", false, "TLS from the start (default plaintext)")
 	f.StringVar(&s.startTLS, "starttls", "", "TLS after the dialogue of a protocol: "+strings.Join(dialogue.Names(), ", "))
 	f.StringVar(&s.identity.CAOut, "ca-out", "", "write the development CA's certificate to FILE (PEM)")
-	f.StringSliceVar(&s.identity.Names, "name", serve.DefaultNames, "names and addresses that the certificate is for")
+	f.StringSliceVar(&s.identity.Names, "name", farside.DefaultNames, "names and addresses that the certificate is for")
 	f.StringVar(&s.identity.CertFile, "cert", "", "certificate, PEM FILE with its chain (default: of the development CA)")
 	f.StringVar(&s.identity.KeyFile, "key", "", "its key, PEM FILE")
 	s.versions.flags(command)
@@ -125,7 +125,7 @@ func (s *server) run(command *cobra.Command) error {
 		ctx, cancel = context.WithTimeout(ctx, s.duration)
 		defer cancel()
 	}
-	listening, err := serve.Start(rt, s.config)
+	listening, err := farside.Start(rt, s.config)
 	if err == nil {
 		fmt.Fprintf(command.OutOrStdout(), "listening on %s (%s)\n", listening.Addr(), s.describe())
 		<-ctx.Done()

@@ -17,7 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench"
+	"github.com/whorl-go/whorl/internal/bench"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -7,8 +7,8 @@ import (
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/report"
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // result puts together what the lanes have noted. All coroutines have ended.

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/bench/message"
 )
 
 // A Mode is what a run does.

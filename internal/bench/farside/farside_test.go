@@ -1,6 +1,6 @@
 //go:build linux
 
-package serve
+package farside
 
 import (
 	"bufio"
@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/serve"
+	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/bench/farside"
+	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
@@ -35,7 +35,7 @@ func TestEveryModeOverEveryTransport(t *testing.T) {
 	transports := append([]string{"plain", "tls"}, dialogue.Names()...)
 	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
-			config := serve.Config{Role: serve.Echo}
+			config := farside.Config{Role: farside.Echo}
 			if transport != "plain" {
 				config.TLS = &tls.Config{}
 			}
@@ -93,7 +93,7 @@ func TestEveryModeOverEveryTransport(t *testing.T) {
 }
 
 func TestSessionsAreResumedAsOftenAsAsked(t *testing.T) {
-	address, _ := serving(t, serve.Config{Role: serve.Echo, TLS: &tls.Config{}})
+	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{}})
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, share := range []float64{0.5, 1} {
 			o := options(Handshake, address)
@@ -111,7 +111,7 @@ func TestSessionsAreResumedAsOftenAsAsked(t *testing.T) {
 }
 
 func TestAServerWithoutTicketsCantResume(t *testing.T) {
-	address, _ := serving(t, serve.Config{Role: serve.Echo, TLS: &tls.Config{SessionTicketsDisabled: true}})
+	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{SessionTicketsDisabled: true}})
 	o := options(Handshake, address)
 	o.Resume, o.TLS = 1, trusting(t)
 	if _, err := Run(t.Context(), o); !errors.Is(err, errNoTicket) {
@@ -121,7 +121,7 @@ func TestAServerWithoutTicketsCantResume(t *testing.T) {
 
 func TestClientCertificates(t *testing.T) {
 	ca := authority(t)
-	address, _ := serving(t, serve.Config{Role: serve.Echo, TLS: &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}})
+	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}})
 	o := options(Handshake, address)
 	o.TLS, o.FirstByte = trusting(t), SendFirstByte // with TLS 1.3 the server's verdict comes after the handshake
 	cert, err := ca.Sign(tlsconfig.Request{CommonName: "client", Client: true})
@@ -137,7 +137,7 @@ func TestClientCertificates(t *testing.T) {
 }
 
 func TestTheServerIsVerified(t *testing.T) {
-	address, _ := serving(t, serve.Config{Role: serve.Echo, TLS: &tls.Config{}})
+	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{}})
 	for name, c := range map[string]struct {
 		config *tls.Config
 		reason tlsconfig.Reason
@@ -158,7 +158,7 @@ func TestTheServerIsVerified(t *testing.T) {
 }
 
 func TestAnOpenLoopBeginsWhatItIsTo(t *testing.T) {
-	address, _ := serving(t, serve.Config{Role: serve.Echo})
+	address, _ := serving(t, farside.Config{Role: farside.Echo})
 	o := options(PingPong, address)
 	o.Operations, o.Duration, o.Rate, o.Warmup = 0, 500*ms, 200, 100*ms
 	r := faultless(t, o)
@@ -213,7 +213,7 @@ func TestCoordinatedOmission(t *testing.T) {
 }
 
 func TestWhatNeverEndsIsCounted(t *testing.T) {
-	address, _ := serving(t, serve.Config{Role: serve.Sink}) // takes what comes, and is silent
+	address, _ := serving(t, farside.Config{Role: farside.Sink}) // takes what comes, and is silent
 	o := options(PingPong, address)
 	o.Connections, o.Operations, o.Duration, o.Rate, o.Grace = 2, 0, 300*ms, 100, 200*ms
 	r := bench(t, o)
@@ -273,7 +273,7 @@ func TestAServerThatIsNotThere(t *testing.T) {
 }
 
 func TestNamesAreResolved(t *testing.T) {
-	address, _ := serving(t, serve.Config{Role: serve.Echo, TLS: &tls.Config{}})
+	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{}})
 	o := options(Handshake, strings.Replace(address, "127.0.0.1", "localhost", 1))
 	o.TLS = trusting(t)
 	if r := faultless(t, o); r.Phases["dns"].Count != 1 || r.Address != address {
@@ -286,7 +286,7 @@ func TestNamesAreResolved(t *testing.T) {
 }
 
 func TestAnAddressThatDoesNotAnswerIsPassedOver(t *testing.T) {
-	address, _ := serving(t, serve.Config{Role: serve.Echo})
+	address, _ := serving(t, farside.Config{Role: farside.Echo})
 	port := netip.MustParseAddrPort(address).Port()
 	o := options(PingPong, address)
 	r, err := newRun(&o, 1)
@@ -303,7 +303,7 @@ func TestAnAddressThatDoesNotAnswerIsPassedOver(t *testing.T) {
 }
 
 func TestAnInterruptedRunReportsWhatItHas(t *testing.T) {
-	address, _ := serving(t, serve.Config{Role: serve.Echo, TLS: &tls.Config{}})
+	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{}})
 	for _, mode := range []Mode{Handshake, PingPong, Throughput, Connections} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		o := options(mode, address)
@@ -384,7 +384,7 @@ func TestThroughputEndsWithItsConnections(t *testing.T) {
 
 func TestThroughputFromASource(t *testing.T) {
 	for _, framing := range []message.Framing{message.None, message.EOF, message.Length} {
-		address, _ := serving(t, serve.Config{Role: serve.Source, Size: 500, Framing: framing, TLS: &tls.Config{}})
+		address, _ := serving(t, farside.Config{Role: farside.Source, Size: 500, Framing: framing, TLS: &tls.Config{}})
 		o := options(Throughput, address)
 		o.TLS, o.Direction, o.Size, o.Framing, o.Operations = trusting(t), Receive, 500, framing, 1000
 		if r := faultless(t, o); r.Operations != 1000 || r.BytesReceived != 500_000 {
@@ -395,7 +395,7 @@ func TestThroughputFromASource(t *testing.T) {
 
 // An echo is the wrong peer for a stream in one direction. The figures say nothing then, and the run says so.
 func TestThroughputInOneDirectionWithAnEcho(t *testing.T) {
-	address, _ := serving(t, serve.Config{Role: serve.Echo, TLS: &tls.Config{}})
+	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{}})
 	o := options(Throughput, address)
 	o.TLS = trusting(t)
 	if r := faultless(t, o); !hasNote(r, "the peer sent 2000 bytes that nobody receives") {
@@ -408,7 +408,7 @@ func TestThroughputInOneDirectionWithAnEcho(t *testing.T) {
 }
 
 func TestConnectionsAreHeld(t *testing.T) {
-	address, server := serving(t, serve.Config{Role: serve.Echo, TLS: &tls.Config{}})
+	address, server := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{}})
 	for _, hold := range []Hold{HoldSocket, HoldCoroutine} {
 		o := options(Connections, address)
 		o.Operations, o.Duration, o.Heartbeat, o.Hold, o.TLS, o.Source = 200, 250*ms, 100*ms, hold, trusting(t), "127.0.0.2-127.0.0.4"
@@ -450,7 +450,7 @@ func TestConnectionsThatAreLostAreCounted(t *testing.T) {
 }
 
 func TestWhatDoesNotFitIsSaidBefore(t *testing.T) {
-	address, _ := serving(t, serve.Config{Role: serve.Echo})
+	address, _ := serving(t, farside.Config{Role: farside.Echo})
 	o := options(Connections, address)
 	o.Operations, o.Source = MaxConnections, "127.0.0.1"
 	_, err := Run(t.Context(), o)

@@ -10,10 +10,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/report"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/serve"
+	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/bench/farside"
+	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/bench/report"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
@@ -26,7 +26,7 @@ const patience = leaktest.Patience
 var check = leaktest.Check
 
 // serving starts a server on a runtime of its own and returns its address. If config.TLS is not nil it gets a certificate, which the test's clients trust.
-func serving(t *testing.T, config serve.Config) (address string, server *serve.Server) {
+func serving(t *testing.T, config farside.Config) (address string, server *farside.Server) {
 	t.Helper()
 	if config.TLS != nil {
 		cert, err := authority(t).Issue("localhost", "127.0.0.1")
@@ -35,7 +35,7 @@ func serving(t *testing.T, config serve.Config) (address string, server *serve.S
 	}
 	config.Listen, config.Timeout = or(config.Listen, "127.0.0.1:0"), patience
 	rt := runtimetest.Start(t, append(runtimetest.Quiet(t), runtime.WithLoops(1))...)
-	server, err := serve.Start(rt, config)
+	server, err := farside.Start(rt, config)
 	check(t, err)
 	return server.Addr(), server
 }

@@ -1,4 +1,4 @@
-package serve
+package farside
 
 import (
 	"crypto/tls"

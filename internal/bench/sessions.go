@@ -10,7 +10,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // errNoTicket says that a server doesn't let sessions be resumed.

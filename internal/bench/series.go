@@ -5,7 +5,7 @@ import (
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // A series notes what happened in each interval of a run. It has at most maxCells intervals: a run that becomes longer has them joined two by two.

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"unicode"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"

@@ -1,7 +1,7 @@
-// Package serve is the other side of a benchmark: a server that sends back, swallows or pours out, in plaintext, over TLS, or after STARTTLS.
+// Package farside is the other side of a benchmark: a server that sends back, swallows or pours out, in plaintext, over TLS, or after STARTTLS.
 //
 // It stands on package socket: a listener on each loop, a coroutine for each connection. session knows nothing of how its connection came about.
-package serve
+package farside
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )

@@ -10,8 +10,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/report"
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/bench/report"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
