@@ -1,21 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/whorl-go/whorl/internal/bench"
 	"github.com/whorl-go/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/internal/bench/report"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
@@ -86,9 +84,9 @@ type generator struct {
 	security security
 	framing  string
 
-	// Files to write; "-" is standard output.
-	json, csv, hgrm, plot string
-	quiet                 bool
+	firstByte string
+	outputs   outputs
+	quiet     bool
 }
 
 func (g *generator) loadFlags(command *cobra.Command) {
@@ -111,9 +109,46 @@ func (g *generator) loadFlags(command *cobra.Command) {
 func (g *generator) handshakeFlags(command *cobra.Command) {
 	f := command.Flags()
 	f.Float64Var(&g.options.Resume, "resume", 0, "share of the handshakes that resume a session, 0 to 1")
-	f.StringVar((*string)(&g.options.FirstByte), "first-byte", string(bench.NoFirstByte),
-		"go on to the server's first byte over TLS: no; send: say the protocol's first command, or a line feed, first; wait: the server speaks first")
-	f.Lookup("first-byte").NoOptDefVal = string(bench.SendFirstByte)
+	f.StringVar(&g.firstByte, "first-byte", "", `go on to the server's first byte over TLS, and send TEXT before, `+
+		`with \r, \n, \t and \xNN; "auto": the first command of the --starttls protocol; "wait": nothing, the server speaks first`)
+}
+
+// opening finds out what --first-byte has a client send.
+func (g *generator) opening() ([]byte, error) {
+	switch g.firstByte {
+	case "":
+		return nil, errors.New(`--first-byte "": want what to send, auto, or wait`)
+	case "wait":
+		return nil, nil
+	case "auto":
+		if g.options.StartTLS == nil {
+			return nil, errors.New("--first-byte auto: without --starttls no protocol is known; say what to send, or wait")
+		}
+		return g.options.StartTLS.Hello(), nil
+	}
+	text, err := unescape(g.firstByte)
+	if err != nil {
+		return nil, fmt.Errorf("--first-byte %q: %w", g.firstByte, err)
+	}
+	return text, nil
+}
+
+// unescape reads the escapes of Go's strings; quotes stand for themselves.
+func unescape(text string) ([]byte, error) {
+	var out []byte
+	for len(text) > 0 {
+		c, multibyte, rest, err := strconv.UnquoteChar(text, 0)
+		if err != nil {
+			return nil, errors.New("a backslash begins an escape such as \\r, \\n, \\x00 or \\\\")
+		}
+		if c < utf8.RuneSelf || !multibyte {
+			out = append(out, byte(c))
+		} else {
+			out = utf8.AppendRune(out, c)
+		}
+		text = rest
+	}
+	return out, nil
 }
 
 func (g *generator) messageFlags(command *cobra.Command) {
@@ -143,10 +178,10 @@ func (g *generator) connectionsFlags(command *cobra.Command) {
 
 func (g *generator) outputFlags(command *cobra.Command) {
 	f := command.Flags()
-	f.StringVar(&g.json, "json", "", `write the result as JSON to FILE ("-": standard output)`)
-	f.StringVar(&g.csv, "csv", "", "write the time series as CSV to FILE")
-	f.StringVar(&g.hgrm, "hgrm", "", "write the percentiles of the latency to FILE, as HdrHistogram's plotting tools read them, in milliseconds")
-	f.StringVar(&g.plot, "plot", "", "draw latency distribution and time series to FILE.svg or FILE.html")
+	f.StringVar(&g.outputs.json, "json", "", `write the result as JSON to FILE ("-": standard output)`)
+	f.StringVar(&g.outputs.csv, "csv", "", "write the time series as CSV to FILE")
+	f.StringVar(&g.outputs.hgrm, "hgrm", "", "write the percentiles of the latency to FILE, as HdrHistogram's plotting tools read them, in milliseconds")
+	f.StringVar(&g.outputs.plot, "plot", "", "draw latency distribution and time series to FILE.svg or FILE.html")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "no progress bar (there is none anyway if standard error is no terminal)")
 }
 
@@ -171,13 +206,16 @@ func (g *generator) complete(command *cobra.Command, target string) error {
 	if o.Framing, err = message.ParseFraming(or(g.framing, string(message.None))); err != nil {
 		return err
 	}
-	switch ext := strings.ToLower(filepath.Ext(g.plot)); {
-	case g.plot == "", ext == ".svg", ext == ".html":
-	default:
-		return fmt.Errorf("--plot %s: want a name that ends with .svg or .html", g.plot)
+	if err := g.outputs.check(); err != nil {
+		return err
 	}
 	if o.TLS, o.StartTLS, err = g.security.client(o.Mode == bench.Handshake); err != nil {
 		return err
+	}
+	if o.FirstByte = given("first-byte"); o.FirstByte {
+		if o.Opening, err = g.opening(); err != nil {
+			return err
+		}
 	}
 	return o.Check()
 }
@@ -193,6 +231,10 @@ func (g *generator) run(command *cobra.Command, target string) error {
 	if err := g.complete(command, target); err != nil {
 		return err
 	}
+	if err := g.outputs.open(command.OutOrStdout()); err != nil {
+		return failed(err)
+	}
+	defer g.outputs.close()
 	var bar *progress
 	if !g.quiet {
 		bar = newProgress(command.ErrOrStderr())
@@ -208,7 +250,7 @@ func (g *generator) run(command *cobra.Command, target string) error {
 	if err != nil {
 		return failed(inFlags(err))
 	}
-	if err := g.write(result, command.OutOrStdout(), command.ErrOrStderr()); err != nil {
+	if err := g.outputs.write(result, command.OutOrStdout(), command.ErrOrStderr()); err != nil {
 		return failed(err)
 	}
 	switch {
@@ -237,47 +279,6 @@ func inFlags(err error) error {
 		return fmt.Errorf("%w; on this command line: --cert FILE --key FILE", err)
 	}
 	return err
-}
-
-// write writes the table and the files. The table makes room on standard output for what was sent there.
-func (g *generator) write(result *report.Result, stdout, stderr io.Writer) error {
-	table := stdout
-	var errs []error
-	for _, out := range []struct {
-		name  string
-		write func(io.Writer) error
-	}{
-		{g.json, result.WriteJSON},
-		{g.csv, result.WriteCSV},
-		{g.hgrm, result.WriteHGRM},
-		{g.plot, g.picture(result)},
-	} {
-		switch out.name {
-		case "":
-		case "-":
-			table = stderr
-			errs = append(errs, out.write(stdout))
-		default:
-			errs = append(errs, writeFile(out.name, out.write))
-		}
-	}
-	return errors.Join(append(errs, result.WriteTable(table))...)
-}
-
-func (g *generator) picture(result *report.Result) func(io.Writer) error {
-	if strings.EqualFold(filepath.Ext(g.plot), ".html") {
-		return result.WriteHTML
-	}
-	return result.WriteSVG
-}
-
-// writeFile writes a file when all of it is there.
-func writeFile(name string, write func(io.Writer) error) error {
-	var b bytes.Buffer
-	if err := write(&b); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return os.WriteFile(name, b.Bytes(), 0o644)
 }
 
 // commandLine writes the arguments as a shell would read them.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/whorl-go/whorl/internal/bench"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -102,7 +104,7 @@ func TestBenchAgainstServe(t *testing.T) {
 	address, stop := served(t, "--starttls", "imap", "--ca-out", file("ca.pem"), "--client-auth", "--client-out", file("client.pem"))
 	code, stdout, stderr := whorl(t, "bench", "handshake", address, "-n", "20", "-c", "3", "--starttls", "imap", "--ca", file("ca.pem"), "--cert", file("client.pem"),
 		"--server-name", "localhost", "--tls-max", "1.2", "--tls-min", "1.2", "--groups", "X25519", "--ciphers", "ECDHE-ECDSA-AES256-GCM-SHA384", "--alpn", "imap",
-		"--first-byte", "--resume", "0.5", "--json", file("r.json"), "--csv", file("r.csv"), "--hgrm", file("r.hgrm"), "--plot", file("r.svg"))
+		"--first-byte", "auto", "--resume", "0.5", "--json", file("r.json"), "--csv", file("r.csv"), "--hgrm", file("r.hgrm"), "--plot", file("r.svg"))
 	if code != 0 || stderr != "" {
 		t.Fatalf("exit code %d, %s\n%s", code, stderr, stdout)
 	}
@@ -116,10 +118,10 @@ func TestBenchAgainstServe(t *testing.T) {
 	if err == nil {
 		err = json.Unmarshal(data, &result)
 	}
-	if err != nil || result["operations"] != 20.0 || result["mode"] != "handshake" || result["tls"].(map[string]any)["resumed"] != 0.5 {
+	if err != nil || result["operations"] != 20.0 || result["mode"] != "handshake" || result["tls"].(map[string]any)["resumed_share"] != 0.5 {
 		t.Errorf("JSON: %v\n%s", err, data)
 	}
-	for name, want := range map[string]string{"r.csv": "start_s,", "r.hgrm": "Percentile", "r.svg": "</svg>"} {
+	for name, want := range map[string]string{"r.csv": "start_seconds,", "r.hgrm": "Percentile", "r.svg": "</svg>"} {
 		if data, err := os.ReadFile(file(name)); err != nil || !strings.Contains(string(data), want) {
 			t.Errorf("%s: %v, %d bytes", name, err, len(data))
 		}
@@ -147,6 +149,62 @@ func TestResultOnStandardOutput(t *testing.T) {
 	code, stdout, stderr = whorl(t, "bench", "throughput", address, "-n", "50", "--direction", "both", "--framing", "length", "--size", "1000")
 	if code != 0 || !strings.Contains(stdout, "48.8 KiB sent, 48.8 KiB received") {
 		t.Errorf("exit code %d, %s\n%s", code, stderr, stdout)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	code, stdout, stderr := whorl(t, "--version")
+	if code != 0 || stderr != "" || strings.TrimSpace(stdout) != "whorl version "+report.Version() {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+// A file that can't be written is found before the run, and what was in it is there until the run
+// has a result.
+func TestFilesAreOpenedBeforeTheRun(t *testing.T) {
+	address, stop := served(t)
+	dir := t.TempDir()
+	good, new := filepath.Join(dir, "r.json"), filepath.Join(dir, "new.json")
+	if err := os.WriteFile(good, []byte(strings.Repeat("old ", 10_000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := whorl(t, "bench", "pingpong", address, "-n", "1", "--json", new, "--csv", filepath.Join(dir, "none", "r.csv"))
+	if code != exitFailed || !strings.Contains(stderr, "none/r.csv") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	if _, err := os.Stat(new); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a run that wasn't made leaves a file: %v", err)
+	}
+	if said := stop(); !strings.HasSuffix(said, "\n0 connections, 0 TLS handshakes, 0 failed before their end\n") {
+		t.Errorf("the server has seen a run: %q", said)
+	}
+	if code, _, _ := whorl(t, "bench", "pingpong", address, "-n", "1", "--json", good, "--csv", new); code != exitFailed {
+		t.Errorf("nobody there: exit code %d", code)
+	}
+	if data, err := os.ReadFile(good); err != nil || len(data) != 40_000 {
+		t.Errorf("a run that has failed leaves %d bytes, %v", len(data), err)
+	}
+	if _, err := os.Stat(new); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a run that has failed leaves a file: %v", err)
+	}
+	address, _ = served(t)
+	code, _, stderr = whorl(t, "bench", "pingpong", address, "-n", "1", "--json", good)
+	if data, err := os.ReadFile(good); code != 0 || err != nil || !json.Valid(data) {
+		t.Errorf("exit code %d, %s, %v\n%s", code, stderr, err, data)
+	}
+}
+
+func TestWhatIsSentForTheFirstByteHasEscapes(t *testing.T) {
+	for text, want := range map[string]string{
+		`PING\r\n`: "PING\r\n", `a"b'c\\`: `a"b'c\`, `\x00\xffé`: "\x00\xffé", `\u00e9`: "é",
+	} {
+		g := generator{firstByte: text}
+		if got, err := g.opening(); err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v", text, got, err)
+		}
+	}
+	if got, err := (&generator{firstByte: "wait"}).opening(); err != nil || got != nil {
+		t.Errorf("wait is %q, %v", got, err)
 	}
 }
 
@@ -215,7 +273,9 @@ func TestAWrongCallExitsWithTwo(t *testing.T) {
 		"is above --tls-max":             {"bench", "handshake", "a:1", "--tls-min", "1.3", "--tls-max", "1.2"},
 		"below the default of":           {"bench", "handshake", "a:1", "--tls-max", "1.1"},
 		"resume 2: want 0 to 1":          {"bench", "handshake", "a:1", "--resume", "2"},
-		"first byte":                     {"bench", "handshake", "a:1", "--first-byte=perhaps"},
+		"--first-byte \"\"":              {"bench", "handshake", "a:1", "--first-byte", ""},
+		"--first-byte auto: without":     {"bench", "handshake", "a:1", "--first-byte", "auto"},
+		"begins an escape":               {"bench", "handshake", "a:1", "--first-byte", `PING\q`},
 		"no framing":                     {"bench", "pingpong", "a:1", "--framing", "json"},
 		"a message of 1 bytes":           {"bench", "pingpong", "a:1", "--framing", "eof", "--size", "1"},
 		"direction \"up\"":               {"bench", "throughput", "a:1", "--direction", "up"},

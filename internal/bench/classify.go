@@ -55,6 +55,7 @@ var reasons = []struct {
 	{packet.ErrPacketTooLarge, "message too large"},
 	{packet.ErrMalformed, "malformed message"},
 	{errNoTicket, "no session ticket"},
+	{errNoEcho, "not the echo of what was sent"},
 	{errGone, "closed or reset"},
 	{errUnanswered, "unanswered at the end"},
 	{errStillWaiting, "the one before is unanswered"},

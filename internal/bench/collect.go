@@ -30,7 +30,9 @@ func (r *run) result() *report.Result {
 	}
 	if !r.interrupted && o.Mode != Throughput { // a stream that has failed begins nothing more
 		r.pace.missed(func(intended time.Duration, n int64) {
-			all.latency.RecordValues(min(int64(r.pace.end()+o.Grace-intended), highestLatency), n)
+			waited := r.pace.end() + o.Grace - intended
+			all.latency.RecordValues(min(int64(waited), highestLatency), n)
+			all.cut.note(waited, n)
 			all.fail(neverBegun, errNeverBegun)
 			all.failures[neverBegun].count += n - 1
 		})
@@ -40,12 +42,17 @@ func (r *run) result() *report.Result {
 	}
 	for p, h := range all.phases {
 		if h != nil {
-			res.Phases[phaseNames[p]] = report.QuantilesOf(h)
+			q := report.QuantilesOf(h)
+			if phase(p) == phaseHeartbeat {
+				q = q.WithCutOff(all.cutBeats.count, all.cutBeats.least)
+			}
+			res.Phases[phaseNames[p]] = q
 		}
 	}
 	res.Operations, res.BytesSent, res.BytesReceived = all.operations.Load(), all.sent.Load(), all.received.Load()
-	res.Latency, res.Histogram = report.QuantilesOf(all.latency), all.latency
-	res.LateStarts = report.LateStarts{Busy: all.late.busy, Woken: all.late.woken, Max: float64(all.late.max) / 1e3}
+	res.Latency = report.QuantilesOf(all.latency).WithCutOff(all.cut.count, all.cut.least)
+	res.Histogram, res.Used = all.latency, all.used
+	res.LateStarts = report.LateStarts{Busy: all.late.busy, Woken: all.late.woken, Max: float64(all.late.max)}
 	if o.TLS != nil {
 		res.TLS = summarize(all.agreed, r.certificate)
 	}
@@ -63,11 +70,15 @@ func (r *run) result() *report.Result {
 	return res
 }
 
-// elapsed returns how long was measured: to the end that was set, or else to the end of the last operation.
+// elapsed returns how long was measured: to the end that was set, or else to the end of the last
+// operation. In a closed loop those that were under way at the end count, and their time with them.
 func (r *run) elapsed(last time.Duration) time.Duration {
 	end := min(r.to.at, r.pace.end())
 	if r.options.Mode == Throughput || r.counted && !r.interrupted || r.options.Mode == Connections {
 		end = last
+	}
+	if r.options.Rate == 0 {
+		end = max(end, last)
 	}
 	return max(0, end-r.pace.open)
 }
@@ -93,6 +104,10 @@ func (l *lane) add(other *lane) {
 	l.late.max = max(l.late.max, other.late.max)
 	l.last = max(l.last, other.last)
 	l.dropped += other.dropped
+	l.cut.join(other.cut)
+	l.cutBeats.join(other.cutBeats)
+	l.used += other.used
+	l.silent += other.silent
 	l.unended += other.unended
 	l.unasked += other.unasked
 	l.operations.Add(other.operations.Load())
@@ -119,11 +134,14 @@ func (r *run) judge(res *report.Result, all *lane) {
 		processors: float64(min(o.Loops, goruntime.GOMAXPROCS(0))), operations: scheduled, late: all.late, rate: o.Rate, achieved: res.Rate,
 	}
 	u.between(r.from, r.to)
-	res.CPUSeconds, res.CPUShare = u.cpu.Seconds(), u.share()
+	res.CPUSeconds, res.CPUShare = (r.drained.cpu - r.from.cpu).Seconds(), u.share()
 	res.Limits = u.limits()
 	res.GeneratorLimited = len(res.Limits) > 0
 	res.Notes = append(u.notes(), r.notes(res, all)...)
 }
+
+// longDrain is from which share of the run's time on it is said how long its last operations took.
+const longDrain = 0.05
 
 func (r *run) notes(res *report.Result, all *lane) []string {
 	o := r.options
@@ -155,7 +173,21 @@ func (r *run) notes(res *report.Result, all *lane) []string {
 		note("connected from %d addresses, %s and following", s.count, s.first)
 	}
 	if n := all.latency.TotalCount() - res.Operations; n > 0 && o.Rate > 0 && o.Mode != Throughput {
-		note("%d operations ended after the run's time or not at all: they count among the latencies, not for the rate", n)
+		note("%d operations ended after the run's time or not at all: they count among the latencies, "+
+			"not for the rate", n)
+	}
+	if n := all.cut.count + all.cutBeats.count; n > 0 {
+		note("%d operations had not ended when they were given up: the latencies with ≥ are at least "+
+			"what is written", n)
+	}
+	if more := r.pace.open + r.elapsed(all.last) - r.pace.end(); o.Mode != Throughput && !r.interrupted &&
+		o.Rate == 0 && more > time.Duration(longDrain*float64(o.Duration)) {
+		note("what was under way at the end of the time took %v more: it counts, and so does that time",
+			more.Round(time.Millisecond))
+	}
+	if all.silent > 0 {
+		note("the server asks for client certificates, and after %d handshakes it has said nothing by "+
+			"which to tell whether it takes them: --first-byte waits for an answer", all.silent)
 	}
 	return notes
 }

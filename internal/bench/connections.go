@@ -64,7 +64,9 @@ func (r *run) openers(ctx context.Context, w *worker) {
 		if err != nil {
 			return err
 		}
-		t.ended = eventloop.Clock()
+		if t.ended == 0 {
+			t.ended = eventloop.Clock()
+		}
 		l := w.lane
 		l.held = append(l.held, held{run: r, lane: l, socket: s})
 		if r.options.Hold == HoldCoroutine {
@@ -134,12 +136,23 @@ func (h *held) beat(ctx context.Context, due time.Duration) {
 		record(&h.lane.phases[phaseHeartbeat], eventloop.Clock()-due)
 	case errors.Is(err, net.ErrClosed), errors.Is(err, runtime.ErrShutdown):
 		if !h.run.interrupted { // written before the connections were closed
+			h.waited(due)
 			err = failedIn(phaseHeartbeat, errUnanswered)
 			h.lane.fail(classify(err), err)
 		}
 	default:
+		if timedOut(err) {
+			h.waited(due)
+		}
 		h.lose(failedIn(phaseHeartbeat, err))
 	}
+}
+
+// waited notes among the latencies a heartbeat that has no answer.
+func (h *held) waited(due time.Duration) {
+	took := eventloop.Clock() - due
+	record(&h.lane.phases[phaseHeartbeat], took)
+	h.lane.cutBeats.note(took, 1)
 }
 
 // hold keeps the connections for a while.

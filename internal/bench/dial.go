@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
@@ -27,6 +27,8 @@ type dialer struct {
 
 	full    *tls.Config           // for handshakes that don't resume; nil: plaintext
 	resumed map[*lane]*tls.Config // for those that do; each loop has its sessions
+	judged  map[*lane]*tls.Config // full where the server asks for a certificate, see verdict
+	asked   atomic.Bool           // the server has asked for a client certificate
 	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
@@ -46,20 +48,27 @@ func newDialer(o *Options, lanes []*lane) (*dialer, error) {
 	// Package tlsconfig knows how to verify a host under each policy; caches are set here.
 	base := o.TLS.Clone()
 	base.ClientSessionCache = nil
+	base.GetClientCertificate = d.certificate(o.TLS)
 	d.full = tlsconfig.NewClient(base).For(host).Clone()
 	d.full.ClientSessionCache = nil
 	d.resumed = make(map[*lane]*tls.Config, len(lanes))
+	d.judged = make(map[*lane]*tls.Config, len(lanes))
 	for _, l := range lanes {
 		d.resumed[l] = d.full.Clone()
 		d.resumed[l].ClientSessionCache = l.sessions
+		d.judged[l] = d.full.Clone()
+		d.judged[l].ClientSessionCache = ticketBell{l.sessions}
 	}
 	return d, nil
 }
 
 // config returns the configuration for a handshake.
 func (d *dialer) config(l *lane, resume bool) *tls.Config {
-	if resume {
+	switch {
+	case resume:
 		return d.resumed[l]
+	case d.asked.Load():
+		return d.judged[l]
 	}
 	return d.full
 }
@@ -136,7 +145,7 @@ func (d *dialer) open(ctx context.Context, l *lane, t *trial, i int64, resume bo
 			return s, err
 		}
 	}
-	return s, d.secure(ctx, s, t, d.config(l, resume))
+	return s, d.secure(ctx, l, s, t, resume)
 }
 
 // converse talks the server into TLS.
@@ -170,41 +179,29 @@ func (d *dialer) converse(ctx context.Context, s *socket.Socket, t *trial) error
 }
 
 // secure makes the handshake.
-func (d *dialer) secure(ctx context.Context, s *socket.Socket, t *trial, config *tls.Config) error {
-	began := eventloop.Clock()
+func (d *dialer) secure(ctx context.Context, l *lane, s *socket.Socket, t *trial, resume bool) error {
+	began, config := eventloop.Clock(), d.config(l, resume)
 	if err := s.SSLHandshake(ctx, config); err != nil {
 		if !errors.Is(err, socket.ErrPlaintextPending) && !errors.Is(err, runtime.ErrShutdown) {
 			err = tlsconfig.Explain(err, d.host, config)
 		}
 		return failedIn(phaseTLS, err)
 	}
-	t.note(phaseTLS, eventloop.Clock()-began)
+	took := eventloop.Clock() - began
+	t.note(phaseTLS, took)
 	state, _ := s.ConnectionState()
 	t.agreed = agreementOf(state)
-	return nil
+	if !d.asked.Load() || state.Version < tls.VersionTLS13 || state.DidResume || d.options.FirstByte {
+		return nil
+	}
+	return d.verdict(ctx, l, s, t, took)
 }
 
-// ticketPatience is how long a server may take to send a session ticket after its handshake.
-const ticketPatience = 2 * time.Second
-
-// awaitTicket waits until the server has given the lane a session to resume. Under TLS 1.3 tickets come after the handshake, and nothing in a stream without
-// messages would make crypto/tls look for them.
-func awaitTicket(ctx context.Context, l *lane, s *socket.Socket) error {
-	deadline := eventloop.Clock() + ticketPatience
-	var some [1]byte
-	for l.sessions.session == nil {
-		if _, err := s.Peek(some[:]); err != nil && !errors.Is(err, socket.ErrWouldBlock) {
-			return failedIn(phaseTLS, fmt.Errorf("%w: %w", errNoTicket, err))
-		}
-		if eventloop.Clock() > deadline {
-			return failedIn(phaseTLS, errNoTicket)
-		}
-		if l.sessions.session != nil {
-			break
-		}
-		if err := runtime.Sleep(ctx, time.Millisecond); err != nil {
-			return err
-		}
+// refusal explains an error that came after the handshake: under TLS 1.3 a server says only then
+// that it refuses the client's certificate.
+func (d *dialer) refusal(err error) error {
+	if !d.asked.Load() || timedOut(err) || errors.Is(err, runtime.ErrShutdown) {
+		return err
 	}
-	return nil
+	return tlsconfig.Explain(err, d.host, d.full)
 }

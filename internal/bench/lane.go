@@ -18,12 +18,13 @@ const (
 	phaseBanner
 	phaseStartTLS
 	phaseTLS
+	phaseVerdict
 	phaseFirstByte
 	phaseHeartbeat
 	phases
 )
 
-var phaseNames = [phases]string{"dns", "connect", "banner", "starttls", "tls", "first_byte", "heartbeat"}
+var phaseNames = [phases]string{"dns", "connect", "banner", "starttls", "tls", "verdict", "first_byte", "heartbeat"}
 
 // Latencies are kept in nanoseconds with three digits.
 const (
@@ -47,6 +48,11 @@ type lane struct {
 	late     lateness
 	last     time.Duration // when the last operation ended
 	dropped  int64         // operations under way when the run was interrupted
+	cut      cut           // of the latencies
+	cutBeats cut           // of those of heartbeats
+	used     int64         // workers that have begun an operation
+	silent   int64         // handshakes after which nothing came in time, see verdict
+	sends    uint          // messages that were sent
 	held     []held        // connections that are open, in mode Connections
 	beating  int64         // heartbeats under way
 	scratch  [64]byte      // for what is not looked at

@@ -51,7 +51,7 @@ func or(value, otherwise string) string {
 func options(mode Mode, address string) Options {
 	return Options{
 		Mode: mode, Target: address, Command: "whorl bench", Connections: 4, Operations: 20, Timeout: patience, Grace: patience, Loops: 2, Source: AutoSource,
-		FirstByte: NoFirstByte, Size: 100, Framing: message.Length, Direction: Send, Hold: HoldSocket,
+		Size: 100, Framing: message.Length, Direction: Send, Hold: HoldSocket,
 	}
 }
 

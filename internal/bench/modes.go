@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"bytes"
 	"context"
+	"errors"
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/socket"
@@ -25,7 +27,9 @@ func (r *run) handshakes(ctx context.Context, w *worker) {
 		if err := r.firstByte(ctx, s, t); err != nil {
 			return err
 		}
-		t.ended = eventloop.Clock()
+		if t.ended == 0 {
+			t.ended = eventloop.Clock()
+		}
 		if resume && !t.agreed.resumed {
 			// The server didn't want the session, or a failure has used it up. If there is no other one, the report says how many were resumed.
 			awaitTicket(ctx, w.lane, s)
@@ -36,22 +40,18 @@ func (r *run) handshakes(ctx context.Context, w *worker) {
 
 // firstByte waits for what the server says first over TLS.
 func (r *run) firstByte(ctx context.Context, s *socket.Socket, t *trial) error {
-	if r.options.FirstByte == NoFirstByte {
+	if !r.options.FirstByte {
 		return nil
 	}
 	began := eventloop.Clock()
-	if r.options.FirstByte == SendFirstByte {
-		hello := []byte("\n")
-		if r.options.StartTLS != nil {
-			hello = r.options.StartTLS.Hello()
+	if opening := r.options.Opening; len(opening) > 0 {
+		if _, err := s.SendSoon(ctx, opening); err != nil {
+			return failedIn(phaseFirstByte, r.dialer.refusal(err))
 		}
-		if _, err := s.SendSoon(ctx, hello); err != nil {
-			return failedIn(phaseFirstByte, err)
-		}
-		t.bytes += int64(len(hello))
+		t.bytes += int64(len(opening))
 	}
 	if _, err := s.RecvPacket(ctx); err != nil {
-		return failedIn(phaseFirstByte, err)
+		return failedIn(phaseFirstByte, r.dialer.refusal(err))
 	}
 	t.note(phaseFirstByte, eventloop.Clock()-began)
 	return nil
@@ -115,19 +115,35 @@ func (r *run) roundTrip(ctx context.Context, w *worker, t *trial) error {
 	return err
 }
 
-// exchange sends a message and receives one.
+// exchange sends a message and receives its echo.
 func (r *run) exchange(ctx context.Context, l *lane, s *socket.Socket, t *trial) error {
-	if _, err := s.SendSoon(ctx, r.message); err != nil {
+	message := r.nextMessage(l)
+	if _, err := s.SendSoon(ctx, message); err != nil {
 		return err
 	}
 	answer, err := s.RecvPacket(ctx)
 	if err != nil {
 		return err
 	}
-	t.bytes += int64(len(r.message) + len(answer))
+	if !bytes.Equal(answer, message) {
+		return errNoEcho
+	}
+	t.bytes += int64(len(message) + len(answer))
 	if t.measured {
-		l.sent.Add(int64(len(r.message)))
+		l.sent.Add(int64(len(message)))
 		l.received.Add(int64(len(answer)))
 	}
 	return nil
+}
+
+// errNoEcho says that a peer is no echo, or gives one connection what is another's.
+var errNoEcho = errors.New("the answer is not the message that was sent")
+
+// messagesInTurn is how many different messages there are: at most 64, or a mebibyte of them.
+func messagesInTurn(size int) int { return min(max(2, 1<<20/size), 64) }
+
+// nextMessage returns a message that differs from the lane's last ones. It must not be written to.
+func (r *run) nextMessage(l *lane) []byte {
+	l.sends++
+	return r.messages[l.sends%uint(len(r.messages))]
 }

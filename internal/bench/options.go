@@ -24,15 +24,6 @@ const (
 	Connections Mode = "connections" // an operation is a connection that is then held
 )
 
-// A FirstByte says whether a handshake's operation goes on until the server has said something over TLS.
-type FirstByte string
-
-const (
-	NoFirstByte   FirstByte = "no"   // it ends with the handshake
-	SendFirstByte FirstByte = "send" // the client sends the protocol's first command, or a line feed, and waits for an answer
-	WaitFirstByte FirstByte = "wait" // the server speaks first
-)
-
 // A Direction is where messages go in mode Throughput.
 type Direction string
 
@@ -64,7 +55,7 @@ type Options struct {
 	Rate        float64       // operations per second in an open loop; 0: closed loop
 	Warmup      time.Duration
 	Timeout     time.Duration // of each phase of an operation
-	Grace       time.Duration // how long operations may go on after the end; 0: DefaultGrace
+	Grace       time.Duration // how long operations may go on after the end; 0: see grace
 	Loops       int           // 0: as many as processors
 
 	// Connections.
@@ -74,7 +65,11 @@ type Options struct {
 	TLS         *tls.Config
 	StartTLS    *dialogue.Protocol
 	Resume      float64 // share of the handshakes that resume a session
-	FirstByte   FirstByte
+
+	// FirstByte has a handshake's operation go on until the server has said something over TLS.
+	// Opening is what the client says before; empty: the server speaks first.
+	FirstByte bool
+	Opening   []byte
 
 	// Messages.
 
@@ -103,9 +98,17 @@ const (
 	maxRate        = 100_000_000
 	maxLoops       = 1024
 	maxDuration    = 7 * 24 * time.Hour
-
-	DefaultGrace = 5 * time.Second
 )
+
+// grace is how long operations may go on after the end if Options don't say. In an open loop that is
+// the longest latency that is told; in a closed loop each operation is to end, if it can.
+func (o *Options) grace() time.Duration {
+	const least = 5 * time.Second
+	if o.Rate > 0 {
+		return least
+	}
+	return max(least, o.Timeout)
+}
 
 // Check returns what is wrong with the options.
 func (o *Options) Check() error {
@@ -149,7 +152,10 @@ func (o *Options) checkMode() error {
 	}
 	switch o.Mode {
 	case Handshake:
-		return oneOf("first byte", o.FirstByte, NoFirstByte, SendFirstByte, WaitFirstByte)
+		if len(o.Opening) > 0 && !o.FirstByte {
+			return errors.New("something to send after the handshake, and no wait for the answer")
+		}
+		return nil
 	case Throughput:
 		if err := oneOf("direction", o.Direction, Send, Receive, Both); err != nil {
 			return err

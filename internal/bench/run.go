@@ -36,13 +36,14 @@ type run struct {
 	handshakesBegun atomic.Int64
 
 	// Set up before the workers run.
-	message     []byte // mode PingPong, Throughput, Connections
+	messages    [][]byte // mode PingPong, Throughput, Connections: sent in turn
 	certificate string
 
 	// Of who steers the run.
 	interrupted bool
-	counted     bool // it was over when as many operations had ended as there were to be, before its time
-	from, to    instant
+	counted     bool    // it was over when as many operations had ended as there were to be, before its time
+	from, to    instant // the run's time
+	drained     instant // all that counts has ended
 	perConn     *memory
 	held        int64
 }
@@ -52,6 +53,15 @@ type worker struct {
 	lane   *lane
 	index  int64
 	socket *socket.Socket // of modes that keep one
+	used   bool           // it has begun an operation that is measured
+}
+
+// use notes that an operation begins.
+func (w *worker) use(t ticket) {
+	if t.measured && !w.used {
+		w.used = true
+		w.lane.used++
+	}
 }
 
 // Run makes a run and returns what was found. When ctx is done the run ends early, and what was found up to then is returned. An error means that there is nothing to
@@ -62,7 +72,7 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 		return nil, err
 	}
 	if o.Grace == 0 {
-		o.Grace = DefaultGrace
+		o.Grace = o.grace()
 	}
 	if o.Loops == 0 {
 		o.Loops = goruntime.GOMAXPROCS(0)
@@ -112,7 +122,7 @@ func newRun(o *Options, connections int64) (*run, error) {
 		return nil, errors.Join(err, rt.Shutdown(context.Background()))
 	}
 	if o.Mode != Handshake {
-		r.message = o.Framing.New(o.Size)
+		r.messages = o.Framing.Numbered(o.Size, messagesInTurn(o.Size))
 	}
 	r.enter("connecting")
 	return r, rt.Start()
@@ -183,7 +193,7 @@ func (r *run) try(ctx context.Context, l *lane) error {
 	if state, ok := s.ConnectionState(); ok {
 		r.certificate = describeCertificate(state.PeerCertificates)
 	}
-	return nil
+	return r.firstByte(ctx, s, new(trial))
 }
 
 // perform does what the mode says.
@@ -264,7 +274,7 @@ func (r *run) crowd(ctx context.Context, load workload) error {
 		r.interrupted = true
 		r.from = r.instant()
 		r.pace.stop(r.from.at)
-		r.to = r.from
+		r.to, r.drained = r.from, r.from
 		return nil
 	}
 	gate.Done()
@@ -296,10 +306,16 @@ func (r *run) steer(ctx context.Context, load workload, done <-chan struct{}) {
 	}
 	if !over && (load.atEnd != nil || !r.interrupted) {
 		r.enter("finishing")
-		waitFor(grace, done, eventloop.Clock()+r.options.Grace)
+		over = waitFor(grace, done, eventloop.Clock()+r.options.Grace)
+		// Whoever doesn't wait for the end of the grace has no right to say that it is over.
+		r.interrupted = r.interrupted || !over && ctx.Err() != nil
+	}
+	r.drained = r.to
+	if load.atEnd != nil || r.options.Rate == 0 {
+		r.drained = r.instant()
 	}
 	if load.atEnd != nil {
-		r.to = r.instant()
+		r.to = r.drained
 	}
 }
 
@@ -344,9 +360,9 @@ func (r *run) each(ctx context.Context, w *worker, operate func(ctx context.Cont
 			return
 		}
 		if r.await(ctx, w.lane, next, now) != nil {
-			w.lane.dropped++
-			return
+			return // it had not begun
 		}
+		w.use(next)
 		t := trial{ticket: next}
 		err := operate(ctx, w, &t)
 		r.settle(w.lane, &t, err)
@@ -383,55 +399,4 @@ func (r *run) await(ctx context.Context, l *lane, next ticket, now time.Duration
 		l.woke(eventloop.Clock() - next.intended)
 	}
 	return nil
-}
-
-// unfinished is the class of operations that had not ended when the run's grace was over.
-const unfinished = "unfinished: no end within the grace after the run"
-
-// neverBegun is the class of operations of an open loop that no worker had come to by then.
-const neverBegun = "unfinished: never begun, as all connections were busy to the end of the grace"
-
-var (
-	errUnfinished = errors.New("its time up to then counts among the latencies")
-	errNeverBegun = errors.New("the time that it had waited by then counts among the latencies")
-)
-
-// settle notes how an operation went.
-func (r *run) settle(l *lane, t *trial, err error) {
-	if !t.measured {
-		return
-	}
-	now := eventloop.Clock()
-	if t.ended > 0 {
-		now = t.ended
-	}
-	switch {
-	case errors.Is(err, runtime.ErrShutdown):
-		if r.interrupted { // written before the shutdown
-			l.dropped++
-			return
-		}
-		// It has taken at least so long. To leave it out would hide the longest of all.
-		record(&l.latency, now-t.intended)
-		l.fail(unfinished, errUnfinished)
-		return
-	case err != nil:
-		l.fail(classify(err), err)
-		l.last = max(l.last, min(now, r.pace.end()))
-		if now <= r.pace.end() {
-			l.series.at(now-r.pace.open).errors++
-		}
-		return
-	}
-	l.notePhases(t)
-	record(&l.latency, now-t.intended)
-	if now > r.pace.end() {
-		return // in its grace: it counts among the latencies, not for the rate
-	}
-	l.operations.Add(1)
-	l.last = max(l.last, now)
-	c := l.series.at(now - r.pace.open)
-	c.operations++
-	c.bytes += t.bytes
-	c.record(now - t.intended)
 }

@@ -97,7 +97,8 @@ func TestSessionsAreResumedAsOftenAsAsked(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, share := range []float64{0.5, 1} {
 			o := options(Handshake, address)
-			o.Operations, o.Resume, o.TLS, o.FirstByte = 80, share, trusting(t), SendFirstByte
+			o.Operations, o.Resume, o.TLS = 80, share, trusting(t)
+			o.FirstByte, o.Opening = true, []byte("\n")
 			o.TLS.MaxVersion = version
 			r := faultless(t, o)
 			if r.TLS.Resumed != share || r.TLS.Handshakes != 80 || r.TLS.Version != tls.VersionName(version) {
@@ -123,16 +124,61 @@ func TestClientCertificates(t *testing.T) {
 	ca := authority(t)
 	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}})
 	o := options(Handshake, address)
-	o.TLS, o.FirstByte = trusting(t), SendFirstByte // with TLS 1.3 the server's verdict comes after the handshake
+	o.TLS = trusting(t)
 	cert, err := ca.Sign(tlsconfig.Request{CommonName: "client", Client: true})
 	check(t, err)
 	o.TLS.Certificates = []tls.Certificate{cert}
 	if r := faultless(t, o); r.Operations != 20 {
 		t.Errorf("%d operations", r.Operations)
 	}
+	for _, firstByte := range []bool{false, true} {
+		o.TLS, o.FirstByte = trusting(t), firstByte
+		_, err := Run(t.Context(), o)
+		refused, ok := errors.AsType[*tlsconfig.HandshakeError](err)
+		if !ok || refused.Reason != tlsconfig.ReasonClientCertRequired {
+			t.Errorf("without a certificate, first byte %v: %v", firstByte, err)
+		}
+	}
+}
+
+// Under TLS 1.3 the client's handshake has ended when the server refuses its certificate.
+func TestAHandshakeThatIsRefusedAfterwardsHasFailed(t *testing.T) {
+	cert, err := authority(t).Issue("127.0.0.1")
+	check(t, err)
+	address := scripted(t, func(number int, conn net.Conn) {
+		secure := tls.Server(conn, &tls.Config{
+			Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert,
+			VerifyConnection: func(tls.ConnectionState) error {
+				if number == 0 { // the trial
+					return nil
+				}
+				return errors.New("not you")
+			},
+		})
+		secure.Handshake()
+		io.Copy(io.Discard, secure)
+	})
+	o := options(Handshake, address)
+	o.TLS, o.Operations = trusting(t), 8
+	if r := bench(t, o); r.Operations != 0 || len(r.Errors) != 1 || r.Errors["tls: "+string(tlsconfig.ReasonClientCertRefused)] != 8 {
+		t.Errorf("%d operations, errors %v, such as %v", r.Operations, r.Errors, r.Examples)
+	}
+}
+
+// A server that asks for certificates, gives no tickets and doesn't speak first says nothing by
+// which to tell. The handshakes count, up to their own end, and the run says so.
+func TestAVerdictThatDoesNotComeIsSaid(t *testing.T) {
+	address, _ := serving(t, farside.Config{
+		Role: farside.Echo, TLS: &tls.Config{ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true},
+	})
+	o := options(Handshake, address)
 	o.TLS = trusting(t)
-	if r := bench(t, o); r.Operations != 0 || len(r.Errors) == 0 {
-		t.Errorf("without a certificate: %d operations, errors %v", r.Operations, r.Errors)
+	r := faultless(t, o)
+	if r.Operations != 20 || !hasNote(r, "after 20 handshakes it has said nothing") || r.Phases["verdict"].Count != 0 {
+		t.Errorf("%d operations, phases %v, notes %q", r.Operations, r.Phases, r.Notes)
+	}
+	if most := r.Phases["tls"].Max + r.Phases["connect"].Max; r.Latency.Max > most+float64(leastVerdictPatience) {
+		t.Errorf("operations of up to %v ns, with handshakes of up to %v", r.Latency.Max, most)
 	}
 }
 
@@ -202,7 +248,7 @@ func TestCoordinatedOmission(t *testing.T) {
 				slow += bar.Count
 			}
 		}
-		return time.Duration(r.Latency.P99 * float64(time.Microsecond)), slow
+		return time.Duration(r.Latency.P99), slow
 	}
 	if p99, slow := run(200); p99 < stall/2 || slow < 50 {
 		t.Errorf("open loop: p99 is %v, %d of 400 operations took more than %v; about 70 were to", p99, slow, stall/2)
@@ -220,7 +266,8 @@ func TestWhatNeverEndsIsCounted(t *testing.T) {
 	if r.Operations != 0 || r.Errors[unfinished] != 2 || r.Errors[neverBegun] != 28 || len(r.Errors) != 2 {
 		t.Errorf("%d operations, errors %v", r.Operations, r.Errors)
 	}
-	if r.Latency.Count != 30 || r.Latency.Min < 200e3 || r.Latency.Max < 499e3 {
+	if r.Latency.Count != 30 || r.Latency.Min < 200e6 || r.Latency.Max < 499e6 ||
+		r.Latency.CutOff != 30 || !hasNote(r, "30 operations had not ended") {
 		t.Errorf("latencies: %+v", r.Latency)
 	}
 }

@@ -106,8 +106,9 @@ func (s *series) intervals(length time.Duration) []report.Interval {
 			Operations: c.operations, Errors: c.errors, Bytes: c.bytes,
 		}
 		if c.latency != nil {
-			out.P50, out.P99 = float64(c.latency.ValueAtPercentile(50)), float64(c.latency.ValueAtPercentile(99))
-			out.Max = float64(c.latency.Max())
+			ns := func(us int64) float64 { return float64(us) * 1e3 }
+			out.P50, out.P99 = ns(c.latency.ValueAtPercentile(50)), ns(c.latency.ValueAtPercentile(99))
+			out.Max = ns(c.latency.Max())
 		}
 		intervals = append(intervals, out)
 	}

@@ -18,12 +18,25 @@ var errNoTicket = errors.New("the server gave no session ticket, so there is not
 
 // sessionSlot is the tls.ClientSessionCache of one loop: the last session that the server gave, which all handshakes of the loop that are to resume
 // one offer. crypto/tls calls it on the loop.
-type sessionSlot struct{ session *tls.ClientSessionState }
+type sessionSlot struct {
+	session *tls.ClientSessionState
+	tickets uint64 // that came, this one and those that are only counted
+}
 
 func (s *sessionSlot) Get(string) (*tls.ClientSessionState, bool) { return s.session, s.session != nil }
 
 // Put keeps a session, or with nil, after a failed handshake, forgets it.
-func (s *sessionSlot) Put(_ string, session *tls.ClientSessionState) { s.session = session }
+func (s *sessionSlot) Put(_ string, session *tls.ClientSessionState) {
+	s.session = session
+	s.tickets++
+}
+
+// ticketBell is the tls.ClientSessionCache of handshakes that don't resume and whose tickets tell
+// that the server takes the client's certificate: it counts them.
+type ticketBell struct{ slot *sessionSlot }
+
+func (ticketBell) Get(string) (*tls.ClientSessionState, bool)      { return nil, false }
+func (b ticketBell) Put(_ string, session *tls.ClientSessionState) { b.slot.tickets++ }
 
 // agreement is what a handshake has agreed on.
 type agreement struct {

@@ -114,8 +114,9 @@ func localPorts() int {
 	return high - low + 1
 }
 
-// spread returns the sources for so many connections at a time to one address: of those that were given as few as will do, so that finding a free port stays
-// quick. An address is good for half of the local ports, as the search becomes slow after that.
+// spread returns the sources for so many connections at a time to one address. Those that were given
+// are all used, in turn. Of those that the run may take itself there are as few as will do: an address
+// is good for half of the local ports, as the search for a free one becomes slow after that.
 func (o *Options) spread(connections int64, to netip.AddrPort, ports int) (sources, error) {
 	s, err := parseSources(o.Source)
 	if err != nil {
@@ -124,19 +125,20 @@ func (o *Options) spread(connections int64, to netip.AddrPort, ports int) (sourc
 	comfortable := int64(max(1, ports/2))
 	if o.Source == AutoSource && to.Addr().IsLoopback() && to.Addr().Is4() && connections > comfortable {
 		s = ofPrefix(netip.MustParsePrefix("127.0.0.0/8"))
+		s.count = int(min(int64(s.count), (connections+comfortable-1)/comfortable))
 	}
 	if s.count > 0 && s.first.Is4() != to.Addr().Is4() {
-		return s, fmt.Errorf("source %s: of another family than the target's address %s", o.Source, to.Addr())
+		return s, fmt.Errorf("source %s: of another family than the target's address %s",
+			o.Source, to.Addr())
 	}
 	if capacity := int64(max(1, s.count)) * int64(ports); connections > capacity {
 		return s, &LimitError{
 			What: fmt.Sprintf("%d connections from %d source addresses", connections, max(1, s.count)),
-			Why:  fmt.Sprintf("each address has %d local ports (net.ipv4.ip_local_port_range)", ports),
-			How:  "give more source addresses with --source, such as 127.0.0.0/8 for a server on this machine",
+			Why: fmt.Sprintf("each address has %d local ports (net.ipv4.ip_local_port_range)",
+				ports),
+			How: "give more source addresses with --source, such as 127.0.0.0/8 for a server " +
+				"on this machine",
 		}
-	}
-	if s.count > 1 {
-		s.count = int(min(int64(s.count), (connections+comfortable-1)/comfortable))
 	}
 	return s, nil
 }

@@ -119,7 +119,8 @@ func (r *run) send(ctx context.Context, w *worker) error {
 		if !ok || r.await(ctx, l, next, now) != nil {
 			return nil
 		}
-		n, err := w.socket.SendSoon(ctx, r.message)
+		w.use(next)
+		n, err := w.socket.SendSoon(ctx, r.nextMessage(l))
 		if next.measured {
 			l.sent.Add(int64(n))
 		}
@@ -127,6 +128,9 @@ func (r *run) send(ctx context.Context, w *worker) error {
 			return nil
 		}
 		if err != nil {
+			if next.measured && r.options.Rate > 0 && timedOut(err) {
+				l.waited(eventloop.Clock() - next.intended)
+			}
 			return err
 		}
 		if !next.measured {
@@ -161,6 +165,7 @@ func (r *run) receive(ctx context.Context, w *worker, tickets bool) error {
 				return nil
 			}
 			measured = next.measured
+			w.use(next)
 		}
 		message, err := w.socket.RecvPacket(ctx)
 		if err != nil {

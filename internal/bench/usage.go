@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // instant is what was used up by a moment.
@@ -75,7 +77,6 @@ func (u *usage) between(from, to instant) {
 const (
 	mostCPU       = 0.85 // of the processor time that it may use
 	mostLate      = 0.01 // of the operations of an open loop, begun late by the generator's own fault
-	leastRate     = 0.95 // of the rate that was asked for
 	machineIsBusy = 0.95
 	shortestJudge = 50 * time.Millisecond // the clocks of processor time are too coarse for less
 )
@@ -104,9 +105,13 @@ func (u *usage) limits() []string {
 // notes says what else has to be known to read the figures.
 func (u *usage) notes() []string {
 	notes := []string{}
-	if u.rate > 0 && u.achieved < leastRate*u.rate && u.wall >= shortestJudge {
-		notes = append(notes, fmt.Sprintf("the rate of %.6g/s was not reached: %d operations began late because all connections were busy; "+
-			"the server is slower than that, or -c is too small", u.rate, u.late.busy))
+	if u.rate > 0 && u.achieved < report.RateKept*u.rate && u.wall >= shortestJudge {
+		why := "the server is slower than that, or -c is too small"
+		if len(u.limits()) > 0 {
+			why = "the generator was at its limit, so it can't be told whether the server is slower than that"
+		}
+		notes = append(notes, fmt.Sprintf("the rate of %.6g/s was not reached: %d operations began late "+
+			"because all connections were busy; %s", u.rate, u.late.busy, why))
 	}
 	if u.machine > machineIsBusy && u.wall >= shortestJudge {
 		notes = append(notes, fmt.Sprintf("the processors of this machine were %.0f %% busy, with the generator's own work: what else runs here, "+

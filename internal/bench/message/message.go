@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/whorl-go/whorl/packet"
@@ -64,6 +65,26 @@ func (f Framing) New(size int) []byte {
 		binary.BigEndian.PutUint32(m, uint32(size-header))
 	}
 	return m
+}
+
+// Numbered returns n messages of which each has its number in front, in hexadecimal digits, as far as
+// there is room: whoever sends them in turn can tell the echo of one from that of another.
+func (f Framing) Numbered(size, n int) [][]byte {
+	all := make([][]byte, n)
+	for i := range all {
+		all[i] = f.New(size)
+		body := all[i]
+		switch f {
+		case EOF:
+			body = body[:size-len(delimiter)]
+		case Length:
+			body = body[header:]
+		}
+		digits := []byte(fmt.Sprintf("%x", i))
+		slices.Reverse(digits) // the digit that differs most comes first, where there is room for one
+		copy(body, digits)
+	}
+	return all
 }
 
 // Framer returns what finds messages in a stream, one for each connection.

@@ -5,6 +5,30 @@ import (
 	"testing"
 )
 
+func TestNumberedMessagesDiffer(t *testing.T) {
+	for _, f := range []Framing{None, EOF, Length} {
+		for _, size := range []int{8, 64} {
+			seen := map[string]bool{}
+			for _, m := range f.Numbered(size, 64) {
+				framer, err := f.Framer(size)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n, p, err := framer.Next(m, false); n != size || p == nil || err != nil || len(m) != size {
+					t.Errorf("%s: %q isn't a message: %v", f, m, err)
+				}
+				seen[string(m)] = true
+			}
+			if len(seen) != 64 {
+				t.Errorf("%s: %d of 64 messages of %d bytes differ", f, len(seen), size)
+			}
+		}
+	}
+	if all := Length.Numbered(header, 2); len(all) != 2 || len(all[0]) != header {
+		t.Errorf("messages without room for a number: %q", all)
+	}
+}
+
 func TestMessagesAreFoundOneByOne(t *testing.T) {
 	for _, name := range Framings {
 		f, err := ParseFraming(name)

@@ -10,10 +10,13 @@ import (
 	"strings"
 )
 
-// WriteCSV writes the time series: one line for each interval, times in seconds, latencies in microseconds.
+// WriteCSV writes the time series: one line for each interval, as in JSON.
 func (r *Result) WriteCSV(w io.Writer) error {
 	c := csv.NewWriter(w)
-	c.Write([]string{"start_s", "seconds", "operations", "errors", "bytes", "rate", "p50_us", "p99_us", "max_us"})
+	c.Write([]string{
+		"start_seconds", "duration_seconds", "operations", "errors", "bytes", "operations_per_second",
+		"p50_ns", "p99_ns", "max_ns",
+	})
 	number := func(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
 	for _, i := range r.Series {
 		c.Write([]string{

@@ -12,7 +12,7 @@ import (
 type Machine struct {
 	CPU        string `json:"cpu"`
 	Processors int    `json:"processors"` // that the program may use
-	MemoryMiB  int64  `json:"memory_mib,omitempty"`
+	Memory     int64  `json:"memory_bytes,omitempty"`
 	System     string `json:"system"`
 	Go         string `json:"go"`
 	Whorl      string `json:"whorl"`
@@ -25,18 +25,23 @@ func ThisMachine() Machine {
 		Processors: runtime.GOMAXPROCS(0),
 		System:     runtime.GOOS + "/" + runtime.GOARCH,
 		Go:         runtime.Version(),
-		Whorl:      "unknown",
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.System = "Linux " + strings.TrimSpace(string(release)) + ", " + runtime.GOARCH
 	}
 	if kib, err := strconv.ParseInt(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 10, 64); err == nil {
-		m.MemoryMiB = kib / 1024
+		m.Memory = kib << 10
 	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		m.Whorl = version(info)
-	}
+	m.Whorl = Version()
 	return m
+}
+
+// Version is Whorl's in this program.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return version(info)
+	}
+	return "unknown"
 }
 
 // version is the module's version, or for one that was built from a checkout its commit.

@@ -159,9 +159,9 @@ func (r *Result) plotLatency() (*plot.Plot, error) {
 			continue
 		}
 		x := i.Start + i.Seconds/2
-		p50 = append(p50, plotter.XY{X: x, Y: i.P50 / 1e3})
-		p99 = append(p99, plotter.XY{X: x, Y: i.P99 / 1e3})
-		highest = append(highest, plotter.XY{X: x, Y: i.Max / 1e3})
+		p50 = append(p50, plotter.XY{X: x, Y: i.P50 / 1e6})
+		p99 = append(p99, plotter.XY{X: x, Y: i.P99 / 1e6})
+		highest = append(highest, plotter.XY{X: x, Y: i.Max / 1e6})
 	}
 	for _, l := range []struct {
 		points plotter.XYs

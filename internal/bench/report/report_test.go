@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -30,12 +31,12 @@ func example() *Result {
 		HeapPerConn: &heap, StackPerConn: &stack, RSSPerConn: &rss, RSSPerConnBeforeGC: &before,
 		TLS: &TLS{Version: "TLS 1.3", Suite: "TLS_AES_128_GCM_SHA256", Group: "X25519", Resumed: 0.25, Handshakes: 100, Certificate: "RSA 2048",
 			Negotiated: map[string]int64{"TLS 1.3, A": 75, "TLS 1.3, A, resumed": 25}},
-		Target: "mail.test:25", Address: "192.0.2.1:25", StartTLS: "smtp", Connections: 50, Held: 12_345,
-		TargetRate: 2000, LateStarts: LateStarts{Busy: 7, Woken: 1, Max: 1500}, BytesSent: 2 << 20, BytesReceived: 3000,
+		Target: "mail.test:25", Address: "192.0.2.1:25", StartTLS: "smtp", Connections: 50, Used: 40, Held: 12_345,
+		TargetRate: 2000, LateStarts: LateStarts{Busy: 7, Woken: 1, Max: 1.5e6}, BytesSent: 2 << 20, BytesReceived: 3000,
 		GeneratorLimited: true, Limits: []string{"it was slow"}, Notes: []string{"a note"}, CPUShare: 0.9,
 		Examples: map[string]string{"connect: timeout": "connect mail.test:25: timeout"},
-		Series:   []Interval{{Start: 0, Seconds: 1, Operations: 100, Errors: 1, Bytes: 10, P50: 100, P99: 900, Max: 1000}, {Start: 1, Seconds: 0.5, Operations: 60}},
-		Machine:  Machine{CPU: "A CPU", Processors: 2, MemoryMiB: 1024, System: "Linux", Go: "go1.26", Whorl: "v1"},
+		Series:   []Interval{{Start: 0, Seconds: 1, Operations: 100, Errors: 1, Bytes: 10, P50: 100e3, P99: 900e3, Max: 1e6}, {Start: 1, Seconds: 0.5, Operations: 60}},
+		Machine:  Machine{CPU: "A CPU", Processors: 2, Memory: 1 << 30, System: "Linux", Go: "go1.26", Whorl: "v1"},
 		Command:  "whorl bench connections mail.test:25", Histogram: h,
 	}
 }
@@ -59,28 +60,97 @@ func TestJSONHasTheFixedNames(t *testing.T) {
 				}
 			}
 		}
-		has("the result", any(all), "mode", "operations", "errors", "seconds", "rate", "cpu_seconds", "latency_us", "phases", "heap_bytes_per_conn",
-			"stack_bytes_per_conn", "rss_bytes_per_conn", "tls", "generator_limited", "machine", "command")
-		has("latency_us", all["latency_us"], "p50", "p90", "p99", "p999", "max")
+		has("the result", any(all), "mode", "operations", "errors", "elapsed_seconds", "operations_per_second",
+			"cpu_seconds", "latency", "phases", "heap_bytes_per_connection", "stack_bytes_per_connection",
+			"rss_bytes_per_connection", "connections_used", "tls", "generator_limited", "machine", "command")
+		has("latency", all["latency"], "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
 		has("errors", all["errors"])
 		has("phases", all["phases"])
 		if name == "full" {
-			has("tls", all["tls"], "version", "suite", "group", "resumed")
-			has("a phase", all["phases"].(map[string]any)["tls"], "min", "p50", "p90", "p99", "p999", "p9999", "max")
-		} else if all["tls"] != nil || all["heap_bytes_per_conn"] != nil {
-			t.Errorf("what isn't known is %v and %v", all["tls"], all["heap_bytes_per_conn"])
+			has("tls", all["tls"], "version", "suite", "group", "resumed_share")
+			has("a phase", all["phases"].(map[string]any)["tls"], "min_ns", "p50_ns", "p90_ns", "p99_ns", "p999_ns",
+				"p9999_ns", "max_ns")
+		} else if all["tls"] != nil || all["heap_bytes_per_connection"] != nil {
+			t.Errorf("what isn't known is %v and %v", all["tls"], all["heap_bytes_per_connection"])
 		}
 	}
 }
 
+// What is measured says in which unit; what has none is counted.
+func TestJSONNamesCarryTheirUnits(t *testing.T) {
+	counts := []string{
+		"operations", "errors", "connections", "connections_used", "connections_held", "busy", "woken",
+		"count", "cut_off", "handshakes", "processors",
+	}
+	units := regexp.MustCompile(`(_ns|_bytes|_seconds|_per_second|_share|_bytes_per_connection|_bytes_per_connection_before_gc)$`)
+	var walk func(name string, value any)
+	walk = func(name string, value any) {
+		switch v := value.(type) {
+		case map[string]any:
+			for key, inner := range v {
+				if name == "errors" || name == "negotiated" { // the keys are classes
+					key = "count"
+				}
+				walk(key, inner)
+			}
+		case []any:
+			for _, inner := range v {
+				walk(name, inner)
+			}
+		case float64:
+			if !slices.Contains(counts, name) && !units.MatchString(name) && name != "bytes" {
+				t.Errorf("%s is %v of what?", name, v)
+			}
+		}
+	}
+	var b bytes.Buffer
+	r := example()
+	r.Latency = r.Latency.WithCutOff(2, time.Second)
+	if err := r.WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	var all any
+	if err := json.Unmarshal(b.Bytes(), &all); err != nil {
+		t.Fatal(err)
+	}
+	walk("", all)
+}
+
+// What the heading, the figures and the notes say of bounds is the same.
+func TestBoundsAreMarked(t *testing.T) {
+	table := func(r *Result) string {
+		t.Helper()
+		var b strings.Builder
+		if err := r.WriteTable(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	kept := example() // and limited
+	kept.Rate = kept.TargetRate
+	if text := table(kept); strings.Contains(text, "≥") || !strings.Contains(text, "≤  ") || !strings.Contains(text, "BY THE GENERATOR: latencies are at most (≤)") {
+		t.Errorf("a rate that was kept is no bound, latencies are:\n%s", text)
+	}
+	cut := example()
+	cut.GeneratorLimited, cut.TargetRate = false, 0
+	cut.Latency = cut.Latency.WithCutOff(100, 9_900_000*time.Nanosecond)
+	if text := table(cut); !strings.Contains(text, "9.00ms  ≥ 9.90ms  ≥ 9.99ms  ≥ 10.0ms  ≥ 10.0ms") || strings.Contains(text, "≤") {
+		t.Errorf("operations that never ended take at least so long:\n%s", text)
+	}
+	cut.GeneratorLimited = true
+	if text := table(cut); !strings.Contains(text, "rates are at least (≥), latencies at most (≤), but those of what never ended at least (≥), what is written") {
+		t.Errorf("both:\n%s", text)
+	}
+}
+
 func TestQuantiles(t *testing.T) {
-	q := example().Latency // 1 to 10,000 µs
+	q := example().Latency // 1 to 10,000 µs, in ns
 	for name, c := range map[string][2]float64{
 		"min": {q.Min, 1}, "p50": {q.P50, 5000}, "p90": {q.P90, 9000}, "p99": {q.P99, 9900}, "p999": {q.P999, 9990}, "p9999": {q.P9999, 9999}, "max": {q.Max, 10_000},
 		"mean": {q.Mean, 5000},
 	} {
-		if c[0] < 0.998*c[1] || c[0] > 1.002*c[1] {
-			t.Errorf("%s is %v, want %v", name, c[0], c[1])
+		if c[0] < 998*c[1] || c[0] > 1002*c[1] {
+			t.Errorf("%s is %v ns, want %v µs", name, c[0], c[1])
 		}
 	}
 	if q.Count != 10_000 || q.P9999 > q.Max {
@@ -116,11 +186,10 @@ func TestTable(t *testing.T) {
 	if text := b.String(); strings.ContainsAny(text, "≥≤") || !strings.Contains(text, "no errors") || !strings.Contains(text, "closed loop") {
 		t.Errorf("the table of a run without limit:\n%s", text)
 	}
-	kept := example()
-	kept.Rate = kept.TargetRate
+	calm.Mode = "pingpong"
 	b.Reset()
-	if err := kept.WriteTable(&b); err != nil || strings.Contains(b.String(), "≥ 2,000") {
-		t.Errorf("a rate that was kept is no bound:\n%s", b.String())
+	if err := calm.WriteTable(&b); err != nil || !strings.Contains(b.String(), "40 of 50 were used") {
+		t.Errorf("how many connections were used isn't said:\n%s", b.String())
 	}
 	b.Reset()
 	if err := new(Result).WriteTable(&b); err != nil {
@@ -130,9 +199,9 @@ func TestTable(t *testing.T) {
 
 func TestNumbersForPeople(t *testing.T) {
 	for got, want := range map[string]string{
-		grouped(0): "0", grouped(999): "999", grouped(1000): "1,000", grouped(-1234567): "-1,234,567", grouped(-100): "-100",
+		Grouped(0): "0", Grouped(999): "999", Grouped(1000): "1,000", Grouped(-1234567): "-1,234,567", Grouped(-100): "-100",
 		significant(1234567.8): "1,234,568", significant(99.94): "99.9", significant(1.005): "1.00", significant(0.01234): "0.0123", significant(0.5): "0.500",
-		duration(0.5): "0.500µs", duration(999): "999µs", duration(1500): "1.50ms", duration(2.5e6): "2.50s",
+		Duration(500): "500ns", Duration(999e3): "999µs", Duration(1.5e6): "1.50ms", Duration(2.5e9): "2.50s",
 		size(10): "10 B", size(1536): "1.5 KiB", size(200 << 20): "200 MiB", size(3 << 40): "3072 GiB",
 	} {
 		if got != want {

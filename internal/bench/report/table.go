@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 )
 
 // WriteTable writes the result for people to read.
@@ -16,7 +15,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\n%s\n\n", r.Command, r.Machine)
 	if r.GeneratorLimited {
-		fmt.Fprintf(&b, "LIMITED BY THE GENERATOR: rates are at least (≥), latencies at most (≤) what is written.\n")
+		fmt.Fprintf(&b, "LIMITED BY THE GENERATOR: %s what is written.\n", r.bounds())
 		for _, why := range r.Limits {
 			fmt.Fprintf(&b, "  %s\n", why)
 		}
@@ -48,8 +47,11 @@ func (r *Result) writeFacts(b *bytes.Buffer) {
 	if r.TLS != nil {
 		r.TLS.facts(row)
 	}
-	row("operations", "%s in %s s", grouped(r.Operations), significant(r.Seconds))
+	row("operations", "%s in %s s", Grouped(r.Operations), significant(r.Seconds))
 	row("rate", "%s/s", r.rate())
+	if r.Mode != "connections" {
+		row("connections", "%s of %s were used", Grouped(r.Used), Grouped(int64(r.Connections)))
+	}
 	if r.BytesSent+r.BytesReceived > 0 {
 		perSecond := ""
 		if r.Seconds > 0 && r.HeapPerConn == nil { // while connections are held, time isn't measured
@@ -63,11 +65,11 @@ func (r *Result) writeFacts(b *bytes.Buffer) {
 	}
 	if r.HeapPerConn != nil {
 		row("memory", "per connection: heap %s, stack %s, RSS %s (before collection %s); %s held", size(*r.HeapPerConn), size(*r.StackPerConn),
-			size(*r.RSSPerConn), size(*r.RSSPerConnBeforeGC), grouped(r.Held))
+			size(*r.RSSPerConn), size(*r.RSSPerConnBeforeGC), Grouped(r.Held))
 	}
 	if r.TargetRate > 0 {
-		row("late starts", "%s with all connections busy, %s by the generator; the latest by %s", grouped(r.LateStarts.Busy), grouped(r.LateStarts.Woken),
-			duration(r.LateStarts.Max))
+		row("late starts", "%s with all connections busy, %s by the generator; the latest by %s", Grouped(r.LateStarts.Busy), Grouped(r.LateStarts.Woken),
+			Duration(r.LateStarts.Max))
 	}
 	t.Flush()
 }
@@ -76,25 +78,39 @@ func (r *Result) writeFacts(b *bytes.Buffer) {
 func (r *Result) load() string {
 	connections := "1 connection"
 	if r.Connections != 1 {
-		connections = grouped(int64(r.Connections)) + " connections"
+		connections = Grouped(int64(r.Connections)) + " connections"
 	}
 	open := "closed loop"
 	if r.TargetRate > 0 {
 		open = fmt.Sprintf("open loop at %s/s", significant(r.TargetRate))
 	}
 	if r.Mode == "connections" {
-		connections = "opened " + grouped(int64(r.Connections)) // of those that are held
+		connections = "opened " + Grouped(int64(r.Connections)) // of those that are held
 	}
 	return open + ", " + connections + " at a time"
+}
+
+// bounds says which figures are only bounds, as the signs do.
+func (r *Result) bounds() string {
+	text := "latencies are at most (≤)"
+	if r.rateBound() != "" {
+		text = "rates are at least (≥), latencies at most (≤)"
+	}
+	if r.Latency.CutOff > 0 {
+		text += ", but those of what never ended at least (≥),"
+	}
+	return text
 }
 
 // rate writes the operations per second.
 func (r *Result) rate() string { return r.rateBound() + significant(r.Rate) }
 
+// RateKept is from which share of the rate that was asked for on it counts as kept.
+const RateKept = 0.95
+
 // rateBound says whether the rate is only a bound. One that was asked for and kept is what it is.
 func (r *Result) rateBound() string {
-	const kept = 0.95
-	if r.TargetRate > 0 && r.Rate >= kept*r.TargetRate {
+	if r.TargetRate > 0 && r.Rate >= RateKept*r.TargetRate {
 		return ""
 	}
 	return r.bound("≥ ")
@@ -113,7 +129,7 @@ func (t *TLS) facts(row func(name, format string, args ...any)) {
 		if i > 0 {
 			label = ""
 		}
-		row(label, "%s: %s", name, grouped(t.Negotiated[name]))
+		row(label, "%s: %s", name, Grouped(t.Negotiated[name]))
 	}
 	if t.Certificate != "" {
 		row("certificate", "%s", t.Certificate)
@@ -128,9 +144,9 @@ func (r *Result) writePhases(b *bytes.Buffer) {
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "%-10s\tcount\tmin\tp50\tp90\tp99\tp99.9\tp99.99\tmax\t\n", r.bound("≤ "))
 	line := func(name string, q Quantiles) {
-		fmt.Fprintf(t, "%-10s\t%s\t", name, grouped(q.Count)) // as wide as the longest name: the column is to begin on the left
-		for _, us := range []float64{q.Min, q.P50, q.P90, q.P99, q.P999, q.P9999, q.Max} {
-			fmt.Fprintf(t, "%s\t", duration(us))
+		fmt.Fprintf(t, "%-10s\t%s\t", name, Grouped(q.Count)) // as wide as the longest name: the column is to begin on the left
+		for _, ns := range []float64{q.Min, q.P50, q.P90, q.P99, q.P999, q.P9999, q.Max} {
+			fmt.Fprintf(t, "%s%s\t", q.sign(ns), Duration(ns))
 		}
 		fmt.Fprintln(t)
 	}
@@ -155,22 +171,22 @@ func (r *Result) writeErrors(b *bytes.Buffer) {
 	for _, n := range r.Errors {
 		total += n
 	}
-	fmt.Fprintf(b, "errors: %s\n", grouped(total))
+	fmt.Fprintf(b, "errors: %s\n", Grouped(total))
 	for _, class := range slices.SortedFunc(maps.Keys(r.Errors), func(a, b string) int {
 		if r.Errors[a] != r.Errors[b] {
 			return int(r.Errors[b] - r.Errors[a])
 		}
 		return strings.Compare(a, b)
 	}) {
-		fmt.Fprintf(b, "  %s  %s\n", grouped(r.Errors[class]), class)
+		fmt.Fprintf(b, "  %s  %s\n", Grouped(r.Errors[class]), class)
 		if text := r.Examples[class]; text != "" {
 			fmt.Fprintf(b, "     such as: %s\n", text)
 		}
 	}
 }
 
-// grouped writes a count with commas.
-func grouped(n int64) string {
+// Grouped writes a count with commas.
+func Grouped(n int64) string {
 	digits := fmt.Sprint(n)
 	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
 		digits = digits[:i] + "," + digits[i:]
@@ -182,7 +198,7 @@ func grouped(n int64) string {
 func significant(x float64) string {
 	switch {
 	case x >= 100:
-		return grouped(int64(x + 0.5))
+		return Grouped(int64(x + 0.5))
 	case x >= 10:
 		return fmt.Sprintf("%.1f", x)
 	case x >= 1:
@@ -193,15 +209,17 @@ func significant(x float64) string {
 	return fmt.Sprintf("%.3g", x)
 }
 
-// duration writes a time that is given in microseconds.
-func duration(us float64) string {
-	switch d := time.Duration(us * 1e3); {
-	case d < time.Millisecond:
-		return significant(us) + "µs"
-	case d < time.Second:
-		return significant(us/1e3) + "ms"
+// Duration writes a time that is given in nanoseconds.
+func Duration(ns float64) string {
+	switch {
+	case ns < 1e3:
+		return significant(ns) + "ns"
+	case ns < 1e6:
+		return significant(ns/1e3) + "µs"
+	case ns < 1e9:
+		return significant(ns/1e6) + "ms"
 	default:
-		return significant(us/1e6) + "s"
+		return significant(ns/1e9) + "s"
 	}
 }
 
