@@ -94,6 +94,13 @@ func TestOnlyWhatWasUnderWayIsLeftOutOfAnInterruptedRun(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		o := options(PingPong, c.address)
 		o.Operations, o.Rate, o.Duration, o.Progress = 0, c.rate, c.duration, once(c.stage, cancel)
+		if c.rate > 0 {
+			o.Progress = func(p Progress) {
+				if p.Operations > 0 {
+					cancel()
+				}
+			}
+		}
 		r, err := Run(ctx, o)
 		cancel()
 		check(t, err)
