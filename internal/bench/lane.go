@@ -60,7 +60,8 @@ type lane struct {
 	unasked  int64         // bytes that came while only sending
 
 	// Read by others at any time.
-	operations, failed, sent, received atomic.Int64
+	operations             *atomic.Int64
+	failed, sent, received atomic.Int64
 }
 
 // failure is what went wrong in one way.
@@ -81,7 +82,7 @@ const late = time.Millisecond
 func newLane(loop *eventloop.Loop) *lane {
 	return &lane{
 		loop: loop, sessions: new(sessionSlot), latency: newHistogram(),
-		failures: make(map[string]*failure), agreed: make(map[agreement]int64),
+		operations: new(atomic.Int64), failures: make(map[string]*failure), agreed: make(map[agreement]int64),
 	}
 }
 

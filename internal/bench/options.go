@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -99,6 +100,16 @@ const (
 	maxLoops       = 1024
 	maxDuration    = 7 * 24 * time.Hour
 )
+
+// complete fills in what is left to this package.
+func (o *Options) complete() {
+	if o.Grace == 0 {
+		o.Grace = o.grace()
+	}
+	if o.Loops == 0 {
+		o.Loops = runtime.GOMAXPROCS(0)
+	}
+}
 
 // grace is how long operations may go on after the end if Options don't say. In an open loop that is
 // the longest latency that is told; in a closed loop each operation is to end, if it can.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	goruntime "runtime"
 	"sync/atomic"
 	"time"
 
@@ -71,12 +70,7 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 	if err := errors.Join(o.Check(), ctx.Err()); err != nil {
 		return nil, err
 	}
-	if o.Grace == 0 {
-		o.Grace = o.grace()
-	}
-	if o.Loops == 0 {
-		o.Loops = goruntime.GOMAXPROCS(0)
-	}
+	o.complete()
 	connections := int64(o.Connections)
 	if o.Mode == Connections {
 		connections = o.Operations

@@ -153,7 +153,7 @@ func (c *Child) Memory() (m Memory, err error) {
 }
 
 // Count returns how much the child has done since it began. It is for a child that is Counted.
-func (c *Child) Count() uint64 { return c.counters.Sum() }
+func (c *Child) Count() int64 { return c.counters.Sum() }
 
 // Stop ends the child. Its connections are closed by the kernel.
 func (c *Child) Stop() error {

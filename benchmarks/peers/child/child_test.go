@@ -3,9 +3,9 @@
 package child_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -15,7 +15,8 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 	"github.com/whorl-go/whorl/benchmarks/peers/identity"
-	"github.com/whorl-go/whorl/benchmarks/peers/load"
+	"github.com/whorl-go/whorl/internal/bench"
+	"github.com/whorl-go/whorl/internal/bench/message"
 )
 
 // serve is the server's process.
@@ -61,15 +62,29 @@ func start(t *testing.T, config echo.Config) *child.Child {
 	return c
 }
 
-// exchange has messages echoed.
-func exchange(t *testing.T, o load.Options, messages uint64) {
+// dial makes a generator with connections.
+func dial(t *testing.T, addr string, conns, size int, config *tls.Config) *bench.Generator {
 	t.Helper()
-	g, err := load.Dial(o)
+	g, err := bench.NewGenerator(t.Context(), bench.GeneratorOptions{
+		Options: bench.Options{Target: addr, Timeout: time.Minute, Size: size, Framing: message.None, TLS: config},
+		Most:    int64(conns),
+	})
+	if err == nil {
+		t.Cleanup(func() { g.Close() })
+		err = g.Open(conns)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer g.Close()
-	g.Start()
+	return g
+}
+
+// exchange has messages echoed.
+func exchange(t *testing.T, g *bench.Generator, messages int64) {
+	t.Helper()
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
 	for deadline := time.Now().Add(time.Minute); g.Messages() < messages; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Errorf("%d messages came back, not %d", g.Messages(), messages)
@@ -98,17 +113,18 @@ func TestEachServerEchoes(t *testing.T) {
 			}
 			for _, size := range []int{64, 16 << 10, 100 << 10} {
 				t.Run(fmt.Sprintf("%s/tls=%v/%d", peer.Name, overTLS, size), func(t *testing.T) {
-					config := echo.Config{Server: peer.Name, TLS: overTLS, Cert: id.Chain, Key: id.Key, Buffer: 16 << 10}
-					c := start(t, config)
-					o := load.Options{Addr: netip.MustParseAddrPort(c.Addr), Conns: 8, Size: size}
+					server := echo.Config{Server: peer.Name, TLS: overTLS, Cert: id.Chain, Key: id.Key, Buffer: 16 << 10}
+					c := start(t, server)
+					var config *tls.Config
 					if overTLS {
-						o.TLS = id.Client
+						config = id.Client
 					}
+					g := dial(t, c.Addr, 8, size, config)
 					before, err := c.Usage()
 					if err != nil {
 						t.Fatal(err)
 					}
-					exchange(t, o, 200)
+					exchange(t, g, 200)
 					after, err := c.Usage()
 					if err != nil {
 						t.Fatal(err)
@@ -129,11 +145,7 @@ func TestMemoryIsThatOfTheConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := load.Dial(load.Options{Addr: netip.MustParseAddrPort(c.Addr), Conns: conns, Size: 64})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.Close()
+	dial(t, c.Addr, conns, 64, nil)
 	after, err := c.Memory()
 	if err != nil {
 		t.Fatal(err)
@@ -166,6 +178,7 @@ func TestAServerThatDoesNotStartTellsWhy(t *testing.T) {
 
 func TestSystemCallsAreCounted(t *testing.T) {
 	c := start(t, echo.Config{Server: "net", Buffer: 4096})
+	g := dial(t, c.Addr, 1, 64, nil)
 	count, err := c.CountSyscalls()
 	if errors.Is(err, child.ErrNoSyscallCount) {
 		return // This kernel doesn't let us: that is an answer too.
@@ -175,7 +188,7 @@ func TestSystemCallsAreCounted(t *testing.T) {
 	}
 	defer count.Close()
 	const messages = 1000
-	exchange(t, load.Options{Addr: netip.MustParseAddrPort(c.Addr), Conns: 1, Size: 64}, messages)
+	exchange(t, g, messages)
 	calls, err := count.Read()
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ type Counters [4096 / 64]Counter
 
 // Counter is one of Counters.
 type Counter struct {
-	atomic.Uint64
+	atomic.Int64
 	_ [64 - 8]byte
 }
 
@@ -27,7 +27,7 @@ type Counter struct {
 func (c *Counters) Of(n int) *Counter { return &c[n%len(c)] }
 
 // Sum adds them up.
-func (c *Counters) Sum() (sum uint64) {
+func (c *Counters) Sum() (sum int64) {
 	for i := range c {
 		sum += c[i].Load()
 	}

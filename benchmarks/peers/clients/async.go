@@ -160,7 +160,7 @@ func (c *callbackConn) received(packets int) {
 	if c.packets += packets; c.config.Work != Receive && c.packets < batch {
 		return
 	}
-	c.counter.Add(uint64(c.packets))
+	c.counter.Add(int64(c.packets))
 	c.packets = 0
 	if c.stop.Load() && c.turning {
 		c.turning = false

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package clients holds the clients that are compared, written as each library wants it: a file per library. A client has a process of its own; package farside is
-// at the other end.
+// Package clients holds the clients that are compared, written as each library wants it: a file per library. A client has a process of its own;
+// package otherside is at the other end.
 //
 // To add a client, add a file with a New function and put it in Peers.
 package clients
@@ -10,13 +10,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
-	"github.com/whorl-go/whorl/benchmarks/peers/farside"
+	"github.com/whorl-go/whorl/internal/bench/farside"
+	framing "github.com/whorl-go/whorl/internal/bench/message"
 )
 
 // Work is what a client does.
@@ -34,19 +33,19 @@ const (
 	Idle      Work = "idle"       // has one message come back on each connection, and then waits for more
 )
 
-// Far returns what the other side has to do.
-func (w Work) Far() farside.Role {
+// Far returns what the other side has to do, and of what kind its packets are if it sends any.
+func (w Work) Far() (farside.Role, framing.Framing) {
 	switch w {
 	case EOF:
-		return farside.EOF
+		return farside.Source, framing.EOF
 	case Length, Receive:
-		return farside.Length
+		return farside.Source, framing.Length
 	case Full, Resumed:
-		return farside.Hello
+		return farside.Hello, framing.None
 	case Send:
-		return farside.Sink
+		return farside.Sink, framing.None
 	}
-	return farside.Echo
+	return farside.Echo, framing.None
 }
 
 // MinSize is the least size of a message of RoundTrip, in bytes: the length of the rest and the message's number.
@@ -100,13 +99,7 @@ func (c *Config) address(n int) string {
 }
 
 // Client does a Work in turns, for one goroutine at a time.
-type Client interface {
-	// Open opens more connections, and has what the work needs at hand.
-	Open(n int) error
-	// Start begins a turn, and Stop ends it: it waits for what is outstanding, and returns what went wrong.
-	Start() error
-	Stop() error
-}
+type Client = child.Turns
 
 // Peer is one way to write the client.
 type Peer struct {
@@ -152,13 +145,6 @@ func Names() (names []string) {
 	return names
 }
 
-// Commands of a client's process, beside those that every child has.
-const (
-	StartCommand = "start"
-	StopCommand  = "stop"
-	OpenCommand  = "open" // followed by the number of connections to open
-)
-
 // Serve is a client's process: it does what a Config in JSON says.
 func Serve(config []byte, control *child.Control) error {
 	var c Config
@@ -181,25 +167,24 @@ func Serve(config []byte, control *child.Control) error {
 	if err != nil {
 		return err
 	}
-	if err := open(client, c.Conns); err != nil {
+	turns := waves{client}
+	if err := turns.Open(c.Conns); err != nil {
 		return fmt.Errorf("clients: %s: %w", c.Client, err)
 	}
-	control.Handle(StartCommand, func(string) (any, error) { return nil, client.Start() })
-	control.Handle(StopCommand, func(string) (any, error) { return nil, client.Stop() })
-	control.Handle(OpenCommand, func(arguments string) (any, error) {
-		n, err := strconv.Atoi(arguments)
-		return nil, errors.Join(err, open(client, n))
-	})
+	control.HandleTurns(turns)
 	control.Ready("")
 	select {}
 }
 
+// waves opens a client's connections a few at a time.
+type waves struct{ Client }
+
 // atATime is how many connections are opened at a time: fewer than a listener's queue holds.
 const atATime = 64
 
-func open(client Client, n int) error {
+func (w waves) Open(n int) error {
 	for ; n > 0; n -= atATime {
-		if err := client.Open(min(n, atATime)); err != nil {
+		if err := w.Client.Open(min(n, atATime)); err != nil {
 			return err
 		}
 	}

@@ -13,15 +13,16 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/cc"
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
-	"github.com/whorl-go/whorl/benchmarks/peers/farside"
 	"github.com/whorl-go/whorl/benchmarks/peers/identity"
+	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
+	"github.com/whorl-go/whorl/internal/bench/farside"
 )
 
 // The test's own program is the processes of the clients and of their other side, as compare is.
 func TestMain(m *testing.M) {
 	programs := map[string]func([]byte, *child.Control) error{
 		"client": clients.Serve,
-		"far":    func(config []byte, c *child.Control) error { return farside.Serve(config, c.Listening) },
+		"far":    otherside.ServeFar,
 	}
 	if len(os.Args) == 2 && programs[os.Args[1]] != nil {
 		if err := child.Serve(programs[os.Args[1]]); err != nil {
@@ -45,7 +46,8 @@ func newIdentity(t *testing.T) *identity.Identity {
 // start starts the other side, and the client with its connections, for the time of the test.
 func start(t *testing.T, peer clients.Peer, config clients.Config, id *identity.Identity) (*child.Child, error) {
 	t.Helper()
-	side := farside.Config{Does: config.Work.Far(), TLS: config.TLS, Size: config.Size, Cert: id.Chain, Key: id.Key, Spin: true}
+	side := otherside.Far{TLS: config.TLS, Size: config.Size, Cert: id.Chain, Key: id.Key, Bare: farside.BareEcho{Spin: true}}
+	side.Does, side.Framing = config.Work.Far()
 	far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0], Args: []string{"far"}, Config: side})
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +69,7 @@ func start(t *testing.T, peer clients.Peer, config clients.Config, id *identity.
 }
 
 // reach waits until a client has counted that much.
-func reach(t *testing.T, c *child.Child, count uint64) {
+func reach(t *testing.T, c *child.Child, count int64) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); c.Count() < count; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -113,11 +115,11 @@ func TestEachClientDoesItsWork(t *testing.T) {
 func testTurns(t *testing.T, c *child.Child) {
 	for range 2 {
 		before := c.Count()
-		if err := c.Command(clients.StartCommand, nil); err != nil {
+		if err := c.StartTurn(); err != nil {
 			t.Fatal(err)
 		}
 		reach(t, c, before+20)
-		if err := c.Command(clients.StopCommand, nil); err != nil {
+		if err := c.StopTurn(); err != nil {
 			t.Fatal(err)
 		}
 		if stopped := c.Count(); stopped < before+20 {
@@ -135,7 +137,7 @@ func testIdle(t *testing.T, c *child.Child) {
 		t.Fatal(err)
 	}
 	const more = 100 // more than are opened at a time
-	if err := c.Command(fmt.Sprint(clients.OpenCommand, " ", more), nil); err != nil {
+	if err := c.OpenMore(more); err != nil {
 		t.Fatal(err)
 	}
 	after, err := c.Memory()
@@ -175,7 +177,7 @@ func TestAClientThatCannotTellsWhy(t *testing.T) {
 func TestALostConnectionIsAnError(t *testing.T) {
 	for _, name := range []string{"net", "whorl", "whorl-async", "gnet"} {
 		t.Run(name, func(t *testing.T) {
-			far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0], Args: []string{"far"}, Config: farside.Config{Does: farside.Echo}})
+			far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0], Args: []string{"far"}, Config: otherside.Far{Does: farside.Echo}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -186,10 +188,10 @@ func TestALostConnectionIsAnError(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Stop()
-			err = c.Command(clients.StartCommand, nil)
+			err = c.StartTurn()
 			reach(t, c, 10)
 			far.Stop()
-			if errStop := c.Command(clients.StopCommand, nil); err != nil || errStop == nil {
+			if errStop := c.StopTurn(); err != nil || errStop == nil {
 				t.Errorf("start: %v, stop: %v", err, errStop)
 			}
 		})

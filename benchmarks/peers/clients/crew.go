@@ -68,7 +68,7 @@ func (c *crew) work(worker int, step func() (operations int, err error)) (ok boo
 			c.fail(worker, err)
 			return false
 		}
-		counter.Add(uint64(operations))
+		counter.Add(int64(operations))
 	}
 	return true
 }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/cc"
-	"github.com/whorl-go/whorl/benchmarks/peers/farside"
+	"github.com/whorl-go/whorl/internal/bench/farside"
 )
 
 //go:embed c/client.c

@@ -1,6 +1,8 @@
-// Package farside is the other side of a benchmark: a server that sends back, swallows or pours out, in plaintext, over TLS, or after STARTTLS.
+// Package farside is the other side of a benchmark: a server that sends back, swallows or pours out,
+// in plaintext, over TLS, or after STARTTLS.
 //
-// It stands on package socket: a listener on each loop, a coroutine for each connection. session knows nothing of how its connection came about.
+// It stands on package socket: a listener on each loop, a coroutine for each connection. Where it must
+// not be what is waited for, there is [ServeBareEcho], which does one thing with nothing in between.
 package farside
 
 import (
@@ -30,14 +32,16 @@ const (
 	Echo   Role = "echo"   // sends back what comes
 	Sink   Role = "sink"   // swallows what comes
 	Source Role = "source" // sends messages for as long as it can
+	Hello  Role = "hello"  // sends one byte, which brings a TLS client its session, and swallows what comes
 )
 
 // Roles are the names of all of them.
-var Roles = []string{string(Echo), string(Sink), string(Source)}
+var Roles = []string{string(Echo), string(Sink), string(Source), string(Hello)}
 
 // Config says what a server does.
 type Config struct {
 	Listen   string // "host:port", with a numeric host
+	Spread   bool   // listen on the port of as many addresses as [Address] names
 	Role     Role
 	TLS      *tls.Config        // nil: plaintext
 	StartTLS *dialogue.Protocol // nil: TLS from the start
@@ -52,7 +56,7 @@ type Config struct {
 // Check returns what is wrong with the configuration.
 func (c *Config) Check() error {
 	switch c.Role {
-	case Echo, Sink:
+	case Echo, Sink, Hello:
 	case Source:
 		if err := c.Framing.Check(c.Size); err != nil {
 			return err
@@ -71,10 +75,10 @@ func (c *Config) Check() error {
 
 // A Server serves until its runtime is shut down.
 type Server struct {
-	config  Config
-	rt      *runtime.Runtime
-	address string
-	message []byte // what a source sends at a time
+	config    Config
+	rt        *runtime.Runtime
+	addresses []string
+	message   []byte // what a source sends at a time
 
 	accepted, handshakes, failed atomic.Int64
 	shortage                     atomic.Bool
@@ -101,21 +105,22 @@ func Start(rt *runtime.Runtime, config Config) (*Server, error) {
 			s.message = append(s.message, one...)
 		}
 	}
-	address, err := s.reserve()
-	if err != nil {
+	if err := s.reserve(); err != nil {
 		return nil, err
 	}
-	s.address = address
 	for _, loop := range rt.Loops() {
-		if err := onLoop(rt, loop, s.listen); err != nil {
-			return nil, err
+		for _, address := range s.addresses {
+			err := onLoop(rt, loop, func(ctx context.Context) error { return s.listen(ctx, address) })
+			if err != nil {
+				return nil, err
+			}
 		}
 	}
 	return s, nil
 }
 
-// Addr returns the address that the server listens on.
-func (s *Server) Addr() string { return s.address }
+// Addr returns the address that the server listens on, the first one if there are several.
+func (s *Server) Addr() string { return s.addresses[0] }
 
 // Stats returns what the server has done up to now.
 func (s *Server) Stats() Stats {
@@ -136,19 +141,31 @@ func onLoop(rt *runtime.Runtime, loop *eventloop.Loop, fn func(ctx context.Conte
 	return <-done
 }
 
-// reserve finds out whether the address is free, and which port it is. The listeners share theirs (SO_REUSEPORT), and so would a second server with
-// them, unnoticed.
-func (s *Server) reserve() (string, error) {
-	l, err := socket.Listen(s.rt.Context(), "tcp", s.config.Listen)
-	if err != nil {
-		return "", err
+// reserve finds out whether the addresses are free, and which port it is. The listeners share theirs
+// (SO_REUSEPORT), and so would a second server with them, unnoticed.
+func (s *Server) reserve() error {
+	address, n := s.config.Listen, 1
+	if s.config.Spread {
+		n = addresses
 	}
-	defer l.Close()
-	return l.LocalAddr().String(), nil
+	for i := range n {
+		l, err := socket.Listen(s.rt.Context(), "tcp", address)
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		s.addresses = append(s.addresses, l.LocalAddr().String())
+		if i+1 < n {
+			if address, err = Address(s.addresses[0], (i+1)*PerAddress); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // listen makes a listener on the caller's loop and begins to accept.
-func (s *Server) listen(ctx context.Context) error {
+func (s *Server) listen(ctx context.Context, address string) error {
 	l, err := socket.New("tcp")
 	if err != nil {
 		return err
@@ -157,7 +174,7 @@ func (s *Server) listen(ctx context.Context) error {
 	if err := l.SetOption(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 		return err
 	}
-	if err := l.Bind(ctx, s.address); err != nil {
+	if err := l.Bind(ctx, address); err != nil {
 		return err
 	}
 	if err := l.Listen(0); err != nil {
@@ -209,6 +226,10 @@ func (s *Server) serve(ctx context.Context, conn *socket.Socket) {
 		sink(ctx, conn)
 	case Source:
 		s.pour(ctx, conn)
+	case Hello:
+		if _, err := conn.SendAll(ctx, []byte{'!'}); err == nil {
+			sink(ctx, conn)
+		}
 	}
 }
 

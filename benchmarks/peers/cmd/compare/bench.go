@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -19,7 +18,7 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 	"github.com/whorl-go/whorl/benchmarks/peers/identity"
-	"github.com/whorl-go/whorl/benchmarks/peers/load"
+	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
 )
 
 // entry is a server that takes part.
@@ -198,28 +197,23 @@ func about(name, text, module string, compiled bool, versions map[string]string)
 }
 
 // start begins a server with a per-connection buffer of that size.
-func (b *bench) start(e entry, tls bool, buffer int) (*child.Child, netip.AddrPort, error) {
+func (b *bench) start(e entry, tls bool, buffer int) (*child.Child, error) {
 	config := echo.Config{Server: e.peer.Name, TLS: tls, Buffer: buffer}
 	if tls {
 		config.Cert, config.Key = b.identity.Chain, b.identity.Key
 	}
-	c, err := child.Start(child.Spec{Name: e.label, Program: e.program, Args: e.args, Config: config, CPUs: b.measuredCPUs})
-	if err != nil {
-		return nil, netip.AddrPort{}, err
-	}
-	addr, err := netip.ParseAddrPort(c.Addr)
-	if err != nil {
-		c.Stop()
-	}
-	return c, addr, err
+	return child.Start(child.Spec{Name: e.label, Program: e.program, Args: e.args, Config: config, CPUs: b.measuredCPUs})
 }
 
-func (b *bench) dial(addr netip.AddrPort, conns, size int, tls bool) (*load.Generator, error) {
-	options := load.Options{Addr: addr, Conns: conns, Size: size, Loops: b.generators(), CPUs: b.otherCPUs, Spin: b.settings.Split}
+// dial begins the load generator of a server, with conns connections of the most that there will be.
+func (b *bench) dial(server *child.Child, conns, most, size int, tls bool) (*child.Child, error) {
+	config := otherside.Generator{Addr: server.Addr, Conns: conns, Most: most, Size: size, TLS: tls, Spin: b.settings.Split}
 	if tls {
-		options.TLS = b.identity.Client
+		config.CA, config.ServerName = b.identity.CA, identity.Server
 	}
-	return load.Dial(options)
+	return child.Start(child.Spec{
+		Name: "the load generator", Program: b.self, Args: []string{loadCommand}, Config: config, CPUs: b.otherCPUs, Counted: true,
+	})
 }
 
 // with tells which entries can serve plaintext or TLS, beginning with another one in each round: no server always has the same neighbour.

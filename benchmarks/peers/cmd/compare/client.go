@@ -5,26 +5,13 @@ package main
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
-	"github.com/whorl-go/whorl/benchmarks/peers/farside"
 	"github.com/whorl-go/whorl/benchmarks/peers/identity"
+	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
+	"github.com/whorl-go/whorl/internal/bench/farside"
 )
-
-// far is a client's driver: the client is told what to do, and counts itself.
-type far struct{ client, otherSide *child.Child }
-
-func (f far) Start() error     { return f.client.Command(clients.StartCommand, nil) }
-func (f far) Stop() error      { return f.client.Command(clients.StopCommand, nil) }
-func (f far) Messages() uint64 { return f.client.Count() }
-func (f far) Close() error     { return f.otherSide.Stop() }
-
-func (f far) CPU() (time.Duration, error) {
-	u, err := f.otherSide.Usage()
-	return u.CPU, err
-}
 
 const (
 	eofSize    = 100
@@ -142,7 +129,8 @@ func (b *bench) ableClients(what Case, round int) []clientEntry {
 
 // startClient begins a client that has conns connections, and its other side.
 func (b *bench) startClient(e clientEntry, what Case, conns int) (*contestant, error) {
-	side := farside.Config{Does: what.Work.Far(), TLS: what.TLS, Size: what.Size, Spin: b.settings.Split}
+	side := otherside.Far{TLS: what.TLS, Size: what.Size, Bare: farside.BareEcho{Spin: b.settings.Split, Burn: what.SlowBy}}
+	side.Does, side.Framing = what.Work.Far()
 	config := clients.Config{Client: e.peer.Name, Work: what.Work, TLS: what.TLS, Conns: conns, Size: what.Size}
 	if what.TLS {
 		side.Cert, side.Key = b.identity.Chain, b.identity.Key
@@ -162,5 +150,5 @@ func (b *bench) startClient(e clientEntry, what Case, conns int) (*contestant, e
 		other.Stop()
 		return nil, err
 	}
-	return &contestant{Case: what, name: e.label, child: client, driver: far{client: client, otherSide: other}}, nil
+	return &contestant{Case: what, name: e.label, child: client, worker: client, otherSide: other}, nil
 }

@@ -4,12 +4,10 @@ package main
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
-	"github.com/whorl-go/whorl/benchmarks/peers/load"
 )
 
 const (
@@ -81,27 +79,18 @@ func (b *bench) idleClients(r *Result) error {
 }
 
 func (b *bench) idleServer(e entry, sample *IdleSample) error {
-	server, addr, err := b.start(e, sample.TLS, idleBuffer)
+	server, err := b.start(e, sample.TLS, idleBuffer)
 	if err != nil {
 		return err
 	}
 	defer server.Stop()
 	// The first connections stay open until the end.
-	first, err := b.dial(addr, held, idleMessage, sample.TLS)
+	generator, err := b.dial(server, held, held+b.settings.Idle, idleMessage, sample.TLS)
 	if err != nil {
 		return err
 	}
-	defer first.Close()
-	var rest *load.Generator
-	defer func() {
-		if rest != nil {
-			rest.Close()
-		}
-	}()
-	return sample.measure(server, b.settings.Idle, func(n int) (err error) {
-		rest, err = b.dial(addr, n, idleMessage, sample.TLS)
-		return err
-	})
+	defer generator.Stop()
+	return sample.measure(server, b.settings.Idle, generator.OpenMore)
 }
 
 func (b *bench) idleClient(e clientEntry, what Case, sample *IdleSample) error {
@@ -110,9 +99,7 @@ func (b *bench) idleClient(e clientEntry, what Case, sample *IdleSample) error {
 		return err
 	}
 	defer c.close()
-	return sample.measure(c.child, b.settings.Idle, func(n int) error {
-		return c.child.Command(clients.OpenCommand+" "+strconv.Itoa(n), nil)
-	})
+	return sample.measure(c.child, b.settings.Idle, c.child.OpenMore)
 }
 
 // measure reads the memory of a process before and after conns connections are opened.

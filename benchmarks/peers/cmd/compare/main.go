@@ -27,8 +27,7 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
-	"github.com/whorl-go/whorl/benchmarks/peers/farside"
-	"github.com/whorl-go/whorl/benchmarks/peers/load"
+	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
 )
 
 // What makes this program a server's process, a client's, and that of a client's other side.
@@ -36,13 +35,15 @@ const (
 	serveCommand  = "serve"
 	clientCommand = "client"
 	farCommand    = "far"
+	loadCommand   = "load" // for a server
 )
 
 // children are the processes that this program can be.
 var children = map[string]func(config []byte, c *child.Control) error{
 	serveCommand:  func(config []byte, c *child.Control) error { return echo.Serve(config, c.Listening) },
 	clientCommand: clients.Serve,
-	farCommand:    func(config []byte, c *child.Control) error { return farside.Serve(config, c.Listening) },
+	farCommand:    otherside.ServeFar,
+	loadCommand:   otherside.ServeGenerator,
 }
 
 func main() {
@@ -135,8 +136,6 @@ func (s *Settings) check(rest []string) error {
 		}
 	}
 	switch {
-	case len(s.Sizes) > 0 && slices.Min(s.Sizes) < load.MinSize:
-		return fmt.Errorf("compare: a message has %d bytes at least", load.MinSize)
 	case len(rest) > 0:
 		return fmt.Errorf("compare: %q is no option", rest[0])
 	case s.Rounds < 1 || s.IdleRounds < 1 || s.Interval <= 0 || s.Slice <= 0 || s.Idle < 1:
@@ -224,12 +223,12 @@ func (r *Result) write(s *Settings) error {
 // otherFiles is how many descriptors a process needs beside the connections.
 const otherFiles = 256
 
-// raiseFileLimit makes room for the connections. This process has one descriptor for each connection of all servers; the processes that it starts inherit the limit.
+// raiseFileLimit makes room for the connections, for the processes that are started and inherit it.
 // Where it can't be raised so far, there are fewer idle connections, and fewer in the clients' round trips: the report says how many.
 func raiseFileLimit(s *Settings) error {
 	inEcho := 0
 	if slices.Contains(s.What, "echo") {
-		inEcho = slices.Max(append(s.Conns, 0)) * len(s.Servers) // All servers' connections are open at a time.
+		inEcho = slices.Max(append(s.Conns, 0))
 	}
 	need := uint64(max(inEcho, s.Idle+held, slices.Max(append(s.ClientConns, 0))) + otherFiles)
 	var limit unix.Rlimit

@@ -14,18 +14,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// awake is how long an echo that spins goes on looking after the last message. The sides of clients that aren't measured at the moment sleep.
+// BareEcho says what the bare echo does beside sending back what comes.
+type BareEcho struct {
+	// Spin keeps it awake for a while when nothing comes, so that a client doesn't pay for waking it:
+	// about a microsecond in each of its writes, an interrupt to another CPU. It needs CPUs of its own.
+	Spin bool
+	// Burn is for how long it keeps its CPU busy with each message. A client then has to wait for it.
+	Burn time.Duration
+}
+
+// awake is how long an echo that spins goes on looking after the last message. The sides of clients
+// that aren't measured at the moment sleep.
 const awake = 2 * time.Millisecond
 
-// serveEcho is an epoll per CPU with nothing else in between. The first one accepts, and deals the connections out.
-func serveEcho(spin bool, ready func(net.Addr)) error {
-	listeners, err := listenAll(listen)
+// room is how much is read at a time, in bytes.
+const room = 64 << 10
+
+// ServeBareEcho is an epoll per CPU with nothing else in between, at the addresses of [Address]. The
+// first one accepts, and deals the connections out. It calls ready once connections are accepted, and
+// returns only with an error; it is a process's whole work.
+func ServeBareEcho(config BareEcho, ready func(net.Addr)) error {
+	listeners, err := listenAll()
 	if err != nil {
 		return err
 	}
 	loops := make([]*echoLoop, runtime.GOMAXPROCS(0))
 	for i := range loops {
-		if loops[i], err = newEchoLoop(spin); err != nil {
+		if loops[i], err = newEchoLoop(config); err != nil {
 			return err
 		}
 	}
@@ -41,6 +56,21 @@ func serveEcho(spin bool, ready func(net.Addr)) error {
 		go func() { ended <- l.run() }()
 	}
 	return <-ended
+}
+
+// listenAll listens on one port of all the addresses. The first listener gets a free port, which
+// another process may have on one of the other addresses: it then fails.
+func listenAll() (all []listener, err error) {
+	port := 0
+	for i := range addresses {
+		l, err := listen(&net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i)), Port: port})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+		port = l.Addr().(*net.TCPAddr).Port
+	}
+	return all, nil
 }
 
 // listener is a descriptor and its address.
@@ -70,7 +100,7 @@ func listen(at *net.TCPAddr) (l listener, err error) {
 
 type echoLoop struct {
 	epoll     int
-	spin      bool
+	config    BareEcho
 	events    [128]unix.EpollEvent
 	buf       [room]byte
 	listeners []listener  // of the first loop
@@ -78,9 +108,9 @@ type echoLoop struct {
 	next      int
 }
 
-func newEchoLoop(spin bool) (*echoLoop, error) {
+func newEchoLoop(config BareEcho) (*echoLoop, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	return &echoLoop{epoll: epoll, spin: spin}, err
+	return &echoLoop{epoll: epoll, config: config}, err
 }
 
 func (l *echoLoop) watch(fd int) error {
@@ -92,7 +122,7 @@ func (l *echoLoop) run() error {
 	last := time.Now()
 	for {
 		wait := -1
-		if l.spin && time.Since(last) < awake {
+		if l.config.Spin && time.Since(last) < awake {
 			wait = 0
 		}
 		n, err := unix.EpollWait(l.epoll, l.events[:], wait)
@@ -140,6 +170,10 @@ func (l *echoLoop) bounce(fd int) {
 		return
 	}
 	if errno == 0 && n > 0 {
+		if burn := l.config.Burn; burn > 0 {
+			for begun := time.Now(); time.Since(begun) < burn; {
+			}
+		}
 		if sent, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&l.buf)), n); errno == 0 && sent == n {
 			return
 		}

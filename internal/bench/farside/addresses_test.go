@@ -3,8 +3,12 @@
 package farside
 
 import (
-	"strings"
+	"io"
+	"net"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestConnectionsGoToAddressAfterAddress(t *testing.T) {
@@ -26,12 +30,13 @@ func TestConnectionsGoToAddressAfterAddress(t *testing.T) {
 }
 
 // It listens on all the addresses that connections go to.
-func TestListensOnAllAddresses(t *testing.T) {
-	all, err := listenAll(listen)
+func TestTheBareEchoListensOnAllAddresses(t *testing.T) {
+	all, err := listenAll()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, l := range all {
+		defer unix.Close(l.fd)
 		want, err := Address(all[0].Addr().String(), i*PerAddress)
 		if err != nil || l.Addr().String() != want {
 			t.Errorf("listener %d is at %v, not %s, %v", i, l.Addr(), want, err)
@@ -39,10 +44,18 @@ func TestListensOnAllAddresses(t *testing.T) {
 	}
 }
 
-func TestWhatItCannotDoIsAnError(t *testing.T) {
-	for config, want := range map[string]string{`{"Does":"dance"}`: "dance", `{`: "configuration", `{"Does":"sink","TLS":true}`: "PEM"} {
-		if err := Serve([]byte(config), nil); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", config, err)
+func TestASpreadServerListensOnAllAddresses(t *testing.T) {
+	s := started(t, Config{Role: Hello, Spread: true})
+	for i := range addresses {
+		address, err := Address(s.Addr(), i*PerAddress)
+		check(t, err)
+		conn, err := net.Dial("tcp", address)
+		check(t, err)
+		defer conn.Close()
+		check(t, conn.SetDeadline(time.Now().Add(patience)))
+		said := make([]byte, 1)
+		if _, err := io.ReadFull(conn, said); err != nil || string(said) != "!" {
+			t.Errorf("%s says %q, %v", address, said, err)
 		}
 	}
 }
