@@ -65,7 +65,7 @@ func (r *run) result() *report.Result {
 	res.Series = joined.intervals(elapsed)
 	r.judge(res, all)
 	if m := r.perConn; m != nil {
-		res.HeapPerConn, res.StackPerConn, res.RSSPerConn, res.RSSPerConnBeforeGC = &m.heap, &m.stack, &m.rss, &m.rssBefore
+		res.HeapPerConn, res.StackPerConn, res.RSSPerConn, res.RSSPerConnBeforeGC = &m.Heap, &m.Stack, &m.RSS, &m.Found
 	}
 	return res
 }

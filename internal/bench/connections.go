@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/bench/proc"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -33,13 +34,13 @@ func (r *run) connections(ctx context.Context) error {
 		l.held = make([]held, 0, n) // room for all, as pointers into it are kept; what isn't used is never touched
 	}
 	r.enter("looking at the memory")
-	before := takeMemory()
+	before := proc.TakeMemory()
 	if err := r.crowd(ctx, workload{body: r.openers}); err != nil {
 		return err
 	}
 	if opened := r.opened(); !r.interrupted && opened > 0 {
 		r.enter("looking at the memory")
-		per := takeMemory().per(opened, before)
+		per := proc.TakeMemory().Per(opened, before)
 		r.perConn = &per
 		r.hold(ctx)
 	}

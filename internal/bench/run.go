@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/bench/proc"
 	"github.com/whorl-go/whorl/internal/bench/report"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -43,7 +44,7 @@ type run struct {
 	counted     bool    // it was over when as many operations had ended as there were to be, before its time
 	from, to    instant // the run's time
 	drained     instant // all that counts has ended
-	perConn     *memory
+	perConn     *proc.Each
 	held        int64
 }
 

@@ -2,12 +2,10 @@ package bench
 
 import (
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/bench/proc"
 	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
@@ -15,7 +13,7 @@ import (
 type instant struct {
 	at         time.Duration
 	cpu        time.Duration // of this process
-	busy, all  float64       // of the machine's processors, in ticks; 0: unknown
+	busy, all  time.Duration // of the machine's processors; 0: unknown
 	stallCount uint64        // of the loops
 }
 
@@ -26,30 +24,8 @@ func takeInstant(at time.Duration) instant {
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) == nil {
 		i.cpu = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 	}
-	if data, err := os.ReadFile("/proc/stat"); err == nil {
-		i.busy, i.all = parseStat(string(data))
-	}
+	i.busy, i.all = proc.MachineCPU()
 	return i
-}
-
-// parseStat reads the first line of /proc/stat (proc(5)): user, nice, system, idle, iowait, irq, softirq, steal, in ticks of all processors.
-func parseStat(stat string) (busy, all float64) {
-	line, _, _ := strings.Cut(stat, "\n")
-	fields := strings.Fields(line)
-	if len(fields) < 9 || fields[0] != "cpu" {
-		return 0, 0
-	}
-	for i, field := range fields[1:9] {
-		n, err := strconv.ParseFloat(field, 64)
-		if err != nil {
-			return 0, 0
-		}
-		all += n
-		if i != 3 && i != 4 { // idle and iowait
-			busy += n
-		}
-	}
-	return busy, all
 }
 
 // usage is what a run has used, and what it could have.
@@ -69,7 +45,7 @@ func (u *usage) between(from, to instant) {
 	u.wall, u.cpu = to.at-from.at, to.cpu-from.cpu
 	u.stalls = to.stallCount - from.stallCount
 	if all := to.all - from.all; all > 0 {
-		u.machine = (to.busy - from.busy) / all
+		u.machine = (to.busy - from.busy).Seconds() / all.Seconds()
 	}
 }
 

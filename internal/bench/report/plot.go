@@ -45,9 +45,16 @@ func (r *Result) WriteSVG(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	const width, height = 24 * vg.Centimeter, 30 * vg.Centimeter
-	canvas := vgsvg.New(width, height)
-	plots := [][]*plot.Plot{{distribution}, {rate}, {latency}}
+	return WriteSVG(w, 24*vg.Centimeter, 10*vg.Centimeter, distribution, rate, latency)
+}
+
+// WriteSVG draws plots one below the other, each as wide and as high as is said.
+func WriteSVG(w io.Writer, width, height vg.Length, all ...*plot.Plot) error {
+	canvas := vgsvg.New(width, vg.Length(len(all))*height)
+	plots := make([][]*plot.Plot, len(all))
+	for i, p := range all {
+		plots[i] = []*plot.Plot{p}
+	}
 	tiles := draw.Tiles{
 		Rows: len(plots), Cols: 1, PadY: 8 * vg.Millimeter,
 		PadTop: 4 * vg.Millimeter, PadBottom: 4 * vg.Millimeter, PadLeft: 4 * vg.Millimeter, PadRight: 8 * vg.Millimeter,
@@ -60,12 +67,12 @@ func (r *Result) WriteSVG(w io.Writer) error {
 		return err
 	}
 	// Whoever looks at it may not have the font.
-	_, err = w.Write(bytes.ReplaceAll(picture.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")))
+	_, err := w.Write(bytes.ReplaceAll(picture.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")))
 	return err
 }
 
-// newPlot makes an empty plot with a grid.
-func newPlot(title, x, y string) *plot.Plot {
+// NewPlot makes an empty plot with a grid.
+func NewPlot(title, x, y string) *plot.Plot {
 	p := plot.New()
 	for _, style := range []*font.Font{
 		&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font, &p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font,
@@ -99,7 +106,7 @@ func line(p *plot.Plot, points plotter.XYs, colour color.Color, name string) err
 
 // plotDistribution draws the latency against the percentile, with room for the rare ones: each nine takes as much as the one before it.
 func (r *Result) plotDistribution() (*plot.Plot, error) {
-	p := newPlot(fmt.Sprintf("%s\n%s/s, %s", r.title(), r.rate(), r.load()), "percentile", "latency (ms)")
+	p := NewPlot(fmt.Sprintf("%s\n%s/s, %s", r.title(), r.rate(), r.load()), "percentile", "latency (ms)")
 	var points plotter.XYs
 	nines := 1.0
 	if r.Histogram != nil && r.Histogram.TotalCount() > 0 {
@@ -125,7 +132,7 @@ func (r *Result) plotDistribution() (*plot.Plot, error) {
 }
 
 func (r *Result) plotRate() (*plot.Plot, error) {
-	p := newPlot("operations per second", "seconds", "operations/s")
+	p := NewPlot("operations per second", "seconds", "operations/s")
 	var good, bad plotter.XYs
 	failed := false
 	for _, i := range r.Series {
@@ -152,7 +159,7 @@ func (r *Result) overTime(p *plot.Plot) {
 }
 
 func (r *Result) plotLatency() (*plot.Plot, error) {
-	p := newPlot("latency over time", "seconds", "latency (ms)")
+	p := NewPlot("latency over time", "seconds", "latency (ms)")
 	var p50, p99, highest plotter.XYs
 	for _, i := range r.Series {
 		if i.Operations == 0 {

@@ -143,6 +143,42 @@ func TestBoundsAreMarked(t *testing.T) {
 	}
 }
 
+func TestTables(t *testing.T) {
+	table := Table{{"name", "µs"}, {"a", "1"}, {"longer", "1,000"}}
+	var text, facts, markdown strings.Builder
+	if err := errors.Join(table.WriteText(&text), table.WriteFacts(&facts), table.WriteMarkdown(&markdown, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if want := "  name       µs\n  a           1\n  longer  1,000\n"; text.String() != want {
+		t.Errorf("%q, want %q", text.String(), want)
+	}
+	if want := "name    µs\na       1\nlonger  1,000\n"; facts.String() != want {
+		t.Errorf("%q, want %q", facts.String(), want)
+	}
+	if want := "| name | µs |\n|---|--:|\n| a | 1 |\n| longer | 1,000 |\n"; markdown.String() != want {
+		t.Errorf("%q, want %q", markdown.String(), want)
+	}
+}
+
+func TestSpread(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   Spread
+	}{
+		{nil, Spread{}},
+		{[]float64{3}, Spread{3, 3, 3}},
+		{[]float64{5, 1, 3, 2, 4}, Spread{3, 2, 4}},
+		{[]float64{4, 1, 2, 3}, Spread{2.5, 1.75, 3.25}},
+	} {
+		if got := SpreadOf(c.values); got != c.want {
+			t.Errorf("%v: %v, not %v", c.values, got, c.want)
+		}
+	}
+	if got := (Spread{2, 1, 4}).Inverse(); got != (Spread{0.5, 0.25, 1}) {
+		t.Errorf("the inverse is %v", got)
+	}
+}
+
 func TestQuantiles(t *testing.T) {
 	q := example().Latency // 1 to 10,000 µs, in ns
 	for name, c := range map[string][2]float64{
@@ -170,7 +206,7 @@ func TestTable(t *testing.T) {
 	for _, want := range []string{
 		"whorl bench connections mail.test:25\n", "A CPU, 2 processors, Linux, go1.26, whorl v1", "LIMITED BY THE GENERATOR", "it was slow",
 		"open loop at 2,000/s, opened 50 at a time", "mail.test:25 (192.0.2.1:25), STARTTLS smtp", "TLS 1.3, A, resumed: 25", "RSA 2048",
-		"12,345 in 10.0 s", "≥ 1,235/s", "0.263 s per 1,000", "90 %", "heap 600 B, stack 2.0 KiB, RSS 3.9 KiB (before collection 4.9 KiB); 12,345 held",
+		"12,345 in 10.0 s", "≥ 1,235/s", "0.263 s per 1,000", "90 %", "heap 600 B, stack 2 KiB, RSS 3.9 KiB (before collection 4.9 KiB); 12,345 held",
 		"7 with all connections busy, 1 by the generator; the latest by 1.50ms", "p99.99", "10.0ms", "1,000  tls: name mismatch", "such as: connect mail.test:25: timeout", "note: a note",
 	} {
 		if !strings.Contains(text, want) {
@@ -200,9 +236,9 @@ func TestTable(t *testing.T) {
 func TestNumbersForPeople(t *testing.T) {
 	for got, want := range map[string]string{
 		Grouped(0): "0", Grouped(999): "999", Grouped(1000): "1,000", Grouped(-1234567): "-1,234,567", Grouped(-100): "-100",
-		significant(1234567.8): "1,234,568", significant(99.94): "99.9", significant(1.005): "1.00", significant(0.01234): "0.0123", significant(0.5): "0.500",
+		Significant(1234567.8): "1,234,568", Significant(99.94): "99.9", Significant(1.005): "1.00", Significant(0.01234): "0.0123", Significant(0.5): "0.500",
 		Duration(500): "500ns", Duration(999e3): "999µs", Duration(1.5e6): "1.50ms", Duration(2.5e9): "2.50s",
-		size(10): "10 B", size(1536): "1.5 KiB", size(200 << 20): "200 MiB", size(3 << 40): "3072 GiB",
+		Size(10): "10 B", Size(1536): "1.5 KiB", Size(200 << 20): "200 MiB", Size(3 << 40): "3072 GiB",
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)
