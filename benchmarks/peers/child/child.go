@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whorl-go/whorl/internal/bench/proc"
 )
 
 // Spec says what a child is.
@@ -148,7 +150,7 @@ func (c *Child) Command(name string, result any) error {
 }
 
 // Memory has the child collect its garbage and tell what is left.
-func (c *Child) Memory() (m Memory, err error) {
+func (c *Child) Memory() (m proc.Memory, err error) {
 	return m, c.Command(memoryCommand, &m)
 }
 

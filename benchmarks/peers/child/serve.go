@@ -9,9 +9,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"strings"
+
+	"github.com/whorl-go/whorl/internal/bench/proc"
 )
 
 // controlFD is the descriptor that a child answers on. Standard output is left to the libraries, some of which log there.
@@ -32,13 +32,6 @@ type (
 
 const memoryCommand = "memory"
 
-// Memory is what a process holds, in bytes, after a full collection.
-type Memory struct {
-	Heap  uint64 `json:"heap"`  // live objects
-	Stack uint64 `json:"stack"` // spans of goroutines' stacks
-	RSS   uint64 `json:"rss"`   // resident, after what is free was given back to the system
-}
-
 // Control is the child's side of the protocol.
 type Control struct {
 	in       *bufio.Scanner
@@ -50,7 +43,7 @@ type Control struct {
 // Serve is the child's whole program: it runs main with the configuration. It returns when main does, or when the parent has gone or ended the child.
 func Serve(main func(config []byte, c *Control) error) error {
 	c := &Control{in: bufio.NewScanner(os.Stdin), out: json.NewEncoder(os.NewFile(controlFD, "control")), ended: make(chan error, 2)}
-	c.commands = map[string]func(string) (any, error){memoryCommand: func(string) (any, error) { return measureMemory() }}
+	c.commands = map[string]func(string) (any, error){memoryCommand: func(string) (any, error) { return proc.TakeMemory(), nil }}
 	c.in.Buffer(nil, 1<<20)
 	if !c.in.Scan() {
 		return io.ErrUnexpectedEOF
@@ -104,17 +97,4 @@ func (c *Control) answer(line string) (a answer) {
 		a.Error = err.Error()
 	}
 	return a
-}
-
-func measureMemory() (m Memory, err error) {
-	// What finalizers free, and what pools keep over one collection, goes with the later ones.
-	for range 3 {
-		runtime.GC()
-	}
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	m.Heap, m.Stack = stats.HeapAlloc, stats.StackInuse
-	debug.FreeOSMemory()
-	m.RSS, err = residentBytes(os.Getpid())
-	return m, err
 }

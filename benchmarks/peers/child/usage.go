@@ -86,11 +86,6 @@ func sleeps(pid int) (total uint64, err error) {
 	return total, nil
 }
 
-func residentBytes(pid int) (uint64, error) {
-	kib, err := statusField(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
-	return kib << 10, err
-}
-
 // statusField reads a number from /proc/pid/status, proc_pid_status(5).
 func statusField(path, name string) (uint64, error) {
 	status, err := os.ReadFile(path)

@@ -59,11 +59,11 @@ func (s *Settings) clientCases() (groups [][]Case) {
 func workText(c Case) string {
 	switch c.Work {
 	case clients.RoundTrip:
-		return fmt.Sprintf("%s round trips", bytesText(c.Size))
+		return fmt.Sprintf("%s round trips", sizeText(c.Size))
 	case clients.EOF:
-		return fmt.Sprintf("EOF packets of %s", bytesText(c.Size))
+		return fmt.Sprintf("EOF packets of %s", sizeText(c.Size))
 	case clients.Length:
-		return fmt.Sprintf("length packets of %s", bytesText(c.Size))
+		return fmt.Sprintf("length packets of %s", sizeText(c.Size))
 	case clients.Connect:
 		return "connect"
 	case clients.Full:
@@ -71,9 +71,9 @@ func workText(c Case) string {
 	case clients.Resumed:
 		return "resumed TLS 1.3 handshake"
 	case clients.Send:
-		return fmt.Sprintf("TLS, sending, each %s", bytesText(c.Size))
+		return fmt.Sprintf("TLS, sending, each %s", sizeText(c.Size))
 	case clients.Receive:
-		return fmt.Sprintf("TLS, receiving, each %s", bytesText(c.Size))
+		return fmt.Sprintf("TLS, receiving, each %s", sizeText(c.Size))
 	}
 	return string(c.Work)
 }

@@ -10,9 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
+	"github.com/whorl-go/whorl/internal/bench/proc"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // The test's own program is the server's process, as compare is.
@@ -84,26 +85,10 @@ func TestOptionsThatCannotBe(t *testing.T) {
 	}
 }
 
-func TestSpread(t *testing.T) {
-	for _, c := range []struct {
-		values []float64
-		want   spread
-	}{
-		{nil, spread{}},
-		{[]float64{3}, spread{3, 3, 3}},
-		{[]float64{5, 1, 3, 2, 4}, spread{3, 2, 4}},
-		{[]float64{4, 1, 2, 3}, spread{2.5, 1.75, 3.25}},
-	} {
-		if got := spreadOf(c.values); got != c.want {
-			t.Errorf("%v: %v, not %v", c.values, got, c.want)
-		}
-	}
-}
-
 // A turn in which the machine was slow makes both slow, and leaves the ratio as it is.
 func TestRatiosAreWithinATurn(t *testing.T) {
-	got := spreadOf(ratios(map[turn]float64{{0, 0}: 10, {0, 1}: 100, {1, 0}: 20, {1, 1}: 5}, map[turn]float64{{0, 0}: 20, {0, 1}: 200, {1, 0}: 40}))
-	if want := (spread{0.5, 0.5, 0.5}); got != want {
+	got := report.SpreadOf(ratios(map[turn]float64{{0, 0}: 10, {0, 1}: 100, {1, 0}: 20, {1, 1}: 5}, map[turn]float64{{0, 0}: 20, {0, 1}: 200, {1, 0}: 40}))
+	if want := (report.Spread{Median: 0.5, Lower: 0.5, Upper: 0.5}); got != want {
 		t.Errorf("%v, not %v", got, want)
 	}
 }
@@ -114,8 +99,8 @@ func sampled(server string, round int, cpu int64) Sample {
 		Sleeps: 100, Syscalls: 2}
 }
 
-func memory(heap, stack uint64) child.Memory {
-	return child.Memory{Heap: heap, Stack: stack, RSS: heap + stack}
+func memory(heap, stack uint64) proc.Memory {
+	return proc.Memory{Heap: heap, Stack: stack, RSS: heap + stack}
 }
 
 // reported returns the report of a run.
@@ -143,8 +128,8 @@ func TestTheReportSaysFirstWhereWhorlLoses(t *testing.T) {
 	text := reported(t, &r)
 	for _, want := range []string{
 		"- Echo server, plaintext, 64 B, 10 connections: **whorl-coroutine** takes 1.25 × the CPU of gnet (middle half 1.25 to 1.25), 1.11 × the CPU of net (middle half 1.11 to 1.11).\n",
-		"| 10 | whorl-callback | 12.00 µs | 75 % | 0.75 (0.75–0.75) | 500 | 2 | 0.100 |",
-		"| 10 | gnet | 16.00 µs | 75 % | 1 |",
+		"| 10 | whorl-callback | 12.0µs | 75 % | 0.75 (0.75–0.75) | 500 | 2 | 0.100 |",
+		"| 10 | gnet | 16.0µs | 75 % | 1 |",
 		"- Idle server, plaintext: **whorl-coroutine** takes 9000 bytes of heap and stack for a connection, net 7000.\n",
 		"| idle server, plaintext | net | 10 | 5000 | 2000 | 7000 | 7000 |",
 	} {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // What Whorl is meant to reach, as ratios within a run. Where several of Whorl's styles do a work, each has to.
@@ -94,11 +95,11 @@ func limits() []limit {
 		same("64 B round trips, 1000 connections, client", "net", "net", 0.85, both, trips),
 	}
 	for _, conns := range floods {
-		work := "EOF packets of 100 B, " + plural(conns, "connection")
+		work := "EOF packets of 100 B, " + report.Plural(int64(conns), "connection")
 		all = append(all, same(work, "bufio of 64 KiB over net", "net", 1, both, client(clients.EOF, conns)))
 	}
 	for _, conns := range floods {
-		work := "length packets of 4 KiB, " + plural(conns, "connection")
+		work := "length packets of 4 KiB, " + report.Plural(int64(conns), "connection")
 		all = append(all, same(work, "net with a buffer that is used again", "net", 1, both, client(clients.Length, conns)))
 	}
 	// These go by what is done in a time, not by the time that it takes.
@@ -132,10 +133,10 @@ func (l limit) findings(r *Result) (all []finding) {
 			continue
 		}
 		ratio := row.against(ref)
-		ok := ratio.median <= l.most
+		ok := ratio.Median <= l.most
 		if l.least > 0 {
-			ratio = ratio.inverse()
-			ok = ratio.median >= l.least
+			ratio = ratio.Inverse()
+			ok = ratio.Median >= l.least
 		}
 		all = append(all, finding{work: l.work, goal: goal, who: who, measured: ratio.String(), verdict: verdict(ok)})
 	}
@@ -159,7 +160,7 @@ func (r *Result) growth() (all []finding) {
 			continue
 		}
 		ratio := row.against(less)
-		f := finding{work: work, goal: goal, who: row.name, measured: fmt.Sprintf("%s with %d", ratio, conns), verdict: verdict(ratio.median <= most)}
+		f := finding{work: work, goal: goal, who: row.name, measured: fmt.Sprintf("%s with %d", ratio, conns), verdict: verdict(ratio.Median <= most)}
 		if !isOurs(row.name) {
 			f.work, f.goal, f.verdict = work+", for comparison", "–", ""
 		} else if f.verdict == met && conns < wanted {

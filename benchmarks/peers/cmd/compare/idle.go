@@ -8,6 +8,7 @@ import (
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
+	"github.com/whorl-go/whorl/internal/bench/proc"
 )
 
 const (
@@ -22,25 +23,19 @@ const (
 
 // IdleSample is what idle connections cost one server or client. The differences are divided by the connections.
 type IdleSample struct {
-	Name   string       `json:"name"`
-	Client bool         `json:"client"`
-	TLS    bool         `json:"tls"`
-	Conns  int          `json:"conns"`
-	Round  int          `json:"round"`
-	Before child.Memory `json:"before"`
-	After  child.Memory `json:"after"`
+	Name   string      `json:"name"`
+	Client bool        `json:"client"`
+	TLS    bool        `json:"tls"`
+	Conns  int         `json:"conns"`
+	Round  int         `json:"round"`
+	Before proc.Memory `json:"before"`
+	After  proc.Memory `json:"after"`
 	// Seconds and CPU are what it took to open the connections, to the last answer. Seconds are those of both sides.
 	Seconds float64 `json:"seconds"`
 	CPU     int64   `json:"cpu_ns"`
 }
 
-func (s *IdleSample) perConn(part func(child.Memory) uint64) float64 {
-	return (float64(part(s.After)) - float64(part(s.Before))) / float64(s.Conns)
-}
-
-func heap(m child.Memory) uint64  { return m.Heap }
-func stack(m child.Memory) uint64 { return m.Stack }
-func rss(m child.Memory) uint64   { return m.RSS }
+func (s *IdleSample) perConn() proc.Each { return s.After.Per(int64(s.Conns), s.Before) }
 
 // idle measures the servers.
 func (b *bench) idle(r *Result) error {
@@ -123,7 +118,8 @@ func (s *IdleSample) measure(of *child.Child, conns int, open func(n int) error)
 	}
 	s.CPU = int64(after.Sub(before).CPU)
 	s.After, err = of.Memory()
-	progress("%-12s client=%-5v tls=%-5v idle round %d: heap %.0f stack %.0f RSS %.0f B/conn, opened in %.1f s", s.Name, s.Client, s.TLS, s.Round, s.perConn(heap),
-		s.perConn(stack), s.perConn(rss), s.Seconds)
+	each := s.perConn()
+	progress("%-12s client=%-5v tls=%-5v idle round %d: heap %.0f stack %.0f RSS %.0f B/conn, opened in %.1f s",
+		s.Name, s.Client, s.TLS, s.Round, each.Heap, each.Stack, each.RSS, s.Seconds)
 	return err
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // What makes this program a server's process, a client's, and that of a client's other side.
@@ -69,7 +70,7 @@ type Settings struct {
 	Conns   []int    `json:"conns"`
 	// ClientConns is how many connections the clients have in their round trips.
 	ClientConns []int         `json:"client_conns"`
-	Sizes       []int         `json:"sizes"` // bytes
+	Sizes       []int         `json:"sizes_bytes"` // bytes
 	Plain       bool          `json:"plain"`
 	TLS         bool          `json:"tls"`
 	Rounds      int           `json:"rounds"`
@@ -177,7 +178,8 @@ func run(args []string) error {
 		return err
 	}
 	defer bench.close()
-	result := Result{Machine: thisMachine(), Settings: settings, CPUs: bench.width(), GeneratorCPUs: bench.generators()}
+	result := Result{Machine: report.ThisMachine(), Started: time.Now().UTC().Truncate(time.Second),
+		Settings: settings, CPUs: bench.width(), GeneratorCPUs: bench.generators()}
 	result.Servers, result.Clients = bench.about()
 	for i, measure := range []func(*Result) error{bench.echo, bench.idle, bench.clients, bench.idleClients} {
 		if slices.Contains(settings.What, measurements[i]) {

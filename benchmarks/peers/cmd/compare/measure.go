@@ -9,6 +9,8 @@ import (
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
+	"github.com/whorl-go/whorl/internal/bench/proc"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // echo is the work of servers, beside those of package clients.
@@ -27,9 +29,9 @@ type Case struct {
 
 func (c Case) String() string {
 	if c.Work == echoWork {
-		return fmt.Sprintf("echo server, %s, %s, %s", transport(c.TLS), bytesText(c.Size), plural(c.Conns, "connection"))
+		return fmt.Sprintf("echo server, %s, %s, %s", transport(c.TLS), sizeText(c.Size), report.Plural(int64(c.Conns), "connection"))
 	}
-	return fmt.Sprintf("%s, %s", workText(c), plural(c.Conns, "connection"))
+	return fmt.Sprintf("%s, %s", workText(c), report.Plural(int64(c.Conns), "connection"))
 }
 
 // Sample is one turn of one contestant.
@@ -123,12 +125,12 @@ type reading struct {
 }
 
 func (c *contestant) read() (r reading, err error) {
-	var errUsage, errOther, errMachine error
-	r.machine, errMachine = machineCPU()
+	var errUsage, errOther error
+	r.machine, _ = proc.MachineCPU()
 	r.otherSide, errOther = c.otherSide.Usage()
 	r.usage, errUsage = c.child.Usage()
 	r.at, r.messages = time.Now(), c.worker.Count()
-	return r, errors.Join(errUsage, errOther, errMachine)
+	return r, errors.Join(errUsage, errOther)
 }
 
 func (s *Sample) measure(c *contestant, interval time.Duration) error {

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -14,6 +16,7 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // picture is a plot, with its path as the report is to name it: relative to itself.
@@ -35,9 +38,9 @@ func (r *Result) plots() (all []picture, err error) {
 			continue
 		}
 		drawn = append(drawn, k)
-		title, file, names := fmt.Sprintf("Echo servers, %s, %s", transport(c.TLS), bytesText(c.Size)), "echo", r.Servers
+		title, file, names := fmt.Sprintf("Echo servers, %s, %s", transport(c.TLS), sizeText(c.Size)), "echo", r.Servers
 		if c.Work == clients.RoundTrip {
-			title, file, names = fmt.Sprintf("Clients, round trips of %s", bytesText(c.Size)), "client", r.Clients
+			title, file, names = fmt.Sprintf("Clients, round trips of %s", sizeText(c.Size)), "client", r.Clients
 		}
 		p, err := r.lines(title, names, func(of Case) bool { return kind{of.Work, of.TLS, of.Size} == k })
 		if err != nil {
@@ -60,7 +63,11 @@ func (r *Result) plots() (all []picture, err error) {
 func (r *Result) save(p *plot.Plot, file string) (picture, error) {
 	s := r.Settings
 	path := filepath.Join(s.plotDir, file)
-	if err := p.Save(18*vg.Centimeter, 11*vg.Centimeter, path); err != nil {
+	var svg bytes.Buffer
+	if err := report.WriteSVG(&svg, 18*vg.Centimeter, 11*vg.Centimeter, p); err != nil {
+		return picture{}, err
+	}
+	if err := os.WriteFile(path, svg.Bytes(), 0o644); err != nil {
 		return picture{}, err
 	}
 	if relative, err := filepath.Rel(filepath.Dir(s.markdownFile), path); err == nil {
@@ -80,9 +87,7 @@ func (r *Result) lines(title string, names []About, shown func(Case) bool) (*plo
 			}
 		}
 	}
-	p := plot.New()
-	p.Title.Text = title
-	p.X.Label.Text, p.Y.Label.Text = "connections", "CPU per message, µs"
+	p := report.NewPlot(title, "connections", "CPU per message, µs")
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Legend.Top = true
 	for i, a := range names { // The same one has the same colour in every picture.
@@ -117,7 +122,7 @@ func (r *Result) bars() (*plot.Plot, error) {
 		for _, style := range styles {
 			ratio := 0.0
 			if row := named(rows[c], style); row != nil {
-				ratio = row.against(ref).median
+				ratio = row.against(ref).Median
 			}
 			values[style] = append(values[style], ratio)
 		}
@@ -125,8 +130,7 @@ func (r *Result) bars() (*plot.Plot, error) {
 	if len(works) == 0 {
 		return nil, nil
 	}
-	p := plot.New()
-	p.Title.Text = "Whorl's clients: CPU time, net = 1"
+	p := report.NewPlot("Whorl's clients: CPU time, net = 1", "", "")
 	p.NominalY(works...)
 	p.Legend.Top = true
 	const width = 0.2 * vg.Centimeter

@@ -9,7 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/whorl-go/whorl/benchmarks/peers/child"
+	"github.com/whorl-go/whorl/internal/bench/proc"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // ours is how the names of Whorl's own servers and clients begin.
@@ -70,11 +71,11 @@ func (r *Result) rows() (cases []Case, rows map[Case][]*row) {
 }
 
 func (row *row) median() float64 {
-	return spreadOf(slices.Collect(maps.Values(row.cpu))).median
+	return report.SpreadOf(slices.Collect(maps.Values(row.cpu))).Median
 }
 
 // against is the ratio to another row that took turns with this one.
-func (row *row) against(other *row) spread { return spreadOf(ratios(row.cpu, other.cpu)) }
+func (row *row) against(other *row) report.Spread { return report.SpreadOf(ratios(row.cpu, other.cpu)) }
 
 // userShare is which part of the CPU time was spent outside of the kernel.
 func (row *row) userShare() float64 {
@@ -132,12 +133,15 @@ func (r *Result) idleRows() (groups [][]*idleRow) {
 					for i := range samples {
 						values = append(values, part(&samples[i]))
 					}
-					return spreadOf(values).median
+					return report.SpreadOf(values).Median
 				}
-				memory := func(part func(child.Memory) uint64) float64 {
-					return median(func(s *IdleSample) float64 { return s.perConn(part) })
+				memory := func(part func(proc.Each) float64) float64 {
+					return median(func(s *IdleSample) float64 { return part(s.perConn()) })
 				}
-				rows = append(rows, &idleRow{client: client, tls: tls, name: name, conns: samples[0].Conns, heap: memory(heap), stack: memory(stack), rss: memory(rss),
+				rows = append(rows, &idleRow{client: client, tls: tls, name: name, conns: samples[0].Conns,
+					heap: memory(func(e proc.Each) float64 { return e.Heap }), stack: memory(func(e proc.Each) float64 { return e.Stack }),
+					rss: memory(func(e proc.Each) float64 { return e.RSS }),
+
 					seconds: median(func(s *IdleSample) float64 { return s.Seconds }), cpu: median(func(s *IdleSample) float64 { return float64(s.CPU) / 1e9 })})
 			}
 			slices.SortFunc(rows, func(a, b *idleRow) int {
