@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -94,7 +95,7 @@ func whorlCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop fun
 	gate := new(runtime.WaitGroup) // opens when the next turn begins
 	gate.Add(1)
 	worker := func(ctx context.Context, address string, opened chan<- error) {
-		c := client.New(client.Config{Length: packet.LengthField{Type: 'N', BodyOffset: 4}})
+		c := client.New(client.Config{KeepAlive: &likeNet, Length: packet.LengthField{Type: 'N', BodyOffset: 4}})
 		err := c.Connect(ctx, "tcp", address)
 		defer c.Abort()
 		mine := gate
@@ -196,6 +197,8 @@ func BenchmarkIdleClients(b *testing.B) {
 			b.Run(name+"/"+style.name, func(b *testing.B) {
 				for range b.N {
 					open, stop := style.start(b)
+					stop = sync.OnceFunc(stop)
+					b.Cleanup(stop) // also if a connection doesn't stand
 					open(atATime) // What the first ones leave in pools is no connection's.
 					heap, stack := childtest.MemoryInUse()
 					inWaves(n, open)
@@ -239,7 +242,7 @@ func idleCoroutines(
 ) (open func(n int), stop func()) {
 	rt, stop := started(b)
 	out := message()
-	dialer := client.NewDialer(client.Config{TLS: config, ReadTimeout: -1})
+	dialer := client.NewDialer(client.Config{TLS: config, KeepAlive: &likeNet})
 	exchange := func(ctx context.Context, c *client.Client) error {
 		err := c.Connect(ctx, network(config), address)
 		if err == nil {
@@ -256,7 +259,11 @@ func idleCoroutines(
 			_, err := rt.Go(func(ctx context.Context) {
 				c := dialer.New()
 				detour(ctx, func(ctx context.Context) { opened <- exchange(ctx, c) })
-				c.Recv(ctx)
+				for {
+					if _, err := c.Recv(ctx); !errors.Is(err, runtime.ErrTimeout) {
+						break
+					}
+				}
 				c.Abort()
 			})
 			check(b, err)
@@ -275,7 +282,7 @@ func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(
 	out := message()
 	var opened chan error
 	dialer := client.NewAsyncDialer(client.AsyncConfig{
-		Config: client.Config{TLS: config},
+		Config: client.Config{TLS: config, KeepAlive: &likeNet},
 		OnConnect: func(_ context.Context, a *client.Async) {
 			if err := a.Send(out); err != nil {
 				opened <- err

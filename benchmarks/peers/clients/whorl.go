@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
 )
 
 const whorlModule = "github.com/whorl-go/whorl"
@@ -93,8 +95,8 @@ func (w *coroutines) idle(ctx context.Context, number int, opened chan<- error) 
 		_, err := w.open(ctx, c, number)
 		opened <- err
 	})
-	if err == nil {
-		c.Recv(ctx)
+	for err == nil || errors.Is(err, runtime.ErrTimeout) { // its time-out is the default, as for all
+		_, err = c.Recv(ctx)
 	}
 }
 
@@ -116,17 +118,18 @@ func (w *coroutines) Start() error {
 
 // whorl returns the configuration of a Whorl client.
 func (c *Config) whorl() client.Config {
-	config := client.Config{TLS: c.tlsConfig(), MaxPacket: max(client.DefaultMaxPacket, c.Size)}
+	config := client.Config{TLS: c.tlsConfig(), MaxPacket: max(client.DefaultMaxPacket, c.Size), KeepAlive: &likeNet}
 	switch c.Work {
 	case RoundTrip, Length:
 		config.Length = packet.LengthField{Type: 'N', BodyOffset: 4}
 	case EOF:
 		config.EOF = "\r\n"
-	case Idle:
-		config.ReadTimeout = -1
 	}
 	return config
 }
+
+// likeNet is what net.Dial sets without being asked: all clients that are compared have the same.
+var likeNet = socket.KeepAlive{Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 9}
 
 func (c *Config) network() string {
 	if c.TLS {

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
@@ -27,6 +28,12 @@ const (
 // floods is from how many connections packets are received.
 var floods = []int{1, 10}
 
+// patients is of how many connections the round trips are with a server that needs slowBy for each
+// message, some two or three times what a client takes: so the client waits for it.
+var patients = []int{100, 1000}
+
+const slowBy = 15 * time.Microsecond
+
 // clientCases are what is measured, in groups. The contestants of a group's cases take turns with each other, as the ratio of their figures is of interest.
 func (s *Settings) clientCases() (groups [][]Case) {
 	var small, large []Case
@@ -45,7 +52,16 @@ func (s *Settings) clientCases() (groups [][]Case) {
 			eof = append(eof, Case{Work: clients.EOF, Size: eofSize, Conns: conns})
 			length = append(length, Case{Work: clients.Length, Size: lengthSize, Conns: conns})
 		}
-		groups = append(groups, eof, length, []Case{{Work: clients.Connect, Conns: many}})
+		for _, conns := range floods {
+			if s.Split { // else all have them anyway
+				eof = append(eof, Case{Work: clients.EOF, Size: eofSize, Conns: conns, AllCPUs: true})
+			}
+		}
+		var waiting []Case
+		for _, conns := range patients {
+			waiting = append(waiting, Case{Work: clients.RoundTrip, Size: 64, Conns: conns, SlowBy: slowBy})
+		}
+		groups = append(groups, waiting, eof, length, []Case{{Work: clients.Connect, Conns: many}})
 	}
 	if s.TLS {
 		groups = append(groups,
@@ -59,8 +75,14 @@ func (s *Settings) clientCases() (groups [][]Case) {
 func workText(c Case) string {
 	switch c.Work {
 	case clients.RoundTrip:
+		if c.SlowBy > 0 {
+			return fmt.Sprintf("%s round trips, a server that takes %v for each", sizeText(c.Size), c.SlowBy)
+		}
 		return fmt.Sprintf("%s round trips", sizeText(c.Size))
 	case clients.EOF:
+		if c.AllCPUs {
+			return fmt.Sprintf("EOF packets of %s, on all CPUs", sizeText(c.Size))
+		}
 		return fmt.Sprintf("EOF packets of %s", sizeText(c.Size))
 	case clients.Length:
 		return fmt.Sprintf("length packets of %s", sizeText(c.Size))
@@ -136,12 +158,16 @@ func (b *bench) startClient(e clientEntry, what Case, conns int) (*contestant, e
 		side.Cert, side.Key = b.identity.Chain, b.identity.Key
 		config.CA, config.ServerName = b.identity.CA, identity.Server
 	}
-	other, err := child.Start(child.Spec{Name: "the other side", Program: b.self, Args: []string{farCommand}, Config: side, CPUs: b.otherCPUs})
+	ours, theirs := b.measuredCPUs, b.otherCPUs
+	if what.AllCPUs {
+		ours, theirs = nil, nil
+	}
+	other, err := child.Start(child.Spec{Name: "the other side", Program: b.self, Args: []string{farCommand}, Config: side, CPUs: theirs})
 	if err != nil {
 		return nil, err
 	}
 	config.Addr = other.Addr
-	spec := child.Spec{Name: e.label, Program: b.self, Args: []string{clientCommand}, Config: config, CPUs: b.measuredCPUs, Counted: true}
+	spec := child.Spec{Name: e.label, Program: b.self, Args: []string{clientCommand}, Config: config, CPUs: ours, Counted: true}
 	if e.program != "" {
 		spec.Program, spec.Args = e.program, e.peer.Arguments(&config)
 	}

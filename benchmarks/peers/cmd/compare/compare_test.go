@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,8 +47,9 @@ func TestAWholeRun(t *testing.T) {
 	if err := json.Unmarshal(text, &result); err != nil {
 		t.Fatal(err)
 	}
-	// Two turns each: of the servers in plaintext all three and over TLS those of net, of the clients both in ten cases.
-	turns := 2 * (3 + 2 + 2*10)
+	// Two turns each: of the servers in plaintext all three and over TLS those of net, of the clients both in
+	// twelve cases.
+	turns := 2 * (3 + 2 + 2*12)
 	if idle := 3 + 2 + 2 + 2; len(result.Samples) != turns || len(result.Idle) != idle {
 		t.Errorf("%d samples, not %d, and %d of idle connections, not %d", len(result.Samples), turns, len(result.Idle), idle)
 	}
@@ -62,7 +64,7 @@ func TestAWholeRun(t *testing.T) {
 	}
 	for _, want := range []string{
 		"### plaintext, 64 B", "### TLS, 64 B", "| 20 | net (2) |", "| idle server, TLS | net (2) |", "| idle client, TLS | whorl |", "- gnet: gnet", "](plots/echo-TLS-64.svg)",
-		"### 64 B round trips", "### Full TLS 1.3 handshake", "| connect, plain | ≤ 0.80 × net.Dial in goroutines | whorl |", "](plots/client-ratios.svg)",
+		"### 64 B round trips", "### 64 B round trips, a server that takes 15µs for each", "### Full TLS 1.3 handshake", "| connect, plain | ≤ 0.80 × net.Dial in goroutines | whorl |", "](plots/client-ratios.svg)",
 	} {
 		if !strings.Contains(string(report), want) {
 			t.Errorf("%q isn't in the report:\n%s", want, report)
@@ -190,6 +192,42 @@ func TestGoalsAreToldFromTheRatios(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q isn't in the report:\n%s", want, text)
 		}
+	}
+}
+
+// What is compared with net is in the way that its users would write it if they knew better.
+func TestPacketsWithALengthAreComparedWithBufio(t *testing.T) {
+	r := Result{Settings: &Settings{Plain: true, Rounds: 1}, CPUs: 1, GeneratorCPUs: 1}
+	length := Case{Work: clients.Length, Size: lengthSize, Conns: 1}
+	r.Samples = []Sample{did(length, "net", 4000), did(length, "net-bufio", 1000), did(length, "whorl", 800)}
+	text := reported(t, &r)
+	for _, want := range []string{
+		"| length packets of 4 KiB, 1 connection | ≤ 1.00 × bufio of 64 KiB over net | whorl | 0.80 (0.80–0.80) | met |",
+		"| 1 | net | 4.00µs | 100 % | 4.00 (4.00–4.00) |", "| 1 | net-bufio | 1.00µs | 100 % | 1 |",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q isn't in the report:\n%s", want, text)
+		}
+	}
+}
+
+// What needs all CPUs, and what waits for its server, is measured beside the rest.
+func TestCasesBesideTheSaturatedClientOnOneCPU(t *testing.T) {
+	s := &Settings{Plain: true, Split: true}
+	for _, want := range []Case{
+		{Work: clients.EOF, Size: eofSize, Conns: 1, AllCPUs: true}, {Work: clients.EOF, Size: eofSize, Conns: 10, AllCPUs: true},
+		{Work: clients.RoundTrip, Size: 64, Conns: 100, SlowBy: slowBy}, {Work: clients.RoundTrip, Size: 64, Conns: 1000, SlowBy: slowBy},
+	} {
+		if !slices.ContainsFunc(s.clientCases(), func(group []Case) bool { return slices.Contains(group, want) }) {
+			t.Errorf("%v isn't measured", want)
+		}
+	}
+	r := Result{Settings: s, CPUs: 1, GeneratorCPUs: 1}
+	r.Machine.Processors = 4
+	all := did(Case{Work: clients.EOF, Size: eofSize, Conns: 1, AllCPUs: true}, "net", 2e8) // 2 s of CPU in 1 s
+	r.Samples = []Sample{all}
+	if text := reported(t, &r); !strings.Contains(text, "### EOF packets of 100 B, on all CPUs") || !strings.Contains(text, "| 50 % |") {
+		t.Errorf("half of four CPUs was used:\n%s", text)
 	}
 }
 

@@ -75,7 +75,7 @@ func client(work clients.Work, conns int) func(*Result) Case {
 	return func(r *Result) Case {
 		for _, group := range r.Settings.clientCases() {
 			for _, c := range group {
-				if c.Work == work && (conns == 0 || c.Conns == conns) {
+				if c.Work == work && (conns == 0 || c.Conns == conns) && c.SlowBy == 0 && !c.AllCPUs {
 					return c
 				}
 			}
@@ -94,13 +94,25 @@ func limits() []limit {
 		same("64 B round trips, 1000 connections, client", "raw epoll in C", "c-epoll", 1.15, both, trips),
 		same("64 B round trips, 1000 connections, client", "net", "net", 0.85, both, trips),
 	}
+	for _, conns := range patients {
+		work := fmt.Sprintf("64 B round trips, %s, a server that takes %v for each", report.Plural(int64(conns), "connection"), slowBy)
+		all = append(all, same(work, "net", "net", 1, both, func(*Result) Case {
+			return Case{Work: clients.RoundTrip, Size: 64, Conns: conns, SlowBy: slowBy}
+		}))
+	}
+	for _, conns := range floods {
+		work := "EOF packets of 100 B, " + report.Plural(int64(conns), "connection") + ", on all CPUs"
+		all = append(all, same(work, "bufio of 64 KiB over net", "net", 1, both, func(*Result) Case {
+			return Case{Work: clients.EOF, Size: eofSize, Conns: conns, AllCPUs: true}
+		}))
+	}
 	for _, conns := range floods {
 		work := "EOF packets of 100 B, " + report.Plural(int64(conns), "connection")
 		all = append(all, same(work, "bufio of 64 KiB over net", "net", 1, both, client(clients.EOF, conns)))
 	}
 	for _, conns := range floods {
 		work := "length packets of 4 KiB, " + report.Plural(int64(conns), "connection")
-		all = append(all, same(work, "net with a buffer that is used again", "net", 1, both, client(clients.Length, conns)))
+		all = append(all, same(work, "bufio of 64 KiB over net", "net-bufio", 1, both, client(clients.Length, conns)))
 	}
 	// These go by what is done in a time, not by the time that it takes.
 	rate := func(work, against, other string, ours []string, c func(*Result) Case) limit {

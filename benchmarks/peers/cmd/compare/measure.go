@@ -25,6 +25,8 @@ type Case struct {
 	// SlowBy is for how long the other side of a round trip is busy with each message: the client then
 	// waits for it.
 	SlowBy time.Duration `json:"slow_by_ns,omitempty"`
+	// AllCPUs lets both sides run on all CPUs, with Go's default of GOMAXPROCS.
+	AllCPUs bool `json:"all_cpus,omitempty"`
 }
 
 func (c Case) String() string {

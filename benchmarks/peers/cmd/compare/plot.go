@@ -34,7 +34,7 @@ func (r *Result) plots() (all []picture, err error) {
 	var drawn []kind
 	for _, c := range cases {
 		k := kind{c.Work, c.TLS, c.Size}
-		if c.Work != echoWork && c.Work != clients.RoundTrip || slices.Contains(drawn, k) {
+		if c.Work != echoWork && c.Work != clients.RoundTrip || c.SlowBy > 0 || slices.Contains(drawn, k) {
 			continue
 		}
 		drawn = append(drawn, k)
@@ -42,7 +42,7 @@ func (r *Result) plots() (all []picture, err error) {
 		if c.Work == clients.RoundTrip {
 			title, file, names = fmt.Sprintf("Clients, round trips of %s", sizeText(c.Size)), "client", r.Clients
 		}
-		p, err := r.lines(title, names, func(of Case) bool { return kind{of.Work, of.TLS, of.Size} == k })
+		p, err := r.lines(title, names, func(of Case) bool { return of.SlowBy == 0 && kind{of.Work, of.TLS, of.Size} == k })
 		if err != nil {
 			return nil, err
 		}
@@ -114,7 +114,7 @@ func (r *Result) bars() (*plot.Plot, error) {
 	values := map[string]plotter.Values{}
 	styles := []string{"whorl", "whorl-async"}
 	for _, c := range slices.Backward(cases) { // The first one is to be on top.
-		ref := named(rows[c], "net")
+		ref := r.reference(rows[c])
 		if c.Work == echoWork || ref == nil || named(rows[c], styles[0]) == nil {
 			continue
 		}
@@ -130,7 +130,7 @@ func (r *Result) bars() (*plot.Plot, error) {
 	if len(works) == 0 {
 		return nil, nil
 	}
-	p := report.NewPlot("Whorl's clients: CPU time, net = 1", "", "")
+	p := report.NewPlot("Whorl's clients: CPU time, net (for packets with bufio) = 1", "", "")
 	p.NominalY(works...)
 	p.Legend.Top = true
 	const width = 0.2 * vg.Centimeter

@@ -164,7 +164,7 @@ func (r *Result) writeEcho(w io.Writer) {
 }
 
 func (r *Result) writeClients(w io.Writer) {
-	r.writeCases(w, false, "\n## Clients: CPU time of each operation\n\nThe ratio is to net. The other side is the same program for all.\n",
+	r.writeCases(w, false, "\n## Clients: CPU time of each operation\n\nThe ratio is to net, with bufio for packets. The other side is the same program for all.\n",
 		func(c Case) string { return sentence(workText(c)) })
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/internal/bench/proc"
 	"github.com/whorl-go/whorl/internal/bench/report"
 )
@@ -56,7 +57,11 @@ func (r *Result) rows() (cases []Case, rows map[Case][]*row) {
 		row, messages := of[at], float64(s.Messages)
 		row.cpu[turn{s.Round, s.Turn}] = s.nsPerMessage()
 		row.rate = append(row.rate, messages/s.Seconds)
-		row.busy = append(row.busy, float64(s.CPU)/1e9/s.Seconds/float64(r.CPUs))
+		cpus := r.CPUs
+		if s.AllCPUs {
+			cpus = r.Machine.Processors
+		}
+		row.busy = append(row.busy, float64(s.CPU)/1e9/s.Seconds/float64(cpus))
 		row.sleeps = append(row.sleeps, float64(s.Sleeps)/messages)
 		if s.Syscalls > 0 {
 			row.syscalls = append(row.syscalls, s.Syscalls)
@@ -98,6 +103,9 @@ func (r *Result) reference(rows []*row) *row {
 	against := r.Settings.Against
 	if len(rows) > 0 && rows[0].Work != echoWork {
 		against = []string{"net"}
+		if rows[0].Work == clients.Length {
+			against = []string{"net-bufio", "net"} // the better way with net, though not the usual one
+		}
 	}
 	for _, name := range against {
 		if row := named(rows, name); row != nil {
