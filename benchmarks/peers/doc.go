@@ -6,5 +6,6 @@
 //	go run ./cmd/compare -tls -what client      # clients: round trips, packets, connecting, handshakes, bulk
 //	go test -bench . -count 6                   # the poller
 //
-// To add a server, see package echo; a client, package clients.
+// To add a server, see package echo; a client, package clients. The load generator, what clients talk to,
+// and what reports are made of are those of whorl bench, in internal/bench.
 package peers
