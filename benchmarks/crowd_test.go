@@ -27,8 +27,9 @@ func message() []byte {
 	return append(binary.BigEndian.AppendUint32(nil, messageSize-4), make([]byte, messageSize-4)...)
 }
 
-// BenchmarkCrowd is round trips of 64 bytes on more and more connections, all of which are busy: an operation is one on each of them. Where the limit of open files
-// doesn't allow so many there are fewer: the metric connections has their number.
+// BenchmarkCrowd is round trips of 64 bytes on more and more connections, all of which are busy: an
+// operation is one on each of them. Where the limit of open files doesn't allow so many there are
+// fewer: the metric connections has their number.
 func BenchmarkCrowd(b *testing.B) {
 	sizes := []int{1_000, 10_000, 100_000}
 	if testing.Short() {
@@ -50,7 +51,8 @@ func BenchmarkCrowd(b *testing.B) {
 				}
 				before := childtest.CPUTime()
 				turn(b)
-				b.ReportMetric(float64((childtest.CPUTime()-before).Nanoseconds())/float64(b.N*n), "cpu-ns/message")
+				b.ReportMetric(float64((childtest.CPUTime()-before).Nanoseconds())/float64(b.N*n),
+					"cpu-ns/message")
 				b.ReportMetric(float64(n), "connections")
 			})
 			if stop != nil {
@@ -60,7 +62,8 @@ func BenchmarkCrowd(b *testing.B) {
 	}
 }
 
-// crowd is what the workers, each of which has a connection, have in common. A turn is b.N round trips of each.
+// crowd is what the workers, each of which has a connection, have in common. A turn is b.N round
+// trips of each.
 type crowd struct {
 	trips  int
 	failed atomic.Pointer[error]
@@ -95,13 +98,16 @@ func whorlCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop fun
 	gate := new(runtime.WaitGroup) // opens when the next turn begins
 	gate.Add(1)
 	worker := func(ctx context.Context, address string, opened chan<- error) {
-		c := client.New(client.Config{KeepAlive: &likeNet, Length: packet.LengthField{Type: 'N', BodyOffset: 4}})
+		c := client.New(client.Config{KeepAlive: &likeNet, Length: packet.LengthField{Type: 'N',
+			BodyOffset: 4}})
 		err := c.Connect(ctx, "tcp", address)
 		defer c.Abort()
 		mine := gate
 		opened <- err
 		for err == nil && mine.Wait(ctx) == nil {
-			mine = gate // The next one is there before this one opens, and the one after that once this turn has ended.
+			// The next one is there before this one opens, and the one after that once this turn
+			// has ended.
+			mine = gate
 			all.work(func() error {
 				if _, err := c.Send(ctx, out); err != nil {
 					return err
@@ -171,8 +177,10 @@ func netCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop func(
 		}
 }
 
-// BenchmarkIdleClients opens connections, has one message come back on each, and reports what each costs while it waits for more: bytes of heap and of stack. Go uses the
-// descriptors of goroutines that have ended again, some 450 bytes each, so what comes later in the same run is told up to that much too small: run each on its own.
+// BenchmarkIdleClients opens connections, has one message come back on each, and reports what each
+// costs while it waits for more: bytes of heap and of stack. Go uses the descriptors of goroutines
+// that have ended again, some 450 bytes each, so what comes later in the same run is told up to
+// that much too small: run each on its own.
 func BenchmarkIdleClients(b *testing.B) {
 	n := fit(b, 20_000+atATime) - atATime
 	if testing.Short() {
@@ -189,9 +197,15 @@ func BenchmarkIdleClients(b *testing.B) {
 			name  string
 			start func(b *testing.B) (open func(n int), stop func())
 		}{
-			{"coroutine", func(b *testing.B) (func(int), func()) { return idleCoroutines(b, config, address, runtime.Detour) }},
-			{"coroutine-without-detour", func(b *testing.B) (func(int), func()) { return idleCoroutines(b, config, address, noDetour) }},
-			{"callback", func(b *testing.B) (func(int), func()) { return idleCallbacks(b, config, address) }},
+			{"coroutine", func(b *testing.B) (func(int), func()) {
+				return idleCoroutines(b, config, address, runtime.Detour)
+			}},
+			{"coroutine-without-detour", func(b *testing.B) (func(int), func()) {
+				return idleCoroutines(b, config, address, noDetour)
+			}},
+			{"callback", func(b *testing.B) (func(int), func()) {
+				return idleCallbacks(b, config, address)
+			}},
 			{"net", func(b *testing.B) (func(int), func()) { return idleNet(b, config, address) }},
 		} {
 			b.Run(name+"/"+style.name, func(b *testing.B) {
@@ -199,7 +213,7 @@ func BenchmarkIdleClients(b *testing.B) {
 					open, stop := style.start(b)
 					stop = sync.OnceFunc(stop)
 					b.Cleanup(stop) // also if a connection doesn't stand
-					open(atATime) // What the first ones leave in pools is no connection's.
+					open(atATime)   // What the first ones leave in pools is no connection's.
 					heap, stack := childtest.MemoryInUse()
 					inWaves(n, open)
 					heapAfter, stackAfter := childtest.MemoryInUse()
@@ -236,9 +250,11 @@ func await(b *testing.B, n int, opened <-chan error) {
 	}
 }
 
-// idleCoroutines has a message come back before each coroutine waits, on the stack that detour gives it for that.
+// idleCoroutines has a message come back before each coroutine waits, on the stack that detour
+// gives it for that.
 func idleCoroutines(
-	b *testing.B, config *tls.Config, address string, detour func(context.Context, func(context.Context)) error,
+	b *testing.B, config *tls.Config, address string,
+	detour func(context.Context, func(context.Context)) error,
 ) (open func(n int), stop func()) {
 	rt, stop := started(b)
 	out := message()
@@ -277,7 +293,8 @@ func noDetour(ctx context.Context, fn func(context.Context)) error {
 	return nil
 }
 
-func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(n int), stop func()) {
+func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(n int),
+	stop func()) {
 	rt, stop := started(b)
 	out := message()
 	var opened chan error

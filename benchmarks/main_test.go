@@ -29,9 +29,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// peer says where the other side of the benchmarks is. It is in a process of its own, so that what is measured is the client's alone.
+// peer says where the other side of the benchmarks is. It is in a process of its own, so that what
+// is measured is the client's alone.
 type peer struct {
-	Echo    []string // several addresses, as there are only so many ports for one; they send back what comes
+	// several addresses, as there are only so many ports for one; they send back what comes
+	Echo    []string
 	TLSEcho string
 	Length  string // sends packets of lengthSize bytes that begin with the length of the rest
 	Source  string // sends over TLS
@@ -42,7 +44,8 @@ type peer struct {
 const (
 	serverName = "server.test"
 	lengthSize = 4 << 10
-	// perAddress is how many connections go to one address: fewer than there are ports by default (32768 to 60999).
+	// perAddress is how many connections go to one address: fewer than there are ports by default
+	// (32768 to 60999).
 	perAddress = 20_000
 	addresses  = 6
 	room       = 64 << 10 // what is read and written at a time, in bytes
@@ -55,8 +58,8 @@ func startPeer(b *testing.B) *peer {
 	return p
 }
 
-// config is for clients that shall trust the peer. They don't resume, and each handshake verifies the
-// chain: VerifyPeerCertificate is to see all of them.
+// config is for clients that shall trust the peer. They don't resume, and each handshake verifies
+// the chain: VerifyPeerCertificate is to see all of them.
 func (p *peer) config() *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(p.CA)
@@ -122,7 +125,8 @@ var check = leaktest.Check
 // likeNet is what net.Dial sets without being asked: both sides of a comparison have the same.
 var likeNet = socket.KeepAlive{Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 9}
 
-// measure resets the benchmark and returns a function that reports the CPU time used until then, divided by b.N.
+// measure resets the benchmark and returns a function that reports the CPU time used until then,
+// divided by b.N.
 func measure(b *testing.B) (done func()) {
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -175,7 +179,8 @@ func goroutines(b *testing.B, n int, fn func(i int) error) {
 	check(b, cmp.Or(errs...))
 }
 
-// atATime is how many connections are opened at a time where there are many of them: fewer than a listener's queue holds.
+// atATime is how many connections are opened at a time where there are many of them: fewer than a
+// listener's queue holds.
 const atATime = 64
 
 // inWaves calls open for n connections, a few at a time.
@@ -185,7 +190,8 @@ func inWaves(n int, open func(n int)) {
 	}
 }
 
-// fit returns how many of so many connections may be open, having raised the limit of open files as far as this process may. Their other ends are elsewhere.
+// fit returns how many of so many connections may be open, having raised the limit of open files as
+// far as this process may. Their other ends are elsewhere.
 func fit(b *testing.B, connections int) int {
 	const others = 256
 	need := uint64(connections + others)
@@ -194,7 +200,8 @@ func fit(b *testing.B, connections int) int {
 	if limit.Cur >= need {
 		return connections
 	}
-	for _, raised := range []unix.Rlimit{{Cur: need, Max: max(limit.Max, need)}, {Cur: limit.Max, Max: limit.Max}} {
+	for _, raised := range []unix.Rlimit{{Cur: need, Max: max(limit.Max, need)},
+		{Cur: limit.Max, Max: limit.Max}} {
 		if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
 			return min(connections, int(raised.Cur)-others)
 		}

@@ -19,8 +19,9 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// BenchmarkAsyncIdle opens connections on which nothing happens and reports what each costs the client: bytes of heap and of stack. net is the same with a
-// goroutine for each, which waits in Read. The servers are in another process. Run it with -benchtime 1x.
+// BenchmarkAsyncIdle opens connections on which nothing happens and reports what each costs the
+// client: bytes of heap and of stack. net is the same with a goroutine for each, which waits in
+// Read. The servers are in another process. Run it with -benchtime 1x.
 func BenchmarkAsyncIdle(b *testing.B) {
 	const connections = 8000
 	p := startPeer(b)
@@ -28,7 +29,8 @@ func BenchmarkAsyncIdle(b *testing.B) {
 		address := map[string]string{"tcp": p.Echo, "tls": p.TLS}[network]
 		for _, style := range []struct {
 			name string
-			open func(n int, network, address string, config *tls.Config) (closeAll func(), err error)
+			open func(n int, network, address string, config *tls.Config) (closeAll func(),
+				err error)
 		}{{"whorl", openAsyncs}, {"net", openGoroutines}} {
 			b.Run(network+"/"+style.name, func(b *testing.B) {
 				for range b.N {
@@ -81,10 +83,12 @@ func openAsyncs(n int, network, address string, config *tls.Config) (closeAll fu
 	}
 	var failed sync.Once
 	d := client.NewAsyncDialer(client.AsyncConfig{
-		Config:        client.Config{TLS: config},
-		OnConnect:     func(context.Context, *client.Async) { event() },
-		OnReceive:     func(context.Context, *client.Async, []byte) { event() },
-		OnError:       func(_ context.Context, _ *client.Async, err error) { failed.Do(func() { stand <- err }) },
+		Config:    client.Config{TLS: config},
+		OnConnect: func(context.Context, *client.Async) { event() },
+		OnReceive: func(context.Context, *client.Async, []byte) { event() },
+		OnError: func(_ context.Context, _ *client.Async, err error) {
+			failed.Do(func() { stand <- err })
+		},
 		MaxConnecting: 64,
 	})
 	for range n {
@@ -103,7 +107,9 @@ func openAsyncs(n int, network, address string, config *tls.Config) (closeAll fu
 }
 
 // openGoroutines does the same with net.
-func openGoroutines(n int, network, address string, config *tls.Config) (closeAll func(), err error) {
+func openGoroutines(
+	n int, network, address string, config *tls.Config,
+) (closeAll func(), err error) {
 	var reading sync.WaitGroup
 	all, opened := make([]net.Conn, n), make(chan error, n)
 	limit := make(chan struct{}, 64)
@@ -156,7 +162,8 @@ func TestIdleConnectionsThatDoNotStandLeaveNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			leaktest.Guard(t)
-			if _, err := open(5, "tcp", refusing.Addr().String(), nil); !errors.Is(err, syscall.ECONNREFUSED) {
+			if _, err := open(5, "tcp", refusing.Addr().String(), nil); !errors.Is(err,
+				syscall.ECONNREFUSED) {
 				t.Errorf("nobody there: %v", err)
 			}
 			if _, err := open(1, "tls", refusing.Addr().String(), config); err == nil {

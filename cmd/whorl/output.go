@@ -12,8 +12,8 @@ import (
 	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
-// outputs are the files that a run writes; "-" is standard output. They are opened before the run, so
-// that it isn't made for nothing, and written after it: what they had is there until then.
+// outputs are the files that a run writes; "-" is standard output. They are opened before the run,
+// so that it isn't made for nothing, and written after it: what they had is there until then.
 type outputs struct {
 	json, csv, hgrm, plot string
 

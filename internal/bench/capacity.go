@@ -16,7 +16,8 @@ func (e *LimitError) Error() string { return e.What + " don't fit: " + e.Why + "
 // spareDescriptors is for what a process needs besides connections.
 const spareDescriptors = 256
 
-// AllowDescriptors raises the limit on descriptors, where the process may, so that so many connections fit, and says what stands in the way otherwise.
+// AllowDescriptors raises the limit on descriptors, where the process may, so that so many
+// connections fit, and says what stands in the way otherwise.
 func AllowDescriptors(connections int64) error {
 	need := uint64(connections) + spareDescriptors
 	var limit syscall.Rlimit
@@ -31,13 +32,15 @@ func AllowDescriptors(connections int64) error {
 	if err == nil {
 		return nil
 	}
-	why := fmt.Sprintf("the limit on descriptors is %d (RLIMIT_NOFILE, hard limit %d) and can't be raised to %d: %v", limit.Cur, limit.Max, need, err)
+	why := fmt.Sprintf("the limit on descriptors is %d (RLIMIT_NOFILE, hard limit %d) and can't "+
+		"be raised to %d: %v", limit.Cur, limit.Max, need, err)
 	if highest, ok := readNumber("/proc/sys/fs/nr_open"); ok && highest < int64(need) {
 		why += fmt.Sprintf("; no process may have more than %d (fs.nr_open)", highest)
 	}
 	return &LimitError{
 		What: fmt.Sprintf("%d connections", connections), Why: why,
-		How: "raise it (ulimit -n, LimitNOFILE=, sysctl fs.nr_open), run as root, or use several processes",
+		How: "raise it (ulimit -n, LimitNOFILE=, sysctl fs.nr_open), run as root, or use several " +
+			"processes",
 	}
 }
 
@@ -57,7 +60,8 @@ func RaiseDescriptors() uint64 {
 	return limit.Cur
 }
 
-// CheckSystem looks whether so many connections fit in what the system allows to all processes together.
+// CheckSystem looks whether so many connections fit in what the system allows to all processes
+// together.
 func CheckSystem(connections int64) error {
 	for _, limit := range []struct{ path, name string }{
 		{"/proc/sys/fs/file-max", "fs.file-max"},
@@ -65,7 +69,8 @@ func CheckSystem(connections int64) error {
 	} {
 		if highest, ok := readNumber(limit.path); ok && highest < connections {
 			return &LimitError{
-				What: fmt.Sprintf("%d connections", connections), Why: fmt.Sprintf("%s is %d", limit.name, highest), How: "raise it with sysctl",
+				What: fmt.Sprintf("%d connections", connections),
+				Why:  fmt.Sprintf("%s is %d", limit.name, highest), How: "raise it with sysctl",
 			}
 		}
 	}

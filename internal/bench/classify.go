@@ -33,7 +33,8 @@ func failedIn(p phase, err error) error {
 	return &phaseError{phaseNames[p], err}
 }
 
-// classify returns the class of an error, "phase: reason". There are few of them, whatever the server says.
+// classify returns the class of an error, "phase: reason". There are few of them, whatever the
+// server says.
 func classify(err error) string {
 	in := "message"
 	if at, ok := errors.AsType[*phaseError](err); ok {

@@ -15,8 +15,10 @@ import (
 func (r *run) result() *report.Result {
 	o := r.options
 	res := &report.Result{
-		Mode: string(o.Mode), Target: o.Target, Address: r.dialer.text, Connections: o.Connections, TargetRate: o.Rate, Command: o.Command,
-		Errors: make(map[string]int64), Examples: make(map[string]string), Phases: make(map[string]report.Quantiles), Order: phaseNames[:],
+		Mode: string(o.Mode), Target: o.Target, Address: r.dialer.text, Connections: o.Connections,
+		TargetRate: o.Rate, Command: o.Command,
+		Errors: make(map[string]int64), Examples: make(map[string]string),
+		Phases: make(map[string]report.Quantiles), Order: phaseNames[:],
 		Interrupted: r.interrupted, Held: r.held, Machine: report.ThisMachine(),
 	}
 	if o.StartTLS != nil {
@@ -49,10 +51,12 @@ func (r *run) result() *report.Result {
 			res.Phases[phaseNames[p]] = q
 		}
 	}
-	res.Operations, res.BytesSent, res.BytesReceived = all.operations.Load(), all.sent.Load(), all.received.Load()
+	res.Operations, res.BytesSent, res.BytesReceived = all.operations.Load(), all.sent.Load(),
+		all.received.Load()
 	res.Latency = report.QuantilesOf(all.latency).WithCutOff(all.cut.count, all.cut.least)
 	res.Histogram, res.Used = all.latency, all.used
-	res.LateStarts = report.LateStarts{Busy: all.late.busy, Woken: all.late.woken, Max: float64(all.late.max)}
+	res.LateStarts = report.LateStarts{Busy: all.late.busy, Woken: all.late.woken,
+		Max: float64(all.late.max)}
 	if o.TLS != nil {
 		res.TLS = summarize(all.agreed, r.certificate)
 	}
@@ -65,7 +69,8 @@ func (r *run) result() *report.Result {
 	res.Series = joined.intervals(elapsed)
 	r.judge(res, all)
 	if m := r.perConn; m != nil {
-		res.HeapPerConn, res.StackPerConn, res.RSSPerConn, res.RSSPerConnBeforeGC = &m.Heap, &m.Stack, &m.RSS, &m.Found
+		res.HeapPerConn, res.StackPerConn, res.RSSPerConn, res.RSSPerConnBeforeGC = &m.Heap,
+			&m.Stack, &m.RSS, &m.Found
 	}
 	return res
 }
@@ -74,7 +79,8 @@ func (r *run) result() *report.Result {
 // operation. In a closed loop those that were under way at the end count, and their time with them.
 func (r *run) elapsed(last time.Duration) time.Duration {
 	end := min(r.to.at, r.pace.end())
-	if r.options.Mode == Throughput || r.counted && !r.interrupted || r.options.Mode == Connections {
+	if r.options.Mode == Throughput || r.counted && !r.interrupted ||
+		r.options.Mode == Connections {
 		end = last
 	}
 	if r.options.Rate == 0 {
@@ -131,7 +137,8 @@ func (r *run) judge(res *report.Result, all *lane) {
 	o := r.options
 	scheduled := res.Operations + res.Phases[phaseNames[phaseHeartbeat]].Count
 	u := usage{
-		processors: float64(min(o.Loops, goruntime.GOMAXPROCS(0))), operations: scheduled, late: all.late, rate: o.Rate, achieved: res.Rate,
+		processors: float64(min(o.Loops, goruntime.GOMAXPROCS(0))), operations: scheduled,
+		late: all.late, rate: o.Rate, achieved: res.Rate,
 	}
 	u.between(r.from, r.to)
 	res.CPUSeconds, res.CPUShare = (r.drained.cpu - r.from.cpu).Seconds(), u.share()
@@ -150,17 +157,23 @@ func (r *run) notes(res *report.Result, all *lane) []string {
 	if r.interrupted {
 		note("interrupted; %d operations that were under way are left out", all.dropped)
 	}
-	if t := res.TLS; t != nil && t.Handshakes > 0 && t.Resumed < o.Resume-0.01-1/float64(t.Handshakes) {
-		note("%.1f %% of the handshakes resumed a session, %.1f %% were to: the server doesn't take all of its tickets back", 100*t.Resumed, 100*o.Resume)
+	if t := res.TLS; t != nil && t.Handshakes > 0 &&
+		t.Resumed < o.Resume-0.01-1/float64(t.Handshakes) {
+		note("%.1f %% of the handshakes resumed a session, %.1f %% were to: the server doesn't "+
+			"take all of its tickets back", 100*t.Resumed, 100*o.Resume)
 	}
 	if all.unended > 0 {
-		note("%d connections: the peer did not confirm the end by closing, so up to a socket buffer of what was sent may not have arrived", all.unended)
+		note("%d connections: the peer did not confirm the end by closing, so up to a socket "+
+			"buffer of what was sent may not have arrived", all.unended)
 	}
 	if all.unasked > 0 {
-		note("the peer sent %d bytes that nobody receives with direction send: a peer that echoes stops taking more when its answers aren't taken, so measure it with direction both",
+		note("the peer sent %d bytes that nobody receives with direction send: a peer that "+
+			"echoes stops taking more when its answers aren't taken, so measure it with "+
+			"direction both",
 			all.unasked)
 	}
-	if o.Mode == Throughput && o.Direction == Receive && res.Operations == 0 && all.failed.Load() == 0 {
+	if o.Mode == Throughput && o.Direction == Receive && res.Operations == 0 &&
+		all.failed.Load() == 0 {
 		note("no message came: direction receive is for a peer that sends without being asked")
 	}
 	if o.Mode == Throughput && r.every() > 1 {
@@ -173,20 +186,25 @@ func (r *run) notes(res *report.Result, all *lane) []string {
 		note("connected from %d addresses, %s and following", s.count, s.first)
 	}
 	if n := all.latency.TotalCount() - res.Operations; n > 0 && o.Rate > 0 && o.Mode != Throughput {
-		note("%d operations ended after the run's time or not at all: they count among the latencies, "+
+		note("%d operations ended after the run's time or not at all: they count among the "+
+			"latencies, "+
 			"not for the rate", n)
 	}
 	if n := all.cut.count + all.cutBeats.count; n > 0 {
-		note("%d operations had not ended when they were given up: the latencies with ≥ are at least "+
+		note("%d operations had not ended when they were given up: the latencies with ≥ are at "+
+			"least "+
 			"what is written", n)
 	}
-	if more := r.pace.open + r.elapsed(all.last) - r.pace.end(); o.Mode != Throughput && !r.interrupted &&
+	if more := r.pace.open + r.elapsed(all.last) - r.pace.end(); o.Mode != Throughput &&
+		!r.interrupted &&
 		o.Rate == 0 && more > time.Duration(longDrain*float64(o.Duration)) {
-		note("what was under way at the end of the time took %v more: it counts, and so does that time",
+		note("what was under way at the end of the time took %v more: it counts, and so does "+
+			"that time",
 			more.Round(time.Millisecond))
 	}
 	if all.silent > 0 {
-		note("the server asks for client certificates, and after %d handshakes it has said nothing by "+
+		note("the server asks for client certificates, and after %d handshakes it has said "+
+			"nothing by "+
 			"which to tell whether it takes them: --first-byte waits for an answer", all.silent)
 	}
 	return notes

@@ -14,8 +14,9 @@ import (
 
 var (
 	errStillWaiting = errors.New("the heartbeat before is still unanswered")
-	errUnanswered   = errors.New("the heartbeat was still unanswered when the connection was closed at the end")
-	errGone         = errors.New("the connection was closed or reset while it was held")
+	errUnanswered   = errors.New("the heartbeat was still unanswered when the connection was " +
+		"closed at the end")
+	errGone = errors.New("the connection was closed or reset while it was held")
 )
 
 // held is a connection of mode Connections. It belongs to its lane.
@@ -30,8 +31,11 @@ type held struct {
 // connections is mode Connections: open, look at the memory, hold, close.
 func (r *run) connections(ctx context.Context) error {
 	n := int(r.options.Operations)
-	for _, l := range r.lanes { // made before memory is looked at: this is the generator's book-keeping, not a connection's cost
-		l.held = make([]held, 0, n) // room for all, as pointers into it are kept; what isn't used is never touched
+	// made before memory is looked at: this is the generator's book-keeping, not a connection's
+	// cost
+	for _, l := range r.lanes {
+		// room for all, as pointers into it are kept; what isn't used is never touched
+		l.held = make([]held, 0, n)
 	}
 	r.enter("looking at the memory")
 	before := proc.TakeMemory()
@@ -77,8 +81,8 @@ func (r *run) openers(ctx context.Context, w *worker) {
 	})
 }
 
-// watch starts a coroutine that waits on the connection and makes its heartbeats. It has few frames, and small ones, so that a coroutine that waits fits into the
-// smallest stack.
+// watch starts a coroutine that waits on the connection and makes its heartbeats. It has few
+// frames, and small ones, so that a coroutine that waits fits into the smallest stack.
 func (h *held) watch() error {
 	h.patience(0)
 	_, err := runtime.Go(h.run.rt.Context(), func(ctx context.Context) {
@@ -174,7 +178,9 @@ func (r *run) hold(ctx context.Context) {
 	errs := make(chan error, len(r.lanes))
 	for _, l := range r.lanes {
 		go func() {
-			errs <- r.on(bounded, l, func(ctx context.Context, l *lane) error { return r.heartbeats(ctx, l, begin, end) })
+			errs <- r.on(bounded, l, func(ctx context.Context, l *lane) error {
+				return r.heartbeats(ctx, l, begin, end)
+			})
 		}()
 	}
 	for range r.lanes {
@@ -208,7 +214,8 @@ func (r *run) heartbeats(ctx context.Context, l *lane, begin, end time.Duration)
 	return r.lastBeats(ctx, l, end)
 }
 
-// lastBeats waits for the end, and then for the heartbeats that are under way, as long as the run's grace is.
+// lastBeats waits for the end, and then for the heartbeats that are under way, as long as the run's
+// grace is.
 func (r *run) lastBeats(ctx context.Context, l *lane, end time.Duration) error {
 	err := runtime.Sleep(ctx, end-eventloop.Clock())
 	for err == nil && l.beating > 0 && eventloop.Clock() < end+r.options.Grace {

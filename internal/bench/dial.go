@@ -41,7 +41,8 @@ func newDialer(o *Options, lanes []*lane) (*dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dialer{options: o, host: host, port: uint16(number), lookup: net.DefaultResolver.LookupNetIP}
+	d := &dialer{options: o, host: host, port: uint16(number),
+		lookup: net.DefaultResolver.LookupNetIP}
 	if o.TLS == nil {
 		return d, nil
 	}
@@ -81,7 +82,9 @@ func (d *dialer) resolve(ctx context.Context, t *trial) ([]netip.AddrPort, error
 	began := eventloop.Clock()
 	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
 	defer cancel()
-	ips, err := runtime.Await(ctx, func() ([]netip.Addr, error) { return d.lookup(ctx, "ip", d.host) })
+	ips, err := runtime.Await(ctx, func() ([]netip.Addr, error) {
+		return d.lookup(ctx, "ip", d.host)
+	})
 	if err == nil && len(ips) == 0 {
 		err = &net.DNSError{Err: "no addresses", Name: d.host, IsNotFound: true}
 	}
@@ -99,8 +102,10 @@ func (d *dialer) resolve(ctx context.Context, t *trial) ([]netip.AddrPort, error
 // use makes an address the one that connections are made to.
 func (d *dialer) use(address netip.AddrPort) { d.address, d.text = address, address.String() }
 
-// open makes the i-th connection and notes in t what each part took. With an error there is no connection.
-func (d *dialer) open(ctx context.Context, l *lane, t *trial, i int64, resume bool) (s *socket.Socket, err error) {
+// open makes the i-th connection and notes in t what each part took. With an error there is no
+// connection.
+func (d *dialer) open(ctx context.Context, l *lane, t *trial, i int64,
+	resume bool) (s *socket.Socket, err error) {
 	to := d.text
 	if d.options.ResolveEach {
 		addresses, err := d.resolve(ctx, t)
@@ -125,7 +130,8 @@ func (d *dialer) open(ctx context.Context, l *lane, t *trial, i int64, resume bo
 		}
 	}()
 	timeout := d.options.Timeout
-	s.SetTimeouts(socket.Timeouts{Connect: timeout, Read: timeout, Write: timeout, Handshake: timeout})
+	s.SetTimeouts(socket.Timeouts{Connect: timeout, Read: timeout, Write: timeout,
+		Handshake: timeout})
 	s.SetLinger(time.Second)
 	if source := d.sources.at(i); source != "" {
 		if err := s.BindOnConnect(source); err != nil {
@@ -179,7 +185,8 @@ func (d *dialer) converse(ctx context.Context, s *socket.Socket, t *trial) error
 }
 
 // secure makes the handshake.
-func (d *dialer) secure(ctx context.Context, l *lane, s *socket.Socket, t *trial, resume bool) error {
+func (d *dialer) secure(ctx context.Context, l *lane, s *socket.Socket, t *trial,
+	resume bool) error {
 	began, config := eventloop.Clock(), d.config(l, resume)
 	if err := s.SSLHandshake(ctx, config); err != nil {
 		if !errors.Is(err, socket.ErrPlaintextPending) && !errors.Is(err, runtime.ErrShutdown) {
@@ -191,7 +198,8 @@ func (d *dialer) secure(ctx context.Context, l *lane, s *socket.Socket, t *trial
 	t.note(phaseTLS, took)
 	state, _ := s.ConnectionState()
 	t.agreed = agreementOf(state)
-	if !d.asked.Load() || state.Version < tls.VersionTLS13 || state.DidResume || d.options.FirstByte {
+	if !d.asked.Load() || state.Version < tls.VersionTLS13 || state.DidResume ||
+		d.options.FirstByte {
 		return nil
 	}
 	return d.verdict(ctx, l, s, t, took)

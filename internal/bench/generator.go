@@ -12,10 +12,10 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// A Generator makes round trips in turns, for servers that are compared: while a turn lasts there is
-// one message outstanding on each connection (a closed loop), between turns the connections stand
-// idle. Its work is that of mode PingPong: each echo is compared. Its methods are for one goroutine at
-// a time, but for Messages.
+// A Generator makes round trips in turns, for servers that are compared: while a turn lasts there
+// is one message outstanding on each connection (a closed loop), between turns the connections
+// stand idle. Its work is that of mode PingPong: each echo is compared. Its methods are for one
+// goroutine at a time, but for Messages.
 type Generator struct {
 	run  *run
 	spin bool
@@ -27,16 +27,16 @@ type Generator struct {
 	over    atomic.Bool        // the turn is to end
 }
 
-// GeneratorOptions are what a generator needs beside the options of a run of mode PingPong, of which it
-// takes Target, Loops, Timeout, Source, TLS, StartTLS, Size and Framing.
+// GeneratorOptions are what a generator needs beside the options of a run of mode PingPong, of
+// which it takes Target, Loops, Timeout, Source, TLS, StartTLS, Size and Framing.
 type GeneratorOptions struct {
 	Options
 	Most int64 // connections
 
-	// Spin keeps the loops awake during a turn. A loop that sleeps has to be woken by the server, inside
-	// its write: that costs the server about a microsecond (an interrupt to another CPU), the more often
-	// the slower it is, and tells nothing about servers whose clients are elsewhere. It needs CPUs of
-	// its own.
+	// Spin keeps the loops awake during a turn. A loop that sleeps has to be woken by the server,
+	// inside its write: that costs the server about a microsecond (an interrupt to another CPU),
+	// the more often the slower it is, and tells nothing about servers whose clients are elsewhere.
+	// It needs CPUs of its own.
 	Spin bool
 
 	// Counter, if set, is where the messages of a loop are counted.
@@ -48,7 +48,8 @@ func NewGenerator(ctx context.Context, o GeneratorOptions) (*Generator, error) {
 	options := o.Options
 	options.Mode, options.Rate, options.Connections = PingPong, 0, int(o.Most)
 	options.Operations, options.Duration, options.Warmup = 0, maxDuration, 0
-	if err := errors.Join(options.Check(), AllowDescriptors(o.Most), CheckSystem(o.Most)); err != nil {
+	if err := errors.Join(options.Check(), AllowDescriptors(o.Most),
+		CheckSystem(o.Most)); err != nil {
 		return nil, err
 	}
 	options.complete()
@@ -100,7 +101,8 @@ func (g *Generator) Open(n int) error {
 }
 
 // work is what the coroutine of a connection does.
-func (g *Generator) work(ctx context.Context, index int64, gate *runtime.WaitGroup, opened chan<- error) {
+func (g *Generator) work(ctx context.Context, index int64, gate *runtime.WaitGroup,
+	opened chan<- error) {
 	w := &worker{lane: g.run.laneOf(ctx), index: index}
 	defer func() {
 		if w.socket != nil {
@@ -119,8 +121,8 @@ func (g *Generator) work(ctx context.Context, index int64, gate *runtime.WaitGro
 	}
 }
 
-// turn makes round trips to the end of the turn. It notes no times: what the generator takes is what
-// the server waits for.
+// turn makes round trips to the end of the turn. It notes no times: what the generator takes is
+// what the server waits for.
 func (g *Generator) turn(ctx context.Context, w *worker) error {
 	var t trial
 	for !g.over.Load() {
@@ -172,8 +174,8 @@ func (g *Generator) Messages() (n int64) {
 	return n
 }
 
-// Stop ends a turn: it waits for what is outstanding, as long as the options' time-out is. It returns
-// what has gone wrong in the turns.
+// Stop ends a turn: it waits for what is outstanding, as long as the options' time-out is. It
+// returns what has gone wrong in the turns.
 func (g *Generator) Stop() error {
 	g.over.Store(true)
 	g.turning.Wait()

@@ -56,7 +56,8 @@ func TestAGeneratorWorksInTurns(t *testing.T) {
 			check(t, g.Stop())
 			after := g.Messages()
 			if counted[0].Load()+counted[1].Load() != after {
-				t.Errorf("%d messages, and %d and %d are counted", after, counted[0].Load(), counted[1].Load())
+				t.Errorf("%d messages, and %d and %d are counted", after, counted[0].Load(),
+					counted[1].Load())
 			}
 			if turn == 1 {
 				check(t, g.Open(100)) // more than it opens at a time
@@ -120,7 +121,8 @@ func TestAGeneratorWithoutAServer(t *testing.T) {
 	check(t, err)
 	l.Close()
 	o := GeneratorOptions{Options: options(PingPong, l.Addr().String()), Most: 1}
-	if _, err := NewGenerator(context.Background(), o); err == nil || classify(err) != "connect: connection refused" {
+	if _, err := NewGenerator(context.Background(), o); err == nil ||
+		classify(err) != "connect: connection refused" {
 		t.Errorf("error: %v", err)
 	}
 	o.Most = 0

@@ -24,7 +24,8 @@ const (
 	phases
 )
 
-var phaseNames = [phases]string{"dns", "connect", "banner", "starttls", "tls", "verdict", "first_byte", "heartbeat"}
+var phaseNames = [phases]string{"dns", "connect", "banner", "starttls", "tls", "verdict",
+	"first_byte", "heartbeat"}
 
 // Latencies are kept in nanoseconds with three digits.
 const (
@@ -34,8 +35,9 @@ const (
 
 func newHistogram() *hdr.Histogram { return hdr.New(1, highestLatency, latencyDigits) }
 
-// lane is what was noted on one loop. It belongs to the coroutines of that loop, which run one at a time, and after the run to whoever puts the lanes together; but for
-// the counters, which the display of the progress reads.
+// lane is what was noted on one loop. It belongs to the coroutines of that loop, which run one at a
+// time, and after the run to whoever puts the lanes together; but for the counters, which the
+// display of the progress reads.
 type lane struct {
 	loop     *eventloop.Loop
 	sessions *sessionSlot
@@ -82,7 +84,8 @@ const late = time.Millisecond
 func newLane(loop *eventloop.Loop) *lane {
 	return &lane{
 		loop: loop, sessions: new(sessionSlot), latency: newHistogram(),
-		operations: new(atomic.Int64), failures: make(map[string]*failure), agreed: make(map[agreement]int64),
+		operations: new(atomic.Int64), failures: make(map[string]*failure),
+		agreed: make(map[agreement]int64),
 	}
 }
 
@@ -93,7 +96,8 @@ type trial struct {
 	has    [phases]bool
 	agreed agreement // of the handshake; zero: none
 	bytes  int64
-	ended  time.Duration // when it was done, if work followed that isn't part of it; 0: when it is settled
+	// when it was done, if work followed that isn't part of it; 0: when it is settled
+	ended time.Duration
 }
 
 func (t *trial) note(p phase, took time.Duration) { t.took[p], t.has[p] = took, true }

@@ -25,7 +25,8 @@ const patience = leaktest.Patience
 
 var check = leaktest.Check
 
-// serving starts a server on a runtime of its own and returns its address. If config.TLS is not nil it gets a certificate, which the test's clients trust.
+// serving starts a server on a runtime of its own and returns its address. If config.TLS is not nil
+// it gets a certificate, which the test's clients trust.
 func serving(t *testing.T, config farside.Config) (address string, server *farside.Server) {
 	t.Helper()
 	if config.TLS != nil {
@@ -50,7 +51,8 @@ func or(value, otherwise string) string {
 // options returns the options of a short run against the address.
 func options(mode Mode, address string) Options {
 	return Options{
-		Mode: mode, Target: address, Command: "whorl bench", Connections: 4, Operations: 20, Timeout: patience, Grace: patience, Loops: 2, Source: AutoSource,
+		Mode: mode, Target: address, Command: "whorl bench", Connections: 4, Operations: 20,
+		Timeout: patience, Grace: patience, Loops: 2, Source: AutoSource,
 		Size: 100, Framing: message.Length, Direction: Send, Hold: HoldSocket,
 	}
 }
@@ -91,7 +93,8 @@ func starttls(t testing.TB, name string) *dialogue.Protocol {
 	return p
 }
 
-// scripted starts a server that gives each connection, with its number from 0, to a function on a goroutine. At the end of the test all connections are closed.
+// scripted starts a server that gives each connection, with its number from 0, to a function on a
+// goroutine. At the end of the test all connections are closed.
 func scripted(t *testing.T, serve func(number int, conn net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -126,7 +129,8 @@ func scripted(t *testing.T, serve func(number int, conn net.Conn)) string {
 	return l.Addr().String()
 }
 
-// says makes a scripted connection that says each text when something has come for the one before it.
+// says makes a scripted connection that says each text when something has come for the one before
+// it.
 func says(conn net.Conn, texts ...string) {
 	buf := make([]byte, 4096)
 	for i, text := range texts {

@@ -9,7 +9,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// resumes reports whether the i-th handshake is one that resumes a session, so that the share of those is what was asked for at any time.
+// resumes reports whether the i-th handshake is one that resumes a session, so that the share of
+// those is what was asked for at any time.
 func resumes(i int64, share float64) bool {
 	return int64(float64(i+1)*share) > int64(float64(i)*share)
 }
@@ -31,7 +32,8 @@ func (r *run) handshakes(ctx context.Context, w *worker) {
 			t.ended = eventloop.Clock()
 		}
 		if resume && !t.agreed.resumed {
-			// The server didn't want the session, or a failure has used it up. If there is no other one, the report says how many were resumed.
+			// The server didn't want the session, or a failure has used it up. If there is no other
+			// one, the report says how many were resumed.
 			awaitTicket(ctx, w.lane, s)
 		}
 		return nil
@@ -74,7 +76,8 @@ func (r *run) establish(ctx context.Context, l *lane, t *trial, i int64) (*socke
 	return s, nil
 }
 
-// connect opens a worker's connection before measuring begins. If that fails, the worker tries again with its first operation.
+// connect opens a worker's connection before measuring begins. If that fails, the worker tries
+// again with its first operation.
 func (r *run) connect(ctx context.Context, w *worker) {
 	var t trial
 	s, err := r.establish(ctx, w.lane, &t, w.index)
@@ -104,7 +107,9 @@ func (r *run) roundTrip(ctx context.Context, w *worker, t *trial) error {
 		}
 		w.socket = s
 		if r.options.Rate == 0 {
-			t.intended = eventloop.Clock() // in a closed loop a round trip is one; in an open one, who wanted it had to wait for the connection too
+			// in a closed loop a round trip is one; in an open one, who wanted it had to wait for
+			// the connection too
+			t.intended = eventloop.Clock()
 		}
 	}
 	err := r.exchange(ctx, w.lane, w.socket, t)

@@ -19,8 +19,9 @@ import (
 type Mode string
 
 const (
-	Handshake   Mode = "handshake"   // an operation is a connection with a TLS handshake
-	Throughput  Mode = "throughput"  // an operation is a message, one after the other, in one direction or both
+	Handshake Mode = "handshake" // an operation is a connection with a TLS handshake
+	// an operation is a message, one after the other, in one direction or both
+	Throughput  Mode = "throughput"
 	PingPong    Mode = "pingpong"    // an operation is a message and its echo
 	Connections Mode = "connections" // an operation is a connection that is then held
 )
@@ -42,13 +43,15 @@ const (
 	HoldCoroutine Hold = "coroutine" // a coroutine waits on each
 )
 
-// Options say what a run does. All times are bounded by Timeout, all counts by what is written beside them.
+// Options say what a run does. All times are bounded by Timeout, all counts by what is written
+// beside them.
 type Options struct {
 	Mode    Mode
 	Target  string // "host:port"
 	Command string // for the report
 
-	// How much load, and for how long. Mode Connections holds Operations connections and opens Connections at a time.
+	// How much load, and for how long. Mode Connections holds Operations connections and opens
+	// Connections at a time.
 
 	Connections int
 	Operations  int64         // 0: no limit
@@ -111,8 +114,8 @@ func (o *Options) complete() {
 	}
 }
 
-// grace is how long operations may go on after the end if Options don't say. In an open loop that is
-// the longest latency that is told; in a closed loop each operation is to end, if it can.
+// grace is how long operations may go on after the end if Options don't say. In an open loop that
+// is the longest latency that is told; in a closed loop each operation is to end, if it can.
 func (o *Options) grace() time.Duration {
 	const least = 5 * time.Second
 	if o.Rate > 0 {
@@ -140,13 +143,16 @@ func (o *Options) Check() error {
 	case o.Mode != Connections && o.Operations == 0 && o.Duration == 0:
 		return errors.New("neither a number of operations nor a duration: the run would not end")
 	case math.IsNaN(o.Rate) || o.Rate < 0 || o.Rate > maxRate || o.Rate > 0 && o.Rate < 1e-3:
-		return fmt.Errorf("a rate of %v per second: want 0.001 to %d, or 0 for a closed loop", o.Rate, maxRate)
+		return fmt.Errorf("a rate of %v per second: want 0.001 to %d, or 0 for a closed loop",
+			o.Rate, maxRate)
 	case o.Duration < 0 || o.Duration > maxDuration || o.Warmup < 0 || o.Warmup > maxDuration:
-		return fmt.Errorf("duration %v, warm-up %v: want 0 to %v", o.Duration, o.Warmup, maxDuration)
+		return fmt.Errorf("duration %v, warm-up %v: want 0 to %v", o.Duration, o.Warmup,
+			maxDuration)
 	case o.Timeout <= 0:
 		return fmt.Errorf("a time-out of %v: want more than 0", o.Timeout)
 	case o.Loops < 0 || o.Loops > maxLoops:
-		return fmt.Errorf("%d loops: want 1 to %d, or 0 for one for each processor", o.Loops, maxLoops)
+		return fmt.Errorf("%d loops: want 1 to %d, or 0 for one for each processor", o.Loops,
+			maxLoops)
 	}
 	return o.checkMode()
 }
@@ -176,7 +182,8 @@ func (o *Options) checkMode() error {
 		}
 	case Connections:
 		if o.Heartbeat < 0 || o.Heartbeat > 0 && o.Heartbeat < time.Millisecond {
-			return fmt.Errorf("a heartbeat each %v: want a millisecond or more, or 0 for none", o.Heartbeat)
+			return fmt.Errorf("a heartbeat each %v: want a millisecond or more, or 0 for none",
+				o.Heartbeat)
 		}
 		if o.Warmup > 0 {
 			return errors.New("connections that are held have no warm-up")

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// pacer says when operations begin. It knows no clock: points in time, on whatever clock, are given to it. It is set up before the workers run; take may then be called
-// from anywhere.
+// pacer says when operations begin. It knows no clock: points in time, on whatever clock, are given
+// to it. It is set up before the workers run; take may then be called from anywhere.
 type pacer struct {
 	start time.Duration // the workers begin
 	open  time.Duration // measuring begins: start and the warm-up
@@ -43,9 +43,10 @@ type ticket struct {
 	measured bool          // not part of the warm-up
 }
 
-// take returns the next operation; ok is false if there is none. In a closed loop it is to begin now. In an open loop it may be to begin later, and whoever has taken
-// it waits until then; or it was to begin already, while all workers were busy, and is begun late, even after the end: the latency of such an
-// operation is what an open loop is for.
+// take returns the next operation; ok is false if there is none. In a closed loop it is to begin
+// now. In an open loop it may be to begin later, and whoever has taken it waits until then; or it
+// was to begin already, while all workers were busy, and is begun late, even after the end: the
+// latency of such an operation is what an open loop is for.
 func (p *pacer) take(now time.Duration) (t ticket, ok bool) {
 	end := time.Duration(p.close.Load())
 	if p.interval == 0 {
@@ -88,8 +89,8 @@ func (p *pacer) end() time.Duration { return time.Duration(p.close.Load()) }
 // exhausted reports whether as many operations were begun as there were to be.
 func (p *pacer) exhausted() bool { return p.limit > 0 && p.taken.Load() >= p.warm+p.limit }
 
-// missed tells each of the operations of an open loop that were to begin before the end and that nobody has taken: n of them at about a moment. The
-// workers have ended.
+// missed tells each of the operations of an open loop that were to begin before the end and that
+// nobody has taken: n of them at about a moment. The workers have ended.
 func (p *pacer) missed(each func(intended time.Duration, n int64)) {
 	end := p.end()
 	if p.interval == 0 || end == never {

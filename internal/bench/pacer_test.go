@@ -8,9 +8,11 @@ import (
 
 const ms = time.Millisecond
 
-// simulate has workers do a pacer's operations on a clock of its own. serve says when an operation that begins at a moment ends. It returns the latencies
-// that are measured, and how late the operations began.
-func simulate(p *pacer, workers int, serve func(begin time.Duration) (end time.Duration)) (latencies, late []time.Duration) {
+// simulate has workers do a pacer's operations on a clock of its own. serve says when an operation
+// that begins at a moment ends. It returns the latencies that are measured, and how late the
+// operations began.
+func simulate(p *pacer, workers int,
+	serve func(begin time.Duration) (end time.Duration)) (latencies, late []time.Duration) {
 	free := make([]time.Duration, workers) // when each worker is free
 	for {
 		next := slices.Index(free, slices.Min(free))
@@ -33,7 +35,8 @@ func simulate(p *pacer, workers int, serve func(begin time.Duration) (end time.D
 	}
 }
 
-// stalling is a server that takes a millisecond for each operation, but stands still once for a second.
+// stalling is a server that takes a millisecond for each operation, but stands still once for a
+// second.
 func stalling(begin time.Duration) time.Duration {
 	const stall, over = 1000 * ms, 2000 * ms
 	if begin >= stall && begin < over {
@@ -49,7 +52,8 @@ func percentile(all []time.Duration, p float64) time.Duration {
 
 func TestAnOpenLoopSeesAStallThatAClosedLoopHides(t *testing.T) {
 	const workers = 10
-	// A tenth of the ten seconds: as many operations as were to begin then are late, by half a second on average.
+	// A tenth of the ten seconds: as many operations as were to begin then are late, by half a
+	// second on average.
 	open, late := simulate(newPacer(0, 0, 10*time.Second, 0, 500), workers, stalling)
 	if len(open) != 5000 {
 		t.Errorf("%d operations, want 5000", len(open))
@@ -102,7 +106,8 @@ func TestOperationsThatWereToBeginAreBegunAfterTheEnd(t *testing.T) {
 		}
 		missed = append(missed, at)
 	})
-	if want := []time.Duration{500 * ms, 600 * ms, 700 * ms, 800 * ms, 900 * ms}; !slices.Equal(missed, want) {
+	if want := []time.Duration{500 * ms, 600 * ms, 700 * ms, 800 * ms,
+		900 * ms}; !slices.Equal(missed, want) {
 		t.Errorf("nobody began %v, want %v", missed, want)
 	}
 }
@@ -114,13 +119,17 @@ func TestVeryManyMissedOperationsAreToldTogether(t *testing.T) {
 	if total != 360_000_000_000 || calls > 10_001 {
 		t.Errorf("%d operations in %d calls", total, calls)
 	}
-	newPacer(0, 0, 0, 1e9, 1000).missed(func(time.Duration, int64) { t.Error("what isn't bounded by time is missed") })
+	newPacer(0, 0, 0, 1e9, 1000).missed(func(time.Duration, int64) {
+		t.Error("what isn't bounded by time is missed")
+	})
 }
 
 func TestWarmUpIsNotMeasured(t *testing.T) {
 	for _, rate := range []float64{0, 100} {
 		p := newPacer(0, time.Second, 0, 50, rate)
-		latencies, _ := simulate(p, 3, func(begin time.Duration) time.Duration { return begin + 5*ms })
+		latencies, _ := simulate(p, 3, func(begin time.Duration) time.Duration {
+			return begin + 5*ms
+		})
 		if len(latencies) != 50 || rate > 0 && !p.exhausted() {
 			t.Errorf("rate %v: %d operations, want 50", rate, len(latencies))
 		}
@@ -146,7 +155,9 @@ func TestStop(t *testing.T) {
 		if _, ok := p.take(60 * ms); ok || p.end() != 50*ms {
 			t.Errorf("rate %v: goes on after the stop, end %v", rate, p.end())
 		}
-		p.missed(func(at time.Duration, _ int64) { t.Errorf("rate %v: %v counts as missed", rate, at) })
+		p.missed(func(at time.Duration, _ int64) {
+			t.Errorf("rate %v: %v counts as missed", rate, at)
+		})
 	}
 }
 

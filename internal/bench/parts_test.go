@@ -25,14 +25,22 @@ func TestAGeneratorAtItsLimitIsFound(t *testing.T) {
 		limits int
 		text   string
 	}{
-		{"much CPU", usage{wall: time.Second, cpu: 1800 * ms, processors: 2, operations: 1000}, 1, "90 % of the 2 processors"},
-		{"one loop of many processors", usage{wall: time.Second, cpu: 900 * ms, processors: 1, operations: 1000}, 1, "90 % of the 1 processors"},
-		{"enough CPU left", usage{wall: time.Second, cpu: 1600 * ms, processors: 2, operations: 1000}, 0, ""},
-		{"too short to tell", usage{wall: 10 * ms, cpu: 20 * ms, processors: 1, operations: 1000}, 0, ""},
-		{"late by itself", usage{wall: time.Second, processors: 2, operations: 1000, late: lateness{woken: 11}}, 1, "11 of 1000"},
-		{"seldom late", usage{wall: time.Second, processors: 2, operations: 1000, late: lateness{woken: 10}}, 0, ""},
-		{"late since the server is slow", usage{wall: time.Second, processors: 2, operations: 1000, late: lateness{busy: 900}}, 0, ""},
-		{"both", usage{wall: time.Second, cpu: 2 * time.Second, processors: 2, operations: 1000, late: lateness{woken: 100}}, 2, "late"},
+		{"much CPU", usage{wall: time.Second, cpu: 1800 * ms, processors: 2, operations: 1000}, 1,
+			"90 % of the 2 processors"},
+		{"one loop of many processors", usage{wall: time.Second, cpu: 900 * ms, processors: 1,
+			operations: 1000}, 1, "90 % of the 1 processors"},
+		{"enough CPU left", usage{wall: time.Second, cpu: 1600 * ms, processors: 2,
+			operations: 1000}, 0, ""},
+		{"too short to tell", usage{wall: 10 * ms, cpu: 20 * ms, processors: 1, operations: 1000},
+			0, ""},
+		{"late by itself", usage{wall: time.Second, processors: 2, operations: 1000,
+			late: lateness{woken: 11}}, 1, "11 of 1000"},
+		{"seldom late", usage{wall: time.Second, processors: 2, operations: 1000,
+			late: lateness{woken: 10}}, 0, ""},
+		{"late since the server is slow", usage{wall: time.Second, processors: 2, operations: 1000,
+			late: lateness{busy: 900}}, 0, ""},
+		{"both", usage{wall: time.Second, cpu: 2 * time.Second, processors: 2, operations: 1000,
+			late: lateness{woken: 100}}, 2, "late"},
 		{"nothing happened", usage{}, 0, ""},
 	} {
 		limits := c.usage.limits()
@@ -47,8 +55,10 @@ func TestNotesSayWhatElseWasSlow(t *testing.T) {
 		"rate of 1000/s was not reached": {wall: time.Second, rate: 1000, achieved: 900},
 		"were 99 % busy":                 {wall: time.Second, machine: 0.99},
 		"stood still":                    {wall: time.Second, stalls: 2},
-		"slower than that, or -c is":     {wall: time.Second, rate: 1000, achieved: 900, processors: 2},
-		"can't be told whether the serv": {wall: time.Second, rate: 1000, achieved: 900, processors: 1, cpu: time.Second},
+		"slower than that, or -c is": {wall: time.Second, rate: 1000, achieved: 900,
+			processors: 2},
+		"can't be told whether the serv": {wall: time.Second, rate: 1000, achieved: 900,
+			processors: 1, cpu: time.Second},
 	} {
 		if notes := u.notes(); len(notes) != 1 || !strings.Contains(notes[0], text) {
 			t.Errorf("%q, want %q", notes, text)
@@ -62,10 +72,13 @@ func TestNotesSayWhatElseWasSlow(t *testing.T) {
 
 func TestUsageBetweenTwoInstants(t *testing.T) {
 	var u usage
-	u.between(instant{at: time.Second, cpu: time.Second, busy: 10 * ms, all: 100 * ms, stallCount: 1},
-		instant{at: 3 * time.Second, cpu: 2 * time.Second, busy: 60 * ms, all: 200 * ms, stallCount: 4})
+	u.between(instant{at: time.Second, cpu: time.Second, busy: 10 * ms, all: 100 * ms,
+		stallCount: 1},
+		instant{at: 3 * time.Second, cpu: 2 * time.Second, busy: 60 * ms, all: 200 * ms,
+			stallCount: 4})
 	u.processors = 2
-	if u.wall != 2*time.Second || u.cpu != time.Second || u.machine != 0.5 || u.stalls != 3 || u.share() != 0.25 {
+	if u.wall != 2*time.Second || u.cpu != time.Second || u.machine != 0.5 || u.stalls != 3 ||
+		u.share() != 0.25 {
 		t.Errorf("%+v, share %v", u, u.share())
 	}
 }
@@ -92,7 +105,8 @@ func TestSources(t *testing.T) {
 			t.Errorf("%q: %s, %v; want %s", text, got, err, want)
 		}
 	}
-	for _, bad := range []string{"localhost", "127.0.0.1-", "127.0.0.9-127.0.0.1", "127.0.0.1-::1", "1.2.3.4/33", "fe80::1%lo", "0.0.0.0-200.0.0.0", "::-ffff::", "1-2-3"} {
+	for _, bad := range []string{"localhost", "127.0.0.1-", "127.0.0.9-127.0.0.1", "127.0.0.1-::1",
+		"1.2.3.4/33", "fe80::1%lo", "0.0.0.0-200.0.0.0", "::-ffff::", "1-2-3"} {
 		if s, err := parseSources(bad); err == nil {
 			t.Errorf("%q is taken for %+v", bad, s)
 		}
@@ -101,7 +115,8 @@ func TestSources(t *testing.T) {
 
 func TestAsManySourcesAsItTakes(t *testing.T) {
 	const ports = 28232
-	loopback, other := netip.MustParseAddrPort("127.0.0.1:25"), netip.MustParseAddrPort("192.0.2.1:25")
+	loopback, other := netip.MustParseAddrPort("127.0.0.1:25"),
+		netip.MustParseAddrPort("192.0.2.1:25")
 	for _, c := range []struct {
 		source      string
 		connections int64
@@ -123,9 +138,11 @@ func TestAsManySourcesAsItTakes(t *testing.T) {
 		o := Options{Source: c.source}
 		s, err := o.spread(c.connections, c.to, ports)
 		if c.want >= 0 && (err != nil || s.count != c.want) || c.want < 0 && err == nil {
-			t.Errorf("%q for %d connections to %v: %d addresses, %v; want %d", c.source, c.connections, c.to, s.count, err, c.want)
+			t.Errorf("%q for %d connections to %v: %d addresses, %v; want %d", c.source,
+				c.connections, c.to, s.count, err, c.want)
 		}
-		if limit, ok := errors.AsType[*LimitError](err); ok && !strings.Contains(limit.Error(), "--source") {
+		if limit, ok := errors.AsType[*LimitError](err); ok &&
+			!strings.Contains(limit.Error(), "--source") {
 			t.Errorf("error: %v", limit)
 		}
 	}
@@ -154,9 +171,11 @@ func TestASeriesStaysShort(t *testing.T) {
 		operations, failed, bytes = operations+i.Operations, failed+i.Errors, bytes+i.Bytes
 	}
 	if operations != 1007 || failed != 10 || bytes != 10_000 || len(intervals) != 125 {
-		t.Errorf("%d operations, %d errors, %d bytes in %d intervals", operations, failed, bytes, len(intervals))
+		t.Errorf("%d operations, %d errors, %d bytes in %d intervals", operations, failed, bytes,
+			len(intervals))
 	}
-	if first := intervals[0]; first.Operations != 15 || first.Seconds != 0.8 || first.Max < 8000e3 ||
+	if first := intervals[0]; first.Operations != 15 || first.Seconds != 0.8 ||
+		first.Max < 8000e3 ||
 		first.Max > 8100e3 || first.P50 < 3900e3 || first.P50 > 5100e3 {
 		t.Errorf("first interval: %+v", first)
 	}
@@ -168,13 +187,19 @@ func TestASeriesStaysShort(t *testing.T) {
 func TestClassesOfErrors(t *testing.T) {
 	closed := &net.OpError{Op: "recv", Err: io.ErrUnexpectedEOF}
 	for want, err := range map[string]error{
-		"connect: connection refused":                      failedIn(phaseConnect, &net.OpError{Op: "connect", Err: syscall.ECONNREFUSED}),
-		"connect: timeout":                                 failedIn(phaseConnect, runtime.ErrTimeout),
-		"connect: no local port left (see --source)":       failedIn(phaseConnect, syscall.EADDRNOTAVAIL),
-		"dns: name not found":                              failedIn(phaseDNS, &net.DNSError{}),
-		"starttls: STARTTLS refused":                       failedIn(phaseStartTLS, fmt.Errorf("smtp: %w", dialogue.ErrRefused)),
-		"tls: plaintext behind the answer to STARTTLS":     failedIn(phaseTLS, socket.ErrPlaintextPending),
-		"tls: " + string(tlsconfig.ReasonUnrecognizedName): failedIn(phaseTLS, &tlsconfig.HandshakeError{Reason: tlsconfig.ReasonUnrecognizedName, Err: io.EOF}),
+		"connect: connection refused": failedIn(phaseConnect,
+			&net.OpError{Op: "connect", Err: syscall.ECONNREFUSED}),
+		"connect: timeout": failedIn(phaseConnect,
+			runtime.ErrTimeout),
+		"connect: no local port left (see --source)": failedIn(phaseConnect,
+			syscall.EADDRNOTAVAIL),
+		"dns: name not found": failedIn(phaseDNS, &net.DNSError{}),
+		"starttls: STARTTLS refused": failedIn(phaseStartTLS,
+			fmt.Errorf("smtp: %w", dialogue.ErrRefused)),
+		"tls: plaintext behind the answer to STARTTLS": failedIn(phaseTLS,
+			socket.ErrPlaintextPending),
+		"tls: " + string(tlsconfig.ReasonUnrecognizedName): failedIn(phaseTLS,
+			&tlsconfig.HandshakeError{Reason: tlsconfig.ReasonUnrecognizedName, Err: io.EOF}),
 		"message: closed by the peer in a message":         closed,
 		"message: closed by the peer without close_notify": socket.ErrTruncated,
 		"message: error 95 of the system":                  syscall.EOPNOTSUPP,
@@ -195,7 +220,8 @@ func TestClassesOfErrors(t *testing.T) {
 
 func TestOptionsThatMakeNoSense(t *testing.T) {
 	good := func() Options {
-		return Options{Mode: PingPong, Target: "localhost:1", Connections: 1, Operations: 1, Timeout: time.Second, Size: 1}
+		return Options{Mode: PingPong, Target: "localhost:1", Connections: 1, Operations: 1,
+			Timeout: time.Second, Size: 1}
 	}
 	if o := good(); o.Check() != nil {
 		t.Fatal(o.Check())
@@ -213,11 +239,17 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		"no message":           func(o *Options) { o.Size = 0 },
 		"an unknown mode":      func(o *Options) { o.Mode = "x" },
 		"an unknown direction": func(o *Options) { o.Mode, o.Direction = Throughput, "up" },
-		"receiving at a rate":  func(o *Options) { o.Mode, o.Direction, o.Rate = Throughput, Receive, 1 },
-		"an unknown hold":      func(o *Options) { o.Mode, o.Hold = Connections, "x" },
-		"a bad source":         func(o *Options) { o.Source = "here" },
-		"a short heartbeat":    func(o *Options) { o.Mode, o.Hold, o.Heartbeat = Connections, HoldSocket, 1 },
-		"warm connections":     func(o *Options) { o.Mode, o.Hold, o.Warmup = Connections, HoldSocket, 1 },
+		"receiving at a rate": func(o *Options) {
+			o.Mode, o.Direction, o.Rate = Throughput, Receive, 1
+		},
+		"an unknown hold": func(o *Options) { o.Mode, o.Hold = Connections, "x" },
+		"a bad source":    func(o *Options) { o.Source = "here" },
+		"a short heartbeat": func(o *Options) {
+			o.Mode, o.Hold, o.Heartbeat = Connections, HoldSocket, 1
+		},
+		"warm connections": func(o *Options) {
+			o.Mode, o.Hold, o.Warmup = Connections, HoldSocket, 1
+		},
 	} {
 		o := good()
 		change(&o)

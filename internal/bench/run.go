@@ -41,11 +41,12 @@ type run struct {
 
 	// Of who steers the run.
 	interrupted bool
-	counted     bool    // it was over when as many operations had ended as there were to be, before its time
-	from, to    instant // the run's time
-	drained     instant // all that counts has ended
-	perConn     *proc.Each
-	held        int64
+	// it was over when as many operations had ended as there were to be, before its time
+	counted  bool
+	from, to instant // the run's time
+	drained  instant // all that counts has ended
+	perConn  *proc.Each
+	held     int64
 }
 
 // worker is one of the coroutines that make the load.
@@ -64,8 +65,9 @@ func (w *worker) use(t ticket) {
 	}
 }
 
-// Run makes a run and returns what was found. When ctx is done the run ends early, and what was found up to then is returned. An error means that there is nothing to
-// report: the options are wrong, the limits of the system too low, or the server can't be reached.
+// Run makes a run and returns what was found. When ctx is done the run ends early, and what was
+// found up to then is returned. An error means that there is nothing to report: the options are
+// wrong, the limits of the system too low, or the server can't be reached.
 func Run(ctx context.Context, options Options) (*report.Result, error) {
 	o := options
 	if err := errors.Join(o.Check(), ctx.Err()); err != nil {
@@ -102,7 +104,8 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 
 func newRun(o *Options, connections int64) (*run, error) {
 	rt, err := runtime.New(
-		runtime.WithLoops(o.Loops), runtime.WithName("bench"), runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(stallLimit),
+		runtime.WithLoops(o.Loops), runtime.WithName("bench"), runtime.WithLogger(zap.NewNop()),
+		runtime.WithWatchdog(stallLimit),
 		runtime.WithMaxCoroutines(int(4*connections)+4*o.Connections+1000))
 	if err != nil {
 		return nil, err
@@ -167,7 +170,8 @@ func (r *run) prepare(ctx context.Context, connections int64) error {
 		var failures []error
 		for _, address := range addresses {
 			r.dialer.use(address)
-			if r.dialer.sources, err = r.options.spread(connections, address, localPorts()); err == nil {
+			if r.dialer.sources, err = r.options.spread(connections, address,
+				localPorts()); err == nil {
 				if err = r.try(ctx, l); err == nil {
 					return nil
 				}
@@ -204,7 +208,8 @@ func (r *run) perform(ctx context.Context) error {
 	case Handshake:
 		return r.crowd(ctx, workload{duration: r.options.Duration, body: r.handshakes})
 	case PingPong:
-		return r.crowd(ctx, workload{duration: r.options.Duration, prepare: r.connect, body: r.roundTrips})
+		return r.crowd(ctx, workload{duration: r.options.Duration, prepare: r.connect,
+			body: r.roundTrips})
 	case Throughput:
 		return r.throughput(ctx)
 	default:
@@ -227,11 +232,14 @@ type workload struct {
 	duration time.Duration // 0: until all operations are done
 	prepare  func(ctx context.Context, w *worker)
 	body     func(ctx context.Context, w *worker)
-	atEnd    func() // called when the time is over; then what follows, to the end of all workers, is part of the measurement too
+	// called when the time is over; then what follows, to the end of all workers, is part of the
+	// measurement too
+	atEnd func()
 }
 
-// crowd lets Options.Connections workers run the workload's body: first prepare, each; when all have done that, body, together. It returns when all have ended, or
-// when the run is over and their grace is as well; they are ended by shutdown then.
+// crowd lets Options.Connections workers run the workload's body: first prepare, each; when all
+// have done that, body, together. It returns when all have ended, or when the run is over and their
+// grace is as well; they are ended by shutdown then.
 func (r *run) crowd(ctx context.Context, load workload) error {
 	o := r.options
 	n := int64(o.Connections)
@@ -314,7 +322,8 @@ func (r *run) steer(ctx context.Context, load workload, done <-chan struct{}) {
 	}
 }
 
-// waitFor waits, on a plain goroutine, for a channel to be closed, and reports whether it was; it gives up at a moment, or when ctx is done.
+// waitFor waits, on a plain goroutine, for a channel to be closed, and reports whether it was; it
+// gives up at a moment, or when ctx is done.
 func waitFor(ctx context.Context, done <-chan struct{}, until time.Duration) bool {
 	timer := time.NewTimer(max(0, until-eventloop.Clock()))
 	defer timer.Stop()
@@ -345,8 +354,10 @@ func (r *run) shutdown() error {
 // maxBackoff bounds how long a worker of a closed loop pauses after failures in a row.
 const maxBackoff = 100 * time.Millisecond
 
-// each does one operation after the other, as the pacer says, until there is none left. operate returns what went wrong.
-func (r *run) each(ctx context.Context, w *worker, operate func(ctx context.Context, w *worker, t *trial) error) {
+// each does one operation after the other, as the pacer says, until there is none left. operate
+// returns what went wrong.
+func (r *run) each(ctx context.Context, w *worker, operate func(ctx context.Context, w *worker,
+	t *trial) error) {
 	backoff := time.Millisecond
 	for {
 		now := eventloop.Clock()

@@ -29,7 +29,9 @@ func authority(t testing.TB) *tlsconfig.CA {
 	return ca
 }
 
-var theAuthority = sync.OnceValues(func() (*tlsconfig.CA, error) { return tlsconfig.NewCA("bench tests") })
+var theAuthority = sync.OnceValues(func() (*tlsconfig.CA, error) {
+	return tlsconfig.NewCA("bench tests")
+})
 
 func TestEveryModeOverEveryTransport(t *testing.T) {
 	transports := append([]string{"plain", "tls"}, dialogue.Names()...)
@@ -54,8 +56,10 @@ func TestEveryModeOverEveryTransport(t *testing.T) {
 				}
 				before := server.Stats()
 				r := faultless(t, o)
-				if r.Operations != 20 || r.Seconds <= 0 || r.Rate <= 0 || r.Latency.Count == 0 || r.Latency.Max < r.Latency.Min {
-					t.Errorf("%s: %d operations, %v/s in %v s, latency %+v", mode, r.Operations, r.Rate, r.Seconds, r.Latency)
+				if r.Operations != 20 || r.Seconds <= 0 || r.Rate <= 0 || r.Latency.Count == 0 ||
+					r.Latency.Max < r.Latency.Min {
+					t.Errorf("%s: %d operations, %v/s in %v s, latency %+v", mode, r.Operations,
+						r.Rate, r.Seconds, r.Latency)
 				}
 				want := []string{"connect"}
 				if config.TLS != nil {
@@ -78,10 +82,13 @@ func TestEveryModeOverEveryTransport(t *testing.T) {
 				if (r.TLS != nil) != (config.TLS != nil) {
 					t.Fatalf("%s: TLS is %v", mode, r.TLS)
 				}
-				if r.TLS != nil && (r.TLS.Version != "TLS 1.3" || r.TLS.Suite == "" || r.TLS.Group == "" || r.TLS.Resumed != 0 || !strings.HasPrefix(r.TLS.Certificate, "ECDSA P-256")) {
+				if r.TLS != nil && (r.TLS.Version != "TLS 1.3" || r.TLS.Suite == "" ||
+					r.TLS.Group == "" || r.TLS.Resumed != 0 || !strings.HasPrefix(r.TLS.Certificate,
+					"ECDSA P-256")) {
 					t.Errorf("%s: %+v", mode, r.TLS)
 				}
-				if made := server.Stats().Accepted - before.Accepted; mode == Handshake && made != 21 || mode == Connections && made != 21 || made < 5 {
+				if made := server.Stats().Accepted - before.Accepted; mode == Handshake &&
+					made != 21 || mode == Connections && made != 21 || made < 5 {
 					t.Errorf("%s: the server has seen %d connections", mode, made)
 				}
 				if mode == PingPong && (r.BytesSent != 2000 || r.BytesReceived != 2000) {
@@ -101,7 +108,8 @@ func TestSessionsAreResumedAsOftenAsAsked(t *testing.T) {
 			o.FirstByte, o.Opening = true, []byte("\n")
 			o.TLS.MaxVersion = version
 			r := faultless(t, o)
-			if r.TLS.Resumed != share || r.TLS.Handshakes != 80 || r.TLS.Version != tls.VersionName(version) {
+			if r.TLS.Resumed != share || r.TLS.Handshakes != 80 ||
+				r.TLS.Version != tls.VersionName(version) {
 				t.Errorf("%s, share %v: %+v", tls.VersionName(version), share, r.TLS)
 			}
 			if r.Phases["first_byte"].Count != 80 {
@@ -112,73 +120,12 @@ func TestSessionsAreResumedAsOftenAsAsked(t *testing.T) {
 }
 
 func TestAServerWithoutTicketsCantResume(t *testing.T) {
-	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{SessionTicketsDisabled: true}})
+	address, _ := serving(t, farside.Config{Role: farside.Echo,
+		TLS: &tls.Config{SessionTicketsDisabled: true}})
 	o := options(Handshake, address)
 	o.Resume, o.TLS = 1, trusting(t)
 	if _, err := Run(t.Context(), o); !errors.Is(err, errNoTicket) {
 		t.Errorf("error: %v", err)
-	}
-}
-
-func TestClientCertificates(t *testing.T) {
-	ca := authority(t)
-	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}})
-	o := options(Handshake, address)
-	o.TLS = trusting(t)
-	cert, err := ca.Sign(tlsconfig.Request{CommonName: "client", Client: true})
-	check(t, err)
-	o.TLS.Certificates = []tls.Certificate{cert}
-	if r := faultless(t, o); r.Operations != 20 {
-		t.Errorf("%d operations", r.Operations)
-	}
-	for _, firstByte := range []bool{false, true} {
-		o.TLS, o.FirstByte = trusting(t), firstByte
-		_, err := Run(t.Context(), o)
-		refused, ok := errors.AsType[*tlsconfig.HandshakeError](err)
-		if !ok || refused.Reason != tlsconfig.ReasonClientCertRequired {
-			t.Errorf("without a certificate, first byte %v: %v", firstByte, err)
-		}
-	}
-}
-
-// Under TLS 1.3 the client's handshake has ended when the server refuses its certificate.
-func TestAHandshakeThatIsRefusedAfterwardsHasFailed(t *testing.T) {
-	cert, err := authority(t).Issue("127.0.0.1")
-	check(t, err)
-	address := scripted(t, func(number int, conn net.Conn) {
-		secure := tls.Server(conn, &tls.Config{
-			Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert,
-			VerifyConnection: func(tls.ConnectionState) error {
-				if number == 0 { // the trial
-					return nil
-				}
-				return errors.New("not you")
-			},
-		})
-		secure.Handshake()
-		io.Copy(io.Discard, secure)
-	})
-	o := options(Handshake, address)
-	o.TLS, o.Operations = trusting(t), 8
-	if r := bench(t, o); r.Operations != 0 || len(r.Errors) != 1 || r.Errors["tls: "+string(tlsconfig.ReasonClientCertRefused)] != 8 {
-		t.Errorf("%d operations, errors %v, such as %v", r.Operations, r.Errors, r.Examples)
-	}
-}
-
-// A server that asks for certificates, gives no tickets and doesn't speak first says nothing by
-// which to tell. The handshakes count, up to their own end, and the run says so.
-func TestAVerdictThatDoesNotComeIsSaid(t *testing.T) {
-	address, _ := serving(t, farside.Config{
-		Role: farside.Echo, TLS: &tls.Config{ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true},
-	})
-	o := options(Handshake, address)
-	o.TLS = trusting(t)
-	r := faultless(t, o)
-	if r.Operations != 20 || !hasNote(r, "after 20 handshakes it has said nothing") || r.Phases["verdict"].Count != 0 {
-		t.Errorf("%d operations, phases %v, notes %q", r.Operations, r.Phases, r.Notes)
-	}
-	if most := r.Phases["tls"].Max + r.Phases["connect"].Max; r.Latency.Max > most+float64(leastVerdictPatience) {
-		t.Errorf("operations of up to %v ns, with handshakes of up to %v", r.Latency.Max, most)
 	}
 }
 
@@ -188,13 +135,16 @@ func TestTheServerIsVerified(t *testing.T) {
 		config *tls.Config
 		reason tlsconfig.Reason
 	}{
-		"unknown authority": {&tls.Config{MinVersion: tls.VersionTLS12}, tlsconfig.ReasonUnknownAuthority},
-		"another name":      {&tls.Config{RootCAs: authority(t).Pool(), ServerName: "other.test"}, tlsconfig.ReasonNameMismatch},
+		"unknown authority": {&tls.Config{MinVersion: tls.VersionTLS12},
+			tlsconfig.ReasonUnknownAuthority},
+		"another name": {&tls.Config{RootCAs: authority(t).Pool(), ServerName: "other.test"},
+			tlsconfig.ReasonNameMismatch},
 	} {
 		o := options(Handshake, address)
 		o.TLS = c.config
 		_, err := Run(t.Context(), o)
-		if refused, ok := errors.AsType[*tlsconfig.HandshakeError](err); !ok || refused.Reason != c.reason {
+		if refused, ok := errors.AsType[*tlsconfig.HandshakeError](err); !ok ||
+			refused.Reason != c.reason {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -217,8 +167,9 @@ func TestAnOpenLoopBeginsWhatItIsTo(t *testing.T) {
 	}
 }
 
-// The server stands still once, for less than a tenth of the run, after a hundred messages. In an open loop that is seen by all the operations that were to begin
-// meanwhile; in a closed loop by as many as there are connections.
+// The server stands still once, for less than a tenth of the run, after a hundred messages. In an
+// open loop that is seen by all the operations that were to begin meanwhile; in a closed loop by as
+// many as there are connections.
 func TestCoordinatedOmission(t *testing.T) {
 	const stall = 700 * ms
 	run := func(rate float64) (p99 time.Duration, slow int64) {
@@ -251,7 +202,8 @@ func TestCoordinatedOmission(t *testing.T) {
 		return time.Duration(r.Latency.P99), slow
 	}
 	if p99, slow := run(200); p99 < stall/2 || slow < 50 {
-		t.Errorf("open loop: p99 is %v, %d of 400 operations took more than %v; about 70 were to", p99, slow, stall/2)
+		t.Errorf("open loop: p99 is %v, %d of 400 operations took more than %v; about 70 were to",
+			p99, slow, stall/2)
 	}
 	if _, slow := run(0); slow == 0 {
 		t.Error("closed loop: the server didn't stall")
@@ -263,7 +215,8 @@ func TestWhatNeverEndsIsCounted(t *testing.T) {
 	o := options(PingPong, address)
 	o.Connections, o.Operations, o.Duration, o.Rate, o.Grace = 2, 0, 300*ms, 100, 200*ms
 	r := bench(t, o)
-	if r.Operations != 0 || r.Errors[unfinished] != 2 || r.Errors[neverBegun] != 28 || len(r.Errors) != 2 {
+	if r.Operations != 0 || r.Errors[unfinished] != 2 || r.Errors[neverBegun] != 28 ||
+		len(r.Errors) != 2 {
 		t.Errorf("%d operations, errors %v", r.Operations, r.Errors)
 	}
 	if r.Latency.Count != 30 || r.Latency.Min < 200e6 || r.Latency.Max < 499e6 ||
@@ -300,7 +253,8 @@ func TestErrorsAreCountedByClass(t *testing.T) {
 		o := options(Handshake, address)
 		o.TLS, o.StartTLS, o.Operations = trusting(t), starttls(t, "smtp"), 6
 		r := bench(t, o)
-		if r.Operations != 0 || len(r.Errors) != 1 || r.Errors[class] != 6 || r.Examples[class] == "" || r.Seconds <= 0 {
+		if r.Operations != 0 || len(r.Errors) != 1 || r.Errors[class] != 6 ||
+			r.Examples[class] == "" || r.Seconds <= 0 {
 			t.Errorf("%s: %d operations, errors %v, %v", class, r.Operations, r.Errors, r.Examples)
 		}
 	}
@@ -311,10 +265,12 @@ func TestAServerThatIsNotThere(t *testing.T) {
 	check(t, err)
 	address := l.Addr().String()
 	l.Close()
-	if _, err := Run(t.Context(), options(PingPong, address)); err == nil || classify(err) != "connect: connection refused" {
+	if _, err := Run(t.Context(), options(PingPong, address)); err == nil ||
+		classify(err) != "connect: connection refused" {
 		t.Errorf("error: %v", err)
 	}
-	if _, err := Run(t.Context(), options(PingPong, "host.invalid:25")); err == nil || !strings.HasPrefix(classify(err), "dns: ") {
+	if _, err := Run(t.Context(), options(PingPong, "host.invalid:25")); err == nil ||
+		!strings.HasPrefix(classify(err), "dns: ") {
 		t.Errorf("error: %v", err)
 	}
 }
@@ -344,7 +300,8 @@ func TestAnAddressThatDoesNotAnswerIsPassedOver(t *testing.T) {
 		return []netip.Addr{netip.MustParseAddr("127.9.9.9"), netip.MustParseAddr("127.0.0.1")}, nil
 	}
 	check(t, r.prepare(t.Context(), 1))
-	if want := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port); r.dialer.address != want {
+	if want := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"),
+		port); r.dialer.address != want {
 		t.Errorf("uses %v, want %v", r.dialer.address, want)
 	}
 }
@@ -367,7 +324,8 @@ func TestAnInterruptedRunReportsWhatItHas(t *testing.T) {
 		cancel()
 		check(t, err)
 		if !r.Interrupted || r.Operations == 0 || len(r.Errors) > 0 || !hasNote(r, "interrupted") {
-			t.Errorf("%s: interrupted %v, %d operations, errors %v, notes %q", mode, r.Interrupted, r.Operations, r.Errors, r.Notes)
+			t.Errorf("%s: interrupted %v, %d operations, errors %v, notes %q", mode, r.Interrupted,
+				r.Operations, r.Errors, r.Notes)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -389,7 +347,8 @@ func TestThroughputCountsWhatHasArrived(t *testing.T) {
 		o.Operations, o.Duration, o.Size = 0, 200*ms, size
 		r := faultless(t, o)
 		if r.BytesSent == 0 || r.BytesSent != arrived.Load() || r.Operations == 0 {
-			t.Errorf("%d bytes sent, %d arrived, %d operations", r.BytesSent, arrived.Load(), r.Operations)
+			t.Errorf("%d bytes sent, %d arrived, %d operations", r.BytesSent, arrived.Load(),
+				r.Operations)
 		}
 		if hasNote(r, "confirm") {
 			t.Errorf("notes: %q", r.Notes)
@@ -406,7 +365,8 @@ func TestThroughputToAPeerThatNeverEnds(t *testing.T) {
 	t.Cleanup(func() { close(release) })
 	o := options(Throughput, address)
 	o.Grace = 100 * ms
-	if r := faultless(t, o); r.Operations != 20 || !hasNote(r, "4 connections: the peer did not confirm") {
+	if r := faultless(t, o); r.Operations != 20 ||
+		!hasNote(r, "4 connections: the peer did not confirm") {
 		t.Errorf("%d operations, notes %q", r.Operations, r.Notes)
 	}
 }
@@ -431,16 +391,19 @@ func TestThroughputEndsWithItsConnections(t *testing.T) {
 
 func TestThroughputFromASource(t *testing.T) {
 	for _, framing := range []message.Framing{message.None, message.EOF, message.Length} {
-		address, _ := serving(t, farside.Config{Role: farside.Source, Size: 500, Framing: framing, TLS: &tls.Config{}})
+		address, _ := serving(t, farside.Config{Role: farside.Source, Size: 500, Framing: framing,
+			TLS: &tls.Config{}})
 		o := options(Throughput, address)
-		o.TLS, o.Direction, o.Size, o.Framing, o.Operations = trusting(t), Receive, 500, framing, 1000
+		o.TLS, o.Direction, o.Size, o.Framing, o.Operations = trusting(t), Receive, 500, framing,
+			1000
 		if r := faultless(t, o); r.Operations != 1000 || r.BytesReceived != 500_000 {
 			t.Errorf("%s: %d operations, %d bytes", framing, r.Operations, r.BytesReceived)
 		}
 	}
 }
 
-// An echo is the wrong peer for a stream in one direction. The figures say nothing then, and the run says so.
+// An echo is the wrong peer for a stream in one direction. The figures say nothing then, and the
+// run says so.
 func TestThroughputInOneDirectionWithAnEcho(t *testing.T) {
 	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{}})
 	o := options(Throughput, address)
@@ -458,20 +421,24 @@ func TestConnectionsAreHeld(t *testing.T) {
 	address, server := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{}})
 	for _, hold := range []Hold{HoldSocket, HoldCoroutine} {
 		o := options(Connections, address)
-		o.Operations, o.Duration, o.Heartbeat, o.Hold, o.TLS, o.Source = 200, 250*ms, 100*ms, hold, trusting(t), "127.0.0.2-127.0.0.4"
+		o.Operations, o.Duration, o.Heartbeat, o.Hold, o.TLS, o.Source = 200, 250*ms, 100*ms, hold,
+			trusting(t), "127.0.0.2-127.0.0.4"
 		accepted := server.Stats().Accepted
 		r := bench(t, o)
 		const skipped = "heartbeat: the one before is unanswered" // as happens on a busy machine
-		if late, ok := r.Errors[skipped]; len(r.Errors) > 1 || len(r.Errors) == 1 && !ok || late == 500 {
+		if late, ok := r.Errors[skipped]; len(r.Errors) > 1 || len(r.Errors) == 1 && !ok ||
+			late == 500 {
 			t.Fatalf("%s: errors %v, such as %v", hold, r.Errors, r.Examples)
 		}
 		if r.Operations != 200 || r.Held != 200 || server.Stats().Accepted-accepted != 201 {
 			t.Errorf("%s: %d operations, %d held", hold, r.Operations, r.Held)
 		}
 		if beats := r.Phases["heartbeat"].Count + r.Errors[skipped]; beats < 499 || beats > 502 {
-			t.Errorf("%s: %d heartbeats, want 500: two each, and half of the third, on each loop", hold, beats)
+			t.Errorf("%s: %d heartbeats, want 500: two each, and half of the third, on each loop",
+				hold, beats)
 		}
-		if r.HeapPerConn == nil || *r.HeapPerConn < 500 || *r.RSSPerConn <= 0 || *r.RSSPerConnBeforeGC <= 0 || hold == HoldCoroutine && *r.StackPerConn < 1000 {
+		if r.HeapPerConn == nil || *r.HeapPerConn < 500 || *r.RSSPerConn <= 0 ||
+			*r.RSSPerConnBeforeGC <= 0 || hold == HoldCoroutine && *r.StackPerConn < 1000 {
 			t.Errorf("%s: memory %v %v %v", hold, r.HeapPerConn, r.StackPerConn, r.RSSPerConn)
 		}
 	}
@@ -479,7 +446,8 @@ func TestConnectionsAreHeld(t *testing.T) {
 
 func TestConnectionsThatAreLostAreCounted(t *testing.T) {
 	var opened atomic.Int64
-	for hold, class := range map[Hold]string{HoldSocket: "held: closed or reset", HoldCoroutine: "held: closed by the peer"} {
+	for hold, class := range map[Hold]string{HoldSocket: "held: closed or reset",
+		HoldCoroutine: "held: closed by the peer"} {
 		opened.Store(0)
 		full := make(chan struct{})
 		address := scripted(t, func(int, net.Conn) {
@@ -490,8 +458,10 @@ func TestConnectionsThatAreLostAreCounted(t *testing.T) {
 		})
 		o := options(Connections, address)
 		o.Operations, o.Duration, o.Hold = 5, 500*ms, hold
-		if r := bench(t, o); r.Operations != 5 || r.Held != 0 || r.Errors[class] != 5 || !hasNote(r, "0 of 5 connections") {
-			t.Errorf("%s: %d operations, %d held, errors %v, notes %q", hold, r.Operations, r.Held, r.Errors, r.Notes)
+		if r := bench(t, o); r.Operations != 5 || r.Held != 0 || r.Errors[class] != 5 ||
+			!hasNote(r, "0 of 5 connections") {
+			t.Errorf("%s: %d operations, %d held, errors %v, notes %q", hold, r.Operations, r.Held,
+				r.Errors, r.Notes)
 		}
 	}
 }

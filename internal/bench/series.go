@@ -8,7 +8,8 @@ import (
 	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
-// A series notes what happened in each interval of a run. It has at most maxCells intervals: a run that becomes longer has them joined two by two.
+// A series notes what happened in each interval of a run. It has at most maxCells intervals: a run
+// that becomes longer has them joined two by two.
 type series struct {
 	width time.Duration
 	cells []cell
@@ -102,12 +103,14 @@ func (s *series) intervals(length time.Duration) []report.Interval {
 		c := &s.cells[i]
 		start := time.Duration(i) * s.width
 		out := report.Interval{
-			Start: start.Seconds(), Seconds: min(s.width, max(time.Millisecond, length-start)).Seconds(),
+			Start:      start.Seconds(),
+			Seconds:    min(s.width, max(time.Millisecond, length-start)).Seconds(),
 			Operations: c.operations, Errors: c.errors, Bytes: c.bytes,
 		}
 		if c.latency != nil {
 			ns := func(us int64) float64 { return float64(us) * 1e3 }
-			out.P50, out.P99 = ns(c.latency.ValueAtPercentile(50)), ns(c.latency.ValueAtPercentile(99))
+			out.P50, out.P99 = ns(c.latency.ValueAtPercentile(50)),
+				ns(c.latency.ValueAtPercentile(99))
 			out.Max = ns(c.latency.Max())
 		}
 		intervals = append(intervals, out)

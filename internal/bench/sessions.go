@@ -16,14 +16,17 @@ import (
 // errNoTicket says that a server doesn't let sessions be resumed.
 var errNoTicket = errors.New("the server gave no session ticket, so there is nothing to resume")
 
-// sessionSlot is the tls.ClientSessionCache of one loop: the last session that the server gave, which all handshakes of the loop that are to resume
-// one offer. crypto/tls calls it on the loop.
+// sessionSlot is the tls.ClientSessionCache of one loop: the last session that the server gave,
+// which all handshakes of the loop that are to resume one offer. crypto/tls calls it on the loop.
 type sessionSlot struct {
 	session *tls.ClientSessionState
 	tickets uint64 // that came, this one and those that are only counted
 }
 
-func (s *sessionSlot) Get(string) (*tls.ClientSessionState, bool) { return s.session, s.session != nil }
+func (s *sessionSlot) Get(string) (*tls.ClientSessionState, bool) {
+	return s.session,
+		s.session != nil
+}
 
 // Put keeps a session, or with nil, after a failed handshake, forgets it.
 func (s *sessionSlot) Put(_ string, session *tls.ClientSessionState) {
@@ -83,7 +86,8 @@ func summarize(agreed map[agreement]int64, certificate string) *report.TLS {
 		}
 	}
 	if t.Handshakes > 0 {
-		t.Version, t.Suite, t.Group = tls.VersionName(most.version), tls.CipherSuiteName(most.suite), most.groupName()
+		t.Version, t.Suite, t.Group = tls.VersionName(most.version),
+			tls.CipherSuiteName(most.suite), most.groupName()
 		t.Resumed = float64(resumed) / float64(t.Handshakes)
 	}
 	return t

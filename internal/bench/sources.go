@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// sources are addresses to connect from, one after the other. The zero value leaves the choice to the kernel.
+// sources are addresses to connect from, one after the other. The zero value leaves the choice to
+// the kernel.
 type sources struct {
 	first netip.Addr
 	count int
@@ -19,11 +20,13 @@ type sources struct {
 // maxSources bounds a range that is given, not how many of it are used.
 const maxSources = 1 << 24
 
-// AutoSource has a run that holds many connections to a loopback address use as many loopback addresses as it needs.
+// AutoSource has a run that holds many connections to a loopback address use as many loopback
+// addresses as it needs.
 const AutoSource = "auto"
 
-// parseSources parses an IPv4 or IPv6 address, a prefix ("127.0.0.0/8") or a range ("127.0.0.2-127.0.0.99"). Of an IPv4 prefix, the first and the last address, which
-// are no host's, are left out. Empty and "auto" are no sources.
+// parseSources parses an IPv4 or IPv6 address, a prefix ("127.0.0.0/8") or a range
+// ("127.0.0.2-127.0.0.99"). Of an IPv4 prefix, the first and the last address, which are no host's,
+// are left out. Empty and "auto" are no sources.
 func parseSources(text string) (sources, error) {
 	if text == "" || text == AutoSource {
 		return sources{}, nil
@@ -42,7 +45,9 @@ func parseSources(text string) (sources, error) {
 		last, err = netip.ParseAddr(high)
 	}
 	if err != nil || first.Is4() != last.Is4() || first.Zone() != "" {
-		return sources{}, fmt.Errorf("source %q: want an address, first-last, or a prefix such as 127.0.0.0/8", text)
+		return sources{},
+			fmt.Errorf("source %q: want an address, first-last, or a prefix such as 127.0.0.0/8",
+				text)
 	}
 	s := sources{first: first, count: 1}
 	if isRange {
@@ -114,16 +119,18 @@ func localPorts() int {
 	return high - low + 1
 }
 
-// spread returns the sources for so many connections at a time to one address. Those that were given
-// are all used, in turn. Of those that the run may take itself there are as few as will do: an address
-// is good for half of the local ports, as the search for a free one becomes slow after that.
+// spread returns the sources for so many connections at a time to one address. Those that were
+// given are all used, in turn. Of those that the run may take itself there are as few as will do:
+// an address is good for half of the local ports, as the search for a free one becomes slow after
+// that.
 func (o *Options) spread(connections int64, to netip.AddrPort, ports int) (sources, error) {
 	s, err := parseSources(o.Source)
 	if err != nil {
 		return s, err
 	}
 	comfortable := int64(max(1, ports/2))
-	if o.Source == AutoSource && to.Addr().IsLoopback() && to.Addr().Is4() && connections > comfortable {
+	if o.Source == AutoSource && to.Addr().IsLoopback() && to.Addr().Is4() &&
+		connections > comfortable {
 		s = ofPrefix(netip.MustParsePrefix("127.0.0.0/8"))
 		s.count = int(min(int64(s.count), (connections+comfortable-1)/comfortable))
 	}
@@ -133,7 +140,8 @@ func (o *Options) spread(connections int64, to netip.AddrPort, ports int) (sourc
 	}
 	if capacity := int64(max(1, s.count)) * int64(ports); connections > capacity {
 		return s, &LimitError{
-			What: fmt.Sprintf("%d connections from %d source addresses", connections, max(1, s.count)),
+			What: fmt.Sprintf("%d connections from %d source addresses", connections,
+				max(1, s.count)),
 			Why: fmt.Sprintf("each address has %d local ports (net.ipv4.ip_local_port_range)",
 				ports),
 			How: "give more source addresses with --source, such as 127.0.0.0/8 for a server " +

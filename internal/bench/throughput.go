@@ -11,14 +11,16 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// sampleBelow is the size of messages of which not each one is timed: reading the clock would cost as much as the message.
+// sampleBelow is the size of messages of which not each one is timed: reading the clock would cost
+// as much as the message.
 const (
 	sampleBelow = 4 << 10
 	sampleEvery = 64
 )
 
-// throughput is mode Throughput. When its time is over, senders stop, say so to the peer (half-close), and wait for the peer's end: so what is counted
-// as sent has arrived, and the time until then counts too.
+// throughput is mode Throughput. When its time is over, senders stop, say so to the peer
+// (half-close), and wait for the peer's end: so what is counted as sent has arrived, and the time
+// until then counts too.
 func (r *run) throughput(ctx context.Context) error {
 	// Streams may wait for their peers without end, so a context tells them when the time is over.
 	streams, cancel := context.WithCancel(r.rt.Context())
@@ -46,7 +48,9 @@ func (r *run) stream(ctx, limited context.Context, w *worker) {
 	echo := error(runtime.ErrShutdown) // what the receiver ends with
 	if r.options.Direction == Both {
 		var err error
-		receiver, err = runtime.Go(r.rt.Context(), func(ctx context.Context) { echo = r.receive(ctx, w, false) })
+		receiver, err = runtime.Go(r.rt.Context(), func(ctx context.Context) {
+			echo = r.receive(ctx, w, false)
+		})
 		if err != nil {
 			w.lane.fail(classify(err), err)
 			return
@@ -62,7 +66,8 @@ func (r *run) stream(ctx, limited context.Context, w *worker) {
 		err = r.confirmed(ctx, w, receiver, &echo)
 	}
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF): // cut off by the end of the time, a message may have ended anywhere
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		// cut off by the end of the time, a message may have ended anywhere
 		w.lane.last = eventloop.Clock()
 	case receiver != nil && !errors.Is(err, runtime.ErrTimeout):
 		r.streamEnded(w, err)
@@ -73,7 +78,8 @@ func (r *run) stream(ctx, limited context.Context, w *worker) {
 }
 
 // confirmed waits for the end that the peer makes when it has everything, and returns io.EOF then.
-func (r *run) confirmed(ctx context.Context, w *worker, receiver *runtime.Coroutine, echo *error) error {
+func (r *run) confirmed(ctx context.Context, w *worker, receiver *runtime.Coroutine,
+	echo *error) error {
 	if receiver != nil {
 		receiver.Join(context.WithoutCancel(ctx)) // a shutdown ends it as well
 		return *echo
@@ -106,7 +112,8 @@ func (r *run) every() int {
 	return 1
 }
 
-// send sends messages until the time or their number is over. It returns an error only if the connection has failed.
+// send sends messages until the time or their number is over. It returns an error only if the
+// connection has failed.
 func (r *run) send(ctx context.Context, w *worker) error {
 	l, every := w.lane, r.every()
 	now := eventloop.Clock()
@@ -148,8 +155,8 @@ func (r *run) send(ctx context.Context, w *worker) error {
 	}
 }
 
-// receive counts messages until the peer's end or, if each one takes a ticket, until the time or their number is over. At the end of the stream between two messages
-// it returns io.EOF.
+// receive counts messages until the peer's end or, if each one takes a ticket, until the time or
+// their number is over. At the end of the stream between two messages it returns io.EOF.
 func (r *run) receive(ctx context.Context, w *worker, tickets bool) error {
 	l, every := w.lane, r.every()
 	now := eventloop.Clock()

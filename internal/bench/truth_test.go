@@ -44,15 +44,16 @@ func once(stage string, fn func()) func(Progress) {
 	}
 }
 
-// With many connections and a slow server most operations of a closed loop end after the run's time.
-// They were made, in the time that they took.
+// With many connections and a slow server most operations of a closed loop end after the run's
+// time. They were made, in the time that they took.
 func TestAClosedLoopCountsWhatHasBegunInTime(t *testing.T) {
 	may := make(chan struct{})
 	o := options(PingPong, answering(t, may))
 	o.Operations, o.Duration = 0, 50*ms
 	o.Progress = once("finishing", func() { close(may) })
 	r := faultless(t, o)
-	if r.Operations != 4 || r.Latency.Count != 4 || r.Seconds < 0.05 || r.Latency.Max > r.Seconds*1.01e9 {
+	if r.Operations != 4 || r.Latency.Count != 4 || r.Seconds < 0.05 ||
+		r.Latency.Max > r.Seconds*1.01e9 {
 		t.Errorf("%d operations in %v s, latencies %+v", r.Operations, r.Seconds, r.Latency)
 	}
 	if want := float64(r.Operations) / r.Seconds; r.Rate != want {
@@ -105,12 +106,14 @@ func TestOnlyWhatWasUnderWayIsLeftOutOfAnInterruptedRun(t *testing.T) {
 		cancel()
 		check(t, err)
 		if !r.Interrupted || len(r.Errors) > 0 || !hasNote(r, c.note) {
-			t.Errorf("%s: interrupted %v, errors %v, notes %q", name, r.Interrupted, r.Errors, r.Notes)
+			t.Errorf("%s: interrupted %v, errors %v, notes %q", name, r.Interrupted, r.Errors,
+				r.Notes)
 		}
 	}
 }
 
-// A server that gives each client the message of the first one, or an older one of its own, is no echo.
+// A server that gives each client the message of the first one, or an older one of its own, is no
+// echo.
 func TestPingPongComparesTheEcho(t *testing.T) {
 	var lock sync.Mutex
 	var first []byte
@@ -153,7 +156,8 @@ func TestWhatTimesOutIsAmongTheLatenciesOfAnOpenLoop(t *testing.T) {
 	if r.Operations != 0 || r.Errors["message: timeout"] != 10 {
 		t.Fatalf("%d operations, errors %v", r.Operations, r.Errors)
 	}
-	if q := r.Latency; q.Count != 10 || q.CutOff != 10 || q.Min < 0.99*float64(timeout) || q.CutOffFrom < float64(timeout) {
+	if q := r.Latency; q.Count != 10 || q.CutOff != 10 || q.Min < 0.99*float64(timeout) ||
+		q.CutOffFrom < float64(timeout) {
 		t.Errorf("latencies: %+v", q)
 	}
 	o.Rate = 0
@@ -164,24 +168,6 @@ func TestWhatTimesOutIsAmongTheLatenciesOfAnOpenLoop(t *testing.T) {
 	o.Operations, o.Duration, o.Heartbeat, o.Timeout = 4, 200*ms, 50*ms, timeout
 	if q := bench(t, o).Phases["heartbeat"]; q.Count != 4 || q.CutOff != 4 {
 		t.Errorf("heartbeats: %+v", q)
-	}
-}
-
-// The ticket and the end of the stream come together.
-func TestATicketBeforeTheEndIsATicket(t *testing.T) {
-	cert, err := authority(t).Issue("127.0.0.1")
-	check(t, err)
-	config := &tls.Config{Certificates: []tls.Certificate{cert}}
-	address := scripted(t, func(_ int, conn net.Conn) {
-		secure := tls.Server(conn, config)
-		if secure.Handshake() == nil {
-			secure.Close()
-		}
-	})
-	o := options(Handshake, address)
-	o.Resume, o.TLS, o.Operations = 1, trusting(t), 8
-	if r := faultless(t, o); r.TLS.Resumed != 1 || r.Operations != 8 {
-		t.Errorf("%d operations, %+v", r.Operations, r.TLS)
 	}
 }
 

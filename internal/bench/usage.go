@@ -32,8 +32,9 @@ func takeInstant(at time.Duration) instant {
 type usage struct {
 	wall, cpu  time.Duration
 	processors float64 // that the generator may use: no more than it has loops
-	machine    float64 // share of the machine's processors that was busy, the generator's own included; 0: unknown
-	stalls     uint64  // how often a loop stood still
+	// share of the machine's processors that was busy, the generator's own included; 0: unknown
+	machine float64
+	stalls  uint64 // how often a loop stood still
 
 	operations int64
 	late       lateness
@@ -51,8 +52,9 @@ func (u *usage) between(from, to instant) {
 
 // From when on a generator counts as being at its limit.
 const (
-	mostCPU       = 0.85 // of the processor time that it may use
-	mostLate      = 0.01 // of the operations of an open loop, begun late by the generator's own fault
+	mostCPU = 0.85 // of the processor time that it may use
+	// of the operations of an open loop, begun late by the generator's own fault
+	mostLate      = 0.01
 	machineIsBusy = 0.95
 	shortestJudge = 50 * time.Millisecond // the clocks of processor time are too coarse for less
 )
@@ -69,11 +71,15 @@ func (u *usage) share() float64 {
 func (u *usage) limits() []string {
 	limits := []string{}
 	if share := u.share(); share > mostCPU && u.wall >= shortestJudge {
-		limits = append(limits, fmt.Sprintf("it used %.0f %% of the %.4g processors that it may use: give it more (--loops, GOMAXPROCS) or a machine of its own",
-			100*share, u.processors))
+		limits = append(limits,
+			fmt.Sprintf("it used %.0f %% of the %.4g processors that it may use: give it more "+
+				"(--loops, GOMAXPROCS) or a machine of its own",
+				100*share, u.processors))
 	}
 	if u.operations > 0 && float64(u.late.woken) > mostLate*float64(u.operations) {
-		limits = append(limits, fmt.Sprintf("%d of %d operations were begun more than %v late though a connection was free", u.late.woken, u.operations, late))
+		limits = append(limits,
+			fmt.Sprintf("%d of %d operations were begun more than %v late though a connection "+
+				"was free", u.late.woken, u.operations, late))
 	}
 	return limits
 }
@@ -84,17 +90,23 @@ func (u *usage) notes() []string {
 	if u.rate > 0 && u.achieved < report.RateKept*u.rate && u.wall >= shortestJudge {
 		why := "the server is slower than that, or -c is too small"
 		if len(u.limits()) > 0 {
-			why = "the generator was at its limit, so it can't be told whether the server is slower than that"
+			why = "the generator was at its limit, so it can't be told whether the server is " +
+				"slower than that"
 		}
-		notes = append(notes, fmt.Sprintf("the rate of %.6g/s was not reached: %d operations began late "+
-			"because all connections were busy; %s", u.rate, u.late.busy, why))
+		notes = append(notes,
+			fmt.Sprintf("the rate of %.6g/s was not reached: %d operations began late "+
+				"because all connections were busy; %s", u.rate, u.late.busy, why))
 	}
 	if u.machine > machineIsBusy && u.wall >= shortestJudge {
-		notes = append(notes, fmt.Sprintf("the processors of this machine were %.0f %% busy, with the generator's own work: what else runs here, "+
-			"such as the server, had to share them with it", 100*u.machine))
+		notes = append(notes,
+			fmt.Sprintf("the processors of this machine were %.0f %% busy, with the generator's "+
+				"own work: what else runs here, "+
+				"such as the server, had to share them with it", 100*u.machine))
 	}
 	if u.stalls > 0 {
-		notes = append(notes, fmt.Sprintf("a loop of the generator stood still for more than %v, %d times", stallLimit, u.stalls))
+		notes = append(notes,
+			fmt.Sprintf("a loop of the generator stood still for more than %v, %d times",
+				stallLimit, u.stalls))
 	}
 	return notes
 }

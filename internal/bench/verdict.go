@@ -19,7 +19,9 @@ import (
 
 // certificate is the GetClientCertificate of all handshakes: it does what crypto/tls does without
 // one, and notes that the server has asked.
-func (d *dialer) certificate(config *tls.Config) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+func (d *dialer) certificate(
+	config *tls.Config,
+) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	return func(request *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		d.asked.Store(true)
 		if config.GetClientCertificate != nil {
@@ -41,15 +43,17 @@ const (
 	verdictPatience      = 4 // times what the handshake took
 )
 
-// verdict waits, in a full handshake of TLS 1.3 in which the server has asked for a certificate, for
-// a sign that it takes the client's: a ticket, or a byte. An alert is its refusal. Where nothing
-// comes the handshake counts, to its own end, and is counted as one that isn't known.
+// verdict waits, in a full handshake of TLS 1.3 in which the server has asked for a certificate,
+// for a sign that it takes the client's: a ticket, or a byte. An alert is its refusal. Where
+// nothing comes the handshake counts, to its own end, and is counted as one that isn't known.
 func (d *dialer) verdict(
 	ctx context.Context, l *lane, s *socket.Socket, t *trial, took time.Duration,
 ) error {
 	began, tickets := eventloop.Clock(), l.sessions.tickets
 	patience := min(max(leastVerdictPatience, verdictPatience*took), d.options.Timeout)
-	err := hear(ctx, s, patience, func(n int) bool { return n > 0 || l.sessions.tickets != tickets })
+	err := hear(ctx, s, patience, func(n int) bool {
+		return n > 0 || l.sessions.tickets != tickets
+	})
 	switch {
 	case err == nil:
 		t.note(phaseVerdict, eventloop.Clock()-began)

@@ -21,7 +21,9 @@ import (
 
 // serve is the server's process.
 func serve() error {
-	return child.Serve(func(config []byte, c *child.Control) error { return echo.Serve(config, c.Listening) })
+	return child.Serve(func(config []byte, c *child.Control) error {
+		return echo.Serve(config, c.Listening)
+	})
 }
 
 // The test's own program is that process, as compare is.
@@ -50,7 +52,8 @@ func start(t *testing.T, config echo.Config) *child.Child {
 			t.Fatal(err)
 		}
 	}
-	c, err := child.Start(child.Spec{Name: config.Server, Program: program, Args: args, Config: config})
+	c, err := child.Start(child.Spec{Name: config.Server, Program: program, Args: args,
+		Config: config})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +69,9 @@ func start(t *testing.T, config echo.Config) *child.Child {
 func dial(t *testing.T, addr string, conns, size int, config *tls.Config) *bench.Generator {
 	t.Helper()
 	g, err := bench.NewGenerator(t.Context(), bench.GeneratorOptions{
-		Options: bench.Options{Target: addr, Timeout: time.Minute, Size: size, Framing: message.None, TLS: config},
-		Most:    int64(conns),
+		Options: bench.Options{Target: addr, Timeout: time.Minute, Size: size,
+			Framing: message.None, TLS: config},
+		Most: int64(conns),
 	})
 	if err == nil {
 		t.Cleanup(func() { g.Close() })
@@ -85,7 +89,8 @@ func exchange(t *testing.T, g *bench.Generator, messages int64) {
 	if err := g.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); g.Messages() < messages; time.Sleep(time.Millisecond) {
+	deadline := time.Now().Add(time.Minute)
+	for ; g.Messages() < messages; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Errorf("%d messages came back, not %d", g.Messages(), messages)
 			break
@@ -113,7 +118,8 @@ func TestEachServerEchoes(t *testing.T) {
 			}
 			for _, size := range []int{64, 16 << 10, 100 << 10} {
 				t.Run(fmt.Sprintf("%s/tls=%v/%d", peer.Name, overTLS, size), func(t *testing.T) {
-					server := echo.Config{Server: peer.Name, TLS: overTLS, Cert: id.Chain, Key: id.Key, Buffer: 16 << 10}
+					server := echo.Config{Server: peer.Name, TLS: overTLS, Cert: id.Chain,
+						Key: id.Key, Buffer: 16 << 10}
 					c := start(t, server)
 					var config *tls.Config
 					if overTLS {
@@ -150,8 +156,10 @@ func TestMemoryIsThatOfTheConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if grown := int64(after.Heap) - int64(before.Heap); grown < conns*buffer || grown > 2*conns*buffer {
-		t.Errorf("%d connections with a buffer of %d bytes each take %d bytes of heap", conns, buffer, grown)
+	if grown := int64(after.Heap) - int64(before.Heap); grown < conns*buffer ||
+		grown > 2*conns*buffer {
+		t.Errorf("%d connections with a buffer of %d bytes each take %d bytes of heap", conns,
+			buffer, grown)
 	}
 	if after.Stack == 0 || after.RSS < after.Stack {
 		t.Errorf("%d bytes of stack, %d resident", after.Stack, after.RSS)
@@ -163,7 +171,8 @@ func TestAServerThatDoesNotStartTellsWhy(t *testing.T) {
 		{Server: "none"}: "no server is called",
 		{Server: "net", TLS: true, Cert: "not a PEM"}: "PEM",
 	} {
-		c, err := child.Start(child.Spec{Name: config.Server, Program: os.Args[0], Args: []string{"serve"}, Config: config})
+		c, err := child.Start(child.Spec{Name: config.Server, Program: os.Args[0],
+			Args: []string{"serve"}, Config: config})
 		if err == nil {
 			c.Stop()
 			t.Errorf("%v started", config)
@@ -171,7 +180,8 @@ func TestAServerThatDoesNotStartTellsWhy(t *testing.T) {
 			t.Errorf("%v: %v", config, err)
 		}
 	}
-	if _, err := child.Start(child.Spec{Name: "net", Program: "/nonexistent/program", Config: echo.Config{Server: "net"}}); err == nil {
+	if _, err := child.Start(child.Spec{Name: "net", Program: "/nonexistent/program",
+		Config: echo.Config{Server: "net"}}); err == nil {
 		t.Error("a program that isn't there started")
 	}
 }
@@ -194,6 +204,7 @@ func TestSystemCallsAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	if calls < 2*messages {
-		t.Errorf("%d system calls for %d messages, each of which is read and written", calls, messages)
+		t.Errorf("%d system calls for %d messages, each of which is read and written", calls,
+			messages)
 	}
 }

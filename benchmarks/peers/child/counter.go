@@ -13,8 +13,9 @@ import (
 // countersFD is the descriptor of the page of counters in a child that is Counted.
 const countersFD = 4
 
-// Counters are a page of memory that a child shares with its parent: the child counts there what it has done, and the parent reads it together with the
-// child's CPU clock, without the child having to do anything for that. Each counter has a cache line of its own.
+// Counters are a page of memory that a child shares with its parent: the child counts there what it
+// has done, and the parent reads it together with the child's CPU clock, without the child having
+// to do anything for that. Each counter has a cache line of its own.
 type Counters [4096 / 64]Counter
 
 // Counter is one of Counters.
@@ -57,7 +58,8 @@ func newCounters() (*Counters, *os.File, error) {
 func OpenCounters() (*Counters, error) { return mapCounters(countersFD) }
 
 func mapCounters(fd int) (*Counters, error) {
-	p, err := unix.MmapPtr(fd, 0, nil, unsafe.Sizeof(Counters{}), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	p, err := unix.MmapPtr(fd, 0, nil, unsafe.Sizeof(Counters{}), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED)
 	return (*Counters)(p), err
 }
 

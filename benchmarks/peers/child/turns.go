@@ -19,8 +19,8 @@ const (
 type Turns interface {
 	// Open opens more connections, and has what the work needs at hand.
 	Open(n int) error
-	// Start begins a turn, and Stop ends it: it waits for what is outstanding, and returns what went
-	// wrong.
+	// Start begins a turn, and Stop ends it: it waits for what is outstanding, and returns what
+	// went wrong.
 	Start() error
 	Stop() error
 }
@@ -35,7 +35,8 @@ func (c *Control) HandleTurns(t Turns) {
 	})
 }
 
-// StartTurn, StopTurn and OpenMore have a process that works in turns do what the methods of Turns say.
+// StartTurn, StopTurn and OpenMore have a process that works in turns do what the methods of Turns
+// say.
 
 func (c *Child) StartTurn() error     { return c.Command(startCommand, nil) }
 func (c *Child) StopTurn() error      { return c.Command(stopCommand, nil) }

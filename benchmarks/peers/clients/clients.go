@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package clients holds the clients that are compared, written as each library wants it: a file per library. A client has a process of its own;
-// package otherside is at the other end.
+// Package clients holds the clients that are compared, written as each library wants it: a file per
+// library. A client has a process of its own; package otherside is at the other end.
 //
 // To add a client, add a file with a New function and put it in Peers.
 package clients
@@ -22,15 +22,21 @@ import (
 type Work string
 
 const (
-	RoundTrip Work = "round trip" // a message of Size bytes on each connection, which comes back, and then the next one
-	EOF       Work = "EOF"        // receives packets of Size bytes that end with CR LF, from connections on which there is always more
-	Length    Work = "length"     // the same, with packets that begin with their length
-	Connect   Work = "connect"    // connects and leaves, Conns at a time
-	Full      Work = "full"       // the same with a full TLS 1.3 handshake, after which it reads one byte
-	Resumed   Work = "resumed"    // the same with a session of an earlier connection
-	Send      Work = "send"       // sends Size bytes at a time, as fast as the other side takes them
-	Receive   Work = "receive"    // receives as fast as it can; what counts is each Size bytes
-	Idle      Work = "idle"       // has one message come back on each connection, and then waits for more
+	// a message of Size bytes on each connection, which comes back, and then the next one
+	RoundTrip Work = "round trip"
+	// receives packets of Size bytes that end with CR LF, from connections on which there is always
+	// more
+	EOF     Work = "EOF"
+	Length  Work = "length"  // the same, with packets that begin with their length
+	Connect Work = "connect" // connects and leaves, Conns at a time
+	// the same with a full TLS 1.3 handshake, after which it reads one byte
+	Full    Work = "full"
+	Resumed Work = "resumed" // the same with a session of an earlier connection
+	// sends Size bytes at a time, as fast as the other side takes them
+	Send    Work = "send"
+	Receive Work = "receive" // receives as fast as it can; what counts is each Size bytes
+	// has one message come back on each connection, and then waits for more
+	Idle Work = "idle"
 )
 
 // Far returns what the other side has to do, and of what kind its packets are if it sends any.
@@ -48,10 +54,12 @@ func (w Work) Far() (farside.Role, framing.Framing) {
 	return farside.Echo, framing.None
 }
 
-// MinSize is the least size of a message of RoundTrip, in bytes: the length of the rest and the message's number.
+// MinSize is the least size of a message of RoundTrip, in bytes: the length of the rest and the
+// message's number.
 const MinSize = 12
 
-// Config says what a client is to do. It is sent to the client's process, so it holds plain values only.
+// Config says what a client is to do. It is sent to the client's process, so it holds plain values
+// only.
 type Config struct {
 	Client string // the peer's name
 	Work   Work
@@ -71,9 +79,9 @@ type forgetful struct{}
 func (forgetful) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
 func (forgetful) Put(string, *tls.ClientSessionState)        {}
 
-// trust makes the TLS configuration that all connections share, as those of a program do; nil without
-// TLS. Every full handshake verifies its chain, in each client: with VerifyPeerCertificate, which is
-// to see all of them, nothing relies on a chain that was verified before.
+// trust makes the TLS configuration that all connections share, as those of a program do; nil
+// without TLS. Every full handshake verifies its chain, in each client: with VerifyPeerCertificate,
+// which is to see all of them, nothing relies on a chain that was verified before.
 func (c *Config) trust() {
 	if c.TLS {
 		c.shared = &tls.Config{
@@ -84,7 +92,8 @@ func (c *Config) trust() {
 	}
 }
 
-// tlsConfig returns the configuration of a connection. One that resumes has a cache of its own, so that its session is there when it needs it.
+// tlsConfig returns the configuration of a connection. One that resumes has a cache of its own, so
+// that its session is there when it needs it.
 func (c *Config) tlsConfig() *tls.Config {
 	if c.Work != Resumed {
 		return c.shared
@@ -110,14 +119,17 @@ type Client = child.Turns
 type Peer struct {
 	Name  string
 	About string // a line for the report
-	// Module is the path of the library's module, whose version the report gives. Empty for the standard library.
+	// Module is the path of the library's module, whose version the report gives. Empty for the
+	// standard library.
 	Module string
 	Plain  []Work // what it can do in plaintext
 	TLS    []Work // and over TLS
-	// New makes a client that counts in counters. It is nil in a client that is a program of its own.
+	// New makes a client that counts in counters. It is nil in a client that is a program of its
+	// own.
 	New func(c *Config, counters *child.Counters) (Client, error)
-	// Build, for a client that is a program of its own, returns its path; what it builds goes into dir. The program speaks package child's protocol, with the
-	// commands "start" and "stop", and Arguments returns what it is started with.
+	// Build, for a client that is a program of its own, returns its path; what it builds goes into
+	// dir. The program speaks package child's protocol, with the commands "start" and "stop", and
+	// Arguments returns what it is started with.
 	Build     func(dir string) (path string, err error)
 	Arguments func(c *Config) []string
 }
@@ -131,7 +143,8 @@ func (p *Peer) Can(w Work, tls bool) bool {
 }
 
 // Peers are all that can be compared.
-var Peers = []Peer{whorlClient, whorlAsync, raw, gnetPeer, netPeer, bufferedPeer, slowPeer, aeadPeer}
+var Peers = []Peer{whorlClient, whorlAsync, raw, gnetPeer, netPeer, bufferedPeer, slowPeer,
+	aeadPeer}
 
 // Find returns the peer of that name.
 func Find(name string) (Peer, error) {

@@ -44,17 +44,21 @@ func newIdentity(t *testing.T) *identity.Identity {
 }
 
 // start starts the other side, and the client with its connections, for the time of the test.
-func start(t *testing.T, peer clients.Peer, config clients.Config, id *identity.Identity) (*child.Child, error) {
+func start(t *testing.T, peer clients.Peer, config clients.Config,
+	id *identity.Identity) (*child.Child, error) {
 	t.Helper()
-	side := otherside.Far{TLS: config.TLS, Size: config.Size, Cert: id.Chain, Key: id.Key, Bare: farside.BareEcho{Spin: true}}
+	side := otherside.Far{TLS: config.TLS, Size: config.Size, Cert: id.Chain, Key: id.Key,
+		Bare: farside.BareEcho{Spin: true}}
 	side.Does, side.Framing = config.Work.Far()
-	far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0], Args: []string{"far"}, Config: side})
+	far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0], Args: []string{"far"},
+		Config: side})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Stop() })
 	config.Client, config.Addr, config.CA = peer.Name, far.Addr, id.CA
-	spec := child.Spec{Name: peer.Name, Program: os.Args[0], Args: []string{"client"}, Config: config, Counted: true}
+	spec := child.Spec{Name: peer.Name, Program: os.Args[0], Args: []string{"client"},
+		Config: config, Counted: true}
 	if peer.Build != nil {
 		if spec.Program, err = peer.Build(t.TempDir()); err != nil {
 			t.Fatal(err)
@@ -81,7 +85,8 @@ func reach(t *testing.T, c *child.Child, count int64) {
 // Each client does each of its works in two turns, and counts in them.
 func TestEachClientDoesItsWork(t *testing.T) {
 	id := newIdentity(t)
-	sizes := map[clients.Work]int{clients.EOF: 100, clients.Length: 4096, clients.Send: 16 << 10, clients.Receive: 16 << 10}
+	sizes := map[clients.Work]int{clients.EOF: 100, clients.Length: 4096, clients.Send: 16 << 10,
+		clients.Receive: 16 << 10}
 	for _, peer := range clients.Peers {
 		if _, err := cc.Version(); peer.Build != nil && errors.Is(err, cc.ErrNoCompiler) {
 			continue
@@ -97,7 +102,8 @@ func TestEachClientDoesItsWork(t *testing.T) {
 					if size == 0 {
 						size = 64
 					}
-					c, err := start(t, peer, clients.Config{Work: work, TLS: tls, Conns: 5, Size: size, ServerName: identity.Server}, id)
+					c, err := start(t, peer, clients.Config{Work: work, TLS: tls, Conns: 5,
+						Size: size, ServerName: identity.Server}, id)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -159,15 +165,19 @@ func TestAClientThatCannotTellsWhy(t *testing.T) {
 	}{
 		{"net", clients.Config{Work: "fly"}, "can't do fly"},
 		{"gnet", clients.Config{Work: clients.Full, TLS: true}, "can't do full"},
-		{"net", clients.Config{Work: clients.Full, TLS: true, Conns: 1, ServerName: "other.test"}, "other.test"},
-		{"whorl", clients.Config{Work: clients.Full, TLS: true, Conns: 1, ServerName: "other.test"}, "other.test"},
-		{"whorl-async", clients.Config{Work: clients.Full, TLS: true, Conns: 1, ServerName: "other.test"}, "other.test"},
+		{"net", clients.Config{Work: clients.Full, TLS: true, Conns: 1, ServerName: "other.test"},
+			"other.test"},
+		{"whorl", clients.Config{Work: clients.Full, TLS: true, Conns: 1, ServerName: "other.test"},
+			"other.test"},
+		{"whorl-async", clients.Config{Work: clients.Full, TLS: true, Conns: 1,
+			ServerName: "other.test"}, "other.test"},
 	} {
 		peer, err := clients.Find(c.peer)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := start(t, peer, c.config, id); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := start(t, peer, c.config, id); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s, %+v: %v", c.peer, c.config, err)
 		}
 	}
@@ -177,12 +187,15 @@ func TestAClientThatCannotTellsWhy(t *testing.T) {
 func TestALostConnectionIsAnError(t *testing.T) {
 	for _, name := range []string{"net", "whorl", "whorl-async", "gnet"} {
 		t.Run(name, func(t *testing.T) {
-			far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0], Args: []string{"far"}, Config: otherside.Far{Does: farside.Echo}})
+			far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0],
+				Args: []string{"far"}, Config: otherside.Far{Does: farside.Echo}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			config := clients.Config{Client: name, Work: clients.RoundTrip, Addr: far.Addr, Conns: 3, Size: 64}
-			c, err := child.Start(child.Spec{Name: name, Program: os.Args[0], Args: []string{"client"}, Config: config, Counted: true})
+			config := clients.Config{Client: name, Work: clients.RoundTrip, Addr: far.Addr,
+				Conns: 3, Size: 64}
+			c, err := child.Start(child.Spec{Name: name, Program: os.Args[0],
+				Args: []string{"client"}, Config: config, Counted: true})
 			if err != nil {
 				far.Stop()
 				t.Fatal(err)
@@ -201,7 +214,8 @@ func TestALostConnectionIsAnError(t *testing.T) {
 func TestPeersAreWhole(t *testing.T) {
 	seen := map[string]bool{}
 	for _, p := range clients.Peers {
-		if seen[p.Name] || p.About == "" || len(p.Plain)+len(p.TLS) == 0 || (p.New == nil) == (p.Build == nil) || (p.Build == nil) != (p.Arguments == nil) {
+		if seen[p.Name] || p.About == "" || len(p.Plain)+len(p.TLS) == 0 ||
+			(p.New == nil) == (p.Build == nil) || (p.Build == nil) != (p.Arguments == nil) {
 			t.Errorf("%+v", p)
 		}
 		seen[p.Name] = true

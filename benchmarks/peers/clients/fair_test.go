@@ -49,7 +49,8 @@ func accepting(t *testing.T, config *tls.Config) string {
 // Who sets more options makes more system calls when it connects.
 func TestClientsHaveTheSameSocketOptions(t *testing.T) {
 	options := []struct{ level, name int }{
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}, {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT}, {unix.IPPROTO_TCP, unix.TCP_NODELAY},
 	}
 	address := accepting(t, nil)
@@ -80,7 +81,8 @@ func TestClientsHaveTheSameSocketOptions(t *testing.T) {
 			return err
 		}
 		for i, o := range options {
-			if value, err := ours.Socket().Option(o.level, o.name); err != nil || value != theirs[i] {
+			if value, err := ours.Socket().Option(o.level, o.name); err != nil ||
+				value != theirs[i] {
 				t.Errorf("option %+v is %d, %v; net has %d", o, value, err, theirs[i])
 			}
 		}

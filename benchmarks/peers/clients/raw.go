@@ -24,6 +24,7 @@ var raw = Peer{
 		if err != nil {
 			host = c.Addr // The program says what is wrong with it.
 		}
-		return []string{host, port, strconv.Itoa(c.Conns), strconv.Itoa(c.Size), strconv.Itoa(farside.PerAddress)}
+		return []string{host, port, strconv.Itoa(c.Conns), strconv.Itoa(c.Size),
+			strconv.Itoa(farside.PerAddress)}
 	},
 }

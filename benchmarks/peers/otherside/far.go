@@ -1,7 +1,8 @@
 //go:build linux
 
 // Package otherside holds the processes that are at the other end of what is compared: what the
-// clients talk to, and what makes the load for the servers. Each is the same program for all of them.
+// clients talk to, and what makes the load for the servers. Each is the same program for all of
+// them.
 package otherside
 
 import (
@@ -16,8 +17,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Far says what the other side of a client does. It is sent to its process, so it holds plain values
-// only.
+// Far says what the other side of a client does. It is sent to its process, so it holds plain
+// values only.
 type Far struct {
 	Does    farside.Role
 	Framing message.Framing // of what a source sends

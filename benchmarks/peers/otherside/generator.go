@@ -16,8 +16,8 @@ import (
 	"github.com/whorl-go/whorl/internal/bench/message"
 )
 
-// Generator says which load is made for a server. It is sent to its process, so it holds plain values
-// only.
+// Generator says which load is made for a server. It is sent to its process, so it holds plain
+// values only.
 type Generator struct {
 	Addr  string
 	Conns int // to open before the process is ready
@@ -33,8 +33,8 @@ type Generator struct {
 // answerTimeout bounds the wait for a message.
 const answerTimeout = 30 * time.Second
 
-// ServeGenerator is that process, which works in turns and counts messages: it does what a Generator in
-// JSON says.
+// ServeGenerator is that process, which works in turns and counts messages: it does what a
+// Generator in JSON says.
 func ServeGenerator(text []byte, control *child.Control) error {
 	var c Generator
 	if err := json.Unmarshal(text, &c); err != nil {

@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 
 func start(t *testing.T, name string, config any) (*child.Child, error) {
 	t.Helper()
-	c, err := child.Start(child.Spec{Name: name, Program: os.Args[0], Args: []string{name}, Config: config, Counted: true})
+	c, err := child.Start(child.Spec{Name: name, Program: os.Args[0], Args: []string{name},
+		Config: config, Counted: true})
 	if err == nil {
 		t.Cleanup(func() { c.Stop() })
 	}
@@ -46,12 +47,14 @@ func TestGeneratorAndFarSide(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, secure := range []bool{false, true} {
-		far, err := start(t, "far", otherside.Far{Does: farside.Echo, TLS: secure, Cert: id.Chain, Key: id.Key})
+		far, err := start(t, "far", otherside.Far{Does: farside.Echo, TLS: secure, Cert: id.Chain,
+			Key: id.Key})
 		if err != nil {
 			t.Fatal(err)
 		}
 		g, err := start(t, "generator", otherside.Generator{
-			Addr: far.Addr, Conns: 3, Most: 103, Size: 64, TLS: secure, CA: id.CA, ServerName: identity.Server,
+			Addr: far.Addr, Conns: 3, Most: 103, Size: 64, TLS: secure, CA: id.CA,
+			ServerName: identity.Server,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -61,7 +64,8 @@ func TestGeneratorAndFarSide(t *testing.T) {
 			if err := g.StartTurn(); err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(time.Minute); g.Count() < before+100; time.Sleep(time.Millisecond) {
+			deadline := time.Now().Add(time.Minute)
+			for ; g.Count() < before+100; time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%d messages came back", g.Count()-before)
 				}
@@ -86,10 +90,12 @@ func TestWhatCannotBeIsAnError(t *testing.T) {
 		"a certificate": {"far", otherside.Far{Does: farside.Sink, TLS: true}, "PEM"},
 		"no object":     {"far", 1, "configuration"},
 		"no address":    {"generator", otherside.Generator{Conns: 1, Size: 64}, "host:port"},
-		"no server":     {"generator", otherside.Generator{Addr: "127.0.0.1:1", Conns: 1, Size: 64}, "refused"},
-		"no text":       {"generator", "", "configuration"},
+		"no server": {"generator", otherside.Generator{Addr: "127.0.0.1:1", Conns: 1, Size: 64},
+			"refused"},
+		"no text": {"generator", "", "configuration"},
 	} {
-		if _, err := start(t, c.process, c.config); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := start(t, c.process, c.config); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -1,8 +1,10 @@
-// Package dialogue is what client and server say to each other before STARTTLS, for as much as a benchmark needs of each protocol: the greeting, the
-// question for the upgrade, the consent. It does no I/O: bytes go in, bytes come out.
+// Package dialogue is what client and server say to each other before STARTTLS, for as much as a
+// benchmark needs of each protocol: the greeting, the question for the upgrade, the consent. It
+// does no I/O: bytes go in, bytes come out.
 //
-// Both sides implement the Framer of package packet, so that a socket finds the packets and whatever follows them stays unread in the socket, which then
-// refuses to begin TLS behind it (CVE-2011-0411).
+// Both sides implement the Framer of package packet, so that a socket finds the packets and
+// whatever follows them stays unread in the socket, which then refuses to begin TLS behind it
+// (CVE-2011-0411).
 //
 // Another protocol is one more entry in protocols.
 package dialogue
@@ -45,7 +47,8 @@ type Protocol struct {
 type exchange struct {
 	send string
 
-	// line judges one line of the answer, without its CR LF, and says whether it is the last one. nil: the answer is the single byte that octet judges.
+	// line judges one line of the answer, without its CR LF, and says whether it is the last one.
+	// nil: the answer is the single byte that octet judges.
 	line  func(c *Client, line []byte) (last bool, err error)
 	octet func(b byte) error
 }
@@ -57,7 +60,8 @@ func Names() []string { return slices.Sorted(maps.Keys(protocols)) }
 func Lookup(name string) (*Protocol, error) {
 	p, ok := protocols[name]
 	if !ok {
-		return nil, fmt.Errorf("%q is no protocol with STARTTLS that is known here; known are %s", name, strings.Join(Names(), ", "))
+		return nil, fmt.Errorf("%q is no protocol with STARTTLS that is known here; known are %s",
+			name, strings.Join(Names(), ", "))
 	}
 	return p, nil
 }
@@ -74,8 +78,8 @@ func (p *Protocol) Client() *Client { return &Client{protocol: p} }
 // Server makes the server's side of a dialogue.
 func (p *Protocol) Server() *Server { return &Server{protocol: p} }
 
-// A Client is the client's side. Send what Command returns, if anything, then receive one packet with the Client as the socket's Framer, and so on until Done. A
-// Client is for one connection.
+// A Client is the client's side. Send what Command returns, if anything, then receive one packet
+// with the Client as the socket's Framer, and so on until Done. A Client is for one connection.
 type Client struct {
 	protocol *Protocol
 	step     int // which of the exchanges
@@ -97,7 +101,8 @@ func (c *Client) Command() []byte {
 // Done reports whether the server has agreed: TLS begins now.
 func (c *Client) Done() bool { return c.step == len(c.protocol.exchanges) }
 
-// Next finds one answer of the server's and judges it. An answer that isn't the right one is an error, which is final.
+// Next finds one answer of the server's and judges it. An answer that isn't the right one is an
+// error, which is final.
 func (c *Client) Next(data []byte, _ bool) (advance int, pkt []byte, err error) {
 	if c.err != nil || c.Done() {
 		return 0, nil, c.err
@@ -114,7 +119,8 @@ func (c *Client) Next(data []byte, _ bool) (advance int, pkt []byte, err error) 
 	return n, data[:n:n], nil
 }
 
-// answer returns the length of the answer that data begins with, 0 if it isn't complete. Lines that were judged are not judged again.
+// answer returns the length of the answer that data begins with, 0 if it isn't complete. Lines that
+// were judged are not judged again.
 func (c *Client) answer(data []byte) (int, error) {
 	x := c.protocol.exchanges[c.step]
 	if x.line == nil {
@@ -148,8 +154,9 @@ func (c *Client) Want() int { return 0 }
 // Reset does nothing: what was said in plaintext was said.
 func (c *Client) Reset() {}
 
-// lineOf returns the line that data begins with, without its end, and its length with that; 0 if it isn't complete. It takes no liberties: lines end with CR LF, and
-// have neither of the two elsewhere.
+// lineOf returns the line that data begins with, without its end, and its length with that; 0 if it
+// isn't complete. It takes no liberties: lines end with CR LF, and have neither of the two
+// elsewhere.
 func lineOf(data []byte, limit int) (line []byte, n int, err error) {
 	end := bytes.IndexByte(data[:min(len(data), limit)], '\n')
 	switch {
@@ -158,12 +165,14 @@ func lineOf(data []byte, limit int) (line []byte, n int, err error) {
 	case end < 0:
 		return nil, 0, nil
 	case end == 0 || data[end-1] != '\r' || bytes.ContainsAny(data[:end-1], "\r\x00"):
-		return nil, 0, fmt.Errorf("%w: a line with a stray CR, LF or NUL: %s", ErrMalformed, quote(data[:end+1]))
+		return nil, 0, fmt.Errorf("%w: a line with a stray CR, LF or NUL: %s", ErrMalformed,
+			quote(data[:end+1]))
 	}
 	return data[:end-1], end + 1, nil
 }
 
-// quote returns what a peer has said in quotes, with escapes for whatever isn't printable, and shortened.
+// quote returns what a peer has said in quotes, with escapes for whatever isn't printable, and
+// shortened.
 func quote(text []byte) string {
 	const most = 120
 	if len(text) > most {
@@ -191,8 +200,8 @@ type responder struct {
 // maxCommands is how many commands a client may send before it asks for TLS.
 const maxCommands = 32
 
-// A Server is the server's side. Send its Greeting, if any, then receive one packet with the Server as the socket's Framer, send what Answer says, and so on. A Server is for
-// one connection.
+// A Server is the server's side. Send its Greeting, if any, then receive one packet with the Server
+// as the socket's Framer, send what Answer says, and so on. A Server is for one connection.
 type Server struct {
 	protocol *Protocol
 	commands int

@@ -8,8 +8,10 @@ import (
 	"testing"
 )
 
-// feed gives a framer the stream in pieces of so many bytes, as a socket would, and returns the first packet and what of the stream is left.
-func feed(next func([]byte, bool) (int, []byte, error), stream []byte, piece int) (packet, rest []byte, err error) {
+// feed gives a framer the stream in pieces of so many bytes, as a socket would, and returns the
+// first packet and what of the stream is left.
+func feed(next func([]byte, bool) (int, []byte, error), stream []byte, piece int) (packet,
+	rest []byte, err error) {
 	for have := min(piece, len(stream)); ; have = min(have+piece, len(stream)) {
 		advance, packet, err := next(stream[:have], false)
 		if packet != nil || err != nil {
@@ -41,7 +43,8 @@ func TestClientAndServerComeToTLS(t *testing.T) {
 				if command := client.Command(); command != nil {
 					packet, rest, err := feed(server.Next, command, piece)
 					if err != nil || len(rest) > 0 {
-						t.Fatalf("%s: the server makes %q, rest %q, %v of %q", name, packet, rest, err, command)
+						t.Fatalf("%s: the server makes %q, rest %q, %v of %q", name, packet, rest,
+							err, command)
 					}
 					reply, action := server.Answer(packet)
 					upgraded = action == Upgrade
@@ -54,7 +57,8 @@ func TestClientAndServerComeToTLS(t *testing.T) {
 				toClient = rest
 			}
 			if len(toClient) > 0 || !upgraded || client.Command() != nil {
-				t.Errorf("%s: the client is done, %q is left, the server goes on to TLS: %v", name, toClient, upgraded)
+				t.Errorf("%s: the client is done, %q is left, the server goes on to TLS: %v", name,
+					toClient, upgraded)
 			}
 			if len(p.Hello()) == 0 {
 				t.Errorf("%s has no first command over TLS", name)
@@ -70,18 +74,29 @@ var servers = []struct {
 	want           error // nil: TLS
 	rest           string
 }{
-	{"a banner of several lines", "smtp", []string{"220-a\r\n220-b\r\n220 c\r\n", "250-x\r\n250 starttls\r\n", "220 go\r\n"}, nil, ""},
-	{"replies without text", "smtp", []string{"220\r\n", "250-x\r\n250 STARTTLS\r\n", "220\r\n"}, nil, ""},
-	{"response injection", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n", "220 go\r\n250 AUTH PLAIN\r\n"}, nil, "250 AUTH PLAIN\r\n"},
-	{"half an injected line", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n", "220 go\r\n250-INJ"}, nil, "250-INJ"},
+	{"a banner of several lines", "smtp", []string{"220-a\r\n220-b\r\n220 c\r\n",
+		"250-x\r\n250 starttls\r\n", "220 go\r\n"}, nil, ""},
+	{"replies without text", "smtp", []string{"220\r\n", "250-x\r\n250 STARTTLS\r\n", "220\r\n"},
+		nil, ""},
+	{"response injection", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n",
+		"220 go\r\n250 AUTH PLAIN\r\n"}, nil, "250 AUTH PLAIN\r\n"},
+	{"half an injected line", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n",
+		"220 go\r\n250-INJ"}, nil, "250-INJ"},
 	{"stripped", "smtp", []string{"220 a\r\n", "250-x\r\n250 AUTH PLAIN\r\n"}, ErrNotOffered, ""},
-	{"only the name is STARTTLS", "smtp", []string{"220 a\r\n", "250 STARTTLS\r\n"}, ErrNotOffered, ""},
-	{"something like it", "smtp", []string{"220 a\r\n", "250-x\r\n250-XSTARTTLS\r\n250-HELP STARTTLS\r\n250 STARTTLS now\r\n"}, ErrNotOffered, ""},
+	{"only the name is STARTTLS", "smtp", []string{"220 a\r\n", "250 STARTTLS\r\n"}, ErrNotOffered,
+		""},
+	{"something like it", "smtp",
+		[]string{"220 a\r\n",
+			"250-x\r\n250-XSTARTTLS\r\n250-HELP STARTTLS\r\n250 STARTTLS now\r\n"}, ErrNotOffered, ""},
 	{"EHLO is unknown", "smtp", []string{"220 a\r\n", "502 what\r\n"}, ErrNotOffered, ""},
-	{"refused", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n", "454 not now\r\n"}, ErrRefused, ""},
-	{"354 do something else", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n", "354 go\r\n"}, ErrRefused, ""},
-	{"250 instead of 220", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n", "250 go\r\n"}, ErrRefused, ""},
-	{"a reply before the right one", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n", "250 SIZE 1\r\n220 go\r\n"}, ErrRefused, ""},
+	{"refused", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n", "454 not now\r\n"},
+		ErrRefused, ""},
+	{"354 do something else", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n",
+		"354 go\r\n"}, ErrRefused, ""},
+	{"250 instead of 220", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n", "250 go\r\n"},
+		ErrRefused, ""},
+	{"a reply before the right one", "smtp", []string{"220 a\r\n", "250-x\r\n250 STARTTLS\r\n",
+		"250 SIZE 1\r\n220 go\r\n"}, ErrRefused, ""},
 	{"two codes", "smtp", []string{"220-a\r\n250 b\r\n"}, ErrMalformed, ""},
 	{"a letter in the code", "smtp", []string{"22O a\r\n"}, ErrMalformed, ""},
 	{"not there", "smtp", []string{"554 no\r\n"}, ErrMalformed, ""},
@@ -89,19 +104,28 @@ var servers = []struct {
 	{"a bare CR", "smtp", []string{"220 a\rb\r\n"}, ErrMalformed, ""},
 	{"an empty line", "smtp", []string{"\r\n"}, ErrMalformed, ""},
 	{"a line without end", "smtp", []string{strings.Repeat("2", maxLine)}, ErrTooLong, ""},
-	{"a reply without end", "smtp", []string{strings.Repeat("220-a\r\n", maxLines+1)}, ErrTooLong, ""},
+	{"a reply without end", "smtp", []string{strings.Repeat("220-a\r\n", maxLines+1)}, ErrTooLong,
+		""},
 
-	{"untagged data between", "imap", []string{"* OK\r\n", "* CAPABILITY IMAP4rev1 starttls\r\n* 3 EXISTS\r\na OK\r\n", "* x\r\nb OK go\r\n"}, nil, ""},
+	{"untagged data between", "imap",
+		[]string{"* OK\r\n", "* CAPABILITY IMAP4rev1 starttls\r\n* 3 EXISTS\r\na OK\r\n",
+			"* x\r\nb OK go\r\n"}, nil, ""},
 	{"PREAUTH", "imap", []string{"* PREAUTH hello\r\n"}, ErrRefused, ""},
 	{"BYE", "imap", []string{"* BYE busy\r\n"}, ErrRefused, ""},
 	{"a tagged greeting", "imap", []string{"a OK\r\n"}, ErrMalformed, ""},
-	{"stripped", "imap", []string{"* OK\r\n", "* CAPABILITY IMAP4rev1\r\na OK\r\n"}, ErrNotOffered, ""},
+	{"stripped", "imap", []string{"* OK\r\n", "* CAPABILITY IMAP4rev1\r\na OK\r\n"}, ErrNotOffered,
+		""},
 	{"no CAPABILITY", "imap", []string{"* OK\r\n", "a BAD\r\n"}, ErrNotOffered, ""},
-	{"refused", "imap", []string{"* OK\r\n", "* CAPABILITY STARTTLS\r\na OK\r\n", "b NO\r\n"}, ErrRefused, ""},
-	{"a continuation", "imap", []string{"* OK\r\n", "* CAPABILITY STARTTLS\r\na OK\r\n", "+ go on\r\n"}, ErrMalformed, ""},
-	{"the answer to something else", "imap", []string{"* OK\r\n", "* CAPABILITY STARTTLS\r\na OK\r\n", "z OK\r\n"}, ErrMalformed, ""},
-	{"BYE instead", "imap", []string{"* OK\r\n", "* CAPABILITY STARTTLS\r\na OK\r\n", "* BYE\r\n"}, ErrRefused, ""},
-	{"response injection", "imap", []string{"* OK\r\n", "* CAPABILITY STARTTLS\r\na OK\r\n", "b OK\r\n* CAPABILITY AUTH=PLAIN\r\n"}, nil, "* CAPABILITY AUTH=PLAIN\r\n"},
+	{"refused", "imap", []string{"* OK\r\n", "* CAPABILITY STARTTLS\r\na OK\r\n", "b NO\r\n"},
+		ErrRefused, ""},
+	{"a continuation", "imap", []string{"* OK\r\n", "* CAPABILITY STARTTLS\r\na OK\r\n",
+		"+ go on\r\n"}, ErrMalformed, ""},
+	{"the answer to something else", "imap",
+		[]string{"* OK\r\n", "* CAPABILITY STARTTLS\r\na OK\r\n", "z OK\r\n"}, ErrMalformed, ""},
+	{"BYE instead", "imap", []string{"* OK\r\n", "* CAPABILITY STARTTLS\r\na OK\r\n", "* BYE\r\n"},
+		ErrRefused, ""},
+	{"response injection", "imap", []string{"* OK\r\n", "* CAPABILITY STARTTLS\r\na OK\r\n",
+		"b OK\r\n* CAPABILITY AUTH=PLAIN\r\n"}, nil, "* CAPABILITY AUTH=PLAIN\r\n"},
 
 	{"no", "pop3", []string{"+OK\r\n", "-ERR what\r\n"}, ErrRefused, ""},
 	{"not there", "pop3", []string{"-ERR busy\r\n"}, ErrMalformed, ""},
@@ -132,10 +156,13 @@ func TestClientAgainstServers(t *testing.T) {
 					break
 				}
 			}
-			if !errors.Is(err, s.want) || client.Done() != (s.want == nil) || s.want == nil && string(rest) != s.rest {
-				t.Errorf("%s, %s, in pieces of %d: %v, done %v, unread %q; want %v, unread %q", s.protocol, s.name, piece, err, client.Done(), rest, s.want, s.rest)
+			if !errors.Is(err, s.want) || client.Done() != (s.want == nil) || s.want == nil &&
+				string(rest) != s.rest {
+				t.Errorf("%s, %s, in pieces of %d: %v, done %v, unread %q; want %v, unread %q",
+					s.protocol, s.name, piece, err, client.Done(), rest, s.want, s.rest)
 			}
-			if _, _, again := client.Next([]byte("220 go\r\n"), false); s.want != nil && !errors.Is(again, s.want) {
+			if _, _, again := client.Next([]byte("220 go\r\n"), false); s.want != nil &&
+				!errors.Is(again, s.want) {
 				t.Errorf("%s, %s: goes on after its error: %v", s.protocol, s.name, again)
 			}
 		}
@@ -174,8 +201,10 @@ func TestServerAgainstClients(t *testing.T) {
 			t.Errorf("%s: %q: rest %q, %v", c.protocol, c.command, rest, err)
 			continue
 		}
-		if reply, action := s.Answer(packet); !strings.HasPrefix(string(reply), c.reply) || action != c.action {
-			t.Errorf("%s: %q is answered %q, %d; want %q, %d", c.protocol, c.command, reply, action, c.reply, c.action)
+		if reply, action := s.Answer(packet); !strings.HasPrefix(string(reply), c.reply) ||
+			action != c.action {
+			t.Errorf("%s: %q is answered %q, %d; want %q, %d", c.protocol, c.command, reply, action,
+				c.reply, c.action)
 		}
 	}
 }
@@ -215,12 +244,14 @@ func TestServerBounds(t *testing.T) {
 }
 
 func TestLookupNamesWhatThereIs(t *testing.T) {
-	if _, err := Lookup("gopher"); err == nil || !strings.Contains(err.Error(), "imap, pop3, postgres, smtp") {
+	if _, err := Lookup("gopher"); err == nil ||
+		!strings.Contains(err.Error(), "imap, pop3, postgres, smtp") {
 		t.Errorf("error: %v", err)
 	}
 }
 
-// However the stream is cut, the client comes to the same, and it never takes more than it was given.
+// However the stream is cut, the client comes to the same, and it never takes more than it was
+// given.
 func FuzzClient(f *testing.F) {
 	for _, s := range servers {
 		f.Add(s.protocol, []byte(strings.Join(s.answers, "")), uint8(1))
@@ -245,10 +276,12 @@ func FuzzClient(f *testing.F) {
 					t.Fatalf("a packet of %d bytes, %d left of %d", len(packet), len(rest), before)
 				}
 			}
-			steps, rests, errs = append(steps, client.step), append(rests, len(rest)), append(errs, err != nil)
+			steps, rests, errs = append(steps, client.step), append(rests, len(rest)),
+				append(errs, err != nil)
 		}
 		if steps[0] != steps[1] || rests[0] != rests[1] || errs[0] != errs[1] {
-			t.Errorf("in pieces of %d and whole: steps %v, left %v, failed %v", piece, steps, rests, errs)
+			t.Errorf("in pieces of %d and whole: steps %v, left %v, failed %v", piece, steps, rests,
+				errs)
 		}
 	})
 }
@@ -258,7 +291,8 @@ func FuzzServer(f *testing.F) {
 	f.Add("smtp", []byte("EHLO a\r\nSTARTTLS\r\n"))
 	f.Add("imap", []byte("a CAPABILITY\r\nb STARTTLS\r\n"))
 	f.Add("pop3", []byte("CAPA\r\nSTLS\r\n"))
-	f.Add("postgres", slices.Concat([]byte(postgresRequest(80877104)), []byte(postgresRequest(80877103))))
+	f.Add("postgres", slices.Concat([]byte(postgresRequest(80877104)),
+		[]byte(postgresRequest(80877103))))
 	f.Fuzz(func(t *testing.T, name string, stream []byte) {
 		p, err := Lookup(name)
 		if err != nil {
@@ -271,7 +305,8 @@ func FuzzServer(f *testing.F) {
 				return
 			}
 			reply, action := s.Answer(packet)
-			if name != "postgres" && len(reply) > 0 && !bytes.HasSuffix(reply, []byte("\r\n")) || len(reply) > 2*maxCommand {
+			if name != "postgres" && len(reply) > 0 && !bytes.HasSuffix(reply, []byte("\r\n")) ||
+				len(reply) > 2*maxCommand {
 				t.Fatalf("%q is answered with %q", packet, reply)
 			}
 			if action != Continue {

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// clientName is what the client calls itself where a protocol asks for a name (RFC 2606: it is nobody's).
+// clientName is what the client calls itself where a protocol asks for a name (RFC 2606: it is
+// nobody's).
 const clientName = "whorl-bench.invalid"
 
 var protocols = map[string]*Protocol{
@@ -30,8 +31,9 @@ var protocols = map[string]*Protocol{
 			{send: "a CAPABILITY\r\n", line: imapCapabilities},
 			{send: "b STARTTLS\r\n", line: imapTagged("b", ErrRefused)},
 		},
-		hello:  "c CAPABILITY\r\n",
-		server: responder{greeting: "* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] whorl bench\r\n", answer: imapAnswer},
+		hello: "c CAPABILITY\r\n",
+		server: responder{greeting: "* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] whorl " +
+			"bench\r\n", answer: imapAnswer},
 	},
 	// RFC 2595, section 4. CAPA is optional, and a server without STLS says so.
 	"pop3": {
@@ -64,18 +66,21 @@ func smtpReply(want int, otherwise error) func(*Client, []byte) (bool, error) {
 }
 
 func smtpLine(c *Client, line []byte) (code int, last bool, err error) {
-	if len(line) < 3 || !digits(line[:3]) || line[0] < '2' || line[0] > '5' || len(line) > 3 && line[3] != ' ' && line[3] != '-' {
+	if len(line) < 3 || !digits(line[:3]) || line[0] < '2' || line[0] > '5' || len(line) > 3 &&
+		line[3] != ' ' && line[3] != '-' {
 		return 0, false, fmt.Errorf("%w: %s", ErrMalformed, quote(line))
 	}
 	code = int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
 	if c.lines > 1 && code != c.code {
-		return 0, false, fmt.Errorf("%w: a reply with two codes, %d and %d", ErrMalformed, c.code, code)
+		return 0, false, fmt.Errorf("%w: a reply with two codes, %d and %d", ErrMalformed, c.code,
+			code)
 	}
 	c.code = code
 	return code, len(line) == 3 || line[3] == ' ', nil
 }
 
-// smtpCapabilities takes the answer to EHLO. Its first line is the server's name; the others begin with a keyword each.
+// smtpCapabilities takes the answer to EHLO. Its first line is the server's name; the others begin
+// with a keyword each.
 func smtpCapabilities(c *Client, line []byte) (bool, error) {
 	code, last, err := smtpLine(c, line)
 	if err != nil {
@@ -102,7 +107,8 @@ func digits(s []byte) bool {
 	return true
 }
 
-// imapGreeting takes "* OK". After "* PREAUTH" there is no STARTTLS any more, and going on in plaintext is what an attacker would want.
+// imapGreeting takes "* OK". After "* PREAUTH" there is no STARTTLS any more, and going on in
+// plaintext is what an attacker would want.
 func imapGreeting(_ *Client, line []byte) (bool, error) {
 	switch word := imapWord(line, "*"); word {
 	case "OK":
@@ -147,7 +153,8 @@ func imapTagged(tag string, otherwise error) func(*Client, []byte) (bool, error)
 	}
 }
 
-// imapWord returns the word, in upper case, that follows the tag at the beginning of a line; empty if it has another tag.
+// imapWord returns the word, in upper case, that follows the tag at the beginning of a line; empty
+// if it has another tag.
 func imapWord(line []byte, tag string) string {
 	rest, ok := bytes.CutPrefix(line, []byte(tag+" "))
 	if !ok {
@@ -184,7 +191,9 @@ func postgresOctet(b byte) error {
 	switch b {
 	case 'S':
 		return nil
-	case 'N', 'E': // 'E' begins the error of a very old server; whoever is on the wire may have written its text (CVE-2024-10977)
+	case 'N', 'E':
+		// 'E' begins the error of a very old server; whoever is on the wire may have written its
+		// text (CVE-2024-10977)
 		return fmt.Errorf("%w: it answers %q", ErrRefused, b)
 	}
 	return fmt.Errorf("%w: %q", ErrMalformed, b)
@@ -245,7 +254,8 @@ func pop3Answer(command []byte) (string, Action) {
 	return "-ERR STLS first\r\n", Continue
 }
 
-// postgresAnswer says no to GSSAPI encryption (80877104), after which a client asks for TLS, and hangs up on all else: there is no database here.
+// postgresAnswer says no to GSSAPI encryption (80877104), after which a client asks for TLS, and
+// hangs up on all else: there is no database here.
 func postgresAnswer(command []byte) (string, Action) {
 	switch string(command) {
 	case postgresRequest(80877103):

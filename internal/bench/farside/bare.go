@@ -16,10 +16,12 @@ import (
 
 // BareEcho says what the bare echo does beside sending back what comes.
 type BareEcho struct {
-	// Spin keeps it awake for a while when nothing comes, so that a client doesn't pay for waking it:
-	// about a microsecond in each of its writes, an interrupt to another CPU. It needs CPUs of its own.
+	// Spin keeps it awake for a while when nothing comes, so that a client doesn't pay for waking
+	// it: about a microsecond in each of its writes, an interrupt to another CPU. It needs CPUs of
+	// its own.
 	Spin bool
-	// Burn is for how long it keeps its CPU busy with each message. A client then has to wait for it.
+	// Burn is for how long it keeps its CPU busy with each message. A client then has to wait for
+	// it.
 	Burn time.Duration
 }
 
@@ -30,9 +32,9 @@ const awake = 2 * time.Millisecond
 // room is how much is read at a time, in bytes.
 const room = 64 << 10
 
-// ServeBareEcho is an epoll per CPU with nothing else in between, at the addresses of [Address]. The
-// first one accepts, and deals the connections out. It calls ready once connections are accepted, and
-// returns only with an error; it is a process's whole work.
+// ServeBareEcho is an epoll per CPU with nothing else in between, at the addresses of [Address].
+// The first one accepts, and deals the connections out. It calls ready once connections are
+// accepted, and returns only with an error; it is a process's whole work.
 func ServeBareEcho(config BareEcho, ready func(net.Addr)) error {
 	listeners, err := listenAll()
 	if err != nil {
@@ -86,7 +88,8 @@ func listen(at *net.TCPAddr) (l listener, err error) {
 	if err != nil {
 		return l, err
 	}
-	err = errors.Join(unix.Bind(l.fd, &unix.SockaddrInet4{Addr: [4]byte(at.IP.To4()), Port: at.Port}), unix.Listen(l.fd, 4096))
+	err = errors.Join(unix.Bind(l.fd, &unix.SockaddrInet4{Addr: [4]byte(at.IP.To4()),
+		Port: at.Port}), unix.Listen(l.fd, 4096))
 	if err != nil {
 		return l, err
 	}
@@ -114,7 +117,8 @@ func newEchoLoop(config BareEcho) (*echoLoop, error) {
 }
 
 func (l *echoLoop) watch(fd int) error {
-	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN,
+		Fd: int32(fd)})
 }
 
 func (l *echoLoop) run() error {
@@ -162,10 +166,11 @@ func (l *echoLoop) accept(from int) error {
 	}
 }
 
-// bounce sends back what has come. With one message outstanding on each connection there is always room for it; a client for which there isn't is dropped, and
-// will say so.
+// bounce sends back what has come. With one message outstanding on each connection there is always
+// room for it; a client for which there isn't is dropped, and will say so.
 func (l *echoLoop) bounce(fd int) {
-	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&l.buf)), room)
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&l.buf)),
+		room)
 	if errno == unix.EAGAIN || errno == unix.EINTR {
 		return
 	}
@@ -174,7 +179,8 @@ func (l *echoLoop) bounce(fd int) {
 			for begun := time.Now(); time.Since(begun) < burn; {
 			}
 		}
-		if sent, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&l.buf)), n); errno == 0 && sent == n {
+		if sent, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd),
+			uintptr(unsafe.Pointer(&l.buf)), n); errno == 0 && sent == n {
 			return
 		}
 	}

@@ -1,8 +1,9 @@
-// Package farside is the other side of a benchmark: a server that sends back, swallows or pours out,
-// in plaintext, over TLS, or after STARTTLS.
+// Package farside is the other side of a benchmark: a server that sends back, swallows or pours
+// out, in plaintext, over TLS, or after STARTTLS.
 //
-// It stands on package socket: a listener on each loop, a coroutine for each connection. Where it must
-// not be what is waited for, there is [ServeBareEcho], which does one thing with nothing in between.
+// It stands on package socket: a listener on each loop, a coroutine for each connection. Where it
+// must not be what is waited for, there is [ServeBareEcho], which does one thing with nothing in
+// between.
 package farside
 
 import (
@@ -32,7 +33,8 @@ const (
 	Echo   Role = "echo"   // sends back what comes
 	Sink   Role = "sink"   // swallows what comes
 	Source Role = "source" // sends messages for as long as it can
-	Hello  Role = "hello"  // sends one byte, which brings a TLS client its session, and swallows what comes
+	// sends one byte, which brings a TLS client its session, and swallows what comes
+	Hello Role = "hello"
 )
 
 // Roles are the names of all of them.
@@ -110,7 +112,9 @@ func Start(rt *runtime.Runtime, config Config) (*Server, error) {
 	}
 	for _, loop := range rt.Loops() {
 		for _, address := range s.addresses {
-			err := onLoop(rt, loop, func(ctx context.Context) error { return s.listen(ctx, address) })
+			err := onLoop(rt, loop, func(ctx context.Context) error {
+				return s.listen(ctx, address)
+			})
 			if err != nil {
 				return nil, err
 			}
@@ -131,7 +135,8 @@ func (s *Server) Stats() Stats {
 func onLoop(rt *runtime.Runtime, loop *eventloop.Loop, fn func(ctx context.Context) error) error {
 	done := make(chan error, 1)
 	err := loop.Post(func() {
-		if _, err := runtime.Go(rt.Context(), func(ctx context.Context) { done <- fn(ctx) }); err != nil {
+		if _, err := runtime.Go(rt.Context(),
+			func(ctx context.Context) { done <- fn(ctx) }); err != nil {
 			done <- err
 		}
 	})
@@ -141,8 +146,8 @@ func onLoop(rt *runtime.Runtime, loop *eventloop.Loop, fn func(ctx context.Conte
 	return <-done
 }
 
-// reserve finds out whether the addresses are free, and which port it is. The listeners share theirs
-// (SO_REUSEPORT), and so would a second server with them, unnoticed.
+// reserve finds out whether the addresses are free, and which port it is. The listeners share
+// theirs (SO_REUSEPORT), and so would a second server with them, unnoticed.
 func (s *Server) reserve() error {
 	address, n := s.config.Listen, 1
 	if s.config.Spread {
@@ -170,7 +175,8 @@ func (s *Server) listen(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	l.SetTimeouts(socket.Timeouts{Handshake: s.config.Timeout, Write: s.config.Timeout}) // accepted connections have them, too
+	// accepted connections have them, too
+	l.SetTimeouts(socket.Timeouts{Handshake: s.config.Timeout, Write: s.config.Timeout})
 	if err := l.SetOption(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 		return err
 	}
@@ -196,7 +202,8 @@ func (s *Server) accept(ctx context.Context, l *socket.Socket) {
 		switch {
 		case err == nil:
 			s.accepted.Add(1)
-			if _, err := runtime.Go(s.rt.Context(), func(ctx context.Context) { s.serve(ctx, conn) }); err != nil {
+			if _, err := runtime.Go(s.rt.Context(),
+				func(ctx context.Context) { s.serve(ctx, conn) }); err != nil {
 				conn.Abort()
 			}
 			continue
@@ -273,7 +280,9 @@ func (s *Server) converse(ctx context.Context, conn *socket.Socket) error {
 		}
 		reply, action := talk.Answer(command)
 		if action == dialogue.Upgrade && conn.Buffered() > 0 {
-			return socket.ErrPlaintextPending // who asks for TLS waits for the answer; what follows at once may be somebody else's (CVE-2011-0411)
+			// who asks for TLS waits for the answer; what follows at once may be somebody else's
+			// (CVE-2011-0411)
+			return socket.ErrPlaintextPending
 		}
 		if len(reply) > 0 {
 			if _, err := conn.SendAll(ctx, reply); err != nil {

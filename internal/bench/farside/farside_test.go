@@ -68,7 +68,8 @@ func TestRoles(t *testing.T) {
 
 func TestASecondServerIsRefusedTheAddress(t *testing.T) {
 	s := started(t, Config{Role: Echo})
-	if _, err := Start(s.rt, Config{Role: Echo, Listen: s.Addr(), Timeout: patience}); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, err := Start(s.rt, Config{Role: Echo, Listen: s.Addr(),
+		Timeout: patience}); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("error: %v", err)
 	}
 }
@@ -112,10 +113,12 @@ func TestConfigurationsThatMakeNoSense(t *testing.T) {
 
 func TestIdentity(t *testing.T) {
 	dir := t.TempDir()
-	id := Identity{CAOut: filepath.Join(dir, "ca.pem"), ClientAuth: true, ClientOut: filepath.Join(dir, "client.pem"), Names: []string{"mail.test"}}
+	id := Identity{CAOut: filepath.Join(dir, "ca.pem"), ClientAuth: true,
+		ClientOut: filepath.Join(dir, "client.pem"), Names: []string{"mail.test"}}
 	config, err := id.Config()
 	check(t, err)
-	if config.ClientAuth != tls.RequireAndVerifyClientCert || config.Certificates[0].Leaf.DNSNames[0] != "mail.test" {
+	if config.ClientAuth != tls.RequireAndVerifyClientCert ||
+		config.Certificates[0].Leaf.DNSNames[0] != "mail.test" {
 		t.Errorf("config: %+v", config)
 	}
 	if _, err := tls.LoadX509KeyPair(id.ClientOut, id.ClientOut); err != nil {
@@ -126,7 +129,8 @@ func TestIdentity(t *testing.T) {
 	}
 	client, err := tlsconfig.FromOptions(map[string]any{"ssl_cafile": id.CAOut})
 	check(t, err)
-	if _, err := config.Certificates[0].Leaf.Verify(x509.VerifyOptions{Roots: client.RootCAs, DNSName: "mail.test"}); err != nil {
+	if _, err := config.Certificates[0].Leaf.Verify(x509.VerifyOptions{Roots: client.RootCAs,
+		DNSName: "mail.test"}); err != nil {
 		t.Error(err)
 	}
 
@@ -140,14 +144,18 @@ func TestIdentity(t *testing.T) {
 	check(t, os.WriteFile(own, append(chain, key...), 0o600))
 	authority := filepath.Join(dir, "authority.pem")
 	check(t, os.WriteFile(authority, ca.PEM(), 0o600))
-	if config, err = (&Identity{CertFile: own, KeyFile: own, ClientAuth: true, ClientCA: authority}).Config(); err != nil || !config.ClientCAs.Equal(ca.Pool()) {
+	if config,
+		err = (&Identity{CertFile: own, KeyFile: own, ClientAuth: true,
+		ClientCA: authority}).Config(); err != nil || !config.ClientCAs.Equal(ca.Pool()) {
 		t.Errorf("with files: %v", err)
 	}
 	for name, bad := range map[string]Identity{
-		"a certificate without key":      {CertFile: own},
-		"a CA that isn't there":          {CertFile: own, KeyFile: own, CAOut: filepath.Join(dir, "x")},
-		"a client nobody asks for":       {ClientOut: filepath.Join(dir, "x")},
-		"a client of another authority":  {ClientAuth: true, ClientCA: authority, ClientOut: filepath.Join(dir, "x")},
+		"a certificate without key": {CertFile: own},
+		"a CA that isn't there": {CertFile: own, KeyFile: own,
+			CAOut: filepath.Join(dir, "x")},
+		"a client nobody asks for": {ClientOut: filepath.Join(dir, "x")},
+		"a client of another authority": {ClientAuth: true, ClientCA: authority,
+			ClientOut: filepath.Join(dir, "x")},
 		"a file that isn't there":        {ClientAuth: true, ClientCA: filepath.Join(dir, "none")},
 		"a file without certificates":    {ClientAuth: true, ClientCA: filepath.Join(dir, "empty")},
 		"a directory that isn't there":   {CAOut: filepath.Join(dir, "none", "ca.pem")},

@@ -10,9 +10,11 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
-// Identity says with which certificate a server shows who it is, and whom it wants to know of its clients.
+// Identity says with which certificate a server shows who it is, and whom it wants to know of its
+// clients.
 type Identity struct {
-	CertFile, KeyFile string   // PEM; empty: a certificate of a development CA that is made for this run
+	// PEM; empty: a certificate of a development CA that is made for this run
+	CertFile, KeyFile string
 	Names             []string // that the development CA's certificate is for
 	CAOut             string   // where to write that CA's certificate; empty: nowhere
 
@@ -30,7 +32,8 @@ func (id *Identity) Config() (*tls.Config, error) {
 		return nil, errors.New("a certificate and its key come together")
 	}
 	if id.ClientOut != "" && !id.ClientAuth {
-		return nil, errors.New("a client's certificate is written, but clients are not asked for it")
+		return nil,
+			errors.New("a client's certificate is written, but clients are not asked for it")
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	var ca *tlsconfig.CA
@@ -84,7 +87,8 @@ func (id *Identity) clientRoots(ca *tlsconfig.CA) (*x509.CertPool, error) {
 func (id *Identity) write(ca *tlsconfig.CA) error {
 	if id.CAOut != "" {
 		if ca == nil || id.CertFile != "" {
-			return errors.New("there is no development CA to write: the certificate is of another one")
+			return errors.New("there is no development CA to write: the certificate is of " +
+				"another one")
 		}
 		if err := os.WriteFile(id.CAOut, ca.PEM(), 0o644); err != nil {
 			return err
@@ -94,7 +98,8 @@ func (id *Identity) write(ca *tlsconfig.CA) error {
 		return nil
 	}
 	if id.ClientCA != "" {
-		return errors.New("there is no development CA to issue a client's certificate: clients are known to another one")
+		return errors.New("there is no development CA to issue a client's certificate: clients " +
+			"are known to another one")
 	}
 	cert, err := ca.Sign(tlsconfig.Request{CommonName: "whorl bench client", Client: true})
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package message is what a benchmark's client and server send each other: messages of one size, with a delimiter, a length in front, or nothing.
+// Package message is what a benchmark's client and server send each other: messages of one size,
+// with a delimiter, a length in front, or nothing.
 package message
 
 import (
@@ -40,7 +41,8 @@ func ParseFraming(name string) (Framing, error) {
 	return "", fmt.Errorf("%q is no framing; there are %s", name, strings.Join(Framings, ", "))
 }
 
-// Check returns what is wrong with messages of the size, in bytes with all that belongs to the framing.
+// Check returns what is wrong with messages of the size, in bytes with all that belongs to the
+// framing.
 func (f Framing) Check(size int) error {
 	least := 1
 	switch f {
@@ -50,7 +52,8 @@ func (f Framing) Check(size int) error {
 		least = header
 	}
 	if size < least || size > MaxSize {
-		return fmt.Errorf("a message of %d bytes: with framing %s it has %d to %d", size, f, least, MaxSize)
+		return fmt.Errorf("a message of %d bytes: with framing %s it has %d to %d", size, f, least,
+			MaxSize)
 	}
 	return nil
 }
@@ -67,8 +70,8 @@ func (f Framing) New(size int) []byte {
 	return m
 }
 
-// Numbered returns n messages of which each has its number in front, in hexadecimal digits, as far as
-// there is room: whoever sends them in turn can tell the echo of one from that of another.
+// Numbered returns n messages of which each has its number in front, in hexadecimal digits, as far
+// as there is room: whoever sends them in turn can tell the echo of one from that of another.
 func (f Framing) Numbered(size, n int) [][]byte {
 	all := make([][]byte, n)
 	for i := range all {
@@ -81,7 +84,8 @@ func (f Framing) Numbered(size, n int) [][]byte {
 			body = body[header:]
 		}
 		digits := []byte(fmt.Sprintf("%x", i))
-		slices.Reverse(digits) // the digit that differs most comes first, where there is room for one
+		// the digit that differs most comes first, where there is room for one
+		slices.Reverse(digits)
 		copy(body, digits)
 	}
 	return all

@@ -14,7 +14,8 @@ func TestNumberedMessagesDiffer(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if n, p, err := framer.Next(m, false); n != size || p == nil || err != nil || len(m) != size {
+				if n, p, err := framer.Next(m, false); n != size || p == nil || err != nil ||
+					len(m) != size {
 					t.Errorf("%s: %q isn't a message: %v", f, m, err)
 				}
 				seen[string(m)] = true

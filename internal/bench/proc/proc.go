@@ -24,8 +24,9 @@ func MachineCPU() (busy, all time.Duration) {
 	return parseStat(string(data))
 }
 
-// parseStat reads the first line of /proc/stat (proc_stat(5)): user, nice, system, idle, iowait, irq,
-// softirq, steal, in ticks of all processors. Guest time, which follows, is in user time already.
+// parseStat reads the first line of /proc/stat (proc_stat(5)): user, nice, system, idle, iowait,
+// irq, softirq, steal, in ticks of all processors. Guest time, which follows, is in user time
+// already.
 func parseStat(stat string) (busy, all time.Duration) {
 	const idle, iowait = 3, 4
 	line, _, _ := strings.Cut(stat, "\n")
@@ -57,7 +58,8 @@ type Memory struct {
 // TakeMemory collects all garbage of this process and looks what is left. It takes its time.
 func TakeMemory() Memory {
 	m := Memory{Found: residentSize()}
-	for range 3 { // what finalizers free, and what pools keep over one collection, goes with a later one
+	// what finalizers free, and what pools keep over one collection, goes with a later one
+	for range 3 {
 		runtime.GC()
 	}
 	debug.FreeOSMemory()
@@ -85,7 +87,8 @@ func residentSize() uint64 {
 type Each struct{ Heap, Stack, RSS, Found float64 }
 
 // Per returns the growth since an earlier look for each of n things. Both sizes of the resident set
-// are compared with the one that holds nothing free: what is not given back then is part of the cost.
+// are compared with the one that holds nothing free: what is not given back then is part of the
+// cost.
 func (m Memory) Per(n int64, since Memory) Each {
 	each := func(now, then uint64) float64 { return (float64(now) - float64(then)) / float64(n) }
 	return Each{

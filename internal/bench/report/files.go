@@ -14,13 +14,15 @@ import (
 func (r *Result) WriteCSV(w io.Writer) error {
 	c := csv.NewWriter(w)
 	c.Write([]string{
-		"start_seconds", "duration_seconds", "operations", "errors", "bytes", "operations_per_second",
+		"start_seconds", "duration_seconds", "operations", "errors", "bytes",
+		"operations_per_second",
 		"p50_ns", "p99_ns", "max_ns",
 	})
 	number := func(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
 	for _, i := range r.Series {
 		c.Write([]string{
-			number(i.Start), number(i.Seconds), strconv.FormatInt(i.Operations, 10), strconv.FormatInt(i.Errors, 10), strconv.FormatInt(i.Bytes, 10),
+			number(i.Start), number(i.Seconds), strconv.FormatInt(i.Operations, 10),
+			strconv.FormatInt(i.Errors, 10), strconv.FormatInt(i.Bytes, 10),
 			strconv.FormatFloat(i.rate(), 'f', 3, 64), number(i.P50), number(i.P99), number(i.Max),
 		})
 	}
@@ -35,7 +37,8 @@ func (i Interval) rate() float64 {
 	return float64(i.Operations) / i.Seconds
 }
 
-// WriteHGRM writes the percentiles of the latency, in milliseconds, in the text format of HdrHistogram, which its plotting tools read.
+// WriteHGRM writes the percentiles of the latency, in milliseconds, in the text format of
+// HdrHistogram, which its plotting tools read.
 func (r *Result) WriteHGRM(w io.Writer) error {
 	if r.Histogram == nil {
 		return fmt.Errorf("there is no latency to write: no operation has ended")
@@ -58,14 +61,19 @@ func (r *Result) WriteHTML(w io.Writer) error {
 	if start := strings.Index(svg, "<svg"); start > 0 {
 		svg = svg[start:] // without the XML declaration, which has no place in a page
 	}
-	return page.Execute(w, map[string]any{"Title": r.title(), "Picture": template.HTML(svg), "Table": table.String()})
+	return page.Execute(w, map[string]any{"Title": r.title(), "Picture": template.HTML(svg),
+		"Table": table.String()})
 }
 
 var page = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
 <title>{{.Title}}</title>
-<style>body{font-family:sans-serif;margin:2em auto;max-width:64em} svg{max-width:100%;height:auto} pre{overflow-x:auto}</style>
+<style>
+body{font-family:sans-serif;margin:2em auto;max-width:64em}
+svg{max-width:100%;height:auto}
+pre{overflow-x:auto}
+</style>
 <h1>{{.Title}}</h1>
 {{.Picture}}
 <pre>{{.Table}}</pre>

@@ -18,7 +18,8 @@ type Machine struct {
 	Whorl      string `json:"whorl"`
 }
 
-// ThisMachine describes the machine. It reads a few small files in /proc; what isn't there stays empty.
+// ThisMachine describes the machine. It reads a few small files in /proc; what isn't there stays
+// empty.
 func ThisMachine() Machine {
 	m := Machine{
 		CPU:        field("/proc/cpuinfo", "model name"),
@@ -29,7 +30,8 @@ func ThisMachine() Machine {
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.System = "Linux " + strings.TrimSpace(string(release)) + ", " + runtime.GOARCH
 	}
-	if kib, err := strconv.ParseInt(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 10, 64); err == nil {
+	if kib, err := strconv.ParseInt(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"),
+		10, 64); err == nil {
 		m.Memory = kib << 10
 	}
 	m.Whorl = Version()

@@ -15,7 +15,8 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// Colours that people who don't tell red from green can tell apart, and that print in grey (Okabe and Ito).
+// Colours that people who don't tell red from green can tell apart, and that print in grey (Okabe
+// and Ito).
 var (
 	blue   = color.RGBA{0, 114, 178, 255}
 	orange = color.RGBA{230, 159, 0, 255}
@@ -31,7 +32,8 @@ func (r *Result) title() string {
 	return t
 }
 
-// WriteSVG draws three pictures one below the other: the latency by percentile, the rate over time, and the latency over time.
+// WriteSVG draws three pictures one below the other: the latency by percentile, the rate over time,
+// and the latency over time.
 func (r *Result) WriteSVG(w io.Writer) error {
 	distribution, err := r.plotDistribution()
 	if err != nil {
@@ -57,7 +59,8 @@ func WriteSVG(w io.Writer, width, height vg.Length, all ...*plot.Plot) error {
 	}
 	tiles := draw.Tiles{
 		Rows: len(plots), Cols: 1, PadY: 8 * vg.Millimeter,
-		PadTop: 4 * vg.Millimeter, PadBottom: 4 * vg.Millimeter, PadLeft: 4 * vg.Millimeter, PadRight: 8 * vg.Millimeter,
+		PadTop: 4 * vg.Millimeter, PadBottom: 4 * vg.Millimeter, PadLeft: 4 * vg.Millimeter,
+		PadRight: 8 * vg.Millimeter,
 	}
 	for i, row := range plot.Align(plots, tiles, draw.New(canvas)) {
 		plots[i][0].Draw(row[0])
@@ -67,7 +70,8 @@ func WriteSVG(w io.Writer, width, height vg.Length, all ...*plot.Plot) error {
 		return err
 	}
 	// Whoever looks at it may not have the font.
-	_, err := w.Write(bytes.ReplaceAll(picture.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")))
+	_, err := w.Write(bytes.ReplaceAll(picture.Bytes(), []byte("font-family:Liberation Sans;"),
+		[]byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")))
 	return err
 }
 
@@ -75,7 +79,8 @@ func WriteSVG(w io.Writer, width, height vg.Length, all ...*plot.Plot) error {
 func NewPlot(title, x, y string) *plot.Plot {
 	p := plot.New()
 	for _, style := range []*font.Font{
-		&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font, &p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font,
+		&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font,
+		&p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font,
 	} {
 		style.Variant = "Sans"
 	}
@@ -104,9 +109,11 @@ func line(p *plot.Plot, points plotter.XYs, colour color.Color, name string) err
 	return nil
 }
 
-// plotDistribution draws the latency against the percentile, with room for the rare ones: each nine takes as much as the one before it.
+// plotDistribution draws the latency against the percentile, with room for the rare ones: each nine
+// takes as much as the one before it.
 func (r *Result) plotDistribution() (*plot.Plot, error) {
-	p := NewPlot(fmt.Sprintf("%s\n%s/s, %s", r.title(), r.rate(), r.load()), "percentile", "latency (ms)")
+	p := NewPlot(fmt.Sprintf("%s\n%s/s, %s", r.title(), r.rate(), r.load()), "percentile",
+		"latency (ms)")
 	var points plotter.XYs
 	nines := 1.0
 	if r.Histogram != nil && r.Histogram.TotalCount() > 0 {
@@ -116,13 +123,15 @@ func (r *Result) plotDistribution() (*plot.Plot, error) {
 		for i := range steps + 1 {
 			x := nines * float64(i) / steps
 			percentile := 100 * (1 - math.Pow(10, -x))
-			points = append(points, plotter.XY{X: x, Y: float64(r.Histogram.ValueAtPercentile(percentile)) / 1e6})
+			points = append(points,
+				plotter.XY{X: x, Y: float64(r.Histogram.ValueAtPercentile(percentile)) / 1e6})
 		}
 	}
 	p.X.Min, p.X.Max = 0, nines
 	var ticks plot.ConstantTicks
 	for n := 0; float64(n) <= nines; n++ {
-		ticks = append(ticks, plot.Tick{Value: float64(n), Label: fmt.Sprintf("%.*f", max(0, n-2), 100*(1-math.Pow(10, -float64(n))))})
+		ticks = append(ticks, plot.Tick{Value: float64(n), Label: fmt.Sprintf("%.*f", max(0, n-2),
+			100*(1-math.Pow(10, -float64(n))))})
 	}
 	if nines >= 0.302 {
 		ticks = append(ticks, plot.Tick{Value: math.Log10(2), Label: "50"})

@@ -26,23 +26,32 @@ func example() *Result {
 	}
 	heap, stack, rss, before := 600.0, 2048.0, 4000.0, 5000.0
 	return &Result{
-		Mode: "connections", Operations: 12_345, Errors: map[string]int64{"connect: timeout": 2, "tls: name mismatch": 1000}, Seconds: 10, Rate: 1234.5, CPUSeconds: 3.25,
-		Latency: QuantilesOf(h), Phases: map[string]Quantiles{"tls": QuantilesOf(h), "connect": QuantilesOf(nil)}, Order: []string{"dns", "connect", "tls"},
+		Mode: "connections", Operations: 12_345, Errors: map[string]int64{"connect: timeout": 2,
+			"tls: name mismatch": 1000}, Seconds: 10, Rate: 1234.5, CPUSeconds: 3.25,
+		Latency: QuantilesOf(h), Phases: map[string]Quantiles{"tls": QuantilesOf(h),
+			"connect": QuantilesOf(nil)}, Order: []string{"dns", "connect", "tls"},
 		HeapPerConn: &heap, StackPerConn: &stack, RSSPerConn: &rss, RSSPerConnBeforeGC: &before,
-		TLS: &TLS{Version: "TLS 1.3", Suite: "TLS_AES_128_GCM_SHA256", Group: "X25519", Resumed: 0.25, Handshakes: 100, Certificate: "RSA 2048",
+		TLS: &TLS{Version: "TLS 1.3", Suite: "TLS_AES_128_GCM_SHA256", Group: "X25519",
+			Resumed: 0.25, Handshakes: 100, Certificate: "RSA 2048",
 			Negotiated: map[string]int64{"TLS 1.3, A": 75, "TLS 1.3, A, resumed": 25}},
-		Target: "mail.test:25", Address: "192.0.2.1:25", StartTLS: "smtp", Connections: 50, Used: 40, Held: 12_345,
-		TargetRate: 2000, LateStarts: LateStarts{Busy: 7, Woken: 1, Max: 1.5e6}, BytesSent: 2 << 20, BytesReceived: 3000,
-		GeneratorLimited: true, Limits: []string{"it was slow"}, Notes: []string{"a note"}, CPUShare: 0.9,
+		Target: "mail.test:25", Address: "192.0.2.1:25", StartTLS: "smtp", Connections: 50,
+		Used: 40, Held: 12_345,
+		TargetRate: 2000, LateStarts: LateStarts{Busy: 7, Woken: 1, Max: 1.5e6}, BytesSent: 2 << 20,
+		BytesReceived:    3000,
+		GeneratorLimited: true, Limits: []string{"it was slow"}, Notes: []string{"a note"},
+		CPUShare: 0.9,
 		Examples: map[string]string{"connect: timeout": "connect mail.test:25: timeout"},
-		Series:   []Interval{{Start: 0, Seconds: 1, Operations: 100, Errors: 1, Bytes: 10, P50: 100e3, P99: 900e3, Max: 1e6}, {Start: 1, Seconds: 0.5, Operations: 60}},
-		Machine:  Machine{CPU: "A CPU", Processors: 2, Memory: 1 << 30, System: "Linux", Go: "go1.26", Whorl: "v1"},
-		Command:  "whorl bench connections mail.test:25", Histogram: h,
+		Series: []Interval{{Start: 0, Seconds: 1, Operations: 100, Errors: 1, Bytes: 10,
+			P50: 100e3, P99: 900e3, Max: 1e6}, {Start: 1, Seconds: 0.5, Operations: 60}},
+		Machine: Machine{CPU: "A CPU", Processors: 2, Memory: 1 << 30, System: "Linux",
+			Go: "go1.26", Whorl: "v1"},
+		Command: "whorl bench connections mail.test:25", Histogram: h,
 	}
 }
 
 func TestJSONHasTheFixedNames(t *testing.T) {
-	for name, r := range map[string]*Result{"full": example(), "empty": {Errors: map[string]int64{}, Phases: map[string]Quantiles{}}} {
+	for name, r := range map[string]*Result{"full": example(), "empty": {Errors: map[string]int64{},
+		Phases: map[string]Quantiles{}}} {
 		var b bytes.Buffer
 		if err := r.WriteJSON(&b); err != nil {
 			t.Fatal(err)
@@ -56,19 +65,24 @@ func TestJSONHasTheFixedNames(t *testing.T) {
 			o, ok := object.(map[string]any)
 			for _, f := range fields {
 				if _, there := o[f]; !ok || !there {
-					t.Errorf("%s: %s has no %s, only %v", name, what, f, slices.Sorted(maps.Keys(o)))
+					t.Errorf("%s: %s has no %s, only %v", name, what, f,
+						slices.Sorted(maps.Keys(o)))
 				}
 			}
 		}
-		has("the result", any(all), "mode", "operations", "errors", "elapsed_seconds", "operations_per_second",
-			"cpu_seconds", "latency", "phases", "heap_bytes_per_connection", "stack_bytes_per_connection",
-			"rss_bytes_per_connection", "connections_used", "tls", "generator_limited", "machine", "command")
+		has("the result", any(all), "mode", "operations", "errors", "elapsed_seconds",
+			"operations_per_second",
+			"cpu_seconds", "latency", "phases", "heap_bytes_per_connection",
+			"stack_bytes_per_connection",
+			"rss_bytes_per_connection", "connections_used", "tls", "generator_limited", "machine",
+			"command")
 		has("latency", all["latency"], "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
 		has("errors", all["errors"])
 		has("phases", all["phases"])
 		if name == "full" {
 			has("tls", all["tls"], "version", "suite", "group", "resumed_share")
-			has("a phase", all["phases"].(map[string]any)["tls"], "min_ns", "p50_ns", "p90_ns", "p99_ns", "p999_ns",
+			has("a phase", all["phases"].(map[string]any)["tls"], "min_ns", "p50_ns", "p90_ns",
+				"p99_ns", "p999_ns",
 				"p9999_ns", "max_ns")
 		} else if all["tls"] != nil || all["heap_bytes_per_connection"] != nil {
 			t.Errorf("what isn't known is %v and %v", all["tls"], all["heap_bytes_per_connection"])
@@ -79,10 +93,11 @@ func TestJSONHasTheFixedNames(t *testing.T) {
 // What is measured says in which unit; what has none is counted.
 func TestJSONNamesCarryTheirUnits(t *testing.T) {
 	counts := []string{
-		"operations", "errors", "connections", "connections_used", "connections_held", "busy", "woken",
+		"operations", "errors", "connections", "connections_used", "connections_held", "busy",
+		"woken",
 		"count", "cut_off", "handshakes", "processors",
 	}
-	units := regexp.MustCompile(`(_ns|_bytes|_seconds|_per_second|_share|_bytes_per_connection|_bytes_per_connection_before_gc)$`)
+	units := regexp.MustCompile(`_(ns|bytes|seconds|per_second|share|per_connection(_before_gc)?)$`)
 	var walk func(name string, value any)
 	walk = func(name string, value any) {
 		switch v := value.(type) {
@@ -128,17 +143,21 @@ func TestBoundsAreMarked(t *testing.T) {
 	}
 	kept := example() // and limited
 	kept.Rate = kept.TargetRate
-	if text := table(kept); strings.Contains(text, "≥") || !strings.Contains(text, "≤  ") || !strings.Contains(text, "BY THE GENERATOR: latencies are at most (≤)") {
+	if text := table(kept); strings.Contains(text, "≥") || !strings.Contains(text, "≤  ") ||
+		!strings.Contains(text, "BY THE GENERATOR: latencies are at most (≤)") {
 		t.Errorf("a rate that was kept is no bound, latencies are:\n%s", text)
 	}
 	cut := example()
 	cut.GeneratorLimited, cut.TargetRate = false, 0
 	cut.Latency = cut.Latency.WithCutOff(100, 9_900_000*time.Nanosecond)
-	if text := table(cut); !strings.Contains(text, "9.00ms  ≥ 9.90ms  ≥ 9.99ms  ≥ 10.0ms  ≥ 10.0ms") || strings.Contains(text, "≤") {
+	if text := table(cut); !strings.Contains(text,
+		"9.00ms  ≥ 9.90ms  ≥ 9.99ms  ≥ 10.0ms  ≥ 10.0ms") || strings.Contains(text, "≤") {
 		t.Errorf("operations that never ended take at least so long:\n%s", text)
 	}
 	cut.GeneratorLimited = true
-	if text := table(cut); !strings.Contains(text, "rates are at least (≥), latencies at most (≤), but those of what never ended at least (≥), what is written") {
+	if text := table(cut); !strings.Contains(text,
+		"rates are at least (≥), latencies at most (≤), but those of what never ended at least "+
+			"(≥), what is written") {
 		t.Errorf("both:\n%s", text)
 	}
 }
@@ -146,7 +165,8 @@ func TestBoundsAreMarked(t *testing.T) {
 func TestTables(t *testing.T) {
 	table := Table{{"name", "µs"}, {"a", "1"}, {"longer", "1,000"}}
 	var text, facts, markdown strings.Builder
-	if err := errors.Join(table.WriteText(&text), table.WriteFacts(&facts), table.WriteMarkdown(&markdown, 0)); err != nil {
+	if err := errors.Join(table.WriteText(&text), table.WriteFacts(&facts),
+		table.WriteMarkdown(&markdown, 0)); err != nil {
 		t.Fatal(err)
 	}
 	if want := "  name       µs\n  a           1\n  longer  1,000\n"; text.String() != want {
@@ -182,7 +202,8 @@ func TestSpread(t *testing.T) {
 func TestQuantiles(t *testing.T) {
 	q := example().Latency // 1 to 10,000 µs, in ns
 	for name, c := range map[string][2]float64{
-		"min": {q.Min, 1}, "p50": {q.P50, 5000}, "p90": {q.P90, 9000}, "p99": {q.P99, 9900}, "p999": {q.P999, 9990}, "p9999": {q.P9999, 9999}, "max": {q.Max, 10_000},
+		"min": {q.Min, 1}, "p50": {q.P50, 5000}, "p90": {q.P90, 9000}, "p99": {q.P99, 9900},
+		"p999": {q.P999, 9990}, "p9999": {q.P9999, 9999}, "max": {q.Max, 10_000},
 		"mean": {q.Mean, 5000},
 	} {
 		if c[0] < 998*c[1] || c[0] > 1002*c[1] {
@@ -204,10 +225,14 @@ func TestTable(t *testing.T) {
 	}
 	text := b.String()
 	for _, want := range []string{
-		"whorl bench connections mail.test:25\n", "A CPU, 2 processors, Linux, go1.26, whorl v1", "LIMITED BY THE GENERATOR", "it was slow",
-		"open loop at 2,000/s, opened 50 at a time", "mail.test:25 (192.0.2.1:25), STARTTLS smtp", "TLS 1.3, A, resumed: 25", "RSA 2048",
-		"12,345 in 10.0 s", "≥ 1,235/s", "0.263 s per 1,000", "90 %", "heap 600 B, stack 2 KiB, RSS 3.9 KiB (before collection 4.9 KiB); 12,345 held",
-		"7 with all connections busy, 1 by the generator; the latest by 1.50ms", "p99.99", "10.0ms", "1,000  tls: name mismatch", "such as: connect mail.test:25: timeout", "note: a note",
+		"whorl bench connections mail.test:25\n", "A CPU, 2 processors, Linux, go1.26, whorl v1",
+		"LIMITED BY THE GENERATOR", "it was slow",
+		"open loop at 2,000/s, opened 50 at a time", "mail.test:25 (192.0.2.1:25), STARTTLS smtp",
+		"TLS 1.3, A, resumed: 25", "RSA 2048",
+		"12,345 in 10.0 s", "≥ 1,235/s", "0.263 s per 1,000", "90 %",
+		"heap 600 B, stack 2 KiB, RSS 3.9 KiB (before collection 4.9 KiB); 12,345 held",
+		"7 with all connections busy, 1 by the generator; the latest by 1.50ms", "p99.99", "10.0ms",
+		"1,000  tls: name mismatch", "such as: connect mail.test:25: timeout", "note: a note",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the table lacks %q:\n%s", want, text)
@@ -219,12 +244,14 @@ func TestTable(t *testing.T) {
 	if err := calm.WriteTable(&b); err != nil {
 		t.Fatal(err)
 	}
-	if text := b.String(); strings.ContainsAny(text, "≥≤") || !strings.Contains(text, "no errors") || !strings.Contains(text, "closed loop") {
+	if text := b.String(); strings.ContainsAny(text, "≥≤") ||
+		!strings.Contains(text, "no errors") || !strings.Contains(text, "closed loop") {
 		t.Errorf("the table of a run without limit:\n%s", text)
 	}
 	calm.Mode = "pingpong"
 	b.Reset()
-	if err := calm.WriteTable(&b); err != nil || !strings.Contains(b.String(), "40 of 50 were used") {
+	if err := calm.WriteTable(&b); err != nil ||
+		!strings.Contains(b.String(), "40 of 50 were used") {
 		t.Errorf("how many connections were used isn't said:\n%s", b.String())
 	}
 	b.Reset()
@@ -235,10 +262,14 @@ func TestTable(t *testing.T) {
 
 func TestNumbersForPeople(t *testing.T) {
 	for got, want := range map[string]string{
-		Grouped(0): "0", Grouped(999): "999", Grouped(1000): "1,000", Grouped(-1234567): "-1,234,567", Grouped(-100): "-100",
-		Significant(1234567.8): "1,234,568", Significant(99.94): "99.9", Significant(1.005): "1.00", Significant(0.01234): "0.0123", Significant(0.5): "0.500",
-		Duration(500): "500ns", Duration(999e3): "999µs", Duration(1.5e6): "1.50ms", Duration(2.5e9): "2.50s",
-		Size(10): "10 B", Size(1536): "1.5 KiB", Size(200 << 20): "200 MiB", Size(3 << 40): "3072 GiB",
+		Grouped(0): "0", Grouped(999): "999", Grouped(1000): "1,000",
+		Grouped(-1234567): "-1,234,567", Grouped(-100): "-100",
+		Significant(1234567.8): "1,234,568", Significant(99.94): "99.9", Significant(1.005): "1.00",
+		Significant(0.01234): "0.0123", Significant(0.5): "0.500",
+		Duration(500): "500ns", Duration(999e3): "999µs", Duration(1.5e6): "1.50ms",
+		Duration(2.5e9): "2.50s",
+		Size(10):        "10 B", Size(1536): "1.5 KiB", Size(200 << 20): "200 MiB",
+		Size(3 << 40): "3072 GiB",
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)
@@ -259,7 +290,9 @@ func TestCSV(t *testing.T) {
 
 func TestHGRM(t *testing.T) {
 	var b bytes.Buffer
-	if err := example().WriteHGRM(&b); err != nil || !strings.Contains(b.String(), "1/(1-Percentile)") || !strings.Contains(b.String(), "5.001     0.500000") {
+	if err := example().WriteHGRM(&b); err != nil ||
+		!strings.Contains(b.String(), "1/(1-Percentile)") ||
+		!strings.Contains(b.String(), "5.001     0.500000") {
 		t.Errorf("%v\n%.300s", err, b.String())
 	}
 	if new(Result).WriteHGRM(&b) == nil {
@@ -302,17 +335,21 @@ func TestPictures(t *testing.T) {
 	if err := hostile.WriteHTML(&page); err != nil {
 		t.Fatal(err)
 	}
-	if text := page.String(); strings.Contains(text, "<script") || strings.Contains(text, "<?xml") || !strings.Contains(text, "<svg") || strings.Contains(text, "http://") && strings.Contains(text, "src=") {
+	if text := page.String(); strings.Contains(text, "<script") ||
+		strings.Contains(text, "<?xml") || !strings.Contains(text, "<svg") ||
+		strings.Contains(text, "http://") && strings.Contains(text, "src=") {
 		t.Error("the page isn't safe, or not whole")
 	}
 }
 
 func TestMachine(t *testing.T) {
 	m := ThisMachine()
-	if m.Processors < 1 || m.Go == "" || m.System == "" || m.Whorl == "" || !strings.Contains(m.String(), m.Go) {
+	if m.Processors < 1 || m.Go == "" || m.System == "" || m.Whorl == "" ||
+		!strings.Contains(m.String(), m.Go) {
 		t.Errorf("%+v", m)
 	}
-	info := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}}}
+	info := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "vcs.revision",
+		Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}}}
 	info.Main.Version = "(devel)"
 	if got := version(info); got != "0123456789ab+dirty" {
 		t.Errorf("version %q", got)

@@ -1,4 +1,5 @@
-// Package report is what a benchmark has found: as a table for people, as JSON, CSV and HdrHistogram's percentile text for programs, and as a picture.
+// Package report is what a benchmark has found: as a table for people, as JSON, CSV and
+// HdrHistogram's percentile text for programs, and as a picture.
 package report
 
 import (
@@ -9,8 +10,8 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Result is the outcome of a run. Its JSON names are fixed: other programs read them. A name ends with
-// the unit, unless it counts. What isn't known is null.
+// Result is the outcome of a run. Its JSON names are fixed: other programs read them. A name ends
+// with the unit, unless it counts. What isn't known is null.
 type Result struct {
 	Mode       string           `json:"mode"`
 	Operations int64            `json:"operations"` // that succeeded, within Seconds
@@ -24,11 +25,12 @@ type Result struct {
 	Latency Quantiles            `json:"latency"`
 	Phases  map[string]Quantiles `json:"phases"` // the same of its parts
 
-	// What a held connection costs this process. Mode connections.
+	// What a held connection costs this process. Mode connections. The resident size is that after
+	// free memory was given back, and that as it was found.
 	HeapPerConn        *float64 `json:"heap_bytes_per_connection"`
 	StackPerConn       *float64 `json:"stack_bytes_per_connection"`
-	RSSPerConn         *float64 `json:"rss_bytes_per_connection"`           // after free memory was given back
-	RSSPerConnBeforeGC *float64 `json:"rss_bytes_per_connection_before_gc"` // as it was found
+	RSSPerConn         *float64 `json:"rss_bytes_per_connection"`
+	RSSPerConnBeforeGC *float64 `json:"rss_bytes_per_connection_before_gc"`
 
 	TLS *TLS `json:"tls"` // null: plaintext
 
@@ -46,14 +48,15 @@ type Result struct {
 	BytesSent     int64 `json:"sent_bytes"`
 	BytesReceived int64 `json:"received_bytes"`
 
-	// GeneratorLimited says that the figures are bounds only: rates are at least, latencies at most what
-	// is written. Limits says why.
+	// GeneratorLimited says that the figures are bounds only: rates are at least, latencies at most
+	// what is written. Limits says why.
 	GeneratorLimited bool     `json:"generator_limited"`
 	Limits           []string `json:"limits"`
 	Notes            []string `json:"notes"`
 	Interrupted      bool     `json:"interrupted,omitempty"`
 
-	CPUShare float64           `json:"cpu_share"` // of the processors that the generator may use, 0 to 1
+	// of the processors that the generator may use, 0 to 1
+	CPUShare float64           `json:"cpu_share"`
 	Examples map[string]string `json:"error_examples,omitempty"`
 	Series   []Interval        `json:"series"`
 	Machine  Machine           `json:"machine"`
@@ -77,8 +80,9 @@ type Quantiles struct {
 	P9999 float64 `json:"p9999_ns"`
 	Max   float64 `json:"max_ns"`
 
-	// CutOff is how many of them are of what had not ended when it was given up: it would have taken
-	// longer. So what is not below CutOffFrom, the shortest of them, is at least what is written.
+	// CutOff is how many of them are of what had not ended when it was given up: it would have
+	// taken longer. So what is not below CutOffFrom, the shortest of them, is at least what is
+	// written.
 	CutOff     int64   `json:"cut_off,omitempty"`
 	CutOffFrom float64 `json:"cut_off_from_ns,omitempty"`
 }
@@ -95,8 +99,8 @@ type TLS struct {
 	Negotiated  map[string]int64 `json:"negotiated"`  // how often which combination
 }
 
-// LateStarts counts operations of an open loop that began more than a millisecond after they were to
-// begin.
+// LateStarts counts operations of an open loop that began more than a millisecond after they were
+// to begin.
 type LateStarts struct {
 	Busy  int64 `json:"busy"`  // since all connections were busy: the latencies have it
 	Woken int64 `json:"woken"` // since the generator was late itself
@@ -126,7 +130,8 @@ func QuantilesOf(h *hdr.Histogram) Quantiles {
 	}
 	return Quantiles{
 		Count: h.TotalCount(), Min: float64(h.Min()), Mean: h.Mean(),
-		P50: at(50), P90: at(90), P99: at(99), P999: at(99.9), P9999: at(99.99), Max: float64(h.Max()),
+		P50: at(50), P90: at(90), P99: at(99), P999: at(99.9), P9999: at(99.99),
+		Max: float64(h.Max()),
 	}
 }
 

@@ -12,7 +12,10 @@ type Spread struct {
 }
 
 // String is for a ratio.
-func (s Spread) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Lower, s.Upper) }
+func (s Spread) String() string {
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Lower,
+		s.Upper)
+}
 
 // Inverse is the spread of the inverse ratios.
 func (s Spread) Inverse() Spread {
@@ -28,7 +31,8 @@ func SpreadOf(values []float64) Spread {
 		return Spread{}
 	}
 	sorted := slices.Sorted(slices.Values(values))
-	// at returns the value at a share of the way through them, in proportion between two if it falls there.
+	// at returns the value at a share of the way through them, in proportion between two if it
+	// falls there.
 	at := func(share float64) float64 {
 		whole, rest := math.Modf(share * float64(len(sorted)-1))
 		low := sorted[int(whole)]

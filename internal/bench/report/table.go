@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Table is rows of cells, of which the first row is the heading. Names are on the left, figures, which
-// are all columns after the first, on the right, unless Markdown is told otherwise.
+// Table is rows of cells, of which the first row is the heading. Names are on the left, figures,
+// which are all columns after the first, on the right, unless Markdown is told otherwise.
 type Table [][]string
 
 // widths returns how wide the columns are.

@@ -55,21 +55,27 @@ func (r *Result) writeFacts(b *bytes.Buffer) {
 	}
 	if r.BytesSent+r.BytesReceived > 0 {
 		perSecond := ""
-		if r.Seconds > 0 && r.HeapPerConn == nil { // while connections are held, time isn't measured
-			perSecond = fmt.Sprintf(", %s%s/s", r.rateBound(), Size(float64(r.BytesSent+r.BytesReceived)/r.Seconds))
+		// while connections are held, time isn't measured
+		if r.Seconds > 0 && r.HeapPerConn == nil {
+			perSecond = fmt.Sprintf(", %s%s/s", r.rateBound(),
+				Size(float64(r.BytesSent+r.BytesReceived)/r.Seconds))
 		}
-		row("bytes", "%s sent, %s received%s", Size(float64(r.BytesSent)), Size(float64(r.BytesReceived)), perSecond)
+		row("bytes", "%s sent, %s received%s", Size(float64(r.BytesSent)),
+			Size(float64(r.BytesReceived)), perSecond)
 	}
 	if r.Operations > 0 {
-		row("CPU", "%s s per 1,000; %s s in all, %.0f %% of what the generator may use", Significant(1000*r.CPUSeconds/float64(r.Operations)),
+		row("CPU", "%s s per 1,000; %s s in all, %.0f %% of what the generator may use",
+			Significant(1000*r.CPUSeconds/float64(r.Operations)),
 			Significant(r.CPUSeconds), 100*r.CPUShare)
 	}
 	if r.HeapPerConn != nil {
-		row("memory", "per connection: heap %s, stack %s, RSS %s (before collection %s); %s held", Size(*r.HeapPerConn), Size(*r.StackPerConn),
+		row("memory", "per connection: heap %s, stack %s, RSS %s (before collection %s); %s held",
+			Size(*r.HeapPerConn), Size(*r.StackPerConn),
 			Size(*r.RSSPerConn), Size(*r.RSSPerConnBeforeGC), Grouped(r.Held))
 	}
 	if r.TargetRate > 0 {
-		row("late starts", "%s with all connections busy, %s by the generator; the latest by %s", Grouped(r.LateStarts.Busy), Grouped(r.LateStarts.Woken),
+		row("late starts", "%s with all connections busy, %s by the generator; the latest by %s",
+			Grouped(r.LateStarts.Busy), Grouped(r.LateStarts.Woken),
 			Duration(r.LateStarts.Max))
 	}
 	t.WriteFacts(b)
@@ -122,7 +128,8 @@ func (r *Result) bound(sign string) string {
 }
 
 func (t *TLS) facts(row func(name, format string, args ...any)) {
-	for i, name := range slices.SortedFunc(maps.Keys(t.Negotiated), func(a, b string) int { return int(t.Negotiated[b] - t.Negotiated[a]) }) {
+	for i, name := range slices.SortedFunc(maps.Keys(t.Negotiated),
+		func(a, b string) int { return int(t.Negotiated[b] - t.Negotiated[a]) }) {
 		label := "TLS"
 		if i > 0 {
 			label = ""

@@ -82,7 +82,8 @@ func (b *bench) enter() error {
 		if err != nil {
 			return err
 		}
-		e := entry{label: label(name, times), peer: peer, program: b.self, args: []string{serveCommand}}
+		e := entry{label: label(name, times), peer: peer, program: b.self,
+			args: []string{serveCommand}}
 		if peer.Build != nil {
 			e.args = nil
 			if e.program, err = b.build(name, peer.Build); err != nil {
@@ -126,7 +127,8 @@ func label(name string, times map[string]int) string {
 }
 
 // build returns the path of a program that has to be built, or nothing if it has to be left out.
-func (b *bench) build(name string, build func(dir string) (string, error)) (path string, err error) {
+func (b *bench) build(name string, build func(dir string) (string, error)) (path string,
+	err error) {
 	path, err = build(b.dir)
 	if errors.Is(err, cc.ErrNoCompiler) {
 		if why := fmt.Sprintf("%s: %v", name, err); !slices.Contains(b.left, why) {
@@ -174,10 +176,12 @@ func (b *bench) width() int {
 func (b *bench) about() (servers, others []About) {
 	versions := moduleVersions()
 	for _, e := range b.entries {
-		servers = append(servers, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil, versions))
+		servers = append(servers, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil,
+			versions))
 	}
 	for _, e := range b.clientEntries {
-		others = append(others, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil, versions))
+		others = append(others, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil,
+			versions))
 	}
 	for _, why := range b.left {
 		others = append(others, About{Name: "left out", Text: why})
@@ -202,21 +206,26 @@ func (b *bench) start(e entry, tls bool, buffer int) (*child.Child, error) {
 	if tls {
 		config.Cert, config.Key = b.identity.Chain, b.identity.Key
 	}
-	return child.Start(child.Spec{Name: e.label, Program: e.program, Args: e.args, Config: config, CPUs: b.measuredCPUs})
+	return child.Start(child.Spec{Name: e.label, Program: e.program, Args: e.args, Config: config,
+		CPUs: b.measuredCPUs})
 }
 
-// dial begins the load generator of a server, with conns connections of the most that there will be.
+// dial begins the load generator of a server, with conns connections of the most that there will
+// be.
 func (b *bench) dial(server *child.Child, conns, most, size int, tls bool) (*child.Child, error) {
-	config := otherside.Generator{Addr: server.Addr, Conns: conns, Most: most, Size: size, TLS: tls, Spin: b.settings.Split}
+	config := otherside.Generator{Addr: server.Addr, Conns: conns, Most: most, Size: size, TLS: tls,
+		Spin: b.settings.Split}
 	if tls {
 		config.CA, config.ServerName = b.identity.CA, identity.Server
 	}
 	return child.Start(child.Spec{
-		Name: "the load generator", Program: b.self, Args: []string{loadCommand}, Config: config, CPUs: b.otherCPUs, Counted: true,
+		Name: "the load generator", Program: b.self, Args: []string{loadCommand}, Config: config,
+		CPUs: b.otherCPUs, Counted: true,
 	})
 }
 
-// with tells which entries can serve plaintext or TLS, beginning with another one in each round: no server always has the same neighbour.
+// with tells which entries can serve plaintext or TLS, beginning with another one in each round: no
+// server always has the same neighbour.
 func (b *bench) with(tls bool, round int) (able []entry) {
 	for _, e := range b.entries {
 		if tls && e.peer.TLS || !tls && e.peer.Plain {

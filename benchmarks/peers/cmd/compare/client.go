@@ -34,7 +34,8 @@ var patients = []int{100, 1000}
 
 const slowBy = 15 * time.Microsecond
 
-// clientCases are what is measured, in groups. The contestants of a group's cases take turns with each other, as the ratio of their figures is of interest.
+// clientCases are what is measured, in groups. The contestants of a group's cases take turns with
+// each other, as the ratio of their figures is of interest.
 func (s *Settings) clientCases() (groups [][]Case) {
 	var small, large []Case
 	for _, conns := range s.ClientConns {
@@ -54,19 +55,23 @@ func (s *Settings) clientCases() (groups [][]Case) {
 		}
 		for _, conns := range floods {
 			if s.Split { // else all have them anyway
-				eof = append(eof, Case{Work: clients.EOF, Size: eofSize, Conns: conns, AllCPUs: true})
+				eof = append(eof, Case{Work: clients.EOF, Size: eofSize, Conns: conns,
+					AllCPUs: true})
 			}
 		}
 		var waiting []Case
 		for _, conns := range patients {
-			waiting = append(waiting, Case{Work: clients.RoundTrip, Size: 64, Conns: conns, SlowBy: slowBy})
+			waiting = append(waiting, Case{Work: clients.RoundTrip, Size: 64, Conns: conns,
+				SlowBy: slowBy})
 		}
 		groups = append(groups, waiting, eof, length, []Case{{Work: clients.Connect, Conns: many}})
 	}
 	if s.TLS {
 		groups = append(groups,
-			[]Case{{Work: clients.Full, TLS: true, Conns: many}, {Work: clients.Resumed, TLS: true, Conns: many}},
-			[]Case{{Work: clients.Send, TLS: true, Size: recordSize, Conns: bulk}, {Work: clients.Receive, TLS: true, Size: recordSize, Conns: bulk}})
+			[]Case{{Work: clients.Full, TLS: true, Conns: many}, {Work: clients.Resumed, TLS: true,
+				Conns: many}},
+			[]Case{{Work: clients.Send, TLS: true, Size: recordSize, Conns: bulk},
+				{Work: clients.Receive, TLS: true, Size: recordSize, Conns: bulk}})
 	}
 	return slices.DeleteFunc(groups, func(g []Case) bool { return len(g) == 0 })
 }
@@ -76,7 +81,8 @@ func workText(c Case) string {
 	switch c.Work {
 	case clients.RoundTrip:
 		if c.SlowBy > 0 {
-			return fmt.Sprintf("%s round trips, a server that takes %v for each", sizeText(c.Size), c.SlowBy)
+			return fmt.Sprintf("%s round trips, a server that takes %v for each", sizeText(c.Size),
+				c.SlowBy)
 		}
 		return fmt.Sprintf("%s round trips", sizeText(c.Size))
 	case clients.EOF:
@@ -151,9 +157,11 @@ func (b *bench) ableClients(what Case, round int) []clientEntry {
 
 // startClient begins a client that has conns connections, and its other side.
 func (b *bench) startClient(e clientEntry, what Case, conns int) (*contestant, error) {
-	side := otherside.Far{TLS: what.TLS, Size: what.Size, Bare: farside.BareEcho{Spin: b.settings.Split, Burn: what.SlowBy}}
+	side := otherside.Far{TLS: what.TLS, Size: what.Size,
+		Bare: farside.BareEcho{Spin: b.settings.Split, Burn: what.SlowBy}}
 	side.Does, side.Framing = what.Work.Far()
-	config := clients.Config{Client: e.peer.Name, Work: what.Work, TLS: what.TLS, Conns: conns, Size: what.Size}
+	config := clients.Config{Client: e.peer.Name, Work: what.Work, TLS: what.TLS, Conns: conns,
+		Size: what.Size}
 	if what.TLS {
 		side.Cert, side.Key = b.identity.Chain, b.identity.Key
 		config.CA, config.ServerName = b.identity.CA, identity.Server
@@ -162,12 +170,14 @@ func (b *bench) startClient(e clientEntry, what Case, conns int) (*contestant, e
 	if what.AllCPUs {
 		ours, theirs = nil, nil
 	}
-	other, err := child.Start(child.Spec{Name: "the other side", Program: b.self, Args: []string{farCommand}, Config: side, CPUs: theirs})
+	other, err := child.Start(child.Spec{Name: "the other side", Program: b.self,
+		Args: []string{farCommand}, Config: side, CPUs: theirs})
 	if err != nil {
 		return nil, err
 	}
 	config.Addr = other.Addr
-	spec := child.Spec{Name: e.label, Program: b.self, Args: []string{clientCommand}, Config: config, CPUs: ours, Counted: true}
+	spec := child.Spec{Name: e.label, Program: b.self, Args: []string{clientCommand},
+		Config: config, CPUs: ours, Counted: true}
 	if e.program != "" {
 		spec.Program, spec.Args = e.program, e.peer.Arguments(&config)
 	}
@@ -176,5 +186,6 @@ func (b *bench) startClient(e clientEntry, what Case, conns int) (*contestant, e
 		other.Stop()
 		return nil, err
 	}
-	return &contestant{Case: what, name: e.label, child: client, worker: client, otherSide: other}, nil
+	return &contestant{Case: what, name: e.label, child: client, worker: client, otherSide: other},
+		nil
 }

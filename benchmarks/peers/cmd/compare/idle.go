@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// held is how many connections there are when a process's memory is read for the first time: what it allocates once, for the first of them, is no
-	// connection's.
+	// held is how many connections there are when a process's memory is read for the first time:
+	// what it allocates once, for the first of them, is no connection's.
 	held = 64
 	// idleBuffer is the read buffer of servers with one per connection: bufio's default.
 	idleBuffer = 4096
@@ -21,7 +21,8 @@ const (
 	idleMessage = 64
 )
 
-// IdleSample is what idle connections cost one server or client. The differences are divided by the connections.
+// IdleSample is what idle connections cost one server or client. The differences are divided by the
+// connections.
 type IdleSample struct {
 	Name   string      `json:"name"`
 	Client bool        `json:"client"`
@@ -30,7 +31,8 @@ type IdleSample struct {
 	Round  int         `json:"round"`
 	Before proc.Memory `json:"before"`
 	After  proc.Memory `json:"after"`
-	// Seconds and CPU are what it took to open the connections, to the last answer. Seconds are those of both sides.
+	// Seconds and CPU are what it took to open the connections, to the last answer. Seconds are
+	// those of both sides.
 	Seconds float64 `json:"seconds"`
 	CPU     int64   `json:"cpu_ns"`
 }
@@ -119,7 +121,8 @@ func (s *IdleSample) measure(of *child.Child, conns int, open func(n int) error)
 	s.CPU = int64(after.Sub(before).CPU)
 	s.After, err = of.Memory()
 	each := s.perConn()
-	progress("%-12s client=%-5v tls=%-5v idle round %d: heap %.0f stack %.0f RSS %.0f B/conn, opened in %.1f s",
+	progress("%-12s client=%-5v tls=%-5v idle round %d: heap %.0f stack %.0f RSS %.0f B/conn, "+
+		"opened in %.1f s",
 		s.Name, s.Client, s.TLS, s.Round, each.Heap, each.Stack, each.RSS, s.Seconds)
 	return err
 }

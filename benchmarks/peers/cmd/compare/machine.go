@@ -16,8 +16,9 @@ type About struct {
 // ourModule is Whorl's own module path.
 const ourModule = "github.com/whorl-go/whorl"
 
-// moduleVersions tells which version of each module is in this program. Whorl itself is the one that this program was built with, so its version is the
-// revision of the source, where the build knows it.
+// moduleVersions tells which version of each module is in this program. Whorl itself is the one
+// that this program was built with, so its version is the revision of the source, where the build
+// knows it.
 func moduleVersions() map[string]string {
 	versions := map[string]string{}
 	info, ok := debug.ReadBuildInfo()
@@ -31,7 +32,8 @@ func moduleVersions() map[string]string {
 	for _, setting := range info.Settings {
 		switch {
 		case setting.Key == "vcs.revision":
-			versions[ourModule] = "revision " + setting.Value[:min(12, len(setting.Value))] + versions[ourModule]
+			versions[ourModule] = "revision " + setting.Value[:min(12, len(setting.Value))] +
+				versions[ourModule]
 		case setting.Key == "vcs.modified" && setting.Value == "true":
 			versions[ourModule] += " with changes"
 		}

@@ -22,8 +22,8 @@ type Case struct {
 	TLS   bool         `json:"tls"`
 	Size  int          `json:"size_bytes"` // of a message
 	Conns int          `json:"connections"`
-	// SlowBy is for how long the other side of a round trip is busy with each message: the client then
-	// waits for it.
+	// SlowBy is for how long the other side of a round trip is busy with each message: the client
+	// then waits for it.
 	SlowBy time.Duration `json:"slow_by_ns,omitempty"`
 	// AllCPUs lets both sides run on all CPUs, with Go's default of GOMAXPROCS.
 	AllCPUs bool `json:"all_cpus,omitempty"`
@@ -31,7 +31,8 @@ type Case struct {
 
 func (c Case) String() string {
 	if c.Work == echoWork {
-		return fmt.Sprintf("echo server, %s, %s, %s", transport(c.TLS), sizeText(c.Size), report.Plural(int64(c.Conns), "connection"))
+		return fmt.Sprintf("echo server, %s, %s, %s", transport(c.TLS), sizeText(c.Size),
+			report.Plural(int64(c.Conns), "connection"))
 	}
 	return fmt.Sprintf("%s, %s", workText(c), report.Plural(int64(c.Conns), "connection"))
 }
@@ -53,7 +54,8 @@ type Sample struct {
 	OtherSide int64 `json:"other_side_cpu_ns"`
 	// Others is the CPU time that everything else on the machine took meanwhile.
 	Others int64 `json:"others_cpu_ns"`
-	// Syscalls per message, from an interval of its own after the round's last turn, as counting them costs time. 0 otherwise, and where the kernel doesn't let us.
+	// Syscalls per message, from an interval of its own after the round's last turn, as counting
+	// them costs time. 0 otherwise, and where the kernel doesn't let us.
 	Syscalls float64 `json:"syscalls_per_message,omitempty"`
 }
 
@@ -62,9 +64,10 @@ func (s *Sample) nsPerMessage() float64 { return float64(s.CPU) / float64(s.Mess
 // contestant is a server or a client that runs, with its connections.
 type contestant struct {
 	Case
-	name      string
-	child     *child.Child // whose CPU time is measured
-	worker    *child.Child // that works in turns, and counts: the client, or a server's load generator
+	name  string
+	child *child.Child // whose CPU time is measured
+	// that works in turns, and counts: the client, or a server's load generator
+	worker    *child.Child
 	otherSide *child.Child // the load generator, or what a client talks to
 }
 
@@ -78,13 +81,15 @@ func (c *contestant) close() {
 // patience bounds the wait for messages.
 const patience = time.Minute
 
-// takeTurns has the contestants take turns until each was measured for as long as it has to be. Those whose turn it isn't sleep.
+// takeTurns has the contestants take turns until each was measured for as long as it has to be.
+// Those whose turn it isn't sleep.
 func (b *bench) takeTurns(all []*contestant, round int) (samples []Sample, err error) {
 	quiet()
 	turns := int((b.settings.Interval + b.settings.Slice - 1) / b.settings.Slice)
 	for turn := range turns {
 		for i := range all {
-			c := all[(i+turn)%len(all)] // Another one begins each time: nobody always follows the same neighbour.
+			// Another one begins each time: nobody always follows the same neighbour.
+			c := all[(i+turn)%len(all)]
 			sample := Sample{Case: c.Case, Name: c.name, Round: round, Turn: turn}
 			if err := b.takeTurn(c, &sample, turn == turns-1); err != nil {
 				return nil, fmt.Errorf("compare: %v: %s: %w", c.Case, c.name, err)
@@ -95,14 +100,16 @@ func (b *bench) takeTurns(all []*contestant, round int) (samples []Sample, err e
 	return samples, nil
 }
 
-// takeTurn measures after a while in which the caches fill, the heap finds its size, and each connection has had its first message.
+// takeTurn measures after a while in which the caches fill, the heap finds its size, and each
+// connection has had its first message.
 func (b *bench) takeTurn(c *contestant, sample *Sample, last bool) error {
 	first := c.worker.Count() + int64(c.Conns)
 	if err := c.worker.StartTurn(); err != nil {
 		return err
 	}
 	time.Sleep(b.settings.Slice / 4)
-	for deadline := time.Now().Add(patience); c.worker.Count() < first && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); c.worker.Count() < first &&
+		time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	err := sample.measure(c, b.settings.Slice)
@@ -142,8 +149,10 @@ func (s *Sample) measure(c *contestant, interval time.Duration) error {
 	}
 	time.Sleep(interval)
 	after, err := c.read()
-	// On a machine that is very busy with something else, a contestant may not get to run in a short turn. It then has a longer one.
-	for deadline := before.at.Add(patience); err == nil && after.messages == before.messages; after, err = c.read() {
+	// On a machine that is very busy with something else, a contestant may not get to run in a
+	// short turn. It then has a longer one.
+	for deadline := before.at.Add(patience); err == nil && after.messages == before.messages; after,
+		err = c.read() {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("no message came back in %v", patience)
 		}
@@ -155,7 +164,8 @@ func (s *Sample) measure(c *contestant, interval time.Duration) error {
 	used, other := after.usage.Sub(before.usage), after.otherSide.Sub(before.otherSide).CPU
 	s.Seconds = after.at.Sub(before.at).Seconds()
 	s.Messages = after.messages - before.messages
-	s.CPU, s.User, s.System, s.Sleeps = int64(used.CPU), int64(used.User), int64(used.System), used.Sleeps
+	s.CPU, s.User, s.System, s.Sleeps = int64(used.CPU), int64(used.User), int64(used.System),
+		used.Sleeps
 	s.OtherSide = int64(other)
 	s.Others = int64(after.machine - before.machine - used.CPU - other)
 	return nil

@@ -22,8 +22,9 @@ import (
 // picture is a plot, with its path as the report is to name it: relative to itself.
 type picture struct{ title, path string }
 
-// plots draws SVG files into the directory for plots: for servers and for clients the CPU time per message over the number of connections, a line for each contestant,
-// and for Whorl's clients the ratio to net in each work.
+// plots draws SVG files into the directory for plots: for servers and for clients the CPU time per
+// message over the number of connections, a line for each contestant, and for Whorl's clients the
+// ratio to net in each work.
 func (r *Result) plots() (all []picture, err error) {
 	type kind struct {
 		work clients.Work
@@ -34,15 +35,20 @@ func (r *Result) plots() (all []picture, err error) {
 	var drawn []kind
 	for _, c := range cases {
 		k := kind{c.Work, c.TLS, c.Size}
-		if c.Work != echoWork && c.Work != clients.RoundTrip || c.SlowBy > 0 || slices.Contains(drawn, k) {
+		if c.Work != echoWork && c.Work != clients.RoundTrip || c.SlowBy > 0 ||
+			slices.Contains(drawn, k) {
 			continue
 		}
 		drawn = append(drawn, k)
-		title, file, names := fmt.Sprintf("Echo servers, %s, %s", transport(c.TLS), sizeText(c.Size)), "echo", r.Servers
+		title, file, names := fmt.Sprintf("Echo servers, %s, %s", transport(c.TLS),
+			sizeText(c.Size)), "echo", r.Servers
 		if c.Work == clients.RoundTrip {
-			title, file, names = fmt.Sprintf("Clients, round trips of %s", sizeText(c.Size)), "client", r.Clients
+			title, file, names = fmt.Sprintf("Clients, round trips of %s", sizeText(c.Size)),
+				"client", r.Clients
 		}
-		p, err := r.lines(title, names, func(of Case) bool { return of.SlowBy == 0 && kind{of.Work, of.TLS, of.Size} == k })
+		p, err := r.lines(title, names, func(of Case) bool {
+			return of.SlowBy == 0 && kind{of.Work, of.TLS, of.Size} == k
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +89,8 @@ func (r *Result) lines(title string, names []About, shown func(Case) bool) (*plo
 	for _, c := range cases {
 		if shown(c) {
 			for _, row := range rows[c] {
-				points[row.name] = append(points[row.name], plotter.XY{X: float64(c.Conns), Y: row.median() / 1000})
+				points[row.name] = append(points[row.name],
+					plotter.XY{X: float64(c.Conns), Y: row.median() / 1000})
 			}
 		}
 	}
@@ -149,7 +156,8 @@ func (r *Result) bars() (*plot.Plot, error) {
 	if err != nil {
 		return nil, err
 	}
-	one.LineStyle = draw.LineStyle{Color: one.Color, Width: vg.Points(0.7), Dashes: plotutil.Dashes(1)}
+	one.LineStyle = draw.LineStyle{Color: one.Color, Width: vg.Points(0.7),
+		Dashes: plotutil.Dashes(1)}
 	p.Add(one)
 	return p, nil
 }

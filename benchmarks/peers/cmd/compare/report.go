@@ -32,7 +32,9 @@ type Result struct {
 // Markdown writes the report.
 func (r *Result) Markdown(to io.Writer) error {
 	w := bufio.NewWriter(to)
-	fmt.Fprintf(w, "# Servers and clients compared\n\nMeasured on %s, %s. `make -C benchmarks compare` has made this file.\n",
+	fmt.Fprintf(w,
+		"# Servers and clients compared\n\nMeasured on %s, %s. `make -C benchmarks compare` has "+
+			"made this file.\n",
 		r.Started.Format(time.DateOnly), r.Machine)
 	r.writeLosses(w)
 	r.writeGoals(w)
@@ -90,13 +92,15 @@ func losses(row *row, all []*row) []string {
 			continue
 		}
 		if ratio := row.against(rival); ratio.Median >= 1.005 { // what isn't shown as 1.00
-			to = append(to, fmt.Sprintf("%.2f × the CPU of %s (middle half %.2f to %.2f)", ratio.Median, rival.name, ratio.Lower, ratio.Upper))
+			to = append(to, fmt.Sprintf("%.2f × the CPU of %s (middle half %.2f to %.2f)",
+				ratio.Median, rival.name, ratio.Lower, ratio.Upper))
 		}
 	}
 	if len(to) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("- %s: **%s** takes %s.", sentence(row.Case.String()), row.name, strings.Join(to, ", "))}
+	return []string{fmt.Sprintf("- %s: **%s** takes %s.", sentence(row.Case.String()), row.name,
+		strings.Join(to, ", "))}
 }
 
 func idleLosses(row *idleRow, all []*idleRow) []string {
@@ -109,7 +113,8 @@ func idleLosses(row *idleRow, all []*idleRow) []string {
 	if len(to) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("- %s: **%s** takes %.0f bytes of heap and stack for a connection, %s.", sentence(row.String()), row.name, row.used(),
+	return []string{fmt.Sprintf("- %s: **%s** takes %.0f bytes of heap and stack for a "+
+		"connection, %s.", sentence(row.String()), row.name, row.used(),
 		strings.Join(to, ", "))}
 }
 
@@ -129,14 +134,19 @@ func (r *Result) writeMethod(w io.Writer) {
 	fmt.Fprintf(w, `
 ## How it was measured
 
-Each server and each client runs in a process of its own. In each of %s with new processes the contestants took turns of %v until each was measured for
-%v. Figures are medians of the turns; a ratio is the median of the ratios of neighbouring turns, with the bounds of the middle half of them. The CPU time is the kernel's
-clock of the whole process, in its code and in the kernel. Busy is the share that it used of its %s: where it isn't busy it waited for the other side or for other
-programs, and also pays for going to sleep. Sleeps are voluntary context switches. What else ran on the machine took %.0f %% of its CPUs meanwhile.
-[README.md](README.md) says what is fair about that and what isn't.
-`, report.Plural(int64(s.Rounds), "round"), s.Slice, s.Interval, report.Plural(int64(r.CPUs), "CPU"), 100*r.others())
+Each server and each client runs in a process of its own. In each of %s with new processes the
+contestants took turns of %v until each was measured for %v. Figures are medians of the turns; a
+ratio is the median of the ratios of neighbouring turns, with the bounds of the middle half of
+them. The CPU time is the kernel's clock of the whole process, in its code and in the kernel. Busy
+is the share that it used of its %s: where it isn't busy it waited for the other side or for other
+programs, and also pays for going to sleep. Sleeps are voluntary context switches. What else ran
+on the machine took %.0f %% of its CPUs meanwhile. [README.md](README.md) says what is fair about
+that and what isn't.
+`, report.Plural(int64(s.Rounds), "round"), s.Slice, s.Interval,
+		report.Plural(int64(r.CPUs), "CPU"), 100*r.others())
 	if !s.Split {
-		fmt.Fprintln(w, "Both sides shared all CPUs, so what is measured also pays for waking the other side.")
+		fmt.Fprintln(w,
+			"Both sides shared all CPUs, so what is measured also pays for waking the other side.")
 	}
 }
 
@@ -157,19 +167,24 @@ func (r *Result) others() float64 {
 }
 
 func (r *Result) writeEcho(w io.Writer) {
-	r.writeCases(w, true, "\n## Servers: CPU time per message\n\nThey echo messages, one outstanding on each connection. The load generator had "+
-		report.Plural(int64(r.GeneratorCPUs), "CPU")+".\n", func(c Case) string {
-		return fmt.Sprintf("%s, %s", transport(c.TLS), sizeText(c.Size))
-	})
+	r.writeCases(w, true,
+		"\n## Servers: CPU time per message\n\nThey echo messages, one outstanding on each "+
+			"connection. The load generator had "+
+			report.Plural(int64(r.GeneratorCPUs), "CPU")+".\n", func(c Case) string {
+			return fmt.Sprintf("%s, %s", transport(c.TLS), sizeText(c.Size))
+		})
 }
 
 func (r *Result) writeClients(w io.Writer) {
-	r.writeCases(w, false, "\n## Clients: CPU time of each operation\n\nThe ratio is to net, with bufio for packets. The other side is the same program for all.\n",
+	r.writeCases(w, false,
+		"\n## Clients: CPU time of each operation\n\nThe ratio is to net, with bufio for "+
+			"packets. The other side is the same program for all.\n",
 		func(c Case) string { return sentence(workText(c)) })
 }
 
 // writeCases writes the cases of servers or of clients, a table for each heading.
-func (r *Result) writeCases(w io.Writer, servers bool, introduction string, headingOf func(Case) string) {
+func (r *Result) writeCases(w io.Writer, servers bool, introduction string,
+	headingOf func(Case) string) {
 	cases, rows := r.rows()
 	heading, table := "", report.Table(nil)
 	flush := func() {
@@ -203,7 +218,8 @@ func headings(c Case) []string {
 	if c.Work == echoWork {
 		who, each, rate = "Server", "CPU per message", "Messages/s"
 	}
-	all := []string{"Connections", who, each, "in the kernel", "×", rate, "System calls", "Sleeps", "Busy"}
+	all := []string{"Connections", who, each, "in the kernel", "×", rate, "System calls", "Sleeps",
+		"Busy"}
 	if isBulk(c) {
 		all = append(all, "GB per CPU second")
 	}
@@ -223,8 +239,10 @@ func cells(row, ref *row) []string {
 		syscalls = fmt.Sprintf("%.3g", report.SpreadOf(row.syscalls).Median)
 	}
 	all := []string{
-		fmt.Sprint(row.Conns), row.name, report.Duration(row.median()), fmt.Sprintf("%.0f %%", 100*(1-row.userShare())), ratio,
-		fmt.Sprintf("%.0f", report.SpreadOf(row.rate).Median), syscalls, fmt.Sprintf("%.3f", report.SpreadOf(row.sleeps).Median),
+		fmt.Sprint(row.Conns), row.name, report.Duration(row.median()),
+		fmt.Sprintf("%.0f %%", 100*(1-row.userShare())), ratio,
+		fmt.Sprintf("%.0f", report.SpreadOf(row.rate).Median), syscalls,
+		fmt.Sprintf("%.3f", report.SpreadOf(row.sleeps).Median),
 		fmt.Sprintf("%.0f %%", 100*report.SpreadOf(row.busy).Median),
 	}
 	if isBulk(row.Case) {
@@ -237,17 +255,21 @@ func (r *Result) writeIdle(w io.Writer) {
 	fmt.Fprintf(w, `
 ## Idle connections: bytes of each
 
-Connections on which one message of %d bytes was echoed, in the process of the server or of the client. Heap is what is live after collections, stack the
-goroutines' spans; the resident size is read after the runtime gave back what was free. The kernel's own memory for sockets isn't in it. Who holds a buffer for each
-connection has %d bytes there. Opened in is what both sides took together, CPU is that of the process that is measured.
+Connections on which one message of %d bytes was echoed, in the process of the server or of the
+client. Heap is what is live after collections, stack the goroutines' spans; the resident size is
+read after the runtime gave back what was free. The kernel's own memory for sockets isn't in it.
+Who holds a buffer for each connection has %d bytes there. Opened in is what both sides took
+together, CPU is that of the process that is measured.
 
 `, idleMessage, idleBuffer)
-	table := report.Table{{"", "Who", "Connections", "Heap", "Stack", "Heap and stack", "Resident", "Opened in", "CPU"}}
+	table := report.Table{{"", "Who", "Connections", "Heap", "Stack", "Heap and stack", "Resident",
+		"Opened in", "CPU"}}
 	for _, rows := range r.idleRows() {
 		for _, row := range rows {
 			whole := func(bytes float64) string { return fmt.Sprintf("%.0f", bytes) }
 			table = append(table, []string{
-				row.String(), row.name, fmt.Sprint(row.conns), whole(row.heap), whole(row.stack), whole(row.used()), whole(row.rss),
+				row.String(), row.name, fmt.Sprint(row.conns), whole(row.heap), whole(row.stack),
+				whole(row.used()), whole(row.rss),
 				fmt.Sprintf("%.1f s", row.seconds), fmt.Sprintf("%.1f s", row.cpu),
 			})
 		}

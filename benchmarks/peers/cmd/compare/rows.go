@@ -17,7 +17,8 @@ import (
 // ours is how the names of Whorl's own servers and clients begin.
 const ours = "whorl"
 
-// noRivals take part for other reasons than to be compared with: the limits, and what checks the measurement.
+// noRivals take part for other reasons than to be compared with: the limits, and what checks the
+// measurement.
 var noRivals = []string{"c-epoll", "aes-gcm", "net+2us"}
 
 func isOurs(name string) bool { return strings.HasPrefix(name, ours) }
@@ -39,7 +40,8 @@ type row struct {
 	user, system int64
 }
 
-// rows returns what was measured in each case, in the order in which it was, the cheapest contestant first.
+// rows returns what was measured in each case, in the order in which it was, the cheapest
+// contestant first.
 func (r *Result) rows() (cases []Case, rows map[Case][]*row) {
 	rows = map[Case][]*row{}
 	for i := range r.Samples {
@@ -80,7 +82,9 @@ func (row *row) median() float64 {
 }
 
 // against is the ratio to another row that took turns with this one.
-func (row *row) against(other *row) report.Spread { return report.SpreadOf(ratios(row.cpu, other.cpu)) }
+func (row *row) against(other *row) report.Spread {
+	return report.SpreadOf(ratios(row.cpu, other.cpu))
+}
 
 // userShare is which part of the CPU time was spent outside of the kernel.
 func (row *row) userShare() float64 {
@@ -104,7 +108,8 @@ func (r *Result) reference(rows []*row) *row {
 	if len(rows) > 0 && rows[0].Work != echoWork {
 		against = []string{"net"}
 		if rows[0].Work == clients.Length {
-			against = []string{"net-bufio", "net"} // the better way with net, though not the usual one
+			// the better way with net, though not the usual one
+			against = []string{"net-bufio", "net"}
 		}
 	}
 	for _, name := range against {
@@ -146,11 +151,14 @@ func (r *Result) idleRows() (groups [][]*idleRow) {
 				memory := func(part func(proc.Each) float64) float64 {
 					return median(func(s *IdleSample) float64 { return part(s.perConn()) })
 				}
-				rows = append(rows, &idleRow{client: client, tls: tls, name: name, conns: samples[0].Conns,
-					heap: memory(func(e proc.Each) float64 { return e.Heap }), stack: memory(func(e proc.Each) float64 { return e.Stack }),
-					rss: memory(func(e proc.Each) float64 { return e.RSS }),
-
-					seconds: median(func(s *IdleSample) float64 { return s.Seconds }), cpu: median(func(s *IdleSample) float64 { return float64(s.CPU) / 1e9 })})
+				rows = append(rows, &idleRow{
+					client: client, tls: tls, name: name, conns: samples[0].Conns,
+					heap:    memory(func(e proc.Each) float64 { return e.Heap }),
+					stack:   memory(func(e proc.Each) float64 { return e.Stack }),
+					rss:     memory(func(e proc.Each) float64 { return e.RSS }),
+					seconds: median(func(s *IdleSample) float64 { return s.Seconds }),
+					cpu:     median(func(s *IdleSample) float64 { return float64(s.CPU) / 1e9 }),
+				})
 			}
 			slices.SortFunc(rows, func(a, b *idleRow) int {
 				return cmp.Or(cmp.Compare(a.used(), b.used()), cmp.Compare(a.name, b.name))
@@ -167,5 +175,6 @@ func (r *Result) idleRows() (groups [][]*idleRow) {
 func (row *idleRow) used() float64 { return row.heap + row.stack }
 
 func (row *idleRow) String() string {
-	return fmt.Sprintf("idle %s, %s", map[bool]string{false: "server", true: "client"}[row.client], transport(row.tls))
+	return fmt.Sprintf("idle %s, %s", map[bool]string{false: "server", true: "client"}[row.client],
+		transport(row.tls))
 }
