@@ -22,8 +22,8 @@ import (
 
 const messageSize = 64
 
-// message has its length in front.
-func message() []byte {
+// trip is a message of a round trip. It has its length in front.
+func trip() []byte {
 	return append(binary.BigEndian.AppendUint32(nil, messageSize-4), make([]byte, messageSize-4)...)
 }
 
@@ -94,7 +94,7 @@ func (c *crowd) turn(b *testing.B, workers int, begin func()) {
 
 func whorlCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop func()) {
 	rt, stop := started(b)
-	out, all := message(), new(crowd)
+	out, all := trip(), new(crowd)
 	gate := new(runtime.WaitGroup) // opens when the next turn begins
 	gate.Add(1)
 	worker := func(ctx context.Context, address string, opened chan<- error) {
@@ -124,7 +124,7 @@ func whorlCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop fun
 	inWaves(n, func(n int) {
 		opened := make(chan error, n)
 		for range n {
-			address := p.Echo[dialled/perAddress]
+			address := p.echo(b, dialled)
 			dialled++
 			_, err := rt.Go(func(ctx context.Context) { worker(ctx, address, opened) })
 			check(b, err)
@@ -142,10 +142,10 @@ func whorlCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop fun
 }
 
 func netCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop func()) {
-	out, all := message(), new(crowd)
+	out, all := trip(), new(crowd)
 	gates, conns := make([]chan struct{}, n), make([]net.Conn, n)
 	for i := range conns {
-		conn, err := net.Dial("tcp", p.Echo[i/perAddress])
+		conn, err := net.Dial("tcp", p.echo(b, i))
 		check(b, err)
 		gate := make(chan struct{})
 		conns[i], gates[i] = conn, gate
@@ -189,7 +189,7 @@ func BenchmarkIdleClients(b *testing.B) {
 	p := startPeer(b)
 	for _, secure := range []bool{false, true} {
 		var config *tls.Config
-		name, address := "plain", p.Echo[0]
+		name, address := "plain", p.Echo
 		if secure {
 			config, name, address = p.config(), "tls", p.TLSEcho
 		}
@@ -257,7 +257,7 @@ func idleCoroutines(
 	detour func(context.Context, func(context.Context)) error,
 ) (open func(n int), stop func()) {
 	rt, stop := started(b)
-	out := message()
+	out := trip()
 	dialer := client.NewDialer(client.Config{TLS: config, KeepAlive: &likeNet})
 	exchange := func(ctx context.Context, c *client.Client) error {
 		err := c.Connect(ctx, network(config), address)
@@ -296,7 +296,7 @@ func noDetour(ctx context.Context, fn func(context.Context)) error {
 func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(n int),
 	stop func()) {
 	rt, stop := started(b)
-	out := message()
+	out := trip()
 	var opened chan error
 	dialer := client.NewAsyncDialer(client.AsyncConfig{
 		Config: client.Config{TLS: config, KeepAlive: &likeNet},
@@ -319,7 +319,7 @@ func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(
 }
 
 func idleNet(b *testing.B, config *tls.Config, address string) (open func(n int), stop func()) {
-	out := message()
+	out := trip()
 	var conns []net.Conn
 	exchange := func(conn net.Conn) error {
 		if _, err := conn.Write(out); err != nil {

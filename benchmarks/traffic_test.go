@@ -30,7 +30,7 @@ func BenchmarkConnect(b *testing.B) {
 			return coroutines(ctx, workers, func(ctx context.Context, i int) error {
 				c := client.New(client.Config{KeepAlive: &likeNet})
 				for range share(b, i, workers) {
-					if err := c.Connect(ctx, "tcp", p.Echo[0]); err != nil {
+					if err := c.Connect(ctx, "tcp", p.Echo); err != nil {
 						return err
 					}
 					if err := c.Abort(); err != nil {
@@ -45,7 +45,7 @@ func BenchmarkConnect(b *testing.B) {
 		defer measure(b)()
 		goroutines(b, workers, func(i int) error {
 			for range share(b, i, workers) {
-				conn, err := net.Dial("tcp", p.Echo[0])
+				conn, err := net.Dial("tcp", p.Echo)
 				if err != nil {
 					return err
 				}
