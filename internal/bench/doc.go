@@ -15,6 +15,11 @@
 // does, and its latency counts from that moment, also if all connections were busy then and it
 // began late. See pacer.
 //
+// # Turns
+//
+// A [Generator] makes round trips when it is told to, on connections that stand: that is what a
+// comparison of servers needs, in which they take turns (benchmarks/peers).
+//
 // # What the generator can't do
 //
 // A generator that is at its limit measures itself. So a run that used up the processor time it may

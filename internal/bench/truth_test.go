@@ -149,9 +149,9 @@ func TestPingPongComparesTheEcho(t *testing.T) {
 
 func TestWhatTimesOutIsAmongTheLatenciesOfAnOpenLoop(t *testing.T) {
 	address, _ := serving(t, farside.Config{Role: farside.Sink})
-	const timeout = 100 * ms
+	const timeout = 300 * ms
 	o := options(PingPong, address)
-	o.Connections, o.Operations, o.Rate, o.Timeout = 40, 10, 100, timeout
+	o.Connections, o.Operations, o.Rate, o.Timeout = 12, 10, 100, timeout
 	r := bench(t, o)
 	if r.Operations != 0 || r.Errors["message: timeout"] != 10 {
 		t.Fatalf("%d operations, errors %v", r.Operations, r.Errors)

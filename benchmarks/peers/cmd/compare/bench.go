@@ -161,8 +161,13 @@ func (b *bench) split() error {
 	return nil
 }
 
-// generators is how many threads make the load.
-func (b *bench) generators() int { return max(1, runtime.NumCPU()/2) }
+// generators is on how many CPUs the load is made.
+func (b *bench) generators() int {
+	if b.otherCPUs != nil {
+		return b.otherCPUs.Count()
+	}
+	return runtime.NumCPU()
+}
 
 // width is how many CPUs a server or a client can use.
 func (b *bench) width() int {

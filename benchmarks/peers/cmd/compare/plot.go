@@ -96,7 +96,7 @@ func (r *Result) lines(title string, names []About, shown func(Case) bool) (*plo
 	}
 	p := report.NewPlot(title, "connections", "CPU per message, µs")
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	p.Legend.Top = true
+	p.Legend.Left = false // what is slow with few connections is on the left
 	for i, a := range names { // The same one has the same colour in every picture.
 		if points[a.Name] == nil {
 			continue
@@ -139,7 +139,7 @@ func (r *Result) bars() (*plot.Plot, error) {
 	}
 	p := report.NewPlot("Whorl's clients: CPU time, net (for packets with bufio) = 1", "", "")
 	p.NominalY(works...)
-	p.Legend.Top = true
+	p.Legend.Left = false // where few bars reach
 	const width = 0.2 * vg.Centimeter
 	for i, style := range styles {
 		bars, err := plotter.NewBarChart(values[style], width)
