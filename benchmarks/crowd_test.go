@@ -98,7 +98,7 @@ func whorlCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop fun
 	gate := new(runtime.WaitGroup) // opens when the next turn begins
 	gate.Add(1)
 	worker := func(ctx context.Context, address string, opened chan<- error) {
-		c := client.New(client.Config{KeepAlive: &likeNet, Length: packet.LengthField{Type: 'N',
+		c := client.New(client.Config{KeepAlive: likeNet, Length: packet.LengthField{Type: 'N',
 			BodyOffset: 4}})
 		err := c.Connect(ctx, "tcp", address)
 		defer c.Abort()
@@ -258,7 +258,8 @@ func idleCoroutines(
 ) (open func(n int), stop func()) {
 	rt, stop := started(b)
 	out := trip()
-	dialer := client.NewDialer(client.Config{TLS: config, KeepAlive: &likeNet})
+	dialer, err := client.NewDialer(client.Config{TLS: config, KeepAlive: likeNet})
+	check(b, err)
 	exchange := func(ctx context.Context, c *client.Client) error {
 		err := c.Connect(ctx, network(config), address)
 		if err == nil {
@@ -298,8 +299,8 @@ func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(
 	rt, stop := started(b)
 	out := trip()
 	var opened chan error
-	dialer := client.NewAsyncDialer(client.AsyncConfig{
-		Config: client.Config{TLS: config, KeepAlive: &likeNet},
+	dialer, err := client.NewAsyncDialer(client.AsyncConfig{
+		Config: client.Config{TLS: config, KeepAlive: likeNet},
 		OnConnect: func(_ context.Context, a *client.Async) {
 			if err := a.Send(out); err != nil {
 				opened <- err
@@ -308,6 +309,7 @@ func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(
 		OnReceive: func(context.Context, *client.Async, []byte) { opened <- nil },
 		OnError:   func(_ context.Context, _ *client.Async, err error) { opened <- err },
 	})
+	check(b, err)
 	return func(n int) {
 		opened = make(chan error, n)
 		for range n {

@@ -20,7 +20,7 @@ import (
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) {
@@ -53,20 +53,16 @@ func startPeer(b *testing.B) *peer {
 	return p
 }
 
-// config is for clients that shall trust the peer. They don't resume, and each handshake verifies
-// the chain: VerifyPeerCertificate is to see all of them.
+// config is for clients that shall trust the peer. They don't resume.
 func (p *peer) config() *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(p.CA)
-	return &tls.Config{
-		RootCAs: roots, ServerName: serverName,
-		VerifyPeerCertificate: func([][]byte, [][]*x509.Certificate) error { return nil },
-	}
+	return &tls.Config{RootCAs: roots, ServerName: serverName}
 }
 
 // servePeer starts the servers, in that process.
 func servePeer() (where any, err error) {
-	ca, err := tlsconfig.NewCA("Whorl benchmark CA")
+	ca, err := devca.New("Whorl benchmark CA")
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func BenchmarkConnect(b *testing.B) {
 		program(b, func(ctx context.Context) error {
 			defer measure(b)()
 			return coroutines(ctx, workers, func(ctx context.Context, i int) error {
-				c := client.New(client.Config{KeepAlive: &likeNet})
+				c := client.New(client.Config{KeepAlive: likeNet})
 				for range share(b, i, workers) {
 					if err := c.Connect(ctx, "tcp", p.Echo); err != nil {
 						return err
@@ -65,7 +65,7 @@ func BenchmarkLengthPackets(b *testing.B) {
 	p := startPeer(b)
 	b.Run("whorl", func(b *testing.B) {
 		program(b, func(ctx context.Context) error {
-			c := client.New(client.Config{KeepAlive: &likeNet, Length: packet.LengthField{Type: 'N',
+			c := client.New(client.Config{KeepAlive: likeNet, Length: packet.LengthField{Type: 'N',
 				BodyOffset: 4}})
 			if err := c.Connect(ctx, "tcp", p.Length); err != nil {
 				return err
@@ -124,7 +124,7 @@ func BenchmarkTLSBulk(b *testing.B) {
 		loop func(ctx context.Context, c *client.Client) error) func(b *testing.B) {
 		return func(b *testing.B) {
 			program(b, func(ctx context.Context) error {
-				c := client.New(client.Config{TLS: p.config(), KeepAlive: &likeNet})
+				c := client.New(client.Config{TLS: p.config(), KeepAlive: likeNet})
 				if err := c.Connect(ctx, "tls", address); err != nil {
 					return err
 				}

@@ -77,7 +77,8 @@ type opener struct {
 }
 
 func (o *opener) openMany(ctx context.Context, t *testing.T) {
-	d := client.NewDialer(client.Config{TLS: trusting(), EOF: "\n"})
+	d, err := client.NewDialer(client.Config{TLS: trusting(), EOF: "\n"})
+	check(t, err)
 	waiting := make([]*client.Client, 50)
 	for i := range waiting {
 		c := d.New()

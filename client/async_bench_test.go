@@ -82,7 +82,7 @@ func openAsyncs(n int, network, address string, config *tls.Config) (closeAll fu
 		}
 	}
 	var failed sync.Once
-	d := client.NewAsyncDialer(client.AsyncConfig{
+	d, err := client.NewAsyncDialer(client.AsyncConfig{
 		Config:    client.Config{TLS: config},
 		OnConnect: func(context.Context, *client.Async) { event() },
 		OnReceive: func(context.Context, *client.Async, []byte) { event() },
@@ -91,6 +91,10 @@ func openAsyncs(n int, network, address string, config *tls.Config) (closeAll fu
 		},
 		MaxConnecting: 64,
 	})
+	if err != nil {
+		closeAll()
+		return nil, err
+	}
 	for range n {
 		a, err := d.Dial(rt.Context(), network, address)
 		if err != nil {

@@ -83,8 +83,17 @@ type AsyncDialer struct {
 	waiting    []*effort // guarded by mu: attempts that wait for their turn, oldest first
 }
 
-// NewAsyncDialer makes an AsyncDialer. What is wrong with the configuration is returned by Connect.
-func NewAsyncDialer(config AsyncConfig) *AsyncDialer {
+// NewAsyncDialer makes an AsyncDialer. The error says what is wrong with the configuration.
+func NewAsyncDialer(config AsyncConfig) (*AsyncDialer, error) {
+	d := newAsyncDialer(config)
+	if d.invalid != nil {
+		return nil, d.invalid
+	}
+	return d, nil
+}
+
+// newAsyncDialer keeps what is wrong with the configuration in invalid.
+func newAsyncDialer(config AsyncConfig) *AsyncDialer {
 	d := &AsyncDialer{callbacks: config, slots: config.MaxConnecting}
 	d.init(&config.Config)
 	if d.slots == 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // A thousand connections, and no coroutine for any of them. Run returns when the last one is closed.
@@ -39,7 +40,7 @@ func ExampleAsyncDialer() {
 	}()
 
 	echoed, closed := 0, 0
-	dialer := client.NewAsyncDialer(client.AsyncConfig{
+	dialer, err := client.NewAsyncDialer(client.AsyncConfig{
 		Config:    client.Config{EOF: "\n"},
 		OnConnect: func(_ context.Context, a *client.Async) { a.Send([]byte("hello\n")) },
 		OnReceive: func(_ context.Context, a *client.Async, line []byte) {
@@ -49,6 +50,10 @@ func ExampleAsyncDialer() {
 		OnClose: func(_ context.Context, _ *client.Async, reason error) { closed++ },
 		OnError: func(_ context.Context, _ *client.Async, err error) { fmt.Println(err) },
 	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	err = runtime.Run(func(ctx context.Context) error {
 		for range 1000 {
 			if _, err := dialer.Dial(ctx, "tcp", server.Addr().String()); err != nil {
@@ -63,7 +68,7 @@ func ExampleAsyncDialer() {
 
 // STARTTLS: the server is asked, agrees, and the same connection goes on over TLS.
 func ExampleAsync_EnableSSL() {
-	ca, err := tlsconfig.NewCA("Example CA")
+	ca, err := devca.New("Example CA")
 	if err != nil {
 		fmt.Println(err)
 		return

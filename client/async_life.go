@@ -10,6 +10,7 @@ import (
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // An Async lives like this. Whatever has no connection yet is in an effort, which is gone when the connection stands.
@@ -123,6 +124,9 @@ func (t *outcome) Run() {
 	if (err == nil || err == runtime.ErrGoexit) && a.keeper.Load().closed {
 		err = runtime.ErrShutdown
 	}
+	if err == runtime.ErrGoexit { // a callback of the TLS configuration has called it
+		err = explain.Local(err, a.target().host)
+	}
 	if err == nil {
 		if _, ok := a.move(AsyncOpen, AsyncConnecting); ok {
 			a.stand(e.conn)
@@ -181,7 +185,7 @@ func (e *asyncEvents) BufferEmpty() {
 func (e *asyncEvents) Ended(cause error) {
 	a := e.async
 	if cause != nil {
-		cause = a.dialer.explain(a.host(), cause)
+		cause = a.dialer.explain(a.target(), cause)
 	}
 	a.conn.Store(nil)
 	a.lost(cause, nil, func(ctx context.Context) {

@@ -35,7 +35,7 @@ type Backoff struct {
 	MaxAttempts int           // attempts in a series; 0: any number
 	StableAfter time.Duration // see Reconnect; 0 means DefaultBackoffStable
 
-	// Permanent reports errors after which there is no point in trying again, such as a *tlsconfig.HandshakeError. nil: none.
+	// Permanent reports errors after which there is no point in trying again, such as a *explain.HandshakeError. nil: none.
 	Permanent func(err error) bool
 
 	// Random returns a random number from 0 to n-1; n is positive. It may be called on several loops at a time. nil: that of package math/rand/v2.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -302,7 +303,8 @@ func TestAsyncCloseWhileConnecting(t *testing.T) {
 					config, r := recording(t, client.Config{TLS: trusting()})
 					config.Reconnect = &policy{}
 					config.MaxConnecting = 1
-					d := client.NewAsyncDialer(config)
+					d, err := client.NewAsyncDialer(config)
+					check(t, err)
 					if at == "the handshake is under way" {
 						network, address = "tls", mute(t, helloed)
 					}
@@ -347,7 +349,7 @@ func TestAsyncCloseWhileConnecting(t *testing.T) {
 
 // A policy that panics doesn't connect again.
 func TestAsyncPolicyPanics(t *testing.T) {
-	both(t, func(ctx context.Context, t *testing.T) {
+	runtimetest.Both(t, runtimetest.QuietPanics, func(ctx context.Context, t *testing.T) {
 		config, r := recording(t, client.Config{})
 		config.Reconnect = &policy{panics: true}
 		a := client.NewAsync(config)
@@ -373,7 +375,8 @@ func TestAsyncMaxConnecting(t *testing.T) {
 		config, r := recording(t, client.Config{TLS: trusting()})
 		config.MaxConnecting = limit
 		r.on("connect", func(a *client.Async) { check(t, a.Close()) })
-		d := client.NewAsyncDialer(config)
+		d, err := client.NewAsyncDialer(config)
+		check(t, err)
 		for range clients {
 			_, err := d.Dial(ctx, "tls", address)
 			check(t, err)
@@ -406,7 +409,8 @@ func TestAsyncShutdown(t *testing.T) {
 	} {
 		config, r := recording(t, client.Config{TLS: trusting()})
 		config.Reconnect, config.MaxConnecting = &policy{delay: time.Hour}, 1
-		d := client.NewAsyncDialer(config)
+		d, err := client.NewAsyncDialer(config)
+		check(t, err)
 		asyncs[name], err = d.Dial(ctx, where.network, where.address)
 		check(t, err)
 		records[name] = r

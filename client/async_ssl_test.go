@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	goruntime "runtime"
 	"strings"
 	"testing"
 
@@ -15,6 +16,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // upgrading has the client speak the STARTTLS dialog, and say EHLO over TLS.
@@ -138,25 +141,25 @@ func TestAsyncPlaintextDuringHandshake(t *testing.T) {
 		check(t, client.NewAsync(config).Connect(ctx, "tcp", address))
 		r.until(ctx, "close")
 		r.want("connect", `receive "220 mail.test ESMTP\r\n"`, `receive "220 go ahead\r\n"`, "not ready", "close")
-		wantReason(t, r.reason(), tlsconfig.ReasonPlaintext)
+		wantReason(t, r.reason(), explain.ReasonPlaintext)
 	})
 }
 
 // A handshake that fails is told to onReady, then to OnClose, with its reason.
 func TestAsyncHandshakeFails(t *testing.T) {
-	stranger, err := tlsconfig.NewCA("Stranger")
+	stranger, err := devca.New("Stranger")
 	check(t, err)
 	shake := func(s *script) { s.handshake(s.raw, serverTLS()) }
 	for _, tc := range []struct {
 		name   string
 		change func(*client.Config)
 		play   func(s *script)
-		reason tlsconfig.Reason
+		reason explain.Reason
 	}{
-		{"not trusted", func(c *client.Config) { c.TLS = &tls.Config{RootCAs: stranger.Pool()} }, shake, tlsconfig.ReasonUnknownAuthority},
-		{"another name", func(c *client.Config) { c.TLS.ServerName = "evil.test" }, shake, tlsconfig.ReasonNameMismatch},
-		{"time is up", func(c *client.Config) { c.HandshakeTimeout = soon }, func(s *script) { s.rest() }, tlsconfig.ReasonTimeout},
-		{"reset", func(*client.Config) {}, func(s *script) { s.hear("\x16\x03\x01"); s.reset() }, tlsconfig.ReasonReset},
+		{"not trusted", func(c *client.Config) { c.TLS = &tls.Config{RootCAs: stranger.Pool()} }, shake, explain.ReasonUnknownAuthority},
+		{"another name", func(c *client.Config) { c.TLS.ServerName = "evil.test" }, shake, explain.ReasonNameMismatch},
+		{"time is up", func(c *client.Config) { c.HandshakeTimeout = soon }, func(s *script) { s.rest() }, explain.ReasonTimeout},
+		{"reset", func(*client.Config) {}, func(s *script) { s.hear("\x16\x03\x01"); s.reset() }, explain.ReasonReset},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			both(t, func(ctx context.Context, t *testing.T) {
@@ -324,6 +327,31 @@ func TestAsyncClientCertificateMissing(t *testing.T) {
 		check(t, client.NewAsync(config).Connect(ctx, "tls", address))
 		r.until(ctx, "close")
 		r.want("connect", "close")
-		wantReason(t, r.reason(), tlsconfig.ReasonClientCertRequired)
+		wantReason(t, r.reason(), explain.ReasonClientCertRequired)
 	})
+}
+
+// A callback that doesn't return is this side's fault, and costs the loop nothing.
+func TestAsyncCallbackOfTLSThatBreaks(t *testing.T) {
+	for name, broken := range map[string]func(){"panic": func() { panic("broken callback") }, "Goexit": goruntime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			coroutine(t, func(ctx context.Context, t *testing.T) {
+				address := serve(t, func(s *script) { s.handshake(s.raw, serverTLS()) })
+				config := trusting()
+				config.VerifyConnection = func(tls.ConnectionState) error { broken(); return nil }
+				failed := runtime.NewChannel[error](1)
+				a := client.NewAsync(client.AsyncConfig{
+					Config:    client.Config{TLS: config},
+					OnReceive: func(context.Context, *client.Async, []byte) {},
+					OnError:   func(ctx context.Context, _ *client.Async, err error) { failed.Push(ctx, err) },
+				})
+				check(t, a.Connect(ctx, "tls", address))
+				err, popped := failed.Pop(ctx)
+				check(t, popped)
+				if e, ok := errors.AsType[*explain.HandshakeError](err); !ok || e.Reason != explain.ReasonLocalFault {
+					t.Errorf("%v is not a fault of this side", err)
+				}
+			})
+		})
+	}
 }

@@ -18,10 +18,12 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // record is what has been called back, in order. In callbacks of which nothing is expected but to be called, it is all there is to do.
@@ -223,7 +225,7 @@ func TestAsyncErrors(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		silent := serve(t, (*script).idle)
 		chatty := serve(t, func(s *script) { s.say("220 hello\r\n"); s.rest() })
-		stranger, err := tlsconfig.NewCA("Stranger")
+		stranger, err := devca.New("Stranger")
 		check(t, err)
 		untrusted := serve(t, func(s *script) { s.handshake(s.raw, serverTLS()) })
 		leaving := serve(t, func(s *script) {})
@@ -231,15 +233,15 @@ func TestAsyncErrors(t *testing.T) {
 			name, network, address string
 			config                 client.Config
 			is                     error
-			reason                 tlsconfig.Reason
+			reason                 explain.Reason
 		}{
 			{"nobody listens", "tcp", refusing(t), client.Config{}, syscall.ECONNREFUSED, ""},
 			{"no such path", "unix", socketPath(t), client.Config{}, syscall.ENOENT, ""},
 			{"no such name", "tcp", "nobody.invalid:1", client.Config{}, &net.DNSError{}, ""},
 			{"nobody answers", "tcp", deaf(t), client.Config{ConnectTimeout: soon}, runtime.ErrTimeout, ""},
-			{"the handshake takes too long", "tls", silent, client.Config{HandshakeTimeout: soon}, runtime.ErrTimeout, tlsconfig.ReasonTimeout},
-			{"a server that isn't trusted", "tls", untrusted, client.Config{TLS: &tls.Config{RootCAs: stranger.Pool()}}, nil, tlsconfig.ReasonUnknownAuthority},
-			{"not TLS", "tls", chatty, client.Config{TLS: trusting()}, nil, tlsconfig.ReasonPlaintext},
+			{"the handshake takes too long", "tls", silent, client.Config{HandshakeTimeout: soon}, runtime.ErrTimeout, explain.ReasonTimeout},
+			{"a server that isn't trusted", "tls", untrusted, client.Config{TLS: &tls.Config{RootCAs: stranger.Pool()}}, nil, explain.ReasonUnknownAuthority},
+			{"not TLS", "tls", chatty, client.Config{TLS: trusting()}, nil, explain.ReasonPlaintext},
 			{"the server leaves", "tls", leaving, client.Config{TLS: trusting()}, nil, ""},
 			{"the proxy refuses", "tcp", "mail.behind:587", client.Config{Proxy: &client.Proxy{Type: "socks5", Address: refusing(t)}}, syscall.ECONNREFUSED, ""},
 		} {
@@ -263,7 +265,7 @@ func TestAsyncErrors(t *testing.T) {
 			} else if tc.is != nil {
 				wantError(t, tc.name, r.reason(), tc.is)
 			}
-			failed, ok := errors.AsType[*tlsconfig.HandshakeError](r.reason())
+			failed, ok := errors.AsType[*explain.HandshakeError](r.reason())
 			if ok != (tc.network == "tls") || tc.reason != "" && failed.Reason != tc.reason {
 				t.Errorf("%s: error is %v", tc.name, r.reason())
 			}
@@ -347,7 +349,8 @@ func TestAsyncHasNoCoroutine(t *testing.T) {
 		check(t, err)
 		before := rt.Stats().Coroutines
 		config, r := recording(t, client.Config{TLS: trusting()})
-		d := client.NewAsyncDialer(config)
+		d, err := client.NewAsyncDialer(config)
+		check(t, err)
 		var all []*client.Async
 		for range 20 {
 			a, err := d.Dial(ctx, network, address)
@@ -397,7 +400,9 @@ func TestAsyncKeepsRunGoing(t *testing.T) {
 	config, r := recording(t, client.Config{})
 	r.on("receive", func(a *client.Async) { check(t, a.Close()) })
 	check(t, runtime.Run(func(ctx context.Context) error {
-		_, err := client.NewAsyncDialer(config).Dial(ctx, "tcp", address)
+		d, err := client.NewAsyncDialer(config)
+		check(t, err)
+		_, err = d.Dial(ctx, "tcp", address)
 		close(goOn)
 		return err
 	}, quiet...))
@@ -435,7 +440,7 @@ func TestAsyncCloseInCallbacks(t *testing.T) {
 func TestAsyncPanics(t *testing.T) {
 	for _, name := range []string{"connect", "receive", "full", "empty", "error", "close"} {
 		t.Run(name, func(t *testing.T) {
-			both(t, func(ctx context.Context, t *testing.T) {
+			runtimetest.Both(t, runtimetest.QuietPanics, func(ctx context.Context, t *testing.T) {
 				other, o := recording(t, client.Config{EOF: "\n"})
 				defer o.open(ctx, other, "tcp", provoking(t, func(*script) {})).Abort()
 				config, r := recording(t, client.Config{EOF: "\n"})
@@ -612,7 +617,7 @@ func TestAsyncProxy(t *testing.T) {
 					s.tunnel(p.dialog, "220 mail.behind ESMTP\r\n")
 					s.hear("STARTTLS\r\n")
 					s.say("220 go ahead\r\n")
-					s.secure(issue(t, tlsconfig.Request{Names: []string{"mail.behind"}}))
+					s.secure(issue(t, devca.Request{Names: []string{"mail.behind"}}))
 					s.hear("EHLO client\r\n")
 					s.say("250 hello\r\n")
 					s.rest()

@@ -5,13 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // Client is a connection to a server. Make it with [New].
@@ -49,9 +49,12 @@ func New(config Config) *Client { // not inlined: a coroutine that calls it has 
 	return &Client{dialer: d}
 }
 
-// Connect connects to a server. network is one of net.Dial's ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram", "unixpacket"), or
-// "tls", "tls4" or "tls6" for TCP with TLS from the start; address is "host:port" or the path of a Unix socket. If the host has several addresses, they
-// are tried as RFC 8305 says. A Client that is connected returns socket.ErrConnected.
+// Connect connects to a server. network is one of net.Dial's ("tcp", "tcp4", "tcp6", "udp", "udp4",
+// "udp6", "unix", "unixgram", "unixpacket"), or "tls", "tls4" or "tls6" for TCP with TLS from the
+// start; address is "host:port" or the path of a Unix socket. If the host has several addresses,
+// they are tried as RFC 8305 says. An international host name, "bücher.example", is looked up, sent
+// and verified as DNS has it. A Client that is connected returns socket.ErrConnected. With a
+// context that is done Connect begins nothing.
 //
 //go:noinline
 func (c *Client) Connect(ctx context.Context, network, address string) error { // not inlined: the caller's frame stays on a small stack
@@ -97,7 +100,7 @@ func deep(ctx context.Context, op string, fn func(ctx context.Context) error) er
 	case detour != nil:
 		panic(detour)
 	case !returned:
-		return &net.OpError{Op: op, Err: runtime.ErrGoexit}
+		return &net.OpError{Op: op, Err: explain.Local(runtime.ErrGoexit, "")} // only callbacks of the TLS configuration can
 	}
 	return err
 }
@@ -107,7 +110,7 @@ func (c *Client) begin(conn *connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old := c.current.Load(); old != nil && old.failed() == nil {
-		return &net.OpError{Op: "connect", Net: conn.to.network, Err: fmt.Errorf("%s: %w", conn.to.address, socket.ErrConnected)}
+		return conn.to.fail(socket.ErrConnected)
 	}
 	c.current.Store(conn)
 	c.closed.Store(false)
@@ -176,7 +179,7 @@ func (c *Client) Recv(ctx context.Context) ([]byte, error) {
 	if err == nil {
 		return p, nil
 	}
-	return nil, c.explain(conn.to.host, err)
+	return nil, c.explain(conn.to, err)
 }
 
 // Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them there. It doesn't wait: socket.ErrWouldBlock if nothing
@@ -194,14 +197,16 @@ func (c *Client) Peek(p []byte) (int, error) {
 //
 // It returns socket.ErrSSLActive when TLS is on already, socket.ErrBusy while another caller sends or receives, and syscall.ESOCKTNOSUPPORT on a network
 // without streams; then the connection stays as it was. It returns socket.ErrPlaintextPending, before anything is sent, when something has arrived in
-// plaintext that was not received. A handshake that fails returns a *tlsconfig.HandshakeError, which says why. In these two cases the connection is
+// plaintext that was not received. A handshake that fails returns a *explain.HandshakeError, which says why. In these two cases the connection is
 // closed, and operations afterwards return net.ErrClosed with that reason.
 func (c *Client) EnableSSL(ctx context.Context) error {
 	conn, err := c.use("handshake")
 	if err != nil {
 		return err
 	}
-	err = deep(ctx, "handshake", func(ctx context.Context) error { return c.handshake(ctx, &conn.socket, conn.to.host) })
+	err = deep(ctx, "handshake", func(ctx context.Context) error {
+		return c.handshake(ctx, &conn.socket, conn.to)
+	})
 	if err == nil || errors.Is(err, socket.ErrSSLActive) || errors.Is(err, socket.ErrBusy) || conn.socket.Connected() {
 		return err
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,8 +25,10 @@ type Config struct {
 	// MaxPacket is the largest packet, in bytes; a larger one is packet.ErrPacketTooLarge. 0 means DefaultMaxPacket.
 	MaxPacket int
 
-	// TLS is for EnableSSL and for networks "tls", "tls4" and "tls6". nil: TLS 1.2 or later, verified against the system's roots. If ServerName is empty
-	// it is the host that is dialled. The configuration is copied; without a ClientSessionCache it gets one, so that sessions are resumed.
+	// TLS is for EnableSSL and for networks "tls", "tls4" and "tls6". nil: TLS 1.2 or later,
+	// verified against the system's roots. If ServerName is empty it is the host that is dialled.
+	// The configuration is copied; without a ClientSessionCache it gets one, so that sessions are
+	// resumed. Renegotiation must be RenegotiateNever.
 	TLS *tls.Config
 
 	// Time-outs of whole operations. 0 means the default (see package socket: 10 s to connect, 60 s to read a packet, 60 s to write, 10 s
@@ -35,8 +38,9 @@ type Config struct {
 	// LocalAddress is the address to connect from, "host:port" or "host:0"; empty: the kernel's choice.
 	LocalAddress string
 
-	// KeepAlive has TCP probe idle connections; nil: it doesn't.
-	KeepAlive *socket.KeepAlive
+	// KeepAlive has TCP find out that an idle server is gone. The zero one is on, with the defaults of socket.KeepAlive;
+	// Idle < 0 switches it off.
+	KeepAlive socket.KeepAlive
 
 	// Nagle has TCP gather small segments, which delays them. It is off (TCP_NODELAY is on).
 	Nagle bool
@@ -49,6 +53,11 @@ type Config struct {
 
 	// Proxy is what to connect through; nil: nothing.
 	Proxy *Proxy
+
+	// Resolver is who looks names up, the proxy's too; nil: net.DefaultResolver, as it is when it
+	// is wanted. What it has answered is remembered for a minute, apart from what others have,
+	// until a connect to all the addresses fails.
+	Resolver socket.Resolver
 }
 
 // Proxy is a SOCKS5 (RFC 1928) or HTTP (CONNECT, RFC 9110) proxy. It resolves the names; it is spoken to in plaintext.
@@ -62,6 +71,10 @@ type Proxy struct {
 func (c *Config) check() error {
 	if p := c.Proxy; p != nil && p.Type != "socks5" && p.Type != "http" {
 		return fmt.Errorf("client: Config: Proxy.Type is %q, must be socks5 or http", p.Type)
+	}
+	if c.TLS != nil && c.TLS.Renegotiation != tls.RenegotiateNever {
+		return errors.New("client: Config: TLS.Renegotiation must be RenegotiateNever: " +
+			"no handshake can follow the first")
 	}
 	if c.MaxPacket < 0 {
 		return fmt.Errorf("client: Config: MaxPacket is %d, must not be negative", c.MaxPacket)
@@ -106,8 +119,8 @@ func (c *Config) apply(s *socket.Socket, tcp bool) error {
 			return err
 		}
 	}
-	if c.KeepAlive != nil && tcp {
-		if err := s.SetKeepAlive(*c.KeepAlive); err != nil {
+	if c.KeepAlive.Idle >= 0 && tcp {
+		if err := s.SetKeepAlive(c.KeepAlive); err != nil {
 			return err
 		}
 	}

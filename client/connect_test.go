@@ -23,7 +23,7 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 func TestConnect(t *testing.T) {
@@ -106,7 +106,7 @@ func TestConnectTLSFails(t *testing.T) {
 		})
 		c := client.New(client.Config{})
 		err := c.Connect(ctx, "tls", address)
-		if h, ok := errors.AsType[*tlsconfig.HandshakeError](err); !ok || h.Reason != tlsconfig.ReasonUnknownAuthority {
+		if h, ok := errors.AsType[*explain.HandshakeError](err); !ok || h.Reason != explain.ReasonUnknownAuthority {
 			t.Errorf("error is %v", err)
 		}
 		if c.Connected() || c.Socket() != nil {
@@ -129,7 +129,7 @@ func TestConnectTLSToPlaintext(t *testing.T) {
 				s.rest()
 			})
 			err := client.New(client.Config{}).Connect(ctx, "tls", address)
-			if h, ok := errors.AsType[*tlsconfig.HandshakeError](err); !ok || h.Reason != tlsconfig.ReasonPlaintext {
+			if h, ok := errors.AsType[*explain.HandshakeError](err); !ok || h.Reason != explain.ReasonPlaintext {
 				t.Errorf("early %v: error is %v", early, err)
 			}
 		}
@@ -320,13 +320,23 @@ func TestSocketOptions(t *testing.T) {
 			check(t, err)
 			return value
 		}
-		c := connect(ctx, t, client.Config{}, "tcp", address)
-		if option(c, unix.IPPROTO_TCP, unix.TCP_NODELAY) == 0 || option(c, unix.SOL_SOCKET, unix.SO_KEEPALIVE) != 0 {
-			t.Error("the defaults are not those")
+		wants := func(c *client.Client, level, name, want int) {
+			t.Helper()
+			if got := option(c, level, name); got != want {
+				t.Errorf("option %d of level %d is %d, want %d", name, level, got, want)
+			}
 		}
+		c := connect(ctx, t, client.Config{}, "tcp", address)
+		wants(c, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		wants(c, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+		wants(c, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 120)
+		wants(c, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 30)
+		wants(c, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4)
+		c = connect(ctx, t, client.Config{KeepAlive: socket.KeepAlive{Idle: -1}}, "tcp", address)
+		wants(c, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
 		config := client.Config{
 			Nagle: true, ReceiveBuffer: 10_000, SendBuffer: 20_000,
-			KeepAlive: &socket.KeepAlive{Idle: 90 * time.Second, Interval: 1500 * time.Millisecond, Count: 4},
+			KeepAlive: socket.KeepAlive{Idle: 90 * time.Second, Interval: 1500 * time.Millisecond, Count: 4},
 		}
 		c = connect(ctx, t, config, "tcp", address)
 		for _, want := range []struct{ level, name, value int }{
@@ -338,9 +348,7 @@ func TestSocketOptions(t *testing.T) {
 			{unix.SOL_SOCKET, unix.SO_RCVBUF, 20_000}, // the kernel doubles them: socket(7)
 			{unix.SOL_SOCKET, unix.SO_SNDBUF, 40_000},
 		} {
-			if got := option(c, want.level, want.name); got != want.value {
-				t.Errorf("option %d of level %d is %d, want %d", want.name, want.level, got, want.value)
-			}
+			wants(c, want.level, want.name, want.value)
 		}
 		// What is TCP's is no obstacle elsewhere.
 		connect(ctx, t, config, "unix", serveOn(t, "unix", socketPath(t), func(s *script) { s.rest() }))

@@ -14,6 +14,7 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // The Clients of a Dialer are Clients like others, and have their TLS sessions in common.
@@ -25,7 +26,8 @@ func TestDialer(t *testing.T) {
 			s.say("hello\r\n")
 			s.rest()
 		})
-		d := client.NewDialer(client.Config{EOF: "\r\n", TLS: trusting()})
+		d, err := client.NewDialer(client.Config{EOF: "\r\n", TLS: trusting()})
+		check(t, err)
 		for i := range 3 {
 			c, err := d.Dial(ctx, "tls", address)
 			check(t, err)
@@ -51,13 +53,18 @@ func TestDialerFails(t *testing.T) {
 		check(t, err)
 		nobody := l.Addr().String()
 		check(t, l.Close())
-		c, err := client.NewDialer(client.Config{}).Dial(ctx, "tcp", nobody)
+		d, err := client.NewDialer(client.Config{})
+		check(t, err)
+		c, err := d.Dial(ctx, "tcp", nobody)
 		wantError(t, "nobody listens", err, syscall.ECONNREFUSED)
 		if c != nil {
 			t.Error("there is a Client that isn't connected")
 		}
-		if _, err := client.NewDialer(client.Config{MaxPacket: -1}).Dial(ctx, "tcp", nobody); err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+		if d, err := client.NewDialer(client.Config{MaxPacket: -1}); d != nil || err == nil {
 			t.Error("wrong configuration:", err)
+		}
+		if d, err := client.NewAsyncDialer(client.AsyncConfig{}); d != nil || err == nil {
+			t.Error("wrong configuration by callback:", err)
 		}
 	})
 }
@@ -76,6 +83,9 @@ func TestCallbackThatBreaksConnect(t *testing.T) {
 					wantError(t, "Connect", err, runtime.ErrGoexit)
 				} else if panicked, ok := errors.AsType[*runtime.PanicError](err); !ok || panicked.Value != "broken callback" {
 					t.Errorf("Connect: %v", err)
+				}
+				if e, ok := errors.AsType[*explain.HandshakeError](err); !ok || e.Reason != explain.ReasonLocalFault {
+					t.Errorf("Connect: %v is not a fault of this side", err)
 				}
 				_, err = c.Recv(ctx)
 				wantError(t, "Recv", err, socket.ErrNotConnected)

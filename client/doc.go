@@ -11,7 +11,16 @@
 //		return err
 //	}
 //
-// Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime. [FromMap] makes a Config of Swoole's options.
+// Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime. Package swoole makes a Config of
+// Swoole's options.
+//
+// # Names
+//
+// Names are looked up off the loop, by Config.Resolver or net.DefaultResolver, and remembered for a
+// minute, or until none of their addresses can be connected to. International ones,
+// "bücher.example", become A-labels ("xn--bcher-kva.example") for DNS, for TLS's server name and
+// the verification of certificates, and for the proxy; errors have them as they were given. The
+// numbers of errors that ported code looks at are those of socket.Code.
 //
 // # Very many of a kind
 //
@@ -19,7 +28,7 @@
 // little, 2 KB of stack (over TLS, 7.6 KB and 2 KB): Connect and EnableSSL run on other stacks, which are used again. What else a coroutine does once, and
 // deeper than waiting, such as a login, it can do in a runtime.Detour for the same reason.
 //
-//	d := client.NewDialer(client.Config{EOF: "\r\n"})
+//	d, err := client.NewDialer(client.Config{EOF: "\r\n"})
 //	for _, address := range addresses {
 //		runtime.Go(ctx, func(ctx context.Context) {
 //			c, err := d.Dial(ctx, "tcp", address)
@@ -31,7 +40,7 @@
 // happens it has no coroutine, no stack and no buffer, only some 600 bytes (over TLS, 7 KB). [AsyncConfig] says which callback runs when; with a [Reconnect]
 // policy, such as [Backoff], an Async finds a server again that has gone.
 //
-//	d := client.NewAsyncDialer(client.AsyncConfig{
+//	d, err := client.NewAsyncDialer(client.AsyncConfig{
 //		Config:    client.Config{EOF: "\r\n"},
 //		OnReceive: func(ctx context.Context, a *client.Async, line []byte) { … a.Send(answer) … },
 //		OnClose:   func(ctx context.Context, a *client.Async, reason error) { … },

@@ -16,6 +16,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // mailServer is a server for one client that knows two commands. What it says behind its agreement to STARTTLS is tail.
@@ -85,7 +86,7 @@ func ExampleClient_Recv() {
 
 // A connection begins in plaintext and becomes TLS.
 func ExampleClient_EnableSSL() {
-	ca, err := tlsconfig.NewCA("Example CA")
+	ca, err := devca.New("Example CA")
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -142,27 +143,6 @@ func ExampleClient_EnableSSL() {
 	// true
 }
 
-// The configuration in Swoole's words.
-func ExampleFromMap() {
-	config, err := client.FromMap(map[string]any{
-		"open_length_check":     true,
-		"package_length_type":   "N",
-		"package_length_offset": 0,
-		"package_body_offset":   4,
-		"package_max_length":    "2M",
-		"connect_timeout":       0.5,
-		"ssl_host_name":         "mail.example.com",
-	})
-	fmt.Printf("%c +%d, at most %d bytes, %v to connect, TLS for %s, %v\n", config.Length.Type, config.Length.BodyOffset,
-		config.MaxPacket, config.ConnectTimeout, config.TLS.ServerName, err)
-
-	_, err = client.FromMap(map[string]any{"open_eof_check": true})
-	fmt.Println(err)
-	// Output:
-	// N +4, at most 2097152 bytes, 500ms to connect, TLS for mail.example.com, <nil>
-	// client: option package_eof: is empty, but open_eof_check or open_eof_split is on
-}
-
 // Packets with a length in front, to a server that sends back what comes, from a plain goroutine.
 func ExampleConfig() {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
@@ -210,7 +190,10 @@ func ExampleDialer() {
 	defer server.Close()
 
 	err := runtime.Run(func(ctx context.Context) error {
-		d := client.NewDialer(client.Config{EOF: "\r\n"})
+		d, err := client.NewDialer(client.Config{EOF: "\r\n"})
+		if err != nil {
+			return err
+		}
 		c, err := d.Dial(ctx, "tcp", server.Addr().String())
 		if err != nil {
 			return err

@@ -18,11 +18,12 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // issue returns a server's configuration with a certificate as the request says.
-func issue(t testing.TB, request tlsconfig.Request) *tls.Config {
+func issue(t testing.TB, request devca.Request) *tls.Config {
 	cert, err := authority().Sign(request)
 	check(t, err)
 	return &tls.Config{Certificates: []tls.Certificate{cert}}
@@ -30,11 +31,11 @@ func issue(t testing.TB, request tlsconfig.Request) *tls.Config {
 
 // A handshake that fails says why, and closes the connection.
 func TestHandshakeFailures(t *testing.T) {
-	stranger, err := tlsconfig.NewCA("Stranger")
+	stranger, err := devca.New("Stranger")
 	check(t, err)
 	unknown, err := stranger.Issue("127.0.0.1")
 	check(t, err)
-	own, err := tlsconfig.SelfSigned(tlsconfig.Request{Names: []string{"127.0.0.1"}})
+	own, err := devca.SelfSigned(devca.Request{Names: []string{"127.0.0.1"}})
 	check(t, err)
 	over := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
 	shake := func(config *tls.Config) func(*script) {
@@ -45,38 +46,38 @@ func TestHandshakeFailures(t *testing.T) {
 		}
 	}
 	for _, tc := range []struct {
-		reason tlsconfig.Reason
+		reason explain.Reason
 		serve  func(s *script)
 		says   string
 		is     error
 	}{
-		{tlsconfig.ReasonUnknownAuthority, shake(&tls.Config{Certificates: []tls.Certificate{unknown}}), "Stranger", nil},
-		{tlsconfig.ReasonSelfSigned, shake(&tls.Config{Certificates: []tls.Certificate{own}}), "", nil},
+		{explain.ReasonUnknownAuthority, shake(&tls.Config{Certificates: []tls.Certificate{unknown}}), "Stranger", nil},
+		{explain.ReasonSelfSigned, shake(&tls.Config{Certificates: []tls.Certificate{own}}), "", nil},
 		{
-			tlsconfig.ReasonNameMismatch,
-			shake(issue(t, tlsconfig.Request{Names: []string{"mail.test", "192.0.2.7"}})), "192.0.2.7", nil,
+			explain.ReasonNameMismatch,
+			shake(issue(t, devca.Request{Names: []string{"mail.test", "192.0.2.7"}})), "192.0.2.7", nil,
 		},
 		{
-			tlsconfig.ReasonExpired,
-			shake(issue(t, tlsconfig.Request{Names: []string{"127.0.0.1"}, NotAfter: over})), "2020-02-03", nil,
+			explain.ReasonExpired,
+			shake(issue(t, devca.Request{Names: []string{"127.0.0.1"}, NotAfter: over})), "2020-02-03", nil,
 		},
-		{tlsconfig.ReasonWrongUsage, shake(issue(t, tlsconfig.Request{Names: []string{"127.0.0.1"}, Client: true})), "", nil},
+		{explain.ReasonWrongUsage, shake(issue(t, devca.Request{Names: []string{"127.0.0.1"}, Client: true})), "", nil},
 		{
-			tlsconfig.ReasonProtocolVersion,
+			explain.ReasonProtocolVersion,
 			shake(&tls.Config{Certificates: []tls.Certificate{certificate()}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}),
 			"TLS 1.2", nil,
 		},
-		{tlsconfig.ReasonPlaintext, func(s *script) {
+		{explain.ReasonPlaintext, func(s *script) {
 			s.ok(first(s))
 			s.say("454 TLS not available\r\n")
 			s.rest()
 		}, "454 T", nil},
-		{tlsconfig.ReasonClosed, func(s *script) {
+		{explain.ReasonClosed, func(s *script) {
 			s.ok(first(s))
 			s.halfClose()
 			s.rest()
 		}, "", nil},
-		{tlsconfig.ReasonReset, func(s *script) {
+		{explain.ReasonReset, func(s *script) {
 			s.ok(first(s))
 			s.reset()
 		}, "", syscall.ECONNRESET},
@@ -108,7 +109,7 @@ func TestServerClosesBeforeHandshake(t *testing.T) {
 			s.rest()
 		}))
 		eventually(ctx, t, "the server has closed", func() bool { return !c.Socket().Alive() })
-		wantReason(t, c.EnableSSL(ctx), tlsconfig.ReasonClosed)
+		wantReason(t, c.EnableSSL(ctx), explain.ReasonClosed)
 	})
 }
 
@@ -178,8 +179,8 @@ func TestHandshakeStalls(t *testing.T) {
 						defer c.Close()
 						begin := time.Now()
 						err := c.Connect(ctx, "tls", address)
-						h, ok := errors.AsType[*tlsconfig.HandshakeError](err)
-						if took := time.Since(begin); !ok || h.Reason != tlsconfig.ReasonTimeout || !errors.Is(err, runtime.ErrTimeout) || took < 5*soon {
+						h, ok := errors.AsType[*explain.HandshakeError](err)
+						if took := time.Since(begin); !ok || h.Reason != explain.ReasonTimeout || !errors.Is(err, runtime.ErrTimeout) || took < 5*soon {
 							return fmt.Errorf("a stall within %d bytes, after %v: %v", size, took, err)
 						}
 						return nil
@@ -204,7 +205,7 @@ func TestHandshakeTimeoutIsForTheWhole(t *testing.T) {
 		config.HandshakeTimeout = 10 * drop
 		c := upgradable(ctx, t, config, address)
 		err := c.EnableSSL(ctx)
-		closedFor(ctx, t, c, wantReason(t, err, tlsconfig.ReasonTimeout))
+		closedFor(ctx, t, c, wantReason(t, err, explain.ReasonTimeout))
 		if socket.Code(err) != int(syscall.ETIMEDOUT) {
 			t.Errorf("code is %d", socket.Code(err))
 		}
@@ -224,7 +225,7 @@ func TestHandshakeWithoutTimeout(t *testing.T) {
 		defer cancel()
 		err := c.EnableSSL(limited)
 		wantError(t, "EnableSSL", err, context.DeadlineExceeded)
-		wantReason(t, err, tlsconfig.ReasonTimeout)
+		wantReason(t, err, explain.ReasonTimeout)
 	})
 }
 
@@ -249,7 +250,7 @@ func TestCancelHandshake(t *testing.T) {
 		cancel()
 		err := wait()
 		wantError(t, "EnableSSL", err, context.Canceled)
-		closedFor(ctx, t, c, wantReason(t, err, tlsconfig.ReasonCanceled))
+		closedFor(ctx, t, c, wantReason(t, err, explain.ReasonCanceled))
 	})
 }
 
@@ -287,7 +288,7 @@ func TestAlertReachesServer(t *testing.T) {
 		config := mail()
 		config.TLS.ServerName = "other.test"
 		c := upgradable(ctx, t, config, address)
-		wantReason(t, c.EnableSSL(ctx), tlsconfig.ReasonNameMismatch)
+		wantReason(t, c.EnableSSL(ctx), explain.ReasonNameMismatch)
 		if err := receive(ctx, t, failed); err == nil || !strings.Contains(err.Error(), "bad certificate") {
 			t.Errorf("the server's error is %v", err)
 		}

@@ -16,7 +16,7 @@ import (
 	"testing"
 
 	"github.com/whorl-go/whorl/internal/childtest"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // peer says where the servers of the benchmarks are. They run in a process of their own, so that a benchmark measures the client's CPU time alone.
@@ -35,20 +35,16 @@ func startPeer(b *testing.B) (p peer) {
 	return p
 }
 
-// config is for clients of the peer. Each full handshake verifies the chain, with net as with Whorl:
-// VerifyPeerCertificate is to see all of them.
+// config is for clients of the peer.
 func (p peer) config(cache tls.ClientSessionCache) *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(p.CA)
-	return &tls.Config{
-		RootCAs: roots, ServerName: "peer.test", ClientSessionCache: cache,
-		VerifyPeerCertificate: func([][]byte, [][]*x509.Certificate) error { return nil },
-	}
+	return &tls.Config{RootCAs: roots, ServerName: "peer.test", ClientSessionCache: cache}
 }
 
 // servePeer starts the servers, in that process.
 func servePeer() (where any, err error) {
-	ca, err := tlsconfig.NewCA("Whorl benchmark CA")
+	ca, err := devca.New("Whorl benchmark CA")
 	if err != nil {
 		return nil, err
 	}

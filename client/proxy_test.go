@@ -17,7 +17,7 @@ import (
 	"github.com/whorl-go/whorl/internal/proxy"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // The proxies are scripts; behind the tunnel is the same script. The target's address is never dialled: the proxy is the target as well.
@@ -64,7 +64,7 @@ func TestProxy(t *testing.T) {
 					s.tunnel(p.dialog, "220 mail.behind ESMTP\r\n")
 					s.hear("STARTTLS\r\n")
 					s.say("220 go ahead\r\n")
-					s.secure(issue(t, tlsconfig.Request{Names: []string{"mail.behind"}}))
+					s.secure(issue(t, devca.Request{Names: []string{"mail.behind"}}))
 					s.echoLines()
 				})
 				config := mail()
@@ -112,7 +112,7 @@ func TestTLSThroughProxy(t *testing.T) {
 			both(t, func(ctx context.Context, t *testing.T) {
 				address := serve(t, func(s *script) {
 					s.tunnel(p.dialog, "")
-					s.secure(issue(t, tlsconfig.Request{Names: []string{"mail.behind"}}))
+					s.secure(issue(t, devca.Request{Names: []string{"mail.behind"}}))
 					s.say("220 secure\r\n")
 					s.rest()
 				})

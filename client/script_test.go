@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // script is one connection of a server that does what the test says. A failure ends the script, and the test has failed.
@@ -140,8 +140,8 @@ func (s *script) reset() {
 }
 
 // authority has issued the certificates of the tests.
-var authority = sync.OnceValue(func() *tlsconfig.CA {
-	ca, err := tlsconfig.NewCA("Whorl Test CA")
+var authority = sync.OnceValue(func() *devca.CA {
+	ca, err := devca.New("Whorl Test CA")
 	if err != nil {
 		panic(err)
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // mail is the configuration of a client for the dialogs in these tests.
@@ -253,13 +255,13 @@ func TestConfigurationIsCopied(t *testing.T) {
 		check(t, c.Connect(ctx, "tcp", address))
 		defer c.Close()
 		ask(ctx, t, c)
-		wantReason(t, c.EnableSSL(ctx), tlsconfig.ReasonUnknownAuthority)
+		wantReason(t, c.EnableSSL(ctx), explain.ReasonUnknownAuthority)
 	})
 }
 
-func wantReason(t testing.TB, err error, want tlsconfig.Reason) *tlsconfig.HandshakeError {
+func wantReason(t testing.TB, err error, want explain.Reason) *explain.HandshakeError {
 	t.Helper()
-	h, ok := errors.AsType[*tlsconfig.HandshakeError](err)
+	h, ok := errors.AsType[*explain.HandshakeError](err)
 	if !ok || h.Reason != want {
 		t.Fatalf("error is %v (%T), want %q", err, err, want)
 	}
@@ -282,7 +284,7 @@ func TestClientCertificate(t *testing.T) {
 					s.say(fmt.Sprintf("235 welcome, %s\r\n", peer.Subject.CommonName))
 					s.rest()
 				})
-				own, err := authority().Sign(tlsconfig.Request{CommonName: "alice", Client: true})
+				own, err := authority().Sign(devca.Request{CommonName: "alice", Client: true})
 				check(t, err)
 				options := mail()
 				options.TLS.Certificates = []tls.Certificate{own}
@@ -290,15 +292,15 @@ func TestClientCertificate(t *testing.T) {
 				check(t, c.EnableSSL(ctx))
 				recv(ctx, t, c, "235 welcome, alice\r\n")
 
-				foreign, err := tlsconfig.SelfSigned(tlsconfig.Request{CommonName: "mallory", Client: true})
+				foreign, err := devca.SelfSigned(devca.Request{CommonName: "mallory", Client: true})
 				check(t, err)
-				missing := tlsconfig.ReasonClientCertRequired
+				missing := explain.ReasonClientCertRequired
 				if version == tls.VersionTLS12 { // it has no alert for that
-					missing = tlsconfig.ReasonHandshakeFailure
+					missing = explain.ReasonHandshakeFailure
 				}
-				for reason, certificates := range map[tlsconfig.Reason][]tls.Certificate{
-					missing:                           nil,
-					tlsconfig.ReasonClientCertRefused: {foreign},
+				for reason, certificates := range map[explain.Reason][]tls.Certificate{
+					missing:                         nil,
+					explain.ReasonClientCertRefused: {foreign},
 				} {
 					options.TLS.Certificates = certificates
 					// A client sends only what fits the server's list of authorities, unless it is told to.
@@ -375,7 +377,7 @@ func TestEnableSSLOnUnixSocket(t *testing.T) {
 			ask(ctx, t, c)
 			err := c.EnableSSL(ctx)
 			if name == "" {
-				if _, ok := errors.AsType[*tlsconfig.HandshakeError](err); !ok {
+				if _, ok := errors.AsType[*explain.HandshakeError](err); !ok {
 					t.Errorf("without a name: %v", err)
 				}
 				continue
@@ -384,6 +386,23 @@ func TestEnableSSLOnUnixSocket(t *testing.T) {
 			send(ctx, t, c, "NOOP\r\n")
 			recv(ctx, t, c, "NOOP\r\n")
 			check(t, c.Close())
+		}
+	})
+}
+
+// What can't be decrypted is explained after the handshake, too: both sides have to agree since when new keys hold.
+func TestRecordThatCannotBeDecrypted(t *testing.T) {
+	both(t, func(ctx context.Context, t *testing.T) {
+		address := serve(t, func(s *script) {
+			s.handshake(s.raw, serverTLS())
+			s.raw.Write(append([]byte{23, 3, 3, 0, 32}, make([]byte, 32)...)) // application data under no key (RFC 8446, section 5.1)
+			io.Copy(io.Discard, s.raw)
+		})
+		c := connect(ctx, t, client.Config{TLS: trusting()}, "tls", address)
+		_, err := c.Recv(ctx)
+		e, ok := errors.AsType[*explain.HandshakeError](err)
+		if !ok || e.Reason != explain.ReasonProtocolError || !strings.Contains(e.Error(), "KeyUpdate") {
+			t.Errorf("%v", err)
 		}
 	})
 }

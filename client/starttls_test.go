@@ -17,7 +17,7 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // The ids are those of the case list for STARTTLS clients: what somebody on the wire may append to the server's agreement.
@@ -160,10 +160,10 @@ func TestInjectedPlaintextUnderAnyFraming(t *testing.T) {
 
 // ST-C-B3: the plaintext comes when the handshake has begun.
 func TestPlaintextDuringHandshake(t *testing.T) {
-	for tail, reason := range map[string]tlsconfig.Reason{
-		"250 AUTH PLAIN\r\n":                   tlsconfig.ReasonPlaintext,
-		"\x15\x03\x01\x00\x02\x02\x28":         tlsconfig.ReasonHandshakeFailure, // an alert may come in plaintext; it only ends the attempt
-		"\x16\x03\x03\x00\x04\x02\x00\x00\x00": tlsconfig.ReasonProtocolError,
+	for tail, reason := range map[string]explain.Reason{
+		"250 AUTH PLAIN\r\n":                   explain.ReasonPlaintext,
+		"\x15\x03\x01\x00\x02\x02\x28":         explain.ReasonHandshakeFailure, // an alert may come in plaintext; it only ends the attempt
+		"\x16\x03\x03\x00\x04\x02\x00\x00\x00": explain.ReasonProtocolError,
 	} {
 		t.Run(string(reason), func(t *testing.T) {
 			both(t, func(ctx context.Context, t *testing.T) {

@@ -20,7 +20,7 @@ import (
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -76,7 +76,7 @@ func beside(ctx context.Context, t testing.TB, fn func(ctx context.Context) erro
 // many calls fn n times at once, in coroutines if the caller is one, else on plain goroutines, and returns all errors.
 func many(ctx context.Context, n int, fn func(ctx context.Context, i int) error) error {
 	if runtime.Current(ctx) != nil {
-		return runtime.Parallel(ctx, n, fn)
+		return runtime.ForEach(ctx, n, fn)
 	}
 	errs := make([]error, n)
 	var group sync.WaitGroup
@@ -105,7 +105,7 @@ func listen(ctx context.Context, t testing.TB) net.Listener {
 
 // identity is what both sides of TLS need. Making keys takes time, so it is made once.
 var identity = sync.OnceValues(func() (client, server *tls.Config) {
-	ca, err := tlsconfig.NewCA("Whorl drop-in CA")
+	ca, err := devca.New("Whorl drop-in CA")
 	if err != nil {
 		panic(err)
 	}

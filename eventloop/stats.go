@@ -21,13 +21,16 @@ type Stats struct {
 type counters struct {
 	iterations, sleeps, wakeups, events, posted, fired, deferred, panics, goexits, stalls atomic.Uint64
 
-	turns       atomic.Uint64 // user functions called; the watchdog watches it
+	// For the watchdog. A user function runs if the two differ.
+	turns atomic.Uint64 // user functions called
+	ended atomic.Uint64 // turns when the last poll began
+
 	timers      atomic.Int64
 	descriptors atomic.Int64
 }
 
-// Stats returns the loop's counters. It may be called from any goroutine; while the loop runs, the figures are of slightly different
-// moments.
+// Stats returns the loop's counters. It may be called from any goroutine; while the loop runs, the
+// figures are of slightly different moments.
 func (l *Loop) Stats() Stats {
 	c := &l.counters
 	return Stats{

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
 )
 
 // fallback is the runtime of those who have none.
@@ -49,6 +50,18 @@ func within(ctx context.Context, preferred *runtime.Runtime) (context.Context, e
 		return nil, err
 	}
 	return runtimeContext{ctx, rt}, nil
+}
+
+// withinAs is within for something new that comes of a socket: if ctx says nothing, nor the caller,
+// it belongs to the socket's runtime.
+func withinAs(ctx context.Context, s *socket.Socket) context.Context {
+	if _, err := runtime.From(ctx); err == nil {
+		return ctx
+	}
+	if home, ok := s.Home(); ok {
+		return runtimeContext{ctx, home.Runtime()}
+	}
+	return ctx
 }
 
 // runtimeContext is a context with a runtime for the case that it comes from none.

@@ -24,7 +24,8 @@
 //	TCPListener, UnixListener              [Listener], with SetDeadline, SetUnlinkOnClose, SyscallConn, File
 //	UDPConn, UnixConn of "unixgram"        [PacketConn], dialled or not; no ReadMsgUDP and its kin, no multicast groups
 //	Pipe                                   [Pipe], with a buffer and half-closes
-//	Resolver                               net.Resolver with [Dialer.DialContext]; [LookupHost] and its kin for coroutines
+//	Dialer.Resolver                        [Dialer.Resolver], anything that looks names up; *net.Resolver is one
+//	Resolver                               net.Resolver with [Dialer.DialContext]; in coroutines by runtime.Await
 //	–                                      [Conn.EnableSSL]: the live connection becomes TLS
 //	MPTCP, FallbackDelay, "ip" networks    no
 //
@@ -40,7 +41,7 @@
 // crypto/tls holds a sync.Mutex while it writes, and another one while it reads. So a tls.Conn over a Conn serves coroutines as long as no two of one loop write at
 // once, nor two read. A Conn that has become TLS by EnableSSL has no such restriction.
 //
-// [Sleep], [ReadFile], [WriteFile], [Exec] and the look-ups are for what else would hold the loop.
+// [Exec] runs a command. What else would hold the loop, such as a file or a look-up, goes through runtime.Await.
 //
 // # PHP-style streams
 //

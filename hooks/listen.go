@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -146,7 +147,13 @@ func numeric(ctx context.Context, network, host string) (netip.Addr, error) {
 		return ip, nil
 	}
 	family := "ip" + strings.TrimLeft(network, "tcpud")
-	ips, err := LookupNetIP(ctx, family, host)
+	name, err := dialing.ASCII(host)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	ips, err := runtime.Await(ctx, func() ([]netip.Addr, error) {
+		return net.DefaultResolver.LookupNetIP(ctx, family, name)
+	})
 	if err != nil {
 		return netip.Addr{}, err
 	}

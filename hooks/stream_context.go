@@ -6,19 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 	"sync"
 
-	"github.com/whorl-go/whorl/internal/phpvalue"
+	"github.com/whorl-go/whorl/internal/dialing"
+	"github.com/whorl-go/whorl/internal/option"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
 
 // StreamContext has the options of streams, as the contexts of PHP do. It never changes; any number of streams may share one. Those that do share their TLS
-// sessions, and the files that the options name are read once. Values are as in PHP: see tlsconfig.FromOptions. An option that can't be honoured is an error.
+// sessions, and the files that the options name are read once. Values are as in PHP: see dialect.SwooleClient. An option that can't be honoured is an error.
 //
-// "ssl" has the options of tlsconfig.ClientFromPHP and tlsconfig.ServerFromPHP. Peers are verified unless verify_peer says otherwise. The files are read when
+// "ssl" has the options of dialect.PHPClient and dialect.PHPServer. Peers are verified unless verify_peer says otherwise. The files are read when
 // TLS begins: by StreamSocketClient and StreamSocketServer for transports that begin with TLS, else by EnableCrypto.
 //
 // "socket" has these:
@@ -96,9 +96,14 @@ func (c *StreamContext) sslOptions(method CryptoMethod) map[string]any {
 	if options == nil {
 		options = make(map[string]any)
 	}
+	if name, ok := options["peer_name"].(string); ok {
+		if ascii, err := dialing.ASCII(name); err == nil { // else there is no such name to be found
+			options["peer_name"] = ascii
+		}
+	}
 	if method&^cryptoClient != 0 {
 		options["crypto_method"] = int(method)
-	} else if old, err := phpvalue.Int(options["crypto_method"]); err == nil && old != 0 && CryptoMethod(old).normal(false) == method {
+	} else if old, err := option.Int(options["crypto_method"]); err == nil && old != 0 && CryptoMethod(old).normal(false) == method {
 		delete(options, "crypto_method") // any version, of the same side
 	}
 	return options
@@ -136,7 +141,7 @@ func loaded[T any](ctx context.Context, mu *runtime.Mutex, made *map[CryptoMetho
 // client returns the configurations for clients.
 func (c *StreamContext) client(ctx context.Context, method CryptoMethod) (*tlsconfig.Client, error) {
 	return loaded(ctx, &c.mu, &c.clients, method, func() (*tlsconfig.Client, error) {
-		base, err := tlsconfig.ClientFromPHP(c.sslOptions(method))
+		base, err := dialect.PHPClient(c.sslOptions(method))
 		if err != nil {
 			return nil, err
 		}
@@ -147,7 +152,7 @@ func (c *StreamContext) client(ctx context.Context, method CryptoMethod) (*tlsco
 // server returns the configuration for servers.
 func (c *StreamContext) server(ctx context.Context, method CryptoMethod) (*tls.Config, error) {
 	s, err := loaded(ctx, &c.mu, &c.servers, method, func() (*tlsconfig.Server, error) {
-		options, err := tlsconfig.ServerFromPHP(c.sslOptions(method))
+		options, err := dialect.PHPServer(c.sslOptions(method))
 		if err != nil {
 			return nil, err
 		}
@@ -162,31 +167,13 @@ func (c *StreamContext) server(ctx context.Context, method CryptoMethod) (*tls.C
 // socketSettings reads the socket options for a stream: what can't be honoured for its transport and role is an error. Without a URL only the values are
 // looked at.
 func (c *StreamContext) socketSettings(u *streamURL, server bool) (*streamSettings, error) {
+	table := make(option.Table[streamSettings], len(streamSocketOptions))
+	for name, o := range streamSocketOptions {
+		table[name] = o.setter(u, server)
+	}
 	s := new(streamSettings)
-	values := c.options["socket"]
-	for _, name := range slices.Sorted(maps.Keys(values)) { // so that of two mistakes always the same one is reported
-		if values[name] == nil {
-			continue
-		}
-		option, known := streamSocketOptions[name]
-		err := error(nil)
-		switch {
-		case !known:
-			err = errors.New("no such option")
-		case u == nil:
-		case server && !option.server:
-			err = errors.New("is for clients: a server has no use for it")
-		case !server && !option.client:
-			err = errors.New("is for servers: a client has no use for it")
-		case !slices.Contains(strings.Fields(option.networks), u.network):
-			err = fmt.Errorf("can't be honoured on %s://", u.name)
-		}
-		if err == nil {
-			err = option.set(s, values[name])
-		}
-		if err != nil {
-			return nil, &StreamOptionError{Wrapper: "socket", Option: name, Err: err}
-		}
+	if name, err := table.Set(s, c.options["socket"]); err != nil {
+		return nil, &StreamOptionError{Wrapper: "socket", Option: name, Err: err}
 	}
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 func TestOptionsThatCannotBeHonoured(t *testing.T) {
@@ -66,7 +67,7 @@ func TestOptionsThatCannotBeHonoured(t *testing.T) {
 			t.Error("options of http are taken")
 		}
 		_, err := hooks.StreamSocketClient(ctx, "tls://127.0.0.1:1", withContext(t, streamOptions{"ssl": {"cafile": "/nowhere/ca.pem"}}))
-		if failed, ok := errors.AsType[*tlsconfig.CertificateError](err); !ok || failed.Reason != tlsconfig.ReasonFileMissing {
+		if failed, ok := errors.AsType[*tlsconfig.CertificateError](err); !ok || failed.Reason != explain.ReasonFileMissing {
 			t.Errorf("a missing cafile: %v", err)
 		}
 	})

@@ -9,8 +9,9 @@ import (
 	"net"
 	"syscall"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // CryptoMethod says which side of TLS a stream is to be, and which versions it may speak: PHP's STREAM_CRYPTO_METHOD_* constants, which may be combined with
@@ -68,7 +69,7 @@ var ErrCryptoEnded = errors.New("TLS was ended on this stream; nothing can be wr
 //
 // It refuses to start behind plaintext that has arrived and was not read (socket.ErrPlaintextPending): whoever sent it could pass it off as said over TLS.
 // Whatever goes wrong closes the connection, so that nothing goes out in the clear by mistake; only socket.ErrBusy and socket.ErrSSLActive leave it as it is.
-// A failed handshake is a *tlsconfig.HandshakeError that says what to do about it.
+// A failed handshake is a *explain.HandshakeError that says what to do about it.
 //
 // Off means that close_notify is sent and the sending side closed. There is no way back to plaintext: what an attacker cuts off and what goes on in the clear
 // couldn't be told apart. The peer's last bytes can still be read; writing returns ErrCryptoEnded. Without TLS it does nothing.
@@ -146,7 +147,7 @@ func (s *Stream) shakeHands(ctx context.Context, method CryptoMethod) error {
 		if err != nil {
 			return err
 		}
-		config = made.For(s.url.host)
+		config = made.For(s.url.ascii)
 	}
 	if server != s.accepted {
 		if err := s.socket.SetServerRole(server); err != nil {
@@ -154,16 +155,19 @@ func (s *Stream) shakeHands(ctx context.Context, method CryptoMethod) error {
 		}
 	}
 	err := s.socket.SSLHandshake(ctx, config)
+	panicked, _ := errors.AsType[*runtime.PanicError](err)
 	switch {
 	case err == nil:
 		s.secure.Store(true)
 		return nil
 	case errors.Is(err, socket.ErrPlaintextPending), errors.Is(err, socket.ErrBusy), errors.Is(err, net.ErrClosed):
 		return err
+	case panicked != nil:
+		return explain.Local(err, s.GetName(true))
 	case server:
-		return tlsconfig.ExplainServer(err, s.GetName(true))
+		return explain.Server(err, s.GetName(true))
 	}
-	return tlsconfig.Explain(err, s.url.host, config)
+	return explain.Client(err, s.url.host, config)
 }
 
 // endCrypto says close_notify and closes the sending side.

@@ -17,6 +17,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // plainPair returns a connection over tcp whose ends can switch TLS on.
@@ -147,10 +148,10 @@ func TestCryptoIsVerifiedUnlessSwitchedOff(t *testing.T) {
 		for _, c := range []struct {
 			name    string
 			options hooks.StreamOption
-			want    tlsconfig.Reason // "" for success
+			want    explain.Reason // "" for success
 		}{
-			{"no options", withContext(t, nil), tlsconfig.ReasonUnknownAuthority},
-			{"another name", clientSSL(t, map[string]any{"peer_name": "example.com"}), tlsconfig.ReasonNameMismatch},
+			{"no options", withContext(t, nil), explain.ReasonUnknownAuthority},
+			{"another name", clientSSL(t, map[string]any{"peer_name": "example.com"}), explain.ReasonNameMismatch},
 			{"another name, which doesn't matter", clientSSL(t, map[string]any{"peer_name": "example.com", "verify_peer_name": false}), ""},
 			{"no verification", withContext(t, streamOptions{"ssl": {"verify_peer": false, "verify_peer_name": false}}), ""},
 			{"the authority", clientSSL(t), ""},
@@ -162,13 +163,13 @@ func TestCryptoIsVerifiedUnlessSwitchedOff(t *testing.T) {
 					t.Errorf("%s: %v, %v", c.name, clientErr, serverErr)
 				}
 			} else {
-				failed, ok := errors.AsType[*tlsconfig.HandshakeError](clientErr)
+				failed, ok := errors.AsType[*explain.HandshakeError](clientErr)
 				if !ok || failed.Reason != c.want {
 					t.Errorf("%s: %v, want %s", c.name, clientErr, c.want)
 				}
 				for range 2 {
 					_, err := client.Write(ctx, []byte("x"))
-					if _, ok := errors.AsType[*tlsconfig.HandshakeError](err); !ok {
+					if _, ok := errors.AsType[*explain.HandshakeError](err); !ok {
 						t.Errorf("%s: a write afterwards: %v", c.name, err)
 					}
 				}
@@ -314,7 +315,7 @@ func TestEnableCryptoWithoutBlocking(t *testing.T) {
 			t.Fatal(ready, err)
 		}
 		done, err := server.EnableCrypto(ctx, true, 0)
-		if _, ok := errors.AsType[*tlsconfig.HandshakeError](err); done || !ok {
+		if _, ok := errors.AsType[*explain.HandshakeError](err); done || !ok {
 			t.Error(done, err)
 		}
 		client.Close()
@@ -380,7 +381,7 @@ func TestSlowClientHoldsUpNobody(t *testing.T) {
 		check(t, silent.Close())
 		check(t, waiting()) // the handshake has failed
 		_, err = slow.Read(ctx, make([]byte, 1))
-		if failed, ok := errors.AsType[*tlsconfig.HandshakeError](err); !ok || failed.Reason != tlsconfig.ReasonClosed {
+		if failed, ok := errors.AsType[*explain.HandshakeError](err); !ok || failed.Reason != explain.ReasonClosed {
 			t.Errorf("read after the client has gone: %v", err)
 		}
 		check(t, slow.Close())

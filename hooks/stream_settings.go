@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/internal/phpvalue"
+	"github.com/whorl-go/whorl/internal/option"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -40,7 +41,21 @@ func (s *streamSettings) apply(to *socket.Socket) error {
 type streamSocketOption struct {
 	client, server bool
 	networks       string
-	set            func(s *streamSettings, value any) error
+	set            option.Setter[streamSettings]
+}
+
+// setter returns what becomes of the option on a stream. Without a URL only its value is looked at.
+func (o streamSocketOption) setter(u *streamURL, server bool) option.Setter[streamSettings] {
+	switch {
+	case u == nil:
+	case server && !o.server:
+		return option.Refuse[streamSettings](errors.New("is for clients: a server has no use for it"))
+	case !server && !o.client:
+		return option.Refuse[streamSettings](errors.New("is for servers: a client has no use for it"))
+	case !slices.Contains(strings.Fields(o.networks), u.network):
+		return option.Refuse[streamSettings](fmt.Errorf("can't be honoured on %s://", u.name))
+	}
+	return o.set
 }
 
 var streamSocketOptions = map[string]streamSocketOption{
@@ -57,9 +72,9 @@ var streamSocketOptions = map[string]streamSocketOption{
 	"tcp_keepcnt":   {client: true, server: true, networks: "tcp", set: sockOptInt(unix.IPPROTO_TCP, tcpKeepCount, 127)},
 }
 
-func sockOptBool(level, name int) func(*streamSettings, any) error {
+func sockOptBool(level, name int) option.Setter[streamSettings] {
 	return func(s *streamSettings, value any) error {
-		on, err := phpvalue.Bool(value)
+		on, err := option.Bool(value)
 		if err != nil {
 			return err
 		}
@@ -73,9 +88,9 @@ func sockOptBool(level, name int) func(*streamSettings, any) error {
 }
 
 // sockOptInt takes 1 to most, which are the kernel's bounds.
-func sockOptInt(level, name, most int) func(*streamSettings, any) error {
+func sockOptInt(level, name, most int) option.Setter[streamSettings] {
 	return func(s *streamSettings, value any) error {
-		number, err := phpvalue.Int(value)
+		number, err := option.Int(value)
 		if err == nil && (number < 1 || number > most) {
 			err = fmt.Errorf("want 1 to %d, got %d", most, number)
 		}
@@ -85,14 +100,14 @@ func sockOptInt(level, name, most int) func(*streamSettings, any) error {
 }
 
 func setBacklog(s *streamSettings, value any) (err error) {
-	if s.backlog, err = phpvalue.Int(value); err == nil && (s.backlog < 1 || s.backlog > 1<<16-1) {
+	if s.backlog, err = option.Int(value); err == nil && (s.backlog < 1 || s.backlog > 1<<16-1) {
 		err = fmt.Errorf("want 1 to 65535, got %d", s.backlog)
 	}
 	return err
 }
 
 func setReuseAddr(_ *streamSettings, value any) error {
-	on, err := phpvalue.Bool(value)
+	on, err := option.Bool(value)
 	if err == nil && !on {
 		err = errors.New("can't be honoured: it is always on, so that a server can be started again at once")
 	}
@@ -101,7 +116,7 @@ func setReuseAddr(_ *streamSettings, value any) error {
 
 // setBindTo takes "address:port". 0 stands for any address, and for any port.
 func setBindTo(s *streamSettings, value any) error {
-	text, err := phpvalue.Filled(value)
+	text, err := option.Filled(value)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -38,6 +39,9 @@ func WithAsyncConnect() StreamOption { return func(o *streamOptions) { o.async =
 // brackets. Without a transport it is tcp. With tls, ssl, tlsv1.2 and tlsv1.3 the stream speaks TLS when StreamSocketClient returns, and the server's
 // certificate has been verified for the host of the URL, unless the context says otherwise.
 //
+// An international host name, "bücher.example", is looked up and verified as DNS has it. Whoever
+// has no runtime gets Default. With a context that is done nothing is begun.
+//
 // A datagram stream is connected in the sense that it sends to, and receives from, this address only. A udg stream has no address that could be answered to.
 //
 // Errors: *StreamURLError, *StreamOptionError, and those of connecting and of TLS.
@@ -45,6 +49,12 @@ func StreamSocketClient(ctx context.Context, url string, options ...StreamOption
 	s, o, err := newStreamFor(url, options, false)
 	if err != nil {
 		return nil, err
+	}
+	if err := dialing.Done(ctx); err != nil {
+		return nil, s.fail("connect", err)
+	}
+	if ctx, err = within(ctx, nil); err != nil {
+		return nil, s.fail("connect", err)
 	}
 	if s.url.port == 0 && !s.url.local() {
 		return nil, &StreamURLError{URL: url, Reason: "a client can't connect to port 0"}
@@ -58,6 +68,7 @@ func StreamSocketClient(ctx context.Context, url string, options ...StreamOption
 				return s.fail("connect", err)
 			}
 		}
+		s.socket.SetResolver(dialing.Resolver(nil, s.url.host))
 		if err := s.socket.Connect(ctx, s.url.address()); err != nil {
 			return err
 		}
@@ -117,6 +128,9 @@ func StreamSocketServer(ctx context.Context, url string, options ...StreamOption
 	if err != nil {
 		return nil, err
 	}
+	if ctx, err = within(ctx, nil); err != nil {
+		return nil, s.fail("listen", err)
+	}
 	c := s.context.Load()
 	if s.url.secure || !s.url.datagrams() && (c.names("ssl", "local_cert") || c.names("ssl", "SNI_server_certs")) {
 		if _, err := c.server(ctx, s.url.method(true)); err != nil {
@@ -153,8 +167,10 @@ func StreamSocketServer(ctx context.Context, url string, options ...StreamOption
 	return s, nil
 }
 
-// StreamSocketAccept waits for a connection to a server and returns it, on the caller's loop. When timeout has passed it returns runtime.ErrTimeout: at once
-// if it is 0, never if it is negative. Whether the server's stream is blocking makes no difference, as in PHP, and what it returns is.
+// StreamSocketAccept waits for a connection to a server and returns it, on the caller's loop, or
+// one of the server's runtime if the caller has none. When timeout has passed it returns
+// runtime.ErrTimeout: at once if it is 0, never if it is negative. Whether the server's stream is
+// blocking makes no difference, as in PHP, and what it returns is.
 //
 // With a transport that begins with TLS, the handshake runs in a coroutine of its own, for 10 seconds at most. So a client that is slow, or says nothing,
 // holds up nobody: only the operations of its own stream wait for it, and StreamSelect reports it when the handshake has ended and something has come, or
@@ -166,6 +182,7 @@ func StreamSocketAccept(ctx context.Context, server *Stream, timeout time.Durati
 		return nil, server.fail("accept", err)
 	}
 	defer server.rd.leave()
+	ctx = withinAs(ctx, server.socket)
 	in, err := server.accept(ctx, timeout)
 	if err != nil {
 		return nil, server.outcome("accept", ctx, err)
@@ -193,7 +210,7 @@ func (s *Stream) accept(ctx context.Context, timeout time.Duration) (socket.Inco
 	in, err := s.socket.TryAccept()
 	switch {
 	case err == nil:
-		runtime.Spend(ctx)
+		runtime.Spend(ctx, 0)
 	case errors.Is(err, socket.ErrWouldBlock) && timeout == 0:
 		return in, runtime.ErrTimeout
 	case errors.Is(err, socket.ErrWouldBlock):
@@ -213,6 +230,9 @@ func StreamSocketPair(ctx context.Context, transport string) (a, b *Stream, err 
 		err = &StreamURLError{URL: transport, Reason: "a pair can be of unix and of udg"}
 	}
 	if err != nil {
+		return nil, nil, err
+	}
+	if ctx, err = within(ctx, nil); err != nil {
 		return nil, nil, err
 	}
 	first, second, err := socket.Pair(ctx, u.network)

@@ -328,6 +328,36 @@ func TestStreamsEndWithTheirRuntime(t *testing.T) {
 	if _, err := s.Read(context.Background(), make([]byte, 1)); err == nil || err == io.EOF {
 		t.Errorf("read after the end: %v", err)
 	}
-	_, err = hooks.StreamSocketClient(context.Background(), "tcp://127.0.0.1:1")
-	wantError(t, "without a runtime", err, runtime.ErrNoRuntime)
+}
+
+// Whoever has no runtime gets the default one.
+func TestStreamsOfPlainGoroutines(t *testing.T) {
+	guard(t)
+	fallback, err := hooks.Default()
+	check(t, err)
+	defer shutdown(t, fallback)
+	_ = start(t) // another one, so that there is more than one to choose from
+	ctx := context.Background()
+	_, err = hooks.StreamSocketClient(ctx, "tcp://127.0.0.1:1")
+	wantError(t, "nobody listens", err, syscall.ECONNREFUSED)
+	listener, err := hooks.StreamSocketServer(ctx, "tls://127.0.0.1:0", serverSSL(t))
+	check(t, err)
+	client, err := hooks.StreamSocketClient(ctx, "tcp://"+listener.GetName(false), clientSSL(t))
+	check(t, err)
+	server, err := hooks.StreamSocketAccept(ctx, listener, patience)
+	check(t, err)
+	done, err := client.EnableCrypto(ctx, true, hooks.CryptoTLSClient)
+	if !done || err != nil {
+		t.Errorf("EnableCrypto: %v, %v", done, err)
+	}
+	write(ctx, t, client, "hello")
+	readFull(ctx, t, server, "hello")
+	a, b, err := hooks.StreamSocketPair(ctx, "unix")
+	check(t, err)
+	url := "tcp://" + listener.GetName(false)
+	later, err := hooks.StreamSocketClient(ctx, url, hooks.WithAsyncConnect())
+	check(t, err)
+	for _, s := range []*hooks.Stream{client, server, listener, a, b, later} {
+		s.Close()
+	}
 }

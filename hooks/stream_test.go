@@ -21,7 +21,7 @@ import (
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // streamOptions are context options as PHP writes them.
@@ -35,8 +35,8 @@ func withContext(t testing.TB, options streamOptions) hooks.StreamOption {
 }
 
 // streamCertificate is a certificate for localhost, and the authority that has issued it.
-var streamCertificate = sync.OnceValues(func() (ca *tlsconfig.CA, cert tls.Certificate) {
-	ca, err := tlsconfig.NewCA("test")
+var streamCertificate = sync.OnceValues(func() (ca *devca.CA, cert tls.Certificate) {
+	ca, err := devca.New("test")
 	if err == nil {
 		cert, err = ca.Issue("localhost", "127.0.0.1", "::1")
 	}
@@ -50,7 +50,7 @@ var streamCertificate = sync.OnceValues(func() (ca *tlsconfig.CA, cert tls.Certi
 func certFile(t testing.TB) string {
 	_, cert := streamCertificate()
 	path := filepath.Join(t.TempDir(), "server.pem")
-	check(t, tlsconfig.WritePEM(cert, path, path))
+	check(t, devca.WritePEM(cert, path, path))
 	return path
 }
 

@@ -18,7 +18,7 @@ import (
 
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/runtime"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/whorltest"
 )
 
@@ -129,7 +129,7 @@ type issued struct {
 }
 
 var certificate = sync.OnceValue(func() issued {
-	ca, err := tlsconfig.NewCA("Whorl test CA")
+	ca, err := devca.New("Whorl test CA")
 	if err != nil {
 		panic(err)
 	}

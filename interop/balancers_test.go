@@ -20,7 +20,7 @@ import (
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/proxyproto"
 	"github.com/whorl-go/whorl/internal/servers"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // A balancer is a HAProxy or an nginx that forwards connections to a backend, beginning with a header of the PROXY protocol.
@@ -213,10 +213,10 @@ func TestUnixClientOfHAProxy(t *testing.T) {
 
 func TestTLSClientOfHAProxy(t *testing.T) {
 	ca, other := servers.NewCA(t), servers.NewCA(t)
-	request := tlsconfig.Request{CommonName: "a client of the tests", Client: true}
+	request := devca.Request{CommonName: "a client of the tests", Client: true}
 	dir := servers.NewFolder(t)
 	dir.Certify(ca)
-	chain, key, err := tlsconfig.EncodePEM(servers.Sign(t, ca, tlsconfig.Request{Names: []string{"localhost"}}))
+	chain, key, err := devca.EncodePEM(servers.Sign(t, ca, devca.Request{Names: []string{"localhost"}}))
 	if err != nil {
 		t.Fatal(err)
 	}

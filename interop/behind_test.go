@@ -15,6 +15,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // Whorl's server behind real load balancers knows the client, whichever of them tells it in whichever version, and whichever style serves the connection.
@@ -47,7 +48,7 @@ func TestServerBehindBalancers(t *testing.T) {
 // The header comes before the handshake when the balancer passes TLS through.
 func TestServerWithTLSBehindHAProxy(t *testing.T) {
 	ca := servers.NewCA(t)
-	certificate := servers.Sign(t, ca, tlsconfig.Request{Names: []string{"localhost"}})
+	certificate := servers.Sign(t, ca, devca.Request{Names: []string{"localhost"}})
 	certificates, err := tlsconfig.NewServer(tlsconfig.ServerOptions{Certificates: []tlsconfig.ServerCertificate{{Certificate: &certificate}}})
 	if err != nil {
 		t.Fatal(err)

@@ -15,10 +15,12 @@ import (
 	"github.com/whorl-go/whorl/internal/servers"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // openssl starts openssl s_server for some connections, one after the other, and returns its address. -msg has it print the handshake messages.
-func openssl(t *testing.T, ca *tlsconfig.CA, args ...string) (server *servers.Process, addr string) {
+func openssl(t *testing.T, ca *devca.CA, args ...string) (server *servers.Process, addr string) {
 	t.Helper()
 	dir := servers.NewFolder(t)
 	dir.Certify(ca)
@@ -179,7 +181,7 @@ func TestClientCertificateForOpenSSL(t *testing.T) {
 	for _, version := range []string{"-tls1_2", "-tls1_3"} {
 		t.Run(version, func(t *testing.T) {
 			ca := servers.NewCA(t)
-			cert := servers.Sign(t, ca, tlsconfig.Request{CommonName: "a client of the tests", Client: true})
+			cert := servers.Sign(t, ca, devca.Request{CommonName: "a client of the tests", Client: true})
 			server, addr := openssl(t, ca, version, "-Verify", "1", "-verify_return_error")
 			err := runtime.Run(func(ctx context.Context) error {
 				c, err := upgrade(ctx, addr, &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{cert}})
@@ -206,11 +208,11 @@ func TestClientCertificateForOpenSSL(t *testing.T) {
 				_, err = c.Recv(ctx) // under TLS 1.3 the server's no comes only now
 				return err
 			})
-			want := tlsconfig.ReasonClientCertRequired
+			want := explain.ReasonClientCertRequired
 			if version == "-tls1_2" {
-				want = tlsconfig.ReasonHandshakeFailure // the alert for it is one of TLS 1.3
+				want = explain.ReasonHandshakeFailure // the alert for it is one of TLS 1.3
 			}
-			handshake, ok := errors.AsType[*tlsconfig.HandshakeError](err)
+			handshake, ok := errors.AsType[*explain.HandshakeError](err)
 			if !ok || handshake.Reason != want || !strings.Contains(err.Error(), "certificate") {
 				t.Errorf("error %v, want %q that speaks of a certificate", err, want)
 			}

@@ -19,6 +19,8 @@ import (
 	"github.com/whorl-go/whorl/internal/servers"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // startServer has a Server listen on a port until the test ends.
@@ -59,7 +61,7 @@ func sClient(t *testing.T, addr string, dir *servers.Folder, args ...string) *se
 }
 
 // serverTLS writes ca.pem, cert.pem and key.pem, and returns the configuration of a server with them.
-func serverTLS(t *testing.T, options tlsconfig.ServerOptions) (config *tls.Config, dir *servers.Folder, ca *tlsconfig.CA) {
+func serverTLS(t *testing.T, options tlsconfig.ServerOptions) (config *tls.Config, dir *servers.Folder, ca *devca.CA) {
 	t.Helper()
 	ca, dir = servers.NewCA(t), servers.NewFolder(t)
 	dir.Certify(ca)
@@ -209,9 +211,9 @@ func TestOpenSSLResumesSessions(t *testing.T) {
 func TestClientCertificateOfOpenSSL(t *testing.T) {
 	config, dir, ca := serverTLS(t, tlsconfig.ServerOptions{ClientCerts: tlsconfig.ClientCertsRequire})
 	s, addr := startServer(t, "tls", server.Port{EOF: "\n", OnReceive: answer, TLS: config})
-	request := tlsconfig.Request{CommonName: "a client of the tests", Client: true}
-	give := func(t *testing.T, name string, from *tlsconfig.CA) []string {
-		chain, key, err := tlsconfig.EncodePEM(servers.Sign(t, from, request))
+	request := devca.Request{CommonName: "a client of the tests", Client: true}
+	give := func(t *testing.T, name string, from *devca.CA) []string {
+		chain, key, err := devca.EncodePEM(servers.Sign(t, from, request))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +242,7 @@ func TestClientCertificateOfOpenSSL(t *testing.T) {
 		}
 	}
 	for outcome, want := range map[string]uint64{
-		"ok": 2, string(tlsconfig.ReasonClientCertRequired): 2, string(tlsconfig.ReasonClientCertRefused): 2,
+		"ok": 2, string(explain.ReasonClientCertRequired): 2, string(explain.ReasonClientCertRefused): 2,
 	} {
 		leaktest.Until(t, fmt.Sprint(want, " handshakes ended so: ", outcome), func() bool { return s.Stats().Handshakes[outcome] == want })
 	}

@@ -25,7 +25,7 @@ import (
 	"github.com/whorl-go/whorl/metrics"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -134,7 +134,7 @@ func echo(ctx context.Context, c *server.Conn, pkt []byte) { c.Send(ctx, pkt) }
 
 func certified(t *testing.T) (forServer, forClient *tls.Config) {
 	t.Helper()
-	ca, err := tlsconfig.NewCA("Whorl metrics CA")
+	ca, err := devca.New("Whorl metrics CA")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,21 +9,25 @@ import (
 // Await runs fn, which may block, on a goroutine of a bounded pool while the coroutine is parked, and returns what fn returns. It is how
 // a coroutine uses code that blocks: files, database/sql, a Go channel, a C library. From a plain goroutine, which may block, fn is simply called.
 //
-// If ctx is done first, Await returns its error at once; fn goes on, keeps its place in the pool, and its result is dropped. A panic in fn comes
-// out of Await, as a *PanicError with the stack of where it happened. fn must not use the coroutine's data unguarded after Await has
+// If ctx is done first, Await returns its error at once; fn goes on, keeps its place in the pool, and its result is dropped. If ctx is done
+// before, fn isn't called. A panic in fn comes out of Await, as a *PanicError with the stack of where it happened; if Await has returned,
+// it is logged and handed to the panic handler. fn must not use the coroutine's data unguarded after Await has
 // returned with an error of ctx.
 func Await[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	var zero T
-	s, co := whereAmI(schedulerHint(ctx))
-	if s == nil {
-		return fn()
-	}
-	if co == nil {
+	s, co, err := begin(ctx, 0)
+	if s != nil && co == nil {
 		return zero, ErrOnLoop
 	}
-	if err := ctx.Err(); err != nil {
+	if err != nil {
+		return zero, err
+	}
+	if co == nil {
+		return fn()
+	}
+	if s.rt.forced.Load() {
 		co.refused()
-		return zero, waitError(ctx, err)
+		return zero, ErrShutdown
 	}
 	call := &awaitCall[T]{single: single{waiter: &co.waiter}, fn: fn}
 	s.rt.pool.submit(call)
@@ -50,7 +54,7 @@ func (c *awaitCall[T]) run() {
 	c.err = ErrGoexit // unless fn returns
 	defer func() {
 		if !c.fire() && c.panicked != nil { // Await has returned without it
-			c.waiter.co.sched.rt.logPanic("panic in a function whose Await was left", c.waiter.co, c.panicked)
+			c.leftBehind()
 		}
 	}()
 	defer func() {
@@ -59,6 +63,16 @@ func (c *awaitCall[T]) run() {
 		}
 	}()
 	c.value, c.err = c.fn()
+}
+
+// leftBehind reports the panic of a function whose Await has returned without it. The panic handler runs on the loop, as always; or here, if
+// nothing runs there any more.
+func (c *awaitCall[T]) leftBehind() {
+	co := c.waiter.co
+	report := func() { co.sched.rt.panicked(co, c.panicked) }
+	if co.sched.loop.Post(report) != nil {
+		report()
+	}
 }
 
 type awaitTask interface{ run() }

@@ -4,7 +4,7 @@ import "context"
 
 // Detour calls fn on another stack, one that has grown in earlier detours: something that needs a deep stack for a while, such as a TLS handshake, doesn't make the
 // stacks of the many coroutines that go through it grow, and doesn't pay for growing one each time. It is still the same coroutine, and fn may wait. A panic in
-// fn is returned as a *PanicError. A runtime.Goexit ends fn only, and Detour returns nil, unless it comes from a Shutdown whose time is over. On a detour already, and in
+// fn is logged, handed to the panic handler and returned as a *PanicError. A runtime.Goexit ends fn only, and Detour returns nil, unless it comes from a Shutdown whose time is over. On a detour already, and in
 // a coroutine that GoDeep has started, fn is called where it is, with the same result; on a plain goroutine it is simply called. In a function of a loop Detour
 // returns ErrOnLoop.
 func Detour(ctx context.Context, fn func(ctx context.Context)) error {
@@ -15,7 +15,7 @@ func Detour(ctx context.Context, fn func(ctx context.Context)) error {
 		fn(ctx)
 		return nil
 	case co.worker.roomy || co.worker.away:
-		return callDeep(ctx, fn)
+		return co.callDeep(ctx, fn)
 	default:
 		t := &trip{worker: co.roomy(), ctx: ctx, fn: fn}
 		co.travel(t)
@@ -36,13 +36,14 @@ type trip struct {
 
 // travel makes a trip, and returns when that has ended.
 func (co *Coroutine) travel(t *trip) {
-	own, home := co.worker, co.worker.id
+	own, home := co.worker, co.worker.id.Load()
 	own.away = true
 	t.worker.co, t.worker.trip = co, t
 	t.worker.switchTo(co.sched.loop)
 	t.worker.co, t.worker.trip = nil, nil
-	own.away, own.id = false, home
-	co.sched.running.Store(uintptr(home))
+	own.away = false
+	own.id.Store(home)
+	co.sched.running.Store(home)
 }
 
 // backFrom ends a detour.
@@ -83,20 +84,23 @@ func (w *worker) travel(t *trip) {
 	defer func() {
 		if !t.returned {
 			w.dead = true
+			w.co.sched.running.Store(0) // this goroutine ends, and its identity may be another's before travel stores the former one
 			panic(errGoexit)
 		}
 	}()
-	w.co.worker.id = w.id // that is where the coroutine runs
-	w.co.sched.running.Store(uintptr(w.id))
-	t.err = callDeep(t.ctx, t.fn)
+	w.co.worker.id.Store(w.id.Load()) // that is where the coroutine runs
+	w.co.sched.running.Store(w.id.Load())
+	t.err = w.co.callDeep(t.ctx, t.fn)
 	t.returned = true
 }
 
 // callDeep calls fn as a detour.
-func callDeep(ctx context.Context, fn func(ctx context.Context)) (err error) {
+func (co *Coroutine) callDeep(ctx context.Context, fn func(ctx context.Context)) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			err = asPanicError(value)
+			caught := asPanicError(value)
+			co.sched.rt.report(co, caught)
+			err = caught
 		}
 	}()
 	fn(ctx)
@@ -107,8 +111,11 @@ func callDeep(ctx context.Context, fn func(ctx context.Context)) (err error) {
 // those of other coroutines don't grow. It must be called on a loop, in a coroutine or a function of it; elsewhere it is Go.
 func GoDeep(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, error) {
 	s, parent := whereAmI(schedulerHint(ctx))
-	if s == nil {
+	if s == nil || ctx.Err() != nil {
 		return Go(ctx, fn)
+	}
+	if parent != nil {
+		parent.spend(0)
 	}
 	co, err := s.spawn(ctx, parent)
 	if err == nil {

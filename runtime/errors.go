@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 )
 
 var (
@@ -15,6 +16,9 @@ var (
 
 	// ErrShutdown is returned by what a coroutine waits for when its runtime shuts down. It is also context.Canceled.
 	ErrShutdown error = shutdownError{}
+
+	// ErrInterrupted is returned by what a coroutine waited for when [Coroutine.Interrupt] ended that. It is also context.Canceled.
+	ErrInterrupted error = interruptedError{}
 
 	// ErrNoRuntime is returned when a call needs a runtime, its context carries none, and there is not exactly one running in the process.
 	ErrNoRuntime = errors.New("runtime: no runtime: call this within runtime.Run, or with a context from Runtime.Context")
@@ -44,10 +48,17 @@ type shutdownError struct{}
 func (shutdownError) Error() string        { return "runtime: shutting down" }
 func (shutdownError) Is(target error) bool { return target == context.Canceled }
 
+type interruptedError struct{}
+
+func (interruptedError) Error() string        { return "runtime: wait interrupted" }
+func (interruptedError) Is(target error) bool { return target == context.Canceled }
+
 // PanicError is a panic that was caught in a coroutine, or in a function run by Await, with the stack of the place where it happened.
 type PanicError struct {
 	Value any
 	Stack []byte
+
+	reported atomic.Bool // it was logged and handed to the panic handler
 }
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n\n%s", e.Value, e.Stack) }

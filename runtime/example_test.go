@@ -111,17 +111,6 @@ func ExampleWaitGroup() {
 	// all are done: <nil>
 }
 
-func ExampleBatch() {
-	runtime.Run(func(ctx context.Context) error {
-		answers, err := runtime.Batch(ctx,
-			func(ctx context.Context) (string, error) { return "slow", runtime.Sleep(ctx, 10*time.Millisecond) },
-			func(ctx context.Context) (string, error) { return "fast", nil })
-		fmt.Println(answers, err)
-		return nil
-	})
-	// Output: [slow fast] <nil>
-}
-
 func ExampleMap() {
 	runtime.Run(func(ctx context.Context) error {
 		lengths, err := runtime.Map(ctx, []string{"EHLO", "MAIL FROM", ""}, func(ctx context.Context, s string) (int, error) {

@@ -64,3 +64,24 @@ func (h Home) Do(fn func()) error {
 	}
 	return w.Wait(context.Background(), reasonHome, 0, done)
 }
+
+// Go starts a coroutine on the loop for work of the house that isn't anybody's: to deliver what was sent before a Close. It never runs
+// at once. It may also be started while Shutdown is under way, which doesn't cancel it, but waits for it as for all coroutines; when
+// Shutdown's time is over it is forced out, and should say by [Runtime.Cut] what is lost then. It fails with ErrTooMany, and with
+// ErrShutdown when the loop has ended or is about to.
+func (h Home) Go(fn func(ctx context.Context)) error {
+	s := h.sched
+	s.rt.mu.Lock()
+	if s.rt.doorShut {
+		s.rt.mu.Unlock()
+		return ErrShutdown
+	}
+	s.rt.live.Add(1) // so that the door stays open
+	s.rt.mu.Unlock()
+	defer s.rt.release()
+	co, err := s.spawnFor(context.WithoutCancel(&s.rt.root), nil, true)
+	if err != nil {
+		return err
+	}
+	return s.startLater(co, fn)
+}

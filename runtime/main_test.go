@@ -32,7 +32,7 @@ func guard(t testing.TB) {
 
 // silent keeps reports that the tests cause on purpose out of their output. The watchdog is off, because a busy machine can stop a loop too.
 func silent(options []runtime.Option) []runtime.Option {
-	return append([]runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0)}, options...)
+	return append([]runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0), runtime.WithDeadlockError()}, options...)
 }
 
 // run is runtime.Run for tests: it doesn't hang, and leaves no goroutine behind.
@@ -93,7 +93,7 @@ func prints(t *testing.T, want string, main func(ctx context.Context, say func(f
 	var said []string
 	program(t, func(ctx context.Context) {
 		main(ctx, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
-	}, runtime.WithLoops(1))
+	}, runtime.WithLoops(1), panicsAreMeant())
 	var wanted []string
 	for line := range strings.SplitSeq(strings.TrimSpace(want), "\n") {
 		wanted = append(wanted, strings.TrimSpace(line))
@@ -101,6 +101,11 @@ func prints(t *testing.T, want string, main func(ctx context.Context, say func(f
 	if got, want := strings.Join(said, "\n"), strings.Join(wanted, "\n"); got != want {
 		t.Errorf("the program said:\n%s\n\nwant:\n%s", got, want)
 	}
+}
+
+// panicsAreMeant takes the panics of a test, which would be Run's error otherwise.
+func panicsAreMeant() runtime.Option {
+	return runtime.WithPanicHandler(func(*runtime.Coroutine, *runtime.PanicError) {})
 }
 
 // start is runtime.Go for tests that have no use for its error.

@@ -22,7 +22,7 @@ type config struct {
 	maxCoroutines int64
 	awaitLimit    int
 	onPanic       func(co *Coroutine, err *PanicError)
-	deadlock      bool
+	deadlock      int
 }
 
 // Defaults, for those options that are not given.
@@ -39,7 +39,7 @@ func defaults() config {
 		watchdog:      eventloop.DefaultWatchdog,
 		maxCoroutines: DefaultMaxCoroutines,
 		awaitLimit:    DefaultAwaitLimit,
-		deadlock:      true,
+		deadlock:      deadlockIsLogged,
 	}
 }
 
@@ -92,6 +92,26 @@ func WithPanicHandler(fn func(co *Coroutine, err *PanicError)) Option {
 	return func(c *config) { c.onPanic = fn }
 }
 
-// WithDeadlockCheck switches the check for deadlocks that Run makes on or off; it is on by default. The check takes all goroutines of the process into
-// account that could wake a coroutine, but can't see a function that is yet to be started by time.AfterFunc: switch it off if only that will wake one.
-func WithDeadlockCheck(on bool) Option { return func(c *config) { c.deadlock = on } }
+// WithDeadlockCheck switches the check for deadlocks that Run makes on or off; it is on by default. When all coroutines wait for each
+// other, and neither a timer nor a descriptor nor a goroutine of the process could wake one, that is logged as a warning, with the place
+// where each of them waits, once as long as they stay there. The program goes on: what the check can't see is a function that
+// time.AfterFunc or context.AfterFunc will call, and a callback from C.
+func WithDeadlockCheck(on bool) Option {
+	return func(c *config) {
+		c.deadlock = deadlockIgnored
+		if on {
+			c.deadlock = deadlockIsLogged
+		}
+	}
+}
+
+// WithDeadlockError has Run shut down on what the check for deadlocks finds, and return it as a *[DeadlockError] instead of logging it. It is for
+// tests.
+func WithDeadlockError() Option { return func(c *config) { c.deadlock = deadlockIsError } }
+
+// What Run does about a deadlock.
+const (
+	deadlockIgnored = iota
+	deadlockIsLogged
+	deadlockIsError
+)

@@ -164,7 +164,7 @@ func TestPanicsAndGoexitsAmongManyCoroutines(t *testing.T) {
 			}))
 		}
 		runtime.Join(ctx, all...)
-	}, runtime.WithLoops(1), runtime.WithLogger(log))
+	}, runtime.WithLoops(1), runtime.WithLogger(log), panicsAreMeant())
 	if logged := entries.FilterMessage("panic in a coroutine").Len(); ended != n || logged != n/3 {
 		t.Errorf("%d of %d coroutines ended, %d of %d panics were logged", ended, n, logged, n/3)
 	}
@@ -177,4 +177,32 @@ func TestDeferOutsideACoroutinePanics(t *testing.T) {
 		}
 	}()
 	runtime.Defer(context.Background(), func(context.Context) {})
+}
+
+// Whoever recovers from a panic reports it and goes on.
+func TestReportPanic(t *testing.T) {
+	log, entries := newLog()
+	var handled []*runtime.PanicError
+	report := func(ctx context.Context) (err *runtime.PanicError) {
+		defer func() { err = runtime.ReportPanic(ctx, recover()) }()
+		explode()
+		return nil
+	}
+	err := run(t, func(ctx context.Context) error {
+		wantExplosion(t, "ReportPanic", report(ctx))
+		wantExplosion(t, "ReportPanic by another context", report(context.Background()))
+		return runtime.Yield(ctx)
+	}, runtime.WithLogger(log), runtime.WithPanicHandler(func(co *runtime.Coroutine, err *runtime.PanicError) { handled = append(handled, err) }))
+	if err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if n := entries.FilterMessage("panic in a coroutine").Len(); n != 2 || len(handled) != 2 {
+		t.Errorf("%d entries, %d handled", n, len(handled))
+	}
+	entries.TakeAll()
+	handled = nil
+	wantExplosion(t, "ReportPanic outside", report(context.Background()))
+	if entries.Len() != 0 || handled != nil {
+		t.Errorf("outside a coroutine: %v, %v", entries.All(), handled)
+	}
 }

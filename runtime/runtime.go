@@ -26,6 +26,10 @@ type Runtime struct {
 	lastID     atomic.Int64
 	live       atomic.Int64 // coroutines that have not ended, and Retains
 	pool       awaitPool
+	locals     sync.Map // see internal/local
+	signals    signals
+	cuts       cuts
+	panic      atomic.Pointer[PanicError] // the first that nobody took
 
 	mu        sync.Mutex
 	phase     phase         // guarded by mu
@@ -34,6 +38,7 @@ type Runtime struct {
 	ended     bool          // guarded by mu: atEnd is being called, or was
 	stopping  atomic.Bool
 	forced    atomic.Bool
+	doorShut  bool           // guarded by mu: no coroutine is left, and none may come
 	started   chan struct{}  // closed when the loops run
 	stopped   chan struct{}  // closed when Shutdown begins
 	loops     sync.WaitGroup // goroutines in Loop.Run
@@ -77,8 +82,12 @@ func New(options ...Option) (*Runtime, error) {
 	return rt, nil
 }
 
-// Run makes a runtime, runs main as its first coroutine, and returns when all coroutines have ended, those that main has started included:
-// main's error, a *PanicError if it panicked, a *DeadlockError if all coroutines waited for each other.
+// Run makes a runtime, runs main as its first coroutine, and returns when all coroutines have ended, those that main has started
+// included. When main fails, by an error, a panic or runtime.Goexit, the others are cancelled, as by Shutdown, and Run waits for them.
+//
+// It returns main's error: a *PanicError if main panicked, ErrGoexit. Joined to it are the first panic elsewhere that nothing took, which
+// is to say that there is no panic handler and it wasn't returned to a caller as an error; what the end of the runtime had to cut, see
+// Shutdown; and a *DeadlockError, if that was asked for by [WithDeadlockError].
 func Run(main func(ctx context.Context) error, options ...Option) error {
 	if s, _ := whereAmI(nil); s != nil {
 		return errors.New("runtime: Run called on an event loop; use Go, or Run from a plain goroutine")
@@ -91,31 +100,57 @@ func Run(main func(ctx context.Context) error, options ...Option) error {
 		return err
 	}
 	var mainErr error
-	co, err := rt.schedulers[0].launch(&rt.root, func(ctx context.Context) { mainErr = main(ctx) })
+	failed := make(chan struct{})
+	co, err := rt.schedulers[0].launch(&rt.root, func(ctx context.Context) {
+		fine := false
+		defer func() {
+			if !fine {
+				close(failed)
+			}
+		}()
+		mainErr = main(ctx)
+		fine = mainErr == nil
+	})
 	if err != nil {
 		return errors.Join(err, rt.Shutdown(context.Background()))
 	}
-	deadlock := rt.waitIdle()
+	deadlock := rt.waitIdle(failed)
 	ctx := context.Background()
-	if deadlock != nil { // the error is lost on coroutines that ignore errors
+	if deadlock != nil { // ErrShutdown is lost on coroutines that ignore errors
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, deadlockGrace)
 		defer cancel()
 	}
-	err = rt.Shutdown(ctx)
-	switch {
-	case deadlock != nil && err != nil:
-		return errors.Join(deadlock, err)
-	case deadlock != nil:
-		return deadlock
-	case err != nil:
-		return err
-	case co.rare != nil && co.rare.panicked != nil:
-		return co.rare.panicked
-	case co.goexit:
-		return ErrGoexit
+	shutdownErr := rt.Shutdown(ctx)
+	if deadlock != nil {
+		return joined(deadlock, shutdownErr)
 	}
-	return mainErr
+	if !co.Ended() { // a Shutdown has given up on it
+		return shutdownErr
+	}
+	panicked := rt.panic.Load()
+	switch {
+	case co.rare != nil && co.rare.panicked != nil:
+		mainErr = co.rare.panicked
+		if panicked == co.rare.panicked {
+			panicked = nil
+		}
+	case co.rare != nil && co.rare.goexit && mainErr == nil:
+		mainErr = ErrGoexit
+	}
+	if panicked != nil {
+		return joined(mainErr, panicked, shutdownErr)
+	}
+	return joined(mainErr, shutdownErr)
+}
+
+// joined is errors.Join, but leaves a single error as it is.
+func joined(all ...error) error {
+	all = slices.DeleteFunc(all, func(err error) bool { return err == nil })
+	if len(all) == 1 {
+		return all[0]
+	}
+	return errors.Join(all...)
 }
 
 // Start starts the loops. It returns an error if the runtime was started before.
@@ -145,9 +180,9 @@ func (rt *Runtime) Start() error {
 }
 
 // Shutdown ends the runtime. It cancels all coroutines: whatever they wait for returns ErrShutdown, once if it doesn't go by the
-// coroutine's context, and for good if it does. It returns nil when all have ended. When ctx is done before that, it ends those that wait as by
-// runtime.Goexit, gives them a second to run their deferred calls, and returns an error that says how many didn't end. Further calls wait
-// for the first and return its result.
+// coroutine's context, and for good if it does. What was sent is still delivered. It returns nil when all have ended. When ctx is done
+// before that, it ends those that wait as by runtime.Goexit and gives them a second to run their deferred calls. Its error says how many
+// didn't end, and what was cut: connections that had something to deliver yet. Further calls wait for the first and return its result.
 //
 // Called in a coroutine of the runtime, which can't end while it waits here, or in a function of a loop, Shutdown only begins, and returns
 // ErrOnLoop.
@@ -194,6 +229,7 @@ var forcedGrace = time.Second
 // finish is what Shutdown does when it is called first.
 func (rt *Runtime) finish(ctx context.Context) error {
 	<-rt.started
+	rt.signals.close()
 	rt.interruptAll()
 	left := rt.whenEnded(ctx)
 	if left > 0 {
@@ -210,10 +246,45 @@ func (rt *Runtime) finish(ctx context.Context) error {
 	}
 	if left > 0 {
 		go rt.whenLoopsEnd() // those that are still there must know where they are until then
-		return fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, context.Cause(ctx))
+		err := fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, context.Cause(ctx))
+		return joined(err, rt.cuts.err())
 	}
 	rt.whenLoopsEnd()
-	return nil
+	return rt.cuts.err()
+}
+
+// Cut notes something that was not finished because the runtime has ended, such as a connection with output that the peer has not taken. It
+// becomes part of Shutdown's error, and of Run's, if it comes before the runtime's end, which is after the functions of AtEnd. Any goroutine.
+func (rt *Runtime) Cut(err error) { rt.cuts.add(err) }
+
+// maxCuts is how many errors Shutdown returns; of the others there is the number. There may be as many as connections.
+const maxCuts = 16
+
+// cuts are what the end of a runtime had to cut.
+type cuts struct {
+	mu   sync.Mutex
+	all  []error // guarded by mu
+	more int     // guarded by mu: that are not in all
+}
+
+func (c *cuts) add(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.all) < maxCuts {
+		c.all = append(c.all, err)
+	} else {
+		c.more++
+	}
+}
+
+func (c *cuts) err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := slices.Clone(c.all)
+	if c.more > 0 {
+		all = append(all, fmt.Errorf("runtime: cut %d more", c.more))
+	}
+	return joined(all...)
 }
 
 // whenLoopsEnd is the last thing that a runtime does.
@@ -249,11 +320,18 @@ func (rt *Runtime) callAtEnd() {
 	}
 }
 
+// shutDoor has the runtime take no coroutine any more, if none is left. Before that those that deliver what was sent may still come.
+func (rt *Runtime) shutDoor() bool {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	rt.doorShut = rt.live.Load() == 0
+	return rt.doorShut
+}
+
 // whenEnded waits until no coroutine is left, or ctx is done, and returns how many are left then.
 func (rt *Runtime) whenEnded(ctx context.Context) (left int64) {
 	for {
-		left = rt.live.Load()
-		if left == 0 {
+		if rt.shutDoor() {
 			return 0
 		}
 		select {
@@ -261,25 +339,6 @@ func (rt *Runtime) whenEnded(ctx context.Context) (left int64) {
 		case <-ctx.Done():
 			return rt.live.Load()
 		}
-	}
-}
-
-// interruptAll cancels all coroutines and ends all their waits, once each, with ErrShutdown.
-func (rt *Runtime) interruptAll() {
-	for _, s := range rt.schedulers {
-		s.loop.Post(func() {
-			var all []*Coroutine
-			for co := s.first; co != nil; co = co.next {
-				all = append(all, co)
-			}
-			slices.Reverse(all) // in the order of creation
-			for _, co := range all {
-				co.ctx.mark(ErrShutdown)
-			}
-			for _, co := range all {
-				co.interrupt(ErrShutdown)
-			}
-		})
 	}
 }
 
@@ -294,16 +353,16 @@ func (rt *Runtime) Go(fn func(ctx context.Context)) (*Coroutine, error) {
 	return rt.pick().launch(&rt.root, fn)
 }
 
-// Retain keeps Run from returning, as a coroutine would, until Release is called: for what lives on a loop without a coroutine, such as a
-// timer.
+// Retain keeps Run from returning, and Shutdown until its context is done, as a coroutine would, until Release is called: for what lives
+// on a loop without a coroutine, such as a timer.
 func (rt *Runtime) Retain() { rt.live.Add(1) }
 
 // Release takes one Retain back.
 func (rt *Runtime) Release() { rt.release() }
 
 // Loops returns the runtime's loops.
-func (rt *Runtime) Loops() []*eventloop.Loop {
-	loops := make([]*eventloop.Loop, len(rt.schedulers))
+func (rt *Runtime) Loops() []Loop {
+	loops := make([]Loop, len(rt.schedulers))
 	for i, s := range rt.schedulers {
 		loops[i] = s.loop
 	}
@@ -325,17 +384,30 @@ func (rt *Runtime) release() {
 	}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	if rt.idle != nil && rt.live.Load() == 0 {
+	if rt.idle != nil && rt.over() {
 		close(rt.idle)
 		rt.idle = nil
 	}
+}
+
+// over reports whether nothing is left that keeps Run or Shutdown, which one of them asks: then that is the
+// end, and nothing new begins.
+func (rt *Runtime) over() bool {
+	if rt.live.Load() > 0 {
+		return false
+	}
+	if was := rt.stopping.Swap(true); rt.live.Load() > 0 { // something has begun meanwhile, see spawn
+		rt.stopping.Store(was)
+		return false
+	}
+	return true
 }
 
 // whenIdle returns a channel that is closed when no coroutine is left.
 func (rt *Runtime) whenIdle() <-chan struct{} {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	if rt.live.Load() == 0 {
+	if rt.over() {
 		none := make(chan struct{})
 		close(none)
 		return none
@@ -346,9 +418,26 @@ func (rt *Runtime) whenIdle() <-chan struct{} {
 	return rt.idle
 }
 
-// panicked reports a panic in a coroutine.
+// panicked reports a panic that has ended a coroutine, or one of its deferred functions.
 func (rt *Runtime) panicked(co *Coroutine, err *PanicError) {
-	rt.logPanic("panic in a coroutine", co, err)
+	rt.report(co, err)
+	rt.untaken(err)
+}
+
+// untaken remembers the first panic that no handler took, for Run's error.
+func (rt *Runtime) untaken(err *PanicError) {
+	if rt.config.onPanic == nil {
+		rt.panic.CompareAndSwap(nil, err)
+	}
+}
+
+// report logs a panic in the program's code and hands it to the panic handler, once, however far it goes.
+func (rt *Runtime) report(co *Coroutine, err *PanicError) {
+	if err.reported.Swap(true) {
+		return
+	}
+	rt.config.log.Error("panic in a coroutine", zap.Int64("coroutine", co.id),
+		zap.Any("value", err.Value), zap.ByteString("stack", err.Stack))
 	if rt.config.onPanic == nil {
 		return
 	}
@@ -360,14 +449,15 @@ func (rt *Runtime) panicked(co *Coroutine, err *PanicError) {
 	rt.config.onPanic(co, err)
 }
 
-func (rt *Runtime) logPanic(what string, co *Coroutine, err *PanicError) {
-	rt.config.log.Error(what, zap.Int64("coroutine", co.id), zap.Any("value", err.Value), zap.ByteString("stack", err.Stack))
-}
-
 // loopPanicked reports a panic in a function of a loop, which the loop has logged already.
 func (rt *Runtime) loopPanicked(value any, stack []byte) {
-	if rt.config.onPanic != nil {
-		rt.config.onPanic(nil, &PanicError{Value: value, Stack: stack})
+	err, ok := value.(*PanicError)
+	if !ok {
+		err = &PanicError{Value: value, Stack: stack}
+	}
+	rt.untaken(err)
+	if rt.config.onPanic != nil && !err.reported.Swap(true) {
+		rt.config.onPanic(nil, err)
 	}
 }
 
@@ -437,7 +527,7 @@ func From(ctx context.Context) (*Runtime, error) {
 }
 
 // OnLoop reports whether the caller runs on loop: as a coroutine of a runtime, or as a function of the loop itself.
-func OnLoop(loop *eventloop.Loop) bool {
+func OnLoop(loop Loop) bool {
 	s, _ := whereAmI(nil)
 	if s != nil {
 		return s.loop == loop

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/goroutine"
@@ -16,9 +17,9 @@ import (
 type worker struct {
 	next     func() (struct{}, bool)
 	yield    func(struct{}) bool
-	id       goroutine.ID
-	sp       uintptr    // a place on its stack, near where the coroutine has parked; not to be followed, as stacks move
-	co       *Coroutine // that runs on it; nil while it is idle
+	id       atomic.Uintptr // goroutine.ID; another worker's while its coroutine is there, on a detour
+	sp       uintptr        // a place on its stack, near where the coroutine has parked; not to be followed, as stacks move
+	co       *Coroutine     // that runs on it; nil while it is idle
 	fn       func(context.Context)
 	trip     *trip // that it makes for a coroutine of another worker
 	dead     bool  // its goroutine has ended, or ends when it is resumed
@@ -35,8 +36,9 @@ func newWorker() *worker {
 	w := new(worker)
 	// The goroutine's function is this one, and not a method, whose value would have a frame of its own: parked coroutines have 2 KiB for everything.
 	w.next, _ = iter.Pull(func(yield func(struct{}) bool) { // ended by dead, not by stop
-		w.yield, w.id = yield, goroutine.Current()
-		w.co.sched.running.Store(uintptr(w.id)) // resume could not know it the first time
+		w.yield = yield
+		w.id.Store(uintptr(goroutine.Current()))
+		w.co.sched.running.Store(w.id.Load()) // resume could not know it the first time
 		for !w.dead {
 			if w.trip != nil {
 				w.travel(w.trip)
@@ -92,7 +94,7 @@ func (w *worker) finish() {
 
 // exited is called in a deferred function after a Goexit: it ends the coroutine as it should be, and the worker's goroutine with it.
 func (w *worker) exited(co *Coroutine) {
-	co.goexit = true
+	co.uncommon().goexit = true
 	if co.state != stateEnded {
 		w.dead = true
 		w.end(co)

@@ -62,7 +62,7 @@ type Port struct {
 	// connection, a *runtime.PanicError. Optional, in both styles. With Handle it may be called before Handle returns, if something else ends the connection.
 	OnClose func(ctx context.Context, c *Conn, reason error)
 
-	// OnReject is called once, instead of OnConnect and OnClose, for a connection that has ended before it came to stand: a handshake has failed (*tlsconfig.HandshakeError), a proxy's
+	// OnReject is called once, instead of OnConnect and OnClose, for a connection that has ended before it came to stand: a handshake has failed (*explain.HandshakeError), a proxy's
 	// header was none, the client came from an address with too many connections (ErrTooMany), or said too little in HandshakeTimeout. Its ID is 0. Optional.
 	OnReject func(ctx context.Context, c *Conn, reason error)
 
@@ -87,7 +87,8 @@ type Port struct {
 	// reloads those that change, renews the keys of session tickets, and logs certificates that are about to expire.
 	Certificates *tlsconfig.Server
 
-	// TLS may be set instead of Certificates. It is used as it is, not copied, and must not be changed.
+	// TLS may be set instead of Certificates. Each listener takes a copy when it is made: what is changed later, keys of
+	// session tickets included, has no effect on it. Certificates is for what changes.
 	TLS *tls.Config
 
 	// PlaintextHint is sent to a client that doesn't speak TLS on a port that does, before it is disconnected. Empty: an HTTP response to what looks like HTTP, a line of
@@ -113,8 +114,9 @@ type Port struct {
 	// Linger is how long a closed connection goes on delivering, in the background, what was sent; 0 means ten seconds, negative not at all.
 	Linger time.Duration
 
-	// KeepAlive has TCP find out that an idle peer is gone; nil: after 2 minutes idle, 4 probes 30 seconds apart. One with Idle < 0 switches it off.
-	KeepAlive *socket.KeepAlive
+	// KeepAlive has TCP find out that an idle peer is gone. The zero one is on, with the defaults of socket.KeepAlive;
+	// Idle < 0 switches it off.
+	KeepAlive socket.KeepAlive
 
 	// Nagle has TCP gather small segments, which delays them.
 	Nagle bool
@@ -138,8 +140,6 @@ const (
 	DefaultMaxHandshakes = 1024
 	DefaultMaxQueue      = callback.DefaultQueue
 )
-
-var defaultKeepAlive = socket.KeepAlive{Idle: 2 * time.Minute, Interval: 30 * time.Second, Count: 4}
 
 // prepared is a Port with its defaults filled in.
 type prepared struct {
@@ -183,8 +183,11 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 	if _, err := q.rule().Framer(); err != nil {
 		return fail("%w", err)
 	}
-	if p.Certificates != nil {
+	switch {
+	case p.Certificates != nil:
 		q.TLS = p.Certificates.Config()
+	case p.TLS != nil:
+		q.TLS = p.TLS.Clone()
 	}
 	var err error
 	if q.trusted, err = proxyproto.ParseTrusted(p.ProxyProtocol...); err != nil {
@@ -206,9 +209,6 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 	if q.limits, err = callback.NewLimits(p.MaxQueue, p.HighWater, p.LowWater, q.WriteTimeout); err != nil {
 		return fail("%w", err)
 	}
-	if q.KeepAlive == nil {
-		q.KeepAlive = &defaultKeepAlive
-	}
 	return q, nil
 }
 
@@ -225,7 +225,7 @@ func (q *prepared) apply(s *socket.Socket, tcp bool) error {
 	var err error
 	if tcp {
 		if q.KeepAlive.Idle >= 0 {
-			err = s.SetKeepAlive(*q.KeepAlive)
+			err = s.SetKeepAlive(q.KeepAlive)
 		}
 		err = errors.Join(err, s.SetNoDelay(!q.Nagle)) // a socket that was made elsewhere doesn't have it
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 var idleProfile = flag.String("idle.profile", "", "BenchmarkIdle writes a heap profile of the open connections to this file; use -memprofilerate 1")
@@ -97,7 +97,7 @@ func raiseFileLimit(b *testing.B) int {
 }
 
 func developmentTLS(b *testing.B) *tls.Config {
-	ca, err := tlsconfig.NewCA("development")
+	ca, err := devca.New("development")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -27,7 +27,7 @@ import (
 	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -192,7 +192,7 @@ func dialNarrow(t testing.TB, l *server.Listener) net.Conn {
 
 // certified is the configuration of a client and of a server that trust each other.
 var certified = sync.OnceValues(func() (client, server *tls.Config) {
-	ca, err := tlsconfig.NewCA("server test")
+	ca, err := devca.New("server test")
 	if err != nil {
 		panic(err)
 	}

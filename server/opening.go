@@ -9,7 +9,7 @@ import (
 	"github.com/whorl-go/whorl/internal/proxyproto"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // A connection comes to stand in stages. Each of the first three waits for the client without a coroutine and a buffer, so that very many clients that
@@ -187,12 +187,12 @@ func (c *Conn) begin() {
 
 // refusePlaintext tells a client that doesn't speak TLS that the port does.
 func (c *Conn) refusePlaintext(data []byte) {
-	c.worker.server.outcomes.add(string(tlsconfig.ReasonPlaintextClient))
+	c.worker.server.outcomes.add(string(explain.ReasonPlaintextClient))
 	hint := c.listener.port.PlaintextHint
 	if hint == "" {
 		record := tls.RecordHeaderError{Msg: "tls: first record does not look like a TLS handshake"}
 		copy(record.RecordHeader[:], data)
-		hint = cmp.Or(string(tlsconfig.PlaintextHint(record)), "This port speaks TLS from the start.\r\n")
+		hint = cmp.Or(string(explain.PlaintextHint(record)), "This port speaks TLS from the start.\r\n")
 	}
 	if _, err := c.flow.Socket.Queue([]byte(hint), len(hint)); err != nil {
 		c.flow.End(err, true)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // events is a Conn as a callback.Handler.
@@ -150,7 +150,7 @@ func (c *Conn) check() {
 			break
 		}
 		if c.stage != stageProxy {
-			w.server.outcomes.add(string(tlsconfig.ReasonTimeout))
+			w.server.outcomes.add(string(explain.ReasonTimeout))
 		}
 		c.flow.End(errHandshakeTimeout, false)
 	case q.Lifetime > 0 && now-c.began >= ticks(q.Lifetime):

@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // Stats are a server's figures since it was made; those of Connections and after are of now.
@@ -22,7 +23,7 @@ type Stats struct {
 	PacketsOut uint64            // calls of Send
 	BytesOut   uint64            // of what was sent, before encryption
 	Datagrams  uint64            // received
-	Handshakes map[string]uint64 // by outcome: "ok", "plaintext pending", or the reason, see tlsconfig.ExplainServer
+	Handshakes map[string]uint64 // by outcome: "ok", "plaintext pending", or the reason, see package explain
 
 	Connections int // all, those that don't stand yet included
 	Opening     int // that don't stand yet
@@ -81,7 +82,7 @@ func (o *outcomes) snapshot() map[string]uint64 {
 	return maps.Clone(o.counts)
 }
 
-// outcomeOK is the outcome of a handshake that has succeeded; others have the reason of a *tlsconfig.HandshakeError.
+// outcomeOK is the outcome of a handshake that has succeeded; others have the reason of a *explain.HandshakeError.
 const outcomeOK = "ok"
 
 // handshaken counts the outcome of a handshake and returns the error with what lies behind it.
@@ -94,8 +95,12 @@ func (c *Conn) handshaken(err error) error {
 	case errors.Is(err, socket.ErrBusy), errors.Is(err, socket.ErrSSLActive), errors.Is(err, net.ErrClosed), errors.Is(err, ErrNoTLS):
 		return err // no handshake, or none that has ended by itself
 	default:
-		err = tlsconfig.ExplainServer(err, c.RemoteAddr().String())
-		if explained, ok := errors.AsType[*tlsconfig.HandshakeError](err); ok {
+		if _, ok := errors.AsType[*runtime.PanicError](err); ok || errors.Is(err, runtime.ErrGoexit) {
+			err = explain.Local(err, c.RemoteAddr().String())
+		} else {
+			err = explain.Server(err, c.RemoteAddr().String())
+		}
+		if explained, ok := errors.AsType[*explain.HandshakeError](err); ok {
 			outcome = string(explained.Reason)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	goruntime "runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,9 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // dribble is a connection that writes byte by byte.
@@ -139,9 +142,9 @@ func TestPlaintextClientOnTLS(t *testing.T) {
 }
 
 func TestClientCertificates(t *testing.T) {
-	ca, err := tlsconfig.NewCA("clients")
+	ca, err := devca.New("clients")
 	check(t, err)
-	certificate, err := ca.Sign(tlsconfig.Request{Names: []string{"alice.test"}, Client: true})
+	certificate, err := ca.Sign(devca.Request{Names: []string{"alice.test"}, Client: true})
 	check(t, err)
 	for _, auth := range []tls.ClientAuthType{tls.NoClientCert, tls.RequestClientCert, tls.RequireAndVerifyClientCert} {
 		t.Run(auth.String(), func(t *testing.T) {
@@ -336,7 +339,7 @@ func TestServerSaysCloseNotify(t *testing.T) {
 func TestServerNames(t *testing.T) {
 	config, pool := serverTLS(), x509.NewCertPool()
 	for _, name := range []string{"one.test", "two.test"} {
-		ca, err := tlsconfig.NewCA("names " + name)
+		ca, err := devca.New("names " + name)
 		check(t, err)
 		certificate, err := ca.Issue(name)
 		check(t, err)
@@ -350,4 +353,85 @@ func TestServerNames(t *testing.T) {
 			t.Error(name, err)
 		}
 	}
+}
+
+// A callback of the configuration that doesn't return is the server's fault: it is logged, and the client isn't blamed.
+func TestCallbackOfTLSThatBreaks(t *testing.T) {
+	for name, broken := range map[string]func(){"panic": func() { panic("broken callback") }, "Goexit": goruntime.Goexit} {
+		for _, style := range []string{"handler", "callbacks", "STARTTLS", "STARTTLS, callbacks"} {
+			t.Run(name+", "+style, func(t *testing.T) {
+				config := serverTLS()
+				certificate := config.Certificates[0]
+				breaks := atomic.Bool{}
+				breaks.Store(true)
+				config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+					if breaks.Load() {
+						broken()
+					}
+					return &certificate, nil
+				}
+				config.Certificates = nil
+				reasons := make(chan error, 1)
+				port := server.Port{TLS: config, EOF: "\n", OnReject: func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason }}
+				network := "tls"
+				switch style {
+				case "handler":
+					port.Handle = echo
+				case "callbacks":
+					port.OnReceive = echoBack
+				case "STARTTLS":
+					network = "tcp"
+					port.Handle = func(ctx context.Context, c *server.Conn) {
+						c.Recv(ctx)
+						c.Send(ctx, []byte("ok\n"))
+						returned := false
+						defer func() {
+							if !returned {
+								reasons <- runtime.ErrGoexit // which has ended the handler
+							}
+						}()
+						err := c.EnableSSL(ctx)
+						returned = true
+						reasons <- err
+					}
+				case "STARTTLS, callbacks":
+					network = "tcp"
+					port.OnReceive = func(ctx context.Context, c *server.Conn, _ []byte) {
+						c.Send(ctx, []byte("ok\n"))
+						c.EnableSSLAsync(ctx, func(_ context.Context, _ *server.Conn, err error) { reasons <- err })
+					}
+				}
+				h, l := start(t, network, server.Config{Port: port})
+				conn := dial(t, l)
+				if network == "tcp" {
+					_, err := conn.Write([]byte("STARTTLS\n"))
+					check(t, err)
+					expect(t, conn, "ok\n")
+				}
+				if err := tls.Client(conn, clientTLS()).Handshake(); err == nil {
+					t.Error("the handshake has succeeded")
+				}
+				reason := receive(t, reasons)
+				if e, ok := errors.AsType[*explain.HandshakeError](reason); !ok || e.Reason != explain.ReasonLocalFault {
+					t.Errorf("%v is not a fault of this side", reason)
+				}
+				if !h.logged("panic in a coroutine") {
+					t.Errorf("the log has %v", h.log.All())
+				}
+				if n := h.Stats().Handshakes[string(explain.ReasonLocalFault)]; n != 1 {
+					t.Errorf("counted: %v", h.Stats().Handshakes)
+				}
+			})
+		}
+	}
+}
+
+// What is changed in a configuration after a listener was made has no effect on it, as with a client's.
+func TestTLSConfigurationIsCopied(t *testing.T) {
+	config := serverTLS()
+	_, l := start(t, "tls", server.Config{Port: server.Port{TLS: config, Handle: echo}})
+	config.Certificates, config.MinVersion = nil, tls.VersionTLS13
+	with := clientTLS()
+	with.MaxVersion = tls.VersionTLS12
+	trip(t, tls.Client(dial(t, l), with), "hello")
 }

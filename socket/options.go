@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"cmp"
 	"os"
 	"time"
 
@@ -69,21 +70,28 @@ func (s *Socket) SetNoDelay(noDelay bool) error {
 	return s.SetOption(unix.IPPROTO_TCP, unix.TCP_NODELAY, value)
 }
 
-// KeepAlive says when TCP finds out that an idle peer is gone: the first probe after Idle, further ones at Interval, given up after Count. Times are
-// rounded up to seconds.
+// KeepAlive says when TCP finds out that an idle peer is gone (tcp(7)): the first probe after Idle, further ones at
+// Interval, given up after Count. Times are rounded up to seconds. What is 0 has its default: 2 minutes, 30 seconds, 4.
+// Idle < 0 means no probes. It means the same in the configurations of clients and of servers.
 type KeepAlive struct {
 	Idle, Interval time.Duration
 	Count          int
 }
 
-// SetKeepAlive switches TCP's keep-alive probes on.
+// SetKeepAlive switches TCP's keep-alive probes on, or off.
 func (s *Socket) SetKeepAlive(k KeepAlive) error {
-	seconds := func(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+	if k.Idle < 0 {
+		return s.SetOption(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+	}
+	seconds := func(d, otherwise time.Duration) int {
+		return int((cmp.Or(d, otherwise) + time.Second - 1) / time.Second)
+	}
+	idle, interval, count := seconds(k.Idle, 2*time.Minute), seconds(k.Interval, 30*time.Second), cmp.Or(k.Count, 4)
 	return s.setOption(option{set: func(number int) error {
 		if err := unix.SetsockoptInt(number, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1); err != nil {
 			return os.NewSyscallError("setsockopt", err)
 		}
-		return setKeepAlive(number, seconds(k.Idle), seconds(k.Interval), k.Count)
+		return setKeepAlive(number, idle, interval, count)
 	}})
 }
 

@@ -22,7 +22,7 @@ import (
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // withPeers runs main as run does, waits for the goroutines that it has started as peers, and checks that all sockets are closed again.
@@ -65,7 +65,7 @@ func descriptors(t *testing.T) []string {
 
 // certified is the configuration of a client and of a server that trust each other.
 var certified = sync.OnceValues(func() (client, server *tls.Config) {
-	ca, err := tlsconfig.NewCA("socket test")
+	ca, err := devca.New("socket test")
 	if err != nil {
 		panic(err)
 	}

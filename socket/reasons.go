@@ -13,7 +13,6 @@ var (
 	reasonRecv    = runtime.NewReason("socket recv")
 	reasonSend    = runtime.NewReason("socket send")
 	reasonConnect = runtime.NewReason("socket connect")
-	reasonLinger  = runtime.NewReason("socket linger")
 	reasonAccept  = runtime.NewReason("socket accept")
 )
 

@@ -17,6 +17,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,7 +35,7 @@ func TestSmoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	ca, err := tlsconfig.NewCA("test")
+	ca, err := devca.New("test")
 	if err != nil {
 		t.Fatal(err)
 	}

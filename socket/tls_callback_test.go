@@ -11,13 +11,17 @@ import (
 	"io"
 	"net"
 	goruntime "runtime"
+	"strings"
 	"sync"
 	"testing"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 type callbackKey struct{}
@@ -98,39 +102,83 @@ func shakeWith(peers *sync.WaitGroup, wire net.Conn, config *tls.Config) {
 	})
 }
 
-// A callback that panics, or ends its goroutine, ends the handshake and the connection, and neither the loop nor who waits for the handshake.
+// A callback that panics, or ends its goroutine, ends the handshake and the connection, and neither the loop nor who waits for the handshake. It is logged with its stack and handed
+// to the panic handler, once.
 func TestCallbackThatBreaks(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		broken func()
+		value  any
 	}{
-		{"panic", func() { panic("broken callback") }},
-		{"Goexit", goruntime.Goexit},
+		{"panic", breakByPanic, "broken callback"},
+		{"Goexit", breakByGoexit, runtime.ErrGoexit},
 	} {
 		for _, role := range []string{"client", "server"} {
-			t.Run(c.name+" "+role, func(t *testing.T) {
-				withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
-					forClient, forServer := configs(0)
-					connect, config := dialed, forClient
-					if role == "server" {
-						connect, config = accepted, forServer
+			for _, deep := range []bool{false, true} {
+				t.Run(fmt.Sprint(c.name, " ", role, " deep ", deep), func(t *testing.T) {
+					core, entries := observer.New(zapcore.WarnLevel)
+					var handled []*runtime.PanicError
+					handler := func(co *runtime.Coroutine, err *runtime.PanicError) {
+						if co == nil {
+							t.Error("no coroutine")
+						}
+						handled = append(handled, err)
 					}
-					s, wire := connect(ctx, t, "tcp")
-					shakeWith(peers, wire, config)
-					config.VerifyConnection = func(tls.ConnectionState) error { c.broken(); return nil }
-					err := s.SSLHandshake(ctx, config)
-					var panicked *runtime.PanicError
-					if err == nil || c.name == "panic" && (!errors.As(err, &panicked) || panicked.Value != "broken callback") {
-						t.Errorf("%v", err)
+					withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
+						forClient, forServer := configs(0)
+						connect, config := dialed, forClient
+						if role == "server" {
+							connect, config = accepted, forServer
+						}
+						s, wire := connect(ctx, t, "tcp")
+						shakeWith(peers, wire, config)
+						config.VerifyConnection = func(tls.ConnectionState) error { c.broken(); return nil }
+						err := runtime.ErrGoexit // what it is where the coroutine ends with the callback
+						shake := func(ctx context.Context) { err = s.SSLHandshake(ctx, config) }
+						if deep {
+							co, _ := runtime.GoDeep(ctx, shake)
+							co.Join(ctx)
+						} else {
+							shake(ctx)
+						}
+						panicked, ok := errors.AsType[*runtime.PanicError](err)
+						if ok && panicked.Value != c.value || !ok && (c.name == "panic" || !deep || !errors.Is(err, runtime.ErrGoexit)) {
+							t.Errorf("%v", err)
+						}
+						closedForGood(ctx, t, s)
+						if err := runtime.Yield(ctx); err != nil {
+							t.Error(err)
+						}
+					}, runtime.WithLogger(zap.New(core)), runtime.WithPanicHandler(handler))
+					if len(handled) != 1 || handled[0].Value != c.value || !strings.Contains(string(handled[0].Stack), "breakBy") {
+						t.Errorf("the panic handler got %v", handled)
 					}
-					closedForGood(ctx, t, s)
-					if err := runtime.Yield(ctx); err != nil {
-						t.Error(err)
+					logged := entries.FilterMessage("panic in a coroutine").All()
+					if len(logged) != 1 || !strings.Contains(fmt.Sprint(logged[0].ContextMap()["stack"]), "breakBy") {
+						t.Errorf("the log has %v", entries.All())
 					}
-				}, runtime.WithLogger(zap.NewNop()))
-			})
+				})
+			}
 		}
 	}
+}
+
+func breakByPanic()  { panic("broken callback") }
+func breakByGoexit() { goruntime.Goexit() }
+
+// A client that doesn't know whom to expect is told so.
+func TestHandshakeWithoutServerName(t *testing.T) {
+	eachRole(t, "tcp", func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, wire net.Conn, config *tls.Config) {
+		defer wire.Close()
+		if config.ServerName == "" {
+			return // servers have none
+		}
+		err := s.SSLHandshake(ctx, &tls.Config{})
+		if e, ok := errors.AsType[*explain.HandshakeError](err); !ok || e.Reason != explain.ReasonNoServerName {
+			t.Errorf("%v", err)
+		}
+		closedForGood(ctx, t, s)
+	})
 }
 
 // In a plain goroutine a panic goes up to whoever recovers it, as everywhere in Go; the connection is closed nevertheless.

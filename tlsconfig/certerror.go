@@ -1,15 +1,20 @@
 package tlsconfig
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/whorl-go/whorl/tlsconfig/explain"
+	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+)
 
 // A CertificateError says what is wrong with a certificate, its key, or a file of authorities, and what mends it. All
 // that is found before a handshake comes as one: by NewServer, Server.Reload, Server.Warnings, and wrapped in an
-// *OptionError by FromOptions.
+// *OptionError by ClientOptions.Config.
 //
 // Reason is stable: a program may decide by it, and metrics may count by it. Names out of certificates are quoted and
 // cut. Passphrases and keys never appear.
 type CertificateError struct {
-	Reason Reason
+	Reason explain.Reason
 	File   string // the file's path; "certificate 2" for the second one of ServerOptions where it was given in memory
 	Detail string // what was found; one line, may be empty
 	Advice string // what mends it; one line, may be empty
@@ -22,7 +27,7 @@ type CertificateError struct {
 // Error returns file, reason, detail and advice, on one line.
 func (e *CertificateError) Error() string {
 	var b strings.Builder
-	b.WriteString(printable(e.File, maxText) + ": " + string(e.Reason))
+	b.WriteString(text.Printable(e.File, text.MaxText) + ": " + string(e.Reason))
 	if e.Detail != "" {
 		b.WriteString(": " + e.Detail)
 	}

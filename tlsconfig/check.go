@@ -12,6 +12,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/whorl-go/whorl/tlsconfig/explain"
+	"github.com/whorl-go/whorl/tlsconfig/internal/names"
+	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
 // A checker looks for what would make clients refuse a certificate that can be read and fits its key.
@@ -54,50 +59,41 @@ func (c checker) dates(cert *x509.Certificate, chain []*x509.Certificate, warnin
 	switch {
 	case c.now.After(cert.NotAfter):
 		return &CertificateError{
-			Reason: ReasonExpired, Detail: fmt.Sprintf("%s ended on %s, %s ago", describe(cert, chain), utc(cert.NotAfter), span(cert.NotAfter, c.now)),
-			Advice: "renew it, " + clock + utc(c.now), warning: warning,
+			Reason: explain.ReasonExpired, Detail: fmt.Sprintf("%s ended on %s, %s ago", text.Describe(cert, chain), text.UTC(cert.NotAfter), text.Span(cert.NotAfter, c.now)),
+			Advice: "renew it, " + clock + text.UTC(c.now), warning: warning,
 		}
 	case c.now.Before(cert.NotBefore):
 		return &CertificateError{
-			Reason: ReasonNotYetValid, Detail: fmt.Sprintf("%s begins on %s, in %s", describe(cert, chain), utc(cert.NotBefore), span(c.now, cert.NotBefore)),
-			Advice: "use one that is valid, " + clock + utc(c.now), warning: warning,
+			Reason: explain.ReasonNotYetValid, Detail: fmt.Sprintf("%s begins on %s, in %s", text.Describe(cert, chain), text.UTC(cert.NotBefore), text.Span(c.now, cert.NotBefore)),
+			Advice: "use one that is valid, " + clock + text.UTC(c.now), warning: warning,
 		}
 	}
 	return nil
 }
 
-// missingName returns an error if the certificate is for nobody, or not for one of the names.
-func missingName(leaf *x509.Certificate, names []string) *CertificateError {
+// missingName returns an error if the certificate is for nobody, or not for one of the hosts.
+func missingName(leaf *x509.Certificate, hosts []string) *CertificateError {
 	const advice = "have it reissued with a subjectAltName for each name"
 	if len(leaf.DNSNames) == 0 && len(leaf.IPAddresses) == 0 {
 		detail := "the certificate names no host"
 		if leaf.Subject.CommonName != "" {
-			detail = "the certificate has only the common name " + quoted(leaf.Subject.CommonName) + ", which clients don't look at"
+			detail = "the certificate has only the common name " + text.Quoted(leaf.Subject.CommonName) + ", which clients don't look at"
 		}
-		return &CertificateError{Reason: ReasonNameMismatch, Detail: detail, Advice: advice}
+		return &CertificateError{Reason: explain.ReasonNameMismatch, Detail: detail, Advice: advice}
 	}
-	for _, name := range names {
+	for _, name := range hosts {
 		covered := leaf.VerifyHostname(name) == nil
 		if strings.HasPrefix(name, "*.") { // only the same wildcard covers it
-			covered = slices.ContainsFunc(leaf.DNSNames, func(own string) bool { return serverName(own) == serverName(name) })
+			covered = slices.ContainsFunc(leaf.DNSNames, func(own string) bool { return names.Server(own) == names.Server(name) })
 		}
 		if !covered {
 			return &CertificateError{
-				Reason: ReasonNameMismatch, Advice: advice + ", or serve another for it",
-				Detail: fmt.Sprintf("it is to be served for %s, but is for %s", quoted(name), list(namesIn(leaf), quoted)),
+				Reason: explain.ReasonNameMismatch, Advice: advice + ", or serve another for it",
+				Detail: fmt.Sprintf("it is to be served for %s, but is for %s", text.Quoted(name), text.List(text.Hosts(leaf), text.Quoted)),
 			}
 		}
 	}
 	return nil
-}
-
-// namesIn returns the hosts that a certificate is for.
-func namesIn(cert *x509.Certificate) []string {
-	names := slices.Clone(cert.DNSNames)
-	for _, ip := range cert.IPAddresses {
-		names = append(names, ip.String())
-	}
-	return names
 }
 
 func usage(leaf *x509.Certificate) *CertificateError {
@@ -106,7 +102,7 @@ func usage(leaf *x509.Certificate) *CertificateError {
 		return nil
 	}
 	return &CertificateError{
-		Reason: ReasonWrongUsage, Detail: "the certificate is not for TLS servers", Advice: "have it reissued with the extended key usage serverAuth",
+		Reason: explain.ReasonWrongUsage, Detail: "the certificate is not for TLS servers", Advice: "have it reissued with the extended key usage serverAuth",
 	}
 }
 
@@ -114,7 +110,7 @@ func weakSignature(cert *x509.Certificate, chain []*x509.Certificate) *Certifica
 	switch cert.SignatureAlgorithm {
 	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1:
 		return &CertificateError{
-			Reason: ReasonWeak, Detail: fmt.Sprintf("%s is signed by %s", describe(cert, chain), cert.SignatureAlgorithm),
+			Reason: explain.ReasonWeak, Detail: fmt.Sprintf("%s is signed by %s", text.Describe(cert, chain), cert.SignatureAlgorithm),
 			Advice: "clients refuse it: have it reissued with SHA-256",
 		}
 	}
@@ -124,7 +120,7 @@ func weakSignature(cert *x509.Certificate, chain []*x509.Certificate) *Certifica
 func weakKey(cert *x509.Certificate, chain []*x509.Certificate) *CertificateError {
 	weak := func(format string, args ...any) *CertificateError {
 		return &CertificateError{
-			Reason: ReasonWeak, Detail: describe(cert, chain) + " has " + fmt.Sprintf(format, args...),
+			Reason: explain.ReasonWeak, Detail: text.Describe(cert, chain) + " has " + fmt.Sprintf(format, args...),
 			Advice: "clients refuse it: make a new key, ECDSA P-256 or RSA with 2048 bits, and have a certificate issued for it",
 		}
 	}
@@ -150,7 +146,7 @@ func pathOf(chain []*x509.Certificate) (path []*x509.Certificate, ended bool) {
 	last := chain[0]
 	path = append(path, last)
 	for {
-		if selfSigned(last) {
+		if verify.SelfSigned(last) {
 			return path, true
 		}
 		next := slices.IndexFunc(chain, func(cert *x509.Certificate) bool {
@@ -184,29 +180,29 @@ func (c checker) order(chain, path []*x509.Certificate, ended bool) *Certificate
 			stray = cert
 		}
 	}
-	warn := func(reason Reason, detail, advice string) *CertificateError {
+	warn := func(reason explain.Reason, detail, advice string) *CertificateError {
 		return &CertificateError{Reason: reason, Detail: detail, Advice: advice, warning: true}
 	}
 	const full = "put the authority's intermediates after the leaf (the full chain)"
 	if !ended && len(path) == 1 && !c.trusted(chain) {
-		issuer := issuerName(last)
+		issuer := text.IssuerName(last)
 		switch {
 		case slices.ContainsFunc(chain[1:], func(cert *x509.Certificate) bool { return bytes.Equal(cert.RawSubject, last.RawIssuer) }):
-			return warn(ReasonIncompleteChain, "the certificate called "+issuer+" in the file did not sign the leaf: it has another key",
+			return warn(explain.ReasonIncompleteChain, "the certificate called "+issuer+" in the file did not sign the leaf: it has another key",
 				full+"; those in the file are of another time")
 		case stray != nil:
-			return warn(ReasonIncompleteChain, "the issuer "+issuer+" is not in the file, but "+certName(stray)+" is, which did not sign it", full)
+			return warn(explain.ReasonIncompleteChain, "the issuer "+issuer+" is not in the file, but "+text.CertName(stray)+" is, which did not sign it", full)
 		case len(last.IssuingCertificateURL) > 0: // a private root that signs servers itself has none
-			return warn(ReasonIncompleteChain,
-				fmt.Sprintf("only the leaf is in the file, not its issuer %s (it is at %s)", issuer, quoted(last.IssuingCertificateURL[0])),
+			return warn(explain.ReasonIncompleteChain,
+				fmt.Sprintf("only the leaf is in the file, not its issuer %s (it is at %s)", issuer, text.Quoted(last.IssuingCertificateURL[0])),
 				full+": fullchain.pem, not cert.pem; browsers hide this, they fetch what lacks")
 		}
 	}
 	switch {
 	case !inOrder:
-		return warn(ReasonOutOfOrder, "each certificate should be followed by its issuer", "the right order is "+list(path, certName))
+		return warn(explain.ReasonOutOfOrder, "each certificate should be followed by its issuer", "the right order is "+text.List(path, text.CertName))
 	case stray != nil:
-		return warn(ReasonInvalidChain, certName(stray)+" in the file does not belong to the chain", "take it out")
+		return warn(explain.ReasonInvalidChain, text.CertName(stray)+" in the file does not belong to the chain", "take it out")
 	}
 	return nil
 }

@@ -23,6 +23,11 @@ import (
 	"time"
 
 	"github.com/youmark/pkcs8"
+
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
+	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // chainPEM returns certificates as PEM, in this order.
@@ -35,7 +40,7 @@ func chainPEM(certs ...*x509.Certificate) (data []byte) {
 
 func keyPEM(t testing.TB, cert tls.Certificate) []byte {
 	t.Helper()
-	_, key, err := EncodePEM(cert)
+	_, key, err := devca.EncodePEM(cert)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +48,7 @@ func keyPEM(t testing.TB, cert tls.Certificate) []byte {
 }
 
 // checkCertificateError fails the test unless err is a *CertificateError with that reason and these words, on one line.
-func checkCertificateError(t testing.TB, err error, reason Reason, words ...string) {
+func checkCertificateError(t testing.TB, err error, reason explain.Reason, words ...string) {
 	t.Helper()
 	e, ok := errors.AsType[*CertificateError](err)
 	if !ok || e.Reason != reason {
@@ -55,19 +60,19 @@ func checkCertificateError(t testing.TB, err error, reason Reason, words ...stri
 			t.Errorf("%v does not say %q", err, word)
 		}
 	}
-	checkLine(t, err.Error())
+	tlstest.CheckLine(t, err.Error())
 }
 
 func TestServerFilesThatCannotBeUsed(t *testing.T) {
-	ca := newCA(t)
-	cert, other := issued(t, ca, "mail.test"), issued(t, ca, "other.test")
+	ca := tlstest.NewCA(t)
+	cert, other := tlstest.Issued(t, ca, "mail.test"), tlstest.Issued(t, ca, "other.test")
 	chain, key := chainPEM(cert.Leaf), keyPEM(t, cert)
 	lockedDER, err := pkcs8.MarshalPrivateKey(cert.PrivateKey, []byte("open sesame"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	locked := pem.EncodeToMemory(&pem.Block{Type: encryptedKeyBlock, Bytes: lockedDER})
-	sec1, err := x509.MarshalECPrivateKey(newKey(t, cert))
+	sec1, err := x509.MarshalECPrivateKey(cert.PrivateKey.(*ecdsa.PrivateKey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,44 +91,44 @@ func TestServerFilesThatCannotBeUsed(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	large := file(t, "large.pem", nil)
+	large := tlstest.File(t, "large.pem", nil)
 	if err := os.Truncate(large, maxFile+1); err != nil {
 		t.Fatal(err)
 	}
-	is := func(data []byte) string { return file(t, "x.pem", data) }
+	is := func(data []byte) string { return tlstest.File(t, "x.pem", data) }
 
 	for name, test := range map[string]struct {
 		cert, key, passphrase string
-		reason                Reason
+		reason                explain.Reason
 		words                 []string
 	}{
-		"missing":                {"/nonexistent/cert.pem", is(key), "", ReasonFileMissing, []string{"/nonexistent/cert.pem"}},
-		"key missing":            {is(chain), "/nonexistent/key.pem", "", ReasonFileMissing, []string{"/nonexistent/key.pem", "correct the path"}},
-		"link to nowhere":        {nowhere, is(key), "", ReasonFileMissing, []string{`link to "gone.pem"`}},
-		"folder":                 {t.TempDir(), is(key), "", ReasonFileUnreadable, []string{"is a directory"}},
-		"pipe":                   {pipe, is(key), "", ReasonFileUnreadable, []string{"no regular file"}},
-		"large":                  {large, is(key), "", ReasonFileUnreadable, []string{"larger than 16 MiB"}},
-		"empty":                  {is(nil), is(key), "", ReasonNotPEM, []string{"the file is empty"}},
-		"text":                   {is([]byte("hello")), is(key), "", ReasonNotPEM, []string{"not PEM"}},
-		"DER":                    {is(cert.Leaf.Raw), is(key), "", ReasonNotPEM, []string{"DER", "openssl x509 -inform der"}},
-		"key as DER":             {is(chain), is(sec1), "", ReasonNotPEM, []string{"DER", "openssl pkey -inform der"}},
-		"swapped":                {is(key), is(chain), "", ReasonSwapped, []string{"exchange"}},
-		"no key":                 {is(chain), is(chain), "", ReasonNotPEM, []string{"no private key", `"CERTIFICATE"`}},
-		"no key in the one file": {is(chain), "", "", ReasonNotPEM, []string{"no private key"}},
-		"no certificate":         {is(key), is(key), "", ReasonNotPEM, []string{"no certificate", `"PRIVATE KEY"`}},
-		"broken":                 {is(append(bytes.Clone(chain), broken...)), is(key), "", ReasonUnreadableCertificate, []string{"certificate 2"}},
-		"bundle":                 {is(bytes.Repeat(chain, maxChain+1)), is(key), "", ReasonInvalidChain, []string{"33 certificates", "bundle"}},
-		"locked":                 {is(chain), is(locked), "", ReasonKeyEncrypted, []string{"ssl_passphrase", "openssl pkey"}},
-		"locked, old":            {is(chain), is(old), "", ReasonKeyEncrypted, nil},
-		"wrong passphrase":       {is(chain), is(locked), "close sesame", ReasonWrongPassphrase, nil},
-		"wrong passphrase, old":  {is(chain), is(old), "close sesame", ReasonWrongPassphrase, nil},
+		"missing":                {"/nonexistent/cert.pem", is(key), "", explain.ReasonFileMissing, []string{"/nonexistent/cert.pem"}},
+		"key missing":            {is(chain), "/nonexistent/key.pem", "", explain.ReasonFileMissing, []string{"/nonexistent/key.pem", "correct the path"}},
+		"link to nowhere":        {nowhere, is(key), "", explain.ReasonFileMissing, []string{`link to "gone.pem"`}},
+		"folder":                 {t.TempDir(), is(key), "", explain.ReasonFileUnreadable, []string{"is a directory"}},
+		"pipe":                   {pipe, is(key), "", explain.ReasonFileUnreadable, []string{"no regular file"}},
+		"large":                  {large, is(key), "", explain.ReasonFileUnreadable, []string{"larger than 16 MiB"}},
+		"empty":                  {is(nil), is(key), "", explain.ReasonNotPEM, []string{"the file is empty"}},
+		"text":                   {is([]byte("hello")), is(key), "", explain.ReasonNotPEM, []string{"not PEM"}},
+		"DER":                    {is(cert.Leaf.Raw), is(key), "", explain.ReasonNotPEM, []string{"DER", "openssl x509 -inform der"}},
+		"key as DER":             {is(chain), is(sec1), "", explain.ReasonNotPEM, []string{"DER", "openssl pkey -inform der"}},
+		"swapped":                {is(key), is(chain), "", explain.ReasonSwapped, []string{"exchange"}},
+		"no key":                 {is(chain), is(chain), "", explain.ReasonNotPEM, []string{"no private key", `"CERTIFICATE"`}},
+		"no key in the one file": {is(chain), "", "", explain.ReasonNotPEM, []string{"no private key"}},
+		"no certificate":         {is(key), is(key), "", explain.ReasonNotPEM, []string{"no certificate", `"PRIVATE KEY"`}},
+		"broken":                 {is(append(bytes.Clone(chain), broken...)), is(key), "", explain.ReasonUnreadableCertificate, []string{"certificate 2"}},
+		"bundle":                 {is(bytes.Repeat(chain, maxChain+1)), is(key), "", explain.ReasonInvalidChain, []string{"33 certificates", "bundle"}},
+		"locked":                 {is(chain), is(locked), "", explain.ReasonKeyEncrypted, []string{"ssl_passphrase", "openssl pkey"}},
+		"locked, old":            {is(chain), is(old), "", explain.ReasonKeyEncrypted, nil},
+		"wrong passphrase":       {is(chain), is(locked), "close sesame", explain.ReasonWrongPassphrase, nil},
+		"wrong passphrase, old":  {is(chain), is(old), "close sesame", explain.ReasonWrongPassphrase, nil},
 		"broken key": {is(chain), is([]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")), "",
-			ReasonUnreadableKey, []string{"openssl pkey"}},
+			explain.ReasonUnreadableKey, []string{"openssl pkey"}},
 		"broken locked key": {is(chain), is([]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")), "open sesame",
-			ReasonUnreadableKey, nil},
-		"another key": {is(chain), is(keyPEM(t, other)), "", ReasonKeyMismatch,
-			[]string{fingerprint(cert.Leaf.RawSubjectPublicKeyInfo), fingerprint(other.Leaf.RawSubjectPublicKeyInfo)}},
-		"leaf second": {is(chainPEM(ca.cert, cert.Leaf)), is(key), "", ReasonLeafNotFirst, []string{"the leaf must come first", "certificate 2"}},
+			explain.ReasonUnreadableKey, nil},
+		"another key": {is(chain), is(keyPEM(t, other)), "", explain.ReasonKeyMismatch,
+			[]string{text.Fingerprint(cert.Leaf.RawSubjectPublicKeyInfo), text.Fingerprint(other.Leaf.RawSubjectPublicKeyInfo)}},
+		"leaf second": {is(chainPEM(ca.Cert, cert.Leaf)), is(key), "", explain.ReasonLeafNotFirst, []string{"the leaf must come first", "certificate 2"}},
 	} {
 		_, err := NewServer(ServerOptions{Certificates: []ServerCertificate{{CertFile: test.cert, KeyFile: test.key, Passphrase: test.passphrase}}})
 		t.Run(name, func(t *testing.T) { checkCertificateError(t, err, test.reason, test.words...) })
@@ -143,8 +148,8 @@ func TestServerFilesThatCannotBeUsed(t *testing.T) {
 		s, err := NewServer(ServerOptions{Certificates: []ServerCertificate{c}})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
-		} else if m := meet(t, trusting(ca, "mail.test"), s.Config()); m.clientErr != nil {
-			t.Errorf("%s: %v", name, m.clientErr)
+		} else if m := tlstest.Meet(t, trusting(ca, "mail.test"), s.Config()); m.ClientErr != nil {
+			t.Errorf("%s: %v", name, m.ClientErr)
 		}
 	}
 	_, err = NewServer(ServerOptions{Certificates: []ServerCertificate{{CertFile: "/nonexistent"}}})
@@ -160,26 +165,26 @@ func TestPermissionIsExplained(t *testing.T) {
 	write(t, path, nil)
 	uid := strconv.Itoa(os.Geteuid())
 	denied := &fs.PathError{Op: "open", Path: path, Err: syscall.EACCES}
-	checkCertificateError(t, fileError(path, denied), ReasonFileUnreadable, "permission denied (as user "+uid, "-rw-------, owner "+uid, "let this user read")
+	checkCertificateError(t, fileError(path, denied), explain.ReasonFileUnreadable, "permission denied (as user "+uid, "-rw-------, owner "+uid, "let this user read")
 	// A directory above it can't be passed.
 	hidden := filepath.Join(dir, "live", "mail.test", "key.pem")
-	checkCertificateError(t, fileError(hidden, denied), ReasonFileUnreadable, "the directory "+dir+" is drwx", "owner "+uid)
+	checkCertificateError(t, fileError(hidden, denied), explain.ReasonFileUnreadable, "the directory "+dir+" is drwx", "owner "+uid)
 	if !errors.Is(fileError(path, denied), fs.ErrPermission) {
 		t.Error("no fs.ErrPermission")
 	}
 }
 
 func TestReadyCertificatesAreChecked(t *testing.T) {
-	ca := newCA(t)
-	good, other := issued(t, ca, "mail.test"), issued(t, ca, "mail.test")
+	ca := tlstest.NewCA(t)
+	good, other := tlstest.Issued(t, ca, "mail.test"), tlstest.Issued(t, ca, "mail.test")
 	for _, test := range []struct {
 		cert   tls.Certificate
-		reason Reason
+		reason explain.Reason
 	}{
-		{tls.Certificate{}, ReasonUnreadableCertificate},
-		{tls.Certificate{Certificate: [][]byte{{1}}}, ReasonUnreadableCertificate},
-		{tls.Certificate{Certificate: good.Certificate}, ReasonUnreadableKey},
-		{tls.Certificate{Certificate: good.Certificate, PrivateKey: other.PrivateKey}, ReasonKeyMismatch},
+		{tls.Certificate{}, explain.ReasonUnreadableCertificate},
+		{tls.Certificate{Certificate: [][]byte{{1}}}, explain.ReasonUnreadableCertificate},
+		{tls.Certificate{Certificate: good.Certificate}, explain.ReasonUnreadableKey},
+		{tls.Certificate{Certificate: good.Certificate, PrivateKey: other.PrivateKey}, explain.ReasonKeyMismatch},
 	} {
 		_, err := NewServer(ready(test.cert))
 		checkCertificateError(t, err, test.reason, "certificate 1")
@@ -187,7 +192,7 @@ func TestReadyCertificatesAreChecked(t *testing.T) {
 }
 
 // withKey returns a certificate for a key.
-func withKey(t *testing.T, ca *CA, public, private any, change func(*x509.Certificate)) tls.Certificate {
+func withKey(t *testing.T, ca *tlstest.CA, public, private any, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(9), Subject: pkix.Name{CommonName: "mail.test"}, DNSNames: []string{"mail.test"},
@@ -196,7 +201,7 @@ func withKey(t *testing.T, ca *CA, public, private any, change func(*x509.Certif
 	if change != nil {
 		change(template)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, public, ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.Cert, public, ca.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,9 +209,9 @@ func withKey(t *testing.T, ca *CA, public, private any, change func(*x509.Certif
 }
 
 func TestServerCertificatesThatClientsRefuse(t *testing.T) {
-	ca := newCA(t)
+	ca := tlstest.NewCA(t)
 	now := time.Now()
-	sha1 := issued(t, ca, "mail.test")
+	sha1 := tlstest.Issued(t, ca, "mail.test")
 	// To sign by SHA-1 is not possible any more, so the name of the algorithm is changed: nobody has to check the signature to refuse it.
 	ecdsaSHA256, ecdsaSHA1 := []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}, []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1}
 	if !bytes.Contains(sha1.Leaf.Raw, ecdsaSHA256) {
@@ -221,32 +226,32 @@ func TestServerCertificatesThatClientsRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cnOnly := custom(t, ca, &x509.Certificate{Subject: pkix.Name{CommonName: "mail.test"}})
-	nobody := custom(t, ca, &x509.Certificate{Subject: pkix.Name{Organization: []string{"Org"}}})
+	cnOnly := tlstest.Custom(t, ca, &x509.Certificate{Subject: pkix.Name{CommonName: "mail.test"}})
+	nobody := tlstest.Custom(t, ca, &x509.Certificate{Subject: pkix.Name{Organization: []string{"Org"}}})
 
 	for name, test := range map[string]struct {
 		cert   tls.Certificate
 		names  []string
-		reason Reason // "": all is well
+		reason explain.Reason // "": all is well
 		words  []string
 	}{
-		"good":             {issued(t, ca, "mail.test"), nil, "", nil},
-		"address":          {issued(t, ca, "192.0.2.1"), nil, "", nil},
+		"good":             {tlstest.Issued(t, ca, "mail.test"), nil, "", nil},
+		"address":          {tlstest.Issued(t, ca, "192.0.2.1"), nil, "", nil},
 		"Ed25519":          {withKey(t, ca, public, private, nil), nil, "", nil},
 		"RSA":              {rsaCert(t, ca, 2048, "mail.test"), nil, "", nil},
 		"no usage":         {withKey(t, ca, public, private, nil), nil, "", nil},
 		"any usage":        {withKey(t, ca, public, private, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }), nil, "", nil},
-		"expired":          {signed(t, ca, Request{Names: []string{"mail.test"}, NotAfter: now.Add(-49 * time.Hour)}), nil, ReasonExpired, []string{"2 days ago", "clock"}},
-		"not yet":          {signed(t, ca, Request{Names: []string{"mail.test"}, NotBefore: now.Add(49 * time.Hour)}), nil, ReasonNotYetValid, []string{"in 2 days"}},
-		"common name only": {cnOnly, nil, ReasonNameMismatch, []string{`only the common name "mail.test"`, "subjectAltName"}},
-		"nobody":           {nobody, nil, ReasonNameMismatch, []string{"names no host"}},
-		"another name":     {issued(t, ca, "a.test", "b.test"), []string{"a.test", "c.test"}, ReasonNameMismatch, []string{`"c.test"`, `"a.test", "b.test"`}},
-		"names":            {issued(t, ca, "a.test", "*.b.test"), []string{"a.test", "x.b.test", "*.B.test"}, "", nil},
-		"wildcard":         {issued(t, ca, "a.test", "x.b.test"), []string{"*.b.test"}, ReasonNameMismatch, []string{`"*.b.test"`}},
-		"for clients":      {signed(t, ca, Request{Names: []string{"mail.test"}, Client: true}), nil, ReasonWrongUsage, []string{"serverAuth"}},
-		"short key":        {rsaCert(t, ca, 1024, "mail.test"), nil, ReasonWeak, []string{"1024 bits"}},
-		"P-224":            {withKey(t, ca, p224.Public(), p224, nil), nil, ReasonWeak, []string{"P-224"}},
-		"SHA-1":            {sha1, nil, ReasonWeak, []string{"ECDSA-SHA1", "SHA-256"}},
+		"expired":          {tlstest.Signed(t, ca, devca.Request{Names: []string{"mail.test"}, NotAfter: now.Add(-49 * time.Hour)}), nil, explain.ReasonExpired, []string{"2 days ago", "clock"}},
+		"not yet":          {tlstest.Signed(t, ca, devca.Request{Names: []string{"mail.test"}, NotBefore: now.Add(49 * time.Hour)}), nil, explain.ReasonNotYetValid, []string{"in 2 days"}},
+		"common name only": {cnOnly, nil, explain.ReasonNameMismatch, []string{`only the common name "mail.test"`, "subjectAltName"}},
+		"nobody":           {nobody, nil, explain.ReasonNameMismatch, []string{"names no host"}},
+		"another name":     {tlstest.Issued(t, ca, "a.test", "b.test"), []string{"a.test", "c.test"}, explain.ReasonNameMismatch, []string{`"c.test"`, `"a.test", "b.test"`}},
+		"names":            {tlstest.Issued(t, ca, "a.test", "*.b.test"), []string{"a.test", "x.b.test", "*.B.test"}, "", nil},
+		"wildcard":         {tlstest.Issued(t, ca, "a.test", "x.b.test"), []string{"*.b.test"}, explain.ReasonNameMismatch, []string{`"*.b.test"`}},
+		"for clients":      {tlstest.Signed(t, ca, devca.Request{Names: []string{"mail.test"}, Client: true}), nil, explain.ReasonWrongUsage, []string{"serverAuth"}},
+		"short key":        {rsaCert(t, ca, 1024, "mail.test"), nil, explain.ReasonWeak, []string{"1024 bits"}},
+		"P-224":            {withKey(t, ca, p224.Public(), p224, nil), nil, explain.ReasonWeak, []string{"P-224"}},
+		"SHA-1":            {sha1, nil, explain.ReasonWeak, []string{"ECDSA-SHA1", "SHA-256"}},
 	} {
 		options := ready(test.cert)
 		options.Certificates[0].Names = test.names
@@ -261,7 +266,7 @@ func TestServerCertificatesThatClientsRefuse(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) { checkCertificateError(t, err, test.reason, test.words...) })
 
-		options.Tolerate = []Reason{test.reason}
+		options.Tolerate = []explain.Reason{test.reason}
 		s, err = newServer(options, time.Now, emptyRoots)
 		if err != nil {
 			t.Errorf("%s, tolerated: %v", name, err)
@@ -289,47 +294,47 @@ func resized(t *testing.T, der, old, replacement []byte) []byte {
 }
 
 func TestChainsAreExamined(t *testing.T) {
-	root := newCA(t)
+	root := tlstest.NewCA(t)
 	now := time.Now()
-	day := func(name string, above *CA) *CA {
-		return intermediate(t, above, name, now.Add(-time.Hour), now.Add(time.Hour))
+	day := func(name string, above *tlstest.CA) *tlstest.CA {
+		return tlstest.Intermediate(t, above, name, now.Add(-time.Hour), now.Add(time.Hour))
 	}
 	upper := day("Upper", root)
 	lower := day("Lower", upper)
 	impostor := day("Lower", root) // the same name, another key
 	stranger := day("Stranger", root)
-	gone := intermediate(t, root, "Gone", now.Add(-2*time.Hour), now.Add(-time.Hour))
-	leaf, ofGone, ofRoot := issued(t, lower, "mail.test"), issued(t, gone, "mail.test"), issued(t, root, "mail.test")
-	public := custom(t, lower, &x509.Certificate{DNSNames: []string{"mail.test"}, IssuingCertificateURL: []string{"http://ca.test/lower.der"}})
-	self, err := SelfSigned(Request{Names: []string{"mail.test"}})
+	gone := tlstest.Intermediate(t, root, "Gone", now.Add(-2*time.Hour), now.Add(-time.Hour))
+	leaf, ofGone, ofRoot := tlstest.Issued(t, lower, "mail.test"), tlstest.Issued(t, gone, "mail.test"), tlstest.Issued(t, root, "mail.test")
+	public := tlstest.Custom(t, lower, &x509.Certificate{DNSNames: []string{"mail.test"}, IssuingCertificateURL: []string{"http://ca.test/lower.der"}})
+	self, err := devca.SelfSigned(devca.Request{Names: []string{"mail.test"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	for name, test := range map[string]struct {
 		cert  tls.Certificate
-		chain []*CA
-		roots *CA
-		want  Reason
+		chain []*tlstest.CA
+		roots *tlstest.CA
+		want  explain.Reason
 		words []string
 	}{
-		"full":                      {leaf, []*CA{lower, upper}, nil, "", nil},
-		"full, with the root":       {leaf, []*CA{lower, upper, root}, nil, "", nil},
-		"part":                      {leaf, []*CA{lower}, nil, "", nil},
+		"full":                      {leaf, []*tlstest.CA{lower, upper}, nil, "", nil},
+		"full, with the root":       {leaf, []*tlstest.CA{lower, upper, root}, nil, "", nil},
+		"part":                      {leaf, []*tlstest.CA{lower}, nil, "", nil},
 		"private":                   {ofRoot, nil, nil, "", nil},
 		"self-signed":               {self, nil, nil, "", nil},
-		"no intermediate":           {public, nil, nil, ReasonIncompleteChain, []string{`"http://ca.test/lower.der"`, "fullchain.pem"}},
+		"no intermediate":           {public, nil, nil, explain.ReasonIncompleteChain, []string{`"http://ca.test/lower.der"`, "fullchain.pem"}},
 		"no intermediate, but root": {public, nil, lower, "", nil}, // the system trusts its issuer
-		"another intermediate":      {leaf, []*CA{stranger}, nil, ReasonIncompleteChain, []string{`"Lower" is not in the file`, `"Stranger"`}},
-		"impostor":                  {leaf, []*CA{impostor, root}, nil, ReasonIncompleteChain, []string{"another key"}},
-		"wrong order":               {leaf, []*CA{upper, lower}, nil, ReasonOutOfOrder, []string{`"mail.test", "Lower", "Upper"`}},
-		"root first":                {leaf, []*CA{root, upper, lower}, nil, ReasonOutOfOrder, []string{`"mail.test", "Lower", "Upper", "Whorl Test CA"`}},
-		"stray":                     {leaf, []*CA{lower, upper, stranger}, nil, ReasonInvalidChain, []string{`"Stranger"`, "take it out"}},
-		"two ways":                  {leaf, []*CA{lower, upper, impostor}, nil, "", nil}, // a cross-signed intermediate
-		"expired":                   {ofGone, []*CA{gone}, nil, ReasonExpired, []string{`intermediate certificate "Gone" ended`}},
+		"another intermediate":      {leaf, []*tlstest.CA{stranger}, nil, explain.ReasonIncompleteChain, []string{`"Lower" is not in the file`, `"Stranger"`}},
+		"impostor":                  {leaf, []*tlstest.CA{impostor, root}, nil, explain.ReasonIncompleteChain, []string{"another key"}},
+		"wrong order":               {leaf, []*tlstest.CA{upper, lower}, nil, explain.ReasonOutOfOrder, []string{`"mail.test", "Lower", "Upper"`}},
+		"root first":                {leaf, []*tlstest.CA{root, upper, lower}, nil, explain.ReasonOutOfOrder, []string{`"mail.test", "Lower", "Upper", "Whorl Test CA"`}},
+		"stray":                     {leaf, []*tlstest.CA{lower, upper, stranger}, nil, explain.ReasonInvalidChain, []string{`"Stranger"`, "take it out"}},
+		"two ways":                  {leaf, []*tlstest.CA{lower, upper, impostor}, nil, "", nil}, // a cross-signed intermediate
+		"expired":                   {ofGone, []*tlstest.CA{gone}, nil, explain.ReasonExpired, []string{`intermediate certificate "Gone" ended`}},
 	} {
 		for _, above := range test.chain {
-			test.cert.Certificate = append(test.cert.Certificate[:len(test.cert.Certificate):len(test.cert.Certificate)], above.cert.Raw)
+			test.cert.Certificate = append(test.cert.Certificate[:len(test.cert.Certificate):len(test.cert.Certificate)], above.Cert.Raw)
 		}
 		roots := func() (*x509.CertPool, error) {
 			if test.roots != nil {
@@ -356,8 +361,8 @@ func TestChainsAreExamined(t *testing.T) {
 
 // What is in a file must not crash the program, whatever it is.
 func FuzzServerPEM(f *testing.F) {
-	ca := newCA(f)
-	chain, key, err := EncodePEM(issued(f, ca, "mail.test"))
+	ca := tlstest.NewCA(f)
+	chain, key, err := devca.EncodePEM(tlstest.Issued(f, ca, "mail.test"))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -370,10 +375,10 @@ func FuzzServerPEM(f *testing.F) {
 		s, err := newServer(ServerOptions{Certificates: []ServerCertificate{{CertPEM: chain, KeyPEM: key}}}, time.Now, emptyRoots)
 		if err == nil {
 			for _, warning := range s.Warnings() {
-				checkLine(t, warning.Error())
+				tlstest.CheckLine(t, warning.Error())
 			}
 			return
 		}
-		checkLine(t, err.Error())
+		tlstest.CheckLine(t, err.Error())
 	})
 }

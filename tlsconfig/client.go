@@ -2,16 +2,18 @@ package tlsconfig
 
 import (
 	"crypto/tls"
-	"net/netip"
 	"strings"
 	"sync"
+
+	"github.com/whorl-go/whorl/tlsconfig/internal/names"
+	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
 const (
 	// NoSNI as the ServerName of a base configuration switches SNI off and nothing else: the chain is still
 	// verified and so is the name, against the host given to Client.For. It is no host's name, so crypto/tls,
 	// given such a configuration without Client.For, sends no SNI and refuses every certificate: it fails closed.
-	NoSNI = "."
+	NoSNI = names.NoSNI
 
 	maxHosts    = 1024 // configurations a Client keeps; beyond that it forgets an arbitrary one
 	maxSessions = 256  // sessions a Client keeps for resumption, least recently used out first
@@ -27,31 +29,14 @@ const (
 // same name under the same policy, but where unrelated servers sit behind two ports they spoil each other's sessions,
 // and every connection makes a full handshake. Use one Client for each port (or protocol) there.
 //
-// That a chain was verified is remembered, too, for a minute at most and never beyond the validity of any certificate in
-// it. Within that time a full handshake doesn't check its signatures again, if a server of the same name sends the same
-// certificates, and RootCAs is the same pool with the same in it. All else is checked each time. A process remembers 256
-// chains, for all its Clients.
-//
-// Each chain is verified in full where a base has Time, VerifyPeerCertificate or EncryptedClientHelloConfigList, in FIPS
-// 140 mode, where the operating system verifies (RootCAs nil on macOS, iOS and Windows), and where several ways lead to
-// the roots. So Time: time.Now switches the memory off. Do that if RootCAs has certificates with a constraint
-// (x509.CertPool.AddCertWithConstraint) that has to be asked each time.
-//
 // A base that brings its own ClientSessionCache takes the charge over. Do not share that cache between policies: on
 // resumption crypto/tls checks name, roots and dates again, but not which client certificate the session was made with,
 // and it does not call VerifyPeerCertificate.
 type Client struct {
-	base      *tls.Config // never modified after NewClient
-	remembers bool        // chains; see chainMemory
+	base *tls.Config // never modified after NewClient
 
 	mu    sync.RWMutex
-	hosts map[string]*hostConfig // guarded by mu; keyed by host as given to For
-}
-
-// A hostConfig is the current configuration for a host. It doesn't change.
-type hostConfig struct {
-	config *tls.Config
-	known  *knownChain // that is an anchor in it; nil if none is
+	hosts map[string]*tls.Config // guarded by mu; keyed by host as given to For
 }
 
 // NewClient returns the Client of the policy base, of which it takes a copy. A nil base means the defaults: system
@@ -71,39 +56,37 @@ func NewClient(base *tls.Config) *Client {
 	if base.ClientSessionCache == nil {
 		base.ClientSessionCache = tls.NewLRUClientSessionCache(maxSessions)
 	}
-	return &Client{base: base, remembers: remembers(base), hosts: make(map[string]*hostConfig)}
+	return &Client{base: base, hosts: make(map[string]*tls.Config)}
 }
 
 // For returns the configuration for connections to host: a name, or an IPv4 or IPv6 address, without a port. A trailing
 // dot, brackets and an IPv6 zone are taken off. An empty host fits only a base with a ServerName of its own; otherwise
 // the handshake will fail, as there is nothing to verify.
 //
-// Calls with the same host return the same *tls.Config until something new is known of the host. It must not be
-// modified: Clone it first, and do not take VerifyConnection away from the clone, which does a part of the verification.
-// It may be kept. RootCAs may have, beside the base's, the certificate of this host that was verified a short time ago.
+// Calls with the same host return the same *tls.Config. It may be kept. It must not be modified: Clone it first, and do
+// not take VerifyConnection away from the clone, which may do a part of the verification.
 //
 //   - ServerName is host, unless base has one. It is sent as SNI where it is a name (never for an address).
 //   - Where ServerName is NoSNI, InsecureSkipVerify is set and VerifyConnection makes up for it: it verifies the chain
 //     and checks that the certificate is for host.
-//   - base's VerifyConnection is called for each connection. It sees a remembered chain as if it was verified just now,
-//     and the name to verify in ConnectionState.ServerName also where no SNI was sent. It can pass that on as
-//     x509.VerifyOptions.DNSName; were it empty, the name would not be checked at all.
+//   - base's VerifyConnection is called for each connection. It sees the name to verify in ConnectionState.ServerName
+//     also where no SNI was sent. It can pass that on as x509.VerifyOptions.DNSName; were it empty, the name would not
+//     be checked at all.
 func (c *Client) For(host string) *tls.Config {
 	c.mu.RLock()
-	current := c.hosts[host]
+	config := c.hosts[host]
 	c.mu.RUnlock()
-	if current != nil && current.known == c.known(current.config.ServerName) {
-		return current.config
+	if config != nil {
+		return config
 	}
 
 	fresh := c.build(host)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	current = c.hosts[host]
-	if current != nil && current.known == fresh.known {
-		return current.config // another call was faster; connections should share one configuration
+	if config = c.hosts[host]; config != nil {
+		return config // another call was faster; connections should share one configuration
 	}
-	if current == nil && len(c.hosts) >= maxHosts {
+	if len(c.hosts) >= maxHosts {
 		// Any will do: a host that is forgotten costs one Clone. Its sessions are kept elsewhere.
 		for victim := range c.hosts {
 			delete(c.hosts, victim)
@@ -111,21 +94,13 @@ func (c *Client) For(host string) *tls.Config {
 		}
 	}
 	c.hosts[strings.Clone(host)] = fresh // host may be a part of a large buffer
-	return fresh.config
-}
-
-// known returns what is remembered of the server of that name.
-func (c *Client) known(name string) *knownChain {
-	if !c.remembers {
-		return nil
-	}
-	return verifiedChains.get(chainKey{c.base.RootCAs, name})
+	return fresh
 }
 
 // build makes the configuration for one host.
-func (c *Client) build(host string) *hostConfig {
+func (c *Client) build(host string) *tls.Config {
 	config := c.base.Clone()
-	name := serverName(host)
+	name := names.Server(host)
 	fixed := config.ServerName
 	if fixed == "" {
 		config.ServerName = name
@@ -133,33 +108,23 @@ func (c *Client) build(host string) *hostConfig {
 		// crypto/tls keys sessions by ServerName alone, which is the same for every host here.
 		config.ClientSessionCache = hostSessions{cache: config.ClientSessionCache, host: name}
 		if fixed != NoSNI {
-			name = serverName(fixed)
+			name = names.Server(fixed)
 		}
 	}
 
-	key := chainKey{config.RootCAs, config.ServerName}
-	known := c.known(key.name)
-	if known != nil {
-		config.RootCAs = known.anchored()
-	}
 	next := config.VerifyConnection
 	takeOver := fixed == NoSNI && !config.InsecureSkipVerify
-	if next == nil && !takeOver && !c.remembers {
-		return &hostConfig{config: config}
+	if next == nil && !takeOver {
+		return config
 	}
 	config.InsecureSkipVerify = config.InsecureSkipVerify || takeOver
-	check := verifier{roots: key.roots, now: config.Time}
+	check := verify.Verifier{Roots: config.RootCAs, Now: config.Time}
 	config.VerifyConnection = func(state tls.ConnectionState) (err error) {
-		if c.remembers {
-			if state, err = verifiedChains.confirm(key, known, state); err != nil {
-				return err
-			}
-		}
 		if state.ServerName == "" {
 			state.ServerName = name
 		}
 		if takeOver {
-			if state.VerifiedChains, err = check.verify(state); err != nil {
+			if state.VerifiedChains, err = check.Verify(state); err != nil {
 				return err
 			}
 		}
@@ -168,26 +133,7 @@ func (c *Client) build(host string) *hostConfig {
 		}
 		return next(state)
 	}
-	return &hostConfig{config: config, known: known}
-}
-
-// serverName returns host in the form in which crypto/tls verifies it and sends it: no trailing dot, no brackets, no
-// IPv6 zone, lower case. The result is never NoSNI.
-func serverName(host string) string {
-	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
-		host = host[1 : len(host)-1]
-	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Unmap().WithZone("").String()
-	}
-	host = strings.TrimRight(host, ".")
-	// ASCII only: strings.ToLower would turn the Kelvin sign into a k, and so one host's name into another's.
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + ('a' - 'A')
-		}
-		return r
-	}, host)
+	return config
 }
 
 // hostSessions is a view of a cache that no other host shares.

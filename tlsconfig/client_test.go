@@ -7,6 +7,10 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+
+	"github.com/whorl-go/whorl/tlsconfig/internal/names"
+	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
+	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
 func TestClientDefaults(t *testing.T) {
@@ -48,8 +52,8 @@ func TestServerNameForms(t *testing.T) {
 		"\u212aelvin.test":   "\u212aelvin.test",
 		"xn--bcher-kva.test": "xn--bcher-kva.test",
 	} {
-		if got := serverName(host); got != want {
-			t.Errorf("serverName(%q) = %q, want %q", host, got, want)
+		if got := names.Server(host); got != want {
+			t.Errorf("names.Server(%q) = %q, want %q", host, got, want)
 		}
 		if got := NewClient(nil).For(host).ServerName; got != want {
 			t.Errorf("For(%q).ServerName = %q, want %q", host, got, want)
@@ -58,16 +62,16 @@ func TestServerNameForms(t *testing.T) {
 }
 
 func TestClientVerifiesNamesAndAddresses(t *testing.T) {
-	ca := newCA(t)
-	cert := issued(t, ca, "mail.test", "127.0.0.1", "::1")
+	ca := tlstest.NewCA(t)
+	cert := tlstest.Issued(t, ca, "mail.test", "127.0.0.1", "::1")
 	client := NewClient(&tls.Config{RootCAs: ca.Pool()})
 	for _, host := range []string{"mail.test", "MAIL.test.", "127.0.0.1", "::1", "::1%lo"} {
-		if _, err := dial(t, client.For(host), speak(server(cert))); err != nil {
+		if _, err := tlstest.Dial(t, client.For(host), tlstest.Speak(tlstest.Server(cert))); err != nil {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
 	for _, host := range []string{"evil.test", "127.0.0.2", "", "."} {
-		if _, err := dial(t, client.For(host), speak(server(cert))); err == nil {
+		if _, err := tlstest.Dial(t, client.For(host), tlstest.Speak(tlstest.Server(cert))); err == nil {
 			t.Errorf("%s: the handshake succeeded", host)
 		}
 	}
@@ -110,10 +114,10 @@ func TestClientConcurrently(t *testing.T) {
 // resumes reports whether the second of two connections resumed the session of the first.
 func resumes(t *testing.T, srv, first, second *tls.Config) bool {
 	t.Helper()
-	if _, err := dial(t, first, speak(srv)); err != nil {
+	if _, err := tlstest.Dial(t, first, tlstest.Speak(srv)); err != nil {
 		t.Fatal(err)
 	}
-	state, err := dial(t, second, speak(srv))
+	state, err := tlstest.Dial(t, second, tlstest.Speak(srv))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +125,7 @@ func resumes(t *testing.T, srv, first, second *tls.Config) bool {
 }
 
 func TestSessionsStayWithTheirHost(t *testing.T) {
-	ca := newCA(t)
+	ca := tlstest.NewCA(t)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, base := range []*tls.Config{
 			{},
@@ -129,7 +133,7 @@ func TestSessionsStayWithTheirHost(t *testing.T) {
 			{ServerName: NoSNI},
 		} {
 			base.RootCAs, base.MaxVersion = ca.Pool(), version
-			srv := server(issued(t, ca, "a.test", "b.test", "127.0.0.1"))
+			srv := tlstest.Server(tlstest.Issued(t, ca, "a.test", "b.test", "127.0.0.1"))
 			client := NewClient(base)
 			if !resumes(t, srv, client.For("a.test"), client.For("a.test")) {
 				t.Errorf("%x %q: the session was not resumed", version, base.ServerName)
@@ -148,8 +152,8 @@ func TestSessionsStayWithTheirHost(t *testing.T) {
 }
 
 func TestNoSNIStillVerifies(t *testing.T) {
-	ca := newCA(t)
-	srv := server(issued(t, ca, "mail.test", "127.0.0.1"))
+	ca := tlstest.NewCA(t)
+	srv := tlstest.Server(tlstest.Issued(t, ca, "mail.test", "127.0.0.1"))
 	sni := "none"
 	srv.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		sni = hello.ServerName
@@ -168,7 +172,7 @@ func TestNoSNIStillVerifies(t *testing.T) {
 		},
 	})
 	for _, host := range []string{"mail.test", "127.0.0.1"} {
-		if _, err := dial(t, client.For(host), speak(srv)); err != nil {
+		if _, err := tlstest.Dial(t, client.For(host), tlstest.Speak(srv)); err != nil {
 			t.Errorf("%s: %v", host, err)
 		}
 		if sni != "" {
@@ -179,57 +183,57 @@ func TestNoSNIStillVerifies(t *testing.T) {
 		t.Errorf("the base's VerifyConnection was called %d times, want 2", called)
 	}
 
-	_, err := dial(t, client.For("evil.test"), speak(srv))
+	_, err := tlstest.Dial(t, client.For("evil.test"), tlstest.Speak(srv))
 	if _, ok := errors.AsType[x509.HostnameError](err); !ok {
 		t.Errorf("another host: got %v, want a HostnameError", err)
 	}
-	strangers := NewClient(&tls.Config{RootCAs: newCA(t).Pool(), ServerName: NoSNI})
-	_, err = dial(t, strangers.For("mail.test"), speak(srv))
+	strangers := NewClient(&tls.Config{RootCAs: tlstest.NewCA(t).Pool(), ServerName: NoSNI})
+	_, err = tlstest.Dial(t, strangers.For("mail.test"), tlstest.Speak(srv))
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); !ok {
 		t.Errorf("another CA: got %v, want an UnknownAuthorityError", err)
 	}
-	if _, err := dial(t, client.For(""), speak(srv)); !errors.Is(err, errNoName) {
-		t.Errorf("no host: got %v, want errNoName", err)
+	if _, err := tlstest.Dial(t, client.For(""), tlstest.Speak(srv)); !errors.Is(err, verify.ErrNoName) {
+		t.Errorf("no host: got %v, want verify.ErrNoName", err)
 	}
 	// Without Client.For it fails closed.
-	if _, err := dial(t, &tls.Config{RootCAs: ca.Pool(), ServerName: NoSNI}, speak(srv)); err == nil {
+	if _, err := tlstest.Dial(t, &tls.Config{RootCAs: ca.Pool(), ServerName: NoSNI}, tlstest.Speak(srv)); err == nil {
 		t.Error("NoSNI given to crypto/tls was accepted")
 	}
 	// Verification that was switched off by name stays off.
 	lax := NewClient(&tls.Config{InsecureSkipVerify: true, ServerName: NoSNI})
-	if _, err := dial(t, lax.For("evil.test"), speak(srv)); err != nil {
+	if _, err := tlstest.Dial(t, lax.For("evil.test"), tlstest.Speak(srv)); err != nil {
 		t.Errorf("InsecureSkipVerify: %v", err)
 	}
 }
 
 func TestVerifyConnectionSeesTheName(t *testing.T) {
-	ca := newCA(t)
-	srv := server(issued(t, ca, "mail.test", "127.0.0.1"))
+	ca := tlstest.NewCA(t)
+	srv := tlstest.Server(tlstest.Issued(t, ca, "mail.test", "127.0.0.1"))
 	var seen string
 	base := &tls.Config{RootCAs: ca.Pool(), VerifyConnection: func(state tls.ConnectionState) error {
 		seen = state.ServerName
 		return nil
 	}}
 	for _, host := range []string{"mail.test", "127.0.0.1"} {
-		if _, err := dial(t, NewClient(base).For(host), speak(srv)); err != nil || seen != host {
+		if _, err := tlstest.Dial(t, NewClient(base).For(host), tlstest.Speak(srv)); err != nil || seen != host {
 			t.Errorf("%s: %v, VerifyConnection saw %q", host, err, seen)
 		}
 	}
 	base.ServerName = "127.0.0.1"
-	if _, err := dial(t, NewClient(base).For("mail.test"), speak(srv)); err != nil || seen != "127.0.0.1" {
+	if _, err := tlstest.Dial(t, NewClient(base).For("mail.test"), tlstest.Speak(srv)); err != nil || seen != "127.0.0.1" {
 		t.Errorf("fixed name: %v, VerifyConnection saw %q", err, seen)
 	}
 }
 
 func TestTLS12IsTheFloor(t *testing.T) {
-	ca := newCA(t)
-	srv := server(issued(t, ca, "mail.test"))
+	ca := tlstest.NewCA(t)
+	srv := tlstest.Server(tlstest.Issued(t, ca, "mail.test"))
 	srv.MinVersion, srv.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-	if _, err := dial(t, NewClient(&tls.Config{RootCAs: ca.Pool()}).For("mail.test"), speak(srv)); err == nil {
+	if _, err := tlstest.Dial(t, NewClient(&tls.Config{RootCAs: ca.Pool()}).For("mail.test"), tlstest.Speak(srv)); err == nil {
 		t.Error("TLS 1.1 was negotiated by default")
 	}
 	base := &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS10}
-	state, err := dial(t, NewClient(base).For("mail.test"), speak(srv))
+	state, err := tlstest.Dial(t, NewClient(base).For("mail.test"), tlstest.Speak(srv))
 	if err != nil || state.Version != tls.VersionTLS11 {
 		t.Errorf("asked for by name: version %x, %v", state.Version, err)
 	}

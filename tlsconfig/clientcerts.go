@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
 // A clientPolicy says which certificates of clients a server takes.
@@ -17,7 +20,7 @@ type clientPolicy struct {
 	authorities []*x509.Certificate
 	depth       int // 0: no limit
 	selfSigned  bool
-	pins        []pin
+	pins        []verify.Pin
 }
 
 // clientPolicy returns the policy without its authorities.
@@ -37,14 +40,9 @@ func (o *ServerOptions) clientPolicy() (clientPolicy, error) {
 	case len(o.ClientFingerprints) > 0 && p.mode != ClientCertsRequire:
 		return p, &OptionError{"ClientFingerprints", errors.New("needs ClientCertsRequire")}
 	}
-	for _, text := range o.ClientFingerprints {
-		pin, err := parsePin(text)
-		if err != nil {
-			return p, &OptionError{"ClientFingerprints", err}
-		}
-		p.pins = append(p.pins, pin)
-	}
-	return p, nil
+	var err error
+	p.pins, err = parsePins("ClientFingerprints", o.ClientFingerprints)
+	return p, err
 }
 
 // apply sets the policy in a configuration.
@@ -76,18 +74,18 @@ func (p clientPolicy) verify(state tls.ConnectionState, roots *x509.CertPool, no
 		return nil // crypto/tls has seen to it where one is required
 	}
 	if p.selfSigned {
-		check := verifier{roots: roots, now: now, acceptSelfSigned: true, client: true}
-		if state.VerifiedChains, err = check.verify(state); err != nil {
+		check := verify.Verifier{Roots: roots, Now: now, AcceptSelfSigned: true, Client: true}
+		if state.VerifiedChains, err = check.Verify(state); err != nil {
 			return err
 		}
 	}
 	if p.depth > 0 {
-		if err := checkDepth(state, p.depth); err != nil {
+		if err := verify.CheckDepth(state, p.depth); err != nil {
 			return err
 		}
 	}
 	if len(p.pins) > 0 {
-		return checkPins(state, p.pins)
+		return verify.CheckPins(state, p.pins)
 	}
 	return nil
 }
@@ -105,10 +103,10 @@ func (p clientPolicy) digest() (sum [sha256.Size]byte) {
 	// Their order says nothing, and one may be there twice.
 	list := make([]string, 0, len(p.authorities)+len(p.pins))
 	for _, cert := range p.authorities {
-		list = append(list, "authority "+fingerprint(cert.Raw))
+		list = append(list, "authority "+text.Fingerprint(cert.Raw))
 	}
 	for _, pin := range p.pins {
-		list = append(list, "pin "+pin.name+" "+string(pin.sum))
+		list = append(list, "pin "+pin.Name+" "+string(pin.Sum))
 	}
 	slices.Sort(list)
 	hash.Write([]byte(strings.Join(slices.Compact(list), "\n")))

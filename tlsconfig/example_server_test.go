@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -13,12 +12,15 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/whorl-go/whorl/tlsconfig"
 	"go.uber.org/zap"
+
+	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 func ExampleNewServer() {
-	ca, err := tlsconfig.NewCA("Example CA")
+	ca, err := devca.New("Example CA")
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -84,13 +86,13 @@ func ExampleNewServer_errors() {
 		return
 	}
 	defer os.RemoveAll(dir)
-	cert, err := tlsconfig.SelfSigned(tlsconfig.Request{Names: []string{"mail.test"}})
+	cert, err := devca.SelfSigned(devca.Request{Names: []string{"mail.test"}})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := tlsconfig.WritePEM(cert, certFile, keyFile); err != nil {
+	if err := devca.WritePEM(cert, certFile, keyFile); err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -99,7 +101,7 @@ func ExampleNewServer_errors() {
 		Certificates: []tlsconfig.ServerCertificate{{CertFile: keyFile, KeyFile: certFile}},
 	})
 	if e, ok := errors.AsType[*tlsconfig.CertificateError](err); ok {
-		fmt.Println(e.Reason == tlsconfig.ReasonSwapped)
+		fmt.Println(e.Reason == explain.ReasonSwapped)
 		fmt.Println(e.Detail)
 		fmt.Println(e.Advice)
 	}
@@ -110,7 +112,7 @@ func ExampleNewServer_errors() {
 }
 
 func ExampleServer_Watch() {
-	cert, err := tlsconfig.SelfSigned(tlsconfig.Request{Names: []string{"mail.test"}})
+	cert, err := devca.SelfSigned(devca.Request{Names: []string{"mail.test"}})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -136,68 +138,4 @@ func ExampleServer_Watch() {
 	wg.Wait()
 	fmt.Println("done")
 	// Output: done
-}
-
-func ExampleServerFromOptions() {
-	options, err := tlsconfig.ServerFromOptions(map[string]any{
-		"ssl_cert_file":        "/etc/ssl/mail.pem",
-		"ssl_key_file":         "/etc/ssl/mail.key",
-		"ssl_client_cert_file": "/etc/ssl/clients.pem",
-		"ssl_verify_peer":      true,
-	})
-	fmt.Println(options.ClientCerts == tlsconfig.ClientCertsRequire, err)
-
-	_, err = tlsconfig.ServerFromOptions(map[string]any{"ssl_dhparam": "dh.pem"})
-	fmt.Println(err)
-	// Output:
-	// true <nil>
-	// tlsconfig: ssl_dhparam: can't be honoured: crypto/tls has no finite-field Diffie-Hellman, its key exchanges need no parameters; leave it out
-}
-
-func ExampleServerFromPHP() {
-	options, err := tlsconfig.ServerFromPHP(map[string]any{
-		"local_cert":       "/etc/ssl/default.pem",
-		"SNI_server_certs": map[string]string{"*.example.com": "/etc/ssl/example.pem"},
-		"alpn_protocols":   "http/1.1",
-		"crypto_method":    32 | 64, // STREAM_CRYPTO_METHOD_TLSv1_2_SERVER | STREAM_CRYPTO_METHOD_TLSv1_3_SERVER
-	})
-	fmt.Println(options.Certificates[1].Names, options.ALPN, err)
-	// Output: [*.example.com] [http/1.1] <nil>
-}
-
-func ExampleClientFromPHP() {
-	config, err := tlsconfig.ClientFromPHP(map[string]any{"peer_name": "mail.test", "alpn_protocols": "smtp"})
-	fmt.Println(config.ServerName, config.NextProtos, err)
-
-	_, err = tlsconfig.ClientFromPHP(map[string]any{"peer_fingerprint": "d41d8cd98f00b204e9800998ecf8427e"})
-	fmt.Println(err)
-	// Output:
-	// mail.test [smtp] <nil>
-	// tlsconfig: peer_fingerprint: MD5 can't be honoured: two certificates with one MD5 can be made; take SHA-256
-}
-
-func ExampleExplainServer() {
-	cert, err := tlsconfig.SelfSigned(tlsconfig.Request{Names: []string{"mail.test"}})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	server, err := tlsconfig.NewServer(tlsconfig.ServerOptions{
-		Certificates: []tlsconfig.ServerCertificate{{Certificate: &cert}},
-	})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	client, accepted := net.Pipe()
-	defer client.Close()
-	defer accepted.Close()
-	go client.Write([]byte("EHLO client.test\r\n"))
-
-	err = tls.Server(accepted, server.Config()).Handshake()
-	fmt.Println(tlsconfig.ExplainServer(err, "192.0.2.7:4711"))
-	fmt.Printf("%s", tlsconfig.PlaintextHint(err))
-	// Output:
-	// tls handshake with 192.0.2.7:4711: plaintext client: the client speaks plaintext SMTP: its first bytes are "EHLO " (untrusted); have it use TLS from the start, or the port for plaintext and STARTTLS
-	// 554 5.7.0 This port is for TLS from the start
 }

@@ -5,16 +5,17 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/youmark/pkcs8"
+
+	"github.com/whorl-go/whorl/tlsconfig/explain"
+	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
 const (
@@ -62,7 +63,7 @@ func (p *pemPair) parse() (pair tls.Certificate, err error) {
 	if err != nil {
 		if findKey(p.cert) != nil && pemBlocks(p.key, certificateBlock) != nil && findKey(p.key) == nil {
 			err = &CertificateError{
-				Reason: ReasonSwapped, File: p.certFile,
+				Reason: explain.ReasonSwapped, File: p.certFile,
 				Detail: "the certificate's file has the key, and the key's file the certificate: they are swapped", Advice: "exchange the two", Err: err,
 			}
 		}
@@ -115,7 +116,7 @@ func contents(data []byte) string {
 	case len(data) == 0:
 		return "the file is empty"
 	case block != nil:
-		return "the file has a PEM block of type " + quoted(block.Type)
+		return "the file has a PEM block of type " + text.Quoted(block.Type)
 	case isDER(data):
 		return "the file is not PEM, it looks like DER"
 	}
@@ -134,8 +135,8 @@ func pemAdvice(data []byte, command string) string {
 
 func unreadable(file string, i int, err error) error {
 	return &CertificateError{
-		Reason: ReasonUnreadableCertificate, File: file,
-		Detail: fmt.Sprintf("certificate %d in the file: %s", i+1, printable(err.Error(), maxText)), Advice: "reissue it, or copy the file anew", Err: err,
+		Reason: explain.ReasonUnreadableCertificate, File: file,
+		Detail: fmt.Sprintf("certificate %d in the file: %s", i+1, text.Printable(err.Error(), text.MaxText)), Advice: "reissue it, or copy the file anew", Err: err,
 	}
 }
 
@@ -144,10 +145,10 @@ func parseChain(file string, data []byte) ([]*x509.Certificate, error) {
 	blocks := pemBlocks(data, certificateBlock)
 	switch {
 	case len(blocks) == 0:
-		return nil, &CertificateError{Reason: ReasonNotPEM, File: file, Detail: "no certificate: " + contents(data), Advice: pemAdvice(data, "x509")}
+		return nil, &CertificateError{Reason: explain.ReasonNotPEM, File: file, Detail: "no certificate: " + contents(data), Advice: pemAdvice(data, "x509")}
 	case len(blocks) > maxChain:
 		return nil, &CertificateError{
-			Reason: ReasonInvalidChain, File: file, Detail: fmt.Sprintf("the file has %d certificates, and a server sends them all", len(blocks)),
+			Reason: explain.ReasonInvalidChain, File: file, Detail: fmt.Sprintf("the file has %d certificates, and a server sends them all", len(blocks)),
 			Advice: "name the file with the server's own certificate and its intermediates, not a bundle of authorities",
 		}
 	}
@@ -163,7 +164,7 @@ func parseChain(file string, data []byte) ([]*x509.Certificate, error) {
 }
 
 // keyError says what is wrong with the key.
-func (p *pemPair) keyError(reason Reason, detail, advice string, err error) error {
+func (p *pemPair) keyError(reason explain.Reason, detail, advice string, err error) error {
 	return &CertificateError{Reason: reason, File: p.keyFile, Detail: detail, Advice: advice, Err: err, inKey: true}
 }
 
@@ -171,18 +172,18 @@ func (p *pemPair) keyError(reason Reason, detail, advice string, err error) erro
 func (p *pemPair) parseKey() (crypto.Signer, error) {
 	block := findKey(p.key)
 	if block == nil {
-		return nil, p.keyError(ReasonNotPEM, "no private key: "+contents(p.key), pemAdvice(p.key, "pkey"), nil)
+		return nil, p.keyError(explain.ReasonNotPEM, "no private key: "+contents(p.key), pemAdvice(p.key, "pkey"), nil)
 	}
 	traditional := block.Headers["DEK-Info"] != ""
 	if !traditional && block.Type != encryptedKeyBlock {
 		key, err := parsePlainKey(block.Bytes)
 		if err != nil {
-			return nil, p.keyError(ReasonUnreadableKey, printable(err.Error(), maxText), "copy the file anew; openssl pkey -in FILE -check examines it", err)
+			return nil, p.keyError(explain.ReasonUnreadableKey, text.Printable(err.Error(), text.MaxText), "copy the file anew; openssl pkey -in FILE -check examines it", err)
 		}
 		return key, nil
 	}
 	if p.passphrase == "" {
-		return nil, p.keyError(ReasonKeyEncrypted, "the key is encrypted and there is no passphrase",
+		return nil, p.keyError(explain.ReasonKeyEncrypted, "the key is encrypted and there is no passphrase",
 			"set the passphrase (ssl_passphrase), or decrypt the key with openssl pkey -in FILE -out PLAIN and protect that file by its permissions", nil)
 	}
 
@@ -195,9 +196,9 @@ func (p *pemPair) parseKey() (crypto.Signer, error) {
 	}
 	switch {
 	case errors.Is(err, errPassphrase):
-		return nil, p.keyError(ReasonWrongPassphrase, printable(err.Error(), maxText), "correct the passphrase (ssl_passphrase)", err)
+		return nil, p.keyError(explain.ReasonWrongPassphrase, text.Printable(err.Error(), text.MaxText), "correct the passphrase (ssl_passphrase)", err)
 	case err != nil:
-		return nil, p.keyError(ReasonUnreadableKey, printable(err.Error(), maxText),
+		return nil, p.keyError(explain.ReasonUnreadableKey, text.Printable(err.Error(), text.MaxText),
 			"encrypt the key anew: openssl pkcs8 -topk8 -v2 aes-256-cbc -in FILE -out NEW", err)
 	}
 	return key, nil
@@ -270,7 +271,7 @@ func signer(key any) (crypto.Signer, error) {
 func (p *pemPair) matches(key crypto.Signer, chain []*x509.Certificate) error {
 	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok {
-		return p.keyError(ReasonUnreadableKey, fmt.Sprintf("a key of type %T can't be compared", key), "", nil)
+		return p.keyError(explain.ReasonUnreadableKey, fmt.Sprintf("a key of type %T can't be compared", key), "", nil)
 	}
 	for i, cert := range chain {
 		if !public.Equal(cert.PublicKey) {
@@ -279,20 +280,15 @@ func (p *pemPair) matches(key crypto.Signer, chain []*x509.Certificate) error {
 		if i == 0 {
 			return nil
 		}
-		return p.keyError(ReasonLeafNotFirst, fmt.Sprintf("the key belongs to certificate %d in %s, %s", i+1, printable(p.certFile, maxText), certName(cert)),
+		return p.keyError(explain.ReasonLeafNotFirst, fmt.Sprintf("the key belongs to certificate %d in %s, %s", i+1, text.Printable(p.certFile, text.MaxText), text.CertName(cert)),
 			"the leaf must come first: put that one first, intermediates after it", nil)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
-		return p.keyError(ReasonUnreadableKey, printable(err.Error(), maxText), "", err)
+		return p.keyError(explain.ReasonUnreadableKey, text.Printable(err.Error(), text.MaxText), "", err)
 	}
-	return p.keyError(ReasonKeyMismatch,
+	return p.keyError(explain.ReasonKeyMismatch,
 		fmt.Sprintf("the key is another certificate's: SPKI SHA-256 of the key is %s, of the certificate %s in %s",
-			fingerprint(spki), fingerprint(chain[0].RawSubjectPublicKeyInfo), printable(p.certFile, maxText)),
+			text.Fingerprint(spki), text.Fingerprint(chain[0].RawSubjectPublicKeyInfo), text.Printable(p.certFile, text.MaxText)),
 		"use the key that the certificate was requested with, or have it reissued for this one", nil)
-}
-
-func fingerprint(spki []byte) string {
-	sum := sha256.Sum256(spki)
-	return hex.EncodeToString(sum[:])
 }

@@ -3,6 +3,8 @@ package tlsconfig
 import (
 	"crypto/tls"
 	"strings"
+
+	"github.com/whorl-go/whorl/tlsconfig/internal/names"
 )
 
 // A nameIndex finds the certificates for the name that a client asks for.
@@ -49,7 +51,7 @@ func (t *nameTable) add(name string, cert *tls.Certificate) {
 	if t.full == nil {
 		t.full, t.wildcard = map[string][]*tls.Certificate{}, map[string][]*tls.Certificate{}
 	}
-	name = serverName(name)
+	name = names.Server(name)
 	if domain, ok := strings.CutPrefix(name, "*."); ok {
 		t.wildcard[domain] = append(t.wildcard[domain], cert)
 		return
@@ -62,7 +64,7 @@ func (x *nameIndex) find(name string) []*tls.Certificate {
 	if name == "" {
 		return nil
 	}
-	name = serverName(name)
+	name = names.Server(name)
 	_, domain, _ := strings.Cut(name, ".")
 	for _, table := range []*nameTable{&x.given, &x.own} {
 		if certs := table.full[name]; certs != nil {

@@ -7,23 +7,27 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
+	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // shown returns the certificate that the server shows for a name.
 func shown(t testing.TB, s *Server, name string) []byte {
 	t.Helper()
-	m := meet(t, &tls.Config{ServerName: name, InsecureSkipVerify: true}, s.Config())
-	if m.clientErr != nil {
-		t.Fatal(m.clientErr)
+	m := tlstest.Meet(t, &tls.Config{ServerName: name, InsecureSkipVerify: true}, s.Config())
+	if m.ClientErr != nil {
+		t.Fatal(m.ClientErr)
 	}
-	return m.client.PeerCertificates[0].Raw
+	return m.Client.PeerCertificates[0].Raw
 }
 
 // fromFiles returns options with the certificates that are in files, and writes these.
 func fromFiles(t testing.TB, certs ...tls.Certificate) (o ServerOptions) {
 	t.Helper()
 	for _, cert := range certs {
-		certFile, keyFile := pair(t, cert)
+		certFile, keyFile := tlstest.Pair(t, cert)
 		o.Certificates = append(o.Certificates, ServerCertificate{CertFile: certFile, KeyFile: keyFile})
 	}
 	return o
@@ -31,14 +35,14 @@ func fromFiles(t testing.TB, certs ...tls.Certificate) (o ServerOptions) {
 
 func replace(t testing.TB, c ServerCertificate, cert tls.Certificate) {
 	t.Helper()
-	if err := WritePEM(cert, c.CertFile, c.KeyFile); err != nil {
+	if err := devca.WritePEM(cert, c.CertFile, c.KeyFile); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestReload(t *testing.T) {
-	ca := newCA(t)
-	first, second := issued(t, ca, "mail.test"), issued(t, ca, "mail.test")
+	ca := tlstest.NewCA(t)
+	first, second := tlstest.Issued(t, ca, "mail.test"), tlstest.Issued(t, ca, "mail.test")
 	options := fromFiles(t, first)
 	files := options.Certificates[0]
 	s := serve(t, options, nil)
@@ -82,8 +86,8 @@ func TestReload(t *testing.T) {
 }
 
 func TestBadReloadKeepsTheOld(t *testing.T) {
-	ca := newCA(t)
-	good, second := issued(t, ca, "mail.test"), issued(t, ca, "second.test")
+	ca := tlstest.NewCA(t)
+	good, second := tlstest.Issued(t, ca, "mail.test"), tlstest.Issued(t, ca, "second.test")
 	options := fromFiles(t, good, second)
 	s := serve(t, options, nil)
 	files := options.Certificates[0]
@@ -91,16 +95,16 @@ func TestBadReloadKeepsTheOld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	renewed := issued(t, ca, "second.test")
+	renewed := tlstest.Issued(t, ca, "second.test")
 	replace(t, options.Certificates[1], renewed) // is in order, but one bad file holds up all
 
 	for _, test := range []struct {
 		data   []byte
-		reason Reason
+		reason explain.Reason
 	}{
-		{nil, ReasonNotPEM},
-		{chain[:len(chain)/2], ReasonNotPEM},
-		{chainPEM(issued(t, ca, "mail.test").Leaf), ReasonKeyMismatch},
+		{nil, explain.ReasonNotPEM},
+		{chain[:len(chain)/2], explain.ReasonNotPEM},
+		{chainPEM(tlstest.Issued(t, ca, "mail.test").Leaf), explain.ReasonKeyMismatch},
 	} {
 		write(t, files.CertFile, test.data)
 		for range 2 { // the mistake does not go away by itself
@@ -118,7 +122,7 @@ func TestBadReloadKeepsTheOld(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.Reload()
-	checkCertificateError(t, err, ReasonFileMissing)
+	checkCertificateError(t, err, explain.ReasonFileMissing)
 
 	write(t, files.CertFile, chain)
 	reload(t, s, true)
@@ -129,38 +133,38 @@ func TestBadReloadKeepsTheOld(t *testing.T) {
 
 // One certificate that nobody renewed must not keep the renewal of another away.
 func TestExpiredNeighbourDoesNotHoldUpAReload(t *testing.T) {
-	ca := newCA(t)
+	ca := tlstest.NewCA(t)
 	c := newClock()
-	forgotten := signed(t, ca, Request{Names: []string{"forgotten.test"}, NotAfter: c.now.Add(time.Hour)})
-	options := fromFiles(t, forgotten, issued(t, ca, "mail.test"))
+	forgotten := tlstest.Signed(t, ca, devca.Request{Names: []string{"forgotten.test"}, NotAfter: c.now.Add(time.Hour)})
+	options := fromFiles(t, forgotten, tlstest.Issued(t, ca, "mail.test"))
 	s := serve(t, options, c)
 	c.move(2 * time.Hour)
-	renewed := issued(t, ca, "mail.test")
+	renewed := tlstest.Issued(t, ca, "mail.test")
 	replace(t, options.Certificates[1], renewed)
 	reload(t, s, true)
 	if string(shown(t, s, "mail.test")) != string(renewed.Leaf.Raw) {
 		t.Error("not renewed")
 	}
-	if w := s.Warnings(); len(w) != 1 || w[0].Reason != ReasonExpired {
+	if w := s.Warnings(); len(w) != 1 || w[0].Reason != explain.ReasonExpired {
 		t.Errorf("warnings: %v", w)
 	}
 
 	// A new one that has expired already is refused.
-	replace(t, options.Certificates[0], signed(t, ca, Request{Names: []string{"forgotten.test"}, NotAfter: c.now.Add(-time.Minute)}))
+	replace(t, options.Certificates[0], tlstest.Signed(t, ca, devca.Request{Names: []string{"forgotten.test"}, NotAfter: c.now.Add(-time.Minute)}))
 	_, err := s.Reload()
-	checkCertificateError(t, err, ReasonExpired)
+	checkCertificateError(t, err, explain.ReasonExpired)
 }
 
 // Certbot makes links to files of a new name, Kubernetes swaps a link to a directory two steps up.
 func TestReloadFollowsLinks(t *testing.T) {
-	ca := newCA(t)
+	ca := tlstest.NewCA(t)
 	dir := t.TempDir()
 	make := func(version string) tls.Certificate {
-		cert := issued(t, ca, "mail.test")
+		cert := tlstest.Issued(t, ca, "mail.test")
 		if err := os.Mkdir(filepath.Join(dir, version), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := WritePEM(cert, filepath.Join(dir, version, "tls.crt"), filepath.Join(dir, version, "tls.key")); err != nil {
+		if err := devca.WritePEM(cert, filepath.Join(dir, version, "tls.crt"), filepath.Join(dir, version, "tls.key")); err != nil {
 			t.Fatal(err)
 		}
 		return cert
@@ -200,8 +204,8 @@ func TestReloadFollowsLinks(t *testing.T) {
 
 // Every handshake succeeds, with a certificate and a key that belong together, whatever is going on.
 func TestReloadUnderHandshakes(t *testing.T) {
-	ca := newCA(t)
-	options := fromFiles(t, issued(t, ca, "mail.test"), issued(t, ca, "other.test"))
+	ca := tlstest.NewCA(t)
+	options := fromFiles(t, tlstest.Issued(t, ca, "mail.test"), tlstest.Issued(t, ca, "other.test"))
 	options.Tickets.Rotation = minRotation
 	c := newClock()
 	s := serve(t, options, c)
@@ -218,15 +222,15 @@ func TestReloadUnderHandshakes(t *testing.T) {
 					return
 				default:
 				}
-				if m := meet(t, config, s.Config()); m.clientErr != nil || m.serverErr != nil {
-					t.Error(m.clientErr, m.serverErr)
+				if m := tlstest.Meet(t, config, s.Config()); m.ClientErr != nil || m.ServerErr != nil {
+					t.Error(m.ClientErr, m.ServerErr)
 					return
 				}
 			}
 		})
 	}
 	for i := range 30 {
-		replace(t, options.Certificates[i%2], issued(t, ca, []string{"mail.test", "other.test"}[i%2]))
+		replace(t, options.Certificates[i%2], tlstest.Issued(t, ca, []string{"mail.test", "other.test"}[i%2]))
 		reload(t, s, true)
 		c.move(minRotation + time.Second)
 		s.Warnings()
@@ -237,10 +241,10 @@ func TestReloadUnderHandshakes(t *testing.T) {
 }
 
 func TestWritePEM(t *testing.T) {
-	ca := newCA(t)
-	cert := issued(t, ca, "mail.test")
+	ca := tlstest.NewCA(t)
+	cert := tlstest.Issued(t, ca, "mail.test")
 	one := filepath.Join(t.TempDir(), "one.pem")
-	if err := WritePEM(cert, one, one); err != nil {
+	if err := devca.WritePEM(cert, one, one); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(one)
@@ -251,13 +255,13 @@ func TestWritePEM(t *testing.T) {
 		t.Error(err)
 	}
 	dir := t.TempDir()
-	if err := WritePEM(cert, filepath.Join(dir, "no", "cert.pem"), filepath.Join(dir, "key.pem")); err == nil {
+	if err := devca.WritePEM(cert, filepath.Join(dir, "no", "cert.pem"), filepath.Join(dir, "key.pem")); err == nil {
 		t.Error("wrote into a folder that isn't there")
 	}
-	if err := WritePEM(cert, dir, filepath.Join(dir, "key.pem")); err == nil {
+	if err := devca.WritePEM(cert, dir, filepath.Join(dir, "key.pem")); err == nil {
 		t.Error("wrote over a folder")
 	}
-	if err := WritePEM(tls.Certificate{}, one, one); err == nil {
+	if err := devca.WritePEM(tls.Certificate{}, one, one); err == nil {
 		t.Error("wrote nothing")
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(dir), "*", "*.pem.*")); len(left) > 0 {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // A Server is the TLS side of a listener: its certificates, what it asks of clients, and the keys of its session
@@ -159,7 +161,7 @@ func (s *Server) build(m *material, old *serverState) (*serverState, error) {
 			return nil, err
 		}
 		for _, problem := range check.chain(source.label(i), chain, source.Names) {
-			dates := problem.Reason == ReasonExpired || problem.Reason == ReasonNotYetValid
+			dates := problem.Reason == explain.ReasonExpired || problem.Reason == explain.ReasonNotYetValid
 			switch {
 			case problem.warning, slices.Contains(s.options.Tolerate, problem.Reason), dates && old.uses(cert.Leaf):
 				// One that has run out meanwhile must not keep its neighbour's renewal away.
@@ -241,7 +243,8 @@ func (o *ServerOptions) read() (*material, error) {
 		add(p.cert)
 		add(p.key)
 	}
-	if err := m.readAuthorities(o); err != nil {
+	var err error
+	if m.authorities, _, err = readAllAuthorities("Client", o.ClientCAFiles, o.ClientCADirs, o.ClientCAPEM); err != nil {
 		return nil, err
 	}
 	for _, cert := range m.authorities {
@@ -256,7 +259,7 @@ func (o *ServerOptions) read() (*material, error) {
 		m.secret = bytes.TrimSpace(data)
 		if len(m.secret) < minSecret {
 			return nil, &CertificateError{
-				Reason: ReasonFileUnreadable, File: file, Detail: fmt.Sprintf("it has %d bytes, a secret has %d at least", len(m.secret), minSecret),
+				Reason: explain.ReasonFileUnreadable, File: file, Detail: fmt.Sprintf("it has %d bytes, a secret has %d at least", len(m.secret), minSecret),
 				Advice: "openssl rand -hex 32 makes one",
 			}
 		}
@@ -264,31 +267,6 @@ func (o *ServerOptions) read() (*material, error) {
 	add(m.secret)
 	hash.Sum(m.digest[:0])
 	return m, nil
-}
-
-func (m *material) readAuthorities(o *ServerOptions) error {
-	for _, file := range o.ClientCAFiles {
-		certs, err := readAuthorities(file)
-		if err != nil {
-			return err
-		}
-		m.authorities = append(m.authorities, certs...)
-	}
-	for _, dir := range o.ClientCADirs {
-		certs, err := readAuthoritiesIn(dir)
-		if err != nil {
-			return err
-		}
-		m.authorities = append(m.authorities, certs...)
-	}
-	if len(o.ClientCAPEM) > 0 {
-		certs, err := parseAuthorities("ClientCAPEM", o.ClientCAPEM)
-		if err != nil {
-			return err
-		}
-		m.authorities = append(m.authorities, certs...)
-	}
-	return nil
 }
 
 // certificate parses what was read for one certificate of the options, or looks at the one that was given ready.
@@ -313,13 +291,13 @@ func (m *material) certificate(i int, source ServerCertificate) (*tls.Certificat
 		chain = append(chain, parsed)
 	}
 	if len(chain) == 0 {
-		return nil, nil, &CertificateError{Reason: ReasonUnreadableCertificate, File: p.certFile, Detail: "the tls.Certificate has no certificate in it"}
+		return nil, nil, &CertificateError{Reason: explain.ReasonUnreadableCertificate, File: p.certFile, Detail: "the tls.Certificate has no certificate in it"}
 	}
 	cert.Leaf = chain[0]
 	if source.Certificate != nil {
 		key, ok := cert.PrivateKey.(crypto.Signer) // may be in another device
 		if !ok {
-			return nil, nil, p.keyError(ReasonUnreadableKey, fmt.Sprintf("a key of type %T can't sign", cert.PrivateKey), "", nil)
+			return nil, nil, p.keyError(explain.ReasonUnreadableKey, fmt.Sprintf("a key of type %T can't sign", cert.PrivateKey), "", nil)
 		}
 		if err := p.matches(key, chain); err != nil {
 			return nil, nil, err

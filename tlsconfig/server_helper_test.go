@@ -3,35 +3,12 @@ package tlsconfig
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"io"
-	"net"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
-
-// A meeting is what a handshake came to on both sides.
-type meeting struct {
-	client, server       tls.ConnectionState
-	clientErr, serverErr error
-}
-
-// meet makes one connection between the two. The error of the client may be that of its first Read.
-func meet(t testing.TB, client, server *tls.Config) (m meeting) {
-	t.Helper()
-	m.client, m.clientErr = dial(t, client, func(raw net.Conn) {
-		conn := tls.Server(raw, server)
-		if m.serverErr = conn.Handshake(); m.serverErr != nil {
-			raw.(*net.TCPConn).CloseWrite() // the alert has to arrive before the reset that unread data causes
-			io.Copy(io.Discard, raw)
-			return
-		}
-		m.server = conn.ConnectionState()
-		conn.Write([]byte{'x'})
-		io.Copy(io.Discard, conn)
-	})
-	return m
-}
 
 // A clock is moved by the test.
 type clock struct {
@@ -77,6 +54,6 @@ func ready(certs ...tls.Certificate) (o ServerOptions) {
 	return o
 }
 
-func trusting(ca *CA, name string) *tls.Config {
+func trusting(ca *tlstest.CA, name string) *tls.Config {
 	return &tls.Config{RootCAs: ca.Pool(), ServerName: name}
 }

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/whorl-go/whorl/tlsconfig/explain"
+	"github.com/whorl-go/whorl/tlsconfig/internal/names"
 )
 
 // ServerOptions say what a Server is to be like. Only Certificates is required.
@@ -55,8 +58,8 @@ type ServerOptions struct {
 	Tickets TicketOptions
 
 	// Tolerate are the reasons to warn about only, where NewServer and Reload would refuse a certificate:
-	// ReasonExpired, ReasonNotYetValid, ReasonNameMismatch, ReasonWrongUsage, ReasonWeak.
-	Tolerate []Reason
+	// explain.ReasonExpired, explain.ReasonNotYetValid, explain.ReasonNameMismatch, explain.ReasonWrongUsage, explain.ReasonWeak.
+	Tolerate []explain.Reason
 }
 
 // A ServerCertificate is a certificate with its key, in one of three forms: files, PEM, or ready-made.
@@ -105,35 +108,13 @@ func (o ServerOptions) checked() (ServerOptions, error) {
 			return o, &OptionError{"Certificates", fmt.Errorf("%s: %w", o.Certificates[i].label(i), err)}
 		}
 	}
+	if err := checkProtocol(o.MinVersion, o.MaxVersion, o.CipherSuites, o.Groups, o.ALPN); err != nil {
+		return o, err
+	}
 	o.MinVersion = cmp.Or(o.MinVersion, tls.VersionTLS12)
-	for _, v := range []struct {
-		name    string
-		version uint16
-	}{{"MinVersion", o.MinVersion}, {"MaxVersion", cmp.Or(o.MaxVersion, tls.VersionTLS13)}} {
-		if v.version < tls.VersionTLS10 || v.version > tls.VersionTLS13 {
-			return o, &OptionError{v.name, fmt.Errorf("crypto/tls does not have version %#x", v.version)}
-		}
-	}
-	if o.MaxVersion != 0 && o.MaxVersion < o.MinVersion {
-		return o, &OptionError{"MaxVersion", fmt.Errorf("%s is below MinVersion, which is %s", tls.VersionName(o.MaxVersion), tls.VersionName(o.MinVersion))}
-	}
-	known := append(tls.CipherSuites(), tls.InsecureCipherSuites()...)
-	for _, id := range o.CipherSuites {
-		if !slices.ContainsFunc(known, func(suite *tls.CipherSuite) bool { return suite.ID == id }) {
-			return o, &OptionError{"CipherSuites", fmt.Errorf("crypto/tls does not have suite %#04x", id)}
-		}
-	}
-	for _, id := range o.Groups {
-		if !isGroup(id) {
-			return o, &OptionError{"Groups", fmt.Errorf("crypto/tls does not have group %d", id)}
-		}
-	}
-	if err := checkProtocols(o.ALPN); err != nil {
-		return o, &OptionError{"ALPN", err}
-	}
 	for _, reason := range o.Tolerate {
 		switch reason {
-		case ReasonExpired, ReasonNotYetValid, ReasonNameMismatch, ReasonWrongUsage, ReasonWeak:
+		case explain.ReasonExpired, explain.ReasonNotYetValid, explain.ReasonNameMismatch, explain.ReasonWrongUsage, explain.ReasonWeak:
 		default:
 			return o, &OptionError{"Tolerate", fmt.Errorf("%q can't be tolerated", string(reason))}
 		}
@@ -146,13 +127,37 @@ func (o ServerOptions) checked() (ServerOptions, error) {
 	return o, err
 }
 
-func isGroup(id tls.CurveID) bool {
-	for _, known := range groupNames {
-		if known == id {
-			return true
+// checkProtocol refuses what crypto/tls does not have, in the options of both roles.
+func checkProtocol(lowest, highest uint16, suites []uint16, groups []tls.CurveID, alpn []string) error {
+	lowest = cmp.Or(lowest, tls.VersionTLS12)
+	for _, v := range []struct {
+		name    string
+		version uint16
+	}{{"MinVersion", lowest}, {"MaxVersion", cmp.Or(highest, tls.VersionTLS13)}} {
+		if v.version < tls.VersionTLS10 || v.version > tls.VersionTLS13 {
+			return &OptionError{v.name, fmt.Errorf("crypto/tls does not have version %#x", v.version)}
 		}
 	}
-	return false
+	if highest != 0 && highest < lowest {
+		return &OptionError{"MaxVersion", fmt.Errorf("%s is below MinVersion, which is %s", tls.VersionName(highest), tls.VersionName(lowest))}
+	}
+	known := append(tls.CipherSuites(), tls.InsecureCipherSuites()...)
+	for _, id := range suites {
+		if !slices.ContainsFunc(known, func(suite *tls.CipherSuite) bool { return suite.ID == id }) {
+			return &OptionError{"CipherSuites", fmt.Errorf("crypto/tls does not have suite %#04x", id)}
+		}
+	}
+	for _, id := range groups {
+		switch id {
+		case tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521, tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024:
+		default:
+			return &OptionError{"Groups", fmt.Errorf("crypto/tls does not have group %d", id)}
+		}
+	}
+	if err := names.CheckProtocols(alpn); err != nil {
+		return &OptionError{"ALPN", err}
+	}
+	return nil
 }
 
 // check fills in the key's place, and refuses two forms at once.
@@ -177,7 +182,7 @@ func (c *ServerCertificate) check() error {
 	}
 	c.CertPEM, c.KeyPEM, c.Names = slices.Clone(c.CertPEM), slices.Clone(c.KeyPEM), slices.Clone(c.Names)
 	for _, name := range c.Names {
-		if err := checkPattern(name); err != nil {
+		if err := names.CheckPattern(name); err != nil {
 			return err
 		}
 	}

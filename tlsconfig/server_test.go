@@ -12,10 +12,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
+	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // rsaCert returns a certificate with an RSA key.
-func rsaCert(t testing.TB, ca *CA, bits int, name string) tls.Certificate {
+func rsaCert(t testing.TB, ca *tlstest.CA, bits int, name string) tls.Certificate {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
@@ -25,7 +30,7 @@ func rsaCert(t testing.TB, ca *CA, bits int, name string) tls.Certificate {
 		SerialNumber: big.NewInt(8), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(80 * 24 * time.Hour),
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.Cert, key.Public(), ca.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,13 +42,13 @@ func rsaCert(t testing.TB, ca *CA, bits int, name string) tls.Certificate {
 }
 
 func TestServerChoosesByName(t *testing.T) {
-	ca := newCA(t)
-	first := issued(t, ca, "first.test", "shared.test")
-	second := issued(t, ca, "second.test", "*.wild.test", "shared.test")
-	given := issued(t, ca, "given.test", "*.given.test")
+	ca := tlstest.NewCA(t)
+	first := tlstest.Issued(t, ca, "first.test", "shared.test")
+	second := tlstest.Issued(t, ca, "second.test", "*.wild.test", "shared.test")
+	given := tlstest.Issued(t, ca, "given.test", "*.given.test")
 	options := ready(first, second, given)
 	options.Certificates[2].Names = []string{"*.given.test", "shared.test"}
-	options.Tolerate = []Reason{ReasonNameMismatch} // shared.test is not in the third
+	options.Tolerate = []explain.Reason{explain.ReasonNameMismatch} // shared.test is not in the third
 	s := serve(t, options, nil)
 
 	for _, test := range []struct {
@@ -63,16 +68,16 @@ func TestServerChoosesByName(t *testing.T) {
 		{"test", first},
 		{"192.0.2.1", first}, // no SNI
 	} {
-		m := meet(t, &tls.Config{ServerName: test.name, InsecureSkipVerify: true}, s.Config())
-		if m.clientErr != nil || m.serverErr != nil {
-			t.Fatalf("%s: %v, %v", test.name, m.clientErr, m.serverErr)
+		m := tlstest.Meet(t, &tls.Config{ServerName: test.name, InsecureSkipVerify: true}, s.Config())
+		if m.ClientErr != nil || m.ServerErr != nil {
+			t.Fatalf("%s: %v, %v", test.name, m.ClientErr, m.ServerErr)
 		}
-		if got := m.client.PeerCertificates[0]; !got.Equal(test.want.Leaf) {
+		if got := m.Client.PeerCertificates[0]; !got.Equal(test.want.Leaf) {
 			t.Errorf("%s: got the certificate for %q", test.name, got.DNSNames)
 		}
 	}
-	if m := meet(t, trusting(ca, "a.wild.test"), s.Config()); m.clientErr != nil {
-		t.Error(m.clientErr)
+	if m := tlstest.Meet(t, trusting(ca, "a.wild.test"), s.Config()); m.ClientErr != nil {
+		t.Error(m.ClientErr)
 	}
 	if got := s.Certificates(); len(got) != 3 || !got[1].Equal(second.Leaf) {
 		t.Errorf("Certificates: %v", got)
@@ -80,16 +85,16 @@ func TestServerChoosesByName(t *testing.T) {
 }
 
 func TestStrictSNI(t *testing.T) {
-	ca := newCA(t)
-	options := ready(issued(t, ca, "a.test"), issued(t, ca, "b.test"))
+	ca := tlstest.NewCA(t)
+	options := ready(tlstest.Issued(t, ca, "a.test"), tlstest.Issued(t, ca, "b.test"))
 	options.StrictSNI = true
 	s := serve(t, options, nil)
 	config := trusting(ca, "a.test")
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-	if m := meet(t, config, s.Config()); m.clientErr != nil {
-		t.Fatal(m.clientErr)
+	if m := tlstest.Meet(t, config, s.Config()); m.ClientErr != nil {
+		t.Fatal(m.ClientErr)
 	}
-	if m := meet(t, config, s.Config()); !m.client.DidResume {
+	if m := tlstest.Meet(t, config, s.Config()); !m.Client.DidResume {
 		t.Fatal("no resumption")
 	}
 	state, _ := config.ClientSessionCache.Get("a.test")
@@ -98,22 +103,22 @@ func TestStrictSNI(t *testing.T) {
 			// The session of a name that is served must not open the way for another.
 			client := &tls.Config{ServerName: name, InsecureSkipVerify: true, MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 			client.ClientSessionCache.Put(name, state)
-			m := meet(t, client, s.Config())
-			e, ok := errors.AsType[*HandshakeError](Explain(m.clientErr, name, client))
-			if !ok || e.Reason != ReasonUnrecognizedName {
-				t.Errorf("%s: client: %v", name, m.clientErr)
+			m := tlstest.Meet(t, client, s.Config())
+			e, ok := errors.AsType[*explain.HandshakeError](explain.Client(m.ClientErr, name, client))
+			if !ok || e.Reason != explain.ReasonUnrecognizedName {
+				t.Errorf("%s: client: %v", name, m.ClientErr)
 			}
-			e, ok = errors.AsType[*HandshakeError](ExplainServer(m.serverErr, ""))
-			if !ok || e.Reason != ReasonUnrecognizedName {
-				t.Errorf("%s: server: %v", name, m.serverErr)
+			e, ok = errors.AsType[*explain.HandshakeError](explain.Server(m.ServerErr, ""))
+			if !ok || e.Reason != explain.ReasonUnrecognizedName {
+				t.Errorf("%s: server: %v", name, m.ServerErr)
 			}
 		}
 	}
 }
 
 func TestServerHasACertificateForEachKindOfClient(t *testing.T) {
-	ca := newCA(t)
-	ec, rsa := issued(t, ca, "mail.test"), rsaCert(t, ca, 2048, "mail.test")
+	ca := tlstest.NewCA(t)
+	ec, rsa := tlstest.Issued(t, ca, "mail.test"), rsaCert(t, ca, 2048, "mail.test")
 	s := serve(t, ready(ec, rsa), nil)
 	for _, name := range []string{"mail.test", "other.test", "192.0.2.1"} {
 		for _, test := range []struct {
@@ -123,12 +128,12 @@ func TestServerHasACertificateForEachKindOfClient(t *testing.T) {
 			{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, rsa},
 			{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, ec},
 		} {
-			m := meet(t, &tls.Config{
+			m := tlstest.Meet(t, &tls.Config{
 				ServerName: name, InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{test.suite},
 			}, s.Config())
-			if m.clientErr != nil {
-				t.Errorf("%s, %s: %v", name, tls.CipherSuiteName(test.suite), m.clientErr)
-			} else if !m.client.PeerCertificates[0].Equal(test.want.Leaf) {
+			if m.ClientErr != nil {
+				t.Errorf("%s, %s: %v", name, tls.CipherSuiteName(test.suite), m.ClientErr)
+			} else if !m.Client.PeerCertificates[0].Equal(test.want.Leaf) {
 				t.Errorf("%s, %s: the other certificate", name, tls.CipherSuiteName(test.suite))
 			}
 		}
@@ -136,8 +141,8 @@ func TestServerHasACertificateForEachKindOfClient(t *testing.T) {
 }
 
 func TestServerPolicy(t *testing.T) {
-	ca := newCA(t)
-	options := ready(issued(t, ca, "mail.test"))
+	ca := tlstest.NewCA(t)
+	options := ready(tlstest.Issued(t, ca, "mail.test"))
 	options.ALPN = []string{"b", "a"}
 	s := serve(t, options, nil)
 	client := func(change func(*tls.Config)) *tls.Config {
@@ -146,18 +151,18 @@ func TestServerPolicy(t *testing.T) {
 		return c
 	}
 
-	m := meet(t, client(func(c *tls.Config) { c.NextProtos = []string{"a", "b"} }), s.Config())
-	if m.clientErr != nil || m.client.NegotiatedProtocol != "b" {
-		t.Errorf("ALPN: %q, %v", m.client.NegotiatedProtocol, m.clientErr)
+	m := tlstest.Meet(t, client(func(c *tls.Config) { c.NextProtos = []string{"a", "b"} }), s.Config())
+	if m.ClientErr != nil || m.Client.NegotiatedProtocol != "b" {
+		t.Errorf("ALPN: %q, %v", m.Client.NegotiatedProtocol, m.ClientErr)
 	}
-	if m := meet(t, client(func(*tls.Config) {}), s.Config()); m.clientErr != nil || m.client.Version != tls.VersionTLS13 {
-		t.Errorf("no ALPN: %v", m.clientErr)
+	if m := tlstest.Meet(t, client(func(*tls.Config) {}), s.Config()); m.ClientErr != nil || m.Client.Version != tls.VersionTLS13 {
+		t.Errorf("no ALPN: %v", m.ClientErr)
 	}
-	if m := meet(t, client(func(c *tls.Config) { c.NextProtos = []string{"c"} }), s.Config()); m.serverErr == nil {
+	if m := tlstest.Meet(t, client(func(c *tls.Config) { c.NextProtos = []string{"c"} }), s.Config()); m.ServerErr == nil {
 		t.Error("no common protocol, and accepted")
 	}
 	old := client(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 })
-	if m := meet(t, old, s.Config()); m.serverErr == nil {
+	if m := tlstest.Meet(t, old, s.Config()); m.ServerErr == nil {
 		t.Error("TLS 1.1 was accepted without being asked for")
 	}
 
@@ -165,37 +170,37 @@ func TestServerPolicy(t *testing.T) {
 	options.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA}
 	options.Groups = []tls.CurveID{tls.CurveP384}
 	s = serve(t, options, nil)
-	if m := meet(t, old, s.Config()); m.clientErr != nil || m.client.Version != tls.VersionTLS11 || m.client.CipherSuite != options.CipherSuites[0] {
-		t.Errorf("asked for: %v, %v", Describe(m.client), m.clientErr)
+	if m := tlstest.Meet(t, old, s.Config()); m.ClientErr != nil || m.Client.Version != tls.VersionTLS11 || m.Client.CipherSuite != options.CipherSuites[0] {
+		t.Errorf("asked for: %v, %v", Describe(m.Client), m.ClientErr)
 	}
-	m = meet(t, client(func(*tls.Config) {}), s.Config())
-	if m.clientErr != nil || m.client.Version != tls.VersionTLS12 || m.client.CurveID != tls.CurveP384 {
-		t.Errorf("asked for: %v, %v", Describe(m.client), m.clientErr)
+	m = tlstest.Meet(t, client(func(*tls.Config) {}), s.Config())
+	if m.ClientErr != nil || m.Client.Version != tls.VersionTLS12 || m.Client.CurveID != tls.CurveP384 {
+		t.Errorf("asked for: %v, %v", Describe(m.Client), m.ClientErr)
 	}
 }
 
 func TestServerClientCertificates(t *testing.T) {
-	ca, other := newCA(t), newCA(t)
+	ca, other := tlstest.NewCA(t), tlstest.NewCA(t)
 	now := time.Now()
-	below := intermediate(t, other, "below", now.Add(-time.Hour), now.Add(time.Hour))
-	me := func(ca *CA, change func(*Request)) *tls.Certificate {
-		r := Request{Names: []string{"me@client.test"}, Client: true}
+	below := tlstest.Intermediate(t, other, "below", now.Add(-time.Hour), now.Add(time.Hour))
+	me := func(ca *tlstest.CA, change func(*devca.Request)) *tls.Certificate {
+		r := devca.Request{Names: []string{"me@client.test"}, Client: true}
 		change(&r)
-		cert := signed(t, ca, r)
+		cert := tlstest.Signed(t, ca, r)
 		return &cert
 	}
-	good := me(other, func(*Request) {})
-	long := me(below, func(*Request) {})
-	long.Certificate = append(long.Certificate, below.cert.Raw)
-	self, err := SelfSigned(Request{Names: []string{"me@client.test"}, Client: true})
+	good := me(other, func(*devca.Request) {})
+	long := me(below, func(*devca.Request) {})
+	long.Certificate = append(long.Certificate, below.Cert.Raw)
+	self, err := devca.SelfSigned(devca.Request{Names: []string{"me@client.test"}, Client: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	clients := map[string]*tls.Certificate{
 		"none": nil, "good": good, "long": long, "self": &self,
-		"stranger": me(ca, func(*Request) {}),
-		"expired":  me(other, func(r *Request) { r.NotAfter = now.Add(-time.Minute) }),
-		"server":   me(other, func(r *Request) { r.Client = false }),
+		"stranger": me(ca, func(*devca.Request) {}),
+		"expired":  me(other, func(r *devca.Request) { r.NotAfter = now.Add(-time.Minute) }),
+		"server":   me(other, func(r *devca.Request) { r.Client = false }),
 	}
 	for _, test := range []struct {
 		name    string
@@ -210,13 +215,13 @@ func TestServerClientCertificates(t *testing.T) {
 		{"self-signed", ClientCertsRequire, func(o *ServerOptions) { o.AllowSelfSignedClients = true }, "good long self"},
 		{"self-signed, request", ClientCertsRequest, func(o *ServerOptions) { o.AllowSelfSignedClients = true }, "none good long self"},
 		{"pinned", ClientCertsRequire, func(o *ServerOptions) {
-			o.ClientFingerprints = []string{strings.Repeat("00", 32), fingerprint(good.Leaf.Raw), fingerprint(clients["expired"].Leaf.Raw)}
+			o.ClientFingerprints = []string{strings.Repeat("00", 32), text.Fingerprint(good.Leaf.Raw), text.Fingerprint(clients["expired"].Leaf.Raw)}
 		}, "good"},
 		{"pinned and self-signed", ClientCertsRequire, func(o *ServerOptions) {
-			o.AllowSelfSignedClients, o.ClientFingerprints = true, []string{fingerprint(self.Leaf.Raw)}
+			o.AllowSelfSignedClients, o.ClientFingerprints = true, []string{text.Fingerprint(self.Leaf.Raw)}
 		}, "self"},
 	} {
-		options := ready(issued(t, ca, "mail.test"))
+		options := ready(tlstest.Issued(t, ca, "mail.test"))
 		options.ClientCerts = test.mode
 		if test.mode != ClientCertsNone {
 			options.ClientCAPEM = other.PEM()
@@ -237,18 +242,18 @@ func TestServerClientCertificates(t *testing.T) {
 					}
 					return cert, nil
 				}
-				m := meet(t, client, s.Config())
-				if welcome := strings.Contains(" "+test.welcome+" ", " "+who+" "); welcome != (m.serverErr == nil) || welcome != (m.clientErr == nil) {
-					t.Errorf("%s, %s, %s: %v, %v", test.name, who, tls.VersionName(version), m.serverErr, m.clientErr)
+				m := tlstest.Meet(t, client, s.Config())
+				if welcome := strings.Contains(" "+test.welcome+" ", " "+who+" "); welcome != (m.ServerErr == nil) || welcome != (m.ClientErr == nil) {
+					t.Errorf("%s, %s, %s: %v, %v", test.name, who, tls.VersionName(version), m.ServerErr, m.ClientErr)
 					continue
 				} else if !welcome {
 					continue
 				}
-				m = meet(t, client, s.Config())
-				if m.serverErr != nil || !m.server.DidResume {
-					t.Errorf("%s, %s, %s: second connection: %v, resumed %t", test.name, who, tls.VersionName(version), m.serverErr, m.server.DidResume)
+				m = tlstest.Meet(t, client, s.Config())
+				if m.ServerErr != nil || !m.Server.DidResume {
+					t.Errorf("%s, %s, %s: second connection: %v, resumed %t", test.name, who, tls.VersionName(version), m.ServerErr, m.Server.DidResume)
 				}
-				if cert != nil && test.mode != ClientCertsNone && !bytes.Equal(m.server.PeerCertificates[0].Raw, cert.Certificate[0]) {
+				if cert != nil && test.mode != ClientCertsNone && !bytes.Equal(m.Server.PeerCertificates[0].Raw, cert.Certificate[0]) {
 					t.Errorf("%s, %s: the resumed session has another client", test.name, who)
 				}
 			}
@@ -256,21 +261,21 @@ func TestServerClientCertificates(t *testing.T) {
 	}
 
 	// A chain that is too long.
-	lower := intermediate(t, below, "lower", now.Add(-time.Hour), now.Add(time.Hour))
-	deep := me(lower, func(*Request) {})
-	deep.Certificate = append(deep.Certificate, lower.cert.Raw, below.cert.Raw)
-	options := ready(issued(t, ca, "mail.test"))
+	lower := tlstest.Intermediate(t, below, "lower", now.Add(-time.Hour), now.Add(time.Hour))
+	deep := me(lower, func(*devca.Request) {})
+	deep.Certificate = append(deep.Certificate, lower.Cert.Raw, below.Cert.Raw)
+	options := ready(tlstest.Issued(t, ca, "mail.test"))
 	options.ClientCerts, options.ClientCAPEM, options.ClientVerifyDepth = ClientCertsRequire, other.PEM(), 1
 	client := trusting(ca, "mail.test")
 	client.Certificates = []tls.Certificate{*deep}
-	if m := meet(t, client, serve(t, options, nil).Config()); m.serverErr == nil || !strings.Contains(m.serverErr.Error(), "2 intermediate") {
-		t.Errorf("depth: %v", m.serverErr)
+	if m := tlstest.Meet(t, client, serve(t, options, nil).Config()); m.ServerErr == nil || !strings.Contains(m.ServerErr.Error(), "2 intermediate") {
+		t.Errorf("depth: %v", m.ServerErr)
 	}
 }
 
 func TestServerOptionsThatAreRefused(t *testing.T) {
-	ca := newCA(t)
-	cert := issued(t, ca, "mail.test")
+	ca := tlstest.NewCA(t)
+	cert := tlstest.Issued(t, ca, "mail.test")
 	for _, test := range []struct {
 		option, want string
 		change       func(*ServerOptions)
@@ -291,7 +296,7 @@ func TestServerOptionsThatAreRefused(t *testing.T) {
 		{"Groups", "group 1", func(o *ServerOptions) { o.Groups = []tls.CurveID{1} }},
 		{"ALPN", "1 to 255", func(o *ServerOptions) { o.ALPN = []string{""} }},
 		{"ALPN", "twice", func(o *ServerOptions) { o.ALPN = []string{"a", "a"} }},
-		{"Tolerate", "key mismatch", func(o *ServerOptions) { o.Tolerate = []Reason{ReasonKeyMismatch} }},
+		{"Tolerate", "key mismatch", func(o *ServerOptions) { o.Tolerate = []explain.Reason{explain.ReasonKeyMismatch} }},
 		{"ClientCerts", "want ClientCertsNone", func(o *ServerOptions) { o.ClientCerts = 3 }},
 		{"ClientCerts", "rules for", func(o *ServerOptions) { o.ClientCAPEM = ca.PEM() }},
 		{"ClientCerts", "nothing to verify", func(o *ServerOptions) { o.ClientCerts = ClientCertsRequire }},
@@ -323,14 +328,14 @@ func TestServerOptionsThatAreRefused(t *testing.T) {
 			t.Errorf("got %v, want an error of %s with %q", err, test.option, test.want)
 			continue
 		}
-		checkLine(t, err.Error())
+		tlstest.CheckLine(t, err.Error())
 	}
 }
 
 // The options are the caller's: what is changed in them later must not reach the server.
 func TestServerKeepsItsOptions(t *testing.T) {
-	ca := newCA(t)
-	options := ready(issued(t, ca, "mail.test"))
+	ca := tlstest.NewCA(t)
+	options := ready(tlstest.Issued(t, ca, "mail.test"))
 	options.ALPN = []string{"a"}
 	s := serve(t, options, nil)
 	options.ALPN[0] = "b"
@@ -340,35 +345,31 @@ func TestServerKeepsItsOptions(t *testing.T) {
 	}
 	client := trusting(ca, "mail.test")
 	client.NextProtos = []string{"a"}
-	if m := meet(t, client, s.Config()); m.clientErr != nil {
-		t.Error(m.clientErr)
+	if m := tlstest.Meet(t, client, s.Config()); m.ClientErr != nil {
+		t.Error(m.ClientErr)
 	}
 }
 
 // The authorities of clients may be in several places, all of which count.
 func TestClientAuthoritiesFromEverywhere(t *testing.T) {
-	ca := newCA(t)
-	var authorities []*CA
+	ca := tlstest.NewCA(t)
+	var authorities []*tlstest.CA
 	for _, name := range []string{"File", "Other file", "Folder", "PEM"} {
-		authority, err := NewCA(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		authorities = append(authorities, authority)
+		authorities = append(authorities, tlstest.NamedCA(t, name))
 	}
 	dir := t.TempDir()
 	write(t, dir+"/a.pem", authorities[2].PEM())
 	write(t, dir+"/README", []byte("hello"))
-	options := ready(issued(t, ca, "mail.test"))
+	options := ready(tlstest.Issued(t, ca, "mail.test"))
 	options.ClientCerts = ClientCertsRequire
-	options.ClientCAFiles = []string{file(t, "a.pem", authorities[0].PEM()), file(t, "b.pem", authorities[1].PEM())}
+	options.ClientCAFiles = []string{tlstest.File(t, "a.pem", authorities[0].PEM()), tlstest.File(t, "b.pem", authorities[1].PEM())}
 	options.ClientCADirs, options.ClientCAPEM = []string{dir}, authorities[3].PEM()
 	s := serve(t, options, nil)
 	for _, authority := range authorities {
 		client := trusting(ca, "mail.test")
-		client.Certificates = []tls.Certificate{signed(t, authority, Request{Names: []string{"me@client.test"}, Client: true})}
-		if m := meet(t, client, s.Config()); m.clientErr != nil || m.serverErr != nil {
-			t.Errorf("%s: %v", authority.cert.Subject, m.serverErr)
+		client.Certificates = []tls.Certificate{tlstest.Signed(t, authority, devca.Request{Names: []string{"me@client.test"}, Client: true})}
+		if m := tlstest.Meet(t, client, s.Config()); m.ClientErr != nil || m.ServerErr != nil {
+			t.Errorf("%s: %v", authority.Cert.Subject, m.ServerErr)
 		}
 	}
 	for _, change := range []func(*ServerOptions){
@@ -388,43 +389,25 @@ func TestClientAuthoritiesFromEverywhere(t *testing.T) {
 
 // NewServer with the roots and the clock of the machine.
 func TestNewServer(t *testing.T) {
-	ca := newCA(t)
-	cert := custom(t, ca, &x509.Certificate{DNSNames: []string{"mail.test"}, IssuingCertificateURL: []string{"http://ca.test/"}})
+	ca := tlstest.NewCA(t)
+	cert := tlstest.Custom(t, ca, &x509.Certificate{DNSNames: []string{"mail.test"}, IssuingCertificateURL: []string{"http://ca.test/"}})
 	s, err := NewServer(ready(cert))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w := s.Warnings(); len(w) != 1 || w[0].Reason != ReasonIncompleteChain {
+	if w := s.Warnings(); len(w) != 1 || w[0].Reason != explain.ReasonIncompleteChain {
 		t.Errorf("%v", w)
 	}
-	if m := meet(t, trusting(ca, "mail.test"), s.Config()); m.clientErr != nil {
-		t.Error(m.clientErr)
+	if m := tlstest.Meet(t, trusting(ca, "mail.test"), s.Config()); m.ClientErr != nil {
+		t.Error(m.ClientErr)
 	}
 }
 
-func TestPins(t *testing.T) {
-	cert := issued(t, newCA(t), "mail.test")
-	for _, size := range []int{20, 32, 48, 64} {
-		p, err := parsePin(strings.Repeat("00", size))
-		if err != nil || len(p.hash(cert.Leaf.Raw)) != size || p.fits(cert.Leaf) {
-			t.Errorf("%d bytes: %v", size, err)
-		}
-		p.sum = p.hash(cert.Leaf.Raw)
-		if !p.fits(cert.Leaf) {
-			t.Errorf("%s: does not fit", p.name)
-		}
-	}
-	if err := checkPins(tls.ConnectionState{}, nil); err == nil {
-		t.Error("nothing fits a fingerprint")
-	}
-}
-
-// What a handshake pays for the state being looked up.
 func BenchmarkServerChoosesByName(b *testing.B) {
-	ca := newCA(b)
+	ca := tlstest.NewCA(b)
 	var certs []tls.Certificate
 	for i := range 100 {
-		certs = append(certs, issued(b, ca, strings.Repeat("a", i+1)+".test"))
+		certs = append(certs, tlstest.Issued(b, ca, strings.Repeat("a", i+1)+".test"))
 	}
 	s := serve(b, ready(certs...), nil)
 	hello := &tls.ClientHelloInfo{ServerName: strings.Repeat("a", 50) + ".test"}

@@ -10,6 +10,9 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+
+	"github.com/whorl-go/whorl/tlsconfig/explain"
+	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
 // maxFile is more than any file of certificates has. Whoever names a log or a device by mistake hears of it.
@@ -35,7 +38,7 @@ func readFile(path string) ([]byte, error) {
 	}
 	if len(data) > maxFile {
 		return nil, &CertificateError{
-			Reason: ReasonFileUnreadable, File: path, Detail: fmt.Sprintf("it is larger than %d MiB", maxFile>>20), Advice: "is it the right file?",
+			Reason: explain.ReasonFileUnreadable, File: path, Detail: fmt.Sprintf("it is larger than %d MiB", maxFile>>20), Advice: "is it the right file?",
 		}
 	}
 	return data, nil
@@ -47,21 +50,21 @@ func notRegular(path string, info fs.FileInfo) error {
 		what = "is a directory"
 	}
 	err := &fs.PathError{Op: "read", Path: path, Err: errors.New(what)}
-	return &CertificateError{Reason: ReasonFileUnreadable, File: path, Detail: what, Advice: "name a file in PEM", Err: err}
+	return &CertificateError{Reason: explain.ReasonFileUnreadable, File: path, Detail: what, Advice: "name a file in PEM", Err: err}
 }
 
 // fileError explains why a file, or a directory of authorities, could not be read.
 func fileError(path string, err error) *CertificateError {
-	e := &CertificateError{Reason: ReasonFileUnreadable, File: path, Detail: printable(err.Error(), maxText), Err: err}
+	e := &CertificateError{Reason: explain.ReasonFileUnreadable, File: path, Detail: text.Printable(err.Error(), text.MaxText), Err: err}
 	if cause, ok := errors.AsType[*fs.PathError](err); ok {
 		e.Detail = cause.Err.Error() // the path is in the error already
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		e.Reason = ReasonFileMissing
+		e.Reason = explain.ReasonFileMissing
 		e.Advice = "correct the path; a relative one is relative to the directory in which the program was started"
 		if target, linkErr := os.Readlink(path); linkErr == nil {
-			e.Advice = "it is a link to " + quoted(target) + ", which is not there"
+			e.Advice = "it is a link to " + text.Quoted(target) + ", which is not there"
 		}
 	case errors.Is(err, fs.ErrPermission):
 		e.Detail += " (as user " + userName(os.Geteuid()) + "; " + barrier(path) + ")"
@@ -78,7 +81,7 @@ func barrier(path string) string {
 	}
 	for {
 		if info, err := os.Stat(path); err == nil {
-			return what + printable(path, maxText) + " is " + info.Mode().String() + owner(info)
+			return what + text.Printable(path, text.MaxText) + " is " + info.Mode().String() + owner(info)
 		}
 		parent := filepath.Dir(path)
 		if parent == path {
@@ -92,7 +95,7 @@ func barrier(path string) string {
 func userName(uid int) string {
 	id := strconv.Itoa(uid)
 	if u, err := user.LookupId(id); err == nil {
-		return id + ", " + printable(u.Username, maxName)
+		return id + ", " + text.Printable(u.Username, text.MaxName)
 	}
 	return id
 }
@@ -125,7 +128,7 @@ func parseAuthorities(file string, data []byte) ([]*x509.Certificate, error) {
 	case first != nil:
 		return nil, first
 	}
-	return nil, &CertificateError{Reason: ReasonNotPEM, File: file, Detail: "no certificate: " + contents(data), Advice: pemAdvice(data, "x509")}
+	return nil, &CertificateError{Reason: explain.ReasonNotPEM, File: file, Detail: "no certificate: " + contents(data), Advice: pemAdvice(data, "x509")}
 }
 
 // readAuthoritiesIn returns the certificates in the files of a directory, of which there is at least one. Files without
@@ -151,7 +154,7 @@ func readAuthoritiesIn(dir string) ([]*x509.Certificate, error) {
 		}
 	}
 	if all == nil {
-		return nil, &CertificateError{Reason: ReasonNotPEM, File: dir, Detail: "no file in it has a certificate in PEM"}
+		return nil, &CertificateError{Reason: explain.ReasonNotPEM, File: dir, Detail: "no file in it has a certificate in PEM"}
 	}
 	return all, nil
 }

@@ -3,6 +3,8 @@ package tlsconfig
 import (
 	"crypto/tls"
 	"strings"
+
+	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
 // A Summary says in words what a handshake agreed on.
@@ -22,7 +24,7 @@ func Describe(state tls.ConnectionState) Summary {
 	s := Summary{
 		Protocol:    tls.VersionName(state.Version),
 		CipherSuite: tls.CipherSuiteName(state.CipherSuite),
-		ALPN:        printable(state.NegotiatedProtocol, maxName),
+		ALPN:        text.Printable(state.NegotiatedProtocol, text.MaxName),
 		Resumed:     state.DidResume,
 	}
 	if state.CurveID != 0 {

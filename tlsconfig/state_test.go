@@ -3,18 +3,20 @@ package tlsconfig
 import (
 	"crypto/tls"
 	"testing"
+
+	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 func TestDescribe(t *testing.T) {
-	ca := newCA(t)
-	srv := server(issued(t, ca, "mail.test"))
+	ca := tlstest.NewCA(t)
+	srv := tlstest.Server(tlstest.Issued(t, ca, "mail.test"))
 	srv.NextProtos = []string{"smtp"}
 	config := NewClient(&tls.Config{RootCAs: ca.Pool(), NextProtos: []string{"smtp"}}).For("mail.test")
 	for _, want := range []Summary{
 		{"TLS 1.3", "TLS_AES_128_GCM_SHA256", "X25519MLKEM768", "smtp", false},
 		{"TLS 1.3", "TLS_AES_128_GCM_SHA256", "X25519MLKEM768", "smtp", true},
 	} {
-		state, err := dial(t, config, speak(srv))
+		state, err := tlstest.Dial(t, config, tlstest.Speak(srv))
 		got := Describe(state)
 		if got.CipherSuite == "TLS_CHACHA20_POLY1305_SHA256" {
 			got.CipherSuite = want.CipherSuite // a machine without AES instructions

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // A visitor comes back with the session of its last visit.
@@ -16,7 +19,7 @@ type visitor struct {
 	config *tls.Config
 }
 
-func newVisitor(t testing.TB, ca *CA, version uint16) *visitor {
+func newVisitor(t testing.TB, ca *tlstest.CA, version uint16) *visitor {
 	config := trusting(ca, "mail.test")
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	config.MaxVersion = version
@@ -26,11 +29,11 @@ func newVisitor(t testing.TB, ca *CA, version uint16) *visitor {
 // resumes connects and reports whether the session was resumed.
 func (v *visitor) resumes(s *Server) bool {
 	v.t.Helper()
-	m := meet(v.t, v.config, s.Config())
-	if m.clientErr != nil || m.serverErr != nil {
-		v.t.Fatal(m.clientErr, m.serverErr)
+	m := tlstest.Meet(v.t, v.config, s.Config())
+	if m.ClientErr != nil || m.ServerErr != nil {
+		v.t.Fatal(m.ClientErr, m.ServerErr)
 	}
-	return m.server.DidResume
+	return m.Server.DidResume
 }
 
 // visits connects to one server and then to another, without a renewed ticket in between.
@@ -48,8 +51,8 @@ func eachVersion(t *testing.T, run func(t *testing.T, version uint16)) {
 }
 
 func TestTicketKeysRotate(t *testing.T) {
-	ca := newCA(t)
-	cert := issued(t, ca, "mail.test")
+	ca := tlstest.NewCA(t)
+	cert := tlstest.Issued(t, ca, "mail.test")
 	eachVersion(t, func(t *testing.T, version uint16) {
 		for name, tickets := range map[string]TicketOptions{
 			"random": {Rotation: time.Hour},
@@ -84,9 +87,9 @@ func TestTicketKeysRotate(t *testing.T) {
 
 // A key encrypts for one rotation only, even if nobody but clients is there to change it.
 func TestHandshakesChangeTicketKeys(t *testing.T) {
-	ca := newCA(t)
+	ca := tlstest.NewCA(t)
 	c := newClock()
-	s := serve(t, ready(issued(t, ca, "mail.test")), c)
+	s := serve(t, ready(tlstest.Issued(t, ca, "mail.test")), c)
 	v := newVisitor(t, ca, tls.VersionTLS13)
 	key := func() [32]byte { return s.tickets.random[0].key }
 	v.resumes(s)
@@ -125,12 +128,9 @@ func TestHandshakesChangeTicketKeys(t *testing.T) {
 }
 
 func TestTicketsBetweenServers(t *testing.T) {
-	ca, clients := newCA(t), newCA(t)
-	others, err := NewCA("Others") // a client keeps its certificate back if the server does not name its authority
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := issued(t, ca, "mail.test")
+	ca, clients := tlstest.NewCA(t), tlstest.NewCA(t)
+	others := tlstest.NamedCA(t, "Others") // a client keeps its certificate back if the server does not name its authority
+	cert := tlstest.Issued(t, ca, "mail.test")
 	secret, another := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
 	c := newClock()
 	ahead := newClock()
@@ -144,11 +144,11 @@ func TestTicketsBetweenServers(t *testing.T) {
 		return serve(t, options, c)
 	}
 	hourly := TicketOptions{Secret: secret, Rotation: time.Hour}
-	request := func(ca *CA) func(*ServerOptions) {
+	request := func(ca *tlstest.CA) func(*ServerOptions) {
 		return func(o *ServerOptions) { o.ClientCerts, o.ClientCAPEM = ClientCertsRequest, ca.PEM() }
 	}
 	require := func(o *ServerOptions) { o.ClientCerts, o.ClientCAPEM = ClientCertsRequire, clients.PEM() }
-	secretFile := file(t, "secret", append(bytes.Clone(bytes.Repeat([]byte("s"), 40)), '\n'))
+	secretFile := tlstest.File(t, "secret", append(bytes.Clone(bytes.Repeat([]byte("s"), 40)), '\n'))
 	keys := [][32]byte{{1}, {2}}
 
 	eachVersion(t, func(t *testing.T, version uint16) {
@@ -173,7 +173,7 @@ func TestTicketsBetweenServers(t *testing.T) {
 			{"to another authority", with(c, hourly, request(clients)), with(c, hourly, request(others)), false},
 		} {
 			v := newVisitor(t, ca, version)
-			me := signed(t, clients, Request{Names: []string{"me@client.test"}, Client: true})
+			me := tlstest.Signed(t, clients, devca.Request{Names: []string{"me@client.test"}, Client: true})
 			v.config.Certificates = []tls.Certificate{me}
 			if got := v.carries(test.from, test.to); got != test.want {
 				t.Errorf("%s: resumed %t", test.name, got)
@@ -183,8 +183,8 @@ func TestTicketsBetweenServers(t *testing.T) {
 }
 
 func TestSetTicketKeys(t *testing.T) {
-	ca := newCA(t)
-	options := ready(issued(t, ca, "mail.test"))
+	ca := tlstest.NewCA(t)
+	options := ready(tlstest.Issued(t, ca, "mail.test"))
 	if err := serve(t, options, nil).SetTicketKeys([][32]byte{{1}}); err == nil {
 		t.Error("keys were given to a server that makes its own")
 	}
@@ -210,9 +210,9 @@ func TestSetTicketKeys(t *testing.T) {
 
 // Nobody came for days, so that the old key is the last one still: it is too old nevertheless.
 func TestOldTicketKeysEndByTime(t *testing.T) {
-	ca := newCA(t)
+	ca := tlstest.NewCA(t)
 	c := newClock()
-	s := serve(t, ready(issued(t, ca, "mail.test")), c)
+	s := serve(t, ready(tlstest.Issued(t, ca, "mail.test")), c)
 	v := newVisitor(t, ca, tls.VersionTLS13)
 	v.resumes(s)
 	c.move((1 + oldTicketKeys) * defaultRotation)
@@ -223,23 +223,23 @@ func TestOldTicketKeysEndByTime(t *testing.T) {
 
 // A client whose certificate was accepted once must not get around a policy that has changed since.
 func TestReloadEndsSessionsOfAnotherPolicy(t *testing.T) {
-	ca, clients, others := newCA(t), newCA(t), newCA(t)
+	ca, clients, others := tlstest.NewCA(t), tlstest.NewCA(t), tlstest.NewCA(t)
 	authorities := filepath.Join(t.TempDir(), "clients.pem")
 	write(t, authorities, clients.PEM())
-	certFile, keyFile := pair(t, issued(t, ca, "mail.test"))
+	certFile, keyFile := tlstest.Pair(t, tlstest.Issued(t, ca, "mail.test"))
 	s := serve(t, ServerOptions{
 		Certificates: []ServerCertificate{{CertFile: certFile, KeyFile: keyFile}},
 		ClientCerts:  ClientCertsRequire, ClientCAFiles: []string{authorities},
 		Tickets: TicketOptions{Secret: bytes.Repeat([]byte{1}, 32)},
 	}, nil)
 	v := newVisitor(t, ca, tls.VersionTLS13)
-	v.config.Certificates = []tls.Certificate{signed(t, clients, Request{Names: []string{"me@client.test"}, Client: true})}
+	v.config.Certificates = []tls.Certificate{tlstest.Signed(t, clients, devca.Request{Names: []string{"me@client.test"}, Client: true})}
 	v.resumes(s)
 	reload(t, s, false)
 	if !v.resumes(s) {
 		t.Error("a reload without a change ended the session")
 	}
-	chain, key, err := EncodePEM(issued(t, ca, "mail.test"))
+	chain, key, err := devca.EncodePEM(tlstest.Issued(t, ca, "mail.test"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,15 +256,15 @@ func TestReloadEndsSessionsOfAnotherPolicy(t *testing.T) {
 	}
 	write(t, authorities, others.PEM())
 	reload(t, s, true)
-	if m := meet(t, v.config, s.Config()); m.serverErr == nil {
+	if m := tlstest.Meet(t, v.config, s.Config()); m.ServerErr == nil {
 		t.Error("a client of an authority that is no longer trusted got in by its session")
 	}
 }
 
 func TestSecretFiles(t *testing.T) {
-	ca := newCA(t)
-	options := ready(issued(t, ca, "mail.test"))
-	options.Tickets.SecretFile = file(t, "secret", []byte("  too short\n"))
+	ca := tlstest.NewCA(t)
+	options := ready(tlstest.Issued(t, ca, "mail.test"))
+	options.Tickets.SecretFile = tlstest.File(t, "secret", []byte("  too short\n"))
 	if _, err := NewServer(options); err == nil || !strings.Contains(err.Error(), "it has 9 bytes") {
 		t.Error(err)
 	}

@@ -11,6 +11,9 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/whorl-go/whorl/tlsconfig/explain"
+	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
 const (
@@ -78,7 +81,7 @@ type watcher struct {
 // in them.
 type failure struct {
 	digest [sha256.Size]byte
-	reason Reason
+	reason explain.Reason
 	file   string
 }
 
@@ -139,11 +142,11 @@ func (w *watcher) expiry() {
 		if last, known := w.said[id]; known && last.stage == n.stage && now.Sub(last.at) < repeat {
 			n = last
 		} else if _, twice := said[id]; !twice {
-			text := "TLS certificate runs out soon"
+			message := "TLS certificate runs out soon"
 			if n.stage == 0 {
-				text = "TLS certificate has run out"
+				message = "TLS certificate has run out"
 			}
-			w.logger.Log(n.level, text, zap.String("file", w.server.options.Certificates[i].label(i)), zap.String("name", certName(cert.Leaf)),
+			w.logger.Log(n.level, message, zap.String("file", w.server.options.Certificates[i].label(i)), zap.String("name", text.CertName(cert.Leaf)),
 				zap.Time("notAfter", cert.Leaf.NotAfter), zap.Int("daysLeft", int(cert.Leaf.NotAfter.Sub(now)/(24*time.Hour))))
 		}
 		said[id] = n

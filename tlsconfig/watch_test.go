@@ -12,6 +12,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // newWatcher returns a watcher without its goroutine, and what it logs.
@@ -30,7 +33,7 @@ func lines(logs *observer.ObservedLogs) string {
 }
 
 func TestWatchWarnsBeforeCertificatesRunOut(t *testing.T) {
-	ca := newCA(t)
+	ca := tlstest.NewCA(t)
 	const (
 		day  = 24 * time.Hour
 		warn = "warn: TLS certificate runs out soon"
@@ -45,7 +48,7 @@ func TestWatchWarnsBeforeCertificatesRunOut(t *testing.T) {
 		{"6 days", 6, map[int]string{4: "", 3: "", 1: warn + "\n" + warn, -2: over, -3: over}}, // two stages in one day
 	} {
 		c := newClock()
-		cert := signed(t, ca, Request{Names: []string{"mail.test"}, NotBefore: c.now, NotAfter: c.now.Add(time.Duration(test.days)*day + time.Hour)})
+		cert := tlstest.Signed(t, ca, devca.Request{Names: []string{"mail.test"}, NotBefore: c.now, NotAfter: c.now.Add(time.Duration(test.days)*day + time.Hour)})
 		s := serve(t, ready(cert), c)
 		w, logs := newWatcher(s)
 		for left := test.days; left >= -30; left-- {
@@ -62,7 +65,7 @@ func TestWatchWarnsBeforeCertificatesRunOut(t *testing.T) {
 
 	// At the moment at which it becomes worse, a warning does not wait for a day to pass.
 	c := newClock()
-	s := serve(t, ready(signed(t, ca, Request{Names: []string{"mail.test"}, NotBefore: c.now.Add(-100 * day), NotAfter: c.now.Add(7*day + time.Hour)})), c)
+	s := serve(t, ready(tlstest.Signed(t, ca, devca.Request{Names: []string{"mail.test"}, NotBefore: c.now.Add(-100 * day), NotAfter: c.now.Add(7*day + time.Hour)})), c)
 	w, logs := newWatcher(s)
 	for _, step := range []struct {
 		wait time.Duration
@@ -77,9 +80,9 @@ func TestWatchWarnsBeforeCertificatesRunOut(t *testing.T) {
 }
 
 func TestWatchLogsEachChangeOnce(t *testing.T) {
-	ca := newCA(t)
+	ca := tlstest.NewCA(t)
 	c := newClock()
-	options := fromFiles(t, signed(t, ca, Request{Names: []string{"mail.test"}}))
+	options := fromFiles(t, tlstest.Signed(t, ca, devca.Request{Names: []string{"mail.test"}}))
 	files := options.Certificates[0]
 	s := serve(t, options, c)
 	w, logs := newWatcher(s)
@@ -98,26 +101,26 @@ func TestWatchLogsEachChangeOnce(t *testing.T) {
 	const failed = "error: TLS certificates not reloaded: those in use stay in use"
 	const reloaded = "info: TLS certificates reloaded"
 	look("at first", "")
-	replace(t, files, issued(t, ca, "mail.test"))
+	replace(t, files, tlstest.Issued(t, ca, "mail.test"))
 	look("renewed", reloaded)
-	replace(t, files, signed(t, ca, Request{Names: []string{"mail.test"}, NotAfter: c.now.Add(-time.Hour)}))
+	replace(t, files, tlstest.Signed(t, ca, devca.Request{Names: []string{"mail.test"}, NotAfter: c.now.Add(-time.Hour)}))
 	look("expired", failed)
-	replace(t, files, signed(t, ca, Request{Names: []string{"mail.test"}, NotAfter: c.now.Add(-2 * time.Hour)}))
+	replace(t, files, tlstest.Signed(t, ca, devca.Request{Names: []string{"mail.test"}, NotAfter: c.now.Add(-2 * time.Hour)}))
 	look("another expired", failed)
 	os.Remove(files.CertFile)
 	look("removed", failed)
-	replace(t, files, issued(t, ca, "mail.test"))
+	replace(t, files, tlstest.Issued(t, ca, "mail.test"))
 	look("in order", "info: TLS certificates are in order again\n"+reloaded)
-	stray, cert := newCA(t), issued(t, ca, "mail.test")
-	cert.Certificate = append(cert.Certificate, ca.cert.Raw, intermediate(t, stray, "Stray", c.now, c.now.Add(time.Hour)).cert.Raw)
+	stray, cert := tlstest.NewCA(t), tlstest.Issued(t, ca, "mail.test")
+	cert.Certificate = append(cert.Certificate, ca.Cert.Raw, tlstest.Intermediate(t, stray, "Stray", c.now, c.now.Add(time.Hour)).Cert.Raw)
 	replace(t, files, cert)
 	look("with a warning", reloaded+"\nwarn: TLS certificate that some clients may refuse")
 }
 
 func TestWatchLogsAtTheStart(t *testing.T) {
-	ca := newCA(t)
-	cert := issued(t, ca, "mail.test")
-	cert.Certificate = append(cert.Certificate, ca.cert.Raw, intermediate(t, newCA(t), "Stray", time.Now(), time.Now().Add(time.Hour)).cert.Raw)
+	ca := tlstest.NewCA(t)
+	cert := tlstest.Issued(t, ca, "mail.test")
+	cert.Certificate = append(cert.Certificate, ca.Cert.Raw, tlstest.Intermediate(t, tlstest.NewCA(t), "Stray", time.Now(), time.Now().Add(time.Hour)).Cert.Raw)
 	s := serve(t, ready(cert), nil)
 	core, logs := observer.New(zapcore.DebugLevel)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -129,9 +132,9 @@ func TestWatchLogsAtTheStart(t *testing.T) {
 }
 
 func TestWatchChangesTicketKeys(t *testing.T) {
-	ca := newCA(t)
+	ca := tlstest.NewCA(t)
 	c := newClock()
-	s := serve(t, ready(issued(t, ca, "mail.test")), c)
+	s := serve(t, ready(tlstest.Issued(t, ca, "mail.test")), c)
 	w, _ := newWatcher(s)
 	key := s.tickets.random[0].key
 	w.look()
@@ -146,8 +149,8 @@ func TestWatchChangesTicketKeys(t *testing.T) {
 }
 
 func TestWatchReloads(t *testing.T) {
-	ca := newCA(t)
-	options := fromFiles(t, issued(t, ca, "mail.test"))
+	ca := tlstest.NewCA(t)
+	options := fromFiles(t, tlstest.Issued(t, ca, "mail.test"))
 	s := serve(t, options, nil)
 	signals := make(chan os.Signal, 1)
 	until := func(what string, cert tls.Certificate) {
@@ -173,13 +176,13 @@ func TestWatchReloads(t *testing.T) {
 	}
 
 	stop := watch(WatchOptions{Interval: time.Millisecond})
-	second := issued(t, ca, "mail.test")
+	second := tlstest.Issued(t, ca, "mail.test")
 	replace(t, options.Certificates[0], second)
 	until("interval", second)
 	stop()
 
 	stop = watch(WatchOptions{Interval: time.Hour, Signals: signals})
-	third := issued(t, ca, "mail.test")
+	third := tlstest.Issued(t, ca, "mail.test")
 	replace(t, options.Certificates[0], third)
 	signals <- syscall.SIGHUP
 	until("signal", third)
@@ -187,7 +190,7 @@ func TestWatchReloads(t *testing.T) {
 
 	close(signals) // is no reason to end
 	stop = watch(WatchOptions{Interval: time.Millisecond, Signals: signals})
-	fourth := issued(t, ca, "mail.test")
+	fourth := tlstest.Issued(t, ca, "mail.test")
 	replace(t, options.Certificates[0], fourth)
 	until("closed signals", fourth)
 	stop()

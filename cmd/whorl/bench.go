@@ -14,7 +14,7 @@ import (
 
 	"github.com/whorl-go/whorl/internal/bench"
 	"github.com/whorl-go/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // defaultDuration is how long a run takes that was told neither a time nor a number.
@@ -300,19 +300,19 @@ func (g *generator) run(command *cobra.Command, target string) error {
 
 // inFlags adds to a failed handshake what mends it here.
 func inFlags(err error) error {
-	refused, ok := errors.AsType[*tlsconfig.HandshakeError](err)
+	refused, ok := errors.AsType[*explain.HandshakeError](err)
 	if !ok {
 		return err
 	}
 	switch refused.Reason {
-	case tlsconfig.ReasonUnknownAuthority, tlsconfig.ReasonSelfSigned, tlsconfig.ReasonNoRoots:
+	case explain.ReasonUnknownAuthority, explain.ReasonSelfSigned, explain.ReasonNoRoots:
 		return fmt.Errorf("%w; on this command line: --ca FILE, or --insecure to verify nothing",
 			err)
-	case tlsconfig.ReasonNameMismatch:
+	case explain.ReasonNameMismatch:
 		return fmt.Errorf("%w; on this command line: --server-name NAME", err)
-	case tlsconfig.ReasonPlaintext, tlsconfig.ReasonTimeout, tlsconfig.ReasonClosed:
+	case explain.ReasonPlaintext, explain.ReasonTimeout, explain.ReasonClosed:
 		return fmt.Errorf("%w; on this command line: --starttls PROTOCOL", err)
-	case tlsconfig.ReasonClientCertRequired:
+	case explain.ReasonClientCertRequired:
 		return fmt.Errorf("%w; on this command line: --cert FILE --key FILE", err)
 	}
 	return err

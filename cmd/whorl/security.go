@@ -11,6 +11,7 @@ import (
 
 	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
 
 // security is the flags of a client that say how it uses TLS.
@@ -79,7 +80,7 @@ func (s *security) client(always bool) (*tls.Config, *dialogue.Protocol, error) 
 			options[name] = value
 		}
 	}
-	config, err := tlsconfig.FromOptions(options)
+	config, err := dialect.SwooleClient(options)
 	if err != nil {
 		return nil, nil, s.inFlags(err)
 	}

@@ -33,7 +33,7 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // useHandle serves with a coroutine per connection, straight on. While a client doesn't read its lines Send waits, and nothing more is received from it.
@@ -122,7 +122,7 @@ type echo struct {
 
 // secure makes an authority that lives as long as the process, and a certificate for this machine.
 func (e *echo) secure(caFile string) error {
-	ca, err := tlsconfig.NewCA("Whorl example CA")
+	ca, err := devca.New("Whorl example CA")
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func shutdown(co context.Context, s *server.Server) {
 // demonstrate has three clients talk to the server at once.
 func (e *echo) demonstrate(co context.Context, show io.Writer, address string) error {
 	lines := [3][2]string{}
-	err := runtime.Parallel(co, len(lines), func(co context.Context, i int) error {
+	err := runtime.ForEach(co, len(lines), func(co context.Context, i int) error {
 		c := client.New(client.Config{EOF: "\n", TLS: e.clientTLS})
 		defer c.Close()
 		if err := c.Connect(co, e.network, address); err != nil {

@@ -18,7 +18,7 @@ import (
 
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/runtime"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func main() {
@@ -143,7 +143,7 @@ func greet(w http.ResponseWriter, r *http.Request) {
 
 // identity makes a certificate for the loopback, and the authority to trust.
 func identity() (tls.Certificate, *x509.CertPool, error) {
-	ca, err := tlsconfig.NewCA("Whorl example CA")
+	ca, err := devca.New("Whorl example CA")
 	if err != nil {
 		return tls.Certificate{}, nil, err
 	}

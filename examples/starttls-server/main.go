@@ -65,6 +65,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func main() {
@@ -122,7 +123,7 @@ func (o *options) certificates() (*tlsconfig.Server, *x509.CertPool, error) {
 	certificate := tlsconfig.ServerCertificate{CertFile: o.certFile, KeyFile: o.keyFile}
 	var roots *x509.CertPool
 	if o.certFile == "" {
-		ca, err := tlsconfig.NewCA("Whorl example CA")
+		ca, err := devca.New("Whorl example CA")
 		if err != nil {
 			return nil, nil, err
 		}

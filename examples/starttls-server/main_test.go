@@ -18,7 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/whorl-go/whorl/examples/internal/exampletest"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -176,7 +176,7 @@ func TestALineThatIsTooLong(t *testing.T) {
 
 func TestCertificateFromFiles(t *testing.T) {
 	t.Parallel()
-	ca, err := tlsconfig.NewCA("a test's CA")
+	ca, err := devca.New("a test's CA")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestCertificateFromFiles(t *testing.T) {
 	}
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := tlsconfig.WritePEM(cert, certFile, keyFile); err != nil {
+	if err := devca.WritePEM(cert, certFile, keyFile); err != nil {
 		t.Fatal(err)
 	}
 	address, _ := serve(t, "-cert", certFile, "-key", keyFile)

@@ -9,12 +9,12 @@ import (
 
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // explain returns an error of the client for people, who know flags and not the API.
 func (s *session) explain(err error) error {
-	if handshake, ok := errors.AsType[*tlsconfig.HandshakeError](err); ok {
+	if handshake, ok := errors.AsType[*explain.HandshakeError](err); ok {
 		return explainHandshake(handshake)
 	}
 	name, unknown := errors.AsType[*net.DNSError](err)
@@ -38,14 +38,14 @@ func (s *session) explain(err error) error {
 	return errors.New(printable(err.Error()))
 }
 
-func explainHandshake(err *tlsconfig.HandshakeError) error {
+func explainHandshake(err *explain.HandshakeError) error {
 	advice := ""
 	switch err.Reason {
-	case tlsconfig.ReasonUnknownAuthority, tlsconfig.ReasonSelfSigned, tlsconfig.ReasonNoRoots:
+	case explain.ReasonUnknownAuthority, explain.ReasonSelfSigned, explain.ReasonNoRoots:
 		advice = " (-ca says whom to trust)"
-	case tlsconfig.ReasonNameMismatch:
+	case explain.ReasonNameMismatch:
 		advice = " (-server-name says whom to expect)"
-	case tlsconfig.ReasonPlaintext:
+	case explain.ReasonPlaintext:
 		advice = " (injected behind its 220?)"
 	}
 	return fmt.Errorf("%s: %s%s", err.Reason, err.Detail, advice)

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // A trial is a server that misbehaves, and what becomes of it.
@@ -197,29 +197,29 @@ func TestGreetingThatIsNone(t *testing.T) {
 
 func TestCertificateThatIsNotTrusted(t *testing.T) {
 	t.Parallel()
-	other, err := tlsconfig.NewCA("another authority")
+	other, err := devca.New("another authority")
 	if err != nil {
 		t.Fatal(err)
 	}
-	show := func(ca *tlsconfig.CA, request tlsconfig.Request) func(*peer) {
+	show := func(ca *devca.CA, request devca.Request) func(*peer) {
 		return func(p *peer) { p.cert = issue(p.t, ca, request); toTLS(p) }
 	}
 	here := []string{"localhost", "127.0.0.1"}
 	try(t, []trial{
 		{name: "N15 for another name", script: func(p *peer) {
-			p.cert = issue(p.t, authority(), tlsconfig.Request{Names: []string{"evil.test"}})
+			p.cert = issue(p.t, authority(), devca.Request{Names: []string{"evil.test"}})
 			p.say("220 evil.test\r\n")
 			p.ask("EHLO ", "250-evil.test\r\n250 STARTTLS\r\n")
 			p.ask("STARTTLS", "220 go\r\n")
 			p.startTLS()
 		}, phase: "TLS handshake", want: []string{"name mismatch", `"evil.test"`, "127.0.0.1"}},
-		{name: "for another -server-name", script: show(authority(), tlsconfig.Request{Names: here}),
+		{name: "for another -server-name", script: show(authority(), devca.Request{Names: here}),
 			args: []string{"-server-name", "good.test"}, phase: "TLS handshake", want: []string{"name mismatch", "good.test"}},
-		{name: "of another authority", script: show(other, tlsconfig.Request{Names: here}),
+		{name: "of another authority", script: show(other, devca.Request{Names: here}),
 			phase: "TLS handshake", want: []string{"unknown authority", "another authority", "-ca"}},
-		{name: "expired", script: show(authority(), tlsconfig.Request{Names: here, NotAfter: time.Now().Add(-48 * time.Hour)}),
+		{name: "expired", script: show(authority(), devca.Request{Names: here, NotAfter: time.Now().Add(-48 * time.Hour)}),
 			phase: "TLS handshake", want: []string{"expired", "ended on"}},
-		{name: "not yet valid", script: show(authority(), tlsconfig.Request{Names: here, NotBefore: time.Now().Add(48 * time.Hour)}),
+		{name: "not yet valid", script: show(authority(), devca.Request{Names: here, NotBefore: time.Now().Add(48 * time.Hour)}),
 			phase: "TLS handshake", want: []string{"not yet valid"}},
 	})
 }

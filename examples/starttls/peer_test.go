@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 const (
@@ -24,15 +24,15 @@ const (
 )
 
 // authority signs the certificates of the servers here.
-var authority = sync.OnceValue(func() *tlsconfig.CA {
-	ca, err := tlsconfig.NewCA("test authority")
+var authority = sync.OnceValue(func() *devca.CA {
+	ca, err := devca.New("test authority")
 	if err != nil {
 		panic(err)
 	}
 	return ca
 })
 
-func issue(t *testing.T, ca *tlsconfig.CA, request tlsconfig.Request) tls.Certificate {
+func issue(t *testing.T, ca *devca.CA, request devca.Request) tls.Certificate {
 	t.Helper()
 	cert, err := ca.Sign(request)
 	if err != nil {
@@ -74,7 +74,7 @@ func startPeer(t *testing.T, script func(*peer)) *peer {
 		t.Fatal(err)
 	}
 	p := &peer{t: t, addr: listener.Addr().String(), done: make(chan struct{})}
-	p.cert = issue(t, authority(), tlsconfig.Request{Names: []string{"localhost", "127.0.0.1"}})
+	p.cert = issue(t, authority(), devca.Request{Names: []string{"localhost", "127.0.0.1"}})
 	go func() {
 		defer close(p.done)
 		conn, err := listener.Accept()

@@ -16,7 +16,7 @@ import (
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // A server is the other side of the dialogue when there is no real one: emersion/go-smtp on a port of the loopback interface, on goroutines of
@@ -37,7 +37,7 @@ type mail struct {
 }
 
 func startServer() (*server, error) {
-	ca, err := tlsconfig.NewCA("Whorl example CA")
+	ca, err := devca.New("Whorl example CA")
 	if err != nil {
 		return nil, err
 	}

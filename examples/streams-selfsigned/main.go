@@ -26,7 +26,8 @@ import (
 
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/runtime"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 const maxLine = 4096
@@ -80,12 +81,12 @@ func run(stdout io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	cert, err := tlsconfig.SelfSigned(tlsconfig.Request{Names: []string{"localhost"}})
+	cert, err := devca.SelfSigned(devca.Request{Names: []string{"localhost"}})
 	if err != nil {
 		return err
 	}
 	file := filepath.Join(dir, "localhost.pem") // certificate and key, as local_cert has them
-	if err := tlsconfig.WritePEM(cert, file, file); err != nil {
+	if err := devca.WritePEM(cert, file, file); err != nil {
 		return err
 	}
 	hash := sha256.Sum256(cert.Certificate[0])
@@ -114,7 +115,7 @@ func run(stdout io.Writer) error {
 			{"peer_fingerprint", map[string]any{"peer_name": "localhost", "allow_self_signed": true, "peer_fingerprint": hex.EncodeToString(hash[:])}},
 		} {
 			body, err := fetch(ctx, "tls://"+listener.GetName(false), client.ssl)
-			if failed, ok := errors.AsType[*tlsconfig.HandshakeError](err); ok {
+			if failed, ok := errors.AsType[*explain.HandshakeError](err); ok {
 				body, err = "refused: "+string(failed.Reason)+"\n", nil
 			}
 			if err != nil {

@@ -37,7 +37,7 @@ import (
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 const maxLine = 512
@@ -167,7 +167,7 @@ func run(stdout io.Writer) error {
 
 // certify makes an authority for the length of the run, and a certificate for this machine.
 func certify(certFile, caFile string) error {
-	ca, err := tlsconfig.NewCA("Whorl example CA")
+	ca, err := devca.New("Whorl example CA")
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func certify(certFile, caFile string) error {
 	if err != nil {
 		return err
 	}
-	if err := tlsconfig.WritePEM(cert, certFile, certFile); err != nil {
+	if err := devca.WritePEM(cert, certFile, certFile); err != nil {
 		return err
 	}
 	return os.WriteFile(caFile, ca.PEM(), 0o600)

@@ -14,7 +14,7 @@ import (
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // phaseError is an error with the part of the operation in which it came up.
@@ -82,7 +82,7 @@ var reasons = []struct {
 }
 
 func reasonOf(err error) string {
-	if refused, ok := errors.AsType[*tlsconfig.HandshakeError](err); ok {
+	if refused, ok := errors.AsType[*explain.HandshakeError](err); ok {
 		return string(refused.Reason)
 	}
 	for _, r := range reasons {

@@ -205,7 +205,7 @@ func (r *run) heartbeats(ctx context.Context, l *lane, begin, end time.Duration)
 				}
 				l.woke(eventloop.Clock() - due)
 			}
-			runtime.Spend(ctx)
+			runtime.Spend(ctx, 0)
 			if err := l.held[at].startBeat(due); err != nil {
 				return err
 			}
@@ -257,7 +257,7 @@ func (r *run) release() error {
 				if h.socket == nil {
 					continue
 				}
-				runtime.Spend(ctx)
+				runtime.Spend(ctx, 0)
 				if !h.socket.Alive() {
 					h.lose(&phaseError{"held", errGone})
 					continue

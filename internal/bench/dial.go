@@ -14,6 +14,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // dialer opens connections as the options say. It is used on all loops.
@@ -190,7 +191,7 @@ func (d *dialer) secure(ctx context.Context, l *lane, s *socket.Socket, t *trial
 	began, config := eventloop.Clock(), d.config(l, resume)
 	if err := s.SSLHandshake(ctx, config); err != nil {
 		if !errors.Is(err, socket.ErrPlaintextPending) && !errors.Is(err, runtime.ErrShutdown) {
-			err = tlsconfig.Explain(err, d.host, config)
+			err = explain.Client(err, d.host, config)
 		}
 		return failedIn(phaseTLS, err)
 	}
@@ -211,5 +212,5 @@ func (d *dialer) refusal(err error) error {
 	if !d.asked.Load() || timedOut(err) || errors.Is(err, runtime.ErrShutdown) {
 		return err
 	}
-	return tlsconfig.Explain(err, d.host, d.full)
+	return explain.Client(err, d.host, d.full)
 }

@@ -6,7 +6,7 @@ import (
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/runtime"
 )
 
 // phase is a part of an operation.
@@ -39,7 +39,7 @@ func newHistogram() *hdr.Histogram { return hdr.New(1, highestLatency, latencyDi
 // time, and after the run to whoever puts the lanes together; but for the counters, which the
 // display of the progress reads.
 type lane struct {
-	loop     *eventloop.Loop
+	loop     runtime.Loop
 	sessions *sessionSlot
 
 	latency  *hdr.Histogram
@@ -81,7 +81,7 @@ type lateness struct {
 // late is from when on an operation counts as begun late.
 const late = time.Millisecond
 
-func newLane(loop *eventloop.Loop) *lane {
+func newLane(loop runtime.Loop) *lane {
 	return &lane{
 		loop: loop, sessions: new(sessionSlot), latency: newHistogram(),
 		operations: new(atomic.Int64), failures: make(map[string]*failure),

@@ -15,7 +15,7 @@ import (
 	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 func TestAGeneratorAtItsLimitIsFound(t *testing.T) {
@@ -198,8 +198,8 @@ func TestClassesOfErrors(t *testing.T) {
 			fmt.Errorf("smtp: %w", dialogue.ErrRefused)),
 		"tls: plaintext behind the answer to STARTTLS": failedIn(phaseTLS,
 			socket.ErrPlaintextPending),
-		"tls: " + string(tlsconfig.ReasonUnrecognizedName): failedIn(phaseTLS,
-			&tlsconfig.HandshakeError{Reason: tlsconfig.ReasonUnrecognizedName, Err: io.EOF}),
+		"tls: " + string(explain.ReasonUnrecognizedName): failedIn(phaseTLS,
+			&explain.HandshakeError{Reason: explain.ReasonUnrecognizedName, Err: io.EOF}),
 		"message: closed by the peer in a message":         closed,
 		"message: closed by the peer without close_notify": socket.ErrTruncated,
 		"message: error 95 of the system":                  syscall.EOPNOTSUPP,

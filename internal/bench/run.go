@@ -27,7 +27,7 @@ type run struct {
 	options *Options
 	rt      *runtime.Runtime
 	lanes   []*lane
-	byLoop  map[*eventloop.Loop]*lane
+	byLoop  map[runtime.Loop]*lane
 	dialer  *dialer
 	pace    *pacer
 	stage   atomic.Pointer[string]
@@ -110,7 +110,7 @@ func newRun(o *Options, connections int64) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{options: o, rt: rt, byLoop: make(map[*eventloop.Loop]*lane)}
+	r := &run{options: o, rt: rt, byLoop: make(map[runtime.Loop]*lane)}
 	for _, loop := range rt.Loops() {
 		l := newLane(loop)
 		r.lanes = append(r.lanes, l)

@@ -18,20 +18,19 @@ import (
 	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/farside"
 	"github.com/whorl-go/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // authority is the CA of all tests.
-func authority(t testing.TB) *tlsconfig.CA {
+func authority(t testing.TB) *devca.CA {
 	t.Helper()
 	ca, err := theAuthority()
 	check(t, err)
 	return ca
 }
 
-var theAuthority = sync.OnceValues(func() (*tlsconfig.CA, error) {
-	return tlsconfig.NewCA("bench tests")
-})
+var theAuthority = sync.OnceValues(func() (*devca.CA, error) { return devca.New("bench tests") })
 
 func TestEveryModeOverEveryTransport(t *testing.T) {
 	transports := append([]string{"plain", "tls"}, dialogue.Names()...)
@@ -133,17 +132,17 @@ func TestTheServerIsVerified(t *testing.T) {
 	address, _ := serving(t, farside.Config{Role: farside.Echo, TLS: &tls.Config{}})
 	for name, c := range map[string]struct {
 		config *tls.Config
-		reason tlsconfig.Reason
+		reason explain.Reason
 	}{
 		"unknown authority": {&tls.Config{MinVersion: tls.VersionTLS12},
-			tlsconfig.ReasonUnknownAuthority},
+			explain.ReasonUnknownAuthority},
 		"another name": {&tls.Config{RootCAs: authority(t).Pool(), ServerName: "other.test"},
-			tlsconfig.ReasonNameMismatch},
+			explain.ReasonNameMismatch},
 	} {
 		o := options(Handshake, address)
 		o.TLS = c.config
 		_, err := Run(t.Context(), o)
-		if refused, ok := errors.AsType[*tlsconfig.HandshakeError](err); !ok ||
+		if refused, ok := errors.AsType[*explain.HandshakeError](err); !ok ||
 			refused.Reason != c.reason {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -231,7 +230,7 @@ func TestErrorsAreCountedByClass(t *testing.T) {
 		"starttls: STARTTLS refused":                   "454 not now\r\n",
 		"starttls: malformed answer":                   "HTTP/1.1 400\r\n",
 		"tls: plaintext behind the answer to STARTTLS": "220 go\r\n250 injected\r\n",
-		"tls: " + string(tlsconfig.ReasonPlaintext):    "220 go\r\n",
+		"tls: " + string(explain.ReasonPlaintext):      "220 go\r\n",
 	} {
 		// The first connection is the trial.
 		cert, err := authority(t).Issue("127.0.0.1")

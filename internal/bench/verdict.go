@@ -10,7 +10,7 @@ import (
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // What a server says after a handshake is read here: its session tickets, and under TLS 1.3 whether
@@ -65,7 +65,7 @@ func (d *dialer) verdict(
 	case errors.Is(err, runtime.ErrShutdown):
 		return failedIn(phaseTLS, err)
 	default:
-		return failedIn(phaseTLS, tlsconfig.Explain(err, d.host, d.full))
+		return failedIn(phaseTLS, explain.Client(err, d.host, d.full))
 	}
 	return nil
 }

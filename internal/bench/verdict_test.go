@@ -10,7 +10,8 @@ import (
 	"testing"
 
 	"github.com/whorl-go/whorl/internal/bench/farside"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 func TestClientCertificates(t *testing.T) {
@@ -19,7 +20,7 @@ func TestClientCertificates(t *testing.T) {
 		TLS: &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}})
 	o := options(Handshake, address)
 	o.TLS = trusting(t)
-	cert, err := ca.Sign(tlsconfig.Request{CommonName: "client", Client: true})
+	cert, err := ca.Sign(devca.Request{CommonName: "client", Client: true})
 	check(t, err)
 	o.TLS.Certificates = []tls.Certificate{cert}
 	if r := faultless(t, o); r.Operations != 20 {
@@ -28,8 +29,8 @@ func TestClientCertificates(t *testing.T) {
 	for _, firstByte := range []bool{false, true} {
 		o.TLS, o.FirstByte = trusting(t), firstByte
 		_, err := Run(t.Context(), o)
-		refused, ok := errors.AsType[*tlsconfig.HandshakeError](err)
-		if !ok || refused.Reason != tlsconfig.ReasonClientCertRequired {
+		refused, ok := errors.AsType[*explain.HandshakeError](err)
+		if !ok || refused.Reason != explain.ReasonClientCertRequired {
 			t.Errorf("without a certificate, first byte %v: %v", firstByte, err)
 		}
 	}
@@ -55,7 +56,7 @@ func TestAHandshakeThatIsRefusedAfterwardsHasFailed(t *testing.T) {
 	o := options(Handshake, address)
 	o.TLS, o.Operations = trusting(t), 8
 	if r := bench(t, o); r.Operations != 0 || len(r.Errors) != 1 ||
-		r.Errors["tls: "+string(tlsconfig.ReasonClientCertRefused)] != 8 {
+		r.Errors["tls: "+string(explain.ReasonClientCertRefused)] != 8 {
 		t.Errorf("%d operations, errors %v, such as %v", r.Operations, r.Errors, r.Examples)
 	}
 }

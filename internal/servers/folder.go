@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/whorl-go/whorl/internal/leaktest"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // A Folder is where a server lives, with its configuration and its data. It goes with the test.
@@ -56,9 +56,9 @@ func (f *Folder) write(name, content string, mode os.FileMode) string {
 }
 
 // Certify writes ca.pem, and cert.pem and key.pem for a server at localhost.
-func (f *Folder) Certify(ca *tlsconfig.CA) {
+func (f *Folder) Certify(ca *devca.CA) {
 	f.t.Helper()
-	chain, key, err := tlsconfig.EncodePEM(Sign(f.t, ca, tlsconfig.Request{Names: []string{"localhost", "127.0.0.1"}}))
+	chain, key, err := devca.EncodePEM(Sign(f.t, ca, devca.Request{Names: []string{"localhost", "127.0.0.1"}}))
 	leaktest.Check(f.t, err)
 	f.Write("ca.pem", string(ca.PEM()))
 	f.Write("cert.pem", string(chain))
@@ -125,15 +125,15 @@ func (f *Folder) Start(program string, args ...string) *Process {
 }
 
 // NewCA returns a certification authority for a test.
-func NewCA(t testing.TB) *tlsconfig.CA {
+func NewCA(t testing.TB) *devca.CA {
 	t.Helper()
-	ca, err := tlsconfig.NewCA("Whorl test CA")
+	ca, err := devca.New("Whorl test CA")
 	leaktest.Check(t, err)
 	return ca
 }
 
 // Sign has an authority sign a certificate.
-func Sign(t testing.TB, ca *tlsconfig.CA, request tlsconfig.Request) tls.Certificate {
+func Sign(t testing.TB, ca *devca.CA, request devca.Request) tls.Certificate {
 	t.Helper()
 	certificate, err := ca.Sign(request)
 	leaktest.Check(t, err)

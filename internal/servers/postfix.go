@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/whorl-go/whorl/internal/leaktest"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // mainCF is a mail system that delivers to one user of mail.test.
@@ -57,7 +57,7 @@ postlog  unix-dgram n  -  n  -     1  postlogd
 // folder etc, and data belongs to the user postfix.
 type Postfix struct {
 	*Folder
-	CA *tlsconfig.CA // that has issued its certificate
+	CA *devca.CA // that has issued its certificate
 }
 
 // NewPostfix prepares a Postfix, whose main.cf gets more lines.

@@ -21,8 +21,11 @@ var whorlAsync = Peer{
 	TLS:    []Work{Full, Resumed, Receive, Idle},
 	New: func(c *Config, counters *child.Counters) (Client, error) {
 		rt, err := newRuntime()
+		if err != nil {
+			return nil, err
+		}
 		w := &callbacks{crew: crew{config: c, counters: counters}, rt: rt}
-		w.dialer = client.NewAsyncDialer(w.asyncConfig())
+		w.dialer, err = client.NewAsyncDialer(w.asyncConfig())
 		return w, err
 	},
 }

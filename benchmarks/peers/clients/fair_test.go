@@ -4,7 +4,6 @@ package clients
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"syscall"
@@ -12,14 +11,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/benchmarks/peers/identity"
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/runtime"
-	"github.com/whorl-go/whorl/tlsconfig"
 )
 
-// accepting is a server for the time of the test, which greets with one byte.
-func accepting(t *testing.T, config *tls.Config) string {
+// accepting is a server for the time of the test, which says nothing.
+func accepting(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,13 +30,8 @@ func accepting(t *testing.T, config *tls.Config) string {
 				return
 			}
 			go func() {
-				if config != nil {
-					conn = tls.Server(conn, config)
-				}
 				defer conn.Close()
-				if _, err := conn.Write([]byte{'!'}); err == nil {
-					conn.Read(make([]byte, 1))
-				}
+				conn.Read(make([]byte, 1))
 			}()
 		}
 	}()
@@ -53,7 +45,7 @@ func TestClientsHaveTheSameSocketOptions(t *testing.T) {
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT}, {unix.IPPROTO_TCP, unix.TCP_NODELAY},
 	}
-	address := accepting(t, nil)
+	address := accepting(t)
 	c := &Config{Work: Connect, Addr: address}
 	standard, err := newNetClient(c, nil, 0).dial(0)
 	if err != nil {
@@ -90,36 +82,5 @@ func TestClientsHaveTheSameSocketOptions(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
-	}
-}
-
-// No client relies on a chain that it has verified before.
-func TestFullHandshakesVerifyTheirChain(t *testing.T) {
-	id, err := identity.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair([]byte(id.Chain), []byte(id.Key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &Config{Work: Full, TLS: true, CA: id.CA, ServerName: identity.Server}
-	c.Addr = accepting(t, &tls.Config{Certificates: []tls.Certificate{pair}})
-	c.trust()
-	err = runtime.Run(func(ctx context.Context) error {
-		w := &coroutines{crew: crew{config: c}}
-		ours := client.NewDialer(c.whorl()).New()
-		for range 3 {
-			if err := w.handshake(ctx, ours, false); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !tlsconfig.NewClient(c.tlsConfig()).For(identity.Server).RootCAs.Equal(c.shared.RootCAs) {
-		t.Error("the server's certificate is among what is trusted without being verified")
 	}
 }

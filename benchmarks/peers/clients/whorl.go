@@ -24,8 +24,11 @@ var whorlClient = Peer{
 	Plain:  []Work{RoundTrip, EOF, Length, Connect, Idle},
 	TLS:    []Work{Full, Resumed, Send, Receive, Idle},
 	New: func(c *Config, counters *child.Counters) (Client, error) {
-		w := &coroutines{crew: crew{config: c, counters: counters},
-			dialer: client.NewDialer(c.whorl())}
+		dialer, err := client.NewDialer(c.whorl())
+		if err != nil {
+			return nil, err
+		}
+		w := &coroutines{crew: crew{config: c, counters: counters}, dialer: dialer}
 		rt, err := newRuntime()
 		w.rt, w.begin = rt, newGate()
 		return w, err
@@ -125,7 +128,7 @@ func (w *coroutines) Start() error {
 // whorl returns the configuration of a Whorl client.
 func (c *Config) whorl() client.Config {
 	config := client.Config{TLS: c.tlsConfig(), MaxPacket: max(client.DefaultMaxPacket, c.Size),
-		KeepAlive: &likeNet}
+		KeepAlive: likeNet}
 	switch c.Work {
 	case RoundTrip, Length:
 		config.Length = packet.LengthField{Type: 'N', BodyOffset: 4}

@@ -5,7 +5,7 @@ package identity
 import (
 	"crypto/tls"
 
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // Server is whom the certificate is for.
@@ -20,7 +20,7 @@ type Identity struct {
 
 // New makes an Identity.
 func New() (*Identity, error) {
-	ca, err := tlsconfig.NewCA("Whorl's benchmarks")
+	ca, err := devca.New("Whorl's benchmarks")
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func New() (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, key, err := tlsconfig.EncodePEM(pair)
+	chain, key, err := devca.EncodePEM(pair)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 	"go.uber.org/goleak"
 
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,7 +37,7 @@ func (s session) Data(r io.Reader) error {
 }
 
 func TestRun(t *testing.T) {
-	ca, err := tlsconfig.NewCA("Whorl example CA")
+	ca, err := devca.New("Whorl example CA")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/runtime"
@@ -132,7 +131,7 @@ func (s *Server) Stats() Stats {
 }
 
 // onLoop runs fn in a coroutine of a loop and waits for it.
-func onLoop(rt *runtime.Runtime, loop *eventloop.Loop, fn func(ctx context.Context) error) error {
+func onLoop(rt *runtime.Runtime, loop runtime.Loop, fn func(ctx context.Context) error) error {
 	done := make(chan error, 1)
 	err := loop.Post(func() {
 		if _, err := runtime.Go(rt.Context(),

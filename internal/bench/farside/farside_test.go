@@ -18,7 +18,8 @@ import (
 
 	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
 
 func dial(t *testing.T, s *Server) net.Conn {
@@ -127,18 +128,18 @@ func TestIdentity(t *testing.T) {
 	if info, err := os.Stat(id.ClientOut); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the client's key may be read by all: %v, %v", info, err)
 	}
-	client, err := tlsconfig.FromOptions(map[string]any{"ssl_cafile": id.CAOut})
+	client, err := dialect.SwooleClient(map[string]any{"ssl_cafile": id.CAOut})
 	check(t, err)
 	if _, err := config.Certificates[0].Leaf.Verify(x509.VerifyOptions{Roots: client.RootCAs,
 		DNSName: "mail.test"}); err != nil {
 		t.Error(err)
 	}
 
-	ca, err := tlsconfig.NewCA("another")
+	ca, err := devca.New("another")
 	check(t, err)
 	cert, err := ca.Issue("localhost")
 	check(t, err)
-	chain, key, err := tlsconfig.EncodePEM(cert)
+	chain, key, err := devca.EncodePEM(cert)
 	check(t, err)
 	own := filepath.Join(dir, "own.pem")
 	check(t, os.WriteFile(own, append(chain, key...), 0o600))

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 // Identity says with which certificate a server shows who it is, and whom it wants to know of its
@@ -36,10 +36,10 @@ func (id *Identity) Config() (*tls.Config, error) {
 			errors.New("a client's certificate is written, but clients are not asked for it")
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	var ca *tlsconfig.CA
+	var ca *devca.CA
 	if id.CertFile == "" || id.ClientAuth && id.ClientCA == "" {
 		var err error
-		if ca, err = tlsconfig.NewCA("whorl bench development CA"); err != nil {
+		if ca, err = devca.New("whorl bench development CA"); err != nil {
 			return nil, err
 		}
 	}
@@ -57,7 +57,7 @@ func (id *Identity) Config() (*tls.Config, error) {
 	return config, id.write(ca)
 }
 
-func (id *Identity) certificate(ca *tlsconfig.CA) (tls.Certificate, error) {
+func (id *Identity) certificate(ca *devca.CA) (tls.Certificate, error) {
 	if id.CertFile != "" {
 		return tls.LoadX509KeyPair(id.CertFile, id.KeyFile)
 	}
@@ -68,7 +68,7 @@ func (id *Identity) certificate(ca *tlsconfig.CA) (tls.Certificate, error) {
 	return ca.Issue(names...)
 }
 
-func (id *Identity) clientRoots(ca *tlsconfig.CA) (*x509.CertPool, error) {
+func (id *Identity) clientRoots(ca *devca.CA) (*x509.CertPool, error) {
 	if id.ClientCA == "" {
 		return ca.Pool(), nil
 	}
@@ -84,7 +84,7 @@ func (id *Identity) clientRoots(ca *tlsconfig.CA) (*x509.CertPool, error) {
 }
 
 // write writes what clients need.
-func (id *Identity) write(ca *tlsconfig.CA) error {
+func (id *Identity) write(ca *devca.CA) error {
 	if id.CAOut != "" {
 		if ca == nil || id.CertFile != "" {
 			return errors.New("there is no development CA to write: the certificate is of " +
@@ -101,11 +101,11 @@ func (id *Identity) write(ca *tlsconfig.CA) error {
 		return errors.New("there is no development CA to issue a client's certificate: clients " +
 			"are known to another one")
 	}
-	cert, err := ca.Sign(tlsconfig.Request{CommonName: "whorl bench client", Client: true})
+	cert, err := ca.Sign(devca.Request{CommonName: "whorl bench client", Client: true})
 	if err != nil {
 		return err
 	}
-	chain, key, err := tlsconfig.EncodePEM(cert)
+	chain, key, err := devca.EncodePEM(cert)
 	if err != nil {
 		return err
 	}

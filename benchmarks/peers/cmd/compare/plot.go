@@ -96,7 +96,7 @@ func (r *Result) lines(title string, names []About, shown func(Case) bool) (*plo
 	}
 	p := report.NewPlot(title, "connections", "CPU per message, µs")
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	p.Legend.Left = false // what is slow with few connections is on the left
+	p.Legend.Left = false     // what is slow with few connections is on the left
 	for i, a := range names { // The same one has the same colour in every picture.
 		if points[a.Name] == nil {
 			continue

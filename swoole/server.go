@@ -1,0 +1,176 @@
+package swoole
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"time"
+
+	"github.com/whorl-go/whorl/internal/option"
+	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/tlsconfig"
+	"github.com/whorl-go/whorl/tlsconfig/dialect"
+)
+
+// ServerFromMap returns the Config that the options of a server ask for: of $server->set, or of a port's set, whose Config
+// has the Port. Its callbacks are for the program to fill in. It reads the files that ssl_* options name, so it may block.
+//
+//	open_eof_check, open_eof_split   packets end with package_eof ("\r\n\r\n"); the two mean the same, each packet comes alone
+//	open_length_check, package_length_type ("N"), package_length_offset (0), package_body_offset (4), package_length_func
+//	package_max_length (2M)
+//	max_connection, max_conn         Config.MaxConnections
+//	heartbeat_idle_time              Port.IdleTimeout, which is also max_idle_time; idle connections are found without
+//	heartbeat_check_interval         looking, so this is only taken, or stands for half of the idle time where that is not given
+//	send_timeout                     Port.WriteTimeout
+//	socket_buffer_size               Port.MaxQueue: bytes, or a size (2M)
+//	buffer_high_watermark, buffer_low_watermark
+//	kernel_socket_recv_buffer_size, kernel_socket_send_buffer_size
+//	open_tcp_nodelay (true), backlog, enable_reuse_port (false)
+//	open_tcp_keepalive (true), tcp_keepidle, tcp_keepinterval, tcp_keepcount   Port.KeepAlive, with its defaults
+//	ssl_…                            Port.Certificates, see dialect.SwooleServer
+//
+// What has no counterpart is an error that says what to do instead. A server has no processes: worker_num, reactor_num,
+// dispatch_mode and what else is about them become runtime.WithLoops, and task workers runtime.Await. Who runs it, and
+// where it writes, is for systemd and the logger: daemonize, user, log_file.
+func ServerFromMap(options map[string]any) (server.Config, error) {
+	ssl, others := sslOptions(options)
+	o := &serverOptions{framing: framing{defaultEOF: "\r\n\r\n", defaultBodyOffset: 4}}
+	if name, err := serverTable.Set(o, others); err != nil {
+		return server.Config{}, &tlsconfig.OptionError{Option: name, Err: err}
+	}
+	config, err := o.config()
+	if err == nil && len(ssl) > 0 {
+		config.Certificates, err = certificates(ssl)
+	}
+	if err != nil {
+		return server.Config{}, err
+	}
+	return config, nil
+}
+
+// certificates reads what the options of TLS name.
+func certificates(ssl map[string]any) (*tlsconfig.Server, error) {
+	o, err := dialect.SwooleServer(ssl)
+	if err != nil {
+		return nil, err
+	}
+	return tlsconfig.NewServer(o)
+}
+
+// serverOptions is what the options of one map ask for. nil and 0 are: not given.
+type serverOptions struct {
+	framing   framing
+	keepAlive keepAlive
+
+	maxConnection, maxConn             int
+	idleTime, maxIdleTime, checkEvery  time.Duration
+	sendTimeout                        time.Duration
+	queue, highWater, lowWater         int
+	receiveBuffer, sendBuffer, backlog int
+	noDelay, reusePort                 *bool
+}
+
+var serverTable = newServerTable()
+
+func newServerTable() option.Table[serverOptions] {
+	type o = serverOptions
+	table := framingTable(func(o *o) *framing { return &o.framing })
+	maps.Copy(table, keepAliveTable(func(o *o) *keepAlive { return &o.keepAlive }))
+	maps.Copy(table, option.Table[o]{
+		"max_connection": option.Store(positive, func(o *o) *int { return &o.maxConnection }),
+		"max_conn":       option.Store(positive, func(o *o) *int { return &o.maxConn }),
+		"backlog":        option.Store(positive, func(o *o) *int { return &o.backlog }),
+
+		"heartbeat_idle_time":      option.Store(option.Seconds, func(o *o) *time.Duration { return &o.idleTime }),
+		"max_idle_time":            option.Store(option.Seconds, func(o *o) *time.Duration { return &o.maxIdleTime }),
+		"heartbeat_check_interval": option.Store(option.Seconds, func(o *o) *time.Duration { return &o.checkEvery }),
+		"send_timeout":             option.Store(option.Seconds, func(o *o) *time.Duration { return &o.sendTimeout }),
+
+		"socket_buffer_size":             option.Store(option.Size, func(o *o) *int { return &o.queue }),
+		"buffer_high_watermark":          option.Store(option.Size, func(o *o) *int { return &o.highWater }),
+		"buffer_low_watermark":           option.Store(option.Size, func(o *o) *int { return &o.lowWater }),
+		"kernel_socket_recv_buffer_size": option.Store(option.Size, func(o *o) *int { return &o.receiveBuffer }),
+		"kernel_socket_send_buffer_size": option.Store(option.Size, func(o *o) *int { return &o.sendBuffer }),
+
+		"open_tcp_nodelay":  option.StoreGiven(option.Bool, func(o *o) **bool { return &o.noDelay }),
+		"enable_reuse_port": option.StoreGiven(option.Bool, func(o *o) **bool { return &o.reusePort }),
+		"send_yield":        option.RefuseIf[o](false, "Send of a handler waits for room, always"),
+	})
+	for why, names := range withoutCounterpart {
+		for _, name := range names {
+			table[name] = option.Missing[o](why)
+		}
+	}
+	return table
+}
+
+// withoutCounterpart has the options of a server that can't be had, by what to do instead.
+var withoutCounterpart = map[string][]string{
+	"there are no worker processes: event loops share the connections, say how many by runtime.WithLoops": {
+		"worker_num", "reactor_num", "single_thread", "dispatch_mode", "dispatch_func", "enable_unsafe_event", "event_object",
+		"discard_timeout_request",
+	},
+	"there are no worker processes that would have to be replaced": {"max_request", "max_request_grace", "reload_async"},
+	"say it by the context of Server.Shutdown":                     {"max_wait_time"},
+	"blocking work is for runtime.Await, at most runtime.WithAwaitLimit at a time": {
+		"task_worker_num", "task_ipc_mode", "task_max_request", "task_max_request_grace", "task_tmpdir", "task_enable_coroutine",
+		"task_use_object", "task_object", "message_queue_key",
+	},
+	"callbacks run on their loop and must not wait; Port.Handle gives each connection a coroutine": {"enable_coroutine"},
+	"say runtime.WithMaxCoroutines":                                          {"max_coroutine", "max_coro_num"},
+	"a limit on requests under way is the program's: count in its handlers":  {"max_concurrency", "worker_max_concurrency"},
+	"a handler reads when it calls Recv; with OnReceive there is Conn.Pause": {"enable_delay_receive", "max_queued_bytes"},
+	"packets go from the socket to the handler: say package_max_length":      {"input_buffer_size", "buffer_input_size"},
+	"one Send may be as large as the queue: say socket_buffer_size":          {"output_buffer_size", "buffer_output_size"},
+	"IDs of connections are the server's":                                    {"start_session_id"},
+	"it is for whoever starts the program: a service of systemd, for one":    {"daemonize", "pid_file", "user", "group", "chroot"},
+	"give Config.Logger, or the runtime's by runtime.WithLogger":             {"log_file", "log_level", "log_date_format", "log_date_with_microseconds", "log_rotation"},
+	"see package metrics and Server.Stats":                                   {"stats_file"},
+	"make it on a socket of your own and serve that with Server.ListenFile":  {"tcp_defer_accept", "tcp_fastopen", "tcp_user_timeout"},
+	"the runtime catches signals by runtime.WaitSignal":                      {"wait_signal", "enable_signalfd"},
+	"the kernel chooses": {"open_cpu_affinity", "cpu_affinity_ignore"},
+}
+
+// config puts the configuration together.
+func (o *serverOptions) config() (server.Config, error) {
+	var c server.Config
+	rule, err := o.framing.rule()
+	if err != nil {
+		return c, err
+	}
+	if c.KeepAlive, err = o.keepAlive.config(); err != nil {
+		return c, err
+	}
+	switch {
+	case o.maxConn != 0 && o.maxConnection != 0 && o.maxConn != o.maxConnection:
+		return c, optionError("max_conn", "is another name for max_connection, and contradicts it")
+	case o.maxIdleTime != 0 && o.idleTime != 0 && o.maxIdleTime != o.idleTime:
+		return c, optionError("max_idle_time", "means what heartbeat_idle_time does, and contradicts it")
+	case o.checkEvery > 0 && o.idleTime > 0 && o.idleTime < o.checkEvery:
+		return c, optionError("heartbeat_check_interval", "is longer than heartbeat_idle_time")
+	}
+	c.MaxConnections = max(o.maxConn, o.maxConnection)
+	c.EOF, c.Length, c.MaxPacket = rule.EOF, rule.Length, rule.Max
+	switch {
+	case o.idleTime != 0:
+		c.IdleTimeout = o.idleTime
+	case o.maxIdleTime != 0:
+		c.IdleTimeout = o.maxIdleTime
+	default:
+		c.IdleTimeout = 2 * max(0, min(o.checkEvery, math.MaxInt64/2))
+	}
+	c.WriteTimeout = o.sendTimeout
+	c.MaxQueue, c.HighWater, c.LowWater = o.queue, o.highWater, o.lowWater
+	c.ReceiveBuffer, c.SendBuffer = o.receiveBuffer, o.sendBuffer
+	c.Nagle, c.ReusePort, c.Backlog = !option.Is(o.noDelay, true), option.Is(o.reusePort, false), o.backlog
+	return c, nil
+}
+
+// positive takes a number of things.
+func positive(value any) (int, error) {
+	n, err := option.Int(value)
+	if err == nil && n < 1 {
+		err = fmt.Errorf("want 1 or more, got %d", n)
+	}
+	return n, err
+}

@@ -1,0 +1,206 @@
+package explain
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/whorl-go/whorl/tlsconfig/internal/names"
+	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
+)
+
+// certificate explains why this side refused the server's certificate.
+func (x *explainer) certificate(refused *tls.CertificateVerificationError) finding {
+	if errors.Is(refused, verify.ErrNoName) {
+		return noName()
+	}
+	if tooLong, ok := errors.AsType[*verify.ChainTooLongError](refused); ok {
+		return finding{
+			ReasonInvalidChain,
+			fmt.Sprintf("the chain has %d intermediate certificates, ssl_verify_depth allows %d",
+				tooLong.Intermediates, tooLong.Limit),
+			"raise ssl_verify_depth if that is how the authority works",
+		}
+	}
+	if _, ok := errors.AsType[x509.SystemRootsError](refused); ok {
+		return noRoots()
+	}
+	chain := refused.UnverifiedCertificates
+	if len(chain) == 0 {
+		return finding{ReasonOther, text.Printable(refused.Error(), text.MaxText), ""}
+	}
+	if mismatch, ok := errors.AsType[x509.HostnameError](refused); ok {
+		return x.name(mismatch)
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](refused); ok {
+		return x.invalid(invalid, chain)
+	}
+	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](refused); ok {
+		return x.unknownAuthority(unknown, chain)
+	}
+	return finding{ReasonInvalidChain, text.Printable(refused.Err.Error(), text.MaxText), ""}
+}
+
+// invalid explains a certificate that breaks a rule.
+func (x *explainer) invalid(invalid x509.CertificateInvalidError, chain []*x509.Certificate) finding {
+	switch invalid.Reason {
+	case x509.Expired:
+		// x509 says which one, a platform's verifier always names the first.
+		for _, cert := range append([]*x509.Certificate{invalid.Cert}, chain...) {
+			if f, ok := x.outdated(cert, chain); ok {
+				return f
+			}
+		}
+	case x509.IncompatibleUsage:
+		return finding{
+			ReasonWrongUsage,
+			fmt.Sprintf("the chain of %s is not for TLS servers", text.Describe(chain[0], chain)),
+			"reissue it with the extended key usage serverAuth",
+		}
+	}
+	return finding{
+		ReasonInvalidChain,
+		text.Printable(invalid.Error(), text.MaxText),
+		"the authority that issued the chain has to mend it",
+	}
+}
+
+// outdated explains a certificate whose time is over or has not come.
+func (x *explainer) outdated(cert *x509.Certificate, chain []*x509.Certificate) (finding, bool) {
+	now := x.now
+	clock := "or check this machine's clock, which says " + text.UTC(now)
+	switch {
+	case now.After(cert.NotAfter):
+		return finding{
+			ReasonExpired,
+			fmt.Sprintf("%s ended on %s, %s ago", text.Describe(cert, chain), text.UTC(cert.NotAfter), text.Span(cert.NotAfter, now)),
+			"have the server renew it, and load what it renewed, " + clock,
+		}, true
+	case now.Before(cert.NotBefore):
+		return finding{
+			ReasonNotYetValid,
+			fmt.Sprintf("%s begins on %s, in %s", text.Describe(cert, chain), text.UTC(cert.NotBefore), text.Span(now, cert.NotBefore)),
+			"have the server use one that is valid, " + clock,
+		}, true
+	}
+	return finding{}, false
+}
+
+// name explains a certificate that is for others.
+func (x *explainer) name(mismatch x509.HostnameError) finding {
+	cert, host := mismatch.Certificate, mismatch.Host
+	hosts := text.Hosts(cert)
+	detail := fmt.Sprintf("the certificate is for %s, not for %s", text.List(hosts, text.Quoted), text.Printable(host, text.MaxText))
+	advice := "connect by one of these names, set ServerName (ssl_host_name) to it, or have the server send another " +
+		"certificate"
+	switch {
+	case len(hosts) == 0 && cert.Subject.CommonName != "":
+		detail = fmt.Sprintf("the certificate has no alternative names, only the common name %s, which is not looked at",
+			text.Quoted(cert.Subject.CommonName))
+		advice = "reissue it with a subjectAltName"
+	case len(hosts) == 0:
+		detail = "the certificate names nobody"
+		advice = "reissue it with a subjectAltName"
+	case net.ParseIP(host) != nil && len(cert.IPAddresses) == 0:
+		advice = "connect by name, or set ServerName (ssl_host_name) to the name to verify"
+	case wildcardTooShort(cert.DNSNames, host):
+		advice = "a wildcard stands for one label only: reissue the certificate with this name"
+	case x.config.ServerName == names.NoSNI:
+		advice = "SNI is off, so the server may have sent its default certificate: switch it on"
+	}
+	return finding{ReasonNameMismatch, detail, advice}
+}
+
+// wildcardTooShort reports whether host is below one of the wildcards, but more than one label.
+func wildcardTooShort(patterns []string, host string) bool {
+	for _, pattern := range patterns[:min(len(patterns), 100)] {
+		if domain, ok := strings.CutPrefix(pattern, "*"); ok && len(domain) > 1 &&
+			strings.HasSuffix(strings.ToLower(host), strings.ToLower(domain)) {
+			return true
+		}
+	}
+	return false
+}
+
+// unknownAuthority tells apart the ways in which a chain may lead nowhere.
+func (x *explainer) unknownAuthority(unknown x509.UnknownAuthorityError, chain []*x509.Certificate) finding {
+	leaf, last := chain[0], chain[len(chain)-1]
+	if x.systemRootsEmpty() {
+		return noRoots()
+	}
+	if len(chain) == 1 && verify.SelfSigned(leaf) {
+		return finding{
+			ReasonSelfSigned,
+			fmt.Sprintf("%s is signed with its own key", text.Describe(leaf, chain)),
+			"trust it by RootCAs (ssl_cafile), or for tests by ssl_allow_self_signed",
+		}
+	}
+	issuer := text.IssuerName(leaf)
+	issuerSent := false
+	for _, cert := range chain[1:] {
+		issuerSent = issuerSent || bytes.Equal(cert.RawSubject, leaf.RawIssuer)
+	}
+	const sendChain = "have the server send its intermediates too (the full chain, its own certificate first)"
+	switch {
+	case !issuerSent && len(leaf.IssuingCertificateURL) > 0:
+		return finding{
+			ReasonIncompleteChain,
+			fmt.Sprintf("the server sent %s, but not the certificate of the issuer %s (it is at %s)",
+				count(len(chain)), issuer, text.Quoted(leaf.IssuingCertificateURL[0])),
+			sendChain + "; browsers hide this, they fetch what lacks",
+		}
+	case !issuerSent && len(chain) > 1:
+		return finding{
+			ReasonIncompleteChain,
+			fmt.Sprintf("the server sent %s, but not the one of the issuer %s", count(len(chain)), issuer),
+			sendChain,
+		}
+	case len(chain) == 1:
+		// A private root that signs servers itself looks the same as a forgotten intermediate.
+		return finding{
+			ReasonUnknownAuthority,
+			fmt.Sprintf("the server sent one certificate, its issuer %s is not trusted here%s", issuer, hint(unknown)),
+			"if that is a root of your own, trust it by RootCAs (ssl_cafile); if it is an intermediate, " + sendChain,
+		}
+	case bytes.Equal(last.RawIssuer, last.RawSubject):
+		return finding{
+			ReasonUnknownAuthority,
+			fmt.Sprintf("the chain ends at the root %s, which is not trusted here%s", text.CertName(last), hint(unknown)),
+			"if that is a root of your own, or of a network that inspects TLS, trust it by RootCAs (ssl_cafile)",
+		}
+	}
+	return finding{
+		ReasonUnknownAuthority,
+		fmt.Sprintf("the chain leads to %s, which is not trusted here%s", text.IssuerName(last), hint(unknown)),
+		"if that is a root of your own, trust it by RootCAs (ssl_cafile); if it is an intermediate, " + sendChain,
+	}
+}
+
+func noRoots() finding {
+	return finding{
+		ReasonNoRoots,
+		"this machine has no trusted certificate authorities",
+		"install the ca-certificates package (small container images lack it), or set RootCAs (ssl_cafile)",
+	}
+}
+
+// hint returns what x509 suspects, if it found an issuer and had to reject it.
+func hint(unknown x509.UnknownAuthorityError) string {
+	_, suspicion, ok := strings.Cut(unknown.Error(), "(possibly because of ")
+	if !ok {
+		return ""
+	}
+	return " (possibly because of " + text.Printable(suspicion, text.MaxText)
+}
+
+func count(certificates int) string {
+	if certificates == 1 {
+		return "only its own certificate"
+	}
+	return fmt.Sprintf("%d certificates", certificates)
+}

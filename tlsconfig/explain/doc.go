@@ -1,0 +1,13 @@
+// Package explain says why a TLS handshake failed, and what mends it.
+//
+//	err = explain.Client(conn.Handshake(), host, config)       // of a client
+//	err = explain.Server(conn.Handshake(), address)            // of a server
+//
+// Both return a *HandshakeError, whose Reason a program may decide by and count under, and whose Detail and Advice are
+// for people. The errors of crypto/tls are behind it for errors.Is and errors.As. Packages client, server and hooks call
+// them for the handshakes that they make.
+//
+// Nothing here does I/O, and everything may be called concurrently, from anywhere.
+//
+// RFC 8446, section 6 (alerts); RFC 5280 (certificates); RFC 9525 (names in them).
+package explain
