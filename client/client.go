@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"iter"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -180,6 +181,29 @@ func (c *Client) Recv(ctx context.Context) ([]byte, error) {
 		return p, nil
 	}
 	return nil, c.explain(conn.to, err)
+}
+
+// Packets returns the packets of the connection, as Recv would one after the other, at less cost
+// when many come at a time. A packet is valid until the next one. The sequence ends when the server
+// has closed the connection after a packet; any other error of Recv comes last, without a packet.
+// While the loop over it runs, Recv, Peek and EnableSSL return socket.ErrBusy; what the loop hasn't
+// come to is there for them when it is left.
+func (c *Client) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		conn, err := c.use("recv")
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for pkt, err := range conn.socket.Packets(ctx) {
+			if err != nil {
+				err = c.explain(conn.to, err)
+			}
+			if !yield(pkt, err) {
+				return
+			}
+		}
+	}
 }
 
 // Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them there. It doesn't wait: socket.ErrWouldBlock if nothing

@@ -14,6 +14,16 @@ import (
 // it is logged and handed to the panic handler. fn must not use the coroutine's data unguarded after Await has
 // returned with an error of ctx.
 func Await[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	return await(ctx, fn, false)
+}
+
+// AwaitEnd is Await that returns only when fn has ended, whatever becomes of ctx and the runtime
+// meanwhile: for a function that uses what is the caller's, such as a buffer. It must end by itself.
+func AwaitEnd[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	return await(ctx, fn, true)
+}
+
+func await[T any](ctx context.Context, fn func() (T, error), toTheEnd bool) (T, error) {
 	var zero T
 	s, co, err := begin(ctx, 0)
 	if s != nil && co == nil {
@@ -29,7 +39,7 @@ func Await[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 		co.refused()
 		return zero, ErrShutdown
 	}
-	call := &awaitCall[T]{single: single{waiter: &co.waiter}, fn: fn}
+	call := &awaitCall[T]{single: single{waiter: &co.waiter}, fn: fn, toTheEnd: toTheEnd}
 	s.rt.pool.submit(call)
 	if err := co.waiter.Wait(ctx, reasonAwait, 0, call); err != nil {
 		return zero, err
@@ -47,7 +57,11 @@ type awaitCall[T any] struct {
 	value    T
 	err      error
 	panicked *PanicError
+	toTheEnd bool // nothing but fn ends the wait
 }
+
+// Remove is that of single, unless the wait must not end.
+func (c *awaitCall[T]) Remove(w *Waiter) bool { return !c.toTheEnd && c.single.Remove(w) }
 
 // run runs fn on a goroutine of the pool. After a Goexit in fn that goroutine ends, which the pool allows for.
 func (c *awaitCall[T]) run() {

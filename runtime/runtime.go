@@ -232,7 +232,9 @@ func (rt *Runtime) finish(ctx context.Context) error {
 	rt.signals.close()
 	rt.interruptAll()
 	left := rt.whenEnded(ctx)
+	var cause error // why something may be cut
 	if left > 0 {
+		cause = context.Cause(ctx)
 		rt.forced.Store(true)
 		rt.interruptAll()
 		grace, cancel := context.WithTimeout(context.Background(), forcedGrace)
@@ -246,12 +248,18 @@ func (rt *Runtime) finish(ctx context.Context) error {
 	}
 	if left > 0 {
 		go rt.whenLoopsEnd() // those that are still there must know where they are until then
-		err := fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, context.Cause(ctx))
+		err := fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, cause)
 		return joined(err, rt.cuts.err())
 	}
 	rt.whenLoopsEnd()
-	return rt.cuts.err()
+	if err := rt.cuts.err(); err != nil {
+		return joined(cause, err)
+	}
+	return nil
 }
+
+// Forced reports whether the time for an orderly Shutdown is over: what is retained is to end.
+func (rt *Runtime) Forced() bool { return rt.forced.Load() }
 
 // Cut notes something that was not finished because the runtime has ended, such as a connection with output that the peer has not taken. It
 // becomes part of Shutdown's error, and of Run's, if it comes before the runtime's end, which is after the functions of AtEnd. Any goroutine.

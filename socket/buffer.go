@@ -74,10 +74,15 @@ func (in *input) indexed() []byte {
 	start, end := in.start, x.base+int(x.ends[x.next])
 	in.start = end
 	if x.next++; x.next == x.size {
-		in.index = nil
-		indexPool.Put(x)
+		in.giveIndex()
 	}
 	return in.buf[start:end:end]
+}
+
+// giveIndex gives the index back.
+func (in *input) giveIndex() {
+	indexPool.Put(in.index)
+	in.index = nil
 }
 
 // find fills the index, and reports whether it has found something.
@@ -103,6 +108,13 @@ func (in *input) unread() []byte { return in.buf[in.start:in.end] }
 func (in *input) release() {
 	if in.start == in.end && in.buf != nil {
 		giveBack(in.buf)
+		in.buf, in.start, in.end = nil, 0, 0
+	}
+}
+
+// detach leaves an empty buffer to whoever has the last packet from it.
+func (in *input) detach() {
+	if in.start == in.end {
 		in.buf, in.start, in.end = nil, 0, 0
 	}
 }

@@ -122,7 +122,7 @@ func (s *Socket) tryRecvFrom(f *fd, p []byte) (n int, from net.Addr, err error) 
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
-			return 0, nil, errWait
+			return 0, nil, f.nothing()
 		default:
 			return 0, nil, os.NewSyscallError("recvfrom", err)
 		}

@@ -40,7 +40,7 @@ type fd struct {
 	short bool
 	// datagrams is whether a read of nothing is an empty packet and not the end.
 	datagrams bool
-	// unreadable is set by Shutdown: then a read of nothing is the end after all.
+	// unreadable is set by Shutdown: then nothing more to read is the end for datagrams, too.
 	unreadable atomic.Bool
 
 	lock
@@ -150,7 +150,7 @@ func (d *direction) Remove(w *runtime.Waiter) bool { return d.slot.CompareAndSwa
 
 // exhausted reports whether a read would find nothing, as far as is known.
 func (f *fd) exhausted() bool {
-	return f.rd.drained && !f.eager.Load() && f.rd.slot.Load() != &edge
+	return f.rd.drained && !f.eager.Load() && !f.unreadable.Load() && f.rd.slot.Load() != &edge
 }
 
 // tryRead reads once without waiting; errWait says that there is nothing. The caller holds the read lock.
@@ -172,7 +172,7 @@ func (f *fd) tryRead(p []byte) (int, error) {
 				continue
 			}
 			f.rd.drained = true
-			return 0, errWait
+			return 0, f.nothing()
 		case errno != 0:
 			return 0, callError("read", errno)
 		case f.endOfInput(n, p):
@@ -186,6 +186,15 @@ func (f *fd) tryRead(p []byte) (int, error) {
 // endOfInput reports whether a read of n bytes into p says that nothing will follow.
 func (f *fd) endOfInput(n int, p []byte) bool {
 	return n == 0 && len(p) > 0 && (!f.datagrams || f.unreadable.Load())
+}
+
+// nothing is what a read comes to that has found nothing: after Shutdown that is the end, which the
+// kernel doesn't say of a datagram socket.
+func (f *fd) nothing() error {
+	if f.datagrams && f.unreadable.Load() {
+		return io.EOF
+	}
+	return errWait
 }
 
 // stoppedShort reports whether a read that ended with EAGAIN has to be made again: at urgent data, a signal that the thread is about to get has the kernel say so though there is more, and no

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"sync/atomic"
 	"time"
@@ -149,8 +150,12 @@ func (l *lingering) look() {
 		l.left = left
 		l.deadline = runtime.DeadlineAfter(l.silence)
 	}
-	if l.deadline.Passed() {
+	switch {
+	case l.deadline.Passed():
 		l.cut(errLingerStalled)
+		return
+	case l.fd.home.Runtime().Forced():
+		l.cut(runtime.ErrShutdown)
 		return
 	}
 	l.timer.ResetClock(time.Duration(runtime.DeadlineAfter(l.pause).Earlier(l.deadline)))
@@ -172,8 +177,12 @@ func (l *lingering) cut(why error) {
 		return
 	}
 	if why != nil {
-		l.fd.home.Runtime().Logger().Warn("connection reset after Close: not everything was delivered",
-			zap.String("peer", l.remote), zap.Int("bytes", l.unsent()), zap.Error(why))
+		rt, left := l.fd.home.Runtime(), l.unsent()
+		rt.Logger().Warn("connection reset after Close: not everything was delivered",
+			zap.String("peer", l.remote), zap.Int("bytes", left), zap.Error(why))
+		if why == runtime.ErrShutdown {
+			rt.Cut(fmt.Errorf("socket: %d bytes for %s were not delivered", left, l.remote))
+		}
 	}
 	if l.fd.out.pending.Load() || why != nil {
 		sysResetOnClose(l.fd.number)

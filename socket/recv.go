@@ -49,9 +49,8 @@ func (s *Socket) take(p []byte) int {
 
 // dropIndex forgets the packets that were found beforehand, for who takes the bytes otherwise. The stream is at the beginning of a packet then.
 func (s *Socket) dropIndex() {
-	if x := s.in.index; x != nil {
-		s.in.index = nil
-		indexPool.Put(x)
+	if s.in.index != nil {
+		s.in.giveIndex()
 		s.framer.Reset()
 	}
 }
@@ -305,8 +304,9 @@ func (s *Socket) tryFill(f *fd) error {
 	return err
 }
 
-// Peek copies up to len(p) bytes that have arrived without taking them, and doesn't wait: ErrWouldBlock if there are none, io.EOF if there will be
-// none. With TLS it sees decrypted bytes.
+// Peek copies up to len(p) bytes that have arrived without taking them, and doesn't wait:
+// ErrWouldBlock if there are none, io.EOF if there will be none. With TLS it sees decrypted bytes.
+// A packet that RecvPacket has returned stays valid.
 func (s *Socket) Peek(p []byte) (int, error) {
 	f, err := s.acquire(reading)
 	if err != nil {
@@ -337,19 +337,31 @@ func (s *Socket) peek(f *fd, p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	f.rd.drained = false // ask the kernel: the loop may not have seen yet what has arrived, and nobody waits for it here
+	f.rd.drained = false // ask the kernel: the loop may not have seen yet what has arrived
+	switch err := s.readAhead(f); err {
+	case nil:
+		return copy(p, s.in.unread()), nil
+	case errWait:
+		return 0, ErrWouldBlock
+	default:
+		return 0, err
+	}
+}
+
+// readAhead reads into the buffer, which is empty, without waiting. Whoever has the last packet
+// keeps it: the buffer is another one.
+func (s *Socket) readAhead(f *fd) error {
+	s.in.detach()
 	n, err := s.tryRecv(f, s.in.room(0))
 	switch err {
 	case nil:
 		s.in.received(n)
-		return copy(p, s.in.unread()), nil
-	case errWait:
-		err = ErrWouldBlock
+		return nil
 	case io.EOF:
 		s.in.eof = true
 	}
 	s.in.release()
-	return 0, err
+	return err
 }
 
 // Buffered returns how many bytes were read ahead and not handed out yet; 0 while somebody receives.

@@ -6,9 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -64,7 +62,7 @@ func (s *Socket) sendFile(ctx context.Context, f *fd, file *os.File, offset, len
 	var sent int64
 	for length == 0 || sent < length {
 		n, err := f.transmit(ctx, s.patience(), func() (int, error) {
-			return offLoop(ctx, func() (int, error) {
+			return runtime.AwaitEnd(ctx, func() (int, error) {
 				return sendfileOnce(f.number, raw, offset+sent, left(length, sent, sendfileChunk))
 			})
 		})
@@ -80,24 +78,6 @@ func (s *Socket) sendFile(ctx context.Context, f *fd, file *os.File, offset, len
 		}
 	}
 	return sent, nil
-}
-
-// offLoop is Await that returns only when fn has ended, also if the runtime shuts down meanwhile: fn uses the descriptor, or a buffer.
-func offLoop(ctx context.Context, fn func() (int, error)) (n int, err error) {
-	ctx = context.WithoutCancel(ctx)
-	var ended atomic.Bool
-	_, awaitErr := runtime.Await(ctx, func() (struct{}, error) {
-		n, err = fn()
-		ended.Store(true)
-		return struct{}{}, nil
-	})
-	if awaitErr == runtime.ErrOnLoop {
-		return 0, awaitErr
-	}
-	for !ended.Load() {
-		runtime.Sleep(ctx, time.Millisecond)
-	}
-	return n, err
 }
 
 func sendfileOnce(out int, in syscall.RawConn, offset int64, count int) (n int, err error) {
@@ -122,7 +102,7 @@ func (s *Socket) copyFile(ctx context.Context, f *fd, t *secure, file *os.File, 
 	defer giveBack(buf)
 	var sent int64
 	for length == 0 || sent < length {
-		n, err := offLoop(ctx, func() (int, error) {
+		n, err := runtime.AwaitEnd(ctx, func() (int, error) {
 			return file.ReadAt(buf[:left(length, sent, len(buf))], offset+sent)
 		})
 		if n > 0 {

@@ -289,14 +289,24 @@ func (s *Socket) Connected() bool {
 	return s.FD() >= 0
 }
 
-// Alive looks, without waiting or taking anything, whether the peer has closed or reset the connection, and reports whether it hasn't. Data that
-// is still unread counts as alive.
+// Alive looks, without waiting or taking anything, whether the peer has closed or reset the
+// connection, and reports whether it hasn't. Data that is still unread counts as alive, in the
+// kernel as well as what was read ahead. It may be called from anywhere, and keeps nobody from
+// receiving.
 func (s *Socket) Alive() bool {
-	f, err := s.acquire(using)
+	kind := looking
+	f, err := s.acquire(kind)
+	if err == ErrBusy { // somebody receives, and has nothing left over
+		kind = using
+		f, err = s.acquire(kind)
+	}
 	if err != nil {
 		return false
 	}
-	defer f.leave(using)
+	defer f.leave(kind)
+	if kind == looking && s.ahead(f) {
+		return true
+	}
 	// An error is not to be taken either, as peeking would do: whoever receives must be told of it.
 	if sysFailed(f.number) {
 		return sysUnread(f.number) > 0
@@ -304,6 +314,15 @@ func (s *Socket) Alive() bool {
 	var one [1]byte
 	n, errno := sysPeek(f.number, one[:])
 	return n > 0 || errno == syscall.EAGAIN || errno == syscall.EINTR || errno == 0 && f.datagrams
+}
+
+// ahead reports whether something was read ahead. With TLS it may be that crypto/tls has it.
+func (s *Socket) ahead(f *fd) bool {
+	if len(s.in.unread()) > 0 || s.in.message {
+		return true
+	}
+	t := s.secure.Load()
+	return t != nil && t.rest && s.readAhead(f) == nil
 }
 
 // FD returns the descriptor's number for looking at it, -1 if there is none. It must not be closed, nor read, written or made blocking.

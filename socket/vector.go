@@ -76,7 +76,7 @@ func (f *fd) tryReadv(bufs [][]byte) (int, error) {
 			return n, nil
 		case errno == syscall.EINTR, errno == syscall.EAGAIN && f.stoppedShort():
 		case errno == syscall.EAGAIN:
-			return 0, errWait
+			return 0, f.nothing()
 		default:
 			return 0, callError("readv", errno)
 		}
