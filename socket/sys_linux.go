@@ -211,16 +211,6 @@ func setKeepAlive(fd, idle, interval, count int) error {
 	return nil
 }
 
-func errnoOf(err error) syscall.Errno {
-	if err == nil {
-		return 0
-	}
-	if errno, ok := err.(syscall.Errno); ok {
-		return errno
-	}
-	return syscall.EIO
-}
-
 // sysKind asks what kind of socket a descriptor is.
 func sysKind(fd int) (family, kind int, listening bool, err error) {
 	var values [3]int
