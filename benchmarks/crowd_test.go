@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,13 +22,14 @@ import (
 
 const messageSize = 64
 
-// message has its length in front.
-func message() []byte {
+// trip is a message of a round trip. It has its length in front.
+func trip() []byte {
 	return append(binary.BigEndian.AppendUint32(nil, messageSize-4), make([]byte, messageSize-4)...)
 }
 
-// BenchmarkCrowd is round trips of 64 bytes on more and more connections, all of which are busy: an operation is one on each of them. Where the limit of open files
-// doesn't allow so many there are fewer: the metric connections has their number.
+// BenchmarkCrowd is round trips of 64 bytes on more and more connections, all of which are busy: an
+// operation is one on each of them. Where the limit of open files doesn't allow so many there are
+// fewer: the metric connections has their number.
 func BenchmarkCrowd(b *testing.B) {
 	sizes := []int{1_000, 10_000, 100_000}
 	if testing.Short() {
@@ -49,7 +51,8 @@ func BenchmarkCrowd(b *testing.B) {
 				}
 				before := childtest.CPUTime()
 				turn(b)
-				b.ReportMetric(float64((childtest.CPUTime()-before).Nanoseconds())/float64(b.N*n), "cpu-ns/message")
+				b.ReportMetric(float64((childtest.CPUTime()-before).Nanoseconds())/float64(b.N*n),
+					"cpu-ns/message")
 				b.ReportMetric(float64(n), "connections")
 			})
 			if stop != nil {
@@ -59,7 +62,8 @@ func BenchmarkCrowd(b *testing.B) {
 	}
 }
 
-// crowd is what the workers, each of which has a connection, have in common. A turn is b.N round trips of each.
+// crowd is what the workers, each of which has a connection, have in common. A turn is b.N round
+// trips of each.
 type crowd struct {
 	trips  int
 	failed atomic.Pointer[error]
@@ -90,17 +94,20 @@ func (c *crowd) turn(b *testing.B, workers int, begin func()) {
 
 func whorlCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop func()) {
 	rt, stop := started(b)
-	out, all := message(), new(crowd)
+	out, all := trip(), new(crowd)
 	gate := new(runtime.WaitGroup) // opens when the next turn begins
 	gate.Add(1)
 	worker := func(ctx context.Context, address string, opened chan<- error) {
-		c := client.New(client.Config{Length: packet.LengthField{Type: 'N', BodyOffset: 4}})
+		c := client.New(client.Config{KeepAlive: likeNet, Length: packet.LengthField{Type: 'N',
+			BodyOffset: 4}})
 		err := c.Connect(ctx, "tcp", address)
 		defer c.Abort()
 		mine := gate
 		opened <- err
 		for err == nil && mine.Wait(ctx) == nil {
-			mine = gate // The next one is there before this one opens, and the one after that once this turn has ended.
+			// The next one is there before this one opens, and the one after that once this turn
+			// has ended.
+			mine = gate
 			all.work(func() error {
 				if _, err := c.Send(ctx, out); err != nil {
 					return err
@@ -117,7 +124,7 @@ func whorlCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop fun
 	inWaves(n, func(n int) {
 		opened := make(chan error, n)
 		for range n {
-			address := p.Echo[dialled/perAddress]
+			address := p.echo(b, dialled)
 			dialled++
 			_, err := rt.Go(func(ctx context.Context) { worker(ctx, address, opened) })
 			check(b, err)
@@ -135,10 +142,10 @@ func whorlCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop fun
 }
 
 func netCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop func()) {
-	out, all := message(), new(crowd)
+	out, all := trip(), new(crowd)
 	gates, conns := make([]chan struct{}, n), make([]net.Conn, n)
 	for i := range conns {
-		conn, err := net.Dial("tcp", p.Echo[i/perAddress])
+		conn, err := net.Dial("tcp", p.echo(b, i))
 		check(b, err)
 		gate := make(chan struct{})
 		conns[i], gates[i] = conn, gate
@@ -170,8 +177,10 @@ func netCrowd(b *testing.B, p *peer, n int) (turn func(b *testing.B), stop func(
 		}
 }
 
-// BenchmarkIdleClients opens connections, has one message come back on each, and reports what each costs while it waits for more: bytes of heap and of stack. Go uses the
-// descriptors of goroutines that have ended again, some 450 bytes each, so what comes later in the same run is told up to that much too small: run each on its own.
+// BenchmarkIdleClients opens connections, has one message come back on each, and reports what each
+// costs while it waits for more: bytes of heap and of stack. Go uses the descriptors of goroutines
+// that have ended again, some 450 bytes each, so what comes later in the same run is told up to
+// that much too small: run each on its own.
 func BenchmarkIdleClients(b *testing.B) {
 	n := fit(b, 20_000+atATime) - atATime
 	if testing.Short() {
@@ -180,7 +189,7 @@ func BenchmarkIdleClients(b *testing.B) {
 	p := startPeer(b)
 	for _, secure := range []bool{false, true} {
 		var config *tls.Config
-		name, address := "plain", p.Echo[0]
+		name, address := "plain", p.Echo
 		if secure {
 			config, name, address = p.config(), "tls", p.TLSEcho
 		}
@@ -188,15 +197,23 @@ func BenchmarkIdleClients(b *testing.B) {
 			name  string
 			start func(b *testing.B) (open func(n int), stop func())
 		}{
-			{"coroutine", func(b *testing.B) (func(int), func()) { return idleCoroutines(b, config, address, runtime.Detour) }},
-			{"coroutine-without-detour", func(b *testing.B) (func(int), func()) { return idleCoroutines(b, config, address, noDetour) }},
-			{"callback", func(b *testing.B) (func(int), func()) { return idleCallbacks(b, config, address) }},
+			{"coroutine", func(b *testing.B) (func(int), func()) {
+				return idleCoroutines(b, config, address, runtime.Detour)
+			}},
+			{"coroutine-without-detour", func(b *testing.B) (func(int), func()) {
+				return idleCoroutines(b, config, address, noDetour)
+			}},
+			{"callback", func(b *testing.B) (func(int), func()) {
+				return idleCallbacks(b, config, address)
+			}},
 			{"net", func(b *testing.B) (func(int), func()) { return idleNet(b, config, address) }},
 		} {
 			b.Run(name+"/"+style.name, func(b *testing.B) {
 				for range b.N {
 					open, stop := style.start(b)
-					open(atATime) // What the first ones leave in pools is no connection's.
+					stop = sync.OnceFunc(stop)
+					b.Cleanup(stop) // also if a connection doesn't stand
+					open(atATime)   // What the first ones leave in pools is no connection's.
 					heap, stack := childtest.MemoryInUse()
 					inWaves(n, open)
 					heapAfter, stackAfter := childtest.MemoryInUse()
@@ -233,13 +250,15 @@ func await(b *testing.B, n int, opened <-chan error) {
 	}
 }
 
-// idleCoroutines has a message come back before each coroutine waits, on the stack that detour gives it for that.
+// idleCoroutines has a message come back before each coroutine waits, on the stack that detour
+// gives it for that.
 func idleCoroutines(
-	b *testing.B, config *tls.Config, address string, detour func(context.Context, func(context.Context)) error,
+	b *testing.B, config *tls.Config, address string,
+	detour func(context.Context, func(context.Context)) error,
 ) (open func(n int), stop func()) {
 	rt, stop := started(b)
-	out := message()
-	dialer, err := client.NewDialer(client.Config{TLS: config, ReadTimeout: -1})
+	out := trip()
+	dialer, err := client.NewDialer(client.Config{TLS: config, KeepAlive: likeNet})
 	check(b, err)
 	exchange := func(ctx context.Context, c *client.Client) error {
 		err := c.Connect(ctx, network(config), address)
@@ -257,7 +276,11 @@ func idleCoroutines(
 			_, err := rt.Go(func(ctx context.Context) {
 				c := dialer.New()
 				detour(ctx, func(ctx context.Context) { opened <- exchange(ctx, c) })
-				c.Recv(ctx)
+				for {
+					if _, err := c.Recv(ctx); !errors.Is(err, runtime.ErrTimeout) {
+						break
+					}
+				}
 				c.Abort()
 			})
 			check(b, err)
@@ -271,12 +294,13 @@ func noDetour(ctx context.Context, fn func(context.Context)) error {
 	return nil
 }
 
-func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(n int), stop func()) {
+func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(n int),
+	stop func()) {
 	rt, stop := started(b)
-	out := message()
+	out := trip()
 	var opened chan error
 	dialer, err := client.NewAsyncDialer(client.AsyncConfig{
-		Config: client.Config{TLS: config},
+		Config: client.Config{TLS: config, KeepAlive: likeNet},
 		OnConnect: func(_ context.Context, a *client.Async) {
 			if err := a.Send(out); err != nil {
 				opened <- err
@@ -297,7 +321,7 @@ func idleCallbacks(b *testing.B, config *tls.Config, address string) (open func(
 }
 
 func idleNet(b *testing.B, config *tls.Config, address string) (open func(n int), stop func()) {
-	out := message()
+	out := trip()
 	var conns []net.Conn
 	exchange := func(conn net.Conn) error {
 		if _, err := conn.Write(out); err != nil {

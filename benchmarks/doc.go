@@ -1,5 +1,7 @@
-// Package benchmarks holds the benchmarks that need more than one of Whorl's packages, and says where the others are. Each stands next to the same work on Go's
-// standard library where there is such a thing. What is called cpu-… is user and system time; where the other side is needed, it is in another process.
+// Package benchmarks holds the benchmarks that need more than one of Whorl's packages, and says
+// where the others are. Each stands next to the same work on Go's standard library where there is
+// such a thing. What is called cpu-… is user and system time; where the other side is needed, it is
+// in another process.
 //
 //	Claim                                    Benchmark
 //	switching to a coroutine and back        runtime: SwitchPair

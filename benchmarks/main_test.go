@@ -7,18 +7,19 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/binary"
-	"fmt"
-	"net"
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/bench/farside"
+	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
@@ -27,9 +28,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// peer says where the other side of the benchmarks is. It is in a process of its own, so that what is measured is the client's alone.
+// peer says where the other side of the benchmarks is. It is in a process of its own, so that what
+// is measured is the client's alone.
 type peer struct {
-	Echo    []string // several addresses, as there are only so many ports for one; they send back what comes
+	Echo    string // sends back what comes; further connections go elsewhere, see the method echo
 	TLSEcho string
 	Length  string // sends packets of lengthSize bytes that begin with the length of the rest
 	Source  string // sends over TLS
@@ -38,12 +40,10 @@ type peer struct {
 }
 
 const (
-	serverName = "server.test"
-	lengthSize = 4 << 10
-	// perAddress is how many connections go to one address: fewer than there are ports by default (32768 to 60999).
-	perAddress = 20_000
-	addresses  = 6
-	room       = 64 << 10 // what is read and written at a time, in bytes
+	serverName     = "server.test"
+	lengthSize     = 4 << 10
+	room           = 64 << 10 // what is read at a time, in bytes
+	maxConnections = 1_000_000
 )
 
 func startPeer(b *testing.B) *peer {
@@ -70,50 +70,50 @@ func servePeer() (where any, err error) {
 	if err != nil {
 		return nil, err
 	}
+	rt, err := runtime.New(runtime.WithMaxCoroutines(maxConnections), runtime.WithWatchdog(0))
+	if err == nil {
+		err = rt.Start()
+	}
+	if err != nil {
+		return nil, err
+	}
 	secure := &tls.Config{Certificates: []tls.Certificate{certificate}}
-	packet := binary.BigEndian.AppendUint32(nil, lengthSize-4)
-	packet = append(packet, make([]byte, lengthSize-4)...)
-	p := peer{Echo: make([]string, addresses), CA: ca.PEM()}
-	listen := func(addr *string, at string, config *tls.Config, serve func(net.Conn) error) {
-		if err == nil {
-			*addr, err = childtest.Listen("tcp", at, config, serve)
+	start := func(config farside.Config) (address string) {
+		if err != nil {
+			return ""
 		}
+		config.Listen, config.Timeout = "127.0.0.1:0", time.Minute
+		var s *farside.Server
+		if s, err = farside.Start(rt, config); err != nil {
+			return ""
+		}
+		return s.Addr()
 	}
-	for i := range p.Echo {
-		listen(&p.Echo[i], fmt.Sprintf("127.0.0.%d:0", i+1), nil, childtest.Echo)
+	p := peer{
+		Echo:    start(farside.Config{Role: farside.Echo, Spread: true}),
+		TLSEcho: start(farside.Config{Role: farside.Echo, TLS: secure}),
+		Length:  start(farside.Config{Role: farside.Source, Size: lengthSize, Framing: message.Length}),
+		Source:  start(farside.Config{Role: farside.Source, Size: record, TLS: secure}),
+		Sink:    start(farside.Config{Role: farside.Sink, TLS: secure}),
+		CA:      ca.PEM(),
 	}
-	listen(&p.TLSEcho, "127.0.0.1:0", secure, childtest.Echo)
-	listen(&p.Length, "127.0.0.1:0", nil, flood(packet))
-	listen(&p.Source, "127.0.0.1:0", secure, flood(make([]byte, room)))
-	listen(&p.Sink, "127.0.0.1:0", secure, sink)
 	return p, err
 }
 
-func flood(p []byte) func(net.Conn) error {
-	for len(p) < room {
-		p = append(p, p...)
-	}
-	return func(conn net.Conn) error {
-		for {
-			if _, err := conn.Write(p); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-func sink(conn net.Conn) error {
-	buf := make([]byte, room)
-	for {
-		if _, err := conn.Read(buf); err != nil {
-			return err
-		}
-	}
+// echo is where the nth connection goes.
+func (p *peer) echo(b *testing.B, n int) string {
+	address, err := farside.Address(p.Echo, n)
+	check(b, err)
+	return address
 }
 
 var check = leaktest.Check
 
-// measure resets the benchmark and returns a function that reports the CPU time used until then, divided by b.N.
+// likeNet is what net.Dial sets without being asked: both sides of a comparison have the same.
+var likeNet = socket.KeepAlive{Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 9}
+
+// measure resets the benchmark and returns a function that reports the CPU time used until then,
+// divided by b.N.
 func measure(b *testing.B) (done func()) {
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -166,7 +166,8 @@ func goroutines(b *testing.B, n int, fn func(i int) error) {
 	check(b, cmp.Or(errs...))
 }
 
-// atATime is how many connections are opened at a time where there are many of them: fewer than a listener's queue holds.
+// atATime is how many connections are opened at a time where there are many of them: fewer than a
+// listener's queue holds.
 const atATime = 64
 
 // inWaves calls open for n connections, a few at a time.
@@ -176,7 +177,8 @@ func inWaves(n int, open func(n int)) {
 	}
 }
 
-// fit returns how many of so many connections may be open, having raised the limit of open files as far as this process may. Their other ends are elsewhere.
+// fit returns how many of so many connections may be open, having raised the limit of open files as
+// far as this process may. Their other ends are elsewhere.
 func fit(b *testing.B, connections int) int {
 	const others = 256
 	need := uint64(connections + others)
@@ -185,7 +187,8 @@ func fit(b *testing.B, connections int) int {
 	if limit.Cur >= need {
 		return connections
 	}
-	for _, raised := range []unix.Rlimit{{Cur: need, Max: max(limit.Max, need)}, {Cur: limit.Max, Max: limit.Max}} {
+	for _, raised := range []unix.Rlimit{{Cur: need, Max: max(limit.Max, need)},
+		{Cur: limit.Max, Max: limit.Max}} {
 		if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
 			return min(connections, int(raised.Cur)-others)
 		}

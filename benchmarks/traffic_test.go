@@ -19,7 +19,8 @@ import (
 	"github.com/whorl-go/whorl/packet"
 )
 
-// BenchmarkConnect connects and leaves, 50 at a time. All leave with a reset, so that the machine doesn't run out of ports.
+// BenchmarkConnect connects and leaves, 50 at a time. All leave with a reset, so that the machine
+// doesn't run out of ports.
 func BenchmarkConnect(b *testing.B) {
 	const workers = 50
 	p := startPeer(b)
@@ -27,9 +28,9 @@ func BenchmarkConnect(b *testing.B) {
 		program(b, func(ctx context.Context) error {
 			defer measure(b)()
 			return coroutines(ctx, workers, func(ctx context.Context, i int) error {
-				c := client.New(client.Config{})
+				c := client.New(client.Config{KeepAlive: likeNet})
 				for range share(b, i, workers) {
-					if err := c.Connect(ctx, "tcp", p.Echo[0]); err != nil {
+					if err := c.Connect(ctx, "tcp", p.Echo); err != nil {
 						return err
 					}
 					if err := c.Abort(); err != nil {
@@ -44,7 +45,7 @@ func BenchmarkConnect(b *testing.B) {
 		defer measure(b)()
 		goroutines(b, workers, func(i int) error {
 			for range share(b, i, workers) {
-				conn, err := net.Dial("tcp", p.Echo[0])
+				conn, err := net.Dial("tcp", p.Echo)
 				if err != nil {
 					return err
 				}
@@ -57,13 +58,15 @@ func BenchmarkConnect(b *testing.B) {
 	})
 }
 
-// BenchmarkLengthPackets receives packets of 4 KiB that begin with their length, from one connection on which there is always more. With net: into a buffer that is used
-// again, in two reads each, as most programs do; and through a bufio.Reader of 64 KiB.
+// BenchmarkLengthPackets receives packets of 4 KiB that begin with their length, from one
+// connection on which there is always more. With net: into a buffer that is used again, in two
+// reads each, as most programs do; and through a bufio.Reader of 64 KiB.
 func BenchmarkLengthPackets(b *testing.B) {
 	p := startPeer(b)
 	b.Run("whorl", func(b *testing.B) {
 		program(b, func(ctx context.Context) error {
-			c := client.New(client.Config{Length: packet.LengthField{Type: 'N', BodyOffset: 4}})
+			c := client.New(client.Config{KeepAlive: likeNet, Length: packet.LengthField{Type: 'N',
+				BodyOffset: 4}})
 			if err := c.Connect(ctx, "tcp", p.Length); err != nil {
 				return err
 			}
@@ -105,7 +108,8 @@ func BenchmarkLengthPackets(b *testing.B) {
 
 const record = 16 << 10 // bytes that a TLS record holds
 
-// BenchmarkTLSBulk sends and receives as much as it can on one connection, and seals and opens records with nothing around it. An operation is 16 KiB.
+// BenchmarkTLSBulk sends and receives as much as it can on one connection, and seals and opens
+// records with nothing around it. An operation is 16 KiB.
 func BenchmarkTLSBulk(b *testing.B) {
 	p := startPeer(b)
 	bulk := func(name string, run func(b *testing.B)) {
@@ -114,11 +118,13 @@ func BenchmarkTLSBulk(b *testing.B) {
 			run(b)
 		})
 	}
-	data, buf, ahead := make([]byte, record), make([]byte, room), 0 // ahead is what was received before it was asked for.
-	whorl := func(address string, loop func(ctx context.Context, c *client.Client) error) func(b *testing.B) {
+	// ahead is what was received before it was asked for.
+	data, buf, ahead := make([]byte, record), make([]byte, room), 0
+	whorl := func(address string,
+		loop func(ctx context.Context, c *client.Client) error) func(b *testing.B) {
 		return func(b *testing.B) {
 			program(b, func(ctx context.Context) error {
-				c := client.New(client.Config{TLS: p.config()})
+				c := client.New(client.Config{TLS: p.config(), KeepAlive: likeNet})
 				if err := c.Connect(ctx, "tls", address); err != nil {
 					return err
 				}
@@ -145,8 +151,14 @@ func BenchmarkTLSBulk(b *testing.B) {
 			}
 		}
 	}
-	bulk("send/whorl", whorl(p.Sink, func(ctx context.Context, c *client.Client) error { _, err := c.Send(ctx, data); return err }))
-	bulk("send/net", standard(p.Sink, func(conn *tls.Conn) error { _, err := conn.Write(data); return err }))
+	bulk("send/whorl", whorl(p.Sink, func(ctx context.Context, c *client.Client) error {
+		_, err := c.Send(ctx, data)
+		return err
+	}))
+	bulk("send/net", standard(p.Sink, func(conn *tls.Conn) error {
+		_, err := conn.Write(data)
+		return err
+	}))
 	bulk("receive/whorl", whorl(p.Source, func(ctx context.Context, c *client.Client) error {
 		for ahead -= record; ahead < 0; {
 			got, err := c.Recv(ctx)
@@ -157,7 +169,10 @@ func BenchmarkTLSBulk(b *testing.B) {
 		}
 		return nil
 	}))
-	bulk("receive/net", standard(p.Source, func(conn *tls.Conn) error { _, err := io.ReadFull(conn, data); return err }))
+	bulk("receive/net", standard(p.Source, func(conn *tls.Conn) error {
+		_, err := io.ReadFull(conn, data)
+		return err
+	}))
 	block, err := aes.NewCipher(data[:16])
 	check(b, err)
 	gcm, err := cipher.NewGCM(block)

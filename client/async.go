@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/internal/callback"
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -78,9 +79,11 @@ func NewAsync(config AsyncConfig) *Async { return newAsyncDialer(config).New() }
 // ended when the connection stands. If ctx is done before that, the attempt fails with its error, and is not repeated; attempts of AsyncConfig.Reconnect don't
 // go by ctx.
 //
-// An error means that nothing has begun and nothing is called back: the configuration or the address is wrong, the Async is connected or connecting
-// (socket.ErrConnected; it is so until OnClose or OnError is called), or there is no runtime or it shuts down. An Async that waits for its next attempt
-// connects at once, to the new address, and its series of losses begins anew.
+// An error means that nothing has begun and nothing is called back: the configuration or the
+// address is wrong, ctx is done, the Async is connected or connecting (socket.ErrConnected; it is
+// so until OnClose or OnError is called), or there is no runtime or it shuts down. An Async that
+// waits for its next attempt connects at once, to the new address, and its series of losses begins
+// anew.
 func (a *Async) Connect(ctx context.Context, network, address string) error {
 	if a.dialer.invalid != nil {
 		return a.dialer.invalid
@@ -97,6 +100,9 @@ func (a *Async) Connect(ctx context.Context, network, address string) error {
 	}
 	if _, err := a.dialer.target(network, address); err != nil {
 		return err
+	}
+	if err := dialing.Done(ctx); err != nil {
+		return fail(err)
 	}
 	k, err := a.settle(ctx)
 	if err != nil {
@@ -204,6 +210,9 @@ func (a *Async) SendFile(ctx context.Context, name string, offset, length int64)
 	if err != nil {
 		return 0, err
 	}
+	if err := a.outside.Arrive(ctx, &c.flow); err != nil {
+		return 0, &net.OpError{Op: "sendfile", Net: c.flow.Socket.Network(), Err: err}
+	}
 	defer c.flow.WriteReleased()
 	return c.flow.Socket.SendPath(ctx, name, offset, length)
 }
@@ -239,17 +248,17 @@ func (a *Async) EnableSSL(ctx context.Context, onReady func(ctx context.Context,
 // secure is EnableSSL on the loop.
 func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context, a *Async, err error)) error {
 	a, s, k := c.async, &c.flow.Socket, c.async.keeper.Load()
-	host := a.host()
+	to := a.target()
 	begun := false
 	var refused error
-	handshake := func(ctx context.Context) error { return s.SSLHandshake(ctx, a.dialer.tlsFor(host)) }
+	handshake := func(ctx context.Context) error {
+		return s.SSLHandshake(ctx, a.dialer.tlsFor(to.name))
+	}
 	c.flow.EnableSSL(ctx, handshake, func(err error) {
-		err = a.dialer.explainHandshake(s, host, err)
+		err = a.dialer.explainHandshake(s, to, err)
 		switch {
 		case !begun:
 			refused = err
-		case c.flow.Over(): // by Close, say, in which we are now
-			k.loop.Defer(func() { k.guard(func() { onReady(k.ctx, a, err) }) })
 		default:
 			onReady(k.ctx, a, err)
 		}
@@ -261,10 +270,10 @@ func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context
 	return refused
 }
 
-// host returns the host that was dialled.
-func (a *Async) host() string {
+// target returns what was dialled.
+func (a *Async) target() *target {
 	to, _ := a.dialer.target(asyncNetworks[a.network], a.address) // it was right when it was dialled
-	return to.host
+	return to
 }
 
 // Pause has no more packets handed to OnReceive until Resume, not even the next one of those that have arrived together. What arrives stays in the kernel,

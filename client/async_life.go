@@ -125,7 +125,7 @@ func (t *outcome) Run() {
 		err = runtime.ErrShutdown
 	}
 	if err == runtime.ErrGoexit { // a callback of the TLS configuration has called it
-		err = explain.Local(err, a.host())
+		err = explain.Local(err, a.target().host)
 	}
 	if err == nil {
 		if _, ok := a.move(AsyncOpen, AsyncConnecting); ok {
@@ -185,7 +185,7 @@ func (e *asyncEvents) BufferEmpty() {
 func (e *asyncEvents) Ended(cause error) {
 	a := e.async
 	if cause != nil {
-		cause = a.dialer.explain(a.host(), cause)
+		cause = a.dialer.explain(a.target(), cause)
 	}
 	a.conn.Store(nil)
 	a.lost(cause, nil, func(ctx context.Context) {

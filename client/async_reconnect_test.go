@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -348,7 +349,7 @@ func TestAsyncCloseWhileConnecting(t *testing.T) {
 
 // A policy that panics doesn't connect again.
 func TestAsyncPolicyPanics(t *testing.T) {
-	both(t, func(ctx context.Context, t *testing.T) {
+	runtimetest.Both(t, runtimetest.QuietPanics, func(ctx context.Context, t *testing.T) {
 		config, r := recording(t, client.Config{})
 		config.Reconnect = &policy{panics: true}
 		a := client.NewAsync(config)

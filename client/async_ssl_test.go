@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -335,7 +336,7 @@ func TestAsyncClientCertificateMissing(t *testing.T) {
 func TestAsyncCallbackOfTLSThatBreaks(t *testing.T) {
 	for name, broken := range map[string]func(){"panic": func() { panic("broken callback") }, "Goexit": goruntime.Goexit} {
 		t.Run(name, func(t *testing.T) {
-			coroutine(t, func(ctx context.Context, t *testing.T) {
+			runtimetest.Coroutine(t, runtimetest.QuietPanics, func(ctx context.Context, t *testing.T) {
 				address := serve(t, func(s *script) { s.handshake(s.raw, serverTLS()) })
 				config := trusting()
 				config.VerifyConnection = func(tls.ConnectionState) error { broken(); return nil }

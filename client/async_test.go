@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -439,7 +440,7 @@ func TestAsyncCloseInCallbacks(t *testing.T) {
 func TestAsyncPanics(t *testing.T) {
 	for _, name := range []string{"connect", "receive", "full", "empty", "error", "close"} {
 		t.Run(name, func(t *testing.T) {
-			both(t, func(ctx context.Context, t *testing.T) {
+			runtimetest.Both(t, runtimetest.QuietPanics, func(ctx context.Context, t *testing.T) {
 				other, o := recording(t, client.Config{EOF: "\n"})
 				defer o.open(ctx, other, "tcp", provoking(t, func(*script) {})).Abort()
 				config, r := recording(t, client.Config{EOF: "\n"})

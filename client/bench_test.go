@@ -177,7 +177,28 @@ func goroutines(b *testing.B, n int, fn func(i int) error) {
 // Packets of 100 bytes with CR LF at the end, from one connection on which there is always more.
 func BenchmarkEOFPackets(b *testing.B) {
 	p := startPeer(b)
-	b.Run("whorl", func(b *testing.B) {
+	b.Run("packets", func(b *testing.B) {
+		program(b, func(ctx context.Context) error {
+			c := client.New(client.Config{EOF: "\r\n"})
+			defer c.Abort()
+			if err := c.Connect(ctx, "tcp", p.Flood); err != nil {
+				return err
+			}
+			b.SetBytes(100)
+			defer measure(b, "cpu-ns/packet", 1)()
+			n := 0
+			for p, err := range c.Packets(ctx) {
+				if err != nil || len(p) != 100 {
+					return fmt.Errorf("%d bytes, %w", len(p), err)
+				}
+				if n++; n == b.N {
+					break
+				}
+			}
+			return nil
+		})
+	})
+	b.Run("recv", func(b *testing.B) {
 		program(b, func(ctx context.Context) error {
 			c := client.New(client.Config{EOF: "\r\n"})
 			defer c.Abort()

@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
+	"iter"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -50,9 +50,12 @@ func New(config Config) *Client { // not inlined: a coroutine that calls it has 
 	return &Client{dialer: d}
 }
 
-// Connect connects to a server. network is one of net.Dial's ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram", "unixpacket"), or
-// "tls", "tls4" or "tls6" for TCP with TLS from the start; address is "host:port" or the path of a Unix socket. If the host has several addresses, they
-// are tried as RFC 8305 says. A Client that is connected returns socket.ErrConnected.
+// Connect connects to a server. network is one of net.Dial's ("tcp", "tcp4", "tcp6", "udp", "udp4",
+// "udp6", "unix", "unixgram", "unixpacket"), or "tls", "tls4" or "tls6" for TCP with TLS from the
+// start; address is "host:port" or the path of a Unix socket. If the host has several addresses,
+// they are tried as RFC 8305 says. An international host name, "bücher.example", is looked up, sent
+// and verified as DNS has it. A Client that is connected returns socket.ErrConnected. With a
+// context that is done Connect begins nothing.
 //
 //go:noinline
 func (c *Client) Connect(ctx context.Context, network, address string) error { // not inlined: the caller's frame stays on a small stack
@@ -108,7 +111,7 @@ func (c *Client) begin(conn *connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old := c.current.Load(); old != nil && old.failed() == nil {
-		return &net.OpError{Op: "connect", Net: conn.to.network, Err: fmt.Errorf("%s: %w", conn.to.address, socket.ErrConnected)}
+		return conn.to.fail(socket.ErrConnected)
 	}
 	c.current.Store(conn)
 	c.closed.Store(false)
@@ -177,7 +180,30 @@ func (c *Client) Recv(ctx context.Context) ([]byte, error) {
 	if err == nil {
 		return p, nil
 	}
-	return nil, c.explain(conn.to.host, err)
+	return nil, c.explain(conn.to, err)
+}
+
+// Packets returns the packets of the connection, as Recv would one after the other, at less cost
+// when many come at a time. A packet is valid until the next one. The sequence ends when the server
+// has closed the connection after a packet; any other error of Recv comes last, without a packet.
+// While the loop over it runs, Recv, Peek and EnableSSL return socket.ErrBusy; what the loop hasn't
+// come to is there for them when it is left.
+func (c *Client) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		conn, err := c.use("recv")
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for pkt, err := range conn.socket.Packets(ctx) {
+			if err != nil {
+				err = c.explain(conn.to, err)
+			}
+			if !yield(pkt, err) {
+				return
+			}
+		}
+	}
 }
 
 // Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them there. It doesn't wait: socket.ErrWouldBlock if nothing
@@ -202,7 +228,9 @@ func (c *Client) EnableSSL(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = deep(ctx, "handshake", func(ctx context.Context) error { return c.handshake(ctx, &conn.socket, conn.to.host) })
+	err = deep(ctx, "handshake", func(ctx context.Context) error {
+		return c.handshake(ctx, &conn.socket, conn.to)
+	})
 	if err == nil || errors.Is(err, socket.ErrSSLActive) || errors.Is(err, socket.ErrBusy) || conn.socket.Connected() {
 		return err
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,8 +25,10 @@ type Config struct {
 	// MaxPacket is the largest packet, in bytes; a larger one is packet.ErrPacketTooLarge. 0 means DefaultMaxPacket.
 	MaxPacket int
 
-	// TLS is for EnableSSL and for networks "tls", "tls4" and "tls6". nil: TLS 1.2 or later, verified against the system's roots. If ServerName is empty
-	// it is the host that is dialled. The configuration is copied; without a ClientSessionCache it gets one, so that sessions are resumed.
+	// TLS is for EnableSSL and for networks "tls", "tls4" and "tls6". nil: TLS 1.2 or later,
+	// verified against the system's roots. If ServerName is empty it is the host that is dialled.
+	// The configuration is copied; without a ClientSessionCache it gets one, so that sessions are
+	// resumed. Renegotiation must be RenegotiateNever.
 	TLS *tls.Config
 
 	// Time-outs of whole operations. 0 means the default (see package socket: 10 s to connect, 60 s to read a packet, 60 s to write, 10 s
@@ -50,6 +53,11 @@ type Config struct {
 
 	// Proxy is what to connect through; nil: nothing.
 	Proxy *Proxy
+
+	// Resolver is who looks names up, the proxy's too; nil: net.DefaultResolver, as it is when it
+	// is wanted. What it has answered is remembered for a minute, apart from what others have,
+	// until a connect to all the addresses fails.
+	Resolver socket.Resolver
 }
 
 // Proxy is a SOCKS5 (RFC 1928) or HTTP (CONNECT, RFC 9110) proxy. It resolves the names; it is spoken to in plaintext.
@@ -63,6 +71,10 @@ type Proxy struct {
 func (c *Config) check() error {
 	if p := c.Proxy; p != nil && p.Type != "socks5" && p.Type != "http" {
 		return fmt.Errorf("client: Config: Proxy.Type is %q, must be socks5 or http", p.Type)
+	}
+	if c.TLS != nil && c.TLS.Renegotiation != tls.RenegotiateNever {
+		return errors.New("client: Config: TLS.Renegotiation must be RenegotiateNever: " +
+			"no handshake can follow the first")
 	}
 	if c.MaxPacket < 0 {
 		return fmt.Errorf("client: Config: MaxPacket is %d, must not be negative", c.MaxPacket)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
 
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -49,8 +51,16 @@ type dialer struct {
 func (d *dialer) init(config *Config) {
 	d.config = *config
 	d.invalid = d.config.check()
-	if config.TLS != nil {
-		d.tls.Store(tlsconfig.NewClient(config.TLS)) // now, as it copies
+	if base := config.TLS; base != nil {
+		name, err := dialing.ASCII(base.ServerName)
+		if err != nil && d.invalid == nil {
+			d.invalid = fmt.Errorf("client: Config: TLS.ServerName: %w", err)
+		}
+		if name != base.ServerName {
+			base = base.Clone()
+			base.ServerName = name
+		}
+		d.tls.Store(tlsconfig.NewClient(base)) // now, as it copies
 	}
 }
 
@@ -67,8 +77,14 @@ type target struct {
 	network   string
 	transport string // the network of the socket
 	secure    bool   // TLS from the start
-	address   string
-	host      string // that is dialled, for the certificate
+	address   string // as it was given
+	host      string // that is dialled, as it was given
+	name      string // the host with A-labels, for the certificate
+}
+
+// fail is the error of connecting before there is a socket.
+func (t *target) fail(err error) error {
+	return &net.OpError{Op: "connect", Net: t.network, Err: fmt.Errorf("%s: %w", t.address, err)}
 }
 
 func (t *target) tcp() bool { return strings.HasPrefix(t.transport, "tcp") }
@@ -86,22 +102,30 @@ func (d *dialer) target(network, address string) (*target, error) {
 }
 
 func newTarget(network, address string) (*target, error) {
-	t := &target{network: network, transport: network, address: address, host: address}
+	t := &target{network: network, transport: network, address: address}
+	t.host, t.name = address, address
 	if version, ok := strings.CutPrefix(network, "tls"); ok {
 		t.transport, t.secure = "tcp"+version, true
 	}
 	if t.tcp() {
 		host, _, err := net.SplitHostPort(address)
+		if err == nil {
+			t.host = host
+			t.name, err = dialing.ASCII(host)
+		}
 		if err != nil {
 			return nil, &net.OpError{Op: "connect", Net: network, Err: err}
 		}
-		t.host = host
 	}
 	return t, nil
 }
 
-// dial makes the configuration's settings on a new socket and connects it, with all that belongs to it: proxy, TLS from the start, framing.
+// dial makes the configuration's settings on a new socket and connects it, with all that belongs to
+// it: proxy, TLS from the start, framing. With a context that is done it begins nothing.
 func (d *dialer) dial(ctx context.Context, s *socket.Socket, to *target) error {
+	if err := dialing.Done(ctx); err != nil {
+		return to.fail(err)
+	}
 	if err := d.config.apply(s, to.tcp()); err != nil {
 		return err
 	}
@@ -109,7 +133,7 @@ func (d *dialer) dial(ctx context.Context, s *socket.Socket, to *target) error {
 		return err
 	}
 	if to.secure {
-		return d.secureFirst(ctx, s, to.host)
+		return d.secureFirst(ctx, s, to)
 	}
 	return nil
 }
@@ -117,9 +141,12 @@ func (d *dialer) dial(ctx context.Context, s *socket.Socket, to *target) error {
 // establish connects, through the proxy if there is one, and sets the framing.
 func (d *dialer) establish(ctx context.Context, s *socket.Socket, to *target) error {
 	var err error
-	if d.config.Proxy != nil {
-		err = d.config.Proxy.connect(ctx, s, to.transport, to.address, runtime.DeadlineAfter(s.Timeouts().Connect))
+	if p := d.config.Proxy; p != nil {
+		s.SetResolver(dialing.Resolver(d.config.Resolver, p.Address))
+		deadline := runtime.DeadlineAfter(s.Timeouts().Connect)
+		err = p.connect(ctx, s, to.transport, to.address, deadline)
 	} else {
+		s.SetResolver(dialing.Resolver(d.config.Resolver, to.address))
 		err = s.Connect(ctx, to.address)
 	}
 	if err != nil {
@@ -133,12 +160,12 @@ func (d *dialer) establish(ctx context.Context, s *socket.Socket, to *target) er
 }
 
 // handshake turns a socket into TLS.
-func (d *dialer) handshake(ctx context.Context, s *socket.Socket, host string) error {
-	return d.explainHandshake(s, host, s.SSLHandshake(ctx, d.tlsFor(host)))
+func (d *dialer) handshake(ctx context.Context, s *socket.Socket, to *target) error {
+	return d.explainHandshake(s, to, s.SSLHandshake(ctx, d.tlsFor(to.name)))
 }
 
 // explainHandshake says why a handshake has failed that has ended its connection.
-func (d *dialer) explainHandshake(s *socket.Socket, host string, err error) error {
+func (d *dialer) explainHandshake(s *socket.Socket, to *target, err error) error {
 	if err == nil || s.Connected() {
 		return err
 	}
@@ -148,20 +175,20 @@ func (d *dialer) explainHandshake(s *socket.Socket, host string, err error) erro
 		}
 	}
 	if _, ok := errors.AsType[*runtime.PanicError](err); ok || errors.Is(err, runtime.ErrGoexit) {
-		return explain.Local(err, host)
+		return explain.Local(err, to.host)
 	}
-	return explain.Client(err, host, d.tlsFor(host))
+	return explain.Client(err, to.host, d.tlsFor(to.name))
 }
 
 // secureFirst begins a connection with TLS. A server that speaks first doesn't speak TLS, and how soon it does so makes no difference.
-func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, host string) error {
-	err := d.handshake(ctx, s, host)
+func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, to *target) error {
+	err := d.handshake(ctx, s, to)
 	if !errors.Is(err, socket.ErrPlaintextPending) {
 		return err
 	}
 	return &explain.HandshakeError{
 		Reason: explain.ReasonPlaintext,
-		Host:   host,
+		Host:   to.host,
 		Detail: "the server spoke first, and not TLS",
 		Advice: "is this the right port? On a port with STARTTLS, ask for the upgrade first",
 		Alert:  -1,
@@ -171,10 +198,10 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, host string)
 
 // explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server that refuses the client's certificate says so only after
 // the handshake. So does one that can't decrypt what comes, or sends what can't be decrypted.
-func (d *dialer) explain(host string, err error) error {
+func (d *dialer) explain(to *target, err error) error {
 	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
 		if op.Op == "remote error" || op.Op == "local error" { // an alert: the server's, or one for it
-			return explain.Client(err, host, d.tlsFor(host))
+			return explain.Client(err, to.host, d.tlsFor(to.name))
 		}
 	}
 	return err

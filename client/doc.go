@@ -14,6 +14,14 @@
 // Every call takes a context and works from coroutines and from plain goroutines alike, see package runtime. Package swoole makes a Config of
 // Swoole's options.
 //
+// # Names
+//
+// Names are looked up off the loop, by Config.Resolver or net.DefaultResolver, and remembered for a
+// minute, or until none of their addresses can be connected to. International ones,
+// "bücher.example", become A-labels ("xn--bcher-kva.example") for DNS, for TLS's server name and
+// the verification of certificates, and for the proxy; errors have them as they were given. The
+// numbers of errors that ported code looks at are those of socket.Code.
+//
 // # Very many of a kind
 //
 // A [Dialer] makes Clients that share a configuration. A coroutine that connects with one and waits in Recv takes some 1.4 KB of heap and, as long as its own functions need
@@ -22,7 +30,7 @@
 //
 //	d, err := client.NewDialer(client.Config{EOF: "\r\n"})
 //	for _, address := range addresses {
-//		runtime.Go(ctx, func(ctx context.Context) {
+//		runtime.GoSpread(ctx, func(ctx context.Context) { // on all processors; Go keeps to the caller's
 //			c, err := d.Dial(ctx, "tcp", address)
 //			…
 //
@@ -39,7 +47,9 @@
 //		Reconnect: client.Backoff{},
 //	})
 //	for _, address := range addresses {
-//		if _, err := d.Dial(ctx, "tcp", address); err != nil { … }
+//		runtime.GoSpread(ctx, func(ctx context.Context) { // the Async lives on the loop that dials
+//			if _, err := d.Dial(ctx, "tcp", address); err != nil { … }
+//		})
 //	}
 //
 // # STARTTLS

@@ -35,6 +35,7 @@ func startPeer(b *testing.B) (p peer) {
 	return p
 }
 
+// config is for clients of the peer.
 func (p peer) config(cache tls.ClientSessionCache) *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(p.CA)

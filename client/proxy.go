@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/proxy"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -24,7 +25,11 @@ func (p *Proxy) connect(ctx context.Context, s *socket.Socket, network, address 
 	if p.Type == "http" {
 		start = proxy.NewConnect
 	}
-	handshake, err := start(address, p.User, p.Password)
+	target, err := dialing.ASCIIAddress(address)
+	if err != nil {
+		return fail(err)
+	}
+	handshake, err := start(target, p.User, p.Password)
 	if err != nil {
 		return fail(err)
 	}

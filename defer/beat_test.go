@@ -58,22 +58,3 @@ func TestMissedBeatsAreSkipped(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestRegistryIsForgottenAtShutdown(t *testing.T) {
-	var rt *runtime.Runtime
-	err := runtime.Run(func(ctx context.Context) error {
-		rt, _ = runtime.From(ctx)
-		_, err := After(ctx, time.Nanosecond, func(context.Context) {})
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	for range 1000 { // it is done by a goroutine
-		if _, there := registries.Load(rt); !there {
-			return
-		}
-		runtime.Sleep(context.Background(), time.Millisecond)
-	}
-	t.Error("still there")
-}

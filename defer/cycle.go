@@ -11,16 +11,18 @@ import (
 
 var errNoCycle = errors.New("no function is set")
 
-// Cycle sets the function that is called in each iteration of the caller's loop, at its beginning (before) or at its end, after the deferred
-// functions. It replaces the one that was set before; nil removes it, and is an error if none is set. From a plain goroutine, use the context of a
+// Cycle sets the function that is called in each iteration of the caller's loop, at its beginning
+// (before) or at its end, after the deferred functions. It replaces the one that was set before;
+// nil removes it, and is an error if none is set. From a plain goroutine, use the context of a
 // coroutine, which says what loop is meant.
 //
-// Cycle doesn't keep runtime.Run from returning, nor the loop from sleeping: an iteration takes place when there is something to do. So fn should not
-// wait, as its going on is something to do; if it does, the next iteration calls it once more meanwhile. When ctx is done or the runtime
-// shuts down, fn is called no more.
+// Cycle doesn't keep runtime.Run from returning, nor the loop from sleeping: an iteration takes
+// place when there is something to do. So fn should not wait, as its going on is something to do;
+// if it does, the next iteration calls it once more meanwhile. When ctx is done, when the runtime
+// shuts down or nothing else is left that keeps runtime.Run from returning, fn is called no more.
 //
-// Cycle uses the loop's BeforePoll and AfterDefer functions. It fails when ctx is done already, with runtime.ErrNoRuntime, and with
-// runtime.ErrShutdown when the runtime shuts down.
+// Cycle uses the loop's BeforePoll and AfterDefer functions. It fails when ctx is done already,
+// with runtime.ErrNoRuntime, and with runtime.ErrShutdown when the runtime shuts down.
 func Cycle(ctx context.Context, fn func(ctx context.Context), before bool) error {
 	if err := setCycle(ctx, fn, before); err != nil {
 		return fmt.Errorf("event: cycle: %w", err)
@@ -79,8 +81,8 @@ func (r *registry) cycleSlot(key cycleKey) *cycleSlot {
 	return slot
 }
 
-// sync gives the loop what it has to call: run, or nothing. It goes by what is set when it is called, so it doesn't matter in what order the calls
-// of several goroutines get here. On the loop.
+// sync gives the loop what it has to call: run, or nothing. It goes by what is set when it is
+// called, so it doesn't matter in what order the calls of several goroutines get here. On the loop.
 func (s *cycleSlot) sync() {
 	var run func()
 	if s.current.Load() != nil {

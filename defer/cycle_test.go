@@ -95,3 +95,23 @@ func TestCycleFromAPlainGoroutine(t *testing.T) {
 		return errors.Join(err, event.Cycle(ctx, nil, false))
 	}, runtime.WithLoops(2))
 }
+
+// When main has ended, and nothing else keeps Run, that is the end: nothing begins any more.
+func TestCycleEndsWithMain(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		ended, calls, late := false, 0, 0
+		run(t, func(ctx context.Context) error {
+			event.Cycle(ctx, func(context.Context) {
+				if calls++; ended {
+					late++
+				}
+			}, before)
+			turns(ctx, 3)
+			ended = true
+			return nil
+		}, runtime.WithLoops(1))
+		if calls == 0 || late > 0 {
+			t.Errorf("called %d times, %d of them after the end", calls, late)
+		}
+	}
+}

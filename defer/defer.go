@@ -11,7 +11,8 @@ import (
 // calls to Defer. Deferred by a deferred function, fn is called in the next iteration. A pending Defer keeps the loop from sleeping.
 //
 // Once Defer has returned nil, fn is called, also when ctx is done by then or the runtime shuts down. The errors are those of runtime.Go:
-// runtime.ErrNoRuntime, runtime.ErrTooMany, and runtime.ErrShutdown, which a coroutine doesn't get: it may defer as long as it runs.
+// runtime.ErrNoRuntime, runtime.ErrTooMany, the error of a ctx that is done, and runtime.ErrShutdown, which a
+// coroutine doesn't get with a ctx that isn't done: it may defer as long as it runs.
 func Defer(ctx context.Context, fn func(ctx context.Context)) error {
 	if fn == nil {
 		return fmt.Errorf("event: defer: %w", errNoFunction)

@@ -13,6 +13,7 @@ import (
 
 	event "github.com/whorl-go/whorl/defer"
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -302,7 +303,7 @@ func TestPanicAndGoexitEndOneCallOnly(t *testing.T) {
 			}
 			event.Del(ctx, a.fd)
 		}, nil)
-	})
+	}, runtimetest.PanicsTaken())
 	s.want(t, `
 		x
 		y

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/local"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -26,7 +27,7 @@ type place struct {
 
 func placeFor(ctx context.Context) (place, error) {
 	if co := runtime.Current(ctx); co != nil {
-		return place{co.Runtime(), co.Loop(), true}, nil
+		return place{co.Runtime(), runtime.EventLoop(co.Loop()), true}, nil
 	}
 	loop, err := runtime.LoopFor(ctx)
 	if err != nil {
@@ -52,22 +53,26 @@ func (p place) run(fn func()) error {
 	return nil
 }
 
-// start starts a coroutine on the loop that the caller, a function of that loop, runs on, and returns when it waits or has ended. Without a
-// caller who could be told, an error is logged; that of Shutdown isn't, as it clears what is pending.
+// start starts a coroutine on the loop that the caller, a function of that loop, runs on, and
+// returns when it waits or has ended. Without a caller who could be told, an error is logged; that
+// of ctx and of Shutdown isn't, as these clear what is pending.
 func start(ctx context.Context, log *zap.Logger, fn func(context.Context)) bool {
 	_, err := runtime.Go(ctx, fn)
-	if err != nil && err != runtime.ErrShutdown {
+	if err != nil && err != runtime.ErrShutdown && ctx.Err() == nil {
 		log.Error("event: function not called", zap.Error(err))
 	}
 	return err == nil
 }
 
-// registry knows what is set in one runtime. There is one from the first timer, descriptor or cycle function until Shutdown.
+// registry knows what is set in one runtime. There is one from the first timer, descriptor or cycle
+// function until Shutdown.
 //
-// Everything in maps timers and watches holds one Retain of the runtime: whoever takes it out of the map, and nobody else, releases it.
+// Everything in maps timers and watches holds one Retain of the runtime: whoever takes it out of
+// the map, and nobody else, releases it.
 type registry struct {
 	rt *runtime.Runtime
-	// quiet is for functions that are due again at once when they couldn't be called: it logs once a second.
+	// quiet is for functions that are due again at once when they couldn't be called: it logs once
+	// a second.
 	quiet *zap.Logger
 
 	mu      sync.Mutex
@@ -78,15 +83,18 @@ type registry struct {
 	cycles  map[cycleKey]*cycleSlot // those that were ever used
 }
 
-var registries sync.Map // *runtime.Runtime → *registry
+// registryKey is the key of a runtime's *registry, see internal/local.
+type registryKey struct{}
+
+func locals(rt *runtime.Runtime) *sync.Map { return rt.Context().Value(local.Key{}).(*sync.Map) }
 
 // registryOf returns the registry of a runtime that isn't shut down.
 func registryOf(rt *runtime.Runtime) (*registry, error) {
-	if r, ok := registries.Load(rt); ok {
-		return r.(*registry), nil
-	}
 	if rt.Context().Err() != nil {
 		return nil, runtime.ErrShutdown
+	}
+	if r, ok := locals(rt).Load(registryKey{}); ok {
+		return r.(*registry), nil
 	}
 	r := &registry{
 		rt: rt,
@@ -97,7 +105,7 @@ func registryOf(rt *runtime.Runtime) (*registry, error) {
 		watches: make(map[int]*watch),
 		cycles:  make(map[cycleKey]*cycleSlot),
 	}
-	if other, loaded := registries.LoadOrStore(rt, r); loaded {
+	if other, loaded := locals(rt).LoadOrStore(registryKey{}, r); loaded {
 		return other.(*registry), nil
 	}
 	context.AfterFunc(rt.Context(), r.close) // at once if Shutdown has begun meanwhile
@@ -112,7 +120,7 @@ func lookup(ctx context.Context) *registry {
 	} else if rt, _ = runtime.From(ctx); rt == nil {
 		return nil
 	}
-	r, ok := registries.Load(rt)
+	r, ok := locals(rt).Load(registryKey{})
 	if !ok {
 		return nil
 	}
@@ -130,7 +138,6 @@ func (r *registry) close() {
 	for _, w := range r.listWatches() {
 		w.remove()
 	}
-	registries.Delete(r.rt)
 }
 
 func (r *registry) addTimer(t *Timer) error {

@@ -56,7 +56,7 @@ func TestNothingCanBeSetDuringShutdown(t *testing.T) {
 		close(waits)
 		runtime.Sleep(ctx, time.Hour)
 		_, err = event.After(ctx, time.Hour, func(context.Context) {})
-		event.Defer(ctx, func(ctx context.Context) { // but this can
+		event.Defer(context.Background(), func(ctx context.Context) { // but this can, with a context that isn't done
 			deferred = runtime.Sleep(ctx, time.Hour) == runtime.ErrShutdown
 		})
 	})
@@ -81,7 +81,7 @@ func TestDeadlocksAreStillFound(t *testing.T) {
 		event.Cycle(ctx, nil, true) // as long as it is called, it may be what wakes somebody
 		turns(ctx, 2)
 		return runtime.Suspend(ctx)
-	}, runtime.WithLoops(1))
+	}, runtime.WithLoops(1), runtime.WithDeadlockError())
 	if deadlock := new(runtime.DeadlockError); !errors.As(err, &deadlock) {
 		t.Error(err)
 	}

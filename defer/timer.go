@@ -3,14 +3,15 @@ package event
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// A Timer calls a function later. [After] and [Tick] make one. Its methods may be called from anywhere.
+// A Timer calls a function later. [After] and [Tick] make one. Its methods may be called from
+// anywhere.
 type Timer struct {
 	// Fixed when it is set.
 	id    int64
@@ -36,11 +37,12 @@ type Info struct {
 	Pending  bool          // there will be another call, unless the timer is cleared
 }
 
-// After has fn called once, d from now. It is never called early; when the loop is on time, it is called in the first iteration in which d
-// has passed, also if that is the iteration after the one the timer was set in. (Swoole would be a round late there.)
+// After has fn called once, d from now. It is never called early; when the loop is on time, it is
+// called in the first iteration in which d has passed, also if that is the iteration after the one
+// the timer was set in. (Swoole would be a round late there.)
 //
-// The timer ends when ctx is done. After fails when d <= 0 or ctx is done already, with runtime.ErrNoRuntime, and with runtime.ErrShutdown when
-// the runtime shuts down.
+// The timer ends when ctx is done. After fails when d <= 0 or ctx is done already, with
+// runtime.ErrNoRuntime, and with runtime.ErrShutdown when the runtime shuts down.
 func After(ctx context.Context, d time.Duration, fn func(ctx context.Context)) (*Timer, error) {
 	t, err := set(ctx, d, 0, fn)
 	if err != nil {
@@ -49,14 +51,16 @@ func After(ctx context.Context, d time.Duration, fn func(ctx context.Context)) (
 	return t, nil
 }
 
-// Tick has fn called every interval, first one interval from now. The beat doesn't drift: the n-th is due n intervals from now. Beats that the
-// loop was too busy for are skipped, not made up for. But a beat doesn't wait for the coroutine of the one before: if that waits for longer than an
+// Tick has fn called every interval, first one interval from now. The beat doesn't drift: the n-th
+// is due n intervals from now. Beats that the loop was too busy for are skipped, not made up for.
+// But a beat doesn't wait for the coroutine of the one before: if that waits for longer than an
 // interval, several calls of fn are under way.
 //
-// The timer ends when ctx is done. Tick fails when every <= 0 or ctx is done already, with runtime.ErrNoRuntime, and with
-// runtime.ErrShutdown when the runtime shuts down.
+// The timer ends when ctx is done. Tick fails when every <= 0 or ctx is done already, with
+// runtime.ErrNoRuntime, and with runtime.ErrShutdown when the runtime shuts down.
 //
-// fn can end the timer by cancelling ctx; or by [Timer.Clear] if Tick was called on the loop, so that the timer is known before fn is called first.
+// fn can end the timer by cancelling ctx; or by [Timer.Clear] if Tick was called on the loop, so
+// that the timer is known before fn is called first.
 func Tick(ctx context.Context, every time.Duration, fn func(ctx context.Context)) (*Timer, error) {
 	t, err := set(ctx, every, every, fn)
 	if err != nil {
@@ -84,7 +88,8 @@ func set(ctx context.Context, d, every time.Duration, fn func(context.Context)) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	t := &Timer{reg: reg, loop: p.loop, ctx: ctx, fn: fn, every: every, due: later(eventloop.Clock(), d)}
+	due := clock.Add(clock.Now(), d)
+	t := &Timer{reg: reg, loop: p.loop, ctx: ctx, fn: fn, every: every, due: due}
 	if err := reg.addTimer(t); err != nil {
 		return nil, err
 	}
@@ -94,14 +99,6 @@ func set(ctx context.Context, d, every time.Duration, fn func(context.Context)) 
 		return nil, err
 	}
 	return t, nil
-}
-
-// later returns the point in time d after at, or the last one that there is.
-func later(at, d time.Duration) time.Duration {
-	if d > math.MaxInt64-1-at {
-		return math.MaxInt64 - 1
-	}
-	return at + d
 }
 
 // follow sees to it that the timer is cleared when ctx is done.
@@ -152,7 +149,8 @@ func (b *beat) Run() {
 	start(t.ctx, t.reg.rt.Logger(), t.fn)
 }
 
-// begin counts a call of fn and sets the next beat or ends the timer. If it returns true, the runtime is retained, once, until fn has been started.
+// begin counts a call of fn and sets the next beat or ends the timer. If it returns true, the
+// runtime is retained, once, until fn has been started.
 func (t *Timer) begin() bool {
 	t.reg.mu.Lock()
 	if !t.pending() {
@@ -161,8 +159,7 @@ func (t *Timer) begin() bool {
 	}
 	t.runs++
 	if t.every > 0 {
-		missed := (eventloop.Clock() - t.due) / t.every
-		t.due = later(t.due, (missed+1)*t.every)
+		t.due = clock.Beat(t.due, t.every, clock.Now())
 		t.timer.ResetClock(t.due)
 		t.reg.rt.Retain()
 		t.reg.mu.Unlock()
@@ -183,11 +180,13 @@ func (t *Timer) end() (unhook func() bool) {
 	return t.unhook
 }
 
-// ID returns the timer's number: from 1, in the order in which timers were set, never used again within a runtime.
+// ID returns the timer's number: from 1, in the order in which timers were set, never used again
+// within a runtime.
 func (t *Timer) ID() int64 { return t.id }
 
-// Clear ends the timer: its function is not called any more, though a call that has begun goes on. It reports whether the timer was pending: false
-// when it was cleared before, or when it was an After whose function has been called. It may be called within the function.
+// Clear ends the timer: its function is not called any more, though a call that has begun goes on.
+// It reports whether the timer was pending: false when it was cleared before, or when it was an
+// After whose function has been called. It may be called within the function.
 func (t *Timer) Clear() bool {
 	t.reg.mu.Lock()
 	if !t.pending() {
@@ -212,13 +211,14 @@ func (t *Timer) Info() Info {
 	defer t.reg.mu.Unlock()
 	info := Info{Interval: t.every, Runs: t.runs, Pending: t.pending()}
 	if info.Pending {
-		info.Left = max(0, t.due-eventloop.Clock())
+		info.Left = max(0, t.due-clock.Now())
 	}
 	return info
 }
 
-// Clear is [Timer.Clear] for the pending timer with that ID; without such a timer it returns false. The timer is looked for in the runtime of the
-// calling coroutine, or else of ctx; this goes for the other functions here, too.
+// Clear is [Timer.Clear] for the pending timer with that ID; without such a timer it returns false.
+// The timer is looked for in the runtime of the calling coroutine, or else of ctx; this goes for
+// the other functions here, too.
 func Clear(ctx context.Context, id int64) bool {
 	if r := lookup(ctx); r != nil {
 		if t := r.timer(id); t != nil {

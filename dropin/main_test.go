@@ -76,7 +76,7 @@ func beside(ctx context.Context, t testing.TB, fn func(ctx context.Context) erro
 // many calls fn n times at once, in coroutines if the caller is one, else on plain goroutines, and returns all errors.
 func many(ctx context.Context, n int, fn func(ctx context.Context, i int) error) error {
 	if runtime.Current(ctx) != nil {
-		return runtime.Parallel(ctx, n, fn)
+		return runtime.ForEach(ctx, n, fn)
 	}
 	errs := make([]error, n)
 	var group sync.WaitGroup

@@ -33,6 +33,15 @@ type Anticipator interface {
 	Anticipate(stage int)
 }
 
+// An EndListener is a Handler that is told when its loop has ended while its descriptor is registered: no event will come any more.
+type EndListener interface {
+	Handler
+
+	// LoopEnded is called once, on the loop's goroutine, after the last task; on the goroutine that calls Close if the loop has never
+	// run. The Descriptor is not registered any more, and Post and Register fail. A panic is caught as those of all handlers are.
+	LoopEnded()
+}
+
 // A Descriptor is the registration of a file descriptor with a loop. It is meant to be part of the type that owns the file descriptor. After
 // Unregister it must not be registered again: an event may be on its way to it.
 type Descriptor struct {
@@ -59,18 +68,20 @@ func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 	if d.registered.Load() {
 		return fmt.Errorf("%w: as %d", ErrRegistered, d.fd)
 	}
+	if fd < 0 || fd >= chunkSize*maxChunks {
+		return fmt.Errorf("eventloop: descriptor %d is out of range", fd)
+	}
 	d.loop, d.handler, d.fd = l, h, int32(fd)
 	_, d.anticipates = h.(Anticipator)
 	if err := descriptors.insert(d); err != nil {
 		return err
 	}
-	d.registered.Store(true)
 	if err := l.poller.add(fd, d.generation, events); err != nil {
-		d.registered.Store(false)
-		descriptors.clear(d)
+		if d.forget() != nil {
+			return nil // the loop has ended meanwhile, and has told the handler
+		}
 		return fmt.Errorf("eventloop: register descriptor %d: %w", fd, err)
 	}
-	l.counters.descriptors.Add(1)
 	return nil
 }
 
@@ -87,14 +98,22 @@ func (d *Descriptor) Modify(events Events) error {
 }
 
 // Unregister ends the watch; do it before the file descriptor is closed. Called on the loop, the handler is not called any more; called
-// elsewhere, a call under way may still end. A second Unregister returns ErrNotRegistered.
+// elsewhere, a call under way may still end. A second Unregister returns ErrNotRegistered, and so does one after the loop's end.
 func (d *Descriptor) Unregister() error {
+	if err := d.forget(); err != nil {
+		return err
+	}
+	d.loop.poller.remove(int(d.fd))
+	return nil
+}
+
+// forget takes the descriptor out of the table.
+func (d *Descriptor) forget() error {
 	if !d.registered.CompareAndSwap(true, false) {
 		return ErrNotRegistered
 	}
 	descriptors.clear(d)
 	d.loop.counters.descriptors.Add(-1)
-	d.loop.poller.remove(int(d.fd))
 	return nil
 }
 
@@ -123,11 +142,11 @@ type descriptorTable struct {
 }
 
 func (t *descriptorTable) insert(d *Descriptor) error {
-	if d.fd < 0 || d.fd >= chunkSize*maxChunks {
-		return fmt.Errorf("eventloop: descriptor %d is out of range", d.fd)
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if d.loop.swept {
+		return ErrClosed
+	}
 	chunk := t.chunks[d.fd/chunkSize].Load()
 	if chunk == nil {
 		chunk = new([chunkSize]atomic.Pointer[Descriptor])
@@ -139,6 +158,8 @@ func (t *descriptorTable) insert(d *Descriptor) error {
 	}
 	t.generation++
 	d.generation = t.generation
+	d.registered.Store(true)
+	d.loop.counters.descriptors.Add(1)
 	slot.Store(d)
 	return nil
 }
@@ -147,19 +168,38 @@ func (t *descriptorTable) clear(d *Descriptor) {
 	t.chunks[d.fd/chunkSize].Load()[d.fd%chunkSize].CompareAndSwap(d, nil)
 }
 
-// clearLoop forgets all descriptors of a loop that has closed, in case their owners don't unregister them.
-func (t *descriptorTable) clearLoop(l *Loop) {
+// takeLoop takes all descriptors of a loop out that ends. What comes after that fails to register.
+func (t *descriptorTable) takeLoop(l *Loop) []*Descriptor {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l.swept = true
+	var all []*Descriptor
 	for i := range t.chunks {
 		chunk := t.chunks[i].Load()
 		if chunk == nil {
 			continue
 		}
 		for j := range chunk {
-			if d := chunk[j].Load(); d != nil && d.loop == l {
-				chunk[j].CompareAndSwap(d, nil)
+			if d := chunk[j].Load(); d != nil && d.loop == l && d.forget() == nil {
+				all = append(all, d)
 			}
 		}
 	}
+	return all
+}
+
+// tellEnd tells the handlers that were still registered that the loop has ended. It goes on behind one that has panicked.
+func (l *Loop) tellEnd() {
+	for l.cursor < len(l.left) {
+		d := l.left[l.cursor]
+		l.left[l.cursor] = nil
+		l.cursor++
+		if h, ok := d.handler.(EndListener); ok {
+			l.turn()
+			h.LoopEnded()
+		}
+	}
+	l.left = nil
 }
 
 func (t *descriptorTable) lookup(fd int) *Descriptor {

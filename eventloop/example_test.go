@@ -52,28 +52,6 @@ func ExampleLoop_AfterFunc() {
 	// after 10 ms; the time-out was set: true
 }
 
-func ExampleLoop_Every() {
-	loop, err := eventloop.New()
-	if err != nil {
-		log.Fatal(err)
-	}
-	beats := 0
-	var timer *eventloop.Timer
-	timer = loop.Every(time.Millisecond, func() {
-		beats++
-		fmt.Println("beat", beats)
-		if beats == 3 {
-			timer.Stop()
-			loop.Close()
-		}
-	})
-	loop.Run()
-	// Output:
-	// beat 1
-	// beat 2
-	// beat 3
-}
-
 // pipeReader owns a descriptor and its registration.
 type pipeReader struct {
 	eventloop.Descriptor

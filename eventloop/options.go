@@ -6,7 +6,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// DefaultWatchdog is how long a function may hold a loop before the watchdog reports it, unless WithWatchdog says otherwise.
+// DefaultWatchdog is how long a function may hold a loop before the watchdog reports it, unless
+// WithWatchdog says otherwise.
 const DefaultWatchdog = 100 * time.Millisecond
 
 // An Option changes how New makes a loop.
@@ -24,12 +25,14 @@ func WithLogger(log *zap.Logger) Option {
 	}
 }
 
-// WithPanicHandler sets a function that gets each panic the loop has caught, after it was logged. It runs on the loop.
+// WithPanicHandler sets a function that gets each panic the loop has caught, after it was logged.
+// It runs on the loop.
 func WithPanicHandler(fn func(value any, stack []byte)) Option {
 	return func(l *Loop) { l.onPanic = fn }
 }
 
-// WithWatchdog sets how long one function may hold the loop before that is reported; 0 switches the watchdog off.
+// WithWatchdog sets how long one function may hold the loop before that is reported; 0 switches the
+// watchdog off.
 func WithWatchdog(limit time.Duration) Option {
 	return func(l *Loop) { l.limit = max(0, limit) }
 }

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -140,27 +139,6 @@ func TestAFaultInTheLastRoundLosesNothing(t *testing.T) {
 				deferred by posted 0
 				deferred by posted 1
 				deferred by posted 2`)
-		})
-	}
-}
-
-func TestEveryGoesOnAfterAFault(t *testing.T) {
-	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) {
-			l := start(t, eventloop.WithPanicHandler(f.handler))
-			done := make(chan struct{})
-			on(t, l, func() {
-				beats := 0
-				var timer *eventloop.Timer
-				timer = l.Every(100*time.Microsecond, func() {
-					if beats++; beats == 5 {
-						timer.Stop()
-						close(done)
-					}
-					f.fault()
-				})
-			})
-			await(t, done)
 		})
 	}
 }

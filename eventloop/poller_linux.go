@@ -10,19 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxEvents bounds how many descriptors one poll reports; the rest comes with the next. What the kernel has touched for the report should still be in the cache when
-// the handlers come to it: with 512, BenchmarkRoundTrip on 1,000 connections took a few per cent more CPU.
+// maxEvents bounds how many descriptors one poll reports; the rest comes with the next. What the
+// kernel has touched for the report should still be in the cache when the handlers come to it: with
+// 512, BenchmarkRoundTrip on 1,000 connections took a few per cent more CPU.
 const maxEvents = 128
 
-// poller is an epoll(7) instance and the eventfd(2) that wakes it. add, modify, remove and wake may be called from any goroutine.
+// poller is an epoll(7) instance and the eventfd(2) that wakes it. add, modify, remove and wake may
+// be called from any goroutine.
 type poller struct {
 	epfd   int
 	wakeFD int
 	events []unix.EpollEvent
 	coarse bool // no epoll_pwait2(2), which came with Linux 5.11: the time-out is in milliseconds
 
-	// users counts the calls under way from other goroutines, so that close doesn't take the descriptors from under them: their numbers
-	// may be in use again at once. pollerClosed is added when close begins.
+	// users counts the calls under way from other goroutines, so that close doesn't take the
+	// descriptors from under them: their numbers may be in use again at once. pollerClosed is added
+	// when close begins.
 	users atomic.Int64
 }
 
@@ -70,7 +73,8 @@ func (p *poller) close() {
 	unix.Close(p.epfd)
 }
 
-// poll returns how many descriptors are ready, without blocking. As it can't block, the scheduler needn't know of it: RawSyscall.
+// poll returns how many descriptors are ready, without blocking. As it can't block, the scheduler
+// needn't know of it: RawSyscall.
 func (p *poller) poll() int {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epfd),
 		uintptr(unsafe.Pointer(&p.events[0])), maxEvents, 0, 0, 0)
@@ -80,8 +84,8 @@ func (p *poller) poll() int {
 	return int(n)
 }
 
-// wait returns how many descriptors are ready, at the latest after timeout; a negative timeout waits without end. A signal ends the wait
-// early, with 0.
+// wait returns how many descriptors are ready, at the latest after timeout; a negative timeout
+// waits without end. A signal ends the wait early, with 0.
 func (p *poller) wait(timeout time.Duration) int {
 	var n uintptr
 	var errno unix.Errno

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// poller needs epoll. On other systems Whorl compiles, so that one can work on it there, and New says that it can't run.
+// poller needs epoll. On other systems Whorl compiles, so that one can work on it there, and New
+// says that it can't run.
 type poller struct{ wakeFD int }
 
 func openPoller() (*poller, error) {

@@ -8,9 +8,9 @@ type Stats struct {
 	Sleeps      uint64 // polls that were allowed to block
 	Wakeups     uint64 // eventfd writes by Post and Close
 	Events      uint64 // descriptors that polls reported ready
-	Posted      uint64 // posted tasks run
+	Posted      uint64 // posted tasks run, or about to be
 	Fired       uint64 // timers fired
-	Deferred    uint64 // deferred functions run
+	Deferred    uint64 // deferred functions run, or about to be
 	Panics      uint64 // panics caught
 	Goexits     uint64 // runtime.Goexit survived
 	Stalls      uint64 // reports of the watchdog
@@ -21,13 +21,16 @@ type Stats struct {
 type counters struct {
 	iterations, sleeps, wakeups, events, posted, fired, deferred, panics, goexits, stalls atomic.Uint64
 
-	turns       atomic.Uint64 // user functions called; the watchdog watches it
+	// For the watchdog. A user function runs if the two differ.
+	turns atomic.Uint64 // user functions called
+	ended atomic.Uint64 // turns when the last poll began
+
 	timers      atomic.Int64
 	descriptors atomic.Int64
 }
 
-// Stats returns the loop's counters. It may be called from any goroutine; while the loop runs, the figures are of slightly different
-// moments.
+// Stats returns the loop's counters. It may be called from any goroutine; while the loop runs, the
+// figures are of slightly different moments.
 func (l *Loop) Stats() Stats {
 	c := &l.counters
 	return Stats{

@@ -13,12 +13,13 @@ func TestTheTaskListsGiveMemoryBack(t *testing.T) {
 				l.Post(func() {})
 				l.Defer(func() {})
 			}
-			l.cursor = 0
-			l.runPosted()
-			l.cursor = 0
-			l.runDeferred()
+			l.phase = phaseLastPosted // which may take any time
+			l.takePosted()
+			l.run(&l.postedNow)
+			l.takeDeferred()
+			l.run(&l.deferredNow)
 		}
-		for _, list := range [][]Task{l.posted, l.batch, l.deferred, l.running} {
+		for _, list := range [][]Task{l.posted, l.postedNow.tasks, l.deferred, l.deferredNow.tasks} {
 			if kept := cap(list) >= size.tasks; kept != size.kept {
 				t.Errorf("after %d tasks, a list has room for %d", size.tasks, cap(list))
 			}

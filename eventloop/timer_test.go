@@ -133,10 +133,8 @@ func TestWhatTimerMethodsReport(t *testing.T) {
 	}{
 		{"initialised", false, initialised},
 		{"made by AfterFunc", true, func() *timer { return l.AfterFunc(time.Hour, nothing) }},
-		{"made by Every", true, func() *timer { return l.Every(time.Hour, nothing) }},
 		{"initialised and set", true, func() *timer { timer := initialised(); timer.Reset(time.Hour); return timer }},
 		{"stopped", false, func() *timer { timer := l.AfterFunc(time.Hour, nothing); timer.Stop(); return timer }},
-		{"stopped, of Every", false, func() *timer { timer := l.Every(time.Hour, nothing); timer.Stop(); return timer }},
 		{"disarmed", false, func() *timer { timer := l.AfterFunc(time.Hour, nothing); timer.Disarm(); return timer }},
 		{"disarmed, then stopped", false, func() *timer {
 			timer := l.AfterFunc(time.Hour, nothing)
@@ -224,46 +222,6 @@ func TestATimerThatFiresIsNotSet(t *testing.T) {
 		Reset false, Reset again true
 		fired 3: Set false, Stop false, Disarm false
 		afterwards: Set false, Stop false, Reset false`)
-}
-
-func TestATimerOfEveryIsSetWhileItFires(t *testing.T) {
-	l := start(t)
-	for _, end := range []struct {
-		name string
-		end  func(*eventloop.Timer) bool
-	}{
-		{"Stop", (*eventloop.Timer).Stop},
-		{"Disarm", (*eventloop.Timer).Disarm},
-	} {
-		var said trace
-		done := make(chan struct{})
-		on(t, l, func() {
-			beats := 0
-			var timer *eventloop.Timer
-			timer = l.Every(time.Millisecond, func() {
-				beats++
-				said.say("beat %d: Set %v", beats, timer.Set())
-				if beats == 2 {
-					said.say("%s %v, Set %v", end.name, end.end(timer), timer.Set())
-					l.AfterFunc(10*time.Millisecond, func() { // several beats later
-						said.say("Reset %v", timer.Reset(time.Millisecond))
-					})
-				}
-				if beats == 4 {
-					timer.Stop()
-					close(done)
-				}
-			})
-		})
-		await(t, done)
-		said.mustBe(t, `
-			beat 1: Set true
-			beat 2: Set true
-			`+end.name+` true, Set false
-			Reset false
-			beat 3: Set true
-			beat 4: Set true`)
-	}
 }
 
 func TestATimerCanStopAnotherThatIsDueWithIt(t *testing.T) {
@@ -404,20 +362,6 @@ func TestResetClockGoesByTheClockOfAllLoops(t *testing.T) {
 		past
 		first
 		third`)
-}
-
-func TestEveryWantsAPositiveInterval(t *testing.T) {
-	l := start(t)
-	for _, d := range []time.Duration{0, -1, math.MinInt64} {
-		on(t, l, func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("Every(%v) doesn't panic", d)
-				}
-			}()
-			l.Every(d, func() {})
-		})
-	}
 }
 
 // Of a million pending timers, set, moved, stopped and disarmed at random, those that are due soon fire in the order that a sort of their

@@ -2,18 +2,21 @@ package eventloop
 
 import "math"
 
-// timerHeap is a 4-ary min-heap of timers. The keys lie in the heap itself, so that sifting touches few cache lines.
+// timerHeap is a 4-ary min-heap of timers. The keys lie in the heap itself, so that sifting touches
+// few cache lines.
 //
-// A timer whose time is moved to later keeps its place: only Timer.when and Timer.serial change, and when the entry comes up it is put
-// back with the true ones. Time-outs that are renewed for each packet, nearly always to a later time, so cost a store each, and one
-// sift per time-out period. The same holds for timers that are disarmed: their entries are dropped when they come up.
+// A timer whose time is moved to later keeps its place: only Timer.when and Timer.serial change,
+// and when the entry comes up it is put back with the true ones. Time-outs that are renewed for
+// each packet, nearly always to a later time, so cost a store each, and one sift per time-out
+// period. The same holds for timers that are disarmed: their entries are dropped when they come up.
 type timerHeap struct {
 	entries []timerEntry
 	serial  uint64
 	set     int // timers that are set; the other entries are dead
 }
 
-// timerEntry is ordered by when, then serial. Neither is ever greater than the timer's; if the serial is the timer's, so is when.
+// timerEntry is ordered by when, then serial. Neither is ever greater than the timer's; if the
+// serial is the timer's, so is when.
 type timerEntry struct {
 	when   int64
 	serial uint64
@@ -26,8 +29,9 @@ func (e *timerEntry) before(o *timerEntry) bool {
 
 const arity = 4
 
-// next returns when the loop has to look at the heap again: never later than the earliest timer, math.MaxInt64 if none is set. It may be earlier, if the
-// timer on top was moved or disarmed; to find out, which means touching a timer that has long left the cache, is left to due.
+// next returns when the loop has to look at the heap again: never later than the earliest timer,
+// math.MaxInt64 if none is set. It may be earlier, if the timer on top was moved or disarmed; to
+// find out, which means touching a timer that has long left the cache, is left to due.
 func (h *timerHeap) next() int64 {
 	if len(h.entries) > compactAbove && h.set < len(h.entries)/4 {
 		h.compact()
@@ -38,7 +42,8 @@ func (h *timerHeap) next() int64 {
 	return h.entries[0].when
 }
 
-// due takes the earliest timer out of the heap if it is due at now and was set no later than serial; else it returns nil.
+// due takes the earliest timer out of the heap if it is due at now and was set no later than
+// serial; else it returns nil.
 func (h *timerHeap) due(now int64, serial uint64) *Timer {
 	for len(h.entries) > 0 && h.entries[0].when <= now {
 		top := h.entries[0]
@@ -78,7 +83,8 @@ func (h *timerHeap) compact() {
 	}
 }
 
-// place puts a timer that has just been set where it belongs; if it is in the heap at an earlier time, there it stays.
+// place puts a timer that has just been set where it belongs; if it is in the heap at an earlier
+// time, there it stays.
 func (h *timerHeap) place(t *Timer) {
 	h.serial++
 	t.serial = h.serial

@@ -149,6 +149,13 @@ func TestTheWatchdogNamesTheFunctionThatHoldsTheLoop(t *testing.T) {
 			if stack, _ := report.ContextMap()["stack"].(string); strings.Contains(stack, "innocent") {
 				t.Error("the report blames another goroutine")
 			}
+			at, _ := report.ContextMap()["at"].(string)
+			if !strings.Contains(at, "."+holder.function+" ") || !strings.Contains(at, "watchdog_test.go:") {
+				t.Errorf("the report gives the place as %q", at)
+			}
+			if first := report.Context[0].Key; first != "at" {
+				t.Errorf("the report begins with %q", first)
+			}
 			if n := report.ContextMap()["loop"]; n != name {
 				t.Errorf("the report gives the loop's name as %q", n)
 			}
@@ -199,7 +206,8 @@ func TestTheWatchdogOutlivesAGoexit(t *testing.T) {
 	close(release)
 }
 
-// While one loop is held for long enough to be reported three times over, its neighbours, one asleep and one whose watchdog is off, are not.
+// While one loop is held for long enough to be reported three times over, its neighbours, one
+// asleep and one whose watchdog is off, are not.
 func TestTheWatchdogLeavesTheOthersAlone(t *testing.T) {
 	log := newLog()
 	asleep := start(t, eventloop.WithWatchdog(limit), eventloop.WithLogger(log.Logger), eventloop.WithName("asleep"))

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/resident"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -87,7 +89,7 @@ func (c *conn) begin(network string) {
 	c.resident = resident.MoveIn(c.socket, c)
 }
 
-// shutdownBegins and runtimeEnded make it an owner.
+// ShutdownBegins and RuntimeEnded make it an owner.
 func (c *conn) ShutdownBegins() { c.end(runtime.ErrShutdown) }
 func (c *conn) RuntimeEnded()   {}
 
@@ -245,15 +247,26 @@ func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config) error {
 		}
 		defer side.turn.Unlock()
 	}
-	if config.ServerName == "" && c.host != "" {
-		config = config.Clone()
-		config.ServerName = c.host
+	config, err := named(config, c.host)
+	if err != nil {
+		c.Close()
+		return failed(err)
 	}
-	err := c.socket.SSLHandshake(ctx, config)
+	err = c.socket.SSLHandshake(ctx, config)
 	if err != nil && !c.socket.Connected() {
 		c.Close()
 	}
 	return failed(err)
+}
+
+// named returns the configuration with a ServerName in A-labels: its own, or else the host.
+func named(config *tls.Config, host string) (*tls.Config, error) {
+	name, err := dialing.ASCII(cmp.Or(config.ServerName, host))
+	if err == nil && name != config.ServerName {
+		config = config.Clone()
+		config.ServerName = name
+	}
+	return config, err
 }
 
 // ConnectionState returns what the handshake of EnableSSL has agreed on; ok is false without TLS.

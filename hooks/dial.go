@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/fallback"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -17,7 +18,10 @@ import (
 // Dialer makes connections as net.Dialer does, on Whorl's loops. The zero Dialer is ready for use. The fields that it has mean what they do in net.Dialer; what it
 // can't do has no field. It may be used by many at once and must not be changed meanwhile.
 //
-// Names are looked up off the loop and remembered for a minute; several addresses are tried as RFC 8305 says, 250 ms apart.
+// Names are looked up off the loop and remembered for a minute, or until none of their addresses
+// can be connected to; several addresses are tried as RFC 8305 says, 250 ms apart. International
+// names, "bücher.example", become A-labels ("xn--bcher-kva.example") for DNS and for the server
+// name of Conn.EnableSSL. With a context that is done nothing is begun.
 type Dialer struct {
 	// Timeout bounds a Dial, name look-up included; 0 doesn't.
 	Timeout time.Duration
@@ -35,6 +39,10 @@ type Dialer struct {
 	// ControlContext is Control with the context of DialContext. If both are set, only this one is called.
 	ControlContext func(ctx context.Context, network, address string, c syscall.RawConn) error
 
+	// Resolver is who looks names up; nil: net.DefaultResolver, as it is when it is wanted. What
+	// each has answered is remembered apart.
+	Resolver socket.Resolver
+
 	// Runtime is whose loops a connection lives on if neither the caller, by being a coroutine, nor the context says so. nil means the only one that runs in the
 	// process, and if there is none, or several, the one of Default.
 	Runtime *runtime.Runtime
@@ -48,7 +56,10 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 // DialContext connects to an address. network is "tcp", "tcp4", "tcp6", "unix" or "unixpacket" for a *Conn, or "udp", "udp4", "udp6" or "unixgram" for a *PacketConn; address
 // is "host:port" or the path of a Unix socket. ctx bounds the dialling only, not the life of the connection. Errors are *net.OpError with Op "dial".
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, err := fallback.Within(ctx, d.Runtime)
+	err := dialing.Done(ctx)
+	if err == nil {
+		ctx, err = fallback.Within(ctx, d.Runtime)
+	}
 	if err != nil {
 		return nil, dialError(network, address, err)
 	}
@@ -72,7 +83,8 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		c.remote = dialedAddr{network, address}
 	}
 	if !strings.HasPrefix(network, "unix") {
-		c.host, _, _ = net.SplitHostPort(address) // was good enough for the socket
+		host, _, _ := net.SplitHostPort(address) // was good enough for the socket
+		c.host, _ = dialing.ASCII(host)
 	}
 	return made, nil
 }
@@ -94,6 +106,12 @@ func (d *Dialer) connect(ctx context.Context, s *socket.Socket, network, address
 	if err := s.Init(network); err != nil {
 		return err
 	}
+	if !strings.HasPrefix(network, "unix") {
+		if _, err := dialing.ASCIIAddress(address); err != nil {
+			return err
+		}
+	}
+	s.SetResolver(dialing.Resolver(d.Resolver, address))
 	s.SetTimeouts(socket.Timeouts{Connect: timeout})
 	control := d.ControlContext
 	if control == nil && d.Control != nil {

@@ -24,6 +24,7 @@
 //	TCPListener, UnixListener              [Listener], with SetDeadline, SetUnlinkOnClose, SyscallConn, File
 //	UDPConn, UnixConn of "unixgram"        [PacketConn], dialled or not; no ReadMsgUDP and its kin, no multicast groups
 //	Pipe                                   [Pipe], with a buffer and half-closes
+//	Dialer.Resolver                        [Dialer.Resolver], anything that looks names up; *net.Resolver is one
 //	Resolver                               net.Resolver with [Dialer.DialContext]; in coroutines by runtime.Await
 //	–                                      [Conn.EnableSSL]: the live connection becomes TLS
 //	MPTCP, FallbackDelay, "ip" networks    no

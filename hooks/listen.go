@@ -188,7 +188,7 @@ func (l *Listener) begin(network string) {
 	l.resident = resident.MoveIn(l.socket, l)
 }
 
-// shutdownBegins and runtimeEnded make it an owner.
+// ShutdownBegins and RuntimeEnded make it an owner.
 func (l *Listener) ShutdownBegins() { l.side.limit.end(runtime.ErrShutdown) }
 func (l *Listener) RuntimeEnded()   { l.unlink() }
 

@@ -84,7 +84,7 @@ func (f *flow) unlockAndWake(slots ...**runtime.Waiter) {
 	f.mu.Unlock()
 	for _, w := range woken {
 		if w != nil {
-			w.WakeLater()
+			w.Wake()
 		}
 	}
 }
@@ -189,7 +189,7 @@ func (c *PipeConn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	n, err := c.in.read(ctx, p)
-	runtime.Spend(ctx)
+	runtime.Spend(ctx, n)
 	return n, c.fail("read", err)
 }
 
@@ -200,7 +200,7 @@ func (c *PipeConn) Write(p []byte) (int, error) {
 		return 0, c.fail("write", err)
 	}
 	defer c.wr.turn.Unlock()
-	runtime.Spend(ctx)
+	runtime.Spend(ctx, len(p))
 	written := 0
 	for written < len(p) {
 		n, err := c.out.write(ctx, p[written:])

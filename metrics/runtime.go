@@ -23,7 +23,7 @@ func NewRuntimeCollector(rt *runtime.Runtime, labels prometheus.Labels) promethe
 // runtimeCollector is immutable, so Collect may run any number of times at once.
 type runtimeCollector struct {
 	runtime      *runtime.Runtime
-	loops        []*eventloop.Loop
+	loops        []runtime.Loop
 	runtimeDescs []*prometheus.Desc // of runtimeMetrics
 	loopDescs    []*prometheus.Desc // of loopMetrics
 }

@@ -24,10 +24,7 @@
 // at every call until [Framer.Reset]. Swoole goes on reading there, in the middle of somebody's packet.
 package packet
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // A Framer finds packet boundaries in a byte stream. It belongs to one stream and is not safe for concurrent use.
 //
@@ -87,12 +84,21 @@ type Indexer interface {
 var (
 	// ErrPacketTooLarge means that the packet at the head of the stream is, or is going to be, larger than the
 	// Framer's limit. Swoole's counterpart is error 1201.
-	ErrPacketTooLarge = errors.New("packet too large")
+	ErrPacketTooLarge error = &brokenRule{"packet too large", 1201}
 
 	// ErrMalformed means that the peer announced a length that no packet can have, or that the user's length
 	// function refused the header. Swoole's counterpart is error 1202.
-	ErrMalformed = errors.New("malformed packet")
+	ErrMalformed error = &brokenRule{"malformed packet", 1202}
 )
+
+// brokenRule is an error with Swoole's number for it, which socket.Code asks for.
+type brokenRule struct {
+	text string
+	code int
+}
+
+func (e *brokenRule) Error() string { return e.text }
+func (e *brokenRule) Code() int     { return e.code }
 
 // checkLimit refuses a limit that would let no packet pass.
 func checkLimit(limit int) error {

@@ -6,26 +6,42 @@ import (
 	"time"
 )
 
-// Await runs fn, which may block, on a goroutine of a bounded pool while the coroutine is parked, and returns what fn returns. It is how
-// a coroutine uses code that blocks: files, database/sql, a Go channel, a C library. From a plain goroutine, which may block, fn is simply called.
+// Await runs fn, which may block, on a goroutine of a bounded pool while the coroutine is parked,
+// and returns what fn returns. It is how a coroutine uses code that blocks: files, database/sql, a
+// Go channel, a C library. From a plain goroutine, which may block, fn is simply called.
 //
-// If ctx is done first, Await returns its error at once; fn goes on, keeps its place in the pool, and its result is dropped. A panic in fn comes
-// out of Await, as a *PanicError with the stack of where it happened. fn must not use the coroutine's data unguarded after Await has
+// If ctx is done first, Await returns its error at once; fn goes on, keeps its place in the pool,
+// and its result is dropped. If ctx is done before, fn isn't called. A panic in fn comes out of
+// Await, as a *PanicError with the stack of where it happened; if Await has returned, it is logged
+// and handed to the panic handler. fn must not use the coroutine's data unguarded after Await has
 // returned with an error of ctx.
 func Await[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	return await(ctx, fn, false)
+}
+
+// AwaitEnd is Await that returns only when fn has ended, whatever becomes of ctx and the runtime
+// meanwhile: for a function that uses what is the caller's, such as a buffer. It must end by itself.
+func AwaitEnd[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	return await(ctx, fn, true)
+}
+
+func await[T any](ctx context.Context, fn func() (T, error), toTheEnd bool) (T, error) {
 	var zero T
-	s, co := whereAmI(schedulerHint(ctx))
-	if s == nil {
-		return fn()
-	}
-	if co == nil {
+	s, co, err := begin(ctx, 0)
+	if s != nil && co == nil {
 		return zero, ErrOnLoop
 	}
-	if err := ctx.Err(); err != nil {
-		co.refused()
-		return zero, waitError(ctx, err)
+	if err != nil {
+		return zero, err
 	}
-	call := &awaitCall[T]{single: single{waiter: &co.waiter}, fn: fn}
+	if co == nil {
+		return fn()
+	}
+	if s.rt.forced.Load() {
+		co.refused()
+		return zero, ErrShutdown
+	}
+	call := &awaitCall[T]{single: single{waiter: &co.waiter}, fn: fn, toTheEnd: toTheEnd}
 	s.rt.pool.submit(call)
 	if err := co.waiter.Wait(ctx, reasonAwait, 0, call); err != nil {
 		return zero, err
@@ -43,14 +59,19 @@ type awaitCall[T any] struct {
 	value    T
 	err      error
 	panicked *PanicError
+	toTheEnd bool // nothing but fn ends the wait
 }
 
-// run runs fn on a goroutine of the pool. After a Goexit in fn that goroutine ends, which the pool allows for.
+// Remove is that of single, unless the wait must not end.
+func (c *awaitCall[T]) Remove(w *Waiter) bool { return !c.toTheEnd && c.single.Remove(w) }
+
+// run runs fn on a goroutine of the pool. After a Goexit in fn that goroutine ends, which the pool
+// allows for.
 func (c *awaitCall[T]) run() {
 	c.err = ErrGoexit // unless fn returns
 	defer func() {
 		if !c.fire() && c.panicked != nil { // Await has returned without it
-			c.waiter.co.sched.rt.logPanic("panic in a function whose Await was left", c.waiter.co, c.panicked)
+			c.leftBehind()
 		}
 	}()
 	defer func() {
@@ -59,6 +80,17 @@ func (c *awaitCall[T]) run() {
 		}
 	}()
 	c.value, c.err = c.fn()
+}
+
+// leftBehind reports the panic of a function whose Await has returned without it. The panic handler
+// runs on the loop, as always, or when that has ended.
+func (c *awaitCall[T]) leftBehind() {
+	co := c.waiter.co
+	rt := co.sched.rt
+	report := func() { rt.panicked(co, c.panicked) }
+	if co.sched.loop.Post(report) != nil {
+		rt.AtEnd(report)
+	}
 }
 
 type awaitTask interface{ run() }

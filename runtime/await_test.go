@@ -75,7 +75,7 @@ func TestAwaitLimit(t *testing.T) {
 		var now, most, runs atomic.Int32
 		var meeting sync.WaitGroup // of the first two, which so run at the same time
 		meeting.Add(2)
-		err := runtime.Parallel(ctx, 20, func(ctx context.Context, i int) error {
+		err := runtime.ForEach(ctx, 20, func(ctx context.Context, i int) error {
 			_, err := runtime.Await(ctx, func() (int, error) {
 				n := now.Add(1)
 				defer now.Add(-1)

@@ -17,7 +17,7 @@ func inCoroutine(b *testing.B, fn func(ctx context.Context)) {
 	}
 }
 
-// BenchmarkSwitchPair is there and back: Resume switches to a coroutine, which waits again.
+// BenchmarkSwitchPair is there and back: a switch to a coroutine, which waits again.
 func BenchmarkSwitchPair(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		co := start(ctx, func(ctx context.Context) {
@@ -25,7 +25,7 @@ func BenchmarkSwitchPair(b *testing.B) {
 			}
 		})
 		for b.Loop() {
-			co.Resume()
+			runtime.SwitchTo(co)
 		}
 		co.Cancel()
 	})
@@ -36,6 +36,18 @@ func BenchmarkGo(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		for b.Loop() {
 			runtime.Go(ctx, func(context.Context) {})
+		}
+	})
+}
+
+// BenchmarkGoWithATimeout is a coroutine that ends at once, and from whose context another was derived.
+func BenchmarkGoWithATimeout(b *testing.B) {
+	inCoroutine(b, func(ctx context.Context) {
+		for b.Loop() {
+			runtime.Go(ctx, func(ctx context.Context) {
+				_, cancel := context.WithTimeout(ctx, time.Hour)
+				cancel()
+			})
 		}
 	})
 }
@@ -58,7 +70,8 @@ func BenchmarkYield(b *testing.B) {
 	})
 }
 
-// BenchmarkYieldOfMany is one Yield when a thousand coroutines do it in turn, so that they share the poll.
+// BenchmarkYieldOfMany is one Yield when a thousand coroutines do it in turn, so that they share
+// the poll.
 func BenchmarkYieldOfMany(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		left := b.N
@@ -75,7 +88,8 @@ func BenchmarkYieldOfMany(b *testing.B) {
 	})
 }
 
-// BenchmarkSleep arms a timer that is due at once, and includes an iteration of the loop, in which it fires.
+// BenchmarkSleep arms a timer that is due at once, and includes an iteration of the loop, in which
+// it fires.
 func BenchmarkSleep(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		for b.Loop() {
@@ -84,7 +98,8 @@ func BenchmarkSleep(b *testing.B) {
 	})
 }
 
-// BenchmarkTimeoutThatDoesNotFire is a Pop that has to wait, and is given a value: a pair of switches, with a timer armed and disarmed.
+// BenchmarkTimeoutThatDoesNotFire is a Pop that has to wait, and is given a value: a pair of
+// switches, with a timer armed and disarmed.
 func BenchmarkTimeoutThatDoesNotFire(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		ch := runtime.NewChannel[int](1)
@@ -102,8 +117,8 @@ func BenchmarkTimeoutThatDoesNotFire(b *testing.B) {
 	})
 }
 
-// BenchmarkChannelRoundTrip is a value that goes to another one and comes back, between coroutines of one loop and, for comparison,
-// between goroutines over Go's channels.
+// BenchmarkChannelRoundTrip is a value that goes to another one and comes back, between coroutines
+// of one loop and, for comparison, between goroutines over Go's channels.
 func BenchmarkChannelRoundTrip(b *testing.B) {
 	b.Run("coroutines", func(b *testing.B) {
 		inCoroutine(b, func(ctx context.Context) {
@@ -176,7 +191,8 @@ func BenchmarkChannelHandOver(b *testing.B) {
 	})
 }
 
-// BenchmarkDerivedContext is a wait with a context that is not the coroutine's own, the same each time.
+// BenchmarkDerivedContext is a wait with a context that is not the coroutine's own, the same each
+// time.
 func BenchmarkDerivedContext(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		derived, cancel := context.WithTimeout(ctx, time.Hour)
@@ -186,7 +202,7 @@ func BenchmarkDerivedContext(b *testing.B) {
 			}
 		})
 		for b.Loop() {
-			co.Resume()
+			runtime.SwitchTo(co)
 		}
 		co.Cancel()
 	})
@@ -197,6 +213,15 @@ func BenchmarkAwait(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		for b.Loop() {
 			runtime.Await(ctx, func() (int, error) { return 0, nil })
+		}
+	})
+}
+
+// BenchmarkSpend is what counting adds to each operation.
+func BenchmarkSpend(b *testing.B) {
+	inCoroutine(b, func(ctx context.Context) {
+		for b.Loop() {
+			runtime.Spend(ctx, 100)
 		}
 	})
 }

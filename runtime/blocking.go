@@ -3,9 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"os"
-	"os/signal"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -15,7 +12,8 @@ type nobody struct{}
 
 func (nobody) Remove(*Waiter) bool { return true }
 
-// Sleep waits for d. It returns nil afterwards, or before that the error of ctx or ErrShutdown. With d <= 0 it is Yield.
+// Sleep waits for d. It returns nil afterwards, or before that the error of ctx or ErrShutdown.
+// With d <= 0 it is Yield.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return Yield(ctx)
@@ -48,8 +46,8 @@ func (s *single) fire() bool {
 	return true
 }
 
-// Suspend parks the current coroutine until [Coroutine.Resume]. It returns nil then, or the error of ctx or ErrShutdown. Outside a coroutine
-// it is an error.
+// Suspend parks the current coroutine until [Coroutine.Resume]. It returns nil then, or the error
+// of ctx or ErrShutdown. Outside a coroutine it is an error.
 func Suspend(ctx context.Context) error {
 	co := Current(ctx)
 	if co == nil {
@@ -63,8 +61,9 @@ type suspendQueue Coroutine
 
 func (q *suspendQueue) Remove(*Waiter) bool { return q.suspended.CompareAndSwap(true, false) }
 
-// Resume continues a coroutine that waits in Suspend. On the coroutine's own loop it is switched to at once. A coroutine that doesn't wait
-// there, but for something else or not at all, is left alone: ErrNotSuspended.
+// Resume has a coroutine go on that waits in Suspend. It only schedules, see [Waiter.Wake]. A
+// coroutine that doesn't wait there, but for something else or not at all, is left alone:
+// ErrNotSuspended.
 func (co *Coroutine) Resume() error {
 	if !co.suspended.CompareAndSwap(true, false) {
 		return ErrNotSuspended
@@ -79,37 +78,42 @@ type join struct {
 	left atomic.Int64
 }
 
-// Run counts one coroutine that has ended; the loop calls it in the step of deferred functions.
-func (j *join) Run() {
+// ended counts one coroutine that has ended, and wakes the caller of Join after the last one.
+func (j *join) ended() {
 	if j.left.Add(-1) == 0 {
 		j.fire()
 	}
 }
 
-// Join waits until all the coroutines have ended. The caller goes on in the deferred functions of the loop's turn in which the last one
-// ended. Joining oneself is an error.
+// Join waits until all the coroutines have ended. The caller goes on in the deferred functions of
+// the loop's turn in which the last one ended. Joining oneself is an error.
 func Join(ctx context.Context, coroutines ...*Coroutine) error {
+	if err := Begin(ctx, 0); err != nil {
+		return err
+	}
 	w, err := Enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer w.Leave()
-	j := &join{single: single{waiter: w}}
-	j.left.Store(1) // ours, until all are registered
 	for _, co := range coroutines {
 		if co == w.co {
 			return errors.New("runtime: a coroutine can't join itself")
 		}
 	}
-	for _, co := range coroutines {
-		co.addJoin(j)
+	j := &join{single: single{waiter: w}}
+	j.left.Store(1) // ours, until all are registered
+	places := make([]waiting[*join], len(coroutines))
+	for i, co := range coroutines {
+		places[i].value = j
+		co.addJoin(&places[i])
 	}
 	if j.left.Add(-1) == 0 {
 		return ctx.Err()
 	}
 	if err := w.Wait(ctx, reasonJoin, 0, j); err != nil {
-		for _, co := range coroutines {
-			co.dropJoin(j)
+		for i, co := range coroutines {
+			co.dropJoin(&places[i])
 		}
 		return err
 	}
@@ -121,73 +125,46 @@ func (co *Coroutine) Join(ctx context.Context) error { return Join(ctx, co) }
 
 // Ended reports whether the coroutine has ended.
 func (co *Coroutine) Ended() bool {
-	co.ctx.mu.Lock()
-	defer co.ctx.mu.Unlock()
-	return co.over
+	return co.over.Load()
 }
 
-func (co *Coroutine) addJoin(j *join) {
+func (co *Coroutine) addJoin(place *waiting[*join]) {
 	co.ctx.mu.Lock()
 	defer co.ctx.mu.Unlock()
-	if co.over {
+	if co.over.Load() {
 		return
 	}
-	j.left.Add(1)
+	place.value.left.Add(1)
 	if co.rare == nil {
 		co.rare = new(rare)
 	}
-	co.rare.joins = append(co.rare.joins, j)
+	co.rare.joins.push(place)
 }
 
 // dropJoin forgets a Join that has given up.
-func (co *Coroutine) dropJoin(j *join) {
+func (co *Coroutine) dropJoin(place *waiting[*join]) {
 	co.ctx.mu.Lock()
 	defer co.ctx.mu.Unlock()
-	if co.rare != nil {
-		co.rare.joins = slices.DeleteFunc(co.rare.joins, func(other *join) bool { return other == j })
+	if place.queue != nil {
+		place.queue.remove(place)
 	}
 }
 
-// takeJoins takes out who waits for the coroutine's end, when it is over.
-func (co *Coroutine) takeJoins() []*join {
+// wakeJoins tells those who wait for the coroutine's end, when it is over.
+func (co *Coroutine) wakeJoins() {
 	co.ctx.mu.Lock()
-	defer co.ctx.mu.Unlock()
-	if co.rare == nil {
-		return nil
+	r := co.rare
+	co.ctx.mu.Unlock()
+	if r == nil {
+		return
 	}
-	joins := co.rare.joins
-	co.rare.joins = nil
-	return joins
-}
-
-// WaitSignal waits for one of the signals to arrive and returns it. While it waits, the signals don't have their default effect.
-func WaitSignal(ctx context.Context, signals ...os.Signal) (os.Signal, error) {
-	if len(signals) == 0 {
-		return nil, errors.New("runtime: WaitSignal without a signal")
-	}
-	w, err := Enter(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer w.Leave()
-	arrived := make(chan os.Signal, 1)
-	signal.Notify(arrived, signals...)
-	defer signal.Stop(arrived)
-	var got os.Signal
-	one, left := &single{waiter: w}, make(chan struct{})
-	defer close(left)
-	go func() {
-		select {
-		case s := <-arrived:
-			if one.taken.CompareAndSwap(false, true) {
-				got = s
-				w.Wake()
-			}
-		case <-left:
+	for {
+		co.ctx.mu.Lock()
+		place := r.joins.pop()
+		co.ctx.mu.Unlock()
+		if place == nil {
+			return
 		}
-	}()
-	if err := w.Wait(ctx, reasonSignal, 0, one); err != nil {
-		return nil, err
+		place.value.ended()
 	}
-	return got, nil
 }

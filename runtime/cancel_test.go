@@ -71,10 +71,10 @@ var sites = map[string]func(ctx context.Context) site{
 	"join": func(ctx context.Context) site {
 		other := start(ctx, func(context.Context) { runtime.Suspend(context.Background()) })
 		return site{other.Join, func(ctx context.Context) string {
-			if other.Resume(); !other.Ended() {
-				return "the joined coroutine did not end"
+			other.Resume()
+			if err := other.Join(context.WithoutCancel(ctx)); err != nil && err != runtime.ErrShutdown {
+				return "Join of the joined coroutine: " + err.Error()
 			}
-			runtime.Yield(ctx) // the step of deferred functions, in which joiners are woken
 			return ""
 		}}
 	},
@@ -169,7 +169,7 @@ func TestEveryWaitCanBeEnded(t *testing.T) {
 					if err != ending.want {
 						t.Errorf("%s: error is %v, want %v", name, err, ending.want)
 					}
-					if fault := site.settle(ctx); fault != "" {
+					if fault := site.settle(context.Background()); fault != "" {
 						t.Errorf("%s: %s", name, fault)
 					}
 				}, runtime.WithLoops(1))
@@ -178,7 +178,7 @@ func TestEveryWaitCanBeEnded(t *testing.T) {
 	}
 }
 
-// A coroutine that has been cancelled can't wait with its own context any more, but with others, and what doesn't have to wait still works.
+// A coroutine that has been cancelled begins nothing with its own context any more, but with others.
 func TestCancelledCoroutine(t *testing.T) {
 	program(t, func(ctx context.Context) {
 		start(ctx, func(ctx context.Context) {
@@ -191,12 +191,12 @@ func TestCancelledCoroutine(t *testing.T) {
 				}
 			}
 			ch := runtime.NewChannel[int](1)
-			if err := ch.Push(ctx, 1); err != nil {
-				t.Errorf("Push with room: %v", err)
+			wantError(t, "Push with room", ch.Push(ctx, 1), context.Canceled)
+			if err := ch.Push(context.Background(), 1); err != nil {
+				t.Errorf("Push with Background: %v", err)
 			}
-			if v, err := ch.Pop(ctx); v != 1 || err != nil {
-				t.Errorf("Pop of what is there: %v, %v", v, err)
-			}
+			_, err := ch.Pop(ctx)
+			wantError(t, "Pop of what is there", err, context.Canceled)
 			wantError(t, "Yield", runtime.Yield(ctx), context.Canceled)
 			if err := runtime.Sleep(context.Background(), time.Millisecond); err != nil {
 				t.Errorf("Sleep with Background: %v", err)

@@ -7,12 +7,15 @@ import (
 	"time"
 )
 
-// ErrChannelClosed is returned by Push to a closed Channel, and by Pop from one that is closed and empty.
+// ErrChannelClosed is returned by Push to a closed Channel, and by Pop from one that is closed and
+// empty.
 var ErrChannelClosed = errors.New("runtime: channel closed")
 
-// Channel is a bounded FIFO queue between coroutines, in the manner of Swoole's. Values go straight to a coroutine that waits for one: a Push
-// that finds a coroutine of the same loop waiting in Pop switches to it at once, and so does a Pop that finds one waiting in Push. Who waits is
-// served in the order of arrival.
+// Channel is a bounded FIFO queue between coroutines, in the manner of Swoole's. Values go straight
+// to a coroutine that waits for one: a Push that finds a coroutine of the same loop waiting in Pop
+// switches to it at once, and so does a Pop that finds one waiting in Push. So don't hold a
+// sync.Mutex around them that the other one may lock. Those who wait are served in the order of
+// arrival.
 //
 // It may be used from coroutines of any loop, and from plain goroutines. Make it with NewChannel.
 type Channel[T any] struct {
@@ -22,24 +25,14 @@ type Channel[T any] struct {
 	head      int // of the ring
 	length    int
 	closed    bool
-	producers channelQueue[T]
-	consumers channelQueue[T]
-	free      *channelNode[T] // to use again
+	producers waitQueue[handOver[T]]
+	consumers waitQueue[handOver[T]]
 }
 
-// channelNode is one waiting Push or Pop.
-type channelNode[T any] struct {
-	channel    *Channel[T]
-	waiter     *Waiter
-	value      T
-	served     bool // value was taken or given; otherwise the channel was closed
-	queue      *channelQueue[T]
-	next, prev *channelNode[T]
-}
-
-type channelQueue[T any] struct {
-	first, last *channelNode[T]
-	length      int
+// handOver is what passes between one who waits and the one who ends the wait.
+type handOver[T any] struct {
+	value T
+	done  bool // the value was taken or given; otherwise the channel was closed
 }
 
 // NewChannel makes a Channel that holds up to capacity values; less than 1 counts as 1.
@@ -47,25 +40,31 @@ func NewChannel[T any](capacity int) *Channel[T] {
 	return &Channel[T]{capacity: max(1, capacity)}
 }
 
-// Push appends v, and waits while the channel is full. It returns ErrChannelClosed, also if the channel is closed while it waits, or the error of
-// ctx or ErrShutdown; then v was not taken.
+// Push appends v, and waits while the channel is full. It returns ErrChannelClosed, also if the
+// channel is closed while it waits, or the error of ctx or ErrShutdown; then v was not taken. A ctx
+// that is done already ends Push and Pop even where they needn't wait.
 func (c *Channel[T]) Push(ctx context.Context, v T) error { return c.push(ctx, v, 0) }
 
-// PushTimeout is Push that waits for d at most and then returns ErrTimeout; d <= 0 waits without end.
+// PushTimeout is Push that waits for d at most and then returns ErrTimeout; d <= 0 waits without
+// end.
 func (c *Channel[T]) PushTimeout(ctx context.Context, v T, d time.Duration) error {
 	return c.push(ctx, v, DeadlineAfter(d))
 }
 
 func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
+	s, co, err := begin(ctx, 0)
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
 		return ErrChannelClosed
 	}
 	if consumer := c.consumers.pop(); consumer != nil {
-		consumer.value, consumer.served = v, true
+		consumer.value = handOver[T]{v, true}
 		c.mu.Unlock()
-		consumer.waiter.Wake()
+		consumer.waiter.wakeFrom(s)
 		return nil
 	}
 	if c.length < c.capacity {
@@ -73,20 +72,12 @@ func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
 		c.mu.Unlock()
 		return nil
 	}
-	node, err := c.wait(ctx, v, &c.producers, reasonPush, deadline)
-	if err != nil {
-		return err
-	}
-	served := node.served
-	c.recycle(node)
-	if !served {
-		return ErrChannelClosed
-	}
-	return nil
+	_, err = c.wait(ctx, s, co, v, &c.producers, reasonPush, deadline)
+	return err
 }
 
-// Pop takes the first value, and waits while the channel is empty. A closed channel first gives what it still holds, then ErrChannelClosed; other
-// errors are those of ctx and ErrShutdown.
+// Pop takes the first value, and waits while the channel is empty. A closed channel first gives
+// what it still holds, then ErrChannelClosed; other errors are those of ctx and ErrShutdown.
 func (c *Channel[T]) Pop(ctx context.Context) (T, error) { return c.pop(ctx, 0) }
 
 // PopTimeout is Pop that waits for d at most and then returns ErrTimeout; d <= 0 waits without end.
@@ -96,17 +87,21 @@ func (c *Channel[T]) PopTimeout(ctx context.Context, d time.Duration) (T, error)
 
 func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
 	var zero T
+	s, co, err := begin(ctx, 0)
+	if err != nil {
+		return zero, err
+	}
 	c.mu.Lock()
 	if c.length > 0 {
 		v := c.take()
 		producer := c.producers.pop()
 		if producer != nil {
-			c.put(producer.value)
-			producer.served = true
+			c.put(producer.value.value)
+			producer.value.done = true
 		}
 		c.mu.Unlock()
 		if producer != nil {
-			producer.waiter.Wake()
+			producer.waiter.wakeFrom(s)
 		}
 		return v, nil
 	}
@@ -114,37 +109,45 @@ func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
 		c.mu.Unlock()
 		return zero, ErrChannelClosed
 	}
-	node, err := c.wait(ctx, zero, &c.consumers, reasonPop, deadline)
+	return c.wait(ctx, s, co, zero, &c.consumers, reasonPop, deadline)
+}
+
+// wait waits in q, with v to give or for a value to take. It is called with mu held and returns
+// without it.
+func (c *Channel[T]) wait(
+	ctx context.Context, s *scheduler, co *Coroutine, v T,
+	q *waitQueue[handOver[T]], reason *Reason, deadline Deadline,
+) (T, error) {
+	var zero T
+	w, err := enter(s, co)
+	if err != nil {
+		c.mu.Unlock()
+		return zero, err
+	}
+	place, err := q.wait(ctx, w, &c.mu, handOver[T]{value: v}, reason, deadline)
 	if err != nil {
 		return zero, err
 	}
-	v, served := node.value, node.served
-	c.recycle(node)
-	if !served {
+	passed := place.value
+	q.recycle(place)
+	if !passed.done {
 		return zero, ErrChannelClosed
 	}
-	return v, nil
+	return passed.value, nil
 }
 
-// Close closes the channel: whoever waits in Push, then whoever waits in Pop, gets ErrChannelClosed. It returns ErrChannelClosed if the channel
-// was closed before.
+// Close closes the channel: whoever waits in Push, then whoever waits in Pop, gets
+// ErrChannelClosed. It only schedules them. It returns ErrChannelClosed if the channel was closed
+// before.
 func (c *Channel[T]) Close() error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
-		c.mu.Unlock()
 		return ErrChannelClosed
 	}
 	c.closed = true
-	var waiters []*Waiter
-	for _, q := range []*channelQueue[T]{&c.producers, &c.consumers} {
-		for node := q.pop(); node != nil; node = q.pop() {
-			waiters = append(waiters, node.waiter)
-		}
-	}
-	c.mu.Unlock()
-	for _, w := range waiters {
-		w.Wake()
-	}
+	c.producers.wakeAll()
+	c.consumers.wakeAll()
 	return nil
 }
 
@@ -168,52 +171,6 @@ func (c *Channel[T]) Stats() ChannelStats {
 	return ChannelStats{c.producers.length, c.consumers.length, c.length}
 }
 
-// wait puts the caller into q. It is called with mu held and returns without it.
-func (c *Channel[T]) wait(ctx context.Context, v T, q *channelQueue[T], reason *Reason, deadline Deadline) (*channelNode[T], error) {
-	w, err := Enter(ctx)
-	if err != nil {
-		c.mu.Unlock()
-		return nil, err
-	}
-	defer w.Leave()
-	node := c.free
-	if node != nil {
-		c.free = node.next
-	} else {
-		node = &channelNode[T]{channel: c}
-	}
-	node.waiter, node.value, node.served, node.next = w, v, false, nil
-	q.push(node)
-	c.mu.Unlock()
-	if err := w.Wait(ctx, reason, deadline, node); err != nil {
-		c.recycle(node)
-		return nil, err
-	}
-	return node, nil
-}
-
-// Remove takes a Waiter that gives up out of its queue.
-func (n *channelNode[T]) Remove(*Waiter) bool {
-	n.channel.mu.Lock()
-	defer n.channel.mu.Unlock()
-	if n.queue == nil {
-		return false
-	}
-	n.queue.remove(n)
-	return true
-}
-
-// recycle keeps one node for the next wait; the values it holds are let go.
-func (c *Channel[T]) recycle(n *channelNode[T]) {
-	var zero T
-	n.value, n.waiter = zero, nil
-	c.mu.Lock()
-	if c.free == nil {
-		c.free = n
-	}
-	c.mu.Unlock()
-}
-
 func (c *Channel[T]) put(v T) {
 	if c.length == len(c.buffer) {
 		grown := make([]T, min(c.capacity, max(8, 2*len(c.buffer))))
@@ -232,38 +189,4 @@ func (c *Channel[T]) take() T {
 	c.head = (c.head + 1) % len(c.buffer)
 	c.length--
 	return v
-}
-
-func (q *channelQueue[T]) push(n *channelNode[T]) {
-	n.queue, n.prev = q, q.last
-	if q.last != nil {
-		q.last.next = n
-	} else {
-		q.first = n
-	}
-	q.last = n
-	q.length++
-}
-
-func (q *channelQueue[T]) pop() *channelNode[T] {
-	n := q.first
-	if n != nil {
-		q.remove(n)
-	}
-	return n
-}
-
-func (q *channelQueue[T]) remove(n *channelNode[T]) {
-	if n.prev != nil {
-		n.prev.next = n.next
-	} else {
-		q.first = n.next
-	}
-	if n.next != nil {
-		n.next.prev = n.prev
-	} else {
-		q.last = n.prev
-	}
-	n.queue, n.next, n.prev = nil, nil, nil
-	q.length--
 }

@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -37,7 +38,7 @@ func TestChannelKeepsTheOrderOfValues(t *testing.T) {
 }
 
 func TestCapacityOfAChannel(t *testing.T) {
-	for capacity, want := range map[int]int{-1: 1, 0: 1, 1: 1, 2: 2, 1 << 40: 1 << 40} {
+	for capacity, want := range map[int]int{-1: 1, 0: 1, 1: 1, 2: 2, math.MaxInt: math.MaxInt} {
 		ch := runtime.NewChannel[int](capacity)
 		if ch.Cap() != want {
 			t.Errorf("NewChannel(%d).Cap is %d", capacity, ch.Cap())

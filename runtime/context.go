@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/whorl-go/whorl/internal/local"
 )
 
 type (
@@ -14,75 +16,88 @@ type (
 
 // coroutineContext is the context of one coroutine, and part of it.
 //
-// It must be cheap for coroutines that only use it to wait, so it has no channel and no registration with the context it comes from
-// until somebody asks for them. It must keep the promises of context.Context all the same: Done closes when the coroutine is cancelled
-// or the context it comes from is, and contexts that derive from it are cancelled with it.
+// It must be cheap for coroutines that only use it to wait, so it has no channel and no
+// registration with the context it comes from until somebody asks for them. It must keep the
+// promises of context.Context all the same: Done closes when the coroutine is cancelled or the
+// context it comes from is, also after the coroutine's end, and contexts that derive from it are
+// cancelled with it.
 //
-// A coroutine that is started with the bare context of another one on the same loop is linked into a tree (tied, child, sibling), by which
-// Cancel finds it; the tree belongs to the loop and needs no lock. In all other cases base is followed.
+// A coroutine that is started with the bare context of another one on the same loop is linked into
+// a tree (tied, child, sibling), by which Cancel finds it; the tree belongs to the loop and needs
+// no lock. When it ends it leaves the tree, and its context follows the other one's from then on.
+// In all other cases base is followed.
 type coroutineContext struct {
 	cause atomic.Pointer[error] // what waiting returns when it was cancelled; nil if not
-	base  context.Context       // values, deadline and cancellation come from here; never a bare context of the same loop's coroutine
-	co    *Coroutine
+	// base is where values, deadline and cancellation come from; never a bare context of the same
+	// loop's coroutine.
+	base context.Context
+	co   *Coroutine
 
 	mu     sync.Mutex
 	shared *sharedContext // guarded by mu; nil until somebody asks for Done
 
 	// The tree, on the loop.
-	tied                        *Coroutine // cancelled with it
+	tied                        atomic.Pointer[Coroutine] // cancelled with it; fixed at the end
 	child, sibling, prevSibling *Coroutine
 }
 
-// sharedContext is the part that is only there for those who use the context elsewhere than in the coroutine's own waits.
+// sharedContext is the part that is only there for those who use the context elsewhere than in the
+// coroutine's own waits.
 type sharedContext struct {
-	done   chan struct{}
-	after  map[*func()]struct{} // to call when it is cancelled
-	held   int                  // waits of plain goroutines that go by done
-	unhook func() bool          // ends following base; nil while it isn't followed
+	done      chan struct{}
+	after     map[*func()]struct{} // to call when it is cancelled
+	unhook    func() bool          // ends following base; nil while it isn't followed
+	afterlife *afterlife           // closes done after the coroutine's end; nil before
+	orphans   orphans              // of coroutines that were tied to this one
 }
 
 func (c *coroutineContext) init(co *Coroutine, ctx context.Context) {
 	c.co, c.base = co, ctx
 	if own, ok := ctx.(*coroutineContext); ok && own.co.sched == co.sched {
-		c.tied, c.base = own.co, own.base
+		c.tied.Store(own.co)
+		c.base = own.base
 	}
 }
 
 // tie links the context into the tree. On the loop, when the coroutine starts.
 func (c *coroutineContext) tie() {
-	if c.co.sched.rt.stopping.Load() {
+	if c.co.mustEnd() {
 		c.cancel(ErrShutdown)
 	}
-	for c.tied != nil && c.tied.state == stateEnded {
-		if why := c.tied.ctx.cause.Load(); why != nil {
+	tied := c.tied.Load()
+	for tied != nil && tied.state == stateEnded {
+		if why := tied.ctx.cause.Load(); why != nil {
 			c.cancel(*why)
 		}
-		c.tied = c.tied.ctx.tied
+		tied = tied.ctx.tied.Load()
 	}
-	if c.tied == nil {
+	if c.tied.Store(tied); tied == nil {
 		return
 	}
-	c.link(c.tied)
-	if why := c.tied.ctx.cause.Load(); why != nil {
+	c.link(tied)
+	if why := tied.ctx.cause.Load(); why != nil {
 		c.cancel(*why)
 	}
 }
 
 func (c *coroutineContext) link(parent *Coroutine) {
-	c.tied, c.prevSibling, c.sibling = parent, nil, parent.ctx.child
+	c.tied.Store(parent)
+	c.prevSibling, c.sibling = nil, parent.ctx.child
 	if c.sibling != nil {
 		c.sibling.ctx.prevSibling = c.co
 	}
 	parent.ctx.child = c.co
 }
 
-// ended takes the context out of the tree; its children are tied to what it was tied to. On the loop, when the coroutine ends.
+// ended takes the context out of the tree; its children are tied to what it was tied to. On the
+// loop, when the coroutine ends.
 func (c *coroutineContext) ended() {
-	if c.tied != nil {
+	tied := c.tied.Load()
+	if tied != nil {
 		if c.prevSibling != nil {
 			c.prevSibling.ctx.sibling = c.sibling
 		} else {
-			c.tied.ctx.child = c.sibling
+			tied.ctx.child = c.sibling
 		}
 		if c.sibling != nil {
 			c.sibling.ctx.prevSibling = c.prevSibling
@@ -90,10 +105,11 @@ func (c *coroutineContext) ended() {
 	}
 	for child := c.child; child != nil; {
 		next := child.ctx.sibling
-		if c.tied != nil {
-			child.ctx.link(c.tied)
+		if tied != nil {
+			child.ctx.link(tied)
 		} else {
-			child.ctx.tied, child.ctx.sibling, child.ctx.prevSibling = nil, nil, nil
+			child.ctx.tied.Store(nil)
+			child.ctx.sibling, child.ctx.prevSibling = nil, nil
 		}
 		child = next
 	}
@@ -101,8 +117,33 @@ func (c *coroutineContext) ended() {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.co.over = true
+	c.co.over.Store(true)
+	if c.shared != nil && tied != nil {
+		c.shared.unfollow() // it is above that is followed from now on
+	}
 	c.settle()
+	if c.shared == nil {
+		return
+	}
+	for _, a := range c.shared.orphans.all { // they stay here, too, for a Cancel after the end
+		if !a.over() {
+			a.follow(c.above())
+		}
+	}
+}
+
+// adopt makes a channel close when the context is cancelled.
+func (c *coroutineContext) adopt(a *afterlife) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause.Load() != nil {
+		a.end()
+		return
+	}
+	c.share().orphans.add(a)
+	if c.co.over.Load() {
+		a.follow(c.above())
+	}
 }
 
 // cancel cancels the context, once. Any goroutine.
@@ -118,7 +159,8 @@ func (c *coroutineContext) cancel(err error) {
 	}
 }
 
-// mark is the part of cancel that wakes no coroutine. It reports whether the context wasn't cancelled before. Any goroutine.
+// mark is the part of cancel that wakes no coroutine. It reports whether the context wasn't
+// cancelled before. Any goroutine.
 func (c *coroutineContext) mark(err error) bool {
 	c.mu.Lock()
 	if !c.cause.CompareAndSwap(nil, &err) {
@@ -127,7 +169,15 @@ func (c *coroutineContext) mark(err error) bool {
 	}
 	var after map[*func()]struct{}
 	if s := c.shared; s != nil {
-		close(s.done)
+		if s.afterlife == nil {
+			close(s.done)
+		} else {
+			s.afterlife.end()
+		}
+		for _, a := range s.orphans.all {
+			a.end()
+		}
+		s.orphans.all = nil
 		after, s.after = s.after, nil
 		c.settle()
 	}
@@ -141,11 +191,7 @@ func (c *coroutineContext) mark(err error) bool {
 // cancelled is the part of cancel that is done on the loop.
 func (c *coroutineContext) cancelled() {
 	err := *c.cause.Load()
-	var children []*Coroutine // collected first, as they may end when they are interrupted
 	for child := c.child; child != nil; child = child.ctx.sibling {
-		children = append(children, child)
-	}
-	for _, child := range children {
 		child.ctx.cancel(err)
 	}
 	if c.co.own {
@@ -153,10 +199,11 @@ func (c *coroutineContext) cancelled() {
 	}
 }
 
-// failed returns the error of a coroutine that waits with its own context, nil if it may. It is inlined: see Waiter.Wait.
+// failed returns the error of a coroutine that waits with its own context, nil if it may. It is
+// inlined: see Waiter.Wait.
 func (c *coroutineContext) failed() error {
 	if _, root := c.base.(*rootContext); root && c.cause.Load() == nil {
-		return nil // the base is not cancelled but by the end of the runtime, which cancels each coroutine
+		return nil // what cancels the base, the end of the runtime, cancels each coroutine
 	}
 	return c.failedOrFollows()
 }
@@ -185,7 +232,18 @@ func (c *coroutineContext) Err() error {
 		}
 		return *why
 	}
-	return c.base.Err()
+	return c.above().Err()
+}
+
+// above returns the context that this one is cancelled with. As long as the coroutine is in the
+// tree, that has its part in it.
+func (c *coroutineContext) above() context.Context {
+	if c.co.over.Load() {
+		if tied := c.tied.Load(); tied != nil {
+			return &tied.ctx
+		}
+	}
+	return c.base
 }
 
 func (c *coroutineContext) Value(key any) any {
@@ -201,27 +259,7 @@ func (c *coroutineContext) Value(key any) any {
 func (c *coroutineContext) Done() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.co.over && c.cause.Load() == nil {
-		return c.base.Done() // ours would have to follow base for ever
-	}
 	return c.share().done
-}
-
-// hold is Done for one wait of a plain goroutine, which may outlast the coroutine. release ends it.
-func (c *coroutineContext) hold() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.share()
-	s.held++
-	c.settle()
-	return s.done
-}
-
-func (c *coroutineContext) release() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.shared.held--
-	c.settle()
 }
 
 // share makes the shared part. With mu held.
@@ -236,28 +274,38 @@ func (c *coroutineContext) share() *sharedContext {
 	return c.shared
 }
 
-// settle follows base, or stops following it, whichever the users of the context need. With mu held.
+// settle follows base, or stops following it, whichever the users of the context need. With mu
+// held.
 //
-// A context that lives long must not collect the contexts of coroutines that came and went. So after the end of the coroutine base is followed
-// only for those who say when they need it no more: contexts that derive from this one until they are cancelled, and Whorl's own waits. Someone who has
-// called Done before the end, and is in a bare receive from it, doesn't hear from base any more.
+// A context that lives long must not collect the contexts of coroutines that came and went. So
+// after the end of the coroutine base is followed by way of the Done channel's afterlife, and else
+// only for contexts that derive from this one, which say when they need it no more.
 func (c *coroutineContext) settle() {
 	s := c.shared
 	if s == nil {
 		return
 	}
-	var need bool
-	switch _, isRoot := c.base.(*rootContext); {
-	case c.cause.Load() != nil:
-	case c.co.over:
-		need = len(s.after)+s.held > 0 && c.base.Done() != nil
-	default:
-		need = !isRoot && c.base.Done() != nil // the end of the runtime cancels each coroutine
+	need := c.cause.Load() == nil && c.above().Done() != nil
+	if need && c.co.over.Load() && s.afterlife == nil {
+		s.afterlife = newAfterlife(s.done)
+		s.afterlife.follow(c.above())
+	}
+	if c.co.over.Load() {
+		need = need && len(s.after) > 0
+	} else if _, isRoot := c.base.(*rootContext); isRoot {
+		need = false // the end of the runtime cancels each coroutine
 	}
 	switch {
 	case need && s.unhook == nil:
-		s.unhook = context.AfterFunc(c.base, func() { c.cancel(waitError(c.base, c.base.Err())) })
+		above := c.above()
+		s.unhook = context.AfterFunc(above, func() { c.cancel(waitError(above, above.Err())) })
 	case !need && s.unhook != nil:
+		s.unfollow()
+	}
+}
+
+func (s *sharedContext) unfollow() {
+	if s.unhook != nil {
 		s.unhook()
 		s.unhook = nil
 	}
@@ -295,6 +343,8 @@ type rootContext struct {
 	rt    *Runtime
 	mu    sync.Mutex
 	after map[*func()]struct{} // guarded by mu: to call when it is cancelled
+
+	orphans orphans // guarded by mu
 }
 
 func (c *rootContext) Deadline() (time.Time, bool) { return time.Time{}, false }
@@ -332,20 +382,37 @@ func (c *rootContext) AfterFunc(f func()) (stop func() bool) {
 	}
 }
 
+// adopt makes a channel close when the context is cancelled.
+func (c *rootContext) adopt(a *afterlife) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Err() != nil {
+		a.end()
+		return
+	}
+	c.orphans.add(a)
+}
+
 // cancelled calls what AfterFunc was given. rt.stopped has been closed.
 func (c *rootContext) cancelled() {
 	c.mu.Lock()
-	after := c.after
-	c.after = nil
+	after, left := c.after, c.orphans.all
+	c.after, c.orphans.all = nil, nil
 	c.mu.Unlock()
+	for _, a := range left {
+		a.end()
+	}
 	for f := range after {
 		(*f)()
 	}
 }
 
 func (c *rootContext) Value(key any) any {
-	if _, ok := key.(runtimeKey); ok {
+	switch key.(type) {
+	case runtimeKey:
 		return c.rt
+	case local.Key:
+		return &c.rt.locals
 	}
 	return nil
 }

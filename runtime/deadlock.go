@@ -2,17 +2,19 @@ package runtime
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"runtime/pprof"
-	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 )
 
-// DeadlockError is returned by Run when all coroutines waited for each other and nothing was left that could have woken one.
+// DeadlockError says that all coroutines wait for each other, and that nothing was seen that could
+// wake one.
 type DeadlockError struct {
-	mu         sync.Mutex
 	Coroutines []Blocked // in the order in which they were created, for each loop
 }
 
@@ -24,67 +26,88 @@ type Blocked struct {
 }
 
 func (e *DeadlockError) Error() string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	return fmt.Sprintf("runtime: deadlock: all %d coroutines are asleep "+
+		"and nothing was seen that could wake them%s", len(e.Coroutines), e.places())
+}
+
+func (e *DeadlockError) places() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "runtime: deadlock: all %d coroutines are asleep and nothing is left to wake them", len(e.Coroutines))
 	for _, co := range e.Coroutines {
 		fmt.Fprintf(&b, "\n\tcoroutine#%d: %s at %s", co.ID, co.Waiting, co.Where)
 	}
 	return b.String()
 }
 
-// add is called by each coroutine when it is woken with the error: only it can tell where it waited.
-func (e *DeadlockError) add(co *Coroutine, reason *Reason) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.Coroutines = append(e.Coroutines, Blocked{co.id, reason.name, callerOutside()})
-}
-
-// How often a silent runtime is looked at: a check is only made when it could be a deadlock, and one that can't tell is repeated less and less often.
-// deadlockGrace is how long the coroutines may take to end when one was found. Tests shorten them.
+// How often a silent runtime is looked at: a check is only made when it could be a deadlock, and
+// one that can't tell is repeated less and less often. deadlockGrace is how long the coroutines may
+// take to end when one is Run's error. Tests shorten them.
 var (
 	firstDeadlockCheck = 100 * time.Millisecond
 	lastDeadlockCheck  = 5 * time.Second
 	deadlockGrace      = 5 * time.Second
 )
 
-// waitIdle waits until all coroutines have ended, or a Shutdown has given up on some. If it finds a deadlock, it breaks it by waking all
-// coroutines with the error, and returns it.
-func (rt *Runtime) waitIdle() *DeadlockError {
+// waitIdle waits until all coroutines have ended, main has failed, or a Shutdown has given up on
+// some coroutines. Meanwhile it looks for deadlocks. It returns one if that is to be Run's error,
+// and else logs it, once as long as the same coroutines wait in the same places.
+func (rt *Runtime) waitIdle(failed <-chan struct{}) *DeadlockError {
 	idle := rt.whenIdle()
-	var check <-chan time.Time
+	if rt.config.deadlock == deadlockIgnored {
+		rt.waitForEnd(idle, failed, nil)
+		return nil
+	}
 	interval := firstDeadlockCheck
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
-	if rt.config.deadlock {
-		check = timer.C
-	}
 	var before uint64
-	for {
-		select {
-		case <-idle:
-			return nil
-		case <-rt.finished:
-			return nil
-		case <-check:
-		}
+	var reported string
+	for rt.waitForEnd(idle, failed, timer.C) {
 		stuck, now := rt.stuck()
 		switch {
 		case !stuck || now != before:
 			interval = firstDeadlockCheck
 		case rt.nobodyElse() && rt.stillStuck(now):
-			return rt.breakDeadlock()
+			deadlock := rt.describeDeadlock(now)
+			if deadlock != nil && rt.config.deadlock == deadlockIsError {
+				return deadlock
+			}
+			if deadlock != nil && deadlock.places() != reported {
+				reported = deadlock.places()
+				rt.warn(reported)
+			}
+			fallthrough
 		default:
 			interval = min(2*interval, lastDeadlockCheck)
 		}
 		before = now
 		timer.Reset(interval)
 	}
+	return nil
 }
 
-// stuck reports whether all coroutines wait where only another coroutine or a goroutine can wake them, and no timer or descriptor is left. switches
-// stays the same as long as none of them has run.
+func (rt *Runtime) warn(places string) {
+	rt.config.log.Warn("all coroutines wait for each other, "+
+		"and nothing is seen that could wake one; what can't be seen is a function that time.AfterFunc or context.AfterFunc will call, "+
+		"a callback from C, another process",
+		zap.String("runtime", rt.config.name), zap.String("coroutines", places))
+}
+
+// waitForEnd reports true when it is time for a check, false when there is nothing to wait for any
+// more.
+func (rt *Runtime) waitForEnd(idle, failed <-chan struct{}, check <-chan time.Time) bool {
+	select {
+	case <-idle:
+	case <-failed:
+	case <-rt.finished:
+	case <-check:
+		return true
+	}
+	return false
+}
+
+// stuck reports whether all coroutines wait where only another coroutine or a goroutine can wake
+// them, and no timer or descriptor is left. switches stays the same as long as none of them has
+// run.
 func (rt *Runtime) stuck() (all bool, switches uint64) {
 	for _, s := range rt.schedulers {
 		if !s.loop.Quiet() || s.loop.Stats().Descriptors > 0 {
@@ -94,25 +117,29 @@ func (rt *Runtime) stuck() (all bool, switches uint64) {
 	var stuck int64
 	asked := rt.onEachLoop(func(s *scheduler) {
 		switches += s.switches
-		for co := s.first; co != nil; co = co.next {
+		for _, co := range s.coroutines() {
 			if co.stuck() {
 				stuck++
 			}
 		}
 	})
-	return asked && stuck > 0 && stuck == rt.live.Load(), switches
+	if !asked {
+		return false, 0
+	}
+	return stuck > 0 && stuck == rt.live.Load(), switches
 }
 
-// stillStuck reports whether nothing has run since stuck returned switches: a goroutine may have woken a coroutine and ended, just before
-// nobodyElse looked.
+// stillStuck reports whether nothing has run since stuck returned switches: a goroutine may have
+// woken a coroutine and ended, just before nobodyElse looked.
 func (rt *Runtime) stillStuck(switches uint64) bool {
 	stuck, now := rt.stuck()
 	return stuck && now == switches
 }
 
-// stuck reports whether the coroutine waits without end where only a coroutine or goroutine can wake it. On the loop.
+// stuck reports whether the coroutine waits without end where only a coroutine or goroutine can
+// wake it. On the loop.
 func (co *Coroutine) stuck() bool {
-	if co.state != stateParked || co.queue == nil || !co.reason.internal || co.timer.Set() {
+	if co.state != stateParked || co.queue == nil || !co.reason.Load().internal || co.timer.Set() {
 		return false
 	}
 	switch {
@@ -125,23 +152,75 @@ func (co *Coroutine) stuck() bool {
 	return true
 }
 
-// onEachLoop has fn run on one loop after the other, and waits for it. It reports false if a loop has been closed.
+// onEachLoop has fn run on one loop after the other. It reports false if a loop doesn't do that
+// soon: it is held, or has been closed. Then fn may still run there, but what it writes is nobody's
+// any more.
 func (rt *Runtime) onEachLoop(fn func(s *scheduler)) bool {
-	all := true
+	patience := time.NewTimer(firstDeadlockCheck)
+	defer patience.Stop()
 	for _, s := range rt.schedulers {
-		done := make(chan struct{})
-		if s.loop.Post(func() { defer close(done); fn(s) }) != nil {
-			all = false
-			continue
+		taken, done := new(atomic.Bool), make(chan struct{})
+		if s.loop.Post(func() {
+			if taken.CompareAndSwap(false, true) {
+				fn(s)
+				close(done)
+			}
+		}) != nil {
+			return false
 		}
-		<-done
+		select {
+		case <-done:
+		case <-patience.C:
+			if taken.CompareAndSwap(false, true) {
+				return false
+			}
+			<-done // it has just begun, and doesn't wait
+		}
 	}
-	return all
+	return true
 }
 
-// nobodyElse reports whether no goroutine of the process could wake a coroutine. That is sure only of goroutines that are Whorl's own, or
-// wait in Whorl without end, or belong to the machinery of tests and signals; any other may be about to push to a channel. What can't be seen is
-// a function that a timer of Go's will start: time.AfterFunc.
+// errWhere is what a waiting coroutine is resumed with to say where it waits, which only it can
+// tell. It doesn't leave its place in the queue, and waits on.
+var errWhere = errors.New("runtime: where does the coroutine wait?")
+
+// sayWhere is the answer to errWhere.
+func (co *Coroutine) sayWhere() {
+	co.sched.wakeErr = nil
+	co.sched.where = callerOutside()
+}
+
+// describeDeadlock returns where each coroutine waits; nil if one has run since stuck returned
+// switches.
+func (rt *Runtime) describeDeadlock(switches uint64) *DeadlockError {
+	deadlock := new(DeadlockError)
+	same := true
+	seen := uint64(0)
+	asked := rt.onEachLoop(func(s *scheduler) {
+		before := s.switches
+		seen += before
+		for _, co := range s.coroutines() {
+			if !co.stuck() {
+				same = false
+				continue
+			}
+			s.wakeErr = errWhere
+			s.resume(co)
+			blocked := Blocked{co.id, co.reason.Load().name, s.where}
+			deadlock.Coroutines = append(deadlock.Coroutines, blocked)
+		}
+		s.switches = before // nothing has gone on
+	})
+	if !asked || !same || seen != switches {
+		return nil
+	}
+	return deadlock
+}
+
+// nobodyElse reports whether no goroutine of the process could wake a coroutine. That is sure only
+// of goroutines that are Whorl's own, or wait in Whorl without end, or belong to the machinery of
+// tests and signals; any other may be about to push to a channel. What can't be seen is a function
+// that is yet to be started by time.AfterFunc or context.AfterFunc, or called from C.
 func (rt *Runtime) nobodyElse() bool {
 	if registry.only() != rt {
 		return false
@@ -159,45 +238,55 @@ func (rt *Runtime) nobodyElse() bool {
 	return true
 }
 
-// harmless reports whether a record of a goroutine profile shows goroutines that can't wake a coroutine.
+// harmless reports whether a record of a goroutine profile shows goroutines that can't wake a
+// coroutine.
 func harmless(record string) bool {
-	if strings.Contains(record, "\t"+module+"runtime.(*awaitPool).serve+") {
-		return !strings.Contains(record, "\t"+module+"runtime.(*awaitCall[...]).run+") // which runs a function of somebody's
-	}
 	for _, function := range []string{
-		module + "eventloop.(*Loop).Run", module + "eventloop.(*Loop).main", module + "eventloop.(*Loop).watch",
-		module + "runtime.newWorker.func1", module + "runtime.(*Coroutine).park", // coroutines: stuck has looked at them
+		// Coroutines: stuck has looked at them.
+		module + "runtime.newWorker.func1", module + "runtime.(*Coroutine).park",
 		module + "runtime.(*Runtime).waitIdle",
 		module + "runtime.(*Waiter).waitWithoutEnd",
-		"testing.(*T).Run", "testing.(*T).Parallel", "testing.(*F).Fuzz", "testing.(*M).Run", "testing.runTests",
+		"testing.(*T).Run", "testing.(*T).Parallel", "testing.(*F).Fuzz",
+		"testing.(*M).Run", "testing.runTests",
 		"os/signal.loop", "os/signal.signal_recv",
 	} {
 		if strings.Contains(record, "\t"+function+"+") {
 			return true
 		}
 	}
-	return false
+	return ownGoroutine(record)
 }
 
-// breakDeadlock wakes all coroutines with the error, which collects where they were. All are taken out of their queues first, so that those that
-// go on first don't wake others, which then would be missing.
-func (rt *Runtime) breakDeadlock() *DeadlockError {
-	deadlock := new(DeadlockError)
-	rt.stopping.Store(true)
-	taken := make(map[*scheduler][]*Coroutine)
-	rt.onEachLoop(func(s *scheduler) {
-		for co := s.first; co != nil; co = co.next {
-			if co.state == stateParked && co.queue != nil && co.queue.Remove(&co.waiter) {
-				taken[s] = append(taken[s], co)
-			}
+// ownGoroutine reports whether the record shows goroutines that Whorl has started and that don't
+// run a function of the program's.
+func ownGoroutine(record string) bool {
+	var begun string
+	for line := range strings.Lines(record) {
+		// A frame has "#", the address, function+offset, file:line.
+		frame := strings.Split(strings.TrimSpace(line), "\t")
+		if len(frame) < 4 || frame[0] != "#" {
+			continue
 		}
-		slices.Reverse(taken[s]) // in the order of creation
-	})
-	rt.onEachLoop(func(s *scheduler) {
-		for _, co := range taken[s] {
-			s.wakeErr = deadlock
-			s.resume(co)
+		function, _, _ := strings.Cut(strings.TrimSpace(frame[2]), "+")
+		file, _, _ := strings.Cut(frame[3], ".go:")
+		if !insideWhorl(function, file+".go") && !standard(function) {
+			return false
 		}
-	})
-	return deadlock
+		begun = function
+	}
+	return strings.HasPrefix(begun, module)
+}
+
+// standard reports whether a function belongs to the parts of the standard library that Whorl's own
+// goroutines wait in.
+func standard(function string) bool {
+	for _, prefix := range []string{
+		"runtime.", "internal/", "sync.", "time.", "context.", "net.",
+		"os.", "os/signal.", "syscall.", "iter.",
+	} {
+		if strings.HasPrefix(function, prefix) {
+			return true
+		}
+	}
+	return false
 }

@@ -92,11 +92,12 @@ func TestDeadlockIsReportedWithThePlaceOfEachWait(t *testing.T) {
 	}
 }
 
-// waitsDeepDown waits in a function of Whorl that calls others: what counts is where its user called it.
+// waitsDeepDown waits in a function of Whorl that calls others: what counts is where its user
+// called it.
 func waitsDeepDown(ch *runtime.Channel[int], wait func(what, where string)) func(ctx context.Context) {
 	return func(ctx context.Context) {
 		wait("wait group", line(+1))
-		runtime.Parallel(ctx, 1, func(ctx context.Context, i int) error {
+		runtime.ForEach(ctx, 1, func(ctx context.Context, i int) error {
 			wait("channel pop", line(+1))
 			_, err := ch.Pop(ctx)
 			return err
@@ -272,6 +273,79 @@ func TestNoDeadlockWhileSomethingMayStillWake(t *testing.T) {
 type handler func(eventloop.Events)
 
 func (h handler) HandleEvents(e eventloop.Events) { h(e) }
+
+// What the check can't see is all that these programs have: they are warned, and run to their end.
+func TestDeadlockIsLoggedOnceAndEndsNothing(t *testing.T) {
+	defer runtime.HurryDeadlock(10*time.Millisecond, patience)()
+	for name, later := range map[string]func(fn func()){
+		"time.AfterFunc": func(fn func()) { time.AfterFunc(200*time.Millisecond, fn) },
+		"context.AfterFunc": func(fn func()) {
+			ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+			context.AfterFunc(ctx, func() { cancel(); fn() })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log, entries := newLog()
+			var where string
+			program(t, func(ctx context.Context) {
+				a, b := runtime.NewChannel[int](1), runtime.NewChannel[int](1)
+				start(ctx, func(ctx context.Context) {
+					b.Pop(ctx)
+					a.Push(ctx, 1)
+				})
+				later(func() { b.Push(ctx, 1) })
+				where = line(+1)
+				if v, err := a.Pop(ctx); v != 1 || err != nil {
+					t.Errorf("Pop: %v, %v", v, err)
+				}
+			}, runtime.WithLoops(1), runtime.WithDeadlockCheck(true), runtime.WithLogger(log))
+			warnings := entries.FilterMessageSnippet("wait for each other").All()
+			if len(warnings) != 1 {
+				t.Fatalf("the log has %v", entries.All())
+			}
+			said := fmt.Sprint(warnings[0].Message, warnings[0].ContextMap())
+			for _, part := range []string{"coroutine#1: channel pop at " + where, "coroutine#2: channel pop at ", "time.AfterFunc"} {
+				if !strings.Contains(said, part) {
+					t.Errorf("the warning lacks %q:\n%s", part, said)
+				}
+			}
+		})
+	}
+}
+
+// Goroutines that Whorl has started, and that are idle, hide no deadlock.
+func TestDeadlockIsSeenBesideGoroutinesOfTheHouse(t *testing.T) {
+	defer runtime.HurryDeadlock(10*time.Millisecond, patience)()
+	err := run(t, func(ctx context.Context) error {
+		short, cancel := context.WithTimeout(ctx, time.Millisecond)
+		defer cancel()
+		runtime.WaitSignal(short, os.Interrupt)
+		runtime.Await(ctx, func() (int, error) { return 0, nil })
+		runtime.Detour(ctx, func(ctx context.Context) { runtime.Yield(ctx) })
+		runtime.ForEach(ctx, 100, func(ctx context.Context, _ int) error { return runtime.Yield(ctx) })
+		start(ctx, func(ctx context.Context) { ctx.Done() })
+		goruntime.GC()
+		return runtime.Suspend(ctx)
+	}, runtime.WithWatchdog(time.Minute))
+	if e := new(runtime.DeadlockError); !errors.As(err, &e) || len(e.Coroutines) != 1 {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+// A loop that is held doesn't hold the check, nor what waits for the check's goroutine: the end of
+// Run.
+func TestDeadlockCheckDoesNotWaitForALoopThatIsHeld(t *testing.T) {
+	defer runtime.HurryDeadlock(time.Millisecond, patience)()
+	program(t, func(ctx context.Context) {
+		for range 20 {
+			release := time.After(5 * time.Millisecond)
+			co := start(ctx, func(ctx context.Context) { runtime.Suspend(ctx) })
+			<-release // holds the loop
+			co.Resume()
+			co.Join(ctx)
+		}
+	}, runtime.WithLoops(1))
+}
 
 func TestDeadlockCheckCanBeSwitchedOff(t *testing.T) {
 	defer runtime.HurryDeadlock(10*time.Millisecond, patience)()

@@ -2,11 +2,14 @@ package runtime
 
 import "context"
 
-// Detour calls fn on another stack, one that has grown in earlier detours: something that needs a deep stack for a while, such as a TLS handshake, doesn't make the
-// stacks of the many coroutines that go through it grow, and doesn't pay for growing one each time. It is still the same coroutine, and fn may wait. A panic in
-// fn is returned as a *PanicError. A runtime.Goexit ends fn only, and Detour returns nil, unless it comes from a Shutdown whose time is over. On a detour already, and in
-// a coroutine that GoDeep has started, fn is called where it is, with the same result; on a plain goroutine it is simply called. In a function of a loop Detour
-// returns ErrOnLoop.
+// Detour calls fn on another stack, one that has grown in earlier detours: something that needs a
+// deep stack for a while, such as a TLS handshake, doesn't make the stacks of the many coroutines
+// that go through it grow, and doesn't pay for growing one each time. It is still the same
+// coroutine, and fn may wait. A panic in fn is logged, handed to the panic handler and returned as
+// a *PanicError. A runtime.Goexit ends fn only, and Detour returns nil, unless it comes from a
+// Shutdown whose time is over. On a detour already, and in a coroutine that GoDeep has started, fn
+// is called where it is, with the same result; on a plain goroutine it is simply called. In a
+// function of a loop Detour returns ErrOnLoop.
 func Detour(ctx context.Context, fn func(ctx context.Context)) error {
 	switch s, co := whereAmI(schedulerHint(ctx)); {
 	case co == nil && s != nil:
@@ -15,7 +18,7 @@ func Detour(ctx context.Context, fn func(ctx context.Context)) error {
 		fn(ctx)
 		return nil
 	case co.worker.roomy || co.worker.away:
-		return callDeep(ctx, fn)
+		return co.callDeep(ctx, fn)
 	default:
 		t := &trip{worker: co.roomy(), ctx: ctx, fn: fn}
 		co.travel(t)
@@ -23,9 +26,10 @@ func Detour(ctx context.Context, fn func(ctx context.Context)) error {
 	}
 }
 
-// trip is a call of Detour. Its worker isn't the coroutine's, but has the coroutine's own goroutine wait in worker.next, as loops do. When the coroutine parks,
-// it yields to its loop by its own worker all the same, from the other goroutine; and that is the one that is resumed. What is on the coroutine's own stack meanwhile is
-// little.
+// trip is a call of Detour. Its worker isn't the coroutine's, but has the coroutine's own goroutine
+// wait in worker.next, as loops do. When the coroutine parks, it yields to its loop by its own
+// worker all the same, from the other goroutine; and that is the one that is resumed. What is on
+// the coroutine's own stack meanwhile is little.
 type trip struct {
 	worker   *worker
 	ctx      context.Context
@@ -36,13 +40,14 @@ type trip struct {
 
 // travel makes a trip, and returns when that has ended.
 func (co *Coroutine) travel(t *trip) {
-	own, home := co.worker, co.worker.id
+	own, home := co.worker, co.worker.id.Load()
 	own.away = true
 	t.worker.co, t.worker.trip = co, t
 	t.worker.switchTo(co.sched.loop)
 	t.worker.co, t.worker.trip = nil, nil
-	own.away, own.id = false, home
-	co.sched.running.Store(uintptr(home))
+	own.away = false
+	own.id.Store(home)
+	co.sched.running.Store(home)
 }
 
 // backFrom ends a detour.
@@ -62,7 +67,8 @@ func (co *Coroutine) backFrom(t *trip) error {
 	return t.err
 }
 
-// roomy returns a worker for a detour. A new one is made by another one, as that, too, takes more stack than very many coroutines should have.
+// roomy returns a worker for a detour. A new one is made by another one, as that, too, takes more
+// stack than very many coroutines should have.
 func (co *Coroutine) roomy() *worker {
 	s := co.sched
 	if len(s.roomy) == 0 {
@@ -70,7 +76,8 @@ func (co *Coroutine) roomy() *worker {
 			s.maker = newWorker()
 			s.workers.Add(1)
 		}
-		co.travel(&trip{worker: s.maker, fn: func(context.Context) { s.roomy = append(s.roomy, newWorker()) }})
+		another := func(context.Context) { s.roomy = append(s.roomy, newWorker()) }
+		co.travel(&trip{worker: s.maker, fn: another})
 		s.workers.Add(1)
 	}
 	w := s.take(&s.roomy)
@@ -78,37 +85,46 @@ func (co *Coroutine) roomy() *worker {
 	return w
 }
 
-// travel is the worker's part of a detour. After a Goexit it doesn't return, see worker.runFunction.
+// travel is the worker's part of a detour. After a Goexit it doesn't return, see
+// worker.runFunction.
 func (w *worker) travel(t *trip) {
 	defer func() {
 		if !t.returned {
 			w.dead = true
+			// This goroutine ends. Its identity may be another's before travel stores the former one.
+			w.co.sched.running.Store(0)
 			panic(errGoexit)
 		}
 	}()
-	w.co.worker.id = w.id // that is where the coroutine runs
-	w.co.sched.running.Store(uintptr(w.id))
-	t.err = callDeep(t.ctx, t.fn)
+	w.co.worker.id.Store(w.id.Load()) // that is where the coroutine runs
+	w.co.sched.running.Store(w.id.Load())
+	t.err = w.co.callDeep(t.ctx, t.fn)
 	t.returned = true
 }
 
 // callDeep calls fn as a detour.
-func callDeep(ctx context.Context, fn func(ctx context.Context)) (err error) {
+func (co *Coroutine) callDeep(ctx context.Context, fn func(ctx context.Context)) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			err = asPanicError(value)
+			caught := asPanicError(value)
+			co.sched.rt.report(co, caught)
+			err = caught
 		}
 	}()
 	fn(ctx)
 	return nil
 }
 
-// GoDeep is Go for coroutines that need a deep stack and don't last, such as one that does nothing but a TLS handshake: they run on the workers of Detour, so that
-// those of other coroutines don't grow. It must be called on a loop, in a coroutine or a function of it; elsewhere it is Go.
+// GoDeep is Go for coroutines that need a deep stack and don't last, such as one that does nothing
+// but a TLS handshake: they run on the workers of Detour, so that those of other coroutines don't
+// grow. It must be called on a loop, in a coroutine or a function of it; elsewhere it is Go.
 func GoDeep(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, error) {
 	s, parent := whereAmI(schedulerHint(ctx))
-	if s == nil {
+	if s == nil || ctx.Err() != nil {
 		return Go(ctx, fn)
+	}
+	if parent != nil {
+		parent.spend(0)
 	}
 	co, err := s.spawn(ctx, parent)
 	if err == nil {

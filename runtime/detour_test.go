@@ -3,6 +3,8 @@ package runtime_test
 import (
 	"context"
 	goruntime "runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,5 +184,38 @@ func TestShutdownDuringADetour(t *testing.T) {
 		if !receive(t, after, "end of the coroutine") {
 			t.Errorf("%s Shutdown: the coroutine goes on behind a detour that was ended", name)
 		}
+	}
+}
+
+// After a Goexit in a Detour its goroutine is gone, and its identity may be that of another goroutine at once, which must not be taken for
+// the coroutine.
+func TestPlainGoroutineIsNeverTakenForACoroutineAfterAGoexit(t *testing.T) {
+	rt := startRuntime(t, runtime.WithLoops(1))
+	over := make(chan bool)
+	co, _ := rt.Go(func(ctx context.Context) {
+		for end := time.Now().Add(time.Second); time.Now().Before(end); runtime.Yield(ctx) {
+			runtime.Detour(ctx, func(context.Context) { goruntime.Goexit() })
+		}
+		close(over)
+	})
+	var asking sync.WaitGroup
+	taken := new(atomic.Int64)
+	for done := false; !done; {
+		select {
+		case <-over:
+			done = true
+		default:
+			asking.Go(func() {
+				if runtime.Current(context.Background()) != nil {
+					taken.Add(1)
+				}
+			})
+			goruntime.Gosched()
+		}
+	}
+	asking.Wait()
+	co.Join(context.Background())
+	if n := taken.Load(); n > 0 {
+		t.Errorf("%d plain goroutines were taken for the coroutine", n)
 	}
 }

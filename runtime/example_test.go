@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -111,15 +112,23 @@ func ExampleWaitGroup() {
 	// all are done: <nil>
 }
 
-func ExampleBatch() {
+func ExampleGoSpread() {
 	runtime.Run(func(ctx context.Context) error {
-		answers, err := runtime.Batch(ctx,
-			func(ctx context.Context) (string, error) { return "slow", runtime.Sleep(ctx, 10*time.Millisecond) },
-			func(ctx context.Context) (string, error) { return "fast", nil })
-		fmt.Println(answers, err)
+		here := runtime.Current(ctx).Loop()
+		var group runtime.WaitGroup
+		var elsewhere atomic.Int64 // coroutines of different loops run at the same time
+		for range 6 {
+			group.GoSpread(ctx, func(ctx context.Context) {
+				if runtime.Current(ctx).Loop() != here {
+					elsewhere.Add(1)
+				}
+			})
+		}
+		err := group.Wait(ctx)
+		fmt.Println(elsewhere.Load(), "of 6 ran on the two other loops:", err)
 		return nil
-	})
-	// Output: [slow fast] <nil>
+	}, runtime.WithLoops(3))
+	// Output: 4 of 6 ran on the two other loops: <nil>
 }
 
 func ExampleMap() {

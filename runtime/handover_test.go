@@ -20,8 +20,8 @@ func TestPushSwitchesToWhoWaitsInPop(t *testing.T) {
 		consumer has 2
 		consumer waits
 		pushed 2
-		consumer: runtime: channel closed
 		closed
+		consumer: runtime: channel closed
 	`, func(ctx context.Context, say func(string, ...any)) {
 		ch := runtime.NewChannel[int](1)
 		start(ctx, func(ctx context.Context) {
@@ -125,13 +125,13 @@ func TestProducersAreServedInTheOrderOfArrival(t *testing.T) {
 
 func TestCloseWakesWaitingProducersAndLeavesWhatTheChannelHolds(t *testing.T) {
 	prints(t, `
-		a: runtime: channel closed
-		b: runtime: channel closed
 		closed: <nil>
 		popped held <nil>
 		popped  runtime: channel closed
 		push: runtime: channel closed
 		closed again: runtime: channel closed
+		a: runtime: channel closed
+		b: runtime: channel closed
 	`, func(ctx context.Context, say func(string, ...any)) {
 		ch := runtime.NewChannel[string](1)
 		ch.Push(ctx, "held")
@@ -150,9 +150,9 @@ func TestCloseWakesWaitingProducersAndLeavesWhatTheChannelHolds(t *testing.T) {
 
 func TestCloseWakesWaitingConsumers(t *testing.T) {
 	prints(t, `
+		closed
 		a: runtime: channel closed
 		b: runtime: channel closed
-		closed
 	`, func(ctx context.Context, say func(string, ...any)) {
 		ch := runtime.NewChannel[int](1)
 		for _, name := range []string{"a", "b"} {
@@ -166,14 +166,14 @@ func TestCloseWakesWaitingConsumers(t *testing.T) {
 	})
 }
 
-func TestWaitGroupWakesAtOnce(t *testing.T) {
+func TestWaitGroupSchedulesThoseThatWait(t *testing.T) {
 	prints(t, `
 		a waits
 		b waits
 		one of two is done
+		two of two are done
 		a goes on
 		b goes on
-		two of two are done
 	`, func(ctx context.Context, say func(string, ...any)) {
 		var group runtime.WaitGroup
 		group.Add(2)

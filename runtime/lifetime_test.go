@@ -10,7 +10,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Goroutines that a coroutine leaves behind use its context, and must still hear when what it comes from is cancelled.
+// Goroutines that a coroutine leaves behind use its context, and must still hear when what it comes
+// from is cancelled.
 func TestContextOfACoroutineThatHasEnded(t *testing.T) {
 	base, cancelBase := context.WithCancel(context.Background())
 	for how, test := range map[string]struct {
@@ -80,6 +81,85 @@ func TestCancelOfACoroutineThatHasEndedReachesTheGoroutinesItLeftBehind(t *testi
 	}
 }
 
+// A goroutine that was in a bare receive from Done before the end hears of everything that cancels
+// the context afterwards.
+func TestBareReceiveFromDoneOutlivesTheCoroutine(t *testing.T) {
+	type world struct {
+		rt     *runtime.Runtime
+		base   context.Context
+		cancel func()
+		parent *runtime.Coroutine
+		co     *runtime.Coroutine
+	}
+	for how, end := range map[string]func(w *world){
+		"end of the base":        func(w *world) { w.cancel() },
+		"Cancel":                 func(w *world) { w.co.Cancel() },
+		"Cancel of the parent":   func(w *world) { w.parent.Cancel() },
+		"Shutdown":               func(w *world) { w.rt.Shutdown(context.Background()) },
+		"Cancel, then Shutdown":  func(w *world) { w.co.Cancel(); w.rt.Shutdown(context.Background()) },
+		"Shutdown of the parent": func(w *world) { w.parent.Resume(); w.rt.Shutdown(context.Background()) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			w := &world{rt: startRuntime(t, runtime.WithLoops(1))}
+			w.base, w.cancel = context.WithCancel(context.WithValue(w.rt.Context(), keyOfTest{}, 1))
+			defer w.cancel()
+			begun, heard, made := make(chan bool), make(chan error, 1), make(chan *runtime.Coroutine, 1)
+			w.parent = start(w.base, func(ctx context.Context) {
+				made <- start(ctx, func(ctx context.Context) {
+					go func() {
+						done := ctx.Done()
+						close(begun)
+						<-done
+						heard <- ctx.Err()
+					}()
+					runtime.Await(ctx, func() (bool, error) { return <-begun, nil })
+				})
+				runtime.Suspend(ctx)
+			})
+			w.co = <-made
+			w.co.Join(context.Background())
+			for range 3 {
+				goruntime.GC()
+			}
+			end(w)
+			wantError(t, "context", receive(t, heard, "end of the context"), context.Canceled)
+			soon(t, "context", w.co.Context(), context.Canceled)
+		})
+	}
+}
+
+// All that is left of very many coroutines whose contexts were waited for is taken back.
+func TestEndedContextsLeaveNothingBehind(t *testing.T) {
+	const n = 100_000
+	rt := startRuntime(t, runtime.WithLoops(1))
+	longLived, cancel := context.WithCancel(rt.Context())
+	defer cancel()
+	begin := make(chan bool)
+	co := start(longLived, func(ctx context.Context) {
+		runtime.Await(ctx, func() (bool, error) { return <-begin, nil })
+		for i := range n {
+			bases := []context.Context{rt.Context(), ctx, context.WithValue(ctx, keyOfTest{}, 1)}
+			start(bases[i%3], func(ctx context.Context) { ctx.Done() })
+		}
+		runtime.Suspend(ctx)
+	})
+	left := func() int { return runtime.FollowersOf(rt) + runtime.FollowersOfCoroutine(co) }
+	before := left()
+	close(begin)
+	until(t, "all have ended", func() bool { return rt.Stats().Created == n+1 && rt.Stats().Coroutines == 1 })
+	until(t, "nothing follows the contexts but some that have just ended", func() bool {
+		goruntime.GC()
+		var group runtime.WaitGroup
+		for range 200 {
+			for _, base := range []context.Context{rt.Context(), co.Context()} {
+				group.Go(base, func(ctx context.Context) { ctx.Done() })
+			}
+		}
+		group.Wait(rt.Context())
+		return left() <= before+2000
+	})
+}
+
 // What looked at Done before the end says nothing about who looks afterwards.
 func TestDoneAfterTheEnd(t *testing.T) {
 	base, cancel := context.WithCancel(context.Background())
@@ -105,7 +185,8 @@ func TestDoneAfterTheEnd(t *testing.T) {
 	})
 }
 
-// A context that lives as long as the process, such as that of signal.NotifyContext, is the base of very many coroutines in time.
+// A context that lives as long as the process, such as that of signal.NotifyContext, is the base of
+// very many coroutines in time.
 func TestLongLivedContextDoesNotCollectCoroutines(t *testing.T) {
 	const n = 10_000
 	longLived, cancel := context.WithCancel(context.Background())

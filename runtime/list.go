@@ -1,6 +1,9 @@
 package runtime
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Info describes a coroutine at a moment.
 type Info struct {
@@ -10,50 +13,51 @@ type Info struct {
 	State  string // "running", or what it waits for: "sleep", "channel pop", "socket recv"
 }
 
-func (i Info) String() string { return fmt.Sprintf("coroutine#%d on %s: %s", i.ID, i.Loop, i.State) }
+func (i Info) String() string {
+	return fmt.Sprintf("coroutine#%d on %s: %s", i.ID, i.Loop, i.State)
+}
 
-// List returns all coroutines that have not ended, in the order of creation for each loop. It asks each loop in turn, so it must not be
-// called on a loop: there, and when a loop doesn't answer because it is being closed, the coroutines of other loops are missing.
+// List returns all coroutines that have not ended, in the order of creation for each loop. It may
+// be called from anywhere and doesn't wait, not even for a loop that is held; the descriptions are
+// of slightly different moments.
 func (rt *Runtime) List() []Info {
-	rt.mu.Lock()
-	started := rt.phase != phaseNew
-	rt.mu.Unlock()
-	if !started {
-		return nil // nobody would answer
-	}
-	here, _ := whereAmI(nil)
 	var all []Info
 	for _, s := range rt.schedulers {
-		switch {
-		case here == s:
-			all = append(all, s.list()...)
-		case here == nil:
-			answer := make(chan []Info, 1)
-			if s.loop.Post(func() { answer <- s.list() }) == nil {
-				all = append(all, <-answer...)
-			}
-		}
+		all = s.list(all)
 	}
 	return all
 }
 
-// list describes the coroutines of one loop. On the loop.
-func (s *scheduler) list() []Info {
-	var all []Info
+// list appends a description of each coroutine.
+func (s *scheduler) list(all []Info) []Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	others := len(all)
+	all = slices.Grow(all, s.live)
 	for co := s.first; co != nil; co = co.next {
-		all = append(all, Info{ID: co.id, Parent: co.Parent(), Loop: s.loop.Name(), State: co.describe()})
+		info := Info{ID: co.id, Parent: co.Parent(), Loop: s.loop.Name(), State: co.describe()}
+		all = append(all, info)
 	}
-	for i, j := 0, len(all)-1; i < j; i, j = i+1, j-1 {
-		all[i], all[j] = all[j], all[i]
-	}
+	slices.Reverse(all[others:])
 	return all
 }
 
-func (co *Coroutine) describe() string {
-	if co.state == stateParked && co.reason != nil {
-		return co.reason.name
+// waitsFor notes what the coroutine waits for from now on; nil for one that has started or woken
+// another and runs, though it isn't the one that runs now. It is nearly always what it was before,
+// and an atomic store takes longer than looking.
+func (co *Coroutine) waitsFor(reason *Reason) {
+	if co.reason.Load() != reason {
+		co.reason.Store(reason)
 	}
-	return "running"
+}
+
+// describe says what the coroutine does. With sched.mu held; any goroutine.
+func (co *Coroutine) describe() string {
+	reason := co.reason.Load()
+	if reason == nil || co.sched.running.Load() == co.worker.id.Load() {
+		return "running"
+	}
+	return reason.name
 }
 
 // Stats are a runtime's figures.
@@ -68,7 +72,9 @@ type Stats struct {
 func (rt *Runtime) Stats() Stats {
 	st := Stats{Created: rt.lastID.Load()}
 	for _, s := range rt.schedulers {
-		st.Coroutines += int(s.live.Load())
+		s.mu.Lock()
+		st.Coroutines += s.live
+		s.mu.Unlock()
 		st.Workers += int(s.workers.Load())
 	}
 	rt.pool.mu.Lock()

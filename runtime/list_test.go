@@ -119,6 +119,33 @@ func TestListFromAPlainGoroutineHasAllLoops(t *testing.T) {
 	}
 }
 
+// List answers at once, whoever asks: a goroutine or another loop's function while a loop is held,
+// and functions of the loop itself.
+func TestListWhileALoopIsHeld(t *testing.T) {
+	rt := startRuntime(t, runtime.WithLoops(2))
+	held, release := make(chan bool), make(chan bool)
+	rt.Go(func(ctx context.Context) {
+		start(ctx, func(ctx context.Context) { runtime.Suspend(ctx) })
+		close(held)
+		<-release
+	})
+	<-held
+	want := "[coroutine#1 on whorl-0: running coroutine#2 on whorl-0: suspend]"
+	if list := rt.List(); fmt.Sprint(list) != want {
+		t.Errorf("from a goroutine: %v", list)
+	}
+	answer := make(chan []runtime.Info, 1)
+	rt.Loops()[1].Post(func() { answer <- rt.List() })
+	if list := receive(t, answer, "answer on another loop"); fmt.Sprint(list) != want {
+		t.Errorf("from a function of another loop: %v", list)
+	}
+	close(release)
+	rt.Loops()[0].Post(func() { answer <- rt.List() })
+	if list := receive(t, answer, "answer on the loop"); fmt.Sprint(list) != "[coroutine#2 on whorl-0: suspend]" {
+		t.Errorf("from a function of the loop: %v", list)
+	}
+}
+
 func TestStats(t *testing.T) {
 	program(t, func(ctx context.Context) {
 		rt := runtime.Current(ctx).Runtime()
@@ -133,6 +160,7 @@ func TestStats(t *testing.T) {
 		for _, co := range all {
 			co.Resume()
 		}
+		runtime.Join(ctx, all...)
 		want = runtime.Stats{Coroutines: 1, Created: 6, Workers: 6}
 		if st := rt.Stats(); st != want {
 			t.Errorf("when they have ended: %+v, want %+v", st, want)

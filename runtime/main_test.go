@@ -20,8 +20,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is how long a test waits for what has to happen: far longer than a busy machine needs.
 const patience = 10 * time.Second
 
-// guard ends the test process, with all stacks, if the test hangs. It does so without a goroutine of its own, which the check for
-// deadlocks would have to reckon with.
+// guard ends the test process, with all stacks, if the test hangs. It does so without a goroutine
+// of its own, which the check for deadlocks would have to reckon with.
 func guard(t testing.TB) {
 	timer := time.AfterFunc(3*patience, func() {
 		stacks := make([]byte, 1<<20)
@@ -30,9 +30,10 @@ func guard(t testing.TB) {
 	t.Cleanup(func() { timer.Stop() })
 }
 
-// silent keeps reports that the tests cause on purpose out of their output. The watchdog is off, because a busy machine can stop a loop too.
+// silent keeps reports that the tests cause on purpose out of their output. The watchdog is off,
+// because a busy machine can stop a loop too.
 func silent(options []runtime.Option) []runtime.Option {
-	return append([]runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0)}, options...)
+	return append([]runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0), runtime.WithDeadlockError()}, options...)
 }
 
 // run is runtime.Run for tests: it doesn't hang, and leaves no goroutine behind.
@@ -58,7 +59,8 @@ func program(t testing.TB, main func(ctx context.Context), options ...runtime.Op
 // open counts the runtimes of newRuntime; tests don't run in parallel.
 var open int
 
-// newRuntime makes a runtime that the test starts, if at all. It is shut down in the end, and must leave no goroutine behind.
+// newRuntime makes a runtime that the test starts, if at all. It is shut down in the end, and must
+// leave no goroutine behind.
 func newRuntime(t testing.TB, options ...runtime.Option) *runtime.Runtime {
 	t.Helper()
 	guard(t)
@@ -87,13 +89,14 @@ func startRuntime(t testing.TB, options ...runtime.Option) *runtime.Runtime {
 	return rt
 }
 
-// prints runs a program on one loop and compares the lines it says with want, whose indentation doesn't count.
+// prints runs a program on one loop and compares the lines it says with want, whose indentation
+// doesn't count.
 func prints(t *testing.T, want string, main func(ctx context.Context, say func(format string, args ...any))) {
 	t.Helper()
 	var said []string
 	program(t, func(ctx context.Context) {
 		main(ctx, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
-	}, runtime.WithLoops(1))
+	}, runtime.WithLoops(1), panicsAreMeant())
 	var wanted []string
 	for line := range strings.SplitSeq(strings.TrimSpace(want), "\n") {
 		wanted = append(wanted, strings.TrimSpace(line))
@@ -101,6 +104,11 @@ func prints(t *testing.T, want string, main func(ctx context.Context, say func(f
 	if got, want := strings.Join(said, "\n"), strings.Join(wanted, "\n"); got != want {
 		t.Errorf("the program said:\n%s\n\nwant:\n%s", got, want)
 	}
+}
+
+// panicsAreMeant takes the panics of a test, which would be Run's error otherwise.
+func panicsAreMeant() runtime.Option {
+	return runtime.WithPanicHandler(func(*runtime.Coroutine, *runtime.PanicError) {})
 }
 
 // start is runtime.Go for tests that have no use for its error.

@@ -35,6 +35,7 @@ func BenchmarkParkedCoroutine(b *testing.B) {
 			for _, co := range measured {
 				co.Resume()
 			}
+			runtime.Join(ctx, measured[:]...)
 		}
 		each := func(bytes int64) float64 { return float64(bytes) / float64(n*b.N) }
 		b.ReportMetric(each(heap), "heap-B/coroutine")

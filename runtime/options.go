@@ -22,7 +22,7 @@ type config struct {
 	maxCoroutines int64
 	awaitLimit    int
 	onPanic       func(co *Coroutine, err *PanicError)
-	deadlock      bool
+	deadlock      int
 }
 
 // Defaults, for those options that are not given.
@@ -39,7 +39,7 @@ func defaults() config {
 		watchdog:      eventloop.DefaultWatchdog,
 		maxCoroutines: DefaultMaxCoroutines,
 		awaitLimit:    DefaultAwaitLimit,
-		deadlock:      true,
+		deadlock:      deadlockIsLogged,
 	}
 }
 
@@ -48,9 +48,9 @@ func (c *config) check() error {
 	case c.loops < 1:
 		return fmt.Errorf("runtime: WithLoops(%d): at least one loop is needed", c.loops)
 	case c.maxCoroutines < 1:
-		return fmt.Errorf("runtime: WithMaxCoroutines(%d): at least one coroutine is needed", c.maxCoroutines)
+		return fmt.Errorf("runtime: WithMaxCoroutines(%d): at least one is needed", c.maxCoroutines)
 	case c.awaitLimit < 1:
-		return fmt.Errorf("runtime: WithAwaitLimit(%d): at least one goroutine is needed", c.awaitLimit)
+		return fmt.Errorf("runtime: WithAwaitLimit(%d): at least one is needed", c.awaitLimit)
 	}
 	return nil
 }
@@ -67,7 +67,8 @@ func WithLoops(n int) Option { return func(c *config) { c.loops = n } }
 // WithName sets the runtime's name for logs and profiles; "whorl" by default.
 func WithName(name string) Option { return func(c *config) { c.name = name } }
 
-// WithLogger sets where panics and stalls are reported; standard error by default. zap.NewNop() silences them.
+// WithLogger sets where panics and stalls are reported; standard error by default. zap.NewNop()
+// silences them.
 func WithLogger(log *zap.Logger) Option {
 	return func(c *config) {
 		if log != nil {
@@ -76,22 +77,46 @@ func WithLogger(log *zap.Logger) Option {
 	}
 }
 
-// WithWatchdog sets how long a coroutine, or a function of the loop, may hold its loop before that is reported with its stack; 100 ms by
-// default, 0 switches it off.
+// WithWatchdog sets how long a coroutine, or a function of the loop, may hold its loop before that
+// is reported with its stack; 100 ms by default, 0 switches it off.
 func WithWatchdog(limit time.Duration) Option { return func(c *config) { c.watchdog = limit } }
 
-// WithMaxCoroutines limits the number of coroutines that exist at a time; beyond it, Go fails with ErrTooMany.
+// WithMaxCoroutines limits the number of coroutines that exist at a time; beyond it, Go fails with
+// ErrTooMany.
 func WithMaxCoroutines(n int) Option { return func(c *config) { c.maxCoroutines = int64(n) } }
 
-// WithAwaitLimit limits the goroutines on which Await runs functions at a time; further ones wait for their turn.
+// WithAwaitLimit limits the goroutines on which Await runs functions at a time; further ones wait
+// for their turn.
 func WithAwaitLimit(n int) Option { return func(c *config) { c.awaitLimit = n } }
 
-// WithPanicHandler sets a function that gets each panic that was caught, after it was logged: with the coroutine, or with nil for a function
-// that the loop ran itself. It runs on the loop and must not wait.
+// WithPanicHandler sets a function that gets each panic that was caught, after it was logged: with
+// the coroutine, or with nil for a function that the loop ran itself. It runs on the loop and must
+// not wait.
 func WithPanicHandler(fn func(co *Coroutine, err *PanicError)) Option {
 	return func(c *config) { c.onPanic = fn }
 }
 
-// WithDeadlockCheck switches the check for deadlocks that Run makes on or off; it is on by default. The check takes all goroutines of the process into
-// account that could wake a coroutine, but can't see a function that is yet to be started by time.AfterFunc: switch it off if only that will wake one.
-func WithDeadlockCheck(on bool) Option { return func(c *config) { c.deadlock = on } }
+// WithDeadlockCheck switches the check for deadlocks that Run makes on or off; it is on by default.
+// When all coroutines wait for each other, and neither a timer nor a descriptor nor a goroutine of
+// the process could wake one, that is logged as a warning, with the place where each of them waits,
+// once as long as they stay there. The program goes on: what the check can't see is a function that
+// time.AfterFunc or context.AfterFunc will call, and a callback from C.
+func WithDeadlockCheck(on bool) Option {
+	return func(c *config) {
+		c.deadlock = deadlockIgnored
+		if on {
+			c.deadlock = deadlockIsLogged
+		}
+	}
+}
+
+// WithDeadlockError has Run shut down on what the check for deadlocks finds, and return it as a
+// *[DeadlockError] instead of logging it. It is for tests.
+func WithDeadlockError() Option { return func(c *config) { c.deadlock = deadlockIsError } }
+
+// What Run does about a deadlock.
+const (
+	deadlockIgnored = iota
+	deadlockIsLogged
+	deadlockIsError
+)

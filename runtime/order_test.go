@@ -2,9 +2,11 @@ package runtime_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -164,14 +166,14 @@ func TestSameDeadlineEndsInTheOrderOfSetting(t *testing.T) {
 	})
 }
 
-func TestJoinWakesInTheStepOfDeferredFunctions(t *testing.T) {
+func TestJoinEndsInTheStepOfDeferredFunctionsAfterTheEnd(t *testing.T) {
 	prints(t, `
 		joiner waits
-		child ends
 		main has resumed the child
 		deferred before the child's end
-		joined
+		child ends
 		deferred after the child's end
+		joined
 	`, func(ctx context.Context, say func(string, ...any)) {
 		loop := runtime.Current(ctx).Loop()
 		child := start(ctx, func(ctx context.Context) {
@@ -190,14 +192,15 @@ func TestJoinWakesInTheStepOfDeferredFunctions(t *testing.T) {
 	})
 }
 
-func TestSuspendAndResumeSwitchAtOnce(t *testing.T) {
+func TestResumeSchedules(t *testing.T) {
 	prints(t, `
 		child 1
 		main 1
+		main 2: runtime: coroutine is not suspended
 		child 2
-		main 2
+		main 3
 		child ends
-		main 3: runtime: coroutine is not suspended
+		main 4: runtime: coroutine is not suspended
 	`, func(ctx context.Context, say func(string, ...any)) {
 		child := start(ctx, func(ctx context.Context) {
 			say("child 1")
@@ -206,11 +209,14 @@ func TestSuspendAndResumeSwitchAtOnce(t *testing.T) {
 			runtime.Suspend(ctx)
 			say("child ends")
 		})
+		child.Resume()
 		say("main 1")
+		say("main 2: %v", child.Resume())
+		runtime.Yield(ctx)
 		child.Resume()
-		say("main 2")
-		child.Resume()
-		say("main 3: %v", child.Resume())
+		say("main 3")
+		runtime.Yield(ctx)
+		say("main 4: %v", child.Resume())
 	})
 }
 
@@ -226,10 +232,10 @@ func TestResumeLeavesOtherWaitsAlone(t *testing.T) {
 	})
 }
 
-func TestCancelSwitchesAtOnce(t *testing.T) {
+func TestCancelSchedules(t *testing.T) {
 	prints(t, `
-		child: context canceled
 		main has cancelled
+		child: context canceled
 	`, func(ctx context.Context, say func(string, ...any)) {
 		child := start(ctx, func(ctx context.Context) { say("child: %v", runtime.Sleep(ctx, time.Hour)) })
 		child.Cancel()
@@ -237,72 +243,155 @@ func TestCancelSwitchesAtOnce(t *testing.T) {
 	})
 }
 
-func TestCoroutineThatHasSpentItsBudgetYields(t *testing.T) {
+// The first reason for a wait to end is the one that counts, whatever comes before the coroutine
+// goes on.
+func TestWaitThatWasEndedIsNotEndedAgain(t *testing.T) {
 	prints(t, `
-		63 operations
-		another one runs
-		64 operations
+		popped 1, <nil>
+		slept: context canceled
+		slept again: context canceled
 	`, func(ctx context.Context, say func(string, ...any)) {
-		start(ctx, func(ctx context.Context) {
-			runtime.Yield(ctx)
-			say("another one runs")
+		ch := runtime.NewChannel[int](1)
+		loop := runtime.Current(ctx).Loop()
+		popper := start(ctx, func(ctx context.Context) {
+			v, err := ch.PopTimeout(ctx, time.Millisecond)
+			say("popped %d, %v", v, err)
 		})
-		for i := 1; i <= 64; i++ {
-			runtime.Spend(ctx)
-			if i >= 63 {
-				say("%d operations", i)
-			}
-		}
+		sleeper := start(ctx, func(ctx context.Context) {
+			say("slept: %v", runtime.Sleep(ctx, time.Millisecond))
+			say("slept again: %v", runtime.Sleep(ctx, time.Hour))
+		})
+		loop.Post(func() {
+			hold(2 * time.Millisecond) // both timers are due when the step of posted tasks has ended
+			sleeper.Cancel()
+			sleeper.Cancel()
+			ch.Push(context.Background(), 1)
+			popper.Cancel()
+		})
 	})
 }
 
-// One that starts very many, each of which does something, must not have the loop for as long as all of that takes.
-func TestCoroutinesStartedInOneTurnShareItsBudget(t *testing.T) {
+// What doesn't wait may be called with a lock held that whoever it wakes takes, too.
+func TestWakingUpSwitchesToNobody(t *testing.T) {
 	program(t, func(ctx context.Context) {
-		const all, budget = 1000, 64
-		done := 0
+		var (
+			lock  sync.Mutex
+			group runtime.WaitGroup
+			gate  runtime.Mutex
+			full  = runtime.NewChannel[int](1)
+			empty = runtime.NewChannel[int](1)
+		)
+		group.Add(1)
+		gate.TryLock()
+		full.Push(ctx, 1)
+		var all []*runtime.Coroutine
+		woken := 0
+		waits := func(wait func(ctx context.Context)) *runtime.Coroutine {
+			co := start(ctx, func(ctx context.Context) {
+				wait(ctx)
+				lock.Lock()
+				defer lock.Unlock()
+				woken++
+			})
+			all = append(all, co)
+			return co
+		}
+		derived, cancel := context.WithCancel(ctx)
+		waits(func(ctx context.Context) { group.Wait(ctx) })
+		waits(func(ctx context.Context) { gate.Lock(ctx) })
+		waits(func(ctx context.Context) { full.Push(ctx, 2) })
+		waits(func(ctx context.Context) { empty.Pop(ctx) })
+		waits(func(ctx context.Context) { runtime.Sleep(derived, time.Hour) })
+		suspended := waits(func(ctx context.Context) { runtime.Suspend(ctx) })
+		cancelled := waits(func(ctx context.Context) { runtime.Sleep(ctx, time.Hour) })
+		joins := waits(func(ctx context.Context) { runtime.Join(ctx, suspended, cancelled) })
+
+		lock.Lock()
+		group.Done()
+		gate.Unlock()
+		full.Close()
+		empty.Close()
+		cancel()
+		suspended.Resume()
+		cancelled.Cancel()
+		joins.Cancel()
+		if woken > 0 {
+			t.Errorf("%d have gone on in between", woken)
+		}
+		lock.Unlock()
+		runtime.Join(ctx, all...)
+		if woken != len(all) {
+			t.Errorf("%d of %d have gone on", woken, len(all))
+		}
+	}, runtime.WithLoops(1))
+}
+
+// hold holds the loop.
+func hold(d time.Duration) {
+	for until := eventloop.Clock() + d; eventloop.Clock() < until; {
+	}
+}
+
+// turnTime is how long a coroutine may go on, see internal/turn.
+const turnTime = 100 * time.Microsecond
+
+func TestCoroutineThatGoesOnForTooLongYields(t *testing.T) {
+	for name, c := range map[string]struct {
+		spend func(ctx context.Context)
+		most  int
+	}{
+		"operations": {func(ctx context.Context) { runtime.Spend(ctx, 0) }, 32},
+		"bytes":      {func(ctx context.Context) { runtime.Spend(ctx, 64<<10) }, 2},
+		"counted, and one that may wait": {func(ctx context.Context) {
+			runtime.Count(32 << 10)
+			runtime.Count(32 << 10)
+			runtime.Spend(ctx, 0)
+		}, 2},
+	} {
+		program(t, func(ctx context.Context) {
+			operations, others := 0, 0
+			start(ctx, func(ctx context.Context) {
+				for range 3 {
+					runtime.Yield(ctx)
+					others = max(others, 1)
+				}
+			})
+			for ; others == 0 && operations < 1000; operations++ {
+				hold(turnTime)
+				c.spend(ctx)
+			}
+			if operations > c.most {
+				t.Errorf("%s: another coroutine has run after %d operations, want %d", name, operations, c.most)
+			}
+		}, runtime.WithLoops(1))
+	}
+}
+
+// One that starts very many, each of which does something, must not have the loop for as long as
+// all of that takes.
+func TestCoroutinesStartedInOneTurnShareItsTime(t *testing.T) {
+	program(t, func(ctx context.Context) {
+		const all = 1000
+		done, seen := 0, 0
+		start(ctx, func(ctx context.Context) {
+			runtime.Yield(ctx)
+			seen = done
+		})
 		for range all {
 			start(ctx, func(ctx context.Context) {
-				runtime.Spend(ctx)
+				hold(turnTime / 10)
+				runtime.Spend(ctx, 0)
 				done++
 			})
 		}
-		if done >= budget {
-			t.Errorf("%d of %d coroutines have done their work in one turn", done, all)
+		if seen == 0 || seen > 100 {
+			t.Errorf("another coroutine has run after %d of %d", seen, all)
 		}
-		for range all {
-			if done < all {
-				runtime.Yield(ctx)
-			}
-		}
-		if done != all {
-			t.Errorf("%d of %d coroutines have ended", done, all)
-		}
-	})
+	}, runtime.WithLoops(1))
 }
 
-func TestWaitingRenewsTheBudget(t *testing.T) {
-	prints(t, `
-		126 operations
-		another one runs
-	`, func(ctx context.Context, say func(string, ...any)) {
-		spend := func(n int) {
-			for range n {
-				runtime.Spend(ctx)
-			}
-		}
-		spend(63)
-		runtime.Yield(ctx)
-		start(ctx, func(ctx context.Context) {
-			runtime.Yield(ctx)
-			say("another one runs")
-		})
-		spend(63)
-		say("126 operations")
-	})
-}
-
-// A coroutine that does not look at errors would spin when its context is cancelled; the others of the loop must still get their turn.
+// A coroutine that does not look at errors would spin when its context is cancelled; the others of
+// the loop must still get their turn.
 func TestWaitThatFailsAtOnceUsesUpTheBudget(t *testing.T) {
 	prints(t, `
 		the other one slept

@@ -164,7 +164,7 @@ func TestPanicsAndGoexitsAmongManyCoroutines(t *testing.T) {
 			}))
 		}
 		runtime.Join(ctx, all...)
-	}, runtime.WithLoops(1), runtime.WithLogger(log))
+	}, runtime.WithLoops(1), runtime.WithLogger(log), panicsAreMeant())
 	if logged := entries.FilterMessage("panic in a coroutine").Len(); ended != n || logged != n/3 {
 		t.Errorf("%d of %d coroutines ended, %d of %d panics were logged", ended, n, logged, n/3)
 	}

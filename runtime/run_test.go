@@ -215,6 +215,7 @@ func TestLimitOfCoroutines(t *testing.T) {
 			t.Error("the WaitGroup counts a coroutine that was not started")
 		}
 		all[0].Resume()
+		all[0].Join(ctx)
 		if err := started(); err != nil {
 			t.Errorf("after one has ended: %v", err)
 		}

@@ -15,9 +15,9 @@ import (
 	"github.com/whorl-go/whorl/eventloop"
 )
 
-// Runtime is a set of event loops and the coroutines on them. Programs that are coroutines from beginning to end use [Run]; those
-// with a life of their own use New, Start and Shutdown. Several runtimes in one process don't disturb each other. All methods may be
-// called from any goroutine.
+// Runtime is a set of event loops and the coroutines on them. Programs that are coroutines from
+// beginning to end use [Run]; those with a life of their own use New, Start and Shutdown. Several
+// runtimes in one process don't disturb each other. All methods may be called from any goroutine.
 type Runtime struct {
 	config     config
 	schedulers []*scheduler
@@ -26,14 +26,19 @@ type Runtime struct {
 	lastID     atomic.Int64
 	live       atomic.Int64 // coroutines that have not ended, and Retains
 	pool       awaitPool
+	locals     sync.Map // see internal/local
+	signals    signals
+	cuts       cuts
+	panic      atomic.Pointer[PanicError] // the first that nobody took
 
 	mu        sync.Mutex
 	phase     phase         // guarded by mu
-	idle      chan struct{} // guarded by mu; not nil if somebody waits for live to become 0, closed then
+	idle      chan struct{} // guarded by mu; closed when live becomes 0; nil if nobody waits
 	atEnd     []func()      // guarded by mu; of AtEnd
 	ended     bool          // guarded by mu: atEnd is being called, or was
 	stopping  atomic.Bool
 	forced    atomic.Bool
+	doorShut  bool           // guarded by mu: no coroutine is left, and none may come
 	started   chan struct{}  // closed when the loops run
 	stopped   chan struct{}  // closed when Shutdown begins
 	loops     sync.WaitGroup // goroutines in Loop.Run
@@ -49,9 +54,15 @@ const (
 	phaseStopped
 )
 
-// New makes a runtime. It fails when the kernel has no descriptors to give, and on systems other than Linux.
+// New makes a runtime. It fails when the kernel has no descriptors to give, and on systems other
+// than Linux.
 func New(options ...Option) (*Runtime, error) {
-	rt := &Runtime{config: defaults(), started: make(chan struct{}), stopped: make(chan struct{}), finished: make(chan struct{})}
+	rt := &Runtime{
+		config:   defaults(),
+		started:  make(chan struct{}),
+		stopped:  make(chan struct{}),
+		finished: make(chan struct{}),
+	}
 	rt.root.rt = rt
 	for _, option := range options {
 		option(&rt.config)
@@ -75,47 +86,6 @@ func New(options ...Option) (*Runtime, error) {
 		rt.schedulers = append(rt.schedulers, &scheduler{rt: rt, loop: loop})
 	}
 	return rt, nil
-}
-
-// Run makes a runtime, runs main as its first coroutine, and returns when all coroutines have ended, those that main has started included:
-// main's error, a *PanicError if it panicked, a *DeadlockError if all coroutines waited for each other.
-func Run(main func(ctx context.Context) error, options ...Option) error {
-	if s, _ := whereAmI(nil); s != nil {
-		return errors.New("runtime: Run called on an event loop; use Go, or Run from a plain goroutine")
-	}
-	rt, err := New(options...)
-	if err != nil {
-		return err
-	}
-	if err := rt.Start(); err != nil {
-		return err
-	}
-	var mainErr error
-	co, err := rt.schedulers[0].launch(&rt.root, func(ctx context.Context) { mainErr = main(ctx) })
-	if err != nil {
-		return errors.Join(err, rt.Shutdown(context.Background()))
-	}
-	deadlock := rt.waitIdle()
-	ctx := context.Background()
-	if deadlock != nil { // the error is lost on coroutines that ignore errors
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, deadlockGrace)
-		defer cancel()
-	}
-	err = rt.Shutdown(ctx)
-	switch {
-	case deadlock != nil && err != nil:
-		return errors.Join(deadlock, err)
-	case deadlock != nil:
-		return deadlock
-	case err != nil:
-		return err
-	case co.rare != nil && co.rare.panicked != nil:
-		return co.rare.panicked
-	case co.goexit:
-		return ErrGoexit
-	}
-	return mainErr
 }
 
 // Start starts the loops. It returns an error if the runtime was started before.
@@ -144,13 +114,15 @@ func (rt *Runtime) Start() error {
 	return nil
 }
 
-// Shutdown ends the runtime. It cancels all coroutines: whatever they wait for returns ErrShutdown, once if it doesn't go by the
-// coroutine's context, and for good if it does. It returns nil when all have ended. When ctx is done before that, it ends those that wait as by
-// runtime.Goexit, gives them a second to run their deferred calls, and returns an error that says how many didn't end. Further calls wait
-// for the first and return its result.
+// Shutdown ends the runtime. It cancels all coroutines: whatever they wait for returns ErrShutdown,
+// once if it doesn't go by the coroutine's context, and for good if it does. What was sent is still
+// delivered. It returns nil when all have ended. When ctx is done before that, it ends those that
+// wait as by runtime.Goexit and gives them a second to run their deferred calls. Its error says how
+// many didn't end, and what was cut: connections that had something to deliver yet. Further calls
+// wait for the first and return its result.
 //
-// Called in a coroutine of the runtime, which can't end while it waits here, or in a function of a loop, Shutdown only begins, and returns
-// ErrOnLoop.
+// Called in a coroutine of the runtime, which can't end while it waits here, or in a function of a
+// loop, Shutdown only begins, and returns ErrOnLoop.
 func (rt *Runtime) Shutdown(ctx context.Context) error {
 	s, co := whereAmI(nil)
 	rt.mu.Lock()
@@ -188,15 +160,19 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 	return rt.finishErr
 }
 
-// forcedGrace is how long coroutines that are ended by force may take for their deferred calls. Tests shorten it.
+// forcedGrace is how long coroutines that are ended by force may take for their deferred calls.
+// Tests shorten it.
 var forcedGrace = time.Second
 
 // finish is what Shutdown does when it is called first.
 func (rt *Runtime) finish(ctx context.Context) error {
 	<-rt.started
+	rt.signals.close()
 	rt.interruptAll()
 	left := rt.whenEnded(ctx)
+	var cause error // why something may be cut
 	if left > 0 {
+		cause = context.Cause(ctx)
 		rt.forced.Store(true)
 		rt.interruptAll()
 		grace, cancel := context.WithTimeout(context.Background(), forcedGrace)
@@ -210,11 +186,18 @@ func (rt *Runtime) finish(ctx context.Context) error {
 	}
 	if left > 0 {
 		go rt.whenLoopsEnd() // those that are still there must know where they are until then
-		return fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, context.Cause(ctx))
+		err := fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, cause)
+		return joined(err, rt.cuts.err())
 	}
 	rt.whenLoopsEnd()
+	if err := rt.cuts.err(); err != nil {
+		return joined(cause, err)
+	}
 	return nil
 }
+
+// Forced reports whether the time for an orderly Shutdown is over: what is retained is to end.
+func (rt *Runtime) Forced() bool { return rt.forced.Load() }
 
 // whenLoopsEnd is the last thing that a runtime does.
 func (rt *Runtime) whenLoopsEnd() {
@@ -223,9 +206,11 @@ func (rt *Runtime) whenLoopsEnd() {
 	rt.callAtEnd()
 }
 
-// AtEnd has fn called when the runtime has ended, before Shutdown and Run return: the loops have come to a stand, and nothing runs on them any more. So it is the
-// place to close what lives on them and nobody has closed. If Shutdown gives up on coroutines, fn is called when these have let their loops go. After the end,
-// AtEnd calls fn itself. Functions are called in the reverse order of AtEnd, on a plain goroutine; they must not wait for the runtime.
+// AtEnd has fn called when the runtime has ended, before Shutdown and Run return: the loops have
+// come to a stand, and nothing runs on them any more. So it is the place to close what lives on
+// them and nobody has closed. If Shutdown gives up on coroutines, fn is called when these have let
+// their loops go. After the end, AtEnd calls fn itself. Functions are called in the reverse order
+// of AtEnd, on a plain goroutine; they must not wait for the runtime.
 func (rt *Runtime) AtEnd(fn func()) {
 	rt.mu.Lock()
 	ended := rt.ended
@@ -249,11 +234,19 @@ func (rt *Runtime) callAtEnd() {
 	}
 }
 
+// shutDoor has the runtime take no coroutine any more, if none is left. Before that those that
+// deliver what was sent may still come.
+func (rt *Runtime) shutDoor() bool {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	rt.doorShut = rt.live.Load() == 0
+	return rt.doorShut
+}
+
 // whenEnded waits until no coroutine is left, or ctx is done, and returns how many are left then.
 func (rt *Runtime) whenEnded(ctx context.Context) (left int64) {
 	for {
-		left = rt.live.Load()
-		if left == 0 {
+		if rt.shutDoor() {
 			return 0
 		}
 		select {
@@ -264,29 +257,12 @@ func (rt *Runtime) whenEnded(ctx context.Context) (left int64) {
 	}
 }
 
-// interruptAll cancels all coroutines and ends all their waits, once each, with ErrShutdown.
-func (rt *Runtime) interruptAll() {
-	for _, s := range rt.schedulers {
-		s.loop.Post(func() {
-			var all []*Coroutine
-			for co := s.first; co != nil; co = co.next {
-				all = append(all, co)
-			}
-			slices.Reverse(all) // in the order of creation
-			for _, co := range all {
-				co.ctx.mark(ErrShutdown)
-			}
-			for _, co := range all {
-				co.interrupt(ErrShutdown)
-			}
-		})
-	}
-}
-
-// Context returns a context that carries the runtime, for plain goroutines that use it. It is cancelled when Shutdown begins.
+// Context returns a context that carries the runtime, for plain goroutines that use it. It is
+// cancelled when Shutdown begins.
 func (rt *Runtime) Context() context.Context { return &rt.root }
 
-// Go starts a coroutine on one of the loops, each in turn, and doesn't wait for it. Its context comes from [Runtime.Context].
+// Go starts a coroutine on one of the loops, each in turn, and doesn't wait for it. Its context
+// comes from [Runtime.Context].
 func (rt *Runtime) Go(fn func(ctx context.Context)) (*Coroutine, error) {
 	if rt.stopping.Load() {
 		return nil, ErrShutdown
@@ -294,16 +270,16 @@ func (rt *Runtime) Go(fn func(ctx context.Context)) (*Coroutine, error) {
 	return rt.pick().launch(&rt.root, fn)
 }
 
-// Retain keeps Run from returning, as a coroutine would, until Release is called: for what lives on a loop without a coroutine, such as a
-// timer.
+// Retain keeps Run from returning, and Shutdown until its context is done, as a coroutine would,
+// until Release is called: for what lives on a loop without a coroutine, such as a timer.
 func (rt *Runtime) Retain() { rt.live.Add(1) }
 
 // Release takes one Retain back.
 func (rt *Runtime) Release() { rt.release() }
 
 // Loops returns the runtime's loops.
-func (rt *Runtime) Loops() []*eventloop.Loop {
-	loops := make([]*eventloop.Loop, len(rt.schedulers))
+func (rt *Runtime) Loops() []Loop {
+	loops := make([]Loop, len(rt.schedulers))
 	for i, s := range rt.schedulers {
 		loops[i] = s.loop
 	}
@@ -325,17 +301,30 @@ func (rt *Runtime) release() {
 	}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	if rt.idle != nil && rt.live.Load() == 0 {
+	if rt.idle != nil && rt.over() {
 		close(rt.idle)
 		rt.idle = nil
 	}
+}
+
+// over reports whether nothing is left that keeps Run or Shutdown, which one of them asks: then that is the
+// end, and nothing new begins.
+func (rt *Runtime) over() bool {
+	if rt.live.Load() > 0 {
+		return false
+	}
+	if was := rt.stopping.Swap(true); rt.live.Load() > 0 { // something has begun meanwhile, see spawn
+		rt.stopping.Store(was)
+		return false
+	}
+	return true
 }
 
 // whenIdle returns a channel that is closed when no coroutine is left.
 func (rt *Runtime) whenIdle() <-chan struct{} {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	if rt.live.Load() == 0 {
+	if rt.over() {
 		none := make(chan struct{})
 		close(none)
 		return none
@@ -346,28 +335,48 @@ func (rt *Runtime) whenIdle() <-chan struct{} {
 	return rt.idle
 }
 
-// panicked reports a panic in a coroutine.
+// panicked reports a panic that has ended a coroutine, or one of its deferred functions.
 func (rt *Runtime) panicked(co *Coroutine, err *PanicError) {
-	rt.logPanic("panic in a coroutine", co, err)
+	rt.report(co, err)
+	rt.untaken(err)
+}
+
+// untaken remembers the first panic that no handler took, for Run's error.
+func (rt *Runtime) untaken(err *PanicError) {
+	if rt.config.onPanic == nil {
+		rt.panic.CompareAndSwap(nil, err)
+	}
+}
+
+// report logs a panic in the program's code and hands it to the panic handler, once, however far it
+// goes.
+func (rt *Runtime) report(co *Coroutine, err *PanicError) {
+	if err.reported.Swap(true) {
+		return
+	}
+	rt.config.log.Error("panic in a coroutine", zap.Int64("coroutine", co.id),
+		zap.Any("value", err.Value), zap.ByteString("stack", err.Stack))
 	if rt.config.onPanic == nil {
 		return
 	}
 	defer func() {
 		if again := recover(); again != nil {
-			rt.config.log.Error("panic in the panic handler", zap.Int64("coroutine", co.id), zap.Any("value", again))
+			rt.config.log.Error("panic in the panic handler",
+				zap.Int64("coroutine", co.id), zap.Any("value", again))
 		}
 	}()
 	rt.config.onPanic(co, err)
 }
 
-func (rt *Runtime) logPanic(what string, co *Coroutine, err *PanicError) {
-	rt.config.log.Error(what, zap.Int64("coroutine", co.id), zap.Any("value", err.Value), zap.ByteString("stack", err.Stack))
-}
-
 // loopPanicked reports a panic in a function of a loop, which the loop has logged already.
 func (rt *Runtime) loopPanicked(value any, stack []byte) {
-	if rt.config.onPanic != nil {
-		rt.config.onPanic(nil, &PanicError{Value: value, Stack: stack})
+	err, ok := value.(*PanicError)
+	if !ok {
+		err = &PanicError{Value: value, Stack: stack}
+	}
+	rt.untaken(err)
+	if rt.config.onPanic != nil && !err.reported.Swap(true) {
+		rt.config.onPanic(nil, err)
 	}
 }
 
@@ -402,7 +411,8 @@ func (r *runtimes) publish() {
 	schedulers.Store(&all)
 }
 
-// only returns the running runtime if there is exactly one. One whose Shutdown has given up doesn't count.
+// only returns the running runtime if there is exactly one. One whose Shutdown has given up doesn't
+// count.
 func (r *runtimes) only() *Runtime {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -421,8 +431,9 @@ func (r *runtimes) only() *Runtime {
 	return only
 }
 
-// From returns the runtime that ctx carries: that of the coroutine or of the Runtime.Context it comes from. If ctx carries none it is the runtime of the
-// coroutine that the caller runs in, or the only one that runs in the process; else the error is ErrNoRuntime.
+// From returns the runtime that ctx carries: that of the coroutine or of the Runtime.Context it
+// comes from. If ctx carries none it is the runtime of the coroutine that the caller runs in, or
+// the only one that runs in the process; else the error is ErrNoRuntime.
 func From(ctx context.Context) (*Runtime, error) {
 	if rt, ok := ctx.Value(runtimeKey{}).(*Runtime); ok {
 		return rt, nil
@@ -436,8 +447,9 @@ func From(ctx context.Context) (*Runtime, error) {
 	return nil, ErrNoRuntime
 }
 
-// OnLoop reports whether the caller runs on loop: as a coroutine of a runtime, or as a function of the loop itself.
-func OnLoop(loop *eventloop.Loop) bool {
+// OnLoop reports whether the caller runs on loop: as a coroutine of a runtime, or as a function of
+// the loop itself.
+func OnLoop(loop Loop) bool {
 	s, _ := whereAmI(nil)
 	if s != nil {
 		return s.loop == loop

@@ -2,57 +2,70 @@ package runtime
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/goroutine"
+	"github.com/whorl-go/whorl/internal/turn"
 )
 
 // scheduler runs the coroutines of one loop.
 //
-// At any moment at most one coroutine of a loop runs. It runs because the loop, or another coroutine of the loop, has switched to it and
-// is itself stopped inside resume until the coroutine parks or ends. So everything that belongs to a scheduler is touched by one goroutine at
-// a time, with a happens-before edge in each switch, and needs no lock. What the fields' comments call "on the loop" is: by the loop's
-// functions or by one of its coroutines.
+// At any moment at most one coroutine of a loop runs. It runs because the loop, or another
+// coroutine of the loop, has switched to it and is itself stopped inside resume until the coroutine
+// parks or ends. So everything that belongs to a scheduler is touched by one goroutine at a time,
+// with a happens-before edge in each switch, and needs no lock. What the fields' comments call "on
+// the loop" is: by the loop's functions or by one of its coroutines.
 type scheduler struct {
 	rt   *Runtime
 	loop *eventloop.Loop
 
-	// running is the goroutine of the coroutine that runs, 0 when none does. Any goroutine may compare it with its own identity: if they are
-	// equal, that goroutine is the coroutine, and may use what belongs to the loop.
+	// running is the goroutine of the coroutine that runs, 0 when none does. Any goroutine may
+	// compare it with its own identity: if they are equal, that goroutine is the coroutine, and may
+	// use what belongs to the loop.
 	running atomic.Uintptr
 
 	// On the loop.
 	current  *Coroutine // that runs
 	idle     []*worker
-	roomy    []*worker  // idle workers whose stacks have grown, for Detour
-	maker    *worker    // makes them, and nothing else; nil before the first
-	first    *Coroutine // all coroutines that have not ended, newest first
-	switches uint64     // to coroutines, so far
-	wakeErr  error      // why the coroutine that is about to be resumed has waited in vain; nil if it was woken
+	roomy    []*worker   // idle workers whose stacks have grown, for Detour
+	maker    *worker     // makes them, and nothing else; nil before the first
+	switches uint64      // to coroutines, so far
+	where    string      // the answer to errWhere
+	wakeErr  error       // why the coroutine that is about to be resumed has waited in vain, or nil
+	budget   turn.Budget // of the coroutine that the loop has resumed and those it has switched to
 
-	// For Stats.
-	live    atomic.Int64 // coroutines that have not ended
-	workers atomic.Int64
+	mu    sync.Mutex
+	first *Coroutine // guarded by mu: all coroutines that have not ended, newest first
+	live  int        // guarded by mu: how many these are
+
+	workers atomic.Int64 // for Stats
 }
 
-// maxIdleWorkers bounds how many workers a loop keeps for the next coroutines: 2 to 8 KiB of stack each.
+// maxIdleWorkers bounds how many workers a loop keeps for the next coroutines: 2 to 8 KiB of stack
+// each.
 const maxIdleWorkers = 1024
 
-// schedulers is the list of the schedulers of all running runtimes, replaced as a whole when it changes.
+// schedulers is the list of the schedulers of all running runtimes, replaced as a whole when it
+// changes.
 var schedulers atomic.Pointer[[]*scheduler]
 
-// onLoop reports whether the caller runs on s's loop: as one of its coroutines or as a function of the loop.
+// onLoop reports whether the caller runs on s's loop: as one of its coroutines or as a function of
+// the loop.
 func (s *scheduler) onLoop() bool {
 	id := uintptr(goroutine.Current())
 	return s.running.Load() == id || s.loop.OnLoop()
 }
 
-// running tells what the calling goroutine is: a coroutine (co), a function of the event loop of s outside any coroutine (co is nil), or a plain
-// goroutine (both are nil). hint is where to look first.
+// running tells what the calling goroutine is: a coroutine (co), a function of the event loop of s
+// outside any coroutine (co is nil), or a plain goroutine (both are nil). hint is where to look
+// first.
 //
-// It goes by the goroutine, not by a context: the context that a caller passes may be another coroutine's.
+// It goes by the goroutine, not by a context: the context that a caller passes may be another
+// coroutine's.
 func whereAmI(hint *scheduler) (s *scheduler, co *Coroutine) {
 	id := uintptr(goroutine.Current())
 	if hint != nil && hint.running.Load() == id {
@@ -75,7 +88,8 @@ func whereAmI(hint *scheduler) (s *scheduler, co *Coroutine) {
 	return nil, nil
 }
 
-// schedulerHint returns the scheduler of the coroutine whose context ctx is, nil if ctx is another kind of context.
+// schedulerHint returns the scheduler of the coroutine whose context ctx is, nil if ctx is another
+// kind of context.
 func schedulerHint(ctx context.Context) *scheduler {
 	if own, ok := ctx.(*coroutineContext); ok {
 		return own.co.sched
@@ -85,16 +99,21 @@ func schedulerHint(ctx context.Context) *scheduler {
 
 // spawn makes a coroutine; start begins it. Any goroutine may call spawn.
 func (s *scheduler) spawn(ctx context.Context, parent *Coroutine) (*Coroutine, error) {
+	return s.spawnFor(ctx, parent, parent != nil && parent.courier)
+}
+
+func (s *scheduler) spawnFor(ctx context.Context, parent *Coroutine, courier bool) (*Coroutine, error) {
 	rt := s.rt
 	if n := rt.live.Add(1); n > rt.config.maxCoroutines {
 		rt.release()
 		return nil, ErrTooMany
 	}
-	if parent == nil && rt.stopping.Load() { // looked at after live was counted, so Shutdown sees one of the two
+	// stopping is looked at after live was counted: Shutdown sees one of the two.
+	if parent == nil && !courier && rt.stopping.Load() {
 		rt.release()
 		return nil, ErrShutdown
 	}
-	co := &Coroutine{id: rt.lastID.Add(1), sched: s}
+	co := &Coroutine{id: rt.lastID.Add(1), sched: s, courier: courier}
 	if parent != nil {
 		co.parent = parent.id
 	}
@@ -110,10 +129,9 @@ func (s *scheduler) start(co *Coroutine, fn func(context.Context)) {
 
 // startOn begins a coroutine on a worker.
 func (s *scheduler) startOn(w *worker, co *Coroutine, fn func(context.Context)) {
-	s.live.Add(1)
-	s.link(co)
 	s.loop.InitTimer(&co.timer, (*timeoutTask)(co))
 	co.worker, w.co, w.fn = w, co, fn
+	s.link(co)
 	co.state = stateParked
 	co.ctx.tie()
 	s.resume(co)
@@ -136,18 +154,15 @@ func (s *scheduler) resume(co *Coroutine) {
 	previous, previousID := s.current, s.running.Load()
 	w := co.worker
 	s.current = co
-	s.running.Store(uintptr(w.id))
+	s.running.Store(w.id.Load())
 	co.state = stateRunning
 	if previous == nil {
-		co.budget = turnBudget
+		s.budget.Renew() // a turn is a turn, however many coroutines it starts or switches to
 	} else {
-		co.budget = previous.budget // a turn is a turn, however many coroutines it starts or wakes
+		previous.waitsFor(nil)
 	}
 	s.switches++
 	w.switchTo(s.loop)
-	if previous != nil {
-		previous.budget = min(previous.budget, co.budget)
-	}
 	s.current = previous
 	s.running.Store(previousID)
 	if w.dead && co.state == stateEnded {
@@ -168,18 +183,19 @@ func (co *Coroutine) park() {
 	w.yield(struct{}{})
 }
 
-// ended gives the coroutine's worker back. On the loop, by the coroutine itself, as the last thing it does.
+// ended gives the coroutine's worker back. On the loop, by the coroutine itself, as the last thing
+// it does.
 func (s *scheduler) ended(co *Coroutine) {
 	w := co.worker
-	co.worker, w.co, w.fn = nil, nil, nil
 	s.unlink(co)
+	co.worker, w.co, w.fn = nil, nil, nil
 	if !w.dead && !s.keep(w) {
 		w.dead = true
 	}
 	if w.dead {
-		s.running.Store(0) // the goroutine ends, and its identity may be another's before resume has stored the previous one
+		// The goroutine ends, and its identity may be another's before resume has stored the previous.
+		s.running.Store(0)
 	}
-	s.live.Add(-1)
 	s.rt.release()
 }
 
@@ -211,14 +227,18 @@ func (s *scheduler) dismiss() {
 }
 
 func (s *scheduler) link(co *Coroutine) {
+	s.mu.Lock()
 	co.next = s.first
 	if s.first != nil {
 		s.first.prev = co
 	}
 	s.first = co
+	s.live++
+	s.mu.Unlock()
 }
 
 func (s *scheduler) unlink(co *Coroutine) {
+	s.mu.Lock()
 	if co.prev != nil {
 		co.prev.next = co.next
 	} else {
@@ -228,4 +248,18 @@ func (s *scheduler) unlink(co *Coroutine) {
 		co.next.prev = co.prev
 	}
 	co.prev, co.next = nil, nil
+	s.live--
+	s.mu.Unlock()
+}
+
+// coroutines returns all that have not ended, in the order of creation. Any goroutine.
+func (s *scheduler) coroutines() []*Coroutine {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Coroutine, 0, s.live)
+	for co := s.first; co != nil; co = co.next {
+		all = append(all, co)
+	}
+	slices.Reverse(all)
+	return all
 }

@@ -41,3 +41,70 @@ func TestWaitSignalWithoutASignal(t *testing.T) {
 		}
 	})
 }
+
+// A program that waits in a loop gets every signal that comes while it is busy with the one before.
+func TestWaitSignalInALoopLosesNone(t *testing.T) {
+	send := func(s syscall.Signal) {
+		if err := syscall.Kill(syscall.Getpid(), s); err != nil {
+			t.Error(err)
+		}
+	}
+	everywhere(t, func(t *testing.T, ctx context.Context) {
+		arrived := make(chan os.Signal, 10)
+		signal.Notify(arrived, syscall.SIGUSR1, syscall.SIGUSR2)
+		defer signal.Stop(arrived)
+		wait := func() os.Signal {
+			s, err := runtime.WaitSignal(ctx, syscall.SIGUSR1, syscall.SIGUSR2)
+			if err != nil {
+				t.Error(err)
+			}
+			return s
+		}
+		early, cancel := context.WithTimeout(ctx, time.Millisecond)
+		defer cancel()
+		runtime.WaitSignal(early, syscall.SIGUSR1, syscall.SIGUSR2) // registers them
+		for _, s := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGUSR1} {
+			send(s)
+			runtime.Await(ctx, func() (os.Signal, error) { return receive(t, arrived, "signal"), nil }) // it has come, and nobody waits
+			if got := wait(); got != s {
+				t.Errorf("got %v, want %v", got, s)
+			}
+		}
+		send(syscall.SIGUSR1)
+		send(syscall.SIGUSR2)
+		if got := map[os.Signal]bool{wait(): true, wait(): true}; len(got) != 2 {
+			t.Errorf("of two signals came %v", got)
+		}
+	})
+}
+
+func TestAllThatWaitForASignalGetIt(t *testing.T) {
+	rt := startRuntime(t, runtime.WithLoops(2))
+	results := make(chan os.Signal, 3)
+	wait := func(ctx context.Context) {
+		s, _ := runtime.WaitSignal(ctx, syscall.SIGUSR1)
+		results <- s
+	}
+	rt.Go(wait)
+	rt.Go(wait)
+	go wait(rt.Context())
+	until(t, "all wait", func() bool { return runtime.SignalWaits(rt) == 3 })
+	syscall.Kill(syscall.Getpid(), syscall.SIGUSR1)
+	for range 3 {
+		if s := receive(t, results, "signal"); s != syscall.SIGUSR1 {
+			t.Errorf("got %v", s)
+		}
+	}
+}
+
+func TestShutdownEndsWaitSignal(t *testing.T) {
+	rt := startRuntime(t)
+	result := make(chan error, 1)
+	go func() {
+		_, err := runtime.WaitSignal(context.WithoutCancel(rt.Context()), syscall.SIGUSR1)
+		result <- err
+	}()
+	until(t, "it waits", func() bool { return runtime.SignalWaits(rt) == 1 })
+	rt.Shutdown(context.Background())
+	wantError(t, "WaitSignal", receive(t, result, "end of WaitSignal"), runtime.ErrShutdown)
+}

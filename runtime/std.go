@@ -12,7 +12,8 @@ func goexit()  { goruntime.Goexit() }
 // module is the prefix of the names of Whorl's own functions in a stack trace.
 const module = "github.com/whorl-go/whorl/"
 
-// callerOutside returns the file and line of the innermost caller that doesn't belong to Whorl: where a coroutine waits, in its author's eyes.
+// callerOutside returns the file and line of the innermost caller that doesn't belong to Whorl:
+// where a coroutine waits, in its author's eyes.
 func callerOutside() string {
 	var pcs [64]uintptr
 	frames := goruntime.CallersFrames(pcs[:goruntime.Callers(2, pcs[:])])

@@ -114,7 +114,7 @@ func TestWaitGroupIsDoneWhenItsCoroutinePanics(t *testing.T) {
 		if err := group.Wait(ctx); err != nil || group.Count() != 0 {
 			t.Errorf("Wait: %v, count %d", err, group.Count())
 		}
-	})
+	}, panicsAreMeant())
 }
 
 func TestJoin(t *testing.T) {

@@ -6,23 +6,26 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/internal/prefetch"
 )
 
-// A Waiter is one caller's place to wait, be it a coroutine or a plain goroutine. It is what the waiting of this package, of sockets and
-// of channels is built on, and is exported for those who build their own.
+// A Waiter is one caller's place to wait, be it a coroutine or a plain goroutine. It is what the
+// waiting of this package, of sockets and of channels is built on, and is exported for those who
+// build their own.
 //
 // # Protocol
 //
 //  1. The caller gets its Waiter with [Enter] and puts it where the wakers will look for it.
 //  2. It calls [Waiter.Wait] and is parked.
 //  3. Whoever takes the Waiter out of that place, and nobody else, must call [Waiter.Wake], once.
-//  4. If time runs out or the context is done first, Wait takes the Waiter out itself, by way of the Queue it was given. If that fails, because a
-//     waker has just done so, Wait goes on waiting for that Wake, which is on its way.
+//  4. If time runs out or the context is done first, Wait takes the Waiter out itself, by way of the
+//     Queue it was given. If that fails, because a waker has just done so, Wait goes on waiting for that
+//     Wake, which is on its way.
 //  5. The caller calls [Waiter.Leave].
 //
-// So taking out decides the race between all that may end the wait, it ends exactly once, and no wake-up is left over for the next wait.
+// So taking out decides the race between all that may end the wait, it ends exactly once, and no
+// wake-up is left over for the next wait.
 type Waiter struct {
 	co    *Coroutine
 	ready chan struct{} // of a plain goroutine; capacity 1, so that Wake doesn't block
@@ -30,21 +33,25 @@ type Waiter struct {
 
 // Queue is a place where a Waiter waits to be woken.
 type Queue interface {
-	// Remove takes w out and reports true, or reports false if a waker has taken it already. It may be called from any goroutine.
+	// Remove takes w out and reports true, or reports false if a waker has taken it already. It may
+	// be called from any goroutine.
 	Remove(w *Waiter) bool
 }
 
-// Reason says what a wait is for, in lists of coroutines: "channel pop", "socket recv". Make one per kind of wait, not one per wait.
+// Reason says what a wait is for, in lists of coroutines: "channel pop", "socket recv". Make one
+// per kind of wait, not one per wait.
 type Reason struct {
 	name     string
 	internal bool
 }
 
-// NewReason makes a Reason for waits that something outside the runtime may end, such as the arrival of data.
+// NewReason makes a Reason for waits that something outside the runtime may end, such as the
+// arrival of data.
 func NewReason(name string) *Reason { return &Reason{name: name} }
 
-// NewInternalReason makes a Reason for waits that only another coroutine or goroutine can end. If all coroutines wait so, and no
-// other goroutine is there, the program is in a deadlock, and is told so.
+// NewInternalReason makes a Reason for waits that only another coroutine or goroutine can end. If
+// all coroutines wait so, and no other goroutine is there, the program is in a deadlock, and is
+// told so.
 func NewInternalReason(name string) *Reason { return &Reason{name: name, internal: true} }
 
 func (r *Reason) String() string { return r.name }
@@ -70,15 +77,11 @@ func DeadlineAfter(d time.Duration) Deadline {
 	if d <= 0 {
 		return 0
 	}
-	at := eventloop.Clock() + d
-	if at < d { // overflow: that's never
-		return 0
-	}
-	return Deadline(at)
+	return Deadline(clock.Add(clock.Now(), d))
 }
 
 // Until returns how long there is until the deadline; it must not be the zero Deadline.
-func (d Deadline) Until() time.Duration { return time.Duration(d) - eventloop.Clock() }
+func (d Deadline) Until() time.Duration { return time.Duration(d) - clock.Now() }
 
 // Passed reports whether the deadline is there and has passed.
 func (d Deadline) Passed() bool { return d != 0 && d.Until() <= 0 }
@@ -93,10 +96,14 @@ func (d Deadline) Earlier(o Deadline) Deadline {
 
 var goroutineWaiters = sync.Pool{New: func() any { return &Waiter{ready: make(chan struct{}, 1)} }}
 
-// Enter returns the caller's Waiter. It fails with ErrOnLoop when the caller is a function that the event loop runs outside any coroutine: it
-// must not wait.
+// Enter returns the caller's Waiter. It fails with ErrOnLoop when the caller is a function that the
+// event loop runs outside any coroutine: it must not wait.
 func Enter(ctx context.Context) (*Waiter, error) {
-	s, co := whereAmI(schedulerHint(ctx))
+	return enter(whereAmI(schedulerHint(ctx)))
+}
+
+// enter is Enter for a caller of whom whereAmI has told what it is.
+func enter(s *scheduler, co *Coroutine) (*Waiter, error) {
 	if co != nil {
 		return &co.waiter, nil
 	}
@@ -113,8 +120,10 @@ func (w *Waiter) Leave() {
 	}
 }
 
-// Wake ends the wait of a Waiter that the caller has taken out of its place. Any goroutine may call it. If the Waiter is a coroutine of the
-// loop that the caller runs on, it is switched to at once, and Wake returns when it waits again or has ended.
+// Wake ends the wait of a Waiter that the caller has taken out of its place. Any goroutine may call
+// it. It only schedules: a coroutine is resumed by its loop, among the deferred functions if the
+// caller runs on that loop, as a posted task if not. So a lock may be held around it. A wake-up
+// counts as one operation of the coroutine that makes it, see [Count].
 func (w *Waiter) Wake() {
 	if w.co == nil {
 		w.ready <- struct{}{}
@@ -122,13 +131,36 @@ func (w *Waiter) Wake() {
 	}
 	s := w.co.sched
 	if s.onLoop() {
-		s.resume(w.co)
+		s.budget.Count(0)
+		s.loop.DeferTask((*resumeTask)(w.co))
 		return
 	}
 	s.loop.PostTask((*resumeTask)(w.co))
 }
 
-// What resuming a coroutine touches besides what its caller will, in cache lines: the Coroutine, the descriptor of its goroutine (runtime.g), and the stack from somewhat below the place where it
+// WakeNow is Wake that switches to a coroutine of the caller's own loop at once, and returns when
+// that waits again or has ended. It is for functions that the loop itself runs and that do nothing
+// for the program afterwards, such as the handler of a descriptor. Whoever else calls it has to be
+// documented as a place that switches, as a [Channel] is.
+func (w *Waiter) WakeNow() {
+	if w.co != nil && w.co.sched.onLoop() {
+		w.co.sched.resume(w.co)
+	} else {
+		w.Wake()
+	}
+}
+
+// wakeFrom is WakeNow for a caller that runs on the loop of s, or on none if s is nil.
+func (w *Waiter) wakeFrom(s *scheduler) {
+	if w.co != nil && w.co.sched == s {
+		s.resume(w.co)
+	} else {
+		w.Wake()
+	}
+}
+
+// What resuming a coroutine touches besides what its caller will, in cache lines: the Coroutine,
+// the descriptor of its goroutine (runtime.g), and the stack from somewhat below the place where it
 // has parked up to the frames of a packet's receiver.
 const (
 	coroutineLines  = 4
@@ -137,8 +169,8 @@ const (
 	stackLinesBelow = 4
 )
 
-// Anticipate has the memory fetched that resuming the coroutine will touch, if it is one: the stages are those of eventloop.Anticipator. On the coroutine's loop; elsewhere it does
-// nothing.
+// Anticipate has the memory fetched that resuming the coroutine will touch, if it is one: the
+// stages are those of eventloop.Anticipator. On the coroutine's loop; elsewhere it does nothing.
 func (w *Waiter) Anticipate(stage int) {
 	if stage == 0 {
 		prefetch.Lines(uintptr(unsafe.Pointer(w)), coroutineLines)
@@ -152,22 +184,14 @@ func (w *Waiter) Anticipate(stage int) {
 	case stage == 1:
 		prefetch.Lines(uintptr(unsafe.Pointer(worker)), 1)
 	default:
-		prefetch.Lines(uintptr(worker.id), goroutineLines)
+		prefetch.Lines(worker.id.Load(), goroutineLines)
 		prefetch.Lines(worker.sp-stackLinesBelow*prefetch.Line, stackLines)
 	}
 }
 
-// WakeLater is Wake, but for a coroutine of the caller's own loop: that one is resumed by the loop's deferred functions.
-func (w *Waiter) WakeLater() {
-	if w.co == nil || !w.co.sched.onLoop() {
-		w.Wake()
-		return
-	}
-	w.co.sched.loop.DeferTask((*resumeTask)(w.co))
-}
-
-// Wait parks the caller until it is woken (nil), the deadline passes (ErrTimeout), or ctx is done (its error; ErrShutdown if that is because the
-// runtime shuts down). With an error, the Waiter has been taken out of q.
+// Wait parks the caller until it is woken (nil), the deadline passes (ErrTimeout), or ctx is done
+// (its error; ErrShutdown if that is because the runtime shuts down). With an error, the Waiter has
+// been taken out of q.
 func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q Queue) error {
 	if w.co == nil {
 		return w.waitGoroutine(ctx, deadline, q)
@@ -180,70 +204,105 @@ func (w *Waiter) Wait(ctx context.Context, reason *Reason, deadline Deadline, q 
 		}
 		deadline = 0
 	}
-	co.reason, co.queue = reason, q
+	co.waitsFor(reason)
+	co.queue = q
 	if deadline != 0 {
 		co.timer.ResetClock(time.Duration(deadline))
 	}
-	co.park()
+	for co.park(); co.sched.wakeErr != nil && co.sched.wakeErr == errWhere; co.park() {
+		co.sayWhere()
+	}
 	if deadline != 0 {
 		co.timer.Disarm()
 	}
 	co.queue, co.own = nil, false
 	if co.sched.wakeErr != nil {
-		return co.wokenBy(reason)
+		return co.wokenBy()
 	}
 	return nil
 }
 
 // wokenBy returns why the running coroutine was woken, if not by Wake.
-func (co *Coroutine) wokenBy(reason *Reason) error {
+func (co *Coroutine) wokenBy() error {
 	err := co.sched.wakeErr
 	co.sched.wakeErr = nil
-	if deadlock, ok := err.(*DeadlockError); ok {
-		deadlock.add(co, reason)
-	}
 	if co.sched.rt.forced.Load() {
 		co.forceOut()
 	}
 	return err
 }
 
-// refused is called when the running coroutine may not wait. One that doesn't look at errors must not spin: the others of its loop would not
-// get their turn, nor would the end of the time for an orderly shutdown be noticed.
+// refused is called when the running coroutine may not wait. One that doesn't look at errors must
+// not spin: the others of its loop would not get their turn, nor would the end of the time for an
+// orderly shutdown be noticed.
 func (co *Coroutine) refused() {
 	if co.sched.rt.forced.Load() {
 		co.forceOut()
 	}
-	co.spend()
+	co.spend(0)
 }
 
-// forceOut ends the running coroutine when the time for an orderly shutdown is over, as by runtime.Goexit: its deferred calls run. Those that it
-// makes while it ends only get errors.
+// forceOut ends the running coroutine when the time for an orderly shutdown is over, as by
+// runtime.Goexit: its deferred calls run. Those that it makes while it ends only get errors.
 func (co *Coroutine) forceOut() {
 	if !co.exiting {
 		co.exiting = true
+		co.ctx.cancel(ErrShutdown) // first: whoever it leaves behind goes by its context
 		goexit()
 	}
 }
 
-// interrupt ends the coroutine's wait with err, if it waits and nobody else is about to end it. On the loop.
-func (co *Coroutine) interrupt(err error) bool {
+// takeOut takes the coroutine out of the place where it waits. It reports false if it doesn't wait,
+// or if somebody else is about to end its wait. On the loop.
+func (co *Coroutine) takeOut() bool {
 	if co.state != stateParked || co.queue == nil || !co.queue.Remove(&co.waiter) {
 		return false
 	}
-	co.sched.wakeErr = err
-	co.sched.resume(co)
+	co.queue = nil
 	return true
 }
 
-// timeoutTask is what the coroutine's timer runs.
+// interrupt ends the coroutine's wait with err, if it waits and nobody else is about to end it. As
+// every wake-up it only schedules. On the loop.
+func (co *Coroutine) interrupt(err error) bool {
+	if !co.takeOut() {
+		return false
+	}
+	co.sched.budget.Count(0)
+	co.sched.loop.DeferTask(&interruption{co, err})
+	return true
+}
+
+// interruption resumes a coroutine whose wait ends with an error.
+type interruption struct {
+	co  *Coroutine
+	err error
+}
+
+func (i *interruption) Run() {
+	i.co.sched.wakeErr = i.err
+	i.co.sched.resume(i.co)
+}
+
+// timeoutTask is what the coroutine's timer runs. It switches at once, as nothing comes after it.
 type timeoutTask Coroutine
 
-func (t *timeoutTask) Run() { (*Coroutine)(t).interrupt(ErrTimeout) }
+func (t *timeoutTask) Run() { (*Coroutine)(t).interruptNow(ErrTimeout) }
 
-// follow sees to it that the wait that is about to begin ends when ctx is done. It returns an error if it is done already.
+// interruptNow is interrupt by a function that the loop itself runs and nothing comes after: it
+// switches at once.
+func (co *Coroutine) interruptNow(err error) {
+	if co.takeOut() {
+		co.sched.wakeErr = err
+		co.sched.resume(co)
+	}
+}
+
+// follow sees to it that the wait that is about to begin ends when ctx is done. It returns an error
+// if it is done already.
 //
-// Following a context costs an allocation or two, so it goes on until the coroutine waits with another one.
+// Following a context costs an allocation or two, so it goes on until the coroutine waits with
+// another one.
 func (co *Coroutine) follow(ctx context.Context) error {
 	if co.sched.rt.forced.Load() {
 		return ErrShutdown
@@ -280,7 +339,8 @@ func (co *Coroutine) follow(ctx context.Context) error {
 	return nil
 }
 
-// waitError returns what waiting with a done context returns: the context's error, or ErrShutdown if its runtime shuts down.
+// waitError returns what waiting with a done context returns: the context's error, or ErrShutdown
+// if its runtime shuts down.
 func waitError(ctx context.Context, err error) error {
 	if err != context.Canceled {
 		return err
@@ -304,15 +364,14 @@ func (w *Waiter) waitGoroutine(ctx context.Context, deadline Deadline, q Queue) 
 	return w.waitReady(ctx, timer.C, q)
 }
 
-// waitWithoutEnd is a function of its own so that the check for deadlocks sees from its name that the goroutine needs somebody to wake it.
-func (w *Waiter) waitWithoutEnd(ctx context.Context, q Queue) error { return w.waitReady(ctx, nil, q) }
+// waitWithoutEnd is a function of its own so that the check for deadlocks sees from its name that
+// the goroutine needs somebody to wake it.
+func (w *Waiter) waitWithoutEnd(ctx context.Context, q Queue) error {
+	return w.waitReady(ctx, nil, q)
+}
 
 func (w *Waiter) waitReady(ctx context.Context, expired <-chan time.Time, q Queue) error {
 	done := ctx.Done()
-	if own, ok := ctx.(*coroutineContext); ok {
-		done = own.hold()
-		defer own.release()
-	}
 	if done == nil && expired == nil { // a select takes longer
 		<-w.ready
 		return nil
@@ -327,7 +386,7 @@ func (w *Waiter) waitReady(ctx context.Context, expired <-chan time.Time, q Queu
 		<-w.ready
 		return nil
 	}
-	if err := ctx.Err(); err != nil { // if both have come, the caller is told of this one, as a coroutine is
+	if err := ctx.Err(); err != nil { // if both have come, this one counts, as with coroutines
 		return waitError(ctx, err)
 	}
 	return ErrTimeout

@@ -31,11 +31,11 @@ func TestWatchdogNamesTheCoroutineThatHoldsTheLoop(t *testing.T) {
 		reported := make(chan string, 100)
 		log = log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return stacks{core, reported} }))
 		program(t, func(ctx context.Context) {
+			begin := time.Now()
 			var all []*runtime.Coroutine
 			for range others {
 				all = append(all, start(ctx, func(ctx context.Context) { runtime.Sleep(ctx, time.Hour) }))
 			}
-			begin := time.Now()
 			stack := blocksTheLoop(reported)
 			if held := time.Since(begin); held < limit {
 				t.Errorf("%s: reported after %v", name, held)

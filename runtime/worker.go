@@ -5,20 +5,21 @@ import (
 	"errors"
 	"iter"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/goroutine"
 )
 
-// worker is a goroutine that coroutines run on, one after the other. It is an iter.Pull coroutine: next switches to it, on the same
-// thread and without the scheduler, and comes back when what runs there yields or ends. Workers are kept for the next coroutine, with
-// the stack they have grown.
+// worker is a goroutine that coroutines run on, one after the other. It is an iter.Pull coroutine:
+// next switches to it, on the same thread and without the scheduler, and comes back when what runs
+// there yields or ends. Workers are kept for the next coroutine, with the stack they have grown.
 type worker struct {
 	next     func() (struct{}, bool)
 	yield    func(struct{}) bool
-	id       goroutine.ID
-	sp       uintptr    // a place on its stack, near where the coroutine has parked; not to be followed, as stacks move
-	co       *Coroutine // that runs on it; nil while it is idle
+	id       atomic.Uintptr // goroutine.ID; another worker's while its coroutine is there
+	sp       uintptr        // where on its stack the coroutine has parked; not to be followed
+	co       *Coroutine     // that runs on it; nil while it is idle
 	fn       func(context.Context)
 	trip     *trip // that it makes for a coroutine of another worker
 	dead     bool  // its goroutine has ended, or ends when it is resumed
@@ -27,16 +28,19 @@ type worker struct {
 	panicked bool  // its coroutine's function
 }
 
-// errGoexit is what a worker panics with when a coroutine called runtime.Goexit: iter.Pull would otherwise carry the Goexit over to
-// whoever resumed the coroutine, and the loop's goroutine would end. As a panic it can be stopped there.
+// errGoexit is what a worker panics with when a coroutine called runtime.Goexit: iter.Pull would
+// otherwise carry the Goexit over to whoever resumed the coroutine, and the loop's goroutine would
+// end. As a panic it can be stopped there.
 var errGoexit = errors.New("runtime: coroutine called runtime.Goexit")
 
 func newWorker() *worker {
 	w := new(worker)
-	// The goroutine's function is this one, and not a method, whose value would have a frame of its own: parked coroutines have 2 KiB for everything.
+	// The goroutine's function is this one, and not a method, whose value would have a frame of its
+	// own: parked coroutines have 2 KiB for everything.
 	w.next, _ = iter.Pull(func(yield func(struct{}) bool) { // ended by dead, not by stop
-		w.yield, w.id = yield, goroutine.Current()
-		w.co.sched.running.Store(uintptr(w.id)) // resume could not know it the first time
+		w.yield = yield
+		w.id.Store(uintptr(goroutine.Current()))
+		w.co.sched.running.Store(w.id.Load()) // resume could not know it the first time
 		for !w.dead {
 			if w.trip != nil {
 				w.travel(w.trip)
@@ -52,8 +56,9 @@ func newWorker() *worker {
 	return w
 }
 
-// runFunction runs the function of the worker's coroutine, and catches its panic. After a Goexit it doesn't return. It is a frame on the stack of every parked coroutine, so it does
-// nothing that finish can do.
+// runFunction runs the function of the worker's coroutine, and catches its panic. After a Goexit it
+// doesn't return. It is a frame on the stack of every parked coroutine, so it does nothing that
+// finish can do.
 func (w *worker) runFunction() {
 	co := w.co
 	returned := false
@@ -73,7 +78,8 @@ func (w *worker) runFunction() {
 	returned = true
 }
 
-// finish is what follows runFunction. After a Goexit, by a deferred function or a handler of panics, it doesn't return either.
+// finish is what follows runFunction. After a Goexit, by a deferred function or a handler of
+// panics, it doesn't return either.
 func (w *worker) finish() {
 	co := w.co
 	returned := false
@@ -90,9 +96,10 @@ func (w *worker) finish() {
 	returned = true
 }
 
-// exited is called in a deferred function after a Goexit: it ends the coroutine as it should be, and the worker's goroutine with it.
+// exited is called in a deferred function after a Goexit: it ends the coroutine as it should be,
+// and the worker's goroutine with it.
 func (w *worker) exited(co *Coroutine) {
-	co.goexit = true
+	co.uncommon().goexit = true
 	if co.state != stateEnded {
 		w.dead = true
 		w.end(co)
@@ -100,7 +107,8 @@ func (w *worker) exited(co *Coroutine) {
 	panic(errGoexit)
 }
 
-// end runs the coroutine's deferred functions and ends it, even if one of them calls Goexit: then the rest is run while that unwinds.
+// end runs the coroutine's deferred functions and ends it, even if one of them calls Goexit: then
+// the rest is run while that unwinds.
 func (w *worker) end(co *Coroutine) {
 	over := false
 	defer func() {

@@ -259,6 +259,11 @@ func (c *Conn) sent(n int) {
 // SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It waits, so a callback must call it in a coroutine; packets that
 // are sent meanwhile go out after it. In plaintext the kernel copies the file (sendfile(2)). It returns how many bytes were sent.
 func (c *Conn) SendFile(ctx context.Context, name string, offset, length int64) (int64, error) {
+	if r := c.rare.Load(); r != nil {
+		if err := r.outside.Arrive(ctx, &c.flow); err != nil {
+			return 0, &net.OpError{Op: "sendfile", Net: c.flow.Socket.Network(), Err: err}
+		}
+	}
 	n, err := c.flow.Socket.SendPath(ctx, name, offset, length)
 	c.flow.WriteReleased()
 	c.worker.counters.bytesOut.Add(uint64(n))

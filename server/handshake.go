@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/turn"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -27,10 +28,17 @@ func (w *worker) queueForSlot(s slotWaiter) {
 	}
 }
 
-// beginWaiting has those begin who wait for a slot, as many as there are.
+// beginWaiting has those begin who wait for a slot, as many as there are. When it has gone on for a
+// turn it lets the loop poll first: each of very many may end at once, and make room for the next.
 func (w *worker) beginWaiting() {
 	w.beginning = true // who begins may end at once
-	for len(w.waiting) > 0 && w.slots > 0 {
+	var budget turn.Budget
+	for budget.Renew(); len(w.waiting) > 0 && w.slots > 0; {
+		if budget.Spent(turn.Coroutine) {
+			w.loop.Defer(w.beginWaiting)
+			return
+		}
+		budget.Count(turn.Look * turn.Unit) // a handshake is long enough for a look at the clock each time
 		next := w.waiting[0]
 		w.waiting[0] = nil
 		w.waiting = w.waiting[1:]

@@ -5,6 +5,7 @@ package server_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -109,9 +110,14 @@ func developmentTLS(b *testing.B) *tls.Config {
 
 func startIdleWhorl(coroutines bool) func(b *testing.B, config *tls.Config) (net.Addr, func() int, func()) {
 	return func(b *testing.B, config *tls.Config) (net.Addr, func() int, func()) {
-		port := server.Port{TLS: config, ReadTimeout: -1}
+		port := server.Port{TLS: config}
 		if coroutines {
-			port.Handle = func(ctx context.Context, c *server.Conn) { c.Recv(ctx) }
+			port.Handle = func(ctx context.Context, c *server.Conn) {
+				var err error
+				for err == nil || errors.Is(err, runtime.ErrTimeout) { // the default one
+					_, err = c.Recv(ctx)
+				}
+			}
 		} else {
 			port.OnReceive = func(context.Context, *server.Conn, []byte) {}
 		}

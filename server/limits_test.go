@@ -318,7 +318,8 @@ func TestNoDescriptorsLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := make([]byte, 5)
-		check(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(patience / time.Second)}))
+		limit := unix.NsecToTimeval(int64(patience))
+		check(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit))
 		if n, err := unix.Read(fd, got); string(got[:max(0, n)]) != "hello" {
 			t.Errorf("%q, %v", got[:max(0, n)], err)
 		}

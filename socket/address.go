@@ -60,18 +60,18 @@ func (n *network) admits(ip netip.Addr) bool {
 func splitHostPort(n *network, address string) (host string, port uint16, err error) {
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", 0, err
+		return "", 0, &codedError{err, codeBadPort}
 	}
 	number, err := strconv.ParseUint(service, 10, 16)
 	if err == nil {
 		return host, uint16(number), nil
 	}
 	if errors.Is(err, strconv.ErrRange) || service == "" || strings.Trim(service, "+-0123456789") == "" {
-		return "", 0, &net.AddrError{Err: "invalid port", Addr: address}
+		return "", 0, addressError(codeBadPort, "invalid port", address)
 	}
 	named, err := net.LookupPort(n.name, service) // reads a file that is cached; no DNS
 	if err != nil {
-		return "", 0, err
+		return "", 0, &codedError{err, codeBadPort}
 	}
 	return host, uint16(named), nil
 }
@@ -96,7 +96,7 @@ func inetSockaddr(a netip.AddrPort) (unix.Sockaddr, int, error) {
 		} else if device, err := net.InterfaceByName(zone); err == nil {
 			to.ZoneId = uint32(device.Index)
 		} else {
-			return nil, 0, &net.AddrError{Err: "unknown IPv6 zone", Addr: a.String()}
+			return nil, 0, addressError(codeBadIPv6, "unknown IPv6 zone", a.String())
 		}
 	}
 	return to, unix.AF_INET6, nil

@@ -1,11 +1,6 @@
 package socket
 
-import (
-	"context"
-	"sync"
-
-	"github.com/whorl-go/whorl/runtime"
-)
+import "sync"
 
 // Buffers come in two sizes. A connection borrows one while it has something in it: a small one, unless what came last was more than that. So a hundred
 // thousand connections that have a short message each hold a few KiB each, and the few that are busy read 64 KiB at a time.
@@ -41,17 +36,6 @@ func smallAtHand() []byte {
 	return nil
 }
 
-// borrowShallow is borrowFor for a small buffer by coroutines of a loop, whose stacks are small and many: making a buffer takes a third of what a new stack has, so it is done on
-// another one. It may return nil.
-func borrowShallow(ctx context.Context) []byte {
-	small := smallAtHand()
-	if small == nil {
-		runtime.Detour(ctx, func(context.Context) { giveBack(new([smallBufferSize]byte)[:]) })
-		small = smallAtHand()
-	}
-	return small
-}
-
 // giveBack takes a buffer back that was borrowed, or drops one that has grown.
 func giveBack(p []byte) {
 	switch cap(p) {
@@ -68,6 +52,7 @@ type input struct {
 	start, end int  // buf[start:end] is unread
 	eof        bool // the peer has closed its sending side
 	large      bool // what came last would fill a good part of a small buffer
+	message    bool // a whole message of a datagram socket is unread; it may be empty
 	index      *index
 }
 
@@ -89,10 +74,15 @@ func (in *input) indexed() []byte {
 	start, end := in.start, x.base+int(x.ends[x.next])
 	in.start = end
 	if x.next++; x.next == x.size {
-		in.index = nil
-		indexPool.Put(x)
+		in.giveIndex()
 	}
 	return in.buf[start:end:end]
+}
+
+// giveIndex gives the index back.
+func (in *input) giveIndex() {
+	indexPool.Put(in.index)
+	in.index = nil
 }
 
 // find fills the index, and reports whether it has found something.
@@ -122,28 +112,42 @@ func (in *input) release() {
 	}
 }
 
+// detach leaves an empty buffer to whoever has the last packet from it.
+func (in *input) detach() {
+	if in.start == in.end {
+		in.buf, in.start, in.end = nil, 0, 0
+	}
+}
+
 // received notes that n bytes have come into what room has returned.
 func (in *input) received(n int) {
 	in.end += n
 	in.large = n > smallBufferSize/2
 }
 
-// room returns free space behind what is unread, with at least one byte; want is how many unread bytes the framer needs in all, 0 if it doesn't know.
+// room returns free space behind what is unread, at least one byte. want is how many unread bytes
+// the framer needs in all, 0 if it doesn't know. That may be what the peer has declared, so the
+// buffer grows with what has arrived: to four times as much at most.
 func (in *input) room(want int) []byte {
+	have := in.end - in.start
+	return in.roomFor(max(have+1, min(want, max(smallBufferSize, 4*have))))
+}
+
+// roomFor is room for size unread bytes in all, which have arrived.
+func (in *input) roomFor(size int) []byte {
 	have := in.end - in.start
 	if have == 0 {
 		in.start, in.end = 0, 0
 	}
-	size := max(have+1, want)
 	if in.large {
 		size = max(size, bufferSize)
 	}
 	switch {
-	case in.buf == nil:
-		in.buf = borrowFor(min(size, bufferSize))
+	case in.buf == nil && size <= bufferSize:
+		in.buf = borrowFor(size)
 	case size > len(in.buf):
 		in.move(size)
-	case in.end == len(in.buf) || in.start+want > len(in.buf):
+	case in.end == len(in.buf) || in.start+size > len(in.buf):
 		copy(in.buf, in.unread())
 		in.start, in.end = 0, have
 	}

@@ -102,6 +102,7 @@ func TestCancelEndsADirection(t *testing.T) {
 				talk("second ")
 				until(ctx, func() bool { return unread(s) == 0 })
 				cancel(socket.ReadEvent | socket.WriteEvent)
+				runtime.Yield(ctx) // they go on when this turn of the loop ends
 				if waiter.name == "coroutine" && canceler.name == "coroutine" && !has("writer", "reader") {
 					t.Errorf("ended: %q", ended)
 				}
@@ -228,7 +229,7 @@ func TestTimeoutsLoseNothing(t *testing.T) {
 	}
 }
 
-// A context that is done already ends an operation that would have to wait; one that needn't wait succeeds.
+// With a context that is done already nothing is begun, whether it would have to wait or not.
 func TestAContextThatIsDone(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		for _, from := range callers {
@@ -236,13 +237,35 @@ func TestAContextThatIsDone(t *testing.T) {
 			from.call(ctx, func(ctx context.Context) {
 				done, cancel := context.WithCancel(ctx)
 				cancel()
-				talk(done, t, peer, s)
-				_, err := s.Recv(done, make([]byte, 1))
-				wantError(t, from.name, err, context.Canceled)
-				if errors.Is(err, socket.ErrCanceled) || errors.Is(err, net.ErrClosed) {
-					t.Errorf("%v is taken for Cancel or Close", err)
+				if _, err := peer.SendAll(ctx, []byte("early ")); err != nil {
+					t.Error(err)
+				}
+				buf := make([]byte, 1)
+				for what, operation := range map[string]func() error{
+					"Recv":       func() error { _, err := s.Recv(done, buf); return err },
+					"RecvAll":    func() error { _, err := s.RecvAll(done, buf); return err },
+					"RecvLine":   func() error { _, err := s.RecvLine(done, 9); return err },
+					"RecvPacket": func() error { _, err := s.RecvPacket(done); return err },
+					"ReadVector": func() error { _, err := s.ReadVector(done, [][]byte{buf}); return err },
+					"Send":       func() error { _, err := s.Send(done, buf); return err },
+					"SendAll":    func() error { _, err := s.SendAll(done, buf); return err },
+					"SendSoon":   func() error { _, err := s.SendSoon(done, buf); return err },
+					"WriteVector": func() error {
+						_, err := s.WriteVector(done, [][]byte{buf})
+						return err
+					},
+				} {
+					err := operation()
+					wantError(t, from.name+": "+what, err, context.Canceled)
+					if errors.Is(err, socket.ErrCanceled) || errors.Is(err, net.ErrClosed) {
+						t.Errorf("%v is taken for Cancel or Close", err)
+					}
 				}
 				sleepsFully(ctx, t)
+				early := make([]byte, 6)
+				if _, err := s.RecvAll(ctx, early); string(early) != "early " || err != nil {
+					t.Errorf("%q, %v", early, err)
+				}
 				talk(ctx, t, peer, s)
 			})
 			s.Abort()

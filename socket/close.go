@@ -2,29 +2,32 @@ package socket
 
 import (
 	"context"
-	"io"
 	"net"
 	"os"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Close closes the socket and returns at once. Whoever waits in an operation is woken with net.ErrClosed, writers first; operations that begin
-// later get it too. With TLS, the peer is told (close_notify).
+// Close closes the socket and returns at once. Whoever waits in an operation is woken with
+// net.ErrClosed, writers first, and goes on when the loop comes to it; operations that begin later
+// get that error too. With TLS, the peer is told (close_notify). It may be called from anywhere.
 //
-// What was sent before is still delivered: if not all of it is under way, a coroutine in the background goes on sending,
-// and discards what comes in (closing a socket with unread input would reset the connection and lose what is under way), until the peer has acknowledged everything or SetLinger's
-// time is over. Run doesn't return before that. A second Close returns net.ErrClosed.
+// What was sent before is still delivered: if not all of it is under way, the loop goes on sending
+// in the background, and discards what comes in (closing a socket with unread input would reset
+// the connection and lose what is under way), until the peer has acknowledged everything. A peer
+// that takes nothing for as long as SetLinger says gets a reset instead, and the runtime's log the
+// reason. Run and Shutdown wait for the delivery. A second Close returns net.ErrClosed.
 func (s *Socket) Close() error { return s.shut(false) }
 
-// Abort closes the socket as Close does, but drops what the peer hasn't acknowledged yet, and resets a TCP connection.
+// Abort closes the socket as Close does, but drops what the peer hasn't acknowledged yet, and
+// resets a TCP connection.
 func (s *Socket) Abort() error { return s.shut(true) }
 
 func (s *Socket) shut(abort bool) error {
+	runtime.Count(0)
 	s.mu.Lock()
 	if s.gone {
 		s.mu.Unlock()
@@ -43,15 +46,8 @@ func (s *Socket) shut(abort bool) error {
 	if attempt != nil {
 		attempt.close()
 	}
-	f := s.conn.Load()
-	if f == nil {
-		return nil
-	}
-	f.ending.Store(true)
-	if f.home.Here() {
+	if f := s.conn.Load(); f != nil {
 		s.finish(f, abort)
-	} else {
-		f.atHome(func() { s.finish(f, abort) })
 	}
 	return nil
 }
@@ -63,20 +59,28 @@ func (s *Socket) closing() bool {
 	return s.gone
 }
 
-// finish closes a connected, bound or listening descriptor. Who waits is let go first, so that nobody takes the peer's answer to what is said here for
-// the peer's own doing.
+// finish closes a connected, bound or listening descriptor. Whoever waits is woken first, so that
+// nobody takes the peer's answer to what is said here for the peer's own doing.
 func (s *Socket) finish(f *fd, abort bool) {
-	f.hold()
+	if f.acquire(using) != nil {
+		return // it has ended with its loop
+	}
 	if abort {
 		sysResetOnClose(f.number)
 	}
 	f.close()
-	if !abort {
+	switch {
+	case s.listening.Load():
+		// Whoever waits in Accept has the descriptor until the end of the turn, but the address is to
+		// be free now. (Not by shutdown(2), as another process may have the listener, too.)
+		f.descriptor.Unregister()
+		sysVacate(f.number)
+	case !abort:
 		if t := s.secure.Load(); t != nil {
 			t.closeNotify()
 		}
 		f.flush()
-		if s.linger > 0 && s.network.stream() && s.wrapUp(f) {
+		if s.network.stream() && s.wrapUp(f) {
 			s.lingerOn(f) // has the descriptor from here on
 			return
 		}
@@ -84,9 +88,11 @@ func (s *Socket) finish(f *fd, abort bool) {
 	f.leave(using)
 }
 
-// wrapUp reports whether something is left that closing now could lose: what is queued here, what the kernel has queued and not sent yet, and, as unread input has the
-// kernel reset the connection at once, what it has sent and the peer has not acknowledged. If nothing is left, and the kernel is going to reset the connection, wrapUp tells
-// the peer of the end before, who would read an error in its place. What a Unix socket has taken is with the peer.
+// wrapUp reports whether something is left that closing now could lose: what is queued here, what
+// the kernel has queued and not sent yet, and, as unread input has the kernel reset the connection
+// at once, what it has sent and the peer has not acknowledged. If nothing is left, and the kernel
+// is going to reset the connection, wrapUp tells the peer of the end before, who would read an
+// error in its place. What a Unix socket has taken is with the peer.
 func (s *Socket) wrapUp(f *fd) (left bool) {
 	switch {
 	case f.out.pending.Load():
@@ -102,76 +108,6 @@ func (s *Socket) wrapUp(f *fd) (left bool) {
 	}
 	unix.Shutdown(f.number, unix.SHUT_WR)
 	return false
-}
-
-// unacknowledged reports whether the kernel waits for the peer to take something.
-func (s *Socket) unacknowledged(f *fd) bool {
-	return s.network.tcp() && !s.listening.Load() && sysUnsent(f.number) > 0
-}
-
-// lingerOn starts the coroutine that delivers the rest. The caller holds the descriptor for it.
-func (s *Socket) lingerOn(f *fd) {
-	f.onLoop(func() {
-		if !f.home.Here() { // the loop has ended
-			f.leave(using)
-			return
-		}
-		_, err := runtime.Go(context.Background(), func(ctx context.Context) {
-			defer f.leave(using)
-			runtime.Yield(ctx)                       // who closes goes on first
-			s.deliver(context.WithoutCancel(ctx), f) // a shutdown waits for it, as long as it waits for anything
-		})
-		if err != nil {
-			f.leave(using)
-		}
-	})
-}
-
-// deliver sends what is queued, half-closes, and waits until the peer has acknowledged everything. It reads all the while: a peer that waits for us to
-// take what it sends may not take anything before.
-func (s *Socket) deliver(ctx context.Context, f *fd) {
-	const shortest, longest = time.Millisecond, 100 * time.Millisecond
-	deadline := runtime.DeadlineAfter(s.linger)
-	for f.busy() { // those that Close has woken are on their way out
-		if deadline.Passed() {
-			return
-		}
-		runtime.Sleep(ctx, shortest)
-	}
-	buf := borrow()
-	defer giveBack(buf)
-	halfClosed := false
-	// There is no event for an acknowledgement, so it has to be looked for, less and less often.
-	for pause := shortest; !deadline.Passed(); {
-		next := &f.rd
-		switch f.flush() {
-		case nil:
-			if !halfClosed {
-				unix.Shutdown(f.number, unix.SHUT_WR)
-				halfClosed = true
-			}
-			if !s.unacknowledged(f) {
-				return
-			}
-		case errWait, errNoBuffers:
-			next = &f.wr
-		default:
-			return
-		}
-		switch _, err := f.tryRead(buf); err {
-		case nil:
-			pause = shortest
-			runtime.Spend(ctx)
-			continue
-		case errWait, io.EOF:
-		default:
-			return
-		}
-		if f.wait(ctx, next, reasonLinger, runtime.DeadlineAfter(pause).Earlier(deadline)) == runtime.ErrTimeout {
-			pause = min(2*pause, longest)
-		}
-		f.rd.drained = false
-	}
 }
 
 // How says which direction Shutdown ends.
@@ -202,9 +138,14 @@ func (s *Socket) Shutdown(ctx context.Context, how How) error {
 		if t := s.secure.Load(); t != nil {
 			t.closeNotify()
 		}
-		if err := f.drain(ctx, new(runtime.Deadline), s.timeouts.Write); err != nil {
+		if err := f.drain(ctx, s.patience()); err != nil {
 			return s.fail("shutdown", err)
 		}
 	}
-	return s.fail("shutdown", os.NewSyscallError("shutdown", unix.Shutdown(f.number, int(how))))
+	err = unix.Shutdown(f.number, int(how))
+	if err == nil && how != ShutdownWrite {
+		f.unreadable.Store(true)
+		f.rd.prompt() // for a datagram socket the kernel gives no edge
+	}
+	return s.fail("shutdown", os.NewSyscallError("shutdown", err))
 }

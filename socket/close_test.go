@@ -18,9 +18,9 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// lingers waits, in a peer, until a coroutine delivers in the background what a closed Socket has sent.
-func lingers(rt *runtime.Runtime) {
-	for !waiting(rt, "socket linger") {
+// lingers waits, in a peer, until n closed Sockets deliver in the background what they have sent.
+func lingers(n int) {
+	for socket.Lingering() != n {
 		goruntime.Gosched()
 	}
 }
@@ -68,7 +68,6 @@ func TestCloseDeliversWhatWasSent(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
-				rt, _ := runtime.From(ctx)
 				s, peer := secured(ctx, t, c.network, c.secure)
 				if c.chatty {
 					peers.Go(func() {
@@ -84,7 +83,7 @@ func TestCloseDeliversWhatWasSent(t *testing.T) {
 					defer peer.Close()
 					got := read(t, peer, early)
 					if c.mustLinger {
-						lingers(rt)
+						lingers(1)
 					}
 					rest, err := io.ReadAll(peer) // with TLS, nil says that close_notify has come
 					if err != nil {
@@ -114,7 +113,6 @@ func TestCloseDeliversWhatIsQueued(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
-				rt, _ := runtime.From(ctx)
 				s, peer := secured(ctx, t, c.network, c.secure)
 				var sent []byte
 				if c.full && !c.secure {
@@ -136,7 +134,7 @@ func TestCloseDeliversWhatIsQueued(t *testing.T) {
 				peers.Go(func() {
 					defer peer.Close()
 					if c.full {
-						lingers(rt)
+						lingers(1)
 					}
 					got, err := io.ReadAll(peer)
 					if err != nil {
@@ -178,14 +176,13 @@ func fill(ctx context.Context, t testing.TB, s *socket.Socket) []byte {
 // The peer first sends all it has, then reads: it can do so only if we read, too, while we deliver.
 func TestCloseReadsWhileItDelivers(t *testing.T) {
 	withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
-		rt, _ := runtime.From(ctx)
 		s, peer := secured(ctx, t, "tcp", false)
 		sent := fill(ctx, t, s)
 		s.SendSoon(ctx, []byte("the end"))
 		s.Close()
 		peers.Go(func() {
 			defer peer.Close()
-			lingers(rt)
+			lingers(1)
 			if _, err := peer.Write(make([]byte, 64<<20)); err != nil {
 				t.Error("peer:", err)
 			}
@@ -204,8 +201,8 @@ func TestCloseWakesThoseWhoWaitAndDelivers(t *testing.T) {
 		for _, secure := range []bool{false, true} {
 			t.Run(from, func(t *testing.T) {
 				withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
-					rt, _ := runtime.From(ctx)
 					s, peer := secured(ctx, t, "tcp", secure)
+					rt, _ := runtime.From(ctx)
 					var ends []string
 					var others runtime.WaitGroup
 					others.Go(ctx, func(ctx context.Context) {
@@ -316,4 +313,59 @@ func TestAbortResets(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The address is free when Close returns, though somebody has waited in Accept until then.
+func TestCloseOfAListenerFreesItsAddressAtOnce(t *testing.T) {
+	for _, network := range []string{"tcp", "unix", "unixpacket"} {
+		withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+			l := listening(ctx, t, network)
+			at, client := l.LocalAddr().String(), fresh(t, network)
+			var err error
+			accept := start(ctx, func(ctx context.Context) { _, err = l.Accept(ctx) })
+			l.Close()
+			wantError(t, "Connect", client.Connect(ctx, at), syscall.ECONNREFUSED)
+			if network == "tcp" {
+				again, err := socket.Listen(ctx, network, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				again.Close()
+			}
+			accept.Join(ctx)
+			wantError(t, "Accept", err, net.ErrClosed)
+			client.Close()
+		}, runtime.WithLoops(1))
+	}
+}
+
+// A listener that others have, too, goes on listening for them.
+func TestCloseOfAListenerThatWasPassedOnLeavesItToOthers(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		first := listening(ctx, t, "tcp")
+		file, err := first.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		second, err := socket.Adopt(ctx, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		third, err := socket.Adopt(ctx, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := fresh(t, "tcp")
+		for _, l := range []*socket.Socket{first, second} {
+			accept := start(ctx, func(ctx context.Context) { l.Accept(ctx) })
+			l.Close()
+			accept.Join(ctx)
+		}
+		if err := client.Connect(ctx, third.LocalAddr().String()); err != nil {
+			t.Error(err)
+		}
+		client.Close()
+		third.Close()
+	}, runtime.WithLoops(1))
 }

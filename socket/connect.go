@@ -79,18 +79,19 @@ func (s *Socket) localSockaddr(address string) (unix.Sockaddr, int, error) {
 		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	default:
 		if ip, err = netip.ParseAddr(host); err != nil {
-			return nil, 0, &net.AddrError{Err: "not an IP address to bind to", Addr: address}
+			return nil, 0, addressError(codeBadHost, "not an IP address to bind to", address)
 		}
 	}
 	if !s.network.admits(ip) {
-		return nil, 0, &net.AddrError{Err: "address of another family than " + s.network.name, Addr: address}
+		why := "address of another family than " + s.network.name
+		return nil, 0, addressError(codeBadHost, why, address)
 	}
 	return inetSockaddr(netip.AddrPortFrom(ip, port))
 }
 
 // open makes a descriptor and sets the options on it. It isn't on its loop yet.
 func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
-	home, err := runtime.HomeFor(ctx)
+	home, err := homeFor(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -116,17 +117,21 @@ func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
 	return newFD(number, home, s.network), nil
 }
 
-// Connect connects the socket: to "host:port", or to the path of a Unix socket. Names are looked up off the loop. If a name has several
-// addresses they are tried as RFC 8305 says: IPv6 and IPv4 in turn, each 250 ms after the one before or when that has failed, and the first connection
-// that stands is taken. Timeouts.Connect bounds all of it.
+// Connect connects the socket: to "host:port", or to the path of a Unix socket. Names are looked up
+// off the loop, see SetResolver, and remembered for a minute, or until none of their addresses can
+// be connected to. If a name has several addresses they are tried as RFC 8305 says: IPv6 and IPv4
+// in turn, each 250 ms after the one before or when that has failed, and the first connection that
+// stands is taken. Timeouts.Connect bounds all of it.
 //
 // A socket whose Connect has failed may try again, unless it was bound. On a UDP or Unix datagram socket, Connect sets where Send goes.
 func (s *Socket) Connect(ctx context.Context, address string) error {
-	runtime.Spend(ctx) // over loopback it doesn't wait
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return s.fail("connect", err)
+	}
 	if err := s.beginConnect(address); err != nil {
 		return s.fail("connect", err)
 	}
-	err := s.connect(ctx, address, runtime.DeadlineAfter(s.timeouts.Connect))
+	err := s.connect(ctx, address, runtime.DeadlineAfter(s.timeouts.Load().Connect))
 	return s.endConnect(err)
 }
 
@@ -228,7 +233,7 @@ func (s *Socket) connect(ctx context.Context, address string, deadline runtime.D
 	}
 	host, port, err := splitHostPort(s.network, address)
 	if err == nil && port == 0 {
-		err = &net.AddrError{Err: "invalid port", Addr: address}
+		err = addressError(codeBadPort, "invalid port", address)
 	}
 	if err != nil {
 		return err
@@ -245,12 +250,24 @@ func (s *Socket) connect(ctx context.Context, address string, deadline runtime.D
 	}
 	ctx, cancel := s.cancelable(ctx)
 	defer cancel() // ends the attempts that have lost
-	ips, err := lookup(ctx, s.network, host, deadline)
+	ips, name, err := lookup(ctx, s.network, s.resolver(), host, deadline)
 	if err != nil {
 		return err
 	}
+	err = s.connectAny(ctx, ips, port, deadline)
+	if name != nil && outdated(err) {
+		names.forget(name)
+	}
+	return err
+}
+
+// connectAny connects to one of several addresses; a bound socket to the first.
+func (s *Socket) connectAny(
+	ctx context.Context, ips []netip.Addr, port uint16, deadline runtime.Deadline,
+) error {
 	targets := make([]target, len(ips))
 	for i, ip := range ips {
+		var err error
 		if targets[i], err = inetTarget(ip, port); err != nil {
 			return err
 		}

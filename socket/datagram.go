@@ -17,7 +17,9 @@ import (
 // SendTo sends a datagram to an address: *net.UDPAddr or *net.UnixAddr. On a socket that isn't bound yet, the kernel chooses the local address. It waits
 // while the kernel has no room. Stream sockets get EPROTONOSUPPORT.
 func (s *Socket) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, len(p)); err != nil {
+		return 0, s.fail("sendto", err)
+	}
 	if s.network.kind != unix.SOCK_DGRAM {
 		return 0, s.fail("sendto", syscall.EPROTONOSUPPORT)
 	}
@@ -35,27 +37,23 @@ func (s *Socket) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error)
 		return 0, s.fail("sendto", err)
 	}
 	defer f.leave(writing)
-	var deadline runtime.Deadline
+	n, err := f.transmit(ctx, s.patience(), func() (int, error) { return s.trySendTo(f, p, sa) })
+	return n, s.fail("sendto", err)
+}
+
+// trySendTo sends a datagram without waiting.
+func (s *Socket) trySendTo(f *fd, p []byte, to unix.Sockaddr) (int, error) {
 	for {
-		err := unix.Sendto(f.number, p, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, sa)
-		switch err {
-		case nil:
+		err := unix.Sendto(f.number, p, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, to)
+		switch {
+		case err == nil:
 			return len(p), nil
-		case unix.EINTR:
+		case err == unix.EINTR:
 			continue
-		case unix.EAGAIN:
-			err = errWait
-			if s.network.family == unix.AF_UNIX {
-				err = errPeerFull
-			}
-		case unix.ENOBUFS:
-			err = errNoBuffers
-		default:
-			return 0, s.fail("sendto", os.NewSyscallError("sendto", err))
+		case err == unix.EAGAIN && s.network.family == unix.AF_UNIX:
+			return 0, errPeerFull
 		}
-		if err := f.waitWrite(ctx, err, &deadline, s.timeouts.Write); err != nil {
-			return 0, s.fail("sendto", err)
-		}
+		return 0, sendError("sendto", errnoOf(err))
 	}
 }
 
@@ -100,33 +98,49 @@ func (s *Socket) RecvFrom(ctx context.Context, p []byte) (n int, from net.Addr, 
 	if s.network.stream() { // what was read ahead, and TLS, would be passed over
 		return 0, nil, s.fail("recvfrom", syscall.EPROTONOSUPPORT)
 	}
+	if err := runtime.Begin(ctx, len(p)); err != nil {
+		return 0, nil, s.fail("recvfrom", err)
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return 0, nil, s.fail("recvfrom", err)
 	}
 	defer f.leave(reading)
-	var deadline runtime.Deadline
+	err = f.receive(ctx, reasonRecv, s.timeouts.Load().Read, func() error {
+		n, from, err = s.tryRecvFrom(f, p)
+		return err
+	})
+	return n, from, s.fail("recvfrom", err)
+}
+
+// tryRecvFrom receives a datagram without waiting.
+func (s *Socket) tryRecvFrom(f *fd, p []byte) (n int, from net.Addr, err error) {
 	for {
 		n, sa, err := unix.Recvfrom(f.number, p, unix.MSG_DONTWAIT)
 		switch err {
 		case nil:
-			runtime.Spend(ctx)
-			if n == 0 && len(p) > 0 && !f.datagrams {
-				return 0, nil, io.EOF
-			}
-			from := s.network.addrOf(sa)
-			if from == nil && s.network.family == unix.AF_UNIX {
-				from = &net.UnixAddr{Net: s.network.name}
-			}
-			return n, from, nil
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
+			return 0, nil, f.nothing()
 		default:
-			return 0, nil, s.fail("recvfrom", os.NewSyscallError("recvfrom", err))
+			return 0, nil, os.NewSyscallError("recvfrom", err)
 		}
-		if err := f.waitRead(ctx, &deadline, s.timeouts.Read); err != nil {
-			return 0, nil, s.fail("recvfrom", err)
+		if f.endOfInput(n, p) {
+			return 0, nil, io.EOF
 		}
+		from := s.network.addrOf(sa)
+		if from == nil && s.network.family == unix.AF_UNIX {
+			from = &net.UnixAddr{Net: s.network.name}
+		}
+		return n, from, nil
 	}
+}
+
+// messageSize is how much room the next message needs.
+func (s *Socket) messageSize(f *fd) int {
+	if s.network.family != unix.AF_UNIX { // which has messages that are larger than UDP's
+		return bufferSize
+	}
+	return max(bufferSize, sysMessageSize(f.number))
 }

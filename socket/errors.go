@@ -8,8 +8,6 @@ import (
 	"net"
 	"os"
 	"syscall"
-
-	"github.com/whorl-go/whorl/runtime"
 )
 
 var (
@@ -90,38 +88,4 @@ func (s *Socket) remoteForError() net.Addr {
 		return a
 	}
 	return s.RemoteAddr()
-}
-
-// Code returns the error's number as ported code knows it: Swoole's error code, or an errno. It is 0 for nil, and -1 if err has none.
-func Code(err error) int {
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, ErrBusy):
-		return 10002 // SW_ERROR_CO_HAS_BEEN_BOUND
-	case errors.Is(err, ErrPlaintextPending):
-		return 509 // SW_ERROR_WRONG_OPERATION
-	case errors.Is(err, ErrQueueFull):
-		return 1009 // SW_ERROR_OUTPUT_BUFFER_OVERFLOW
-	case errors.Is(err, ErrSSLActive):
-		return int(syscall.EISCONN)
-	case errors.Is(err, runtime.ErrTimeout), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return int(syscall.ETIMEDOUT)
-	case errors.Is(err, context.Canceled):
-		return int(syscall.ECANCELED)
-	case errors.Is(err, net.ErrClosed):
-		return int(syscall.EBADF)
-	}
-	var coded interface{ Code() int }
-	if errors.As(err, &coded) {
-		return coded.Code()
-	}
-	if code, ok := resolveCode(err); ok {
-		return code
-	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return int(errno)
-	}
-	return -1
 }

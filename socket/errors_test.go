@@ -4,6 +4,8 @@ package socket_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +17,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -26,6 +27,10 @@ func (codedError) Error() string { return "an error with a code" }
 func (codedError) Code() int     { return 1203 }
 
 func TestCode(t *testing.T) {
+	table, err := os.ReadFile("../docs/codes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		err  error
 		want int
@@ -37,7 +42,32 @@ func TestCode(t *testing.T) {
 		{socket.ErrPlaintextPending, 509},
 		{socket.ErrSSLActive, 106},
 		{socket.ErrConnected, 106},
-		{socket.ErrNotConnected, 107},
+		{socket.ErrNotConnected, 5001},
+		{syscall.ENOTCONN, 107},
+		{socket.ErrWouldBlock, 11},
+		{syscall.EAGAIN, 11},
+		{socket.ErrQueueFull, 1009},
+		{socket.ErrTruncated, 1017},
+		{socket.ErrPathTooLong, 504},
+		{runtime.ErrOnLoop, 10001},
+		{runtime.ErrNoRuntime, 10001},
+		{runtime.ErrChannelClosed, -2},
+		{net.UnknownNetworkError("sctp"), 724},
+		{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, 1014},
+		{x509.UnknownAuthorityError{}, 1014},
+		{x509.HostnameError{Host: "mail.test", Certificate: new(x509.Certificate)}, 1014},
+		{x509.CertificateInvalidError{Reason: x509.Expired}, 1014},
+		{&net.OpError{Op: "handshake", Err: io.EOF}, 1018},
+		{&net.OpError{Op: "handshake", Err: syscall.ECONNRESET}, 1018},
+		{&net.OpError{Op: "handshake", Err: errors.New("tls: any")}, 1018},
+		{&net.OpError{Op: "handshake", Err: &net.OpError{Op: "remote error", Err: tls.AlertError(40)}}, 1018},
+		{&net.OpError{Op: "handshake", Err: x509.UnknownAuthorityError{}}, 1014},
+		{&net.OpError{Op: "handshake", Err: runtime.ErrTimeout}, 110},
+		{&net.OpError{Op: "handshake", Err: socket.ErrPlaintextPending}, 509},
+		{&net.OpError{Op: "handshake", Err: syscall.ESOCKTNOSUPPORT}, 94},
+		{&net.OpError{Op: "remote error", Err: tls.AlertError(40)}, 1016},
+		{&net.OpError{Op: "local error", Err: tls.AlertError(40)}, 1016},
+		{tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, 1016},
 		{socket.ErrCanceled, 125},
 		{context.Canceled, 125},
 		{runtime.ErrShutdown, 125},
@@ -52,6 +82,12 @@ func TestCode(t *testing.T) {
 		{&net.DNSError{Err: "i/o timeout", Name: "mail.test", IsTimeout: true}, 712},
 		{codedError{}, 1203},
 	} {
+		row := fmt.Sprintf("\n| %d |", c.want)
+		_, own := c.err.(codedError)
+		_, system := errors.AsType[syscall.Errno](c.err) // most have no row
+		if !own && !system && c.want != 0 && c.want != -1 && !strings.Contains(string(table), row) {
+			t.Errorf("docs/codes.md has no row for %d", c.want)
+		}
 		for _, err := range []error{c.err, fmt.Errorf("wrapped: %w", c.err), &net.OpError{Op: "connect", Err: c.err}} {
 			if c.err == nil {
 				err = nil
@@ -61,6 +97,90 @@ func TestCode(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What is wrong with an address has a number, too, and stays an error of package net.
+func TestCodesOfAddresses(t *testing.T) {
+	resolves(t, always("192.0.2.1"))
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		for _, c := range []struct {
+			network, address string
+			want             int
+		}{
+			{"tcp6", "mail.test:25", 711},
+			{"tcp6", "192.0.2.1:25", 720},
+			{"tcp6", "[fe80::1%nosuchdevice]:25", 720},
+			{"tcp4", "[2001:db8::1]:25", 722},
+			{"tcp", "mail.test", 723},
+			{"tcp", "mail.test:65536", 723},
+			{"tcp", "mail.test:0", 723},
+			{"tcp", "mail.test:nosuchservice", 723},
+		} {
+			err := fresh(t, c.network).Connect(ctx, c.address)
+			wantOp(t, err, "connect", c.network, c.address)
+			if socket.Code(err) != c.want {
+				t.Errorf("%v has code %d, want %d", err, socket.Code(err), c.want)
+			}
+			if _, ok := errors.AsType[*net.AddrError](err); !ok && c.address != "mail.test:nosuchservice" {
+				t.Errorf("%s %s: no *net.AddrError: %v", c.network, c.address, err)
+			}
+		}
+		for _, c := range []struct {
+			network, address string
+			want             int
+		}{
+			{"tcp", "mail.test:25", 722},
+			{"tcp4", "[::1]:25", 722},
+			{"tcp", "127.0.0.1", 723},
+			{"unix", strings.Repeat("x", 108), 504},
+		} {
+			if err := fresh(t, c.network).Bind(ctx, c.address); socket.Code(err) != c.want {
+				t.Errorf("bind: %v has code %d, want %d", err, socket.Code(err), c.want)
+			}
+		}
+		if _, err := socket.New("sctp"); socket.Code(err) != 724 {
+			t.Errorf("%v has code %d", err, socket.Code(err))
+		}
+	})
+}
+
+// Each side of a handshake has numbers of its own.
+func TestCodesOfHandshakes(t *testing.T) {
+	client, server := certified()
+	stranger := client.Clone()
+	stranger.RootCAs = x509.NewCertPool()
+	old := server.Clone()
+	old.MaxVersion = tls.VersionTLS12
+	young := client.Clone()
+	young.MinVersion = tls.VersionTLS13
+	strict := server.Clone()
+	strict.ClientAuth, strict.MaxVersion = tls.RequireAnyClientCert, tls.VersionTLS12
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		for _, c := range []struct {
+			name                   string
+			client, server         *tls.Config
+			wantClient, wantServer int
+		}{
+			{"unknown authority", stranger, server, 1014, 1015},
+			{"no common version", young, old, 1018, 1015},
+			{"no certificate of the client's", client, strict, 1018, 1015},
+		} {
+			clientErr, serverErr := shakeBoth(ctx, t, c.client, c.server)
+			if got := socket.Code(clientErr); got != c.wantClient {
+				t.Errorf("%s: client: %v has code %d, want %d", c.name, clientErr, got, c.wantClient)
+			}
+			if got := socket.Code(serverErr); got != c.wantServer {
+				t.Errorf("%s: server: %v has code %d, want %d", c.name, serverErr, got, c.wantServer)
+			}
+		}
+		a, b := connected(ctx, t, "pair")
+		defer a.Abort()
+		b.SetTimeouts(socket.Timeouts{Handshake: soon})
+		err := b.SSLHandshake(ctx, server)
+		if timeout, ok := err.(net.Error); !ok || !timeout.Timeout() || socket.Code(err) != 110 {
+			t.Errorf("%v has code %d", err, socket.Code(err))
+		}
+	})
 }
 
 // wantOp checks that an error says which operation has failed, and on what.
@@ -237,7 +357,7 @@ func TestCallsOnALoopOutsideACoroutine(t *testing.T) {
 }
 
 // on has a loop run fn, and waits for it.
-func on(ctx context.Context, t testing.TB, loop *eventloop.Loop, fn func()) {
+func on(ctx context.Context, t testing.TB, loop runtime.Loop, fn func()) {
 	t.Helper()
 	var done runtime.WaitGroup
 	done.Add(1)

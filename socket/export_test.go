@@ -10,23 +10,35 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// FakeNames has names looked up by a test, until restore. No name is remembered from before, nor afterwards.
-func FakeNames(lookup func(ctx context.Context, network, host string) ([]netip.Addr, error), now func() time.Time) (restore func()) {
-	before := [...]any{names.lookup, names.now}
-	FlushNames()
-	names.lookup, names.now = lookup, now
-	return func() {
-		names.lookup = before[0].(func(context.Context, string, string) ([]netip.Addr, error))
-		names.now = before[1].(func() time.Time)
-		FlushNames()
+// FakeNames has names that no other Resolver is set for looked up by a test, until restore. No name
+// is remembered from before, nor afterwards.
+func FakeNames(fake Resolver, now func() time.Time) (restore func()) {
+	nowBefore, before := names.now, names.byDefault
+	set := func(now func() time.Time, byDefault func() Resolver) {
+		names.mu.Lock()
+		defer names.mu.Unlock()
+		names.now, names.byDefault = now, byDefault
+		clear(names.known)
 	}
+	set(now, func() Resolver { return fake })
+	return func() { set(nowBefore, before) }
+}
+
+// MaxLookups is how many look-ups run at a time.
+const MaxLookups = maxLookups
+
+// LimitLookups sets how long a look-up may take, until restore.
+func LimitLookups(limit time.Duration) (restore func()) {
+	before := names.limit
+	names.limit = limit
+	return func() { names.limit = before }
 }
 
 // KnownNames returns how many names are remembered.
 func KnownNames() int {
 	names.mu.Lock()
 	defer names.mu.Unlock()
-	return len(names.names)
+	return len(names.known)
 }
 
 // Lookup is what Connect calls.
@@ -35,7 +47,8 @@ func Lookup(ctx context.Context, networkName, host string, timeout time.Duration
 	if err != nil {
 		return nil, err
 	}
-	return lookup(ctx, n, host, runtime.DeadlineAfter(timeout))
+	ips, _, err := lookup(ctx, n, names.byDefault(), host, runtime.DeadlineAfter(timeout))
+	return ips, err
 }
 
 // SplitHostPort is splitHostPort of a TCP network.
@@ -52,5 +65,20 @@ func (s *Socket) WaitNoBuffers(ctx context.Context, timeout time.Duration) error
 		return err
 	}
 	defer f.leave(writing)
-	return f.waitWrite(ctx, errNoBuffers, new(runtime.Deadline), timeout)
+	return f.waitWrite(ctx, errNoBuffers, runtime.DeadlineAfter(timeout))
+}
+
+// FakeRoots has the system's roots read by load, as if nobody had wanted them yet, until restore,
+// which waits for load.
+func FakeRoots(load func()) (restore func()) {
+	before := systemRoots.load
+	set := func(load func()) {
+		if systemRoots.loading != nil {
+			systemRoots.loading.Wait(context.Background())
+		}
+		systemRoots.load, systemRoots.loading = load, nil
+		systemRoots.loaded.Store(false)
+	}
+	set(load)
+	return func() { set(before) }
 }

@@ -3,18 +3,26 @@
 package socket_test
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
-// A coroutine that never has to wait doesn't keep its loop from the others, nor from the timers.
+// A coroutine that never has to wait doesn't keep its loop from the others, nor from the timers, be its
+// operations short or long.
 func TestWhoNeverWaitsLetsOthersRun(t *testing.T) {
-	one := make([]byte, 1)
+	lines, err := packet.NewEOF("\n", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := []byte("\n")
 	for _, c := range []struct {
 		name string
 		full bool // there is something to receive for all of the operations
@@ -23,15 +31,26 @@ func TestWhoNeverWaitsLetsOthersRun(t *testing.T) {
 	}{
 		{"Recv", true, 50_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.Recv(ctx, one); return err }},
 		{"RecvAll", true, 50_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.RecvAll(ctx, one); return err }},
+		{"RecvLine", true, 50_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.RecvLine(ctx, 9); return err }},
+		{"RecvPacket", true, 50_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.RecvPacket(ctx); return err }},
+		{"RecvPacket and 1 µs of work", true, 50_000, func(ctx context.Context, s *socket.Socket) error {
+			_, err := s.RecvPacket(ctx)
+			for end := eventloop.Clock() + time.Microsecond; eventloop.Clock() < end; {
+			}
+			return err
+		}},
 		{"Send", false, 5_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.Send(ctx, one); return err }},
 		{"SendAll", false, 5_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.SendAll(ctx, one); return err }},
-		{"SendSoon", false, 5_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.SendSoon(ctx, one); return err }},
+		{"SendSoon", false, 50_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.SendSoon(ctx, one); return err }},
 	} {
 		withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 			s, peer := connected(ctx, t, "tcp")
+			if err := s.SetProtocol(lines); err != nil {
+				t.Fatal(err)
+			}
 			if c.full {
 				s.SetBuffers(1<<20, 0)
-				if _, err := peer.SendAll(ctx, make([]byte, c.n)); err != nil {
+				if _, err := peer.SendAll(ctx, bytes.Repeat(one, c.n)); err != nil {
 					t.Fatal(err)
 				}
 				until(ctx, func() bool { return unread(s) == c.n })
@@ -47,14 +66,14 @@ func TestWhoNeverWaitsLetsOthersRun(t *testing.T) {
 					runtime.Sleep(ctx, time.Microsecond)
 				}
 			})
-			for range c.n {
+			n := 0
+			for ; n < c.n && (turns < 4 || fired < 3); n++ {
 				if err := c.op(ctx, s); err != nil {
 					t.Fatal(err)
 				}
 			}
-			over = true
-			if turns < c.n/100 || fired == 0 {
-				t.Errorf("%s: in %d operations, the other coroutine had %d turns, and a timer fired %d times", c.name, c.n, turns, fired)
+			if over = true; n == c.n {
+				t.Errorf("%s: in %d operations, the other coroutine had %d turns, and a timer fired %d times", c.name, n, turns, fired)
 			}
 			s.Abort()
 			peer.Abort()
@@ -90,5 +109,53 @@ func TestAcceptLetsOthersRun(t *testing.T) {
 			t.Errorf("the other coroutine had %d turns", turns)
 		}
 		l.Close()
+	}, runtime.WithLoops(1))
+}
+
+// Very many coroutines that are woken at once don't keep an echo from going on.
+func TestManyThatAreWokenAtOnceLetAnEchoGoOn(t *testing.T) {
+	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+		s, peer := connected(ctx, t, "tcp")
+		trips := 0
+		start(ctx, func(ctx context.Context) {
+			one := make([]byte, 1)
+			for {
+				if _, err := s.RecvAll(ctx, one); err != nil {
+					return
+				}
+				s.SendAll(ctx, one)
+			}
+		})
+		start(ctx, func(ctx context.Context) {
+			one := make([]byte, 1)
+			for ; ; trips++ {
+				peer.SendAll(ctx, one)
+				if _, err := peer.RecvAll(ctx, one); err != nil {
+					return
+				}
+			}
+		})
+		const all = 10_000
+		var gate, ended runtime.WaitGroup
+		gate.Add(1)
+		before, after := 0, 0
+		for range all {
+			ended.Go(ctx, func(ctx context.Context) {
+				gate.Wait(ctx)
+				if before == 0 {
+					before = trips
+				}
+				for end := eventloop.Clock() + 5*time.Microsecond; eventloop.Clock() < end; {
+				}
+				after = trips
+			})
+		}
+		gate.Done()
+		ended.Wait(ctx)
+		if after-before < 5 {
+			t.Errorf("%d round trips while %d coroutines went on", after-before, all)
+		}
+		s.Abort()
+		peer.Abort()
 	}, runtime.WithLoops(1))
 }

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -185,7 +184,7 @@ func TestWithoutALoop(t *testing.T) {
 	}
 	before := descriptorCount(t)
 	for name, ctx := range map[string]context.Context{"no runtime": context.Background(), "ended": rt.Context()} {
-		want := eventloop.ErrClosed
+		want := error(runtime.ErrShutdown)
 		if name == "no runtime" {
 			want = runtime.ErrNoRuntime
 		}
@@ -195,7 +194,7 @@ func TestWithoutALoop(t *testing.T) {
 		wantError(t, name+": Pair", err, want)
 		_, err = socket.Listen(ctx, "tcp", "127.0.0.1:0")
 		wantError(t, name+": Listen", err, want)
-		// Those connections are in the backlog.
+		// The listener has ended with its loop.
 		if name == "ended" {
 			_, err = l.Accept(ctx)
 			wantError(t, name+": Accept", err, want)

@@ -1,12 +1,10 @@
 package socket
 
 import (
-	"context"
+	"errors"
 	"io"
-	"net"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,12 +33,18 @@ type fd struct {
 	// eager is set once the peer has hung up or sent urgent data: then a short read doesn't mean drained, as the edge of the hang-up may have come
 	// together with that of the data, and a read stops short at urgent data.
 	eager atomic.Bool
-	// stream is whether a short read means anything.
+	// stream is whether what is read is a stream of bytes, and not of packets.
 	stream bool
+	// short is whether a short read means that there is no more: on TCP. A Unix socket also stops
+	// short behind a descriptor that was passed along.
+	short bool
 	// datagrams is whether a read of nothing is an empty packet and not the end.
 	datagrams bool
+	// unreadable is set by Shutdown: then nothing more to read is the end for datagrams, too.
+	unreadable atomic.Bool
 
 	lock
+	home    runtime.Home
 	number  int
 	wr      direction
 	out     output
@@ -63,13 +67,18 @@ const watchedEvents = eventloop.Readable | eventloop.Writable | eventloop.PeerCl
 // newFD takes over a descriptor that is not on a loop yet. For a socket that is still to be connected, register comes after connect(2), since
 // epoll reports an unconnected one as hung up.
 func newFD(number int, home runtime.Home, n *network) *fd {
-	f := &fd{lock: lock{home: home}, number: number, stream: n.stream(), datagrams: n.kind == unix.SOCK_DGRAM}
-	f.shared.Store(!home.Here())
-	return f
+	return &fd{
+		home: home, number: number,
+		stream: n.stream(), short: n.tcp(), datagrams: n.kind == unix.SOCK_DGRAM,
+	}
 }
 
 func (f *fd) register() error {
-	return f.home.Loop().Register(&f.descriptor, f.number, watchedEvents, f)
+	err := f.home.Loop().Register(&f.descriptor, f.number, watchedEvents, f)
+	if errors.Is(err, eventloop.ErrClosed) {
+		return runtime.ErrShutdown
+	}
+	return err
 }
 
 // HandleEvents notes what has happened and wakes who waits for it: the reader first.
@@ -98,7 +107,7 @@ func (f *fd) Anticipate(stage int) {
 	}
 }
 
-// notify records an edge, and reports whether somebody waited for it.
+// notify records an edge, and reports whether somebody waited for it: they go on at once. It is for HandleEvents.
 func (d *direction) notify() bool {
 	for {
 		switch waiting := d.slot.Load(); waiting {
@@ -110,7 +119,7 @@ func (d *direction) notify() bool {
 			}
 		default:
 			if d.slot.CompareAndSwap(waiting, nil) {
-				waiting.Wake()
+				waiting.WakeNow()
 				return true
 			}
 		}
@@ -130,42 +139,18 @@ func (d *direction) evict(mark func()) bool {
 	return true
 }
 
+// prompt has whoever waits, or will wait next, look again, as after an edge.
+func (d *direction) prompt() {
+	for !d.evict(nil) && d.slot.Load() != &edge && !d.slot.CompareAndSwap(nil, &edge) {
+	}
+}
+
 // Remove takes out who gives up waiting; it makes a direction a runtime.Queue.
 func (d *direction) Remove(w *runtime.Waiter) bool { return d.slot.CompareAndSwap(w, nil) }
 
-// wait waits for the next edge. An edge that has come since the last wait ends it at once. On a closed descriptor only Socket.deliver may wait.
-func (f *fd) wait(ctx context.Context, d *direction, reason *runtime.Reason, deadline runtime.Deadline) error {
-	w, err := runtime.Enter(ctx)
-	if err != nil {
-		return err
-	}
-	for !d.slot.CompareAndSwap(nil, w) {
-		if d.slot.CompareAndSwap(&edge, nil) {
-			w.Leave()
-			return nil
-		}
-	}
-	if f.closed() && reason != reasonLinger && d.Remove(w) {
-		w.Leave()
-		return net.ErrClosed // Close looked for who waits before we did
-	}
-	err = w.Wait(ctx, reason, deadline, d)
-	w.Leave() // not deferred: a runtime.Goexit ends coroutines, which have nothing to give back
-	switch {
-	case err != nil:
-		return err
-	case f.closed() && reason != reasonLinger:
-		return net.ErrClosed
-	case d.canceled.Load():
-		d.canceled.Store(false)
-		return ErrCanceled
-	}
-	return nil
-}
-
 // exhausted reports whether a read would find nothing, as far as is known.
 func (f *fd) exhausted() bool {
-	return f.rd.drained && !f.eager.Load() && f.rd.slot.Load() != &edge
+	return f.rd.drained && !f.eager.Load() && !f.unreadable.Load() && f.rd.slot.Load() != &edge
 }
 
 // tryRead reads once without waiting; errWait says that there is nothing. The caller holds the read lock.
@@ -187,55 +172,60 @@ func (f *fd) tryRead(p []byte) (int, error) {
 				continue
 			}
 			f.rd.drained = true
-			return 0, errWait
+			return 0, f.nothing()
 		case errno != 0:
 			return 0, callError("read", errno)
-		case n == 0 && len(p) > 0 && !f.datagrams:
+		case f.endOfInput(n, p):
 			return 0, io.EOF
 		}
-		f.rd.drained = f.stream && n < len(p)
+		f.rd.drained = f.short && n < len(p)
 		return n, nil
 	}
+}
+
+// endOfInput reports whether a read of n bytes into p says that nothing will follow.
+func (f *fd) endOfInput(n int, p []byte) bool {
+	return n == 0 && len(p) > 0 && (!f.datagrams || f.unreadable.Load())
+}
+
+// nothing is what a read comes to that has found nothing: after Shutdown that is the end, which the
+// kernel doesn't say of a datagram socket.
+func (f *fd) nothing() error {
+	if f.datagrams && f.unreadable.Load() {
+		return io.EOF
+	}
+	return errWait
 }
 
 // stoppedShort reports whether a read that ended with EAGAIN has to be made again: at urgent data, a signal that the thread is about to get has the kernel say so though there is more, and no
 // edge follows.
 func (f *fd) stoppedShort() bool { return f.eager.Load() && f.stream && sysReadable(f.number) }
 
-// waitRead waits until there may be something to read. What is queued for sending goes out first: the peer may be waiting for it. *deadline is set, from timeout, by
-// the first wait of an operation.
-func (f *fd) waitRead(ctx context.Context, deadline *runtime.Deadline, timeout time.Duration) error {
-	f.flushPending()
-	if *deadline == 0 {
-		*deadline = runtime.DeadlineAfter(timeout)
-	}
-	err := f.wait(ctx, &f.rd, reasonRecv, *deadline)
-	f.rd.drained = f.rd.drained && err != nil
-	return err
-}
+// close begins the end of the descriptor: no new operation may start, whoever waits is woken with
+// net.ErrClosed, writers first, and the last one to leave closes it. Any goroutine.
+func (f *fd) close() { f.end(lockClosed) }
 
-// flushPending is flush for who is going to wait to receive. An error is for whoever sends next, and the kernel has it for the reader, too.
-func (f *fd) flushPending() {
-	if f.out.pending.Load() {
-		f.flush()
-	}
-}
-
-// close begins the end of the descriptor: no new operation may start, those that wait are woken with net.ErrClosed, writers first, and the last one that
-// leaves closes it.
-func (f *fd) close() {
-	if !f.shut.CompareAndSwap(false, true) {
+// LoopEnded closes a descriptor that nobody has closed before its loop has ended: nothing would wake
+// whoever waits for it any more. It makes an fd an eventloop.EndListener.
+func (f *fd) LoopEnded() {
+	if l, ok := f.watcher.(*lingering); ok {
+		l.cut(runtime.ErrShutdown)
 		return
 	}
-	if f.home.Here() {
-		f.closeHere()
-	} else {
-		f.atHome(f.closeHere)
+	if f.acquire(using) != nil {
+		return
 	}
+	f.end(lockClosed | lockOrphaned)
+	// The other end of the connection may wait on a loop that still runs. It is to be told of the
+	// end of the runtime, too, and not of this one.
+	f.home.Runtime().AtEnd(func() { f.leave(using) })
 }
 
-func (f *fd) closeHere() {
-	last := f.lock.close()
+func (f *fd) end(how uint32) {
+	first, last := f.lock.close(how)
+	if !first {
+		return
+	}
 	f.wr.evict(nil)
 	f.rd.evict(nil)
 	if last {
@@ -250,9 +240,9 @@ func (f *fd) destroy() {
 	sysClose(f.number)
 }
 
-// leave gives a lock back.
+// leave ends a use.
 func (f *fd) leave(kind uint32) {
-	if f.lock.release(kind) {
+	if f.release(kind) {
 		f.destroy()
 	}
 }

@@ -61,29 +61,20 @@ type Incoming struct {
 }
 
 // AcceptIncoming is Accept for who decides afterwards which loop the connection is for.
-func (s *Socket) AcceptIncoming(ctx context.Context) (Incoming, error) {
-	runtime.Spend(ctx)
+func (s *Socket) AcceptIncoming(ctx context.Context) (in Incoming, err error) {
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return Incoming{}, s.fail("accept", err)
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return Incoming{}, s.fail("accept", err)
 	}
 	defer f.leave(reading)
-	var deadline runtime.Deadline
-	for {
-		in, err := s.tryAccept(f)
-		if err == nil {
-			return in, nil
-		}
-		if err == errWait {
-			if deadline == 0 {
-				deadline = runtime.DeadlineAfter(s.timeouts.Read)
-			}
-			err = f.wait(ctx, &f.rd, reasonAccept, deadline)
-		}
-		if err != nil {
-			return Incoming{}, s.fail("accept", err)
-		}
-	}
+	err = f.receive(ctx, reasonAccept, s.timeouts.Load().Read, func() error {
+		in, err = s.tryAccept(f)
+		return err
+	})
+	return in, s.fail("accept", err)
 }
 
 // TryAccept is AcceptIncoming without waiting: ErrWouldBlock says that no connection is there.
@@ -121,7 +112,9 @@ func (s *Socket) tryAccept(f *fd) (Incoming, error) {
 // Begin makes a zero Socket the connection, on the caller's loop, with the listener's time-outs, linger and TCP_NODELAY. With an error the connection is closed.
 func (s *Socket) Begin(ctx context.Context, in Incoming) error {
 	s.init(in.listener.network)
-	s.accepted, s.timeouts, s.linger = true, in.listener.timeouts, in.listener.linger
+	s.accepted = true
+	s.timeouts.Store(in.listener.timeouts.Load())
+	s.linger.Store(in.listener.linger.Load())
 	return s.fail("accept", s.adopt(ctx, in.number))
 }
 

@@ -33,197 +33,167 @@ func onGoroutine(ctx context.Context, fn func()) {
 }
 
 func TestLockExcludes(t *testing.T) {
-	kinds := map[string]uint32{"using": using, "reading": reading, "writing": writing, "both": both}
+	kinds := map[string]uint32{
+		"using": using, "reading": reading, "writing": writing, "both": both, "looking": looking,
+	}
 	excluded := map[[2]string]bool{
 		{"reading", "reading"}: true, {"reading", "both"}: true, {"both", "reading"}: true,
 		{"writing", "writing"}: true, {"writing", "both"}: true, {"both", "writing"}: true,
-		{"both", "both"}: true,
+		{"both", "both"}: true, {"reading", "looking"}: true, {"both", "looking"}: true,
 	}
-	inside(t, func(ctx context.Context) {
-		home, err := runtime.HomeFor(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for first, held := range kinds {
-			for second, wanted := range kinds {
-				for _, shared := range []bool{false, true} {
-					l := lock{home: home}
-					here := func(fn func()) { fn() }
-					if shared {
-						here = func(fn func()) { onGoroutine(ctx, fn) }
-					}
-					if err := l.acquire(held); err != nil {
-						t.Fatal(err)
-					}
-					here(func() {
-						err := l.acquire(wanted)
-						if excluded[[2]string{first, second}] {
-							if err != ErrBusy {
-								t.Errorf("%s while %s: %v", second, first, err)
-							}
-							return
-						}
-						if err != nil {
-							t.Errorf("%s while %s: %v", second, first, err)
-							return
-						}
-						if l.release(wanted) {
-							t.Error("an open descriptor is to be destroyed")
-						}
-					})
-					if l.shared.Load() != shared {
-						t.Errorf("shared is %v", l.shared.Load())
-					}
-					if busy := l.busy(); busy != (first != "using") {
-						t.Errorf("%s: busy is %v", first, busy)
-					}
-					if l.release(held) {
-						t.Error("an open descriptor is to be destroyed")
-					}
-					if l.busy() {
-						t.Error("busy after release")
-					}
-					if err := l.acquire(both); err != nil {
-						t.Errorf("after %s and %s: %v", first, second, err)
-					}
+	waited := map[[2]string]bool{
+		{"looking", "looking"}: true, {"looking", "reading"}: true, {"looking", "both"}: true,
+	}
+	for first, held := range kinds {
+		for second, wanted := range kinds {
+			var l lock
+			if err := l.acquire(held); err != nil {
+				t.Fatal(err)
+			}
+			pair := [2]string{first, second}
+			if waited[pair] {
+				continue // see TestLockWaitsForALook
+			}
+			err := l.acquire(wanted)
+			switch {
+			case excluded[pair] && err != ErrBusy:
+				t.Errorf("%s while %s: %v", second, first, err)
+			case !excluded[pair] && err != nil:
+				t.Errorf("%s while %s: %v", second, first, err)
+			case err == nil && l.release(wanted):
+				t.Error("an open descriptor is to be destroyed")
+			}
+			for _, kind := range []string{"reading", "writing"} {
+				want := first == kind || first == "both"
+				if l.in(kinds[kind]) != want {
+					t.Errorf("%s while %s: in(%s) is %v", second, first, kind, !want)
 				}
 			}
+			if l.release(held) {
+				t.Error("an open descriptor is to be destroyed")
+			}
+			if l.in(both) {
+				t.Error("busy after release")
+			}
+			if err := l.acquire(both); err != nil {
+				t.Errorf("after %s and %s: %v", first, second, err)
+			}
 		}
-	})
+	}
+}
+
+// A look takes an instant: whoever wants to read or look waits for its end and isn't refused.
+func TestLockWaitsForALook(t *testing.T) {
+	for _, wanted := range []uint32{reading, both, looking} {
+		var l lock
+		if err := l.acquire(looking); err != nil {
+			t.Fatal(err)
+		}
+		began, done := make(chan struct{}), make(chan error)
+		go func() { close(began); done <- l.acquire(wanted) }()
+		<-began
+		for range 100 {
+			goruntime.Gosched()
+		}
+		l.release(looking)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // The last user of a closed descriptor destroys it, be it Close itself.
 func TestLockTellsTheLastUser(t *testing.T) {
-	inside(t, func(ctx context.Context) {
-		home, _ := runtime.HomeFor(ctx)
-		for _, shared := range []bool{false, true} {
-			l := lock{home: home}
-			l.shared.Store(shared)
-			l.shut.Store(true)
-			if !l.close() {
-				t.Error("nobody uses it, but close isn't the last")
-			}
-
-			l = lock{home: home}
-			l.shared.Store(shared)
-			for _, kind := range []uint32{reading, writing, using} {
-				if err := l.acquire(kind); err != nil {
-					t.Fatal(err)
-				}
-			}
-			l.shut.Store(true)
-			if l.close() {
-				t.Error("close is the last though others use it")
-			}
-			for _, kind := range []uint32{using, reading, writing, both} {
-				if err := l.acquire(kind); err != net.ErrClosed {
-					t.Errorf("acquire after close: %v", err)
-				}
-			}
-			for _, kind := range []uint32{writing, using} {
-				if l.release(kind) {
-					t.Error("release is the last though a reader is left")
-				}
-			}
-			if !l.release(reading) {
-				t.Error("the last release isn't the last")
+	for _, how := range []uint32{lockClosed, lockClosed | lockOrphaned} {
+		cause := error(net.ErrClosed)
+		if how&lockOrphaned != 0 {
+			cause = runtime.ErrShutdown
+		}
+		var l lock
+		if first, last := l.close(how); !first || !last {
+			t.Error("nobody uses it, but close isn't the last")
+		}
+		l = lock{}
+		for _, kind := range []uint32{reading, writing, using} {
+			if err := l.acquire(kind); err != nil {
+				t.Fatal(err)
 			}
 		}
-	})
-}
-
-// Between Close and the loop that does it, nobody may begin but who closes.
-func TestLockThatIsEnding(t *testing.T) {
-	inside(t, func(ctx context.Context) {
-		home, _ := runtime.HomeFor(ctx)
-		for _, shared := range []bool{false, true} {
-			l := lock{home: home}
-			l.shared.Store(shared)
-			l.ending.Store(true)
-			for _, kind := range []uint32{using, reading, writing, both} {
-				if err := l.acquire(kind); err != net.ErrClosed {
-					t.Errorf("acquire while it is ending: %v", err)
-				}
-			}
-			l.hold()
-			if l.close() {
-				t.Error("close is the last though it is held")
-			}
-			if !l.release(using) {
-				t.Error("the last release isn't the last")
+		if first, last := l.close(how); !first || last {
+			t.Error("close is the last though others use it")
+		}
+		if first, _ := l.close(lockClosed | lockOrphaned); first {
+			t.Error("it was closed before")
+		}
+		for _, kind := range []uint32{using, reading, writing, both, looking} {
+			if err := l.acquire(kind); err != cause {
+				t.Errorf("acquire after close: %v", err)
 			}
 		}
-	})
+		for _, kind := range []uint32{writing, using} {
+			if l.release(kind) {
+				t.Error("release is the last though a reader is left")
+			}
+		}
+		if !l.release(reading) {
+			t.Error("the last release isn't the last")
+		}
+	}
 }
 
-// From many places at once: those who have a lock are alone with it, and exactly one is told to destroy the descriptor.
+// From many places at once: those who have a lock are alone with it, and exactly one is told to
+// destroy the descriptor.
 func TestLockUnderContention(t *testing.T) {
 	const users, rounds = 4, 200
-	inside(t, func(ctx context.Context) {
-		home, _ := runtime.HomeFor(ctx)
-		for range 20 {
-			var (
-				l                           = &lock{home: home}
-				destroyed, readers, writers atomic.Int32
-				all                         runtime.WaitGroup
-			)
-			use := func(pause func()) {
-				for range rounds {
-					kind := []uint32{using, reading, writing, both}[rand.IntN(4)]
-					switch err := l.acquire(kind); {
-					case errors.Is(err, net.ErrClosed):
-						return
-					case err != nil:
-						pause()
-						continue
-					}
-					if kind&lockReading != 0 && readers.Add(1) != 1 || kind&lockWriting != 0 && writers.Add(1) != 1 {
-						t.Error("two at a time")
-					}
-					pause()
-					if kind&lockReading != 0 {
-						readers.Add(-1)
-					}
-					if kind&lockWriting != 0 {
-						writers.Add(-1)
-					}
-					if l.release(kind) {
-						destroyed.Add(1)
-					}
-				}
-			}
-			for i := range users {
-				if i%2 == 0 {
-					all.Go(ctx, func(ctx context.Context) { use(func() { runtime.Yield(ctx) }) })
+	kinds := []uint32{using, reading, writing, both, looking}
+	for range 20 {
+		var (
+			l                           lock
+			destroyed, readers, writers atomic.Int32
+			all                         sync.WaitGroup
+		)
+		use := func() {
+			for range rounds {
+				kind := kinds[rand.IntN(len(kinds))]
+				switch err := l.acquire(kind); {
+				case errors.Is(err, net.ErrClosed):
+					return
+				case err != nil:
+					goruntime.Gosched()
 					continue
 				}
-				all.Add(1)
-				go func() { defer all.Done(); use(goruntime.Gosched) }()
-			}
-			var closers sync.WaitGroup
-			for range 2 {
-				all.Add(1)
-				closers.Go(func() {
-					defer all.Done()
-					for range rand.IntN(2 * rounds) {
-						goruntime.Gosched()
-					}
-					if l.shut.CompareAndSwap(false, true) {
-						l.atHome(func() {
-							if l.close() {
-								destroyed.Add(1)
-							}
-						})
-					}
-				})
-			}
-			all.Wait(ctx)
-			for destroyed.Load() == 0 { // what atHome has posted is on its way
-				runtime.Yield(ctx)
-			}
-			if n := destroyed.Load(); n != 1 {
-				t.Errorf("destroyed %d times", n)
+				if kind&(lockReading|lockLooking) != 0 && readers.Add(1) != 1 ||
+					kind&lockWriting != 0 && writers.Add(1) != 1 {
+					t.Error("two at a time")
+				}
+				goruntime.Gosched()
+				if kind&(lockReading|lockLooking) != 0 {
+					readers.Add(-1)
+				}
+				if kind&lockWriting != 0 {
+					writers.Add(-1)
+				}
+				if l.release(kind) {
+					destroyed.Add(1)
+				}
 			}
 		}
-	})
+		for range users {
+			all.Go(use)
+		}
+		for range 2 {
+			all.Go(func() {
+				for range rand.IntN(2 * rounds) {
+					goruntime.Gosched()
+				}
+				if first, last := l.close(lockClosed); first && last {
+					destroyed.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		if n := destroyed.Load(); n != 1 {
+			t.Errorf("destroyed %d times", n)
+		}
+	}
 }

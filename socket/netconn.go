@@ -2,7 +2,6 @@ package socket
 
 import (
 	"context"
-	"net"
 	"syscall"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -27,10 +26,11 @@ func (s *Socket) RecvUntil(limit Limit, p []byte) (int, error) {
 	for {
 		n := s.take(p)
 		if n > 0 {
+			runtime.Spend(context.Background(), n)
 			return n, nil
 		}
 		if n, err = s.tryRecv(f, p); err != errWait {
-			runtime.Spend(context.Background())
+			runtime.Spend(context.Background(), n)
 			return n, s.fail("recv", err)
 		}
 		f.flushPending()
@@ -38,40 +38,6 @@ func (s *Socket) RecvUntil(limit Limit, p []byte) (int, error) {
 			return 0, s.fail("recv", err)
 		}
 	}
-}
-
-// waitUntil is wait for input by a Limit.
-func (f *fd) waitUntil(limit Limit) error {
-	ctx := context.Background()
-	w, err := runtime.Enter(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.Leave()
-	for !f.rd.slot.CompareAndSwap(nil, w) {
-		if f.rd.slot.CompareAndSwap(&edge, nil) {
-			f.rd.drained = false
-			return limit.Err()
-		}
-	}
-	// Who ends the limit, or closes, does that first and looks for who waits afterwards. So either we see it here, or we are seen.
-	if err := limit.Err(); err != nil && f.rd.Remove(w) {
-		return err
-	}
-	if f.closed() && f.rd.Remove(w) {
-		return net.ErrClosed
-	}
-	if err := w.Wait(ctx, reasonRecv, 0, &f.rd); err != nil {
-		return err
-	}
-	f.rd.drained = false // whatever comes of it now: it may have been an edge
-	switch {
-	case f.closed():
-		return net.ErrClosed
-	case f.rd.canceled.Swap(false):
-		return ErrCanceled
-	}
-	return limit.Err()
 }
 
 // Interrupt has a RecvUntil that waits ask its Limit again. It doesn't wait, and may be called from anywhere at any time. Other operations that wait for input go on
@@ -82,7 +48,7 @@ func (s *Socket) Interrupt() {
 		return
 	}
 	if w := f.rd.slot.Load(); w != nil && w != &edge && f.rd.slot.CompareAndSwap(w, nil) {
-		w.WakeLater()
+		w.Wake()
 	}
 }
 
@@ -90,7 +56,9 @@ func (s *Socket) Interrupt() {
 // byte once. SendAll can't say that of TLS, whose records are queued whole. SendExact counts what is queued as sent, as one counts what the kernel has queued. It
 // waits for room before it queues, 32 KiB at a time, and what the kernel doesn't take at once is sent by the loop, and by Close.
 func (s *Socket) SendExact(ctx context.Context, p []byte) (int, error) {
-	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	if err := runtime.Begin(ctx, len(p)); err != nil {
+		return 0, s.fail("send", err)
+	}
 	f, err := s.acquire(writing)
 	if err != nil {
 		return 0, s.fail("send", err)
@@ -98,13 +66,12 @@ func (s *Socket) SendExact(ctx context.Context, p []byte) (int, error) {
 	defer f.leave(writing)
 	t := s.secure.Load()
 	if t == nil {
-		n, err := f.send(ctx, p, new(runtime.Deadline), s.timeouts.Write)
+		n, err := f.send(ctx, p, s.patience())
 		return n, s.fail("send", err)
 	}
-	var deadline runtime.Deadline
 	sent := 0
 	for sent < len(p) {
-		if err := f.drain(ctx, &deadline, s.timeouts.Write); err != nil {
+		if err := f.drain(ctx, s.patience()); err != nil {
 			return sent, s.fail("send", err)
 		}
 		n, err := t.enqueue(p[sent:min(len(p), sent+piece)])
@@ -113,13 +80,13 @@ func (s *Socket) SendExact(ctx context.Context, p []byte) (int, error) {
 			err = f.flush()
 		}
 		if err == errNoBuffers { // for which there is no event
-			err = f.drain(ctx, &deadline, s.timeouts.Write)
+			err = f.drain(ctx, s.patience())
 		}
 		if err != nil && err != errWait {
 			return sent, s.fail("send", err)
 		}
 		if sent < len(p) {
-			runtime.Spend(ctx) // a peer that always has room must not keep the loop from the others
+			runtime.Spend(ctx, 0) // a peer that always has room must not keep the loop from the others
 		}
 	}
 	return sent, nil
@@ -153,16 +120,14 @@ func (s *Socket) RawRead(ctx context.Context, fn func(number uintptr) bool) erro
 		return s.fail("recv", err)
 	}
 	defer f.leave(reading)
-	var deadline runtime.Deadline
-	for {
+	err = f.receive(ctx, reasonRecv, s.timeouts.Load().Read, func() error {
 		f.rd.drained = false // fn may leave something, and tells nobody
-		if fn(uintptr(f.number)) {
-			return nil
+		if !fn(uintptr(f.number)) {
+			return errWait
 		}
-		if err := f.waitRead(ctx, &deadline, s.timeouts.Read); err != nil {
-			return s.fail("recv", err)
-		}
-	}
+		return nil
+	})
+	return s.fail("recv", err)
 }
 
 // RawWrite calls fn with the descriptor until it returns true, and waits for room before each further call. What is queued is sent first. fn must not wait. With TLS
@@ -176,10 +141,14 @@ func (s *Socket) RawWrite(ctx context.Context, fn func(number uintptr) bool) err
 	if s.secure.Load() != nil {
 		return s.fail("send", syscall.EPROTONOSUPPORT)
 	}
-	var deadline runtime.Deadline
-	err = f.drain(ctx, &deadline, s.timeouts.Write)
-	for err == nil && !fn(uintptr(f.number)) {
-		err = f.waitWrite(ctx, errWait, &deadline, s.timeouts.Write)
+	if err := f.drain(ctx, s.patience()); err != nil {
+		return s.fail("send", err)
 	}
+	_, err = f.transmit(ctx, s.patience(), func() (int, error) {
+		if !fn(uintptr(f.number)) {
+			return 0, errWait
+		}
+		return 0, nil
+	})
 	return s.fail("send", err)
 }

@@ -1,13 +1,9 @@
 package socket
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
-
-	"github.com/whorl-go/whorl/runtime"
 )
 
 // output is what is queued for sending: TLS records, and small writes of one turn, which go out together. Its buffer is borrowed while there
@@ -18,11 +14,11 @@ import (
 type output struct {
 	pending   atomic.Bool // there is something in queue
 	scheduled bool        // guarded by mu: the loop will flush at the end of its turn
-	mu        sync.Mutex  // not taken while the descriptor is private to its loop; see fd.lockOutput
-	queue     []byte      // guarded by mu
-	sent      int32       // guarded by mu: how much of queue the kernel has taken
-	limit     int32       // guarded by mu: how much may be in queue, if more than queueLimit
-	err       error       // guarded by mu: the first error; final
+	mu        sync.Mutex
+	queue     []byte // guarded by mu
+	sent      int32  // guarded by mu: how much of queue the kernel has taken
+	limit     int32  // guarded by mu: how much may be in queue, if more than queueLimit
+	err       error  // guarded by mu: the first error; final
 }
 
 // highWater is how much may be queued before a sender has to wait.
@@ -32,30 +28,10 @@ const highWater = bufferSize
 // answer.
 const queueLimit = 4 * highWater
 
-// noBuffers is how long to wait before sending again when the kernel says ENOBUFS, for which it gives no edge.
-const noBuffers = 10 * time.Millisecond
-
-// peerFull is how long to wait before sending again to a Unix socket that has no room. The kernel has edges only for the room of the peer that connect(2) has
-// set (unix_dgram_poll); those that come here say that the failed send has given its memory back.
-const peerFull = time.Millisecond
-
-// lockOutput begins a look at the output, or a change. Nobody waits before unlockOutput, so the descriptor stays what it is, private or shared.
-func (f *fd) lockOutput() {
-	if f.shared.Load() {
-		f.out.mu.Lock()
-	}
-}
-
-func (f *fd) unlockOutput() {
-	if f.shared.Load() {
-		f.out.mu.Unlock()
-	}
-}
-
 // enqueue adds p to the queue.
 func (f *fd) enqueue(p []byte) (int, error) {
-	f.lockOutput()
-	defer f.unlockOutput()
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
 	o := &f.out
 	if o.err != nil {
 		return 0, o.err
@@ -84,8 +60,8 @@ func (f *fd) enqueue(p []byte) (int, error) {
 
 // dropOutput gives the buffer back.
 func (f *fd) dropOutput() {
-	f.lockOutput()
-	defer f.unlockOutput()
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
 	giveBack(f.out.take())
 }
 
@@ -102,26 +78,26 @@ func (f *fd) queued() int {
 	if !f.out.pending.Load() {
 		return 0
 	}
-	f.lockOutput()
-	defer f.unlockOutput()
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
 	return len(f.out.queue) - int(f.out.sent)
 }
 
 // flush gives the kernel what it takes, without waiting. errWait says that some is left. Coroutines that have sent and are about to wait call it, very many of them, so its frame is kept
 // small, so that the first 2 KiB of a stack do: nothing is deferred.
 func (f *fd) flush() error {
-	f.lockOutput()
+	f.out.mu.Lock()
 	o := &f.out
 	for o.err == nil && int(o.sent) < len(o.queue) {
 		n, err := f.trySend(o.queue[o.sent:])
 		if err == errWait || err == errNoBuffers {
-			f.unlockOutput()
+			f.out.mu.Unlock()
 			return err
 		}
 		o.sent, o.err = o.sent+int32(n), err
 	}
 	sent, err := o.take(), o.err
-	f.unlockOutput()
+	f.out.mu.Unlock()
 	giveBack(sent)
 	return err
 }
@@ -130,25 +106,30 @@ func (f *fd) flush() error {
 func (f *fd) trySend(p []byte) (int, error) {
 	for {
 		n, errno := sysSend(f.number, p)
-		switch errno {
-		case 0:
-			return n, nil
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return 0, errWait
-		case syscall.ENOBUFS:
-			return 0, errNoBuffers
-		default:
-			return 0, callError("write", errno)
+		if errno != syscall.EINTR {
+			return n, sendError("write", errno)
 		}
 	}
 }
 
+// sendError is what transmit is told of a system call that sends.
+func sendError(call string, errno syscall.Errno) error {
+	switch errno {
+	case 0:
+		return nil
+	case syscall.EAGAIN:
+		return errWait
+	case syscall.ENOBUFS:
+		return errNoBuffers
+	}
+	return callError(call, errno)
+}
+
 // flushOnLoop is flush by the loop. What the kernel doesn't take now, it will have an edge for.
 func (f *fd) flushOnLoop() {
-	f.lockOutput()
+	f.out.mu.Lock()
 	f.out.scheduled = false
-	f.unlockOutput()
+	f.out.mu.Unlock()
 	if f.flush() == errNoBuffers {
 		f.home.Loop().AfterFunc(noBuffers, f.flushOnLoop)
 	}
@@ -161,79 +142,10 @@ func (t *flushTask) Run() { (*fd)(t).flushOnLoop() }
 
 // flushSoon has the loop flush at the end of its turn. The caller runs on it.
 func (f *fd) flushSoon() {
-	f.lockOutput()
-	defer f.unlockOutput()
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
 	if !f.out.scheduled {
 		f.out.scheduled = true
 		f.home.Loop().DeferTask((*flushTask)(f))
-	}
-}
-
-// drain waits until the kernel has taken everything that is queued. The caller holds the write lock.
-func (f *fd) drain(ctx context.Context, deadline *runtime.Deadline, timeout time.Duration) error {
-	for f.out.pending.Load() {
-		err := f.flush()
-		if err == nil {
-			break
-		}
-		if err := f.waitWrite(ctx, err, deadline, timeout); err != nil {
-			return err
-		}
-	}
-	f.lockOutput()
-	defer f.unlockOutput()
-	return f.out.err
-}
-
-// send sends all of p and waits where it must. It returns how much the kernel has taken. The caller holds the write lock.
-func (f *fd) send(ctx context.Context, p []byte, deadline *runtime.Deadline, timeout time.Duration) (int, error) {
-	if err := f.drain(ctx, deadline, timeout); err != nil {
-		return 0, err
-	}
-	sent := 0
-	for empty := f.datagrams && len(p) == 0; empty || sent < len(p); {
-		n, err := f.trySend(p[sent:])
-		sent += n
-		if err == nil {
-			empty = false
-			if sent < len(p) {
-				runtime.Spend(ctx)
-			}
-			continue
-		}
-		if err := f.waitWrite(ctx, err, deadline, timeout); err != nil {
-			return sent, err
-		}
-	}
-	return sent, nil
-}
-
-// waitWrite waits until it may be possible to send after err: errWait, errNoBuffers, errPeerFull, or a final error, which it returns.
-func (f *fd) waitWrite(ctx context.Context, err error, deadline *runtime.Deadline, timeout time.Duration) error {
-	if *deadline == 0 {
-		*deadline = runtime.DeadlineAfter(timeout)
-	}
-	switch err {
-	case errWait:
-		return f.wait(ctx, &f.wr, reasonSend, *deadline)
-	case errNoBuffers:
-		return f.waitAndLook(ctx, noBuffers, *deadline)
-	case errPeerFull:
-		return f.waitAndLook(ctx, peerFull, *deadline)
-	}
-	return err
-}
-
-// waitAndLook waits for a pause: for what the kernel's edges say nothing about.
-func (f *fd) waitAndLook(ctx context.Context, pause time.Duration, deadline runtime.Deadline) error {
-	look := runtime.DeadlineAfter(pause).Earlier(deadline)
-	for {
-		err := f.wait(ctx, &f.wr, reasonSend, look)
-		if err == runtime.ErrTimeout && !deadline.Passed() {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
 	}
 }

@@ -30,12 +30,20 @@ func withPeers(t *testing.T, main func(ctx context.Context, peers *sync.WaitGrou
 	t.Helper()
 	wakeNetpoll(t)
 	before := descriptors(t)
-	var peers sync.WaitGroup
-	run(t, func(ctx context.Context) { main(ctx, &peers) }, options...)
-	peers.Wait()
+	withPeersBeside(t, main, options...)
 	if after := descriptors(t); len(after) != len(before) {
 		t.Errorf("descriptors before: %v, after: %v", before, after)
 	}
+}
+
+// withPeersBeside is withPeers beside other tests, whose descriptors can't be told apart.
+func withPeersBeside(
+	t *testing.T, main func(ctx context.Context, peers *sync.WaitGroup), options ...runtime.Option,
+) {
+	t.Helper()
+	var peers sync.WaitGroup
+	run(t, func(ctx context.Context) { main(ctx, &peers) }, options...)
+	peers.Wait()
 }
 
 // wakeNetpoll has package net make the descriptors that it keeps for good.

@@ -13,7 +13,6 @@ var (
 	reasonRecv    = runtime.NewReason("socket recv")
 	reasonSend    = runtime.NewReason("socket send")
 	reasonConnect = runtime.NewReason("socket connect")
-	reasonLinger  = runtime.NewReason("socket linger")
 	reasonAccept  = runtime.NewReason("socket accept")
 )
 
@@ -36,3 +35,14 @@ func (waitError) Temporary() bool { return true }
 
 // callError names the system call that failed.
 func callError(call string, errno syscall.Errno) error { return os.NewSyscallError(call, errno) }
+
+// errnoOf returns the number in an error of package unix.
+func errnoOf(err error) syscall.Errno {
+	if err == nil {
+		return 0
+	}
+	if errno, ok := err.(syscall.Errno); ok {
+		return errno
+	}
+	return syscall.EIO
+}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"syscall"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -12,34 +11,31 @@ import (
 
 // Recv receives what there is, up to len(p) bytes, and waits until there is something. It returns io.EOF when the peer has closed its sending
 // side. Bytes that Peek, RecvLine or RecvPacket have read ahead come first. On a datagram socket it receives one datagram; what doesn't fit p is lost.
-func (s *Socket) Recv(ctx context.Context, p []byte) (int, error) {
+func (s *Socket) Recv(ctx context.Context, p []byte) (n int, err error) {
+	if err := runtime.Begin(ctx, len(p)); err != nil {
+		return 0, s.fail("recv", err)
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return 0, s.fail("recv", err)
 	}
 	defer f.leave(reading)
-	n, err := s.recv(ctx, f, p, new(runtime.Deadline))
+	err = f.receive(ctx, reasonRecv, s.timeouts.Load().Read, func() error {
+		n, err = s.tryTake(f, p)
+		return err
+	})
 	return n, s.fail("recv", err)
 }
 
-// recv is Recv with the lock held.
-func (s *Socket) recv(ctx context.Context, f *fd, p []byte, deadline *runtime.Deadline) (int, error) {
+// tryTake is Recv without waiting.
+func (s *Socket) tryTake(f *fd, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for {
-		if n := s.take(p); n > 0 {
-			return n, nil
-		}
-		n, err := s.tryRecv(f, p)
-		if err != errWait {
-			runtime.Spend(ctx)
-			return n, err
-		}
-		if err := f.waitRead(ctx, deadline, s.timeouts.Read); err != nil {
-			return 0, err
-		}
+	if n := s.take(p); n > 0 {
+		return n, nil
 	}
+	return s.tryRecv(f, p)
 }
 
 // take takes bytes that were read ahead, and gives the buffer back when it is empty.
@@ -53,9 +49,8 @@ func (s *Socket) take(p []byte) int {
 
 // dropIndex forgets the packets that were found beforehand, for who takes the bytes otherwise. The stream is at the beginning of a packet then.
 func (s *Socket) dropIndex() {
-	if x := s.in.index; x != nil {
-		s.in.index = nil
-		indexPool.Put(x)
+	if s.in.index != nil {
+		s.in.giveIndex()
 		s.framer.Reset()
 	}
 }
@@ -68,66 +63,80 @@ func (s *Socket) tryRecv(f *fd, p []byte) (n int, err error) {
 		n, err = f.tryRead(p)
 	}
 	if err != nil && err != errWait && f.closed() {
-		err = net.ErrClosed // what the peer answers to our closing is no news
+		err = f.cause() // what the peer answers to our closing is no news
 	}
 	return n, err
 }
 
 // RecvAll receives until p is full. It returns how much it has received: with an error less than len(p), io.ErrUnexpectedEOF when the peer closed
 // after some of it, io.EOF when it closed before.
-func (s *Socket) RecvAll(ctx context.Context, p []byte) (int, error) {
+func (s *Socket) RecvAll(ctx context.Context, p []byte) (received int, err error) {
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("recv", err)
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return 0, s.fail("recv", err)
 	}
 	defer f.leave(reading)
-	var deadline runtime.Deadline
-	received := 0
-	for received < len(p) {
-		n, err := s.recv(ctx, f, p[received:], &deadline)
-		received += n
-		if err == io.EOF && received > 0 {
-			err = io.ErrUnexpectedEOF
+	err = f.receive(ctx, reasonRecv, s.timeouts.Load().Read, func() error {
+		for received < len(p) {
+			n, err := s.tryTake(f, p[received:])
+			if received += n; err != nil {
+				return err
+			}
+			if received < len(p) {
+				runtime.Spend(ctx, n)
+			}
 		}
-		if err != nil {
-			return received, s.fail("recv", err)
-		}
+		return nil
+	})
+	if err == io.EOF && received > 0 {
+		err = io.ErrUnexpectedEOF
 	}
-	return received, nil
+	return received, s.fail("recv", err)
 }
 
 // RecvLine receives a line, through and including its "\n", and at most max bytes: a longer one is ErrLineTooLong, and stays unread. If the peer
 // closes in the middle of a line, that part comes with io.ErrUnexpectedEOF. The line is valid until the next operation that receives.
-func (s *Socket) RecvLine(ctx context.Context, max int) ([]byte, error) {
+func (s *Socket) RecvLine(ctx context.Context, max int) (line []byte, err error) {
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return nil, s.fail("recv", err)
+	}
 	f, err := s.acquire(reading)
 	if err != nil {
 		return nil, s.fail("recv", err)
 	}
 	defer f.leave(reading)
-	if max < 0 {
-		max = 0
-	}
 	s.dropIndex()
-	var deadline runtime.Deadline
 	scanned := 0
-	for {
-		unread := s.in.unread()
-		if i := bytes.IndexByte(unread[scanned:min(len(unread), max)], '\n'); i >= 0 {
-			line := unread[: scanned+i+1 : scanned+i+1]
-			s.in.start += len(line)
-			return line, nil
+	err = f.receive(ctx, reasonRecv, s.timeouts.Load().Read, func() error {
+		for {
+			unread := s.in.unread()
+			limit := min(len(unread), max)
+			if limit > scanned {
+				if i := bytes.IndexByte(unread[scanned:limit], '\n'); i >= 0 {
+					end := scanned + i + 1
+					line = unread[:end:end]
+					s.in.start += end
+					return nil
+				}
+			}
+			if len(unread) >= max {
+				return ErrLineTooLong
+			}
+			scanned = len(unread)
+			if s.in.eof {
+				line, err = s.rest()
+				return err
+			}
+			if err := s.tryFill(f); err != nil {
+				return err
+			}
+			runtime.Spend(ctx, readCost)
 		}
-		if len(unread) >= max {
-			return nil, s.fail("recv", ErrLineTooLong)
-		}
-		scanned = len(unread)
-		if s.in.eof {
-			return s.rest()
-		}
-		if err := s.fill(ctx, f, &deadline); err != nil {
-			return nil, s.fail("recv", err)
-		}
-	}
+	})
+	return line, s.fail("recv", err)
 }
 
 // rest returns what is left after the end of the stream.
@@ -146,14 +155,21 @@ func (s *Socket) rest() ([]byte, error) {
 // io.EOF says that the peer has closed after a packet, io.ErrUnexpectedEOF that it has closed in the middle of one. The errors of the Framer, such as
 // packet.ErrPacketTooLarge, are final: the stream can't be understood from there on.
 func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return nil, s.fail("recv", err)
+	}
 	if pkt := s.packetAtHand(); pkt != nil {
 		return pkt, nil
 	}
 	return s.recvPacket(ctx)
 }
 
-// recvPacket is RecvPacket for packets that are still to be received. Very many coroutines are parked in it: its frame, and those below, are kept small, so that the first 2 KiB of a stack
-// do, and few cache lines are touched on the way back.
+// readCost is how many bytes a read into the buffer counts as, whatever it has found.
+const readCost = bufferSize / 4
+
+// recvPacket is RecvPacket for packets that are still to be received. Very many coroutines are parked in it: its frame, and those below, are kept small, so that the first
+// 2 KiB of a stack do, and few cache lines are touched on the way back. So its loop is that of
+// receive, without two frames.
 func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 	f, err := s.acquire(reading)
 	if err != nil {
@@ -167,13 +183,12 @@ func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 		}
 		switch err = s.tryFill(f); err {
 		case nil:
-			runtime.Spend(ctx)
-		case ErrWouldBlock:
-			s.in.release()
-			f.flushPending() // from here on it is waitRead without its frame
+			runtime.Spend(ctx, readCost)
+		case errWait:
 			if deadline == 0 {
-				deadline = runtime.DeadlineAfter(s.timeouts.Read)
+				deadline = runtime.DeadlineAfter(s.timeouts.Load().Read)
 			}
+			f.flushPending()
 			err = f.wait(ctx, &f.rd, reasonRecv, deadline)
 			f.rd.drained = f.rd.drained && err != nil
 		}
@@ -183,13 +198,20 @@ func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 	}
 }
 
-// packetAtHand is RecvPacket for the case that matters when packets come by the hundred: one was read already, and the socket is private to the caller's
-// loop. Then nobody else can come in between, so the lock needn't be taken, only looked at. Everything else returns nil and is RecvPacket's.
+// packetAtHand is RecvPacket for the case that matters when packets come by the hundred: one was
+// read already. It returns nil for everything else.
 func (s *Socket) packetAtHand() []byte {
 	f := s.conn.Load()
-	if f == nil || !f.private() || f.word&(lockReading|lockClosed) != 0 {
+	if f == nil || f.acquire(reading) != nil {
 		return nil
 	}
+	pkt := s.nextAtHand()
+	f.leave(reading)
+	return pkt
+}
+
+// nextAtHand is packetAtHand with the lock held.
+func (s *Socket) nextAtHand() []byte {
 	if s.in.index != nil {
 		return s.in.indexed()
 	}
@@ -220,8 +242,8 @@ func (s *Socket) searched() bool {
 func (s *Socket) nextPacket() ([]byte, error) {
 	in := &s.in
 	if s.framer == nil {
-		if pkt := in.unread(); len(pkt) > 0 {
-			in.start = in.end
+		if pkt := in.unread(); len(pkt) > 0 || in.message {
+			in.start, in.message = in.end, false
 			return pkt[:len(pkt):len(pkt)], nil
 		}
 		if in.eof {
@@ -249,51 +271,42 @@ func (s *Socket) nextPacket() ([]byte, error) {
 	}
 }
 
-// fill receives something behind what is unread, and waits for it. While it waits, an empty buffer is given back. At the end of the stream it sets
-// in.eof and returns nil.
-func (s *Socket) fill(ctx context.Context, f *fd, deadline *runtime.Deadline) error {
-	for {
-		err := s.tryFill(f)
-		if err != ErrWouldBlock {
-			runtime.Spend(ctx)
-			return err
-		}
-		s.in.release()
-		if err := f.waitRead(ctx, deadline, s.timeouts.Read); err != nil {
-			return err
-		}
+// roomToFill is where tryFill receives.
+func (s *Socket) roomToFill(f *fd) []byte {
+	switch {
+	case !f.stream: // a message that finds too little room is cut
+		return s.in.roomFor(len(s.in.unread()) + s.messageSize(f))
+	case s.framer != nil:
+		return s.in.room(s.framer.Want())
 	}
+	return s.in.room(0)
 }
 
-// tryFill is fill without waiting: ErrWouldBlock. Then whoever is going to wait gives the buffer back if it is empty.
+// tryFill receives something behind what is unread, without waiting: errWait says that there is
+// nothing, and gives an empty buffer back, as whoever calls it is going to wait. At the end of the
+// stream it sets in.eof and returns nil.
 func (s *Socket) tryFill(f *fd) error {
-	want := 0
-	switch {
-	case s.secure.Load() == nil && f.exhausted():
-		return ErrWouldBlock // no buffer is needed for that
-	case !f.stream: // a packet that finds too little room is cut
-		want = len(s.in.unread()) + bufferSize
-	case s.framer != nil:
-		want = s.framer.Want()
+	if s.secure.Load() == nil && f.exhausted() {
+		s.in.release()
+		return errWait // no buffer is needed for that
 	}
-	if s.in.buf == nil && want <= smallBufferSize && !s.in.large {
-		s.in.buf = smallAtHand() // room would do that, but as recvPacket's frame this one is kept small
-	}
-	n, err := s.tryRecv(f, s.in.room(want))
+	n, err := s.tryRecv(f, s.roomToFill(f))
 	switch err {
 	case nil:
 		s.in.received(n)
+		s.in.message = !f.stream
 	case io.EOF:
 		s.in.eof = true
 		err = nil
 	case errWait:
-		err = ErrWouldBlock
+		s.in.release()
 	}
 	return err
 }
 
-// Peek copies up to len(p) bytes that have arrived without taking them, and doesn't wait: ErrWouldBlock if there are none, io.EOF if there will be
-// none. With TLS it sees decrypted bytes.
+// Peek copies up to len(p) bytes that have arrived without taking them, and doesn't wait:
+// ErrWouldBlock if there are none, io.EOF if there will be none. With TLS it sees decrypted bytes.
+// A packet that RecvPacket has returned stays valid.
 func (s *Socket) Peek(p []byte) (int, error) {
 	f, err := s.acquire(reading)
 	if err != nil {
@@ -319,32 +332,45 @@ func (s *Socket) peek(f *fd, p []byte) (int, error) {
 		if errno != 0 {
 			return 0, callError("recvfrom", errno)
 		}
-		if n == 0 && !f.datagrams {
+		if f.endOfInput(n, p) {
 			return 0, io.EOF
 		}
 		return n, nil
 	}
-	f.rd.drained = false // ask the kernel: the loop may not have seen yet what has arrived, and nobody waits for it here
+	f.rd.drained = false // ask the kernel: the loop may not have seen yet what has arrived
+	switch err := s.readAhead(f); err {
+	case nil:
+		return copy(p, s.in.unread()), nil
+	case errWait:
+		return 0, ErrWouldBlock
+	default:
+		return 0, err
+	}
+}
+
+// readAhead reads into the buffer, which is empty, without waiting. Whoever has the last packet
+// keeps it: the buffer is another one.
+func (s *Socket) readAhead(f *fd) error {
+	s.in.detach()
 	n, err := s.tryRecv(f, s.in.room(0))
 	switch err {
 	case nil:
 		s.in.received(n)
-		return copy(p, s.in.unread()), nil
-	case errWait:
-		err = ErrWouldBlock
+		return nil
 	case io.EOF:
 		s.in.eof = true
 	}
 	s.in.release()
-	return 0, err
+	return err
 }
 
-// Buffered returns how many bytes were read ahead and not handed out yet. It returns 0 while somebody receives.
+// Buffered returns how many bytes were read ahead and not handed out yet; 0 while somebody receives.
+// It may be called from anywhere, and keeps nobody from receiving.
 func (s *Socket) Buffered() int {
-	f, err := s.acquire(reading)
+	f, err := s.acquire(looking)
 	if err != nil {
 		return 0
 	}
-	defer f.leave(reading)
+	defer f.leave(looking)
 	return len(s.in.unread())
 }

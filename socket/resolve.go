@@ -5,45 +5,60 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"sync"
-	"time"
 
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Addresses that were looked up are remembered for a minute, a thousand names at most.
-const (
-	resolveExpiry   = 60 * time.Second
-	resolveCapacity = 1000
-)
-
-// resolver is the cache of names. One caller looks a name up, the others who want it wait for that.
-type resolver struct {
-	mu    sync.Mutex
-	names map[string]*resolved // guarded by mu
-
-	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
-	now    func() time.Time
+// A Resolver looks names up; *net.Resolver is one.
+//
+// LookupNetIP returns the addresses of a host, of both families; network is "ip". It is called on a
+// goroutine of its own, by many at once, and may block. ctx ends after thirty seconds and with the
+// runtime, not with the Connect that wants the name: others may want it too. It must not wait for
+// another look-up by Connect, which may be queued behind it.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-type resolved struct {
-	done    runtime.WaitGroup // 1 while the look-up is under way
-	ips     []netip.Addr      // before done is 0, of the one who looks up
-	err     error
-	expires time.Time
+// SetResolver says whom Connect asks for names; nil, as at first, is net.DefaultResolver, as it is
+// at the time. It must come before Connect.
+//
+// What a resolver has answered is remembered for a minute for those that ask the same one, unless
+// its type can't be compared, as a function's can't.
+func (s *Socket) SetResolver(r Resolver) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.toOpen().resolver = r
 }
 
-var names = resolver{lookup: net.DefaultResolver.LookupNetIP, now: time.Now}
+// resolver returns whom to ask.
+func (s *Socket) resolver() Resolver {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opening != nil && s.opening.resolver != nil {
+		return s.opening.resolver
+	}
+	return names.byDefault()
+}
 
 // lookup returns the addresses of host that the network admits, in the order in which to try them.
-func lookup(ctx context.Context, n *network, host string, deadline runtime.Deadline) ([]netip.Addr, error) {
-	var ips []netip.Addr
+// name is what they are remembered as, nil if nobody had to be asked.
+func lookup(ctx context.Context, n *network, r Resolver, host string, deadline runtime.Deadline) (
+	ips []netip.Addr, name *resolved, err error,
+) {
+	code := codeBadHost
 	if host == "" {
 		ips = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 	} else if ip, err := netip.ParseAddr(host); err == nil {
 		ips = []netip.Addr{ip.Unmap()}
-	} else if ips, err = names.resolve(ctx, host, deadline); err != nil {
-		return nil, err
+		if ip.Unmap().Is4() {
+			code = codeBadIPv6
+		}
+	} else {
+		code = codeNotFound
+		if name, err = names.resolve(ctx, nameKey{r, host}, deadline); err != nil {
+			return nil, nil, err
+		}
+		ips = name.ips
 	}
 	admitted := make([]netip.Addr, 0, len(ips))
 	for _, ip := range ips {
@@ -52,12 +67,13 @@ func lookup(ctx context.Context, n *network, host string, deadline runtime.Deadl
 		}
 	}
 	if len(admitted) == 0 {
-		return nil, &net.AddrError{Err: "no address of the network " + n.name, Addr: host}
+		return nil, name, addressError(code, "no address of the network "+n.name, host)
 	}
-	return interleave(admitted), nil
+	return interleave(admitted), name, nil
 }
 
-// interleave orders addresses so that the families alternate, beginning with the family of the first (RFC 8305, section 4).
+// interleave orders addresses so that the families alternate, beginning with the family of the
+// first (RFC 8305, section 4).
 func interleave(ips []netip.Addr) []netip.Addr {
 	var first, second []netip.Addr
 	for _, ip := range ips {
@@ -79,94 +95,12 @@ func interleave(ips []netip.Addr) []netip.Addr {
 	return mixed
 }
 
-func (r *resolver) resolve(ctx context.Context, host string, deadline runtime.Deadline) ([]netip.Addr, error) {
-	for {
-		entry, mine := r.entry(host)
-		if mine {
-			r.settle(ctx, host, entry, deadline)
-			return entry.ips, entry.err
-		}
-		if err := waitUntil(ctx, &entry.done, deadline); err != nil {
-			return nil, err
-		}
-		// If whoever asked ran out of time or was cancelled, that says nothing about the name.
-		if entry.err == nil || !errors.Is(entry.err, runtime.ErrTimeout) && !errors.Is(entry.err, context.Canceled) &&
-			!errors.Is(entry.err, context.DeadlineExceeded) {
-			return entry.ips, entry.err
-		}
-	}
-}
-
-// settle looks a name up for all who want it. They are let go in any case, also when the look-up panics or its coroutine is ended by force.
-func (r *resolver) settle(ctx context.Context, host string, entry *resolved, deadline runtime.Deadline) {
-	entry.err = context.Canceled
-	defer func() {
-		entry.expires = r.now().Add(resolveExpiry)
-		if entry.err != nil {
-			r.forget(host, entry)
-		}
-		entry.done.Done()
-	}()
-	entry.ips, entry.err = r.ask(ctx, host, deadline)
-}
-
-// entry returns what is known of a name; mine means that it isn't known and the caller has to look it up.
-func (r *resolver) entry(host string) (entry *resolved, mine bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if entry = r.names[host]; entry != nil && (entry.done.Count() > 0 || r.now().Before(entry.expires)) {
-		return entry, false
-	}
-	if r.names == nil {
-		r.names = make(map[string]*resolved)
-	}
-	for other := range r.names {
-		if len(r.names) < resolveCapacity {
-			break
-		}
-		delete(r.names, other) // any one: the map's order is random
-	}
-	entry = new(resolved)
-	entry.done.Add(1)
-	r.names[host] = entry
-	return entry, true
-}
-
-func (r *resolver) forget(host string, entry *resolved) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.names[host] == entry {
-		delete(r.names, host)
-	}
-}
-
-// ask looks a name up on a goroutine of Await.
-func (r *resolver) ask(ctx context.Context, host string, deadline runtime.Deadline) ([]netip.Addr, error) {
-	ctx, cancel := withDeadline(ctx, deadline)
-	defer cancel()
-	ips, err := runtime.Await(ctx, func() ([]netip.Addr, error) { return r.lookup(ctx, "ip", host) })
-	if err != nil {
-		if ctx.Err() == context.DeadlineExceeded && deadline.Passed() {
-			err = runtime.ErrTimeout
-		}
-		return nil, err
-	}
-	for i, ip := range ips {
-		ips[i] = ip.Unmap()
-	}
-	return ips, nil
-}
-
-// withDeadline gives a context the deadline too.
-func withDeadline(ctx context.Context, deadline runtime.Deadline) (context.Context, context.CancelFunc) {
-	if deadline == 0 {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, deadline.Until())
-}
-
+// waitUntil waits for a group, no longer than until the deadline.
 func waitUntil(ctx context.Context, group *runtime.WaitGroup, deadline runtime.Deadline) error {
-	ctx, cancel := withDeadline(ctx, deadline)
+	cancel := context.CancelFunc(func() {})
+	if deadline != 0 {
+		ctx, cancel = context.WithTimeout(ctx, deadline.Until())
+	}
 	defer cancel()
 	err := group.Wait(ctx)
 	if err == context.DeadlineExceeded && deadline.Passed() {
@@ -175,21 +109,15 @@ func waitUntil(ctx context.Context, group *runtime.WaitGroup, deadline runtime.D
 	return err
 }
 
-// resolveCode returns Swoole's codes for names that were not found.
-func resolveCode(err error) (int, bool) {
-	var dns *net.DNSError
-	if !errors.As(err, &dns) {
-		return 0, false
-	}
-	if dns.IsTimeout {
-		return 712, true // SW_ERROR_DNSLOOKUP_RESOLVE_TIMEOUT
-	}
-	return 711, true // SW_ERROR_DNSLOOKUP_RESOLVE_FAILED
+// outdated reports whether a Connect that has failed with err, at all the addresses of a name,
+// gives reason to ask for them again: nothing can be said of them if it was called off.
+func outdated(err error) bool {
+	return err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed)
 }
 
 // FlushNames forgets all names that were looked up.
 func FlushNames() {
 	names.mu.Lock()
 	defer names.mu.Unlock()
-	clear(names.names)
+	clear(names.known)
 }

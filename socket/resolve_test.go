@@ -15,14 +15,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
 // resolver is a name server of a test.
 type resolver struct {
+	t      testing.TB
 	asked  atomic.Int64
 	now    atomic.Int64 // seconds
 	answer func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -30,15 +29,18 @@ type resolver struct {
 
 // resolves has names looked up by answer for the rest of the test.
 func resolves(t testing.TB, answer func(ctx context.Context, host string) ([]netip.Addr, error)) *resolver {
-	r := &resolver{answer: answer}
-	t.Cleanup(socket.FakeNames(func(ctx context.Context, network, host string) ([]netip.Addr, error) {
-		r.asked.Add(1)
-		if network != "ip" {
-			t.Errorf("asked for addresses of %q", network)
-		}
-		return r.answer(ctx, host)
-	}, func() time.Time { return time.Unix(r.now.Load(), 0) }))
+	r := &resolver{t: t, answer: answer}
+	t.Cleanup(socket.FakeNames(r, func() time.Time { return time.Unix(r.now.Load(), 0) }))
 	return r
+}
+
+// LookupNetIP makes it a socket.Resolver.
+func (r *resolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	r.asked.Add(1)
+	if network != "ip" {
+		r.t.Errorf("asked for addresses of %q", network)
+	}
+	return r.answer(ctx, host)
 }
 
 // addresses makes addresses of a list.
@@ -167,58 +169,6 @@ func TestFailuresAreNotRemembered(t *testing.T) {
 	})
 }
 
-// If the one who asks for all is cancelled, runs out of time or panics, another one asks.
-func TestWhoAsksForAllMayFail(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		fail func(ctx context.Context, host string) // as the first one who asks
-		end  func(co *runtime.Coroutine, s *socket.Socket)
-		time time.Duration
-	}{
-		{"context", nil, func(co *runtime.Coroutine, _ *socket.Socket) { co.Cancel() }, patience},
-		{"Close", nil, func(_ *runtime.Coroutine, s *socket.Socket) { s.Close() }, patience},
-		{"Cancel", nil, func(_ *runtime.Coroutine, s *socket.Socket) { s.Cancel(socket.WriteEvent) }, patience},
-		{"time-out", nil, func(*runtime.Coroutine, *socket.Socket) {}, soon},
-		{"panic", func(context.Context, string) { panic("on purpose") }, func(*runtime.Coroutine, *socket.Socket) {}, patience},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			asked, others := make(chan struct{}), make(chan struct{})
-			r := resolves(t, nil)
-			r.answer = func(ctx context.Context, host string) ([]netip.Addr, error) {
-				if r.asked.Load() > 1 {
-					return addresses("192.0.2.1"), nil
-				}
-				close(asked)
-				<-others
-				if c.fail != nil {
-					c.fail(ctx, host)
-				}
-				<-ctx.Done()
-				return nil, ctx.Err()
-			}
-			withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
-				s := fresh(t, "tcp")
-				s.SetTimeouts(socket.Timeouts{Connect: c.time})
-				leader := start(ctx, func(ctx context.Context) {
-					if err := s.Connect(ctx, "mail.test:25"); err == nil {
-						t.Error("connected")
-					}
-				})
-				await(ctx, func() { <-asked })
-				var all runtime.WaitGroup
-				for range 10 {
-					all.Go(ctx, func(ctx context.Context) { mustLookup(ctx, t, "mail.test", "192.0.2.1") })
-				}
-				close(others)
-				c.end(leader, s)
-				all.Wait(ctx)
-				leader.Join(ctx)
-				r.wantAsked(t, 2)
-			}, runtime.WithLogger(zap.NewNop()))
-		})
-	}
-}
-
 // While a name server doesn't answer, the loop goes on, and all that ends Connect ends it.
 func TestConnectIsEndedWhileANameIsLookedUp(t *testing.T) {
 	for _, c := range []struct {
@@ -241,6 +191,8 @@ func TestConnectIsEndedWhileANameIsLookedUp(t *testing.T) {
 			})
 			withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 				for i, from := range callers {
+					// A look-up goes on without who has asked for it.
+					address := fmt.Sprintf("mail%d.test:25", i)
 					s := fresh(t, "tcp")
 					s.SetTimeouts(socket.Timeouts{Connect: c.time})
 					limited, cancel := context.WithCancel(ctx)
@@ -249,7 +201,7 @@ func TestConnectIsEndedWhileANameIsLookedUp(t *testing.T) {
 							if from.name != "coroutine" { // the others have contexts of their own
 								ctx = limited
 							}
-							err := s.Connect(ctx, "mail.test:25")
+							err := s.Connect(ctx, address)
 							wantError(t, from.name, err, c.want)
 							if code := socket.Code(err); code != c.code {
 								t.Errorf("code is %d", code)

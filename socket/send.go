@@ -9,35 +9,31 @@ import (
 // Send sends once: as much of p as the kernel takes now, at least one byte, and waits if it takes none. It returns how much that was. With TLS, and on
 // datagram sockets, it is all of p.
 func (s *Socket) Send(ctx context.Context, p []byte) (int, error) {
-	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	if err := runtime.Begin(ctx, len(p)); err != nil {
+		return 0, s.fail("send", err)
+	}
 	f, err := s.acquire(writing)
 	if err != nil {
 		return 0, s.fail("send", err)
 	}
 	defer f.leave(writing)
-	var deadline runtime.Deadline
 	if secure := s.secure.Load(); secure != nil {
-		n, err := secure.send(ctx, f, p, &deadline, s.timeouts.Write)
+		n, err := secure.send(ctx, f, p, s.patience())
 		return n, s.fail("send", err)
 	}
-	if err := f.drain(ctx, &deadline, s.timeouts.Write); err != nil {
+	if err := f.drain(ctx, s.patience()); err != nil {
 		return 0, s.fail("send", err)
 	}
-	for {
-		n, err := f.trySend(p)
-		if err == nil {
-			return n, nil
-		}
-		if err := f.waitWrite(ctx, err, &deadline, s.timeouts.Write); err != nil {
-			return 0, s.fail("send", err)
-		}
-	}
+	n, err := f.transmit(ctx, s.patience(), func() (int, error) { return f.trySend(p) })
+	return n, s.fail("send", err)
 }
 
 // SendAll sends all of p and returns when the kernel has it. It returns how much the kernel has taken; with an error that is less than len(p), and with
 // TLS only whole records are counted.
 func (s *Socket) SendAll(ctx context.Context, p []byte) (int, error) {
-	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("send", err)
+	}
 	f, err := s.acquire(writing)
 	if err != nil {
 		return 0, s.fail("send", err)
@@ -48,50 +44,61 @@ func (s *Socket) SendAll(ctx context.Context, p []byte) (int, error) {
 }
 
 func (s *Socket) sendAll(ctx context.Context, f *fd, p []byte) (int, error) {
-	var deadline runtime.Deadline
 	if secure := s.secure.Load(); secure != nil {
-		return secure.send(ctx, f, p, &deadline, s.timeouts.Write)
+		return secure.send(ctx, f, p, s.patience())
 	}
-	return f.send(ctx, p, &deadline, s.timeouts.Write)
+	return f.send(ctx, p, s.patience())
 }
 
 // gatherLimit is the largest send that is put together with others. For larger ones a system call costs less than copying.
 const gatherLimit = 8 << 10
 
-// SendSoon is SendAll for small messages: what the coroutines of a loop send in one turn of the loop goes to the kernel together, one write for
-// each socket, at the end of the turn or when the socket's owner waits to receive. An error of that write is returned by a later
-// operation. At most 64 KiB are queued; then SendSoon waits until the kernel has taken them. From elsewhere than the socket's loop, for large messages and for
-// packets, it is SendAll.
-func (s *Socket) SendSoon(ctx context.Context, p []byte) (int, error) {
-	runtime.Spend(ctx) // before the lock is taken: whoever else sends meanwhile needn't be told that it is busy
-	if s.gather(ctx, p) {
+// SendSoon is SendAll for small messages: what the coroutines of a loop send in one turn of the loop
+// goes to the kernel together, one write for each socket, at the end of the turn or when the
+// socket's owner waits to receive. An error of that write is returned by a later operation. At most
+// 64 KiB are queued; then SendSoon waits until the kernel has taken them. From elsewhere than the
+// socket's loop, for large messages and for packets, it is SendAll.
+func (s *Socket) SendSoon(ctx context.Context, p []byte) (n int, err error) {
+	if err := runtime.Begin(ctx, len(p)); err != nil {
+		return 0, s.fail("send", err)
+	}
+	if s.gather(p) {
 		return len(p), nil
 	}
 	return s.sendSoon(ctx, p)
 }
 
-// gather is SendSoon for the usual case: in plaintext, by a coroutine of the loop that the socket is private to, and there is room. Nobody else can come in between then, so the lock is only
-// looked at, see packetAtHand. Very many coroutines are here and then wait for the answer: its frame, and those below, are kept small, so that the first 2 KiB of a stack do.
-func (s *Socket) gather(ctx context.Context, p []byte) bool {
+// gather is SendSoon for the usual case: in plaintext, on the socket's loop, and there is room. Very
+// many coroutines are here and then wait for the answer: its frame, and those below, are kept
+// small, so that the first 2 KiB of a stack do.
+func (s *Socket) gather(p []byte) bool {
 	f := s.conn.Load()
-	if f == nil || len(p) == 0 || len(p) > gatherLimit || !f.private() || f.word&(lockWriting|lockClosed) != 0 || f.ending.Load() ||
-		s.secure.Load() != nil || !s.network.stream() {
+	if f == nil || len(p) == 0 || len(p) > gatherLimit || !f.stream || !f.home.Here() ||
+		f.acquire(writing) != nil {
 		return false
 	}
+	gathered := s.secure.Load() == nil && f.gather(p)
+	f.leave(writing)
+	return gathered
+}
+
+func (f *fd) gather(p []byte) bool {
 	o := &f.out
+	o.mu.Lock()
 	if o.queue == nil && o.err == nil && len(p) <= smallBufferSize {
-		o.queue = borrowShallow(ctx)[:0]
+		o.queue = smallAtHand()[:0]
 	}
-	if len(o.queue)+len(p) > cap(o.queue) {
-		return false
+	fits := len(o.queue)+len(p) <= cap(o.queue)
+	if fits {
+		o.queue = append(o.queue, p...)
+		o.pending.Store(true)
+		if !o.scheduled {
+			o.scheduled = true
+			f.home.Loop().DeferTask((*flushTask)(f))
+		}
 	}
-	o.queue = append(o.queue, p...)
-	o.pending.Store(true)
-	if !o.scheduled {
-		o.scheduled = true
-		f.home.Loop().DeferTask((*flushTask)(f))
-	}
-	return true
+	o.mu.Unlock()
+	return fits
 }
 
 // sendSoon is SendSoon for all cases.
@@ -101,14 +108,14 @@ func (s *Socket) sendSoon(ctx context.Context, p []byte) (n int, err error) {
 		return 0, s.fail("send", err)
 	}
 	defer f.leave(writing)
-	if len(p) > gatherLimit || !s.network.stream() || !f.home.Here() || f.queued()+len(p) > highWater {
+	if len(p) > gatherLimit || !f.stream || !f.home.Here() || f.queued()+len(p) > highWater {
 		n, err = s.sendAll(ctx, f, p)
 		return n, s.fail("send", err)
 	}
 	if secure := s.secure.Load(); secure != nil {
 		n, err = secure.enqueue(p)
 	} else {
-		n, err = f.enqueue(p)
+		runtime.Detour(ctx, func(context.Context) { n, err = f.enqueue(p) }) // it may make a buffer
 	}
 	if err != nil {
 		return 0, s.fail("send", err)
@@ -124,5 +131,5 @@ func (s *Socket) Flush(ctx context.Context) error {
 		return s.fail("send", err)
 	}
 	defer f.leave(writing)
-	return s.fail("send", f.drain(ctx, new(runtime.Deadline), s.timeouts.Write))
+	return s.fail("send", f.drain(ctx, s.patience()))
 }

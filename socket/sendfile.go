@@ -6,9 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -54,8 +52,7 @@ func left(length, sent int64, chunk int) int {
 }
 
 func (s *Socket) sendFile(ctx context.Context, f *fd, file *os.File, offset, length int64) (int64, error) {
-	var deadline runtime.Deadline
-	if err := f.drain(ctx, &deadline, s.timeouts.Write); err != nil {
+	if err := f.drain(ctx, s.patience()); err != nil {
 		return 0, err
 	}
 	raw, err := file.SyscallConn()
@@ -64,45 +61,23 @@ func (s *Socket) sendFile(ctx context.Context, f *fd, file *os.File, offset, len
 	}
 	var sent int64
 	for length == 0 || sent < length {
-		n, err := offLoop(ctx, func() (int, error) {
-			return sendfileOnce(f.number, raw, offset+sent, left(length, sent, sendfileChunk))
+		n, err := f.transmit(ctx, s.patience(), func() (int, error) {
+			return runtime.AwaitEnd(ctx, func() (int, error) {
+				return sendfileOnce(f.number, raw, offset+sent, left(length, sent, sendfileChunk))
+			})
 		})
 		sent += int64(n)
-		switch {
-		case err == nil && n == 0:
-			return sent, nil // the end of the file
-		case err == nil:
-		default:
-			if err := f.waitWrite(ctx, err, &deadline, s.timeouts.Write); err != nil {
-				return sent, err
-			}
+		if err != nil || n == 0 { // 0: the end of the file
+			return sent, err
 		}
 		if err := ctx.Err(); err != nil {
 			return sent, err
 		}
-		if f.closed() {
-			return sent, net.ErrClosed
+		if err := f.cause(); err != nil {
+			return sent, err
 		}
 	}
 	return sent, nil
-}
-
-// offLoop is Await that returns only when fn has ended, also if the runtime shuts down meanwhile: fn uses the descriptor, or a buffer.
-func offLoop(ctx context.Context, fn func() (int, error)) (n int, err error) {
-	ctx = context.WithoutCancel(ctx)
-	var ended atomic.Bool
-	_, awaitErr := runtime.Await(ctx, func() (struct{}, error) {
-		n, err = fn()
-		ended.Store(true)
-		return struct{}{}, nil
-	})
-	if awaitErr == runtime.ErrOnLoop {
-		return 0, awaitErr
-	}
-	for !ended.Load() {
-		runtime.Sleep(ctx, time.Millisecond)
-	}
-	return n, err
 }
 
 func sendfileOnce(out int, in syscall.RawConn, offset int64, count int) (n int, err error) {
@@ -114,15 +89,7 @@ func sendfileOnce(out int, in syscall.RawConn, offset int64, count int) (n int, 
 				break
 			}
 		}
-		switch errno {
-		case 0:
-		case syscall.EAGAIN:
-			err = errWait
-		case syscall.ENOBUFS:
-			err = errNoBuffers
-		default:
-			err = callError("sendfile", errno)
-		}
+		err = sendError("sendfile", errno)
 	})
 	if controlErr != nil {
 		return 0, controlErr
@@ -133,14 +100,13 @@ func sendfileOnce(out int, in syscall.RawConn, offset int64, count int) (n int, 
 func (s *Socket) copyFile(ctx context.Context, f *fd, t *secure, file *os.File, offset, length int64) (int64, error) {
 	buf := borrow()
 	defer giveBack(buf)
-	var deadline runtime.Deadline
 	var sent int64
 	for length == 0 || sent < length {
-		n, err := offLoop(ctx, func() (int, error) {
+		n, err := runtime.AwaitEnd(ctx, func() (int, error) {
 			return file.ReadAt(buf[:left(length, sent, len(buf))], offset+sent)
 		})
 		if n > 0 {
-			m, sendErr := t.send(ctx, f, buf[:n], &deadline, s.timeouts.Write)
+			m, sendErr := t.send(ctx, f, buf[:n], s.patience())
 			sent += int64(m)
 			if sendErr != nil {
 				return sent, sendErr

@@ -33,8 +33,8 @@ type Socket struct {
 	framer Framer
 
 	network  *network
-	timeouts *Timeouts // never changed, only replaced
-	linger   time.Duration
+	timeouts atomic.Pointer[Timeouts]   // what it points to is never changed
+	linger   atomic.Int64               // time.Duration
 	dialed   atomic.Pointer[dialedAddr] // what Connect was asked for
 	opening  *opening                   // guarded by mu; nil for most accepted sockets
 
@@ -52,6 +52,7 @@ type opening struct {
 	cancelDial context.CancelFunc // ends a Connect that waits for something else
 	canceled   bool               // Cancel has called cancelDial
 	bound      string             // of BindOnConnect
+	resolver   Resolver           // of SetResolver
 }
 
 // toOpen returns s.opening. With mu held.
@@ -62,7 +63,9 @@ func (s *Socket) toOpen() *opening {
 	return s.opening
 }
 
-// Timeouts bound whole operations: a connect with all addresses and DNS, a packet, a send, a handshake. Zero or less is none.
+// Timeouts bound operations; zero or less is none. Connect, Read and Handshake are for the whole of
+// one: a connect with all addresses and DNS, a packet, a handshake. Write is for a peer's silence:
+// how long it may take nothing of what is being sent; a bound for a whole send is the context's.
 type Timeouts struct {
 	Connect, Read, Write, Handshake time.Duration
 }
@@ -108,8 +111,8 @@ func (s *Socket) Init(networkName string) error {
 
 func (s *Socket) init(n *network) {
 	s.network = n
-	s.linger = DefaultLinger
-	s.timeouts = &defaultTimeouts
+	s.linger.Store(int64(DefaultLinger))
+	s.timeouts.Store(&defaultTimeouts)
 }
 
 func newSocket(n *network) *Socket {
@@ -150,7 +153,7 @@ func Pair(ctx context.Context, networkName string) (client, server *Socket, err 
 
 // adopt makes a connected descriptor the socket's and puts it on a loop. With an error it is closed.
 func (s *Socket) adopt(ctx context.Context, number int) error {
-	home, err := runtime.HomeFor(ctx)
+	home, err := homeFor(ctx)
 	if err != nil {
 		sysClose(number)
 		return err
@@ -161,6 +164,15 @@ func (s *Socket) adopt(ctx context.Context, number int) error {
 		return err
 	}
 	return s.install(f)
+}
+
+// homeFor returns the loop for a new descriptor, if there is one that still runs.
+func homeFor(ctx context.Context) (runtime.Home, error) {
+	home, err := runtime.HomeFor(ctx)
+	if err == nil && home.Loop().Closed() {
+		err = runtime.ErrShutdown
+	}
+	return home, err
 }
 
 // install makes a registered descriptor the socket's, or closes it if the socket was closed meanwhile.
@@ -197,12 +209,13 @@ func (s *Socket) acquire(kind uint32) (*fd, error) {
 	return nil, ErrNotConnected
 }
 
-// SetTimeouts replaces the time-outs, for the operations that begin afterwards. Don't call it while one is under way.
+// SetTimeouts replaces the time-outs, for the operations that begin afterwards. It may be called from
+// anywhere at any time.
 func (s *Socket) SetTimeouts(t Timeouts) {
 	if t == defaultTimeouts {
-		s.timeouts = &defaultTimeouts
+		s.timeouts.Store(&defaultTimeouts)
 	} else {
-		s.timeouts = same(&lastTimeouts, t)
+		s.timeouts.Store(same(&lastTimeouts, t))
 	}
 }
 
@@ -224,10 +237,16 @@ func same[T comparable](last *atomic.Pointer[T], v T) *T {
 }
 
 // Timeouts returns the time-outs.
-func (s *Socket) Timeouts() Timeouts { return *s.timeouts }
+func (s *Socket) Timeouts() Timeouts { return *s.timeouts.Load() }
 
-// SetLinger sets how long Close goes on delivering, in the background, what was sent; 0 not at all. Ten seconds by default.
-func (s *Socket) SetLinger(d time.Duration) { s.linger = max(0, d) }
+// patience is how long a send waits for a peer that takes nothing.
+func (s *Socket) patience() patience { return patience{timeout: s.timeouts.Load().Write} }
+
+// SetLinger sets how long a peer may take nothing of what was sent before Close, while that is
+// delivered in the background. Then the connection is reset. With 0, what the kernel hasn't taken
+// when Close is called is dropped, with a reset. Ten seconds by default. It may be called from
+// anywhere, before Close.
+func (s *Socket) SetLinger(d time.Duration) { s.linger.Store(int64(max(0, d))) }
 
 // SetProtocol sets how RecvPacket finds packets in the stream; nil: it returns what there is. Each socket needs a Framer of its own. It returns
 // ErrBusy while somebody receives.
@@ -270,14 +289,24 @@ func (s *Socket) Connected() bool {
 	return s.FD() >= 0
 }
 
-// Alive looks, without waiting or taking anything, whether the peer has closed or reset the connection, and reports whether it hasn't. Data that
-// is still unread counts as alive.
+// Alive looks, without waiting or taking anything, whether the peer has closed or reset the
+// connection, and reports whether it hasn't. Data that is still unread counts as alive, in the
+// kernel as well as what was read ahead. It may be called from anywhere, and keeps nobody from
+// receiving.
 func (s *Socket) Alive() bool {
-	f, err := s.acquire(using)
+	kind := looking
+	f, err := s.acquire(kind)
+	if err == ErrBusy { // somebody receives, and has nothing left over
+		kind = using
+		f, err = s.acquire(kind)
+	}
 	if err != nil {
 		return false
 	}
-	defer f.leave(using)
+	defer f.leave(kind)
+	if kind == looking && s.ahead(f) {
+		return true
+	}
 	// An error is not to be taken either, as peeking would do: whoever receives must be told of it.
 	if sysFailed(f.number) {
 		return sysUnread(f.number) > 0
@@ -287,11 +316,20 @@ func (s *Socket) Alive() bool {
 	return n > 0 || errno == syscall.EAGAIN || errno == syscall.EINTR || errno == 0 && f.datagrams
 }
 
+// ahead reports whether something was read ahead. With TLS it may be that crypto/tls has it.
+func (s *Socket) ahead(f *fd) bool {
+	if len(s.in.unread()) > 0 || s.in.message {
+		return true
+	}
+	t := s.secure.Load()
+	return t != nil && t.rest && s.readAhead(f) == nil
+}
+
 // FD returns the descriptor's number for looking at it, -1 if there is none. It must not be closed, nor read, written or made blocking.
 func (s *Socket) FD() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f := s.conn.Load(); f != nil && !s.gone {
+	if f := s.conn.Load(); f != nil && !s.gone && !f.closed() {
 		return f.number
 	}
 	return -1

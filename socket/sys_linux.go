@@ -47,6 +47,16 @@ func sysPeek(fd int, p []byte) (int, syscall.Errno) {
 	return int(n), 0
 }
 
+// sysMessageSize asks how long the next message of a datagram socket is; 0 if there is none.
+func sysMessageSize(fd int) int {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, 0,
+		unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
 func iovecs(bufs [][]byte) []unix.Iovec {
 	vecs := make([]unix.Iovec, len(bufs))
 	for i, b := range bufs {
@@ -148,6 +158,14 @@ func rawConnect(fd int, to unsafe.Pointer, size uintptr) syscall.Errno {
 
 func sysClose(fd int) { unix.Close(fd) }
 
+// sysVacate closes what the number stands for, and keeps the number in use.
+func sysVacate(fd int) {
+	if idle, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err == nil {
+		unix.Dup3(idle, fd, unix.O_CLOEXEC)
+		unix.Close(idle)
+	}
+}
+
 // sysUnread asks how many bytes wait in the kernel's receive queue.
 func sysUnread(fd int) int { return ioctl(fd, unix.SIOCINQ) }
 
@@ -191,16 +209,6 @@ func setKeepAlive(fd, idle, interval, count int) error {
 		}
 	}
 	return nil
-}
-
-func errnoOf(err error) syscall.Errno {
-	if err == nil {
-		return 0
-	}
-	if errno, ok := err.(syscall.Errno); ok {
-		return errno
-	}
-	return syscall.EIO
 }
 
 // sysKind asks what kind of socket a descriptor is.

@@ -16,6 +16,7 @@ import (
 func sysRead(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }
 func sysSend(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }
 func sysPeek(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }
+func sysMessageSize(int) int                                 { return 0 }
 func sysReadable(int) bool                                   { return false }
 func sysReadv(int, [][]byte) (int, syscall.Errno)            { return 0, syscall.ENOSYS }
 func sysSendv(int, [][]byte) (int, syscall.Errno)            { return 0, syscall.ENOSYS }
@@ -29,6 +30,7 @@ func sysConnect(int, unix.Sockaddr) syscall.Errno            { return syscall.EN
 func sysLocalPort(int) (uint16, bool)                        { return 0, false }
 func sysSetOption(int, int, int, int)                        {}
 func sysResetOnClose(int)                                    {}
+func sysVacate(int)                                          {}
 func sysClose(int)                                           {}
 func sysUnread(int) int                                      { return 0 }
 func sysNotSent(int) int                                     { return 0 }

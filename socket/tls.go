@@ -57,8 +57,10 @@ type shaking struct {
 	ahead input
 }
 
-// SSLHandshake turns the connection, in place, into TLS: as the client if the socket was connected, as the server if it was accepted. config must say
-// what the role needs: a ServerName, or certificates.
+// SSLHandshake turns the connection, in place, into TLS: as the client if the socket was connected,
+// as the server if it was accepted. config must say what the role needs: a ServerName, or
+// certificates. A client's Renegotiation other than tls.RenegotiateNever is refused. Where config
+// names no roots to verify with, the system's are read off the loop before the first handshake.
 //
 // It fails with ErrPlaintextPending, before anything is sent, when plaintext has arrived that was not read; with ErrSSLActive when TLS is on already; with
 // ErrBusy while others send or receive. Timeouts.Handshake bounds the whole of it. What RecvPacket has learnt of the plaintext is forgotten. If
@@ -91,6 +93,9 @@ func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
 	}()
 	t, err := s.handshake(ctx, f, config)
 	if err != nil {
+		if s.accepted {
+			err = badClient(err)
+		}
 		return s.fail("handshake", err)
 	}
 	s.secure.Store(t)
@@ -121,11 +126,19 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	if s.in.eof {
 		return nil, io.EOF
 	}
+	if !s.accepted && config != nil && config.Renegotiation != tls.RenegotiateNever {
+		return nil, errRenegotiation
+	}
 	s.in.release()
 	if s.framer != nil {
 		s.framer.Reset()
 	}
-	shaking := &shaking{deadline: runtime.DeadlineAfter(s.timeouts.Handshake)}
+	shaking := &shaking{deadline: runtime.DeadlineAfter(s.timeouts.Load().Handshake)}
+	if verifiesBySystem(config, s.accepted) {
+		if err := systemRoots.wait(ctx, shaking.deadline); err != nil {
+			return nil, err
+		}
+	}
 	link := &link{socket: s, fd: f, shaking: shaking}
 	t := &secure{link: link}
 	if s.accepted {
@@ -150,7 +163,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and callbacks still find the context's values.
 		err = t.conn.HandshakeContext(context.WithoutCancel(ctx))
 		if err == nil {
-			err = f.drain(ctx, &shaking.deadline, 0)
+			err = f.drain(ctx, patience{limit: shaking.deadline})
 		}
 		returned = true
 	})
@@ -169,6 +182,11 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	}
 	return t, err
 }
+
+// errRenegotiation refuses what can't be done here. A handshake within Read would have to wait in
+// there.
+var errRenegotiation = errors.New("tls.Config.Renegotiation has to be RenegotiateNever: " +
+	"no handshake can follow the first")
 
 // errHandshakeEOF says more than EOF, and still is it.
 var errHandshakeEOF = &handshakeEOF{}
@@ -214,8 +232,8 @@ func (t *secure) tryRead(f *fd, p []byte) (int, error) {
 const piece = 32 << 10
 
 // send encrypts and sends p. It returns how much of p has gone to the kernel. The caller holds the write lock.
-func (t *secure) send(ctx context.Context, f *fd, p []byte, deadline *runtime.Deadline, timeout time.Duration) (int, error) {
-	if err := f.drain(ctx, deadline, timeout); err != nil {
+func (t *secure) send(ctx context.Context, f *fd, p []byte, wait patience) (int, error) {
+	if err := f.drain(ctx, wait); err != nil {
 		return 0, err
 	}
 	sent := 0
@@ -224,11 +242,11 @@ func (t *secure) send(ctx context.Context, f *fd, p []byte, deadline *runtime.De
 		if err != nil {
 			return sent, err
 		}
-		if err := f.drain(ctx, deadline, timeout); err != nil {
+		if err := f.drain(ctx, wait); err != nil {
 			return sent, err
 		}
 		if sent += n; sent < len(p) {
-			runtime.Spend(ctx) // a peer that always has room must not keep the loop from the others
+			runtime.Spend(ctx, n) // a peer that always has room must not keep the loop from the others
 		}
 	}
 	return sent, nil
@@ -275,7 +293,7 @@ func (l *link) readAhead(p []byte) (int, error) {
 		}
 		ahead.release() // a peer that takes its time costs no buffer meanwhile
 		if err == errWait {
-			err = l.fd.waitRead(shaking.ctx, &shaking.deadline, 0)
+			err = l.fd.waitRead(shaking.ctx, reasonRecv, shaking.deadline)
 		}
 		if err != nil {
 			return 0, err

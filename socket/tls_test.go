@@ -21,12 +21,18 @@ import (
 func handshakes(ctx context.Context, t testing.TB, client, server *socket.Socket, version uint16) {
 	t.Helper()
 	forClient, forServer := configs(version)
-	_, err := runtime.Batch(ctx,
-		func(ctx context.Context) (any, error) { return nil, client.SSLHandshake(ctx, forClient) },
-		func(ctx context.Context) (any, error) { return nil, server.SSLHandshake(ctx, forServer) })
-	if err != nil {
+	if err := bothShake(ctx, client, server, forClient, forServer); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func bothShake(ctx context.Context, client, server *socket.Socket, forClient, forServer *tls.Config) error {
+	return runtime.ForEach(ctx, 2, func(ctx context.Context, i int) error {
+		if i == 0 {
+			return client.SSLHandshake(ctx, forClient)
+		}
+		return server.SSLHandshake(ctx, forServer)
+	})
 }
 
 // converse sends a line each way and ends the connection in an orderly way from both sides.
@@ -385,10 +391,7 @@ func TestTLSSessionTickets(t *testing.T) {
 			forClient.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 			for i := range 3 {
 				client, server := connected(ctx, t, "tcp")
-				_, err := runtime.Batch(ctx,
-					func(ctx context.Context) (any, error) { return nil, client.SSLHandshake(ctx, forClient) },
-					func(ctx context.Context) (any, error) { return nil, server.SSLHandshake(ctx, forServer) })
-				if err != nil {
+				if err := bothShake(ctx, client, server, forClient, forServer); err != nil {
 					t.Fatal(err)
 				}
 				for _, s := range []*socket.Socket{client, server} {

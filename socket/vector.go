@@ -25,7 +25,9 @@ func checkVector(bufs [][]byte) error {
 }
 
 // vector runs one of the calls below with the buffers checked and the lock of kind held.
-func (s *Socket) vector(op string, kind uint32, bufs [][]byte, call func(f *fd) (int, error)) (int, error) {
+func (s *Socket) vector(
+	op string, kind uint32, bufs [][]byte, call func(f *fd) (int, error),
+) (int, error) {
 	if err := checkVector(bufs); err != nil {
 		return 0, s.fail(op, err)
 	}
@@ -38,109 +40,143 @@ func (s *Socket) vector(op string, kind uint32, bufs [][]byte, call func(f *fd) 
 	return n, s.fail(op, err)
 }
 
-// ReadVector receives once, into several buffers in turn (readv(2)), and returns how many bytes came in all. None of the buffers may be empty.
+// ReadVector receives once, into several buffers in turn (readv(2)), and returns how many bytes came
+// in all. None of the buffers may be empty.
 func (s *Socket) ReadVector(ctx context.Context, bufs [][]byte) (int, error) {
-	return s.vector("readv", reading, bufs, func(f *fd) (int, error) { return s.readVector(ctx, f, bufs, new(runtime.Deadline)) })
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("readv", err)
+	}
+	return s.vector("readv", reading, bufs, func(f *fd) (n int, err error) {
+		err = f.receive(ctx, reasonRecv, s.timeouts.Load().Read, func() error {
+			n, err = s.tryReadVector(f, bufs)
+			return err
+		})
+		return n, err
+	})
 }
 
-// readVector reads once. Bytes that were read ahead, and those of TLS, come buffer by buffer.
-func (s *Socket) readVector(ctx context.Context, f *fd, bufs [][]byte, deadline *runtime.Deadline) (int, error) {
+// tryReadVector reads once. Bytes that were read ahead, and those of TLS, come buffer by buffer.
+func (s *Socket) tryReadVector(f *fd, bufs [][]byte) (int, error) {
 	if s.secure.Load() != nil || len(s.in.unread()) > 0 {
-		return s.recv(ctx, f, bufs[0], deadline)
+		return s.tryTake(f, bufs[0])
 	}
 	s.in.release()
+	return f.tryReadv(bufs)
+}
+
+// tryReadv is tryRead into several buffers.
+func (f *fd) tryReadv(bufs [][]byte) (int, error) {
 	for {
 		n, errno := sysReadv(f.number, bufs)
 		switch {
-		case errno == 0 && n == 0 && !f.datagrams:
+		case errno == 0 && f.endOfInput(n, bufs[0]):
 			return 0, io.EOF
 		case errno == 0:
-			runtime.Spend(ctx)
 			f.rd.drained = false
 			return n, nil
 		case errno == syscall.EINTR, errno == syscall.EAGAIN && f.stoppedShort():
-			continue
-		case errno != syscall.EAGAIN:
+		case errno == syscall.EAGAIN:
+			return 0, f.nothing()
+		default:
 			return 0, callError("readv", errno)
-		}
-		if err := f.waitRead(ctx, deadline, s.timeouts.Read); err != nil {
-			return 0, err
 		}
 	}
 }
 
 // ReadVectorAll receives until all the buffers are full. Its errors are those of RecvAll.
 func (s *Socket) ReadVectorAll(ctx context.Context, bufs [][]byte) (int, error) {
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("readv", err)
+	}
 	return s.vector("readv", reading, bufs, func(f *fd) (int, error) {
-		var deadline runtime.Deadline
-		return s.eachVector("readv", bufs, func(rest [][]byte) (int, error) { return s.readVector(ctx, f, rest, &deadline) })
+		rest := newVector(bufs)
+		err := f.receive(ctx, reasonRecv, s.timeouts.Load().Read, func() error {
+			for len(rest.bufs) > 0 {
+				n, err := s.tryReadVector(f, rest.bufs)
+				rest.advance(n)
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err == io.EOF && rest.done > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return rest.done, err
 	})
 }
 
-// WriteVector sends once, from several buffers in turn (writev(2)), and returns how many bytes went in all. None of the buffers may be empty.
+// WriteVector sends once, from several buffers in turn (writev(2)), and returns how many bytes went
+// in all. None of the buffers may be empty.
 func (s *Socket) WriteVector(ctx context.Context, bufs [][]byte) (int, error) {
-	runtime.Spend(ctx)
-	return s.vector("writev", writing, bufs, func(f *fd) (int, error) { return s.writeVector(ctx, f, bufs, new(runtime.Deadline)) })
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("writev", err)
+	}
+	return s.vector("writev", writing, bufs, func(f *fd) (int, error) {
+		return s.writeVector(ctx, f, bufs)
+	})
 }
 
-func (s *Socket) writeVector(ctx context.Context, f *fd, bufs [][]byte, deadline *runtime.Deadline) (int, error) {
+func (s *Socket) writeVector(ctx context.Context, f *fd, bufs [][]byte) (int, error) {
 	if t := s.secure.Load(); t != nil {
-		return t.send(ctx, f, bufs[0], deadline, s.timeouts.Write)
+		return t.send(ctx, f, bufs[0], s.patience())
 	}
-	if err := f.drain(ctx, deadline, s.timeouts.Write); err != nil {
+	if err := f.drain(ctx, s.patience()); err != nil {
 		return 0, err
 	}
+	return f.transmit(ctx, s.patience(), func() (int, error) { return f.trySendv(bufs) })
+}
+
+// trySendv is trySend from several buffers.
+func (f *fd) trySendv(bufs [][]byte) (int, error) {
 	for {
 		n, errno := sysSendv(f.number, bufs)
-		var err error
-		switch errno {
-		case 0:
-			return n, nil
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			err = errWait
-		case syscall.ENOBUFS:
-			err = errNoBuffers
-		default:
-			return 0, callError("sendmsg", errno)
-		}
-		if err := f.waitWrite(ctx, err, deadline, s.timeouts.Write); err != nil {
-			return 0, err
+		if errno != syscall.EINTR {
+			return n, sendError("sendmsg", errno)
 		}
 	}
 }
 
 // WriteVectorAll sends all of the buffers. Its results are those of SendAll.
 func (s *Socket) WriteVectorAll(ctx context.Context, bufs [][]byte) (int, error) {
-	runtime.Spend(ctx)
+	if err := runtime.Begin(ctx, 0); err != nil {
+		return 0, s.fail("writev", err)
+	}
 	return s.vector("writev", writing, bufs, func(f *fd) (int, error) {
-		var deadline runtime.Deadline
-		return s.eachVector("writev", bufs, func(rest [][]byte) (int, error) { return s.writeVector(ctx, f, rest, &deadline) })
+		rest := newVector(bufs)
+		for len(rest.bufs) > 0 {
+			n, err := s.writeVector(ctx, f, rest.bufs)
+			rest.advance(n)
+			if err != nil {
+				return rest.done, err
+			}
+			if len(rest.bufs) > 0 {
+				runtime.Spend(ctx, n)
+			}
+		}
+		return rest.done, nil
 	})
 }
 
-// eachVector calls op until all of the buffers are done.
-func (s *Socket) eachVector(name string, bufs [][]byte, op func(rest [][]byte) (int, error)) (int, error) {
-	rest := make([][]byte, len(bufs)) // ours to cut
-	copy(rest, bufs)
-	total := 0
-	for len(rest) > 0 {
-		n, err := op(rest)
-		total += n
-		for len(rest) > 0 && n >= len(rest[0]) {
-			n -= len(rest[0])
-			rest = rest[1:]
-		}
-		if n > 0 {
-			rest[0] = rest[0][n:]
-		}
-		if err == io.EOF && total > 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return total, s.fail(name, err)
-		}
+// vector is what is left of several buffers that are worked off from the first on.
+type vector struct {
+	bufs [][]byte
+	done int // bytes
+}
+
+func newVector(bufs [][]byte) *vector {
+	return &vector{bufs: append([][]byte(nil), bufs...)} // the slices are ours to cut
+}
+
+// advance takes n bytes off.
+func (v *vector) advance(n int) {
+	v.done += n
+	for len(v.bufs) > 0 && n >= len(v.bufs[0]) {
+		n -= len(v.bufs[0])
+		v.bufs = v.bufs[1:]
 	}
-	return total, nil
+	if n > 0 {
+		v.bufs[0] = v.bufs[0][n:]
+	}
 }

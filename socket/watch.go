@@ -3,7 +3,6 @@ package socket
 import (
 	"io"
 	"math"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -19,7 +18,7 @@ type Watcher interface {
 
 // Watch has w told what the socket is ready for: a connection that is served by callbacks needs no coroutine, and while nothing comes no buffer either. nil ends it.
 // What has arrived before is not told: begin with TryRecvPacket. An operation that waits, such as SSLHandshake in a coroutine, gets the event instead
-// of w. Watch, TryRecvPacket, Queue, Push, PushSoon, Arrived and Discard are for the socket's own loop, for a coroutine or a function of it; called elsewhere they
+// of w. Watch, TryRecvPacket, Queue, Push, Arrived and Discard are for the socket's own loop, for a coroutine or a function of it; called elsewhere they
 // return EXDEV.
 func (s *Socket) Watch(w Watcher) error {
 	f, err := s.acquireHere(using)
@@ -42,28 +41,33 @@ func (s *Socket) acquireHere(kind uint32) (*fd, error) {
 // TryRecvPacket is RecvPacket without waiting: ErrWouldBlock if nothing more has arrived; Readable then tells when there is more. nil, nil says that some has
 // come, but no whole packet yet: call it again, or let others go first. It reads at most once.
 func (s *Socket) TryRecvPacket() ([]byte, error) {
-	if pkt := s.packetAtHand(); pkt != nil {
-		return pkt, nil
-	}
 	f, err := s.acquireHere(reading)
 	if err != nil {
 		return nil, s.fail("recv", err)
 	}
 	defer f.leave(reading)
-	pkt, err := s.nextPacket()
-	if pkt == nil && err == nil {
-		if err = s.tryFill(f); err == nil {
-			pkt, err = s.nextPacket()
-		}
+	if pkt := s.nextAtHand(); pkt != nil {
+		return pkt, nil
 	}
+	pkt, err := s.tryPacket(f)
 	switch err {
 	case nil:
-	case ErrWouldBlock:
-		s.in.release()
-	default:
-		err = s.fail("recv", err)
+		return pkt, nil
+	case errWait:
+		return nil, ErrWouldBlock
 	}
-	return pkt, err
+	return nil, s.fail("recv", err)
+}
+
+// tryPacket reads at most once; nil, nil says that it has read something, but no whole packet yet.
+func (s *Socket) tryPacket(f *fd) ([]byte, error) {
+	if pkt, err := s.nextPacket(); pkt != nil || err != nil {
+		return pkt, err
+	}
+	if err := s.tryFill(f); err != nil {
+		return nil, err
+	}
+	return s.nextPacket()
 }
 
 // Queue queues all of p for sending and doesn't wait: at most limit bytes are queued, beyond that Queue takes nothing and returns ErrQueueFull. (With
@@ -104,8 +108,8 @@ func (s *Socket) Queue(p []byte, limit int) (queued int, err error) {
 
 // allow has at least limit bytes, and the overhead of TLS, fit the queue.
 func (f *fd) allow(limit int) {
-	f.lockOutput()
-	defer f.unlockOutput()
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
 	if limit > queueLimit/2 {
 		f.out.limit = int32(min(int64(limit)+int64(limit)/32+queueLimit, math.MaxInt32))
 	}
@@ -131,14 +135,6 @@ func (s *Socket) Push() (queued int, err error) {
 	return f.queued(), nil
 }
 
-// PushSoon has the loop Push at the end of its turn, once for all that is queued until then. An error is returned by a later operation.
-func (s *Socket) PushSoon() {
-	if f, err := s.acquireHere(using); err == nil {
-		f.flushSoon()
-		f.leave(using)
-	}
-}
-
 // Queued returns how many bytes are queued that the kernel hasn't taken yet. It may be called from anywhere, and takes no part in who may send.
 func (s *Socket) Queued() int {
 	f, err := s.acquire(using)
@@ -159,7 +155,7 @@ func (s *Socket) HungUp() bool {
 // Sending reports whether somebody is in an operation that sends. It is for the socket's own loop.
 func (s *Socket) Sending() bool {
 	f := s.conn.Load()
-	return f != nil && atomic.LoadUint32(&f.word)&lockWriting != 0
+	return f != nil && f.in(writing)
 }
 
 // Arrived copies what waits in the kernel, up to len(p) bytes, and leaves it there: a look at how a peer begins before it is decided who reads it. It

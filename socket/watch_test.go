@@ -169,7 +169,6 @@ func TestWatchElsewhere(t *testing.T) {
 			_, queueErr := s.Queue([]byte("x"), 100)
 			_, pushErr := s.Push()
 			_, arrivedErr := s.Arrived(make([]byte, 1))
-			s.PushSoon()
 			for what, err := range map[string]error{
 				"Watch": s.Watch(w), "TryRecvPacket": recvErr, "Queue": queueErr, "Push": pushErr, "Arrived": arrivedErr, "Discard": s.Discard(1),
 			} {
@@ -252,8 +251,8 @@ func overTLS(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket
 	return client
 }
 
-// PushSoon sends once for all of a turn; a datagram socket has no queue; Sending tells of others.
-func TestPushSoonAndSending(t *testing.T) {
+// Push sends all that is queued at once; a datagram socket has no queue; Sending tells of others.
+func TestPushAndSending(t *testing.T) {
 	withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
 		s, peer, _ := watched(ctx, t, "tcp")
 		defer s.Close()
@@ -262,10 +261,12 @@ func TestPushSoonAndSending(t *testing.T) {
 			if _, err := s.Queue([]byte(text), 100); err != nil {
 				t.Error(err)
 			}
-			s.PushSoon()
 		}
 		if n := s.Queued(); n != 13 {
 			t.Errorf("%d bytes are queued", n)
+		}
+		if queued, err := s.Push(); queued != 0 || err != nil {
+			t.Error(queued, err)
 		}
 		await(ctx, func() { mustBe(t, read(t, peer, 13), []byte("one two three")) })
 		if s.Sending() {

@@ -15,16 +15,22 @@ import (
 	"github.com/whorl-go/whorl/eventloop"
 )
 
-// BenchmarkPoller compares Whorl's own poller with gnet's pkg/netpoll, under the same load and with the same system calls for reading and writing: n pairs of
-// sockets throw 64 bytes to and fro on one loop. An operation is one read and one write.
+// BenchmarkPoller compares Whorl's own poller with gnet's pkg/netpoll, under the same load and with
+// the same system calls for reading and writing: n pairs of sockets throw 64 bytes to and fro on
+// one loop. An operation is one read and one write.
 //
-// "defer" also has a function run at the end of each iteration, for which gnet's poller, which has no such hook, needs its task queue: a write to its eventfd and
-// one more poll. That is what timers, deferred functions and writes that are gathered need in every iteration.
+// "defer" also has a function run at the end of each iteration, for which gnet's poller, which has
+// no such hook, needs its task queue: a write to its eventfd and one more poll. That is what
+// timers, deferred functions and writes that are gathered need in every iteration.
 func BenchmarkPoller(b *testing.B) {
 	for _, pairs := range []int{1, 100, 1000} {
 		for _, hook := range []string{"plain", "defer"} {
-			b.Run(fmt.Sprintf("%s/pairs=%d/whorl", hook, pairs), func(b *testing.B) { benchWhorl(b, pairs, hook == "defer") })
-			b.Run(fmt.Sprintf("%s/pairs=%d/gnet", hook, pairs), func(b *testing.B) { benchGnet(b, pairs, hook == "defer") })
+			b.Run(fmt.Sprintf("%s/pairs=%d/whorl", hook, pairs), func(b *testing.B) {
+				benchWhorl(b, pairs, hook == "defer")
+			})
+			b.Run(fmt.Sprintf("%s/pairs=%d/gnet", hook, pairs), func(b *testing.B) {
+				benchGnet(b, pairs, hook == "defer")
+			})
 		}
 	}
 }
@@ -32,7 +38,8 @@ func BenchmarkPoller(b *testing.B) {
 // socketPairs makes connected sockets and gets the ball rolling on each pair.
 func socketPairs(b *testing.B, pairs int) (all [][2]int) {
 	for range pairs {
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		pair, err := unix.Socketpair(unix.AF_UNIX,
+			unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -49,7 +56,8 @@ func kickOff(all [][2]int) {
 	}
 }
 
-// cpuTime returns the CPU time that the process has used, in nanoseconds. Unlike the time on the wall it doesn't count what other processes take.
+// cpuTime returns the CPU time that the process has used, in nanoseconds. Unlike the time on the
+// wall it doesn't count what other processes take.
 func cpuTime() int64 {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
@@ -100,7 +108,8 @@ func benchWhorl(b *testing.B, pairs int, hook bool) {
 	for _, pair := range all {
 		for _, fd := range pair {
 			h := &bouncer{fd: fd, buf: &buf, done: done}
-			if err := l.Register(&h.descriptor, fd, eventloop.Readable|eventloop.EdgeTriggered, h); err != nil {
+			if err := l.Register(&h.descriptor, fd, eventloop.Readable|eventloop.EdgeTriggered,
+				h); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -1,21 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/internal/bench"
+	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
@@ -24,12 +22,16 @@ const defaultDuration = 10 * time.Second
 
 func benchCommand(args []string) *cobra.Command {
 	group := &cobra.Command{
-		Use: "bench", Short: "load generator for TLS and STARTTLS servers: handshakes, throughput, round trips, held connections",
-		Long: `Measures a server: TLS handshakes, also after STARTTLS, throughput, round trips, connections that are held.
+		Use: "bench",
+		Short: "load generator for TLS and STARTTLS servers: handshakes, throughput, round " +
+			"trips, held connections",
+		Long: `Measures a server: TLS handshakes, also after STARTTLS, throughput, round trips,
+connections that are held.
 "whorl bench serve" is the other side, to measure against.
 
-Without --rate, each connection begins an operation when its last one has ended (closed loop). With --rate the
-operations begin on schedule whatever the server does, and latencies count from that schedule (open loop).`,
+Without --rate, each connection begins an operation when its last one has ended (closed loop). With
+--rate the operations begin on schedule whatever the server does, and latencies count from that
+schedule (open loop).`,
 		RunE: func(command *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return fmt.Errorf("%q is no mode of bench", args[0])
@@ -44,12 +46,14 @@ operations begin on schedule whatever the server does, and latencies count from 
 	}{
 		{
 			bench.Handshake, "TLS handshakes per second",
-			"Makes connections with a TLS handshake, full or resumed, direct or after STARTTLS, and closes them.",
+			"Makes connections with a TLS handshake, full or resumed, direct or after STARTTLS, " +
+				"and closes them.",
 			(*generator).handshakeFlags,
 		},
 		{
 			bench.Throughput, "bytes per second, in one direction or both",
-			"Sends messages, receives them, or both at a time, as fast as it goes or at a rate. The peer is a sink, a source or an echo.",
+			"Sends messages, receives them, or both at a time, as fast as it goes or at a rate. " +
+				"The peer is a sink, a source or an echo.",
 			(*generator).throughputFlags,
 		},
 		{
@@ -59,15 +63,20 @@ operations begin on schedule whatever the server does, and latencies count from 
 		},
 		{
 			bench.Connections, "opens connections, holds them, and tells what each costs in memory",
-			"Opens -n connections, -c at a time, and holds them for -d: idle, or with a heartbeat, which the peer has to send back.\n" +
-				"Connections to a loopback address come from as many addresses of 127.0.0.0/8 as it takes.",
+			"Opens -n connections, -c at a time, and holds them for -d: idle, or with a " +
+				"heartbeat, which the peer has to send back.\n" +
+				"Connections to a loopback address come from as many addresses of 127.0.0.0/8 as " +
+				"it takes.",
 			(*generator).connectionsFlags,
 		},
 	} {
 		g := &generator{options: bench.Options{Mode: mode.mode, Command: commandLine(args)}}
 		command := &cobra.Command{
-			Use: string(mode.mode) + " HOST:PORT", Short: mode.short, Long: mode.long, Args: cobra.ExactArgs(1),
-			RunE: func(command *cobra.Command, args []string) error { return g.run(command, args[0]) },
+			Use: string(mode.mode) + " HOST:PORT", Short: mode.short, Long: mode.long,
+			Args: cobra.ExactArgs(1),
+			RunE: func(command *cobra.Command, args []string) error {
+				return g.run(command, args[0])
+			},
 		}
 		command.Flags().SortFlags = false
 		g.loadFlags(command)
@@ -86,9 +95,9 @@ type generator struct {
 	security security
 	framing  string
 
-	// Files to write; "-" is standard output.
-	json, csv, hgrm, plot string
-	quiet                 bool
+	firstByte string
+	outputs   outputs
+	quiet     bool
 }
 
 func (g *generator) loadFlags(command *cobra.Command) {
@@ -99,21 +108,70 @@ func (g *generator) loadFlags(command *cobra.Command) {
 	}
 	f.IntVarP(&o.Connections, "connections", "c", connections, "connections at a time")
 	f.Int64VarP(&o.Operations, "number", "n", 0, "end after so many operations (default no limit)")
-	f.DurationVarP(&o.Duration, "duration", "d", 0, "end after so long (default 10s, or no limit with -n)")
-	f.Float64Var(&o.Rate, "rate", 0, "begin so many operations per second, whatever the server does (open loop; default closed loop)")
+	f.DurationVarP(&o.Duration, "duration", "d", 0,
+		"end after so long (default 10s, or no limit with -n)")
+	f.Float64Var(&o.Rate, "rate", 0,
+		"begin so many operations per second, whatever the server does (open loop; default "+
+			"closed loop)")
 	f.DurationVar(&o.Warmup, "warmup", 0, "run so long before anything is measured")
-	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "of each phase: connect, banner, dialogue, handshake, answer")
+	f.DurationVar(&o.Timeout, "timeout", 10*time.Second,
+		"of each phase: connect, banner, dialogue, handshake, answer")
 	f.IntVar(&o.Loops, "loops", 0, "event loops (default one for each processor)")
-	f.StringVar(&o.Source, "source", bench.AutoSource, `addresses to connect from: ADDRESS, FIRST-LAST, PREFIX/BITS, "" for the kernel's choice; auto: 127.0.0.0/8 where it is needed`)
-	f.BoolVar(&o.ResolveEach, "resolve-each", false, "look the name up for each connection (default once)")
+	f.StringVar(&o.Source, "source", bench.AutoSource,
+		`addresses to connect from: ADDRESS, FIRST-LAST, PREFIX/BITS, `+
+			`"" for the kernel's choice; auto: 127.0.0.0/8 where it is needed`)
+	f.BoolVar(&o.ResolveEach, "resolve-each", false,
+		"look the name up for each connection (default once)")
 }
 
 func (g *generator) handshakeFlags(command *cobra.Command) {
 	f := command.Flags()
-	f.Float64Var(&g.options.Resume, "resume", 0, "share of the handshakes that resume a session, 0 to 1")
-	f.StringVar((*string)(&g.options.FirstByte), "first-byte", string(bench.NoFirstByte),
-		"go on to the server's first byte over TLS: no; send: say the protocol's first command, or a line feed, first; wait: the server speaks first")
-	f.Lookup("first-byte").NoOptDefVal = string(bench.SendFirstByte)
+	f.Float64Var(&g.options.Resume, "resume", 0,
+		"share of the handshakes that resume a session, 0 to 1")
+	f.StringVar(&g.firstByte, "first-byte", "",
+		`go on to the server's first byte over TLS, and send TEXT before, `+
+			`with \r, \n, \t and \xNN; "auto": the first command of the --starttls `+
+			`protocol; "wait": nothing, the server speaks first`)
+}
+
+// opening finds out what --first-byte has a client send.
+func (g *generator) opening() ([]byte, error) {
+	switch g.firstByte {
+	case "":
+		return nil, errors.New(`--first-byte "": want what to send, auto, or wait`)
+	case "wait":
+		return nil, nil
+	case "auto":
+		if g.options.StartTLS == nil {
+			return nil,
+				errors.New("--first-byte auto: without --starttls no protocol is known; say what " +
+					"to send, or wait")
+		}
+		return g.options.StartTLS.Hello(), nil
+	}
+	text, err := unescape(g.firstByte)
+	if err != nil {
+		return nil, fmt.Errorf("--first-byte %q: %w", g.firstByte, err)
+	}
+	return text, nil
+}
+
+// unescape reads the escapes of Go's strings; quotes stand for themselves.
+func unescape(text string) ([]byte, error) {
+	var out []byte
+	for len(text) > 0 {
+		c, multibyte, rest, err := strconv.UnquoteChar(text, 0)
+		if err != nil {
+			return nil, errors.New("a backslash begins an escape such as \\r, \\n, \\x00 or \\\\")
+		}
+		if c < utf8.RuneSelf || !multibyte {
+			out = append(out, byte(c))
+		} else {
+			out = utf8.AppendRune(out, c)
+		}
+		text = rest
+	}
+	return out, nil
 }
 
 func (g *generator) messageFlags(command *cobra.Command) {
@@ -122,20 +180,25 @@ func (g *generator) messageFlags(command *cobra.Command) {
 	if g.options.Mode == bench.Throughput {
 		size = 16 << 10
 	}
-	f.IntVar(&g.options.Size, "size", size, "of a message, in bytes, with all that belongs to the framing")
-	f.StringVar(&g.framing, "framing", string(message.None), "of messages: "+strings.Join(message.Framings, ", "))
+	f.IntVar(&g.options.Size, "size", size,
+		"of a message, in bytes, with all that belongs to the framing")
+	f.StringVar(&g.framing, "framing", string(message.None),
+		"of messages: "+strings.Join(message.Framings, ", "))
 }
 
 func (g *generator) throughputFlags(command *cobra.Command) {
 	g.messageFlags(command)
-	command.Flags().StringVar((*string)(&g.options.Direction), "direction", string(bench.Send), "send (to a sink), receive (from a source), both (with an echo)")
+	command.Flags().StringVar((*string)(&g.options.Direction), "direction", string(bench.Send),
+		"send (to a sink), receive (from a source), both (with an echo)")
 }
 
 func (g *generator) connectionsFlags(command *cobra.Command) {
 	g.messageFlags(command)
 	f := command.Flags()
-	f.DurationVar(&g.options.Heartbeat, "heartbeat", 0, "send a message on each connection so often and wait for its echo (default none: idle)")
-	f.StringVar((*string)(&g.options.Hold), "hold", string(bench.HoldSocket), "what holds a connection: socket, or coroutine, which waits on it")
+	f.DurationVar(&g.options.Heartbeat, "heartbeat", 0,
+		"send a message on each connection so often and wait for its echo (default none: idle)")
+	f.StringVar((*string)(&g.options.Hold), "hold", string(bench.HoldSocket),
+		"what holds a connection: socket, or coroutine, which waits on it")
 	f.Lookup("number").Usage = "connections to hold (default: as many as -c)"
 	f.Lookup("connections").Usage = "connections that are opened at a time"
 	f.Lookup("duration").Usage = "hold them so long (default 10s)"
@@ -143,11 +206,16 @@ func (g *generator) connectionsFlags(command *cobra.Command) {
 
 func (g *generator) outputFlags(command *cobra.Command) {
 	f := command.Flags()
-	f.StringVar(&g.json, "json", "", `write the result as JSON to FILE ("-": standard output)`)
-	f.StringVar(&g.csv, "csv", "", "write the time series as CSV to FILE")
-	f.StringVar(&g.hgrm, "hgrm", "", "write the percentiles of the latency to FILE, as HdrHistogram's plotting tools read them, in milliseconds")
-	f.StringVar(&g.plot, "plot", "", "draw latency distribution and time series to FILE.svg or FILE.html")
-	f.BoolVarP(&g.quiet, "quiet", "q", false, "no progress bar (there is none anyway if standard error is no terminal)")
+	f.StringVar(&g.outputs.json, "json", "",
+		`write the result as JSON to FILE ("-": standard output)`)
+	f.StringVar(&g.outputs.csv, "csv", "", "write the time series as CSV to FILE")
+	f.StringVar(&g.outputs.hgrm, "hgrm", "",
+		"write the percentiles of the latency to FILE, as HdrHistogram's plotting tools read "+
+			"them, in milliseconds")
+	f.StringVar(&g.outputs.plot, "plot", "",
+		"draw latency distribution and time series to FILE.svg or FILE.html")
+	f.BoolVarP(&g.quiet, "quiet", "q", false,
+		"no progress bar (there is none anyway if standard error is no terminal)")
 }
 
 // complete fills in what depends on other flags, and checks them all.
@@ -165,19 +233,23 @@ func (g *generator) complete(command *cobra.Command, target string) error {
 	} else if !given("number") && !given("duration") {
 		o.Duration = defaultDuration
 	}
-	if given("number") && o.Operations < 1 || given("duration") && o.Duration <= 0 && o.Mode != bench.Connections {
+	if given("number") && o.Operations < 1 || given("duration") && o.Duration <= 0 &&
+		o.Mode != bench.Connections {
 		return errors.New("-n and -d want more than 0")
 	}
 	if o.Framing, err = message.ParseFraming(or(g.framing, string(message.None))); err != nil {
 		return err
 	}
-	switch ext := strings.ToLower(filepath.Ext(g.plot)); {
-	case g.plot == "", ext == ".svg", ext == ".html":
-	default:
-		return fmt.Errorf("--plot %s: want a name that ends with .svg or .html", g.plot)
+	if err := g.outputs.check(); err != nil {
+		return err
 	}
 	if o.TLS, o.StartTLS, err = g.security.client(o.Mode == bench.Handshake); err != nil {
 		return err
+	}
+	if o.FirstByte = given("first-byte"); o.FirstByte {
+		if o.Opening, err = g.opening(); err != nil {
+			return err
+		}
 	}
 	return o.Check()
 }
@@ -193,6 +265,10 @@ func (g *generator) run(command *cobra.Command, target string) error {
 	if err := g.complete(command, target); err != nil {
 		return err
 	}
+	if err := g.outputs.open(command.OutOrStdout()); err != nil {
+		return failed(err)
+	}
+	defer g.outputs.close()
 	var bar *progress
 	if !g.quiet {
 		bar = newProgress(command.ErrOrStderr())
@@ -208,14 +284,16 @@ func (g *generator) run(command *cobra.Command, target string) error {
 	if err != nil {
 		return failed(inFlags(err))
 	}
-	if err := g.write(result, command.OutOrStdout(), command.ErrOrStderr()); err != nil {
+	if err := g.outputs.write(result, command.OutOrStdout(), command.ErrOrStderr()); err != nil {
 		return failed(err)
 	}
 	switch {
 	case result.Operations == 0:
 		return failed(errors.New("no operation has succeeded"))
-	case g.options.Mode == bench.Connections && result.Held < g.options.Operations && !result.Interrupted:
-		return failed(fmt.Errorf("%d of %d connections were held to the end", result.Held, g.options.Operations))
+	case g.options.Mode == bench.Connections && result.Held < g.options.Operations &&
+		!result.Interrupted:
+		return failed(fmt.Errorf("%d of %d connections were held to the end", result.Held,
+			g.options.Operations))
 	}
 	return nil
 }
@@ -228,7 +306,8 @@ func inFlags(err error) error {
 	}
 	switch refused.Reason {
 	case explain.ReasonUnknownAuthority, explain.ReasonSelfSigned, explain.ReasonNoRoots:
-		return fmt.Errorf("%w; on this command line: --ca FILE, or --insecure to verify nothing", err)
+		return fmt.Errorf("%w; on this command line: --ca FILE, or --insecure to verify nothing",
+			err)
 	case explain.ReasonNameMismatch:
 		return fmt.Errorf("%w; on this command line: --server-name NAME", err)
 	case explain.ReasonPlaintext, explain.ReasonTimeout, explain.ReasonClosed:
@@ -239,46 +318,9 @@ func inFlags(err error) error {
 	return err
 }
 
-// write writes the table and the files. The table makes room on standard output for what was sent there.
-func (g *generator) write(result *report.Result, stdout, stderr io.Writer) error {
-	table := stdout
-	var errs []error
-	for _, out := range []struct {
-		name  string
-		write func(io.Writer) error
-	}{
-		{g.json, result.WriteJSON},
-		{g.csv, result.WriteCSV},
-		{g.hgrm, result.WriteHGRM},
-		{g.plot, g.picture(result)},
-	} {
-		switch out.name {
-		case "":
-		case "-":
-			table = stderr
-			errs = append(errs, out.write(stdout))
-		default:
-			errs = append(errs, writeFile(out.name, out.write))
-		}
-	}
-	return errors.Join(append(errs, result.WriteTable(table))...)
-}
-
-func (g *generator) picture(result *report.Result) func(io.Writer) error {
-	if strings.EqualFold(filepath.Ext(g.plot), ".html") {
-		return result.WriteHTML
-	}
-	return result.WriteSVG
-}
-
-// writeFile writes a file when all of it is there.
-func writeFile(name string, write func(io.Writer) error) error {
-	var b bytes.Buffer
-	if err := write(&b); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return os.WriteFile(name, b.Bytes(), 0o644)
-}
+// plainCharacters are those that a shell takes for themselves.
+const plainCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" +
+	"-_=+:,./@%[]"
 
 // commandLine writes the arguments as a shell would read them.
 func commandLine(args []string) string {
@@ -289,7 +331,7 @@ func commandLine(args []string) string {
 		}
 		words[i] = arg
 		if arg == "" || strings.ContainsFunc(arg, func(c rune) bool {
-			return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+:,./@%[]", c)
+			return !strings.ContainsRune(plainCharacters, c)
 		}) {
 			words[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench"
+	"github.com/whorl-go/whorl/internal/bench"
 )
 
 // progress is the bar that shows how far a run is. A nil one shows nothing.
@@ -28,7 +28,8 @@ func newProgress(w io.Writer) *progress {
 }
 
 func newBar(w io.Writer) *progressbar.ProgressBar {
-	return progressbar.NewOptions(steps, progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish(),
+	return progressbar.NewOptions(steps, progressbar.OptionSetWriter(w),
+		progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false))
 }
 
@@ -40,7 +41,8 @@ func (p *progress) show(now bench.Progress) {
 
 // describe writes rate, errors and time left.
 func describe(now bench.Progress) string {
-	text := fmt.Sprintf("%s: %.0f/s, %d done, %d errors", now.Stage, now.Rate, now.Operations, now.Errors)
+	text := fmt.Sprintf("%s: %.0f/s, %d done, %d errors", now.Stage, now.Rate, now.Operations,
+		now.Errors)
 	if now.Left > 0 {
 		text += fmt.Sprintf(", %v left", now.Left.Round(time.Second))
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/tlsconfig"
 	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
@@ -33,12 +33,15 @@ func (s *security) flags(command *cobra.Command, always bool) {
 	if !always {
 		f.BoolVar(&s.tls, "tls", false, "use TLS from the start (default plaintext)")
 	}
-	f.StringVar(&s.startTLS, "starttls", "", "use TLS after the dialogue of a protocol: "+strings.Join(dialogue.Names(), ", "))
+	f.StringVar(&s.startTLS, "starttls", "",
+		"use TLS after the dialogue of a protocol: "+strings.Join(dialogue.Names(), ", "))
 	f.StringVar(&s.ca, "ca", "", "trust the authorities in FILE (PEM) instead of the system's")
 	f.BoolVar(&s.insecure, "insecure", false, "don't verify the server's certificate")
-	f.StringVar(&s.serverName, "server-name", "", "name to ask for and to verify (default the target's host)")
+	f.StringVar(&s.serverName, "server-name", "",
+		"name to ask for and to verify (default the target's host)")
 	s.versions.flags(command)
-	f.StringVar(&s.ciphers, "ciphers", "", "suites for TLS 1.2, as an OpenSSL cipher list (those of TLS 1.3 can't be chosen)")
+	f.StringVar(&s.ciphers, "ciphers", "",
+		"suites for TLS 1.2, as an OpenSSL cipher list (those of TLS 1.3 can't be chosen)")
 	f.StringVar(&s.groups, "groups", "", "groups for the key exchange, such as X25519:prime256v1")
 	f.StringVar(&s.cert, "cert", "", "client certificate, PEM FILE with its chain")
 	f.StringVar(&s.key, "key", "", "its key, PEM FILE (default the same file)")
@@ -54,19 +57,24 @@ func (s *security) client(always bool) (*tls.Config, *dialogue.Protocol, error) 
 			return nil, nil, fmt.Errorf("--starttls: %w", err)
 		}
 		if s.tls {
-			return nil, nil, errors.New("--tls and --starttls exclude each other: TLS begins with the connection, or after the dialogue")
+			return nil, nil,
+				errors.New("--tls and --starttls exclude each other: TLS begins with the " +
+					"connection, or after the dialogue")
 		}
 	}
 	if !always && !s.tls && protocol == nil {
 		return nil, nil, s.unused()
 	}
 	if s.insecure && (s.ca != "" || s.serverName != "") {
-		return nil, nil, errors.New("--insecure verifies nothing, so --ca and --server-name are of no use with it")
+		return nil, nil,
+			errors.New("--insecure verifies nothing, so --ca and --server-name are of no use " +
+				"with it")
 	}
 	options := map[string]any{"ssl_verify_peer": !s.insecure}
 	for name, value := range map[string]string{
-		"ssl_cafile": s.ca, "ssl_host_name": s.serverName, "ssl_ciphers": s.ciphers, "ssl_ecdh_curve": s.groups,
-		"ssl_cert_file": s.cert, "ssl_key_file": or(s.key, s.cert),
+		"ssl_cafile": s.ca, "ssl_host_name": s.serverName, "ssl_ciphers": s.ciphers,
+		"ssl_ecdh_curve": s.groups,
+		"ssl_cert_file":  s.cert, "ssl_key_file": or(s.key, s.cert),
 	} {
 		if value != "" {
 			options[name] = value
@@ -83,13 +91,16 @@ func (s *security) client(always bool) (*tls.Config, *dialogue.Protocol, error) 
 	return config, protocol, nil
 }
 
-// unused returns an error if flags of TLS were given and TLS wasn't asked for: somebody thinks it is used.
+// unused returns an error if flags of TLS were given and TLS wasn't asked for: somebody thinks it
+// is used.
 func (s *security) unused() error {
-	if s.ca == "" && s.serverName == "" && !s.insecure && s.versions == (versions{}) && s.ciphers == "" && s.groups == "" && s.cert == "" && s.key == "" &&
+	if s.ca == "" && s.serverName == "" && !s.insecure && s.versions == (versions{}) &&
+		s.ciphers == "" && s.groups == "" && s.cert == "" && s.key == "" &&
 		len(s.alpn) == 0 {
 		return nil
 	}
-	return errors.New("flags for TLS without --tls or --starttls: the connection would be in plaintext")
+	return errors.New("flags for TLS without --tls or --starttls: the connection would be in " +
+		"plaintext")
 }
 
 // inFlags says of an option of package tlsconfig which flag it came from.
@@ -99,8 +110,9 @@ func (s *security) inFlags(err error) error {
 		return err
 	}
 	flag := map[string]string{
-		"ssl_cafile": "--ca", "ssl_host_name": "--server-name", "ssl_ciphers": "--ciphers", "ssl_ecdh_curve": "--groups",
-		"ssl_cert_file": "--cert", "ssl_key_file": "--key",
+		"ssl_cafile": "--ca", "ssl_host_name": "--server-name", "ssl_ciphers": "--ciphers",
+		"ssl_ecdh_curve": "--groups",
+		"ssl_cert_file":  "--cert", "ssl_key_file": "--key",
 	}[option.Option]
 	return fmt.Errorf("%s: %w", or(flag, option.Option), option.Err)
 }
@@ -109,7 +121,8 @@ func (s *security) inFlags(err error) error {
 type versions struct{ lowest, highest string }
 
 func (v *versions) flags(command *cobra.Command) {
-	command.Flags().StringVar(&v.lowest, "tls-min", "", "lowest version of TLS: 1.0, 1.1, 1.2, 1.3 (default 1.2)")
+	command.Flags().StringVar(&v.lowest, "tls-min", "",
+		"lowest version of TLS: 1.0, 1.1, 1.2, 1.3 (default 1.2)")
 	command.Flags().StringVar(&v.highest, "tls-max", "", "highest version of TLS (default 1.3)")
 }
 
@@ -125,12 +138,15 @@ func (v *versions) parse() (lowest, highest uint16, err error) {
 		}
 		return tls.VersionTLS10 + uint16(max(0, i))
 	}
-	lowest, highest = number("--tls-min", v.lowest, tls.VersionTLS12), number("--tls-max", v.highest, tls.VersionTLS13)
+	lowest, highest = number("--tls-min", v.lowest, tls.VersionTLS12),
+		number("--tls-max", v.highest, tls.VersionTLS13)
 	if err == nil && lowest > highest {
 		if v.lowest != "" {
 			return 0, 0, fmt.Errorf("--tls-min %s is above --tls-max", v.lowest)
 		}
-		return 0, 0, fmt.Errorf("--tls-max %s is below the default of --tls-min, 1.2: set that as well", v.highest)
+		return 0, 0,
+			fmt.Errorf("--tls-max %s is below the default of --tls-min, 1.2: set that as well",
+				v.highest)
 	}
 	return lowest, highest, err
 }

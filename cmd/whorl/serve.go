@@ -10,10 +10,10 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/dialogue"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/cmd/whorl/internal/bench/serve"
+	"github.com/whorl-go/whorl/internal/bench"
+	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/bench/farside"
+	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/runtime"
 
 	"strings"
@@ -21,8 +21,8 @@ import (
 
 // server is the command whorl bench serve, with its flags.
 type server struct {
-	config   serve.Config
-	identity serve.Identity
+	config   farside.Config
+	identity farside.Identity
 	versions versions
 	tls      bool
 	startTLS string
@@ -34,49 +34,66 @@ type server struct {
 func serveCommand() *cobra.Command {
 	s := new(server)
 	command := &cobra.Command{
-		Use: "serve", Short: "the other side: echo, sink or source, in plaintext, over TLS, after STARTTLS", Args: cobra.NoArgs,
+		Use:   "serve",
+		Short: "the other side: echo, sink or source, in plaintext, over TLS, after STARTTLS",
+		Args:  cobra.NoArgs,
 		Long: `Serves until it gets a signal. The first line on standard output says where it listens.
 
-Over TLS its certificate is for localhost and is issued by a development CA that is made for this run;
---ca-out writes that CA's certificate, for the --ca of the other modes.`,
+Over TLS its certificate is for localhost and is issued by a development CA that is made for this
+run; --ca-out writes that CA's certificate, for the --ca of the other modes.`,
 		RunE: func(command *cobra.Command, _ []string) error { return s.run(command) },
 	}
 	f := command.Flags()
 	f.SortFlags = false
-	f.StringVar(&s.config.Listen, "listen", "127.0.0.1:4433", "address and port; port 0 is any that is free")
-	f.StringVar((*string)(&s.config.Role), "role", string(serve.Echo), "what it does: "+strings.Join(serve.Roles, ", "))
+	f.StringVar(&s.config.Listen, "listen", "127.0.0.1:4433",
+		"address and port; port 0 is any that is free")
+	f.StringVar((*string)(&s.config.Role), "role", string(farside.Echo),
+		"what it does: "+strings.Join(farside.Roles, ", "))
 	f.BoolVar(&s.tls, "tls", false, "TLS from the start (default plaintext)")
-	f.StringVar(&s.startTLS, "starttls", "", "TLS after the dialogue of a protocol: "+strings.Join(dialogue.Names(), ", "))
-	f.StringVar(&s.identity.CAOut, "ca-out", "", "write the development CA's certificate to FILE (PEM)")
-	f.StringSliceVar(&s.identity.Names, "name", serve.DefaultNames, "names and addresses that the certificate is for")
-	f.StringVar(&s.identity.CertFile, "cert", "", "certificate, PEM FILE with its chain (default: of the development CA)")
+	f.StringVar(&s.startTLS, "starttls", "",
+		"TLS after the dialogue of a protocol: "+strings.Join(dialogue.Names(), ", "))
+	f.StringVar(&s.identity.CAOut, "ca-out", "",
+		"write the development CA's certificate to FILE (PEM)")
+	f.StringSliceVar(&s.identity.Names, "name", farside.DefaultNames,
+		"names and addresses that the certificate is for")
+	f.StringVar(&s.identity.CertFile, "cert", "",
+		"certificate, PEM FILE with its chain (default: of the development CA)")
 	f.StringVar(&s.identity.KeyFile, "key", "", "its key, PEM FILE")
 	s.versions.flags(command)
 	f.BoolVar(&s.identity.ClientAuth, "client-auth", false, "clients have to show a certificate")
-	f.StringVar(&s.identity.ClientCA, "client-ca", "", "of which authority, PEM FILE (default: the development CA)")
-	f.StringVar(&s.identity.ClientOut, "client-out", "", "write a client certificate of the development CA, with its key, to FILE (PEM)")
+	f.StringVar(&s.identity.ClientCA, "client-ca", "",
+		"of which authority, PEM FILE (default: the development CA)")
+	f.StringVar(&s.identity.ClientOut, "client-out", "",
+		"write a client certificate of the development CA, with its key, to FILE (PEM)")
 	f.IntVar(&s.config.Size, "size", 16<<10, "of a source's messages, in bytes")
-	f.StringVar(&s.framing, "framing", string(message.None), "of a source's messages: "+strings.Join(message.Framings, ", "))
-	f.DurationVar(&s.config.Timeout, "timeout", 60*time.Second, "of each step up to the end of the TLS handshake")
+	f.StringVar(&s.framing, "framing", string(message.None),
+		"of a source's messages: "+strings.Join(message.Framings, ", "))
+	f.DurationVar(&s.config.Timeout, "timeout", 60*time.Second,
+		"of each step up to the end of the TLS handshake")
 	f.IntVar(&s.loops, "loops", 0, "event loops (default one for each processor)")
-	f.DurationVarP(&s.duration, "duration", "d", 0, "end after so long (default: serve until a signal)")
+	f.DurationVarP(&s.duration, "duration", "d", 0,
+		"end after so long (default: serve until a signal)")
 	return command
 }
 
-// complete makes of the flags what a server needs. It writes the files only when all the rest is right.
+// complete makes of the flags what a server needs. It writes the files only when all the rest is
+// right.
 func (s *server) complete() (err error) {
 	if s.startTLS != "" {
 		if s.config.StartTLS, err = dialogue.Lookup(s.startTLS); err != nil {
 			return fmt.Errorf("--starttls: %w", err)
 		}
 		if s.tls {
-			return errors.New("--tls and --starttls exclude each other: TLS begins with the connection, or after the dialogue")
+			return errors.New("--tls and --starttls exclude each other: TLS begins with the " +
+				"connection, or after the dialogue")
 		}
 	}
 	secure := s.tls || s.config.StartTLS != nil
-	if !secure && (s.identity.CAOut != "" || s.identity.CertFile != "" || s.identity.KeyFile != "" || s.identity.ClientAuth || s.identity.ClientCA != "" ||
+	if !secure && (s.identity.CAOut != "" || s.identity.CertFile != "" ||
+		s.identity.KeyFile != "" || s.identity.ClientAuth || s.identity.ClientCA != "" ||
 		s.identity.ClientOut != "" || s.versions != (versions{})) {
-		return errors.New("flags for TLS without --tls or --starttls: the server would speak plaintext")
+		return errors.New("flags for TLS without --tls or --starttls: the server would speak " +
+			"plaintext")
 	}
 	if s.loops < 0 || s.duration < 0 {
 		return errors.New("--loops and --duration want more than 0")
@@ -107,7 +124,8 @@ func (s *server) run(command *cobra.Command) error {
 	}
 	bench.RaiseDescriptors()
 	options := []runtime.Option{
-		runtime.WithName("serve"), runtime.WithMaxCoroutines(bench.MaxConnections + 1000), runtime.WithWatchdog(0), runtime.WithLogger(zap.NewNop()),
+		runtime.WithName("serve"), runtime.WithMaxCoroutines(bench.MaxConnections + 1000),
+		runtime.WithWatchdog(0), runtime.WithLogger(zap.NewNop()),
 	}
 	if s.loops > 0 {
 		options = append(options, runtime.WithLoops(s.loops))
@@ -125,7 +143,7 @@ func (s *server) run(command *cobra.Command) error {
 		ctx, cancel = context.WithTimeout(ctx, s.duration)
 		defer cancel()
 	}
-	listening, err := serve.Start(rt, s.config)
+	listening, err := farside.Start(rt, s.config)
 	if err == nil {
 		fmt.Fprintf(command.OutOrStdout(), "listening on %s (%s)\n", listening.Addr(), s.describe())
 		<-ctx.Done()
@@ -136,9 +154,12 @@ func (s *server) run(command *cobra.Command) error {
 		return failed(err)
 	}
 	stats := listening.Stats()
-	fmt.Fprintf(command.OutOrStdout(), "%d connections, %d TLS handshakes, %d failed before their end\n", stats.Accepted, stats.Handshakes, stats.Failed)
+	fmt.Fprintf(command.OutOrStdout(),
+		"%d connections, %d TLS handshakes, %d failed before their end\n", stats.Accepted,
+		stats.Handshakes, stats.Failed)
 	if stats.Shortage {
-		fmt.Fprintln(command.ErrOrStderr(), "descriptors ran out: some connections had to wait (ulimit -n)")
+		fmt.Fprintln(command.ErrOrStderr(),
+			"descriptors ran out: some connections had to wait (ulimit -n)")
 	}
 	return nil
 }

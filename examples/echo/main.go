@@ -182,7 +182,7 @@ func shutdown(co context.Context, s *server.Server) {
 // demonstrate has three clients talk to the server at once.
 func (e *echo) demonstrate(co context.Context, show io.Writer, address string) error {
 	lines := [3][2]string{}
-	err := runtime.Parallel(co, len(lines), func(co context.Context, i int) error {
+	err := runtime.ForEach(co, len(lines), func(co context.Context, i int) error {
 		c := client.New(client.Config{EOF: "\n", TLS: e.clientTLS})
 		defer c.Close()
 		if err := c.Connect(co, e.network, address); err != nil {

@@ -102,7 +102,7 @@ func run(stdout io.Writer) error {
 		if _, err := runtime.Go(ctx, func(ctx context.Context) { serve(ctx, listener) }); err != nil {
 			return err
 		}
-		return runtime.Parallel(ctx, len(answers), func(ctx context.Context, i int) (err error) {
+		return runtime.ForEach(ctx, len(answers), func(ctx context.Context, i int) (err error) {
 			answers[i], err = talk(ctx, path, [][]string{{"stressed", "a man, a plan"}, {"Grüße", ""}}[i])
 			return err
 		})

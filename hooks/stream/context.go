@@ -8,6 +8,7 @@ import (
 	"maps"
 	"sync"
 
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/option"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -98,6 +99,11 @@ func (c *Context) sslOptions(method CryptoMethod) map[string]any {
 	options := maps.Clone(c.options["ssl"])
 	if options == nil {
 		options = make(map[string]any)
+	}
+	if name, ok := options["peer_name"].(string); ok {
+		if ascii, err := dialing.ASCII(name); err == nil { // else there is no such name to be found
+			options["peer_name"] = ascii
+		}
 	}
 	if method&^cryptoClient != 0 {
 		options["crypto_method"] = int(method)

@@ -155,7 +155,7 @@ func (s *Stream) shakeHands(ctx context.Context, method CryptoMethod) error {
 		if err != nil {
 			return err
 		}
-		config = made.For(s.url.host)
+		config = made.For(s.url.ascii)
 	}
 	if server != s.accepted {
 		if err := s.socket.SetServerRole(server); err != nil {

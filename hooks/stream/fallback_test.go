@@ -4,6 +4,7 @@ package stream_test
 
 import (
 	"context"
+	"syscall"
 	"testing"
 
 	"github.com/whorl-go/whorl/hooks"
@@ -55,4 +56,37 @@ func TestStreamsWithoutARuntime(t *testing.T) {
 	rt, err := hooks.Default()
 	check(t, err)
 	shutdown(t, rt)
+}
+
+// Where several runtimes are, too: a stream of whoever has none lives on the default one, and what
+// it accepts there with it.
+func TestStreamsWithoutARuntimeBesideOthers(t *testing.T) {
+	guard(t)
+	rt, err := hooks.Default()
+	check(t, err)
+	defer shutdown(t, rt)
+	_ = start(t) // another one, so that there is more than one to choose from
+	ctx := context.Background()
+	_, err = stream.SocketClient(ctx, "tcp://127.0.0.1:1")
+	wantError(t, "nobody listens", err, syscall.ECONNREFUSED)
+	listener, err := stream.SocketServer(ctx, "tls://127.0.0.1:0", serverSSL(t))
+	check(t, err)
+	url := "tcp://" + listener.GetName(false)
+	client, err := stream.SocketClient(ctx, url, clientSSL(t))
+	check(t, err)
+	server, err := stream.Accept(ctx, listener, patience)
+	check(t, err)
+	done, err := client.EnableCrypto(ctx, true, stream.CryptoTLSClient)
+	if !done || err != nil {
+		t.Errorf("EnableCrypto: %v, %v", done, err)
+	}
+	write(ctx, t, client, "hello")
+	readFull(ctx, t, server, "hello")
+	a, b, err := stream.SocketPair(ctx, "unix")
+	check(t, err)
+	later, err := stream.SocketClient(ctx, url, stream.WithAsyncConnect())
+	check(t, err)
+	for _, s := range []*stream.Stream{client, server, listener, a, b, later} {
+		check(t, s.Close())
+	}
 }

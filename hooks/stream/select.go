@@ -184,7 +184,7 @@ func selectStreams(ctx context.Context, items []selectItem, timeout time.Duratio
 			return at, err
 		}
 		if found || timeout == 0 {
-			runtime.Spend(ctx)
+			runtime.Spend(ctx, 0)
 			return 0, ctx.Err()
 		}
 		if more, at, err := watchAll(items); err != nil {

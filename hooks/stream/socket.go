@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/fallback"
 	"github.com/whorl-go/whorl/internal/numeric"
 	"github.com/whorl-go/whorl/runtime"
@@ -43,6 +44,9 @@ func WithAsyncConnect() Option { return func(o *streamOptions) { o.async = true 
 // tlsv1.2 and tlsv1.3 the stream speaks TLS when SocketClient returns, and the server's certificate
 // has been verified for the host of the URL, unless the context says otherwise.
 //
+// An international host name, "bücher.example", is looked up and verified as DNS has it. Whoever
+// has no runtime gets hooks.Default. With a context that is done nothing is begun.
+//
 // A datagram stream is connected in the sense that it sends to, and receives from, this address
 // only. A udg stream has no address that could be answered to.
 //
@@ -58,12 +62,19 @@ func SocketClient(ctx context.Context, url string, options ...Option) (*Stream, 
 	if s.url.host == "" && !s.url.local() {
 		return nil, &URLError{URL: url, Reason: "the host is missing"}
 	}
+	if err := dialing.Done(ctx); err != nil {
+		return nil, s.fail("connect", err)
+	}
+	if ctx, err = fallback.Within(ctx, nil); err != nil {
+		return nil, s.fail("connect", err)
+	}
 	open := func(ctx context.Context) error {
 		if s.url.secure { // before anything is sent
 			if _, err := s.context.Load().client(ctx, s.url.method(false)); err != nil {
 				return s.fail("connect", err)
 			}
 		}
+		s.socket.SetResolver(dialing.Resolver(nil, s.url.host))
 		if err := s.socket.Connect(ctx, s.url.address()); err != nil {
 			return err
 		}
@@ -72,10 +83,6 @@ func SocketClient(ctx context.Context, url string, options ...Option) (*Stream, 
 			return nil
 		}
 		return s.shakeHands(ctx, s.url.method(false))
-	}
-	ctx, err = fallback.Within(ctx, nil)
-	if err != nil {
-		return nil, s.fail("connect", err)
 	}
 	if o.async {
 		if _, err := s.openLater(ctx, open); err != nil {
@@ -130,8 +137,7 @@ func SocketServer(ctx context.Context, url string, options ...Option) (*Stream, 
 	if err != nil {
 		return nil, err
 	}
-	ctx, err = fallback.Within(ctx, nil)
-	if err != nil {
+	if ctx, err = fallback.Within(ctx, nil); err != nil {
 		return nil, s.fail("listen", err)
 	}
 	c := s.context.Load()
@@ -170,9 +176,10 @@ func SocketServer(ctx context.Context, url string, options ...Option) (*Stream, 
 	return s, nil
 }
 
-// Accept waits for a connection to a server and returns it, on the caller's loop. When timeout has
-// passed it returns runtime.ErrTimeout: at once if it is 0, never if it is negative. Whether the
-// server's stream is blocking makes no difference, as in PHP, and what it returns is.
+// Accept waits for a connection to a server and returns it, on the caller's loop, or one of the
+// server's runtime if the caller has none. When timeout has passed it returns runtime.ErrTimeout:
+// at once if it is 0, never if it is negative. Whether the server's stream is blocking makes no
+// difference, as in PHP, and what it returns is.
 //
 // With a transport that begins with TLS, the handshake runs in a coroutine of its own, for 10
 // seconds at most. So a client that is slow, or says nothing, holds up nobody: only the operations
@@ -186,6 +193,7 @@ func Accept(ctx context.Context, server *Stream, timeout time.Duration) (*Stream
 		return nil, server.fail("accept", err)
 	}
 	defer server.rd.leave()
+	ctx = fallback.WithinAs(ctx, server.socket)
 	in, err := server.accept(ctx, timeout)
 	if err != nil {
 		return nil, server.outcome("accept", ctx, err)
@@ -213,7 +221,7 @@ func (s *Stream) accept(ctx context.Context, timeout time.Duration) (socket.Inco
 	in, err := s.socket.TryAccept()
 	switch {
 	case err == nil:
-		runtime.Spend(ctx)
+		runtime.Spend(ctx, 0)
 	case errors.Is(err, socket.ErrWouldBlock) && timeout == 0:
 		return in, runtime.ErrTimeout
 	case errors.Is(err, socket.ErrWouldBlock):
@@ -235,8 +243,7 @@ func SocketPair(ctx context.Context, transport string) (a, b *Stream, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, err = fallback.Within(ctx, nil)
-	if err != nil {
+	if ctx, err = fallback.Within(ctx, nil); err != nil {
 		return nil, nil, err
 	}
 	first, second, err := socket.Pair(ctx, u.network)

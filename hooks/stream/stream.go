@@ -203,12 +203,8 @@ func (s *Stream) settle(ctx context.Context) error {
 	}
 }
 
-// impatient is what an operation that must not wait waits by: a context that is done already.
-var impatient = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
+// impatient is what an operation that must not wait waits by.
+var impatient = socket.NoWait(context.Background())
 
 // patience returns the context that an operation waits by.
 func (s *Stream) patience(ctx context.Context) (context.Context, error) {
@@ -223,7 +219,7 @@ func (s *Stream) patience(ctx context.Context) (context.Context, error) {
 
 // outcome gives the error of an operation its form. waited is the context that it has waited by.
 func (s *Stream) outcome(op string, waited context.Context, err error) error {
-	if waited == impatient && (errors.Is(err, context.Canceled) || errors.Is(err, socket.ErrWouldBlock)) {
+	if waited == impatient && errors.Is(err, socket.ErrWouldBlock) {
 		return ErrWouldBlock
 	}
 	if errors.Is(err, runtime.ErrTimeout) {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/whorl-go/whorl/internal/dialing"
 )
 
 // streamTransport is what the part of a stream's URL before "://" stands for.
@@ -43,8 +45,9 @@ type streamURL struct {
 
 	// Of TCP and UDP. The host is a name, an IPv4 or an IPv6 address, without brackets; empty, for
 	// a server, means every address of IPv4.
-	host string
-	port uint16
+	host  string // as it was given
+	ascii string // the host with A-labels
+	port  uint16
 
 	path string // of a Unix socket; one that begins with "@" is in the abstract namespace
 }
@@ -87,6 +90,9 @@ func parseStreamURL(text string) (u streamURL, err error) {
 		u.path, err = streamPath(target)
 	} else {
 		u.host, u.port, err = streamHostPort(strings.TrimSuffix(target, "/"))
+		if err == nil {
+			u.ascii, err = dialing.ASCII(u.host)
+		}
 	}
 	if err != nil {
 		return wrong("%s", err)

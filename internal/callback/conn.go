@@ -6,8 +6,9 @@
 // All of a Conn happens on its socket's loop, and its methods may only be called there. Received is called for each packet in turn, and never while another
 // callback of the connection runs. Ended is called once, at the end of the loop's turn in which the connection ended, as the last of all.
 //
-// A connection that always has something to read gives way to others after a number of packets. Output is queued while packets are handed out, and goes to the
-// kernel together afterwards. A panic in a callback ends the connection, and nothing else.
+// A connection that always has something to read gives way to others when its turn is over, see
+// internal/turn. Output is queued while packets are handed out, and goes to the kernel together
+// afterwards. A panic in a callback ends the connection, and nothing else.
 package callback
 
 import (
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/turn"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -77,14 +79,8 @@ type rare struct {
 	backlog int             // counted in Limits.Backlog
 }
 
-const (
-	// How many packets are handed out before others get their turn: this many, and then in any case as many again, and more while they take no longer than that. What the
-	// loop does between two turns takes as long as ten small packets.
-	turnPackets = 32
-	turnTime    = 100 * time.Microsecond
-
-	pushAt = 64 << 10 // queued while packets are handed out before the kernel gets some
-)
+// pushAt is how much is queued while packets are handed out before the kernel gets some.
+const pushAt = 64 << 10
 
 // Init prepares a Conn.
 func (c *Conn) Init(h Handler, l *Limits) { c.handler, c.limits = h, l }
@@ -122,20 +118,15 @@ func (t *goOn) Run() {
 	c.Readable()
 }
 
-// handOut hands out what has arrived.
+// handOut hands out what has arrived, for one turn.
 func (c *Conn) handOut() {
 	c.state |= handing
 	defer c.handedOut()
-	var end time.Duration // of the turn
-	for n := 0; ; n++ {
-		if n > 0 && n%turnPackets == 0 {
-			switch now := eventloop.Clock(); {
-			case end == 0:
-				end = now + turnTime
-			case now > end:
-				c.again()
-				return
-			}
+	var budget turn.Budget
+	for budget.Renew(); ; {
+		if budget.Spent(turn.Coroutine) {
+			c.again()
+			return
 		}
 		pkt, err := c.Socket.TryRecvPacket()
 		if err == socket.ErrWouldBlock {
@@ -148,7 +139,7 @@ func (c *Conn) handOut() {
 			c.End(err, false)
 			return
 		}
-		if pkt != nil {
+		if budget.Count(len(pkt)); pkt != nil {
 			c.state |= calling
 			c.handler.Received(pkt)
 			c.state &^= calling

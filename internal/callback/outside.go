@@ -2,17 +2,24 @@ package callback
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
 // ErrOverflow is the cause of the end of a connection for which more was sent from elsewhere than Limits.Queue allows.
-var ErrOverflow = errors.New("the output queue has overflowed")
+var ErrOverflow error = overflow{}
+
+type overflow struct{}
+
+func (overflow) Error() string { return "the output queue has overflowed" }
+func (overflow) Code() int     { return 1009 } // SW_ERROR_OUTPUT_BUFFER_OVERFLOW, for socket.Code
 
 // DefaultQueue is Limits.Queue unless something else is asked for: 2 MiB.
 const DefaultQueue = 2 << 20
@@ -69,6 +76,20 @@ func (o *Outside) Send(c *Conn, p []byte, send func(p []byte) error) error {
 		return net.ErrClosed
 	}
 	return nil
+}
+
+// Arrive waits until what the caller has sent from elsewhere before has come to the connection's
+// loop, so that what it does next comes behind it. On the loop it does nothing.
+func (o *Outside) Arrive(ctx context.Context, c *Conn) error {
+	if o.bytes.Load() == 0 || c.Socket.OnLoop() {
+		return nil
+	}
+	var arrived runtime.WaitGroup
+	arrived.Add(1)
+	if c.Socket.Loop().Post(arrived.Done) != nil {
+		return runtime.ErrShutdown
+	}
+	return arrived.Wait(ctx)
 }
 
 // WriteReleased is to be called after an operation that has held the write lock, such as SendFile: what was sent meanwhile is sent then. It may be called from anywhere.

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
 )
 
 var fallback struct {
@@ -46,6 +47,18 @@ func Within(ctx context.Context, preferred *runtime.Runtime) (context.Context, e
 		return nil, err
 	}
 	return runtimeContext{ctx, rt}, nil
+}
+
+// WithinAs is Within for something new that comes of a socket: if neither ctx nor the caller says
+// which runtime, it belongs to the socket's.
+func WithinAs(ctx context.Context, s *socket.Socket) context.Context {
+	if _, err := runtime.From(ctx); err == nil {
+		return ctx
+	}
+	if home, ok := s.Home(); ok {
+		return runtimeContext{ctx, home.Runtime()}
+	}
+	return ctx
 }
 
 // runtimeContext is a context with a runtime for the case that it comes from none.

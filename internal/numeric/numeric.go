@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -20,7 +21,13 @@ func Host(ctx context.Context, network, host string) (netip.Addr, error) {
 		return ip, nil
 	}
 	family := "ip" + strings.TrimLeft(network, "tcpud")
-	ips, err := runtime.Await(ctx, func() ([]netip.Addr, error) { return net.DefaultResolver.LookupNetIP(ctx, family, host) })
+	name, err := dialing.ASCII(host)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	ips, err := runtime.Await(ctx, func() ([]netip.Addr, error) {
+		return net.DefaultResolver.LookupNetIP(ctx, family, name)
+	})
 	if err != nil {
 		return netip.Addr{}, err
 	}

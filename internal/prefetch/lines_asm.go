@@ -2,5 +2,6 @@
 
 package prefetch
 
-// Lines begins to fetch n cache lines from the one with addr on. It is a hint, and harmless whatever is at the address, nothing included.
+// Lines begins to fetch n cache lines from the one with addr on. It is a hint, and harmless
+// whatever is at the address, nothing included.
 func Lines(addr uintptr, n int)

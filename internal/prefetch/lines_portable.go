@@ -2,5 +2,6 @@
 
 package prefetch
 
-// Lines begins to fetch n cache lines from the one with addr on: not without assembly for this architecture.
+// Lines begins to fetch n cache lines from the one with addr on: not without assembly for this
+// architecture.
 func Lines(addr uintptr, n int) {}

@@ -172,7 +172,7 @@ func (c *connect) failed(status int, kind error, reason []byte) error {
 	if text != "" {
 		kind = fmt.Errorf("%w: %s", kind, text)
 	}
-	return &Error{Proxy: nameConnect, Code: status, Err: kind}
+	return &Error{Proxy: nameConnect, Answer: status, Err: kind}
 }
 
 func printable(r rune) rune {

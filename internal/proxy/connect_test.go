@@ -85,9 +85,16 @@ func TestConnectEveryStatus(t *testing.T) {
 			t.Fatalf("status %d: %v, want %v", status, got, want)
 		}
 		if want == proxy.ErrAuth || want == proxy.ErrRefused {
-			if e := got.err.(*proxy.Error); e.Code != status || e.Proxy != "HTTP CONNECT" || !strings.Contains(e.Error(), ": Text (code ") {
+			if e := got.err.(*proxy.Error); e.Answer != status || e.Proxy != "HTTP CONNECT" || !strings.Contains(e.Error(), ": Text (code ") {
 				t.Errorf("status %d: %#v", status, e)
 			}
+		}
+		wantNumber := 7101
+		if want == proxy.ErrProtocol {
+			wantNumber = 7104
+		}
+		if want != nil && got.err.(*proxy.Error).Code() != wantNumber {
+			t.Errorf("status %d: Swoole's number isn't %d: %v", status, wantNumber, got.err)
 		}
 	}
 }

@@ -61,22 +61,44 @@ type Error struct {
 	// Proxy is the protocol: "SOCKS5" or "HTTP CONNECT".
 	Proxy string
 
-	// Code is what the proxy answered. HTTP: the status. SOCKS5: the reply with [ErrRefused]; with [ErrAuth] the
-	// status of RFC 1929, or 255 where the proxy accepts none of the methods that we offer. 0 with [ErrProtocol].
-	Code int
+	// Answer is what the proxy answered. HTTP: the status. SOCKS5: the reply with [ErrRefused];
+	// with [ErrAuth] the status of RFC 1929, or 255 where the proxy accepts none of the methods
+	// that we offer. 0 with [ErrProtocol].
+	Answer int
 
 	// Err wraps ErrProtocol, ErrAuth or ErrRefused.
 	Err error
 }
 
 func (e *Error) Error() string {
-	if e.Code == 0 {
+	if e.Answer == 0 {
 		return e.Proxy + ": " + e.Err.Error()
 	}
-	return fmt.Sprintf("%s: %v (code %d)", e.Proxy, e.Err, e.Code)
+	return fmt.Sprintf("%s: %v (code %d)", e.Proxy, e.Err, e.Answer)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// Code returns Swoole's number for the error, SW_ERROR_SOCKS5_… or SW_ERROR_HTTP_PROXY_…
+func (e *Error) Code() int {
+	if e.Proxy == nameConnect {
+		if errors.Is(e.Err, ErrProtocol) {
+			return 7104 // BAD_RESPONSE
+		}
+		return 7101 // HANDSHAKE_ERROR
+	}
+	switch {
+	case errors.Is(e.Err, errVersion):
+		return 7001 // UNSUPPORT_VERSION
+	case errors.Is(e.Err, ErrProtocol):
+		return 7005 // HANDSHAKE_FAILED
+	case errors.Is(e.Err, errMethod):
+		return 7002 // UNSUPPORT_METHOD
+	case errors.Is(e.Err, ErrAuth):
+		return 7003 // AUTH_FAILED
+	}
+	return 7004 // SERVER_ERROR
+}
 
 // malformed is the error for an answer that breaks the protocol. The text is ours, never the peer's.
 func malformed(proxy, text string) error {

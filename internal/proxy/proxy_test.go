@@ -118,7 +118,7 @@ func checkCuts(t *testing.T, fresh func() proxy.Handshake, answer string, first,
 }
 
 func TestErrorNamesProxyAndCode(t *testing.T) {
-	err := &proxy.Error{Proxy: "SOCKS5", Code: 7, Err: proxy.ErrRefused}
+	err := &proxy.Error{Proxy: "SOCKS5", Answer: 7, Err: proxy.ErrRefused}
 	if got, want := err.Error(), "SOCKS5: proxy refused the tunnel (code 7)"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -96,8 +96,8 @@ func (s *socks5) methodChosen(in []byte) (used int, out []byte, err error) {
 		s.step = s.authStatus
 		return 2, s.auth, nil
 	case method == methodsRefused:
-		err := fmt.Errorf("%w: no acceptable method", ErrAuth)
-		return 0, nil, &Error{Proxy: nameSOCKS5, Code: methodsRefused, Err: err}
+		err := fmt.Errorf("%w: %w", ErrAuth, errMethod)
+		return 0, nil, &Error{Proxy: nameSOCKS5, Answer: methodsRefused, Err: err}
 	default:
 		return 0, nil, malformed(nameSOCKS5, fmt.Sprintf("it chose method %d, which was not offered", method))
 	}
@@ -109,7 +109,7 @@ func (s *socks5) authStatus(in []byte) (used int, out []byte, err error) {
 		return 0, nil, err
 	}
 	if status := in[1]; status != 0 {
-		return 0, nil, &Error{Proxy: nameSOCKS5, Code: int(status), Err: ErrAuth}
+		return 0, nil, &Error{Proxy: nameSOCKS5, Answer: int(status), Err: ErrAuth}
 	}
 	s.step = s.reply
 	return 2, s.request, nil
@@ -123,7 +123,8 @@ func (s *socks5) reply(in []byte) (used int, out []byte, err error) {
 	}
 	// Judged before the rest is there, for some proxies send no more than this and close.
 	if code := in[1]; code != 0 {
-		return 0, nil, &Error{Proxy: nameSOCKS5, Code: int(code), Err: fmt.Errorf("%w: %w", ErrRefused, replyFor(code))}
+		err := fmt.Errorf("%w: %w", ErrRefused, replyFor(code))
+		return 0, nil, &Error{Proxy: nameSOCKS5, Answer: int(code), Err: err}
 	}
 	if len(in) > 2 && in[2] != 0 {
 		return 0, nil, malformed(nameSOCKS5, "reserved byte is not 0")
@@ -157,10 +158,18 @@ func (s *socks5) reply(in []byte) (used int, out []byte, err error) {
 // leave us waiting for the second.
 func checkVersion(in []byte, want byte) error {
 	if len(in) > 0 && in[0] != want {
-		return malformed(nameSOCKS5, fmt.Sprintf("message begins with version %d instead of %d", in[0], want))
+		err := fmt.Errorf("%w: %w: message begins with version %d instead of %d",
+			ErrProtocol, errVersion, in[0], want)
+		return &Error{Proxy: nameSOCKS5, Err: err}
 	}
 	return nil
 }
+
+// What tells one kind of ErrProtocol, and of ErrAuth, from the others.
+var (
+	errVersion = errors.New("not SOCKS5")
+	errMethod  = errors.New("no acceptable method")
+)
 
 // A replyError is a failure reply: the words of RFC 1928, and the errno that a direct connect would have brought.
 type replyError struct {

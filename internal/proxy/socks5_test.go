@@ -113,8 +113,11 @@ func TestSOCKS5ReplyCodes(t *testing.T) {
 		// Some proxies send the whole reply, some stop after the code.
 		for _, rest := range []string{"", "\x00\x01\x00\x00\x00\x00\x00\x00"} {
 			got := expectSame(t, newSOCKS5(t, "h:80", "", ""), methodNone+"\x05"+string([]byte{byte(code)})+rest)
-			if !errors.Is(got.err, proxy.ErrRefused) || got.err.(*proxy.Error).Code != code {
+			if !errors.Is(got.err, proxy.ErrRefused) || got.err.(*proxy.Error).Answer != code {
 				t.Fatalf("code %d: %v", code, got)
+			}
+			if number := got.err.(*proxy.Error).Code(); number != 7004 {
+				t.Fatalf("code %d has Swoole's number %d", code, number)
 			}
 			text := texts[code]
 			if code > 8 {
@@ -138,21 +141,22 @@ func TestSOCKS5Failures(t *testing.T) {
 		name, answer string
 		want         error
 		code         int
+		number       int // Swoole's
 	}{
-		{"SOCKS4 answer", "\x00\x5a", proxy.ErrProtocol, 0},
-		{"HTTP answer", "HTTP/1.1 400 Bad Request\r\n\r\n", proxy.ErrProtocol, 0},
-		{"one wrong byte", "H", proxy.ErrProtocol, 0},
-		{"no acceptable method", "\x05\xff", proxy.ErrAuth, 255},
-		{"GSSAPI, not offered", "\x05\x01", proxy.ErrProtocol, 0},
-		{"private method, not offered", "\x05\x80", proxy.ErrProtocol, 0},
-		{"wrong password", methodUserPass + "\x01\x01", proxy.ErrAuth, 1},
-		{"wrong password, other status", methodUserPass + "\x01\xff", proxy.ErrAuth, 255},
-		{"version 5 in authentication", methodUserPass + "\x05\x00", proxy.ErrProtocol, 0},
-		{"version 4 in reply", methodNone + "\x04\x00", proxy.ErrProtocol, 0},
-		{"reserved byte", methodNone + "\x05\x00\x01\x01\x00\x00\x00\x00\x00\x00", proxy.ErrProtocol, 0},
-		{"address type 0", methodNone + "\x05\x00\x00\x00\x00\x00", proxy.ErrProtocol, 0},
-		{"address type 2", methodNone + "\x05\x00\x00\x02\x00\x00", proxy.ErrProtocol, 0},
-		{"address type 255", methodNone + "\x05\x00\x00\xff\x00\x00", proxy.ErrProtocol, 0},
+		{"SOCKS4 answer", "\x00\x5a", proxy.ErrProtocol, 0, 7001},
+		{"HTTP answer", "HTTP/1.1 400 Bad Request\r\n\r\n", proxy.ErrProtocol, 0, 7001},
+		{"one wrong byte", "H", proxy.ErrProtocol, 0, 7001},
+		{"no acceptable method", "\x05\xff", proxy.ErrAuth, 255, 7002},
+		{"GSSAPI, not offered", "\x05\x01", proxy.ErrProtocol, 0, 7005},
+		{"private method, not offered", "\x05\x80", proxy.ErrProtocol, 0, 7005},
+		{"wrong password", methodUserPass + "\x01\x01", proxy.ErrAuth, 1, 7003},
+		{"wrong password, other status", methodUserPass + "\x01\xff", proxy.ErrAuth, 255, 7003},
+		{"version 5 in authentication", methodUserPass + "\x05\x00", proxy.ErrProtocol, 0, 7001},
+		{"version 4 in reply", methodNone + "\x04\x00", proxy.ErrProtocol, 0, 7001},
+		{"reserved byte", methodNone + "\x05\x00\x01\x01\x00\x00\x00\x00\x00\x00", proxy.ErrProtocol, 0, 7005},
+		{"address type 0", methodNone + "\x05\x00\x00\x00\x00\x00", proxy.ErrProtocol, 0, 7005},
+		{"address type 2", methodNone + "\x05\x00\x00\x02\x00\x00", proxy.ErrProtocol, 0, 7005},
+		{"address type 255", methodNone + "\x05\x00\x00\xff\x00\x00", proxy.ErrProtocol, 0, 7005},
 	}
 	for _, test := range tests {
 		got := expectSame(t, newSOCKS5(t, "h:80", "user", "hunter2"), test.answer)
@@ -160,8 +164,10 @@ func TestSOCKS5Failures(t *testing.T) {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 			continue
 		}
-		if e := got.err.(*proxy.Error); e.Code != test.code || e.Proxy != "SOCKS5" {
-			t.Errorf("%s: %s code %d, want SOCKS5 code %d", test.name, e.Proxy, e.Code, test.code)
+		if e := got.err.(*proxy.Error); e.Answer != test.code || e.Proxy != "SOCKS5" {
+			t.Errorf("%s: %s code %d, want SOCKS5 code %d", test.name, e.Proxy, e.Answer, test.code)
+		} else if e.Code() != test.number {
+			t.Errorf("%s: Swoole's number is %d, want %d", test.name, e.Code(), test.number)
 		}
 		if strings.Contains(got.err.Error(), "hunter2") {
 			t.Errorf("%s: error quotes the password: %v", test.name, got.err)

@@ -16,6 +16,14 @@ func Quiet(testing.TB) []runtime.Option {
 	return []runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0)}
 }
 
+// QuietPanics is Quiet for tests that panic on purpose: Run doesn't return what a panic handler has taken.
+func QuietPanics(t testing.TB) []runtime.Option { return append(Quiet(t), PanicsTaken()) }
+
+// PanicsTaken is the panic handler of QuietPanics.
+func PanicsTaken() runtime.Option {
+	return runtime.WithPanicHandler(func(*runtime.Coroutine, *runtime.PanicError) {})
+}
+
 // Start starts a runtime for the length of a test.
 func Start(t testing.TB, options ...runtime.Option) *runtime.Runtime {
 	t.Helper()

@@ -26,7 +26,8 @@ func Build(dir, name string, source []byte) (path string, err error) {
 	if err := os.WriteFile(file, source, 0o600); err != nil {
 		return "", err
 	}
-	if out, err := exec.Command(compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", path, file).CombinedOutput(); err != nil {
+	if out, err := exec.Command(compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o",
+		path, file).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("cc: compiling %s: %w\n%s", name, err, out)
 	}
 	return path, nil

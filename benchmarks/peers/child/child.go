@@ -1,7 +1,8 @@
 //go:build linux
 
-// Package child runs a server or a client in a process of its own and tells what that process used. The clock that it reads is the kernel's CPU clock of the
-// process, which counts nanoseconds; what other processes do meanwhile isn't in it.
+// Package child runs a server or a client in a process of its own and tells what that process used.
+// The clock that it reads is the kernel's CPU clock of the process, which counts nanoseconds; what
+// other processes do meanwhile isn't in it.
 package child
 
 import (
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whorl-go/whorl/internal/bench/proc"
 )
 
 // Spec says what a child is.
@@ -25,9 +28,11 @@ type Spec struct {
 	Name    string // for errors
 	Program string
 	Args    []string
-	Config  any          // sent to it as JSON
-	CPUs    *unix.CPUSet // it runs on these only; nil: on all. A Go program sees just these CPUs and sets GOMAXPROCS by them.
-	Counted bool         // it gets a page of counters, in which it tells how much it has done
+	Config  any // sent to it as JSON
+	// it runs on these only; nil: on all. A Go program sees just these CPUs and sets GOMAXPROCS by
+	// them.
+	CPUs    *unix.CPUSet
+	Counted bool // it gets a page of counters, in which it tells how much it has done
 }
 
 // Child is a process that runs. Its methods are for one goroutine at a time.
@@ -43,7 +48,8 @@ type Child struct {
 	log   head
 }
 
-// answerTime bounds each answer of a child. A collection with very many connections takes seconds, and opening them over TLS minutes.
+// answerTime bounds each answer of a child. A collection with very many connections takes seconds,
+// and opening them over TLS minutes.
 const answerTime = 10 * time.Minute
 
 // Start starts a child and waits until it is ready.
@@ -129,7 +135,8 @@ func (c *Child) read(v any) error {
 	return json.Unmarshal(line, v)
 }
 
-// Command has the child carry out a command, and waits for the answer, which is put where result points to unless that is nil.
+// Command has the child carry out a command, and waits for the answer, which is put where result
+// points to unless that is nil.
 func (c *Child) Command(name string, result any) error {
 	if _, err := io.WriteString(c.in, name+"\n"); err != nil {
 		return fmt.Errorf("child: %s: %w\n%s", name, err, c.log.text())
@@ -148,12 +155,12 @@ func (c *Child) Command(name string, result any) error {
 }
 
 // Memory has the child collect its garbage and tell what is left.
-func (c *Child) Memory() (m Memory, err error) {
+func (c *Child) Memory() (m proc.Memory, err error) {
 	return m, c.Command(memoryCommand, &m)
 }
 
 // Count returns how much the child has done since it began. It is for a child that is Counted.
-func (c *Child) Count() uint64 { return c.counters.Sum() }
+func (c *Child) Count() int64 { return c.counters.Sum() }
 
 // Stop ends the child. Its connections are closed by the kernel.
 func (c *Child) Stop() error {

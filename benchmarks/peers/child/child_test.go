@@ -3,9 +3,9 @@
 package child_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -15,12 +15,15 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 	"github.com/whorl-go/whorl/benchmarks/peers/identity"
-	"github.com/whorl-go/whorl/benchmarks/peers/load"
+	"github.com/whorl-go/whorl/internal/bench"
+	"github.com/whorl-go/whorl/internal/bench/message"
 )
 
 // serve is the server's process.
 func serve() error {
-	return child.Serve(func(config []byte, c *child.Control) error { return echo.Serve(config, c.Listening) })
+	return child.Serve(func(config []byte, c *child.Control) error {
+		return echo.Serve(config, c.Listening)
+	})
 }
 
 // The test's own program is that process, as compare is.
@@ -49,7 +52,8 @@ func start(t *testing.T, config echo.Config) *child.Child {
 			t.Fatal(err)
 		}
 	}
-	c, err := child.Start(child.Spec{Name: config.Server, Program: program, Args: args, Config: config})
+	c, err := child.Start(child.Spec{Name: config.Server, Program: program, Args: args,
+		Config: config})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,16 +65,32 @@ func start(t *testing.T, config echo.Config) *child.Child {
 	return c
 }
 
-// exchange has messages echoed.
-func exchange(t *testing.T, o load.Options, messages uint64) {
+// dial makes a generator with connections.
+func dial(t *testing.T, addr string, conns, size int, config *tls.Config) *bench.Generator {
 	t.Helper()
-	g, err := load.Dial(o)
+	g, err := bench.NewGenerator(t.Context(), bench.GeneratorOptions{
+		Options: bench.Options{Target: addr, Timeout: time.Minute, Size: size,
+			Framing: message.None, TLS: config},
+		Most: int64(conns),
+	})
+	if err == nil {
+		t.Cleanup(func() { g.Close() })
+		err = g.Open(conns)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer g.Close()
-	g.Start()
-	for deadline := time.Now().Add(time.Minute); g.Messages() < messages; time.Sleep(time.Millisecond) {
+	return g
+}
+
+// exchange has messages echoed.
+func exchange(t *testing.T, g *bench.Generator, messages int64) {
+	t.Helper()
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(time.Minute)
+	for ; g.Messages() < messages; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Errorf("%d messages came back, not %d", g.Messages(), messages)
 			break
@@ -98,17 +118,19 @@ func TestEachServerEchoes(t *testing.T) {
 			}
 			for _, size := range []int{64, 16 << 10, 100 << 10} {
 				t.Run(fmt.Sprintf("%s/tls=%v/%d", peer.Name, overTLS, size), func(t *testing.T) {
-					config := echo.Config{Server: peer.Name, TLS: overTLS, Cert: id.Chain, Key: id.Key, Buffer: 16 << 10}
-					c := start(t, config)
-					o := load.Options{Addr: netip.MustParseAddrPort(c.Addr), Conns: 8, Size: size}
+					server := echo.Config{Server: peer.Name, TLS: overTLS, Cert: id.Chain,
+						Key: id.Key, Buffer: 16 << 10}
+					c := start(t, server)
+					var config *tls.Config
 					if overTLS {
-						o.TLS = id.Client
+						config = id.Client
 					}
+					g := dial(t, c.Addr, 8, size, config)
 					before, err := c.Usage()
 					if err != nil {
 						t.Fatal(err)
 					}
-					exchange(t, o, 200)
+					exchange(t, g, 200)
 					after, err := c.Usage()
 					if err != nil {
 						t.Fatal(err)
@@ -129,17 +151,15 @@ func TestMemoryIsThatOfTheConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := load.Dial(load.Options{Addr: netip.MustParseAddrPort(c.Addr), Conns: conns, Size: 64})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.Close()
+	dial(t, c.Addr, conns, 64, nil)
 	after, err := c.Memory()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if grown := int64(after.Heap) - int64(before.Heap); grown < conns*buffer || grown > 2*conns*buffer {
-		t.Errorf("%d connections with a buffer of %d bytes each take %d bytes of heap", conns, buffer, grown)
+	if grown := int64(after.Heap) - int64(before.Heap); grown < conns*buffer ||
+		grown > 2*conns*buffer {
+		t.Errorf("%d connections with a buffer of %d bytes each take %d bytes of heap", conns,
+			buffer, grown)
 	}
 	if after.Stack == 0 || after.RSS < after.Stack {
 		t.Errorf("%d bytes of stack, %d resident", after.Stack, after.RSS)
@@ -151,7 +171,8 @@ func TestAServerThatDoesNotStartTellsWhy(t *testing.T) {
 		{Server: "none"}: "no server is called",
 		{Server: "net", TLS: true, Cert: "not a PEM"}: "PEM",
 	} {
-		c, err := child.Start(child.Spec{Name: config.Server, Program: os.Args[0], Args: []string{"serve"}, Config: config})
+		c, err := child.Start(child.Spec{Name: config.Server, Program: os.Args[0],
+			Args: []string{"serve"}, Config: config})
 		if err == nil {
 			c.Stop()
 			t.Errorf("%v started", config)
@@ -159,13 +180,15 @@ func TestAServerThatDoesNotStartTellsWhy(t *testing.T) {
 			t.Errorf("%v: %v", config, err)
 		}
 	}
-	if _, err := child.Start(child.Spec{Name: "net", Program: "/nonexistent/program", Config: echo.Config{Server: "net"}}); err == nil {
+	if _, err := child.Start(child.Spec{Name: "net", Program: "/nonexistent/program",
+		Config: echo.Config{Server: "net"}}); err == nil {
 		t.Error("a program that isn't there started")
 	}
 }
 
 func TestSystemCallsAreCounted(t *testing.T) {
 	c := start(t, echo.Config{Server: "net", Buffer: 4096})
+	g := dial(t, c.Addr, 1, 64, nil)
 	count, err := c.CountSyscalls()
 	if errors.Is(err, child.ErrNoSyscallCount) {
 		return // This kernel doesn't let us: that is an answer too.
@@ -175,12 +198,13 @@ func TestSystemCallsAreCounted(t *testing.T) {
 	}
 	defer count.Close()
 	const messages = 1000
-	exchange(t, load.Options{Addr: netip.MustParseAddrPort(c.Addr), Conns: 1, Size: 64}, messages)
+	exchange(t, g, messages)
 	calls, err := count.Read()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if calls < 2*messages {
-		t.Errorf("%d system calls for %d messages, each of which is read and written", calls, messages)
+		t.Errorf("%d system calls for %d messages, each of which is read and written", calls,
+			messages)
 	}
 }

@@ -13,13 +13,14 @@ import (
 // countersFD is the descriptor of the page of counters in a child that is Counted.
 const countersFD = 4
 
-// Counters are a page of memory that a child shares with its parent: the child counts there what it has done, and the parent reads it together with the
-// child's CPU clock, without the child having to do anything for that. Each counter has a cache line of its own.
+// Counters are a page of memory that a child shares with its parent: the child counts there what it
+// has done, and the parent reads it together with the child's CPU clock, without the child having
+// to do anything for that. Each counter has a cache line of its own.
 type Counters [4096 / 64]Counter
 
 // Counter is one of Counters.
 type Counter struct {
-	atomic.Uint64
+	atomic.Int64
 	_ [64 - 8]byte
 }
 
@@ -27,7 +28,7 @@ type Counter struct {
 func (c *Counters) Of(n int) *Counter { return &c[n%len(c)] }
 
 // Sum adds them up.
-func (c *Counters) Sum() (sum uint64) {
+func (c *Counters) Sum() (sum int64) {
 	for i := range c {
 		sum += c[i].Load()
 	}
@@ -57,7 +58,8 @@ func newCounters() (*Counters, *os.File, error) {
 func OpenCounters() (*Counters, error) { return mapCounters(countersFD) }
 
 func mapCounters(fd int) (*Counters, error) {
-	p, err := unix.MmapPtr(fd, 0, nil, unsafe.Sizeof(Counters{}), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	p, err := unix.MmapPtr(fd, 0, nil, unsafe.Sizeof(Counters{}), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED)
 	return (*Counters)(p), err
 }
 

@@ -9,16 +9,19 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"strings"
+
+	"github.com/whorl-go/whorl/internal/bench/proc"
 )
 
-// controlFD is the descriptor that a child answers on. Standard output is left to the libraries, some of which log there.
+// controlFD is the descriptor that a child answers on. Standard output is left to the libraries,
+// some of which log there.
 const controlFD = 3
 
-// The protocol: the parent writes a line with the configuration to the child's standard input, the child answers with a greeting when it is ready. From then
-// on each line is a command, which is answered with an answer. The child ends when its standard input does, so that it can't outlive its parent.
+// The protocol: the parent writes a line with the configuration to the child's standard input, the
+// child answers with a greeting when it is ready. From then on each line is a command, which is
+// answered with an answer. The child ends when its standard input does, so that it can't outlive
+// its parent.
 type (
 	greeting struct {
 		Addr  string `json:"addr,omitempty"`
@@ -32,13 +35,6 @@ type (
 
 const memoryCommand = "memory"
 
-// Memory is what a process holds, in bytes, after a full collection.
-type Memory struct {
-	Heap  uint64 `json:"heap"`  // live objects
-	Stack uint64 `json:"stack"` // spans of goroutines' stacks
-	RSS   uint64 `json:"rss"`   // resident, after what is free was given back to the system
-}
-
 // Control is the child's side of the protocol.
 type Control struct {
 	in       *bufio.Scanner
@@ -47,10 +43,14 @@ type Control struct {
 	ended    chan error
 }
 
-// Serve is the child's whole program: it runs main with the configuration. It returns when main does, or when the parent has gone or ended the child.
+// Serve is the child's whole program: it runs main with the configuration. It returns when main
+// does, or when the parent has gone or ended the child.
 func Serve(main func(config []byte, c *Control) error) error {
-	c := &Control{in: bufio.NewScanner(os.Stdin), out: json.NewEncoder(os.NewFile(controlFD, "control")), ended: make(chan error, 2)}
-	c.commands = map[string]func(string) (any, error){memoryCommand: func(string) (any, error) { return measureMemory() }}
+	c := &Control{in: bufio.NewScanner(os.Stdin),
+		out: json.NewEncoder(os.NewFile(controlFD, "control")), ended: make(chan error, 2)}
+	c.commands = map[string]func(string) (any, error){
+		memoryCommand: func(string) (any, error) { return proc.TakeMemory(), nil },
+	}
 	c.in.Buffer(nil, 1<<20)
 	if !c.in.Scan() {
 		return io.ErrUnexpectedEOF
@@ -64,7 +64,8 @@ func Serve(main func(config []byte, c *Control) error) error {
 	return err
 }
 
-// Handle has a command answered: it is called with what follows the command's name. It is for use before Ready.
+// Handle has a command answered: it is called with what follows the command's name. It is for use
+// before Ready.
 func (c *Control) Handle(command string, fn func(arguments string) (result any, err error)) {
 	c.commands[command] = fn
 }
@@ -72,7 +73,8 @@ func (c *Control) Handle(command string, fn func(arguments string) (result any, 
 // Listening is Ready for a server.
 func (c *Control) Listening(addr net.Addr) { c.Ready(addr.String()) }
 
-// Ready tells the parent that the child is ready, and begins to answer commands, one after the other.
+// Ready tells the parent that the child is ready, and begins to answer commands, one after the
+// other.
 func (c *Control) Ready(addr string) {
 	c.out.Encode(greeting{Addr: addr})
 	commands := make(chan string)
@@ -104,17 +106,4 @@ func (c *Control) answer(line string) (a answer) {
 		a.Error = err.Error()
 	}
 	return a
-}
-
-func measureMemory() (m Memory, err error) {
-	// What finalizers free, and what pools keep over one collection, goes with the later ones.
-	for range 3 {
-		runtime.GC()
-	}
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	m.Heap, m.Stack = stats.HeapAlloc, stats.StackInuse
-	debug.FreeOSMemory()
-	m.RSS, err = residentBytes(os.Getpid())
-	return m, err
 }

@@ -14,16 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoSyscallCount says that the kernel doesn't let this process count another's system calls: that needs a mounted tracefs and CAP_PERFMON.
+// ErrNoSyscallCount says that the kernel doesn't let this process count another's system calls:
+// that needs a mounted tracefs and CAP_PERFMON.
 var ErrNoSyscallCount = errors.New("child: system calls can't be counted here")
 
-// SyscallCount counts the system calls of a child, by the tracepoint raw_syscalls:sys_enter. It makes each of them slower, so it has no place in an
-// interval in which the CPU is measured.
+// SyscallCount counts the system calls of a child, by the tracepoint raw_syscalls:sys_enter. It
+// makes each of them slower, so it has no place in an interval in which the CPU is measured.
 type SyscallCount struct {
 	fds []int
 }
 
-// CountSyscalls begins to count the system calls of all the child's threads, those that it has yet to start too.
+// CountSyscalls begins to count the system calls of all the child's threads, those that it has yet
+// to start too.
 func (c *Child) CountSyscalls() (*SyscallCount, error) {
 	text, err := os.ReadFile("/sys/kernel/tracing/events/raw_syscalls/sys_enter/id")
 	if err != nil {
@@ -37,7 +39,8 @@ func (c *Child) CountSyscalls() (*SyscallCount, error) {
 	if err != nil {
 		return nil, err
 	}
-	attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_TRACEPOINT, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})), Config: id, Bits: unix.PerfBitInherit}
+	attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_TRACEPOINT,
+		Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})), Config: id, Bits: unix.PerfBitInherit}
 	count := &SyscallCount{}
 	for _, task := range tasks {
 		tid, err := strconv.Atoi(task.Name())

@@ -13,17 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usage is what a process has used since it began. What it used in an interval is the difference of two.
+// Usage is what a process has used since it began. What it used in an interval is the difference of
+// two.
 type Usage struct {
 	CPU time.Duration // by the kernel's CPU clock, to the nanosecond
-	// User and System are counted in ticks of 10 ms, and sampled by the timer's interrupt: they tell how CPU is shared out, roughly.
+	// User and System are counted in ticks of 10 ms, and sampled by the timer's interrupt: they
+	// tell how CPU is shared out, roughly.
 	User, System time.Duration
 	Sleeps       uint64 // times that a thread has given up its CPU to wait
 }
 
 // Sub returns u - before.
 func (u Usage) Sub(before Usage) Usage {
-	return Usage{CPU: u.CPU - before.CPU, User: u.User - before.User, System: u.System - before.System, Sleeps: u.Sleeps - before.Sleeps}
+	return Usage{CPU: u.CPU - before.CPU, User: u.User - before.User,
+		System: u.System - before.System, Sleeps: u.Sleeps - before.Sleeps}
 }
 
 // Usage reads the counters of the child.
@@ -39,8 +42,9 @@ func (c *Child) Usage() (u Usage, err error) {
 	return u, err
 }
 
-// processClock reads the CPU clock of a process. Its number is made as clock_getcpuclockid(3) makes it: the complement of the process, shifted by three bits, and
-// 2 (CPUCLOCK_SCHED) for the scheduler's count of nanoseconds.
+// processClock reads the CPU clock of a process. Its number is made as clock_getcpuclockid(3) makes
+// it: the complement of the process, shifted by three bits, and 2 (CPUCLOCK_SCHED) for the
+// scheduler's count of nanoseconds.
 func processClock(pid int) (time.Duration, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(int32(^pid)<<3|2, &ts); err != nil {
@@ -57,7 +61,8 @@ func ticks(pid int) (user, system time.Duration, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	// The second field is the program's name in parentheses, which may itself hold blanks and parentheses.
+	// The second field is the program's name in parentheses, which may itself hold blanks and
+	// parentheses.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 13 {
 		return 0, 0, fmt.Errorf("child: /proc/%d/stat has %d fields", pid, len(fields))
@@ -65,7 +70,8 @@ func ticks(pid int) (user, system time.Duration, err error) {
 	u, errU := strconv.ParseInt(string(fields[11]), 10, 64)
 	s, errS := strconv.ParseInt(string(fields[12]), 10, 64)
 	if errU != nil || errS != nil {
-		return 0, 0, fmt.Errorf("child: /proc/%d/stat: times %q and %q", pid, fields[11], fields[12])
+		return 0, 0, fmt.Errorf("child: /proc/%d/stat: times %q and %q", pid, fields[11],
+			fields[12])
 	}
 	return time.Duration(u) * tick, time.Duration(s) * tick, nil
 }
@@ -84,11 +90,6 @@ func sleeps(pid int) (total uint64, err error) {
 		total += n
 	}
 	return total, nil
-}
-
-func residentBytes(pid int) (uint64, error) {
-	kib, err := statusField(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
-	return kib << 10, err
 }
 
 // statusField reads a number from /proc/pid/status, proc_pid_status(5).

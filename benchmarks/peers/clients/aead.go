@@ -12,9 +12,10 @@ import (
 
 // aeadPeer is what TLS can't be faster than: the cipher of a record, and nothing else.
 var aeadPeer = Peer{
-	Name:  "aes-gcm",
-	About: "no client: AES-128-GCM alone, Seal for sending and Open for receiving, as fast as this machine does it",
-	TLS:   []Work{Send, Receive},
+	Name: "aes-gcm",
+	About: "no client: AES-128-GCM alone, Seal for sending and Open for receiving, as fast as " +
+		"this machine does it",
+	TLS: []Work{Send, Receive},
 	New: func(c *Config, counters *child.Counters) (Client, error) {
 		a := &aead{netClient: newNetClient(c, counters, 0)}
 		return a, nil
@@ -50,7 +51,13 @@ func (a *aead) step() (func() (int, error), error) {
 	header := make([]byte, 5) // A record's header is authenticated with it.
 	sealed := gcm.Seal(nil, nonce, plain, header)
 	if a.config.Work == Send {
-		return func() (int, error) { sealed = gcm.Seal(sealed[:0], nonce, plain, header); return 1, nil }, nil
+		return func() (int, error) {
+			sealed = gcm.Seal(sealed[:0], nonce, plain, header)
+			return 1, nil
+		}, nil
 	}
-	return func() (int, error) { _, err := gcm.Open(plain[:0], nonce, sealed, header); return 1, err }, nil
+	return func() (int, error) {
+		_, err := gcm.Open(plain[:0], nonce, sealed, header)
+		return 1, err
+	}, nil
 }

@@ -50,7 +50,8 @@ type callbackConn struct {
 	turning bool         // it has to tell that its turn has ended
 }
 
-// Open has all connections connect at once. Those that don't keep their connection (Connect, Full, Resumed) connect once, which brings the session.
+// Open has all connections connect at once. Those that don't keep their connection (Connect, Full,
+// Resumed) connect once, which brings the session.
 func (w *callbacks) Open(more int) error {
 	opened := make(chan error, more)
 	for range more {
@@ -59,7 +60,8 @@ func (w *callbacks) Open(more int) error {
 		w.workers++
 		c.async = w.dialer.New()
 		if w.config.Work == Resumed {
-			c.async = client.NewAsync(w.asyncConfig()) // Each has its own session, as with the others.
+			// Each has its own session, as with the others.
+			c.async = client.NewAsync(w.asyncConfig())
 		}
 		if w.config.Work == RoundTrip || w.config.Work == Idle {
 			c.message = newMessage(w.config.Size)
@@ -82,10 +84,16 @@ func (w *callbacks) Open(more int) error {
 
 func (w *callbacks) asyncConfig() client.AsyncConfig {
 	return client.AsyncConfig{
-		Config:    w.config.whorl(),
-		OnReceive: func(_ context.Context, a *client.Async, p []byte) { a.Value().(*callbackConn).receive(p) },
-		OnConnect: func(_ context.Context, a *client.Async) { a.Value().(*callbackConn).connected() },
-		OnError:   func(_ context.Context, a *client.Async, err error) { a.Value().(*callbackConn).lost(err) },
+		Config: w.config.whorl(),
+		OnReceive: func(_ context.Context, a *client.Async, p []byte) {
+			a.Value().(*callbackConn).receive(p)
+		},
+		OnConnect: func(_ context.Context, a *client.Async) {
+			a.Value().(*callbackConn).connected()
+		},
+		OnError: func(_ context.Context, a *client.Async, err error) {
+			a.Value().(*callbackConn).lost(err)
+		},
 		OnClose: func(ctx context.Context, a *client.Async, err error) {
 			a.Value().(*callbackConn).closed(ctx, err)
 		},
@@ -102,7 +110,8 @@ func (w *callbacks) Start() error {
 	return nil
 }
 
-// start is called from elsewhere than the connection's loop, which isn't doing anything for it: it is between two turns.
+// start is called from elsewhere than the connection's loop, which isn't doing anything for it: it
+// is between two turns.
 func (c *callbackConn) start(ctx context.Context) error {
 	c.turning = true
 	switch c.config.Work {
@@ -151,19 +160,21 @@ func (c *callbackConn) receive(p []byte) {
 		c.received(c.rest / c.config.Size)
 		c.rest %= c.config.Size
 	case Full, Resumed:
-		if state, _ := c.async.ConnectionState(); c.opened == nil && state.DidResume != (c.config.Work == Resumed) {
+		if state, _ := c.async.ConnectionState(); c.opened == nil &&
+			state.DidResume != (c.config.Work == Resumed) {
 			c.lost(errResumption)
 		}
 		c.async.Abort()
 	}
 }
 
-// received counts whole packets, and pauses at the end of a turn. Small ones are counted a batch at a time, as those of the other clients are.
+// received counts whole packets, and pauses at the end of a turn. Small ones are counted a batch at
+// a time, as those of the other clients are.
 func (c *callbackConn) received(packets int) {
 	if c.packets += packets; c.config.Work != Receive && c.packets < batch {
 		return
 	}
-	c.counter.Add(uint64(c.packets))
+	c.counter.Add(int64(c.packets))
 	c.packets = 0
 	if c.stop.Load() && c.turning {
 		c.turning = false

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package clients holds the clients that are compared, written as each library wants it: a file per library. A client has a process of its own; package farside is
-// at the other end.
+// Package clients holds the clients that are compared, written as each library wants it: a file per
+// library. A client has a process of its own; package otherside is at the other end.
 //
 // To add a client, add a file with a New function and put it in Peers.
 package clients
@@ -10,49 +10,56 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
-	"github.com/whorl-go/whorl/benchmarks/peers/farside"
+	"github.com/whorl-go/whorl/internal/bench/farside"
+	framing "github.com/whorl-go/whorl/internal/bench/message"
 )
 
 // Work is what a client does.
 type Work string
 
 const (
-	RoundTrip Work = "round trip" // a message of Size bytes on each connection, which comes back, and then the next one
-	EOF       Work = "EOF"        // receives packets of Size bytes that end with CR LF, from connections on which there is always more
-	Length    Work = "length"     // the same, with packets that begin with their length
-	Connect   Work = "connect"    // connects and leaves, Conns at a time
-	Full      Work = "full"       // the same with a full TLS 1.3 handshake, after which it reads one byte
-	Resumed   Work = "resumed"    // the same with a session of an earlier connection
-	Send      Work = "send"       // sends Size bytes at a time, as fast as the other side takes them
-	Receive   Work = "receive"    // receives as fast as it can; what counts is each Size bytes
-	Idle      Work = "idle"       // has one message come back on each connection, and then waits for more
+	// a message of Size bytes on each connection, which comes back, and then the next one
+	RoundTrip Work = "round trip"
+	// receives packets of Size bytes that end with CR LF, from connections on which there is always
+	// more
+	EOF     Work = "EOF"
+	Length  Work = "length"  // the same, with packets that begin with their length
+	Connect Work = "connect" // connects and leaves, Conns at a time
+	// the same with a full TLS 1.3 handshake, after which it reads one byte
+	Full    Work = "full"
+	Resumed Work = "resumed" // the same with a session of an earlier connection
+	// sends Size bytes at a time, as fast as the other side takes them
+	Send    Work = "send"
+	Receive Work = "receive" // receives as fast as it can; what counts is each Size bytes
+	// has one message come back on each connection, and then waits for more
+	Idle Work = "idle"
 )
 
-// Far returns what the other side has to do.
-func (w Work) Far() farside.Role {
+// Far returns what the other side has to do, and of what kind its packets are if it sends any.
+func (w Work) Far() (farside.Role, framing.Framing) {
 	switch w {
 	case EOF:
-		return farside.EOF
+		return farside.Source, framing.EOF
 	case Length, Receive:
-		return farside.Length
+		return farside.Source, framing.Length
 	case Full, Resumed:
-		return farside.Hello
+		return farside.Hello, framing.None
 	case Send:
-		return farside.Sink
+		return farside.Sink, framing.None
 	}
-	return farside.Echo
+	return farside.Echo, framing.None
 }
 
-// MinSize is the least size of a message of RoundTrip, in bytes: the length of the rest and the message's number.
+// MinSize is the least size of a message of RoundTrip, in bytes: the length of the rest and the
+// message's number.
 const MinSize = 12
 
-// Config says what a client is to do. It is sent to the client's process, so it holds plain values only.
+// Config says what a client is to do. It is sent to the client's process, so it holds plain values
+// only.
 type Config struct {
 	Client string // the peer's name
 	Work   Work
@@ -72,15 +79,19 @@ type forgetful struct{}
 func (forgetful) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
 func (forgetful) Put(string, *tls.ClientSessionState)        {}
 
-// trust makes the TLS configuration that all connections share, as those of a program do; nil without TLS.
+// trust makes the TLS configuration that all connections share, as those of a program do; nil
+// without TLS.
 func (c *Config) trust() {
 	if c.TLS {
-		c.shared = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: c.ServerName, ClientSessionCache: forgetful{}}
+		c.shared = &tls.Config{
+			RootCAs: x509.NewCertPool(), ServerName: c.ServerName, ClientSessionCache: forgetful{},
+		}
 		c.shared.RootCAs.AppendCertsFromPEM([]byte(c.CA))
 	}
 }
 
-// tlsConfig returns the configuration of a connection. One that resumes has a cache of its own, so that its session is there when it needs it.
+// tlsConfig returns the configuration of a connection. One that resumes has a cache of its own, so
+// that its session is there when it needs it.
 func (c *Config) tlsConfig() *tls.Config {
 	if c.Work != Resumed {
 		return c.shared
@@ -100,26 +111,23 @@ func (c *Config) address(n int) string {
 }
 
 // Client does a Work in turns, for one goroutine at a time.
-type Client interface {
-	// Open opens more connections, and has what the work needs at hand.
-	Open(n int) error
-	// Start begins a turn, and Stop ends it: it waits for what is outstanding, and returns what went wrong.
-	Start() error
-	Stop() error
-}
+type Client = child.Turns
 
 // Peer is one way to write the client.
 type Peer struct {
 	Name  string
 	About string // a line for the report
-	// Module is the path of the library's module, whose version the report gives. Empty for the standard library.
+	// Module is the path of the library's module, whose version the report gives. Empty for the
+	// standard library.
 	Module string
 	Plain  []Work // what it can do in plaintext
 	TLS    []Work // and over TLS
-	// New makes a client that counts in counters. It is nil in a client that is a program of its own.
+	// New makes a client that counts in counters. It is nil in a client that is a program of its
+	// own.
 	New func(c *Config, counters *child.Counters) (Client, error)
-	// Build, for a client that is a program of its own, returns its path; what it builds goes into dir. The program speaks package child's protocol, with the
-	// commands "start" and "stop", and Arguments returns what it is started with.
+	// Build, for a client that is a program of its own, returns its path; what it builds goes into
+	// dir. The program speaks package child's protocol, with the commands "start" and "stop", and
+	// Arguments returns what it is started with.
 	Build     func(dir string) (path string, err error)
 	Arguments func(c *Config) []string
 }
@@ -133,7 +141,8 @@ func (p *Peer) Can(w Work, tls bool) bool {
 }
 
 // Peers are all that can be compared.
-var Peers = []Peer{whorlClient, whorlAsync, raw, gnetPeer, netPeer, bufferedPeer, slowPeer, aeadPeer}
+var Peers = []Peer{whorlClient, whorlAsync, raw, gnetPeer, netPeer, bufferedPeer, slowPeer,
+	aeadPeer}
 
 // Find returns the peer of that name.
 func Find(name string) (Peer, error) {
@@ -151,13 +160,6 @@ func Names() (names []string) {
 	}
 	return names
 }
-
-// Commands of a client's process, beside those that every child has.
-const (
-	StartCommand = "start"
-	StopCommand  = "stop"
-	OpenCommand  = "open" // followed by the number of connections to open
-)
 
 // Serve is a client's process: it does what a Config in JSON says.
 func Serve(config []byte, control *child.Control) error {
@@ -181,25 +183,24 @@ func Serve(config []byte, control *child.Control) error {
 	if err != nil {
 		return err
 	}
-	if err := open(client, c.Conns); err != nil {
+	turns := waves{client}
+	if err := turns.Open(c.Conns); err != nil {
 		return fmt.Errorf("clients: %s: %w", c.Client, err)
 	}
-	control.Handle(StartCommand, func(string) (any, error) { return nil, client.Start() })
-	control.Handle(StopCommand, func(string) (any, error) { return nil, client.Stop() })
-	control.Handle(OpenCommand, func(arguments string) (any, error) {
-		n, err := strconv.Atoi(arguments)
-		return nil, errors.Join(err, open(client, n))
-	})
+	control.HandleTurns(turns)
 	control.Ready("")
 	select {}
 }
 
+// waves opens a client's connections a few at a time.
+type waves struct{ Client }
+
 // atATime is how many connections are opened at a time: fewer than a listener's queue holds.
 const atATime = 64
 
-func open(client Client, n int) error {
+func (w waves) Open(n int) error {
 	for ; n > 0; n -= atATime {
-		if err := client.Open(min(n, atATime)); err != nil {
+		if err := w.Client.Open(min(n, atATime)); err != nil {
 			return err
 		}
 	}

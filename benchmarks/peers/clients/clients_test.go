@@ -13,15 +13,16 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/cc"
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
-	"github.com/whorl-go/whorl/benchmarks/peers/farside"
 	"github.com/whorl-go/whorl/benchmarks/peers/identity"
+	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
+	"github.com/whorl-go/whorl/internal/bench/farside"
 )
 
 // The test's own program is the processes of the clients and of their other side, as compare is.
 func TestMain(m *testing.M) {
 	programs := map[string]func([]byte, *child.Control) error{
 		"client": clients.Serve,
-		"far":    func(config []byte, c *child.Control) error { return farside.Serve(config, c.Listening) },
+		"far":    otherside.ServeFar,
 	}
 	if len(os.Args) == 2 && programs[os.Args[1]] != nil {
 		if err := child.Serve(programs[os.Args[1]]); err != nil {
@@ -43,16 +44,21 @@ func newIdentity(t *testing.T) *identity.Identity {
 }
 
 // start starts the other side, and the client with its connections, for the time of the test.
-func start(t *testing.T, peer clients.Peer, config clients.Config, id *identity.Identity) (*child.Child, error) {
+func start(t *testing.T, peer clients.Peer, config clients.Config,
+	id *identity.Identity) (*child.Child, error) {
 	t.Helper()
-	side := farside.Config{Does: config.Work.Far(), TLS: config.TLS, Size: config.Size, Cert: id.Chain, Key: id.Key, Spin: true}
-	far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0], Args: []string{"far"}, Config: side})
+	side := otherside.Far{TLS: config.TLS, Size: config.Size, Cert: id.Chain, Key: id.Key,
+		Bare: farside.BareEcho{Spin: true}}
+	side.Does, side.Framing = config.Work.Far()
+	far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0], Args: []string{"far"},
+		Config: side})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Stop() })
 	config.Client, config.Addr, config.CA = peer.Name, far.Addr, id.CA
-	spec := child.Spec{Name: peer.Name, Program: os.Args[0], Args: []string{"client"}, Config: config, Counted: true}
+	spec := child.Spec{Name: peer.Name, Program: os.Args[0], Args: []string{"client"},
+		Config: config, Counted: true}
 	if peer.Build != nil {
 		if spec.Program, err = peer.Build(t.TempDir()); err != nil {
 			t.Fatal(err)
@@ -67,7 +73,7 @@ func start(t *testing.T, peer clients.Peer, config clients.Config, id *identity.
 }
 
 // reach waits until a client has counted that much.
-func reach(t *testing.T, c *child.Child, count uint64) {
+func reach(t *testing.T, c *child.Child, count int64) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); c.Count() < count; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -79,7 +85,8 @@ func reach(t *testing.T, c *child.Child, count uint64) {
 // Each client does each of its works in two turns, and counts in them.
 func TestEachClientDoesItsWork(t *testing.T) {
 	id := newIdentity(t)
-	sizes := map[clients.Work]int{clients.EOF: 100, clients.Length: 4096, clients.Send: 16 << 10, clients.Receive: 16 << 10}
+	sizes := map[clients.Work]int{clients.EOF: 100, clients.Length: 4096, clients.Send: 16 << 10,
+		clients.Receive: 16 << 10}
 	for _, peer := range clients.Peers {
 		if _, err := cc.Version(); peer.Build != nil && errors.Is(err, cc.ErrNoCompiler) {
 			continue
@@ -95,7 +102,8 @@ func TestEachClientDoesItsWork(t *testing.T) {
 					if size == 0 {
 						size = 64
 					}
-					c, err := start(t, peer, clients.Config{Work: work, TLS: tls, Conns: 5, Size: size, ServerName: identity.Server}, id)
+					c, err := start(t, peer, clients.Config{Work: work, TLS: tls, Conns: 5,
+						Size: size, ServerName: identity.Server}, id)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -113,11 +121,11 @@ func TestEachClientDoesItsWork(t *testing.T) {
 func testTurns(t *testing.T, c *child.Child) {
 	for range 2 {
 		before := c.Count()
-		if err := c.Command(clients.StartCommand, nil); err != nil {
+		if err := c.StartTurn(); err != nil {
 			t.Fatal(err)
 		}
 		reach(t, c, before+20)
-		if err := c.Command(clients.StopCommand, nil); err != nil {
+		if err := c.StopTurn(); err != nil {
 			t.Fatal(err)
 		}
 		if stopped := c.Count(); stopped < before+20 {
@@ -135,7 +143,7 @@ func testIdle(t *testing.T, c *child.Child) {
 		t.Fatal(err)
 	}
 	const more = 100 // more than are opened at a time
-	if err := c.Command(fmt.Sprint(clients.OpenCommand, " ", more), nil); err != nil {
+	if err := c.OpenMore(more); err != nil {
 		t.Fatal(err)
 	}
 	after, err := c.Memory()
@@ -157,15 +165,19 @@ func TestAClientThatCannotTellsWhy(t *testing.T) {
 	}{
 		{"net", clients.Config{Work: "fly"}, "can't do fly"},
 		{"gnet", clients.Config{Work: clients.Full, TLS: true}, "can't do full"},
-		{"net", clients.Config{Work: clients.Full, TLS: true, Conns: 1, ServerName: "other.test"}, "other.test"},
-		{"whorl", clients.Config{Work: clients.Full, TLS: true, Conns: 1, ServerName: "other.test"}, "other.test"},
-		{"whorl-async", clients.Config{Work: clients.Full, TLS: true, Conns: 1, ServerName: "other.test"}, "other.test"},
+		{"net", clients.Config{Work: clients.Full, TLS: true, Conns: 1, ServerName: "other.test"},
+			"other.test"},
+		{"whorl", clients.Config{Work: clients.Full, TLS: true, Conns: 1, ServerName: "other.test"},
+			"other.test"},
+		{"whorl-async", clients.Config{Work: clients.Full, TLS: true, Conns: 1,
+			ServerName: "other.test"}, "other.test"},
 	} {
 		peer, err := clients.Find(c.peer)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := start(t, peer, c.config, id); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := start(t, peer, c.config, id); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s, %+v: %v", c.peer, c.config, err)
 		}
 	}
@@ -175,21 +187,24 @@ func TestAClientThatCannotTellsWhy(t *testing.T) {
 func TestALostConnectionIsAnError(t *testing.T) {
 	for _, name := range []string{"net", "whorl", "whorl-async", "gnet"} {
 		t.Run(name, func(t *testing.T) {
-			far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0], Args: []string{"far"}, Config: farside.Config{Does: farside.Echo}})
+			far, err := child.Start(child.Spec{Name: "far", Program: os.Args[0],
+				Args: []string{"far"}, Config: otherside.Far{Does: farside.Echo}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			config := clients.Config{Client: name, Work: clients.RoundTrip, Addr: far.Addr, Conns: 3, Size: 64}
-			c, err := child.Start(child.Spec{Name: name, Program: os.Args[0], Args: []string{"client"}, Config: config, Counted: true})
+			config := clients.Config{Client: name, Work: clients.RoundTrip, Addr: far.Addr,
+				Conns: 3, Size: 64}
+			c, err := child.Start(child.Spec{Name: name, Program: os.Args[0],
+				Args: []string{"client"}, Config: config, Counted: true})
 			if err != nil {
 				far.Stop()
 				t.Fatal(err)
 			}
 			defer c.Stop()
-			err = c.Command(clients.StartCommand, nil)
+			err = c.StartTurn()
 			reach(t, c, 10)
 			far.Stop()
-			if errStop := c.Command(clients.StopCommand, nil); err != nil || errStop == nil {
+			if errStop := c.StopTurn(); err != nil || errStop == nil {
 				t.Errorf("start: %v, stop: %v", err, errStop)
 			}
 		})
@@ -199,7 +214,8 @@ func TestALostConnectionIsAnError(t *testing.T) {
 func TestPeersAreWhole(t *testing.T) {
 	seen := map[string]bool{}
 	for _, p := range clients.Peers {
-		if seen[p.Name] || p.About == "" || len(p.Plain)+len(p.TLS) == 0 || (p.New == nil) == (p.Build == nil) || (p.Build == nil) != (p.Arguments == nil) {
+		if seen[p.Name] || p.About == "" || len(p.Plain)+len(p.TLS) == 0 ||
+			(p.New == nil) == (p.Build == nil) || (p.Build == nil) != (p.Arguments == nil) {
 			t.Errorf("%+v", p)
 		}
 		seen[p.Name] = true

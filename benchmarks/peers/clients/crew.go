@@ -13,7 +13,8 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 )
 
-// crew is what the workers of a client share: each worker, which has one connection, does operation after operation from the beginning of a turn to its end.
+// crew is what the workers of a client share: each worker, which has one connection, does operation
+// after operation from the beginning of a turn to its end.
 type crew struct {
 	config   *Config
 	counters *child.Counters
@@ -29,7 +30,8 @@ const idleBuffer = 4096
 
 var errResumption = errors.New("a session was resumed that shouldn't be, or wasn't that should be")
 
-// batch is how many small packets a worker receives at a time, between two looks at whether it has to stop.
+// batch is how many small packets a worker receives at a time, between two looks at whether it has
+// to stop.
 const batch = 64
 
 // begin is for Start, before the workers are told.
@@ -68,12 +70,13 @@ func (c *crew) work(worker int, step func() (operations int, err error)) (ok boo
 			c.fail(worker, err)
 			return false
 		}
-		counter.Add(uint64(operations))
+		counter.Add(int64(operations))
 	}
 	return true
 }
 
-// message is what goes to and fro on a connection: the length of the rest in 32 bits, a number in 64, and some bytes.
+// message is what goes to and fro on a connection: the length of the rest in 32 bits, a number in
+// 64, and some bytes.
 type message struct {
 	p   []byte
 	seq uint64
@@ -97,7 +100,8 @@ func (m *message) next() []byte {
 
 // check tells whether what came back is the last message. The first one is compared as a whole.
 func (m *message) check(answer []byte) error {
-	if len(answer) == len(m.p) && binary.NativeEndian.Uint64(answer[4:]) == m.seq && (m.seq > 1 || bytes.Equal(answer, m.p)) {
+	if len(answer) == len(m.p) && binary.NativeEndian.Uint64(answer[4:]) == m.seq &&
+		(m.seq > 1 || bytes.Equal(answer, m.p)) {
 		return nil
 	}
 	return fmt.Errorf("message %d of %d bytes came back as %d bytes", m.seq, len(m.p), len(answer))

@@ -16,14 +16,18 @@ import (
 )
 
 var netPeer = Peer{
-	Name:  "net",
-	About: "net, a goroutine per connection, bufio of 64 KiB for packets with a delimiter; with TLS net + crypto/tls",
+	Name: "net",
+	About: "net, a goroutine per connection, bufio of 64 KiB for packets with a delimiter; with " +
+		"TLS net + crypto/tls",
 	Plain: []Work{RoundTrip, EOF, Length, Connect, Idle},
 	TLS:   []Work{Full, Resumed, Send, Receive, Idle},
-	New:   func(c *Config, counters *child.Counters) (Client, error) { return newNetClient(c, counters, 0), nil },
+	New: func(c *Config, counters *child.Counters) (Client, error) {
+		return newNetClient(c, counters, 0), nil
+	},
 }
 
-// bufferedPeer is there because it is the better way to receive packets with net, though not the usual one.
+// bufferedPeer is there because it is the better way to receive packets with net, though not the
+// usual one.
 var bufferedPeer = Peer{
 	Name:  "net-bufio",
 	About: "net, packets with a length through a bufio.Reader of 64 KiB",
@@ -56,7 +60,8 @@ type netClient struct {
 }
 
 func newNetClient(c *Config, counters *child.Counters, busy time.Duration) *netClient {
-	return &netClient{crew: crew{config: c, counters: counters}, busy: busy, begin: make(chan struct{})}
+	return &netClient{crew: crew{config: c, counters: counters}, busy: busy,
+		begin: make(chan struct{})}
 }
 
 func (n *netClient) Open(more int) error {
@@ -88,7 +93,9 @@ func (n *netClient) worker(number int, begin <-chan struct{}, opened chan<- erro
 func (n *netClient) turns(number int, begin <-chan struct{}, step func() (int, error)) {
 	for ok := true; ok; {
 		<-begin
-		begin = n.begin // Start has put the next one there before it closed this one, and after this turn puts another one there.
+		// Start has put the next one there before it closed this one, and after this turn puts
+		// another one there.
+		begin = n.begin
 		ok = n.work(number, step)
 	}
 }
@@ -113,7 +120,8 @@ func (n *netClient) Start() error {
 	return nil
 }
 
-// open opens a worker's connection, if it keeps one, and returns what the worker does again and again.
+// open opens a worker's connection, if it keeps one, and returns what the worker does again and
+// again.
 func (n *netClient) open(number int) (step func() (int, error), err error) {
 	c := n.config
 	switch config := c.tlsConfig(); c.Work {
@@ -121,7 +129,9 @@ func (n *netClient) open(number int) (step func() (int, error), err error) {
 		return func() (int, error) { return 1, n.connect() }, nil
 	case Full, Resumed:
 		// The first one brings the session.
-		return func() (int, error) { return 1, n.handshake(config, c.Work == Resumed) }, n.handshake(config, false)
+		return func() (int, error) {
+			return 1, n.handshake(config, c.Work == Resumed)
+		}, n.handshake(config, false)
 	default:
 		conn, err := n.dial(number)
 		if err != nil {
@@ -192,7 +202,8 @@ func roundTrip(conn net.Conn, m *message, answer []byte) error {
 	return m.check(answer)
 }
 
-// receivePacket receives a packet, which begins with the length of the rest, into a buffer that is used again and again.
+// receivePacket receives a packet, which begins with the length of the rest, into a buffer that is
+// used again and again.
 func receivePacket(from io.Reader, packet []byte) error {
 	if _, err := io.ReadFull(from, packet[:4]); err != nil {
 		return err
@@ -230,7 +241,8 @@ func reset(conn net.Conn) error {
 	return errors.Join(conn.(*net.TCPConn).SetLinger(0), conn.Close())
 }
 
-// burn keeps the CPU busy for d. It asks the clock, as a count of rounds takes longer where others use the same core.
+// burn keeps the CPU busy for d. It asks the clock, as a count of rounds takes longer where others
+// use the same core.
 func burn(d time.Duration) {
 	for start := time.Now(); time.Since(start) < d; {
 	}

@@ -8,7 +8,7 @@ import (
 	"strconv"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/cc"
-	"github.com/whorl-go/whorl/benchmarks/peers/farside"
+	"github.com/whorl-go/whorl/internal/bench/farside"
 )
 
 //go:embed c/client.c
@@ -24,6 +24,7 @@ var raw = Peer{
 		if err != nil {
 			host = c.Addr // The program says what is wrong with it.
 		}
-		return []string{host, port, strconv.Itoa(c.Conns), strconv.Itoa(c.Size), strconv.Itoa(farside.PerAddress)}
+		return []string{host, port, strconv.Itoa(c.Conns), strconv.Itoa(c.Size),
+			strconv.Itoa(farside.PerAddress)}
 	},
 }

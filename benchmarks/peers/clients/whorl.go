@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
 )
 
 const whorlModule = "github.com/whorl-go/whorl"
@@ -76,7 +78,8 @@ func (w *coroutines) Open(more int) error {
 	return nil
 }
 
-func (w *coroutines) worker(ctx context.Context, number int, begin *runtime.WaitGroup, opened chan<- error) {
+func (w *coroutines) worker(ctx context.Context, number int, begin *runtime.WaitGroup,
+	opened chan<- error) {
 	c := w.client()
 	step, err := w.open(ctx, c, number)
 	opened <- err
@@ -84,7 +87,9 @@ func (w *coroutines) worker(ctx context.Context, number int, begin *runtime.Wait
 		if err := begin.Wait(ctx); err != nil {
 			return
 		}
-		begin = w.begin // Start has put the next one there before this one was done, and after this turn puts another one there.
+		// Start has put the next one there before this one was done, and after this turn puts
+		// another one there.
+		begin = w.begin
 		ok = w.work(number, func() (int, error) { return step(ctx) })
 	}
 }
@@ -92,13 +97,15 @@ func (w *coroutines) worker(ctx context.Context, number int, begin *runtime.Wait
 // idle waits for what doesn't come.
 func (w *coroutines) idle(ctx context.Context, number int, opened chan<- error) {
 	c := w.client()
-	// What is done once, and needs a larger stack than waiting does, has one for as long as it takes.
+	// What is done once, and needs a larger stack than waiting does, has one for as long as it
+	// takes.
 	err := runtime.Detour(ctx, func(ctx context.Context) {
 		_, err := w.open(ctx, c, number)
 		opened <- err
 	})
-	if err == nil {
-		c.Recv(ctx)
+	// its time-out is the default, as for all
+	for err == nil || errors.Is(err, runtime.ErrTimeout) {
+		_, err = c.Recv(ctx)
 	}
 }
 
@@ -120,17 +127,19 @@ func (w *coroutines) Start() error {
 
 // whorl returns the configuration of a Whorl client.
 func (c *Config) whorl() client.Config {
-	config := client.Config{TLS: c.tlsConfig(), MaxPacket: max(client.DefaultMaxPacket, c.Size)}
+	config := client.Config{TLS: c.tlsConfig(), MaxPacket: max(client.DefaultMaxPacket, c.Size),
+		KeepAlive: likeNet}
 	switch c.Work {
 	case RoundTrip, Length:
 		config.Length = packet.LengthField{Type: 'N', BodyOffset: 4}
 	case EOF:
 		config.EOF = "\r\n"
-	case Idle:
-		config.ReadTimeout = -1
 	}
 	return config
 }
+
+// likeNet is what net.Dial sets without being asked: all clients that are compared have the same.
+var likeNet = socket.KeepAlive{Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 9}
 
 func (c *Config) network() string {
 	if c.TLS {
@@ -139,15 +148,19 @@ func (c *Config) network() string {
 	return "tcp"
 }
 
-// open connects, if the worker keeps its connection, and returns what the worker does again and again.
-func (w *coroutines) open(ctx context.Context, c *client.Client, number int) (step func(context.Context) (int, error), err error) {
+// open connects, if the worker keeps its connection, and returns what the worker does again and
+// again.
+func (w *coroutines) open(ctx context.Context, c *client.Client,
+	number int) (step func(context.Context) (int, error), err error) {
 	switch w.config.Work {
 	case Connect:
 		return func(ctx context.Context) (int, error) { return 1, w.connect(ctx, c) }, nil
 	case Full, Resumed:
 		// The first one brings the session.
 		resumed := w.config.Work == Resumed
-		return func(ctx context.Context) (int, error) { return 1, w.handshake(ctx, c, resumed) }, w.handshake(ctx, c, false)
+		return func(ctx context.Context) (int, error) {
+			return 1, w.handshake(ctx, c, resumed)
+		}, w.handshake(ctx, c, false)
 	}
 	if err := c.Connect(ctx, w.config.network(), w.config.address(number)); err != nil {
 		return nil, err
@@ -164,7 +177,10 @@ func (w *coroutines) open(ctx context.Context, c *client.Client, number int) (st
 		}, nil
 	case Send:
 		p := make([]byte, size)
-		return func(ctx context.Context) (int, error) { _, err := c.Send(ctx, p); return 1, err }, nil
+		return func(ctx context.Context) (int, error) {
+			_, err := c.Send(ctx, p)
+			return 1, err
+		}, nil
 	case Receive:
 		rest := 0
 		return func(ctx context.Context) (int, error) {

@@ -1,6 +1,7 @@
 //go:build linux
 
-// Package echo holds the servers that are compared: each sends back what it gets, written as its library's own echo example writes it. One file per library.
+// Package echo holds the servers that are compared: each sends back what it gets, written as its
+// library's own echo example writes it. One file per library.
 //
 // To add a server, add a file with a Serve function and put it in Peers.
 package echo
@@ -13,13 +14,16 @@ import (
 	"slices"
 )
 
-// Config says what a server is to do. It is sent to the server's process, so it holds plain values only.
+// Config says what a server is to do. It is sent to the server's process, so it holds plain values
+// only.
 type Config struct {
 	Server string // the peer's name
 	TLS    bool
-	// Cert and Key are PEM. All servers get the same, as the size of a chain is part of what a connection costs.
+	// Cert and Key are PEM. All servers get the same, as the size of a chain is part of what a
+	// connection costs.
 	Cert, Key string
-	// Buffer is the size of the read buffer, in bytes, in a server that holds one for each connection.
+	// Buffer is the size of the read buffer, in bytes, in a server that holds one for each
+	// connection.
 	Buffer int
 }
 
@@ -38,18 +42,22 @@ type Peer struct {
 	About string // a line for the report
 	Plain bool
 	TLS   bool
-	// Module is the path of the library's module, whose version the report gives. Empty for the standard library.
+	// Module is the path of the library's module, whose version the report gives. Empty for the
+	// standard library.
 	Module string
-	// Serve listens on a free port of 127.0.0.1, calls ready once it accepts, and serves until the process ends. It returns early only with an error.
-	// It is nil in a server that is a program of its own.
+	// Serve listens on a free port of 127.0.0.1, calls ready once it accepts, and serves until the
+	// process ends. It returns early only with an error. It is nil in a server that is a program of
+	// its own.
 	Serve func(c Config, ready func(net.Addr)) error
-	// Build, for a server that is a program of its own, returns its path; what it builds goes into dir.
-	// The program has to speak package child's protocol: write one line of JSON to descriptor 3 when it listens, and end with its standard input.
+	// Build, for a server that is a program of its own, returns its path; what it builds goes into
+	// dir. The program has to speak package child's protocol: write one line of JSON to descriptor
+	// 3 when it listens, and end with its standard input.
 	Build func(dir string) (path string, err error)
 }
 
 // Peers are all that can be compared.
-var Peers = []Peer{whorlCallback, whorlCoroutine, raw, gnetPeer, netPeer, nbioPeer, netpollPeer, slowPeer}
+var Peers = []Peer{whorlCallback, whorlCoroutine, raw, gnetPeer, netPeer, nbioPeer, netpollPeer,
+	slowPeer}
 
 // Find returns the peer of that name.
 func Find(name string) (Peer, error) {
@@ -68,7 +76,8 @@ func Names() (names []string) {
 	return names
 }
 
-// Serve runs the server that a Config in JSON asks for. It calls ready once the server accepts connections.
+// Serve runs the server that a Config in JSON asks for. It calls ready once the server accepts
+// connections.
 func Serve(config []byte, ready func(net.Addr)) error {
 	var c Config
 	if err := json.Unmarshal(config, &c); err != nil {
@@ -81,8 +90,8 @@ func Serve(config []byte, ready func(net.Addr)) error {
 	return peer.Serve(c, ready)
 }
 
-// freeAddress finds a free port for a library that can't be asked which one it got. Another process could take the port in between: the server then fails to
-// start, and says so.
+// freeAddress finds a free port for a library that can't be asked which one it got. Another process
+// could take the port in between: the server then fails to start, and says so.
 func freeAddress() (*net.TCPAddr, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -18,7 +18,8 @@ var gnetPeer = Peer{
 		if err != nil {
 			return err
 		}
-		return gnet.Run(&gnetEcho{addr: addr, ready: ready}, "tcp://"+addr.String(), gnet.WithMulticore(true))
+		return gnet.Run(&gnetEcho{addr: addr, ready: ready}, "tcp://"+addr.String(),
+			gnet.WithMulticore(true))
 	},
 }
 
@@ -29,7 +30,8 @@ type gnetEcho struct {
 	ready func(net.Addr)
 }
 
-// OnBoot comes when the listener is open, so that connections queue in the kernel even if the loops don't run yet.
+// OnBoot comes when the listener is open, so that connections queue in the kernel even if the loops
+// don't run yet.
 func (e *gnetEcho) OnBoot(gnet.Engine) gnet.Action {
 	e.ready(e.addr)
 	return gnet.None

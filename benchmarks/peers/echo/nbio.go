@@ -19,8 +19,10 @@ var nbioPeer = Peer{
 		if err != nil {
 			return err
 		}
-		engine := nbio.NewEngine(nbio.Config{Network: "tcp", Addrs: []string{addr.String()}, NPoller: runtime.GOMAXPROCS(0)})
-		// Its README copies data first. Write does that itself for what the kernel doesn't take, so the copy would only make it slower.
+		engine := nbio.NewEngine(nbio.Config{Network: "tcp", Addrs: []string{addr.String()},
+			NPoller: runtime.GOMAXPROCS(0)})
+		// Its README copies data first. Write does that itself for what the kernel doesn't take, so
+		// the copy would only make it slower.
 		engine.OnData(func(c *nbio.Conn, data []byte) {
 			if _, err := c.Write(data); err != nil {
 				c.Close()

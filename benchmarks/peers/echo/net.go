@@ -16,7 +16,8 @@ var netPeer = Peer{
 	Serve: func(c Config, ready func(net.Addr)) error { return serveNet(c, ready, 0) },
 }
 
-// serveNet is the server that the standard library's users write. It wastes the time busy on each message.
+// serveNet is the server that the standard library's users write. It wastes the time busy on each
+// message.
 func serveNet(c Config, ready func(net.Addr), busy time.Duration) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,7 +43,8 @@ func serveNet(c Config, ready func(net.Addr), busy time.Duration) error {
 	}
 }
 
-// copyBack doesn't call io.Copy, which would have the kernel splice the bytes: no protocol can do that.
+// copyBack doesn't call io.Copy, which would have the kernel splice the bytes: no protocol can do
+// that.
 func copyBack(conn net.Conn, buf []byte, busy time.Duration) {
 	for {
 		n, err := conn.Read(buf)

@@ -18,7 +18,8 @@ var slowPeer = Peer{
 
 const slowBy = 2 * time.Microsecond
 
-// burn keeps the CPU busy for d. It asks the clock, as a count of rounds takes longer where others use the same core.
+// burn keeps the CPU busy for d. It asks the clock, as a count of rounds takes longer where others
+// use the same core.
 func burn(d time.Duration) {
 	for start := time.Now(); time.Since(start) < d; {
 	}

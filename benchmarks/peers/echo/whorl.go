@@ -4,6 +4,7 @@ package echo
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -30,9 +31,12 @@ var whorlCoroutine = Peer{
 	TLS:    true,
 	Module: "github.com/whorl-go/whorl",
 	Serve: func(c Config, ready func(net.Addr)) error {
-		return serveWhorl(c, ready, server.Port{ReadTimeout: -1, Handle: func(ctx context.Context, c *server.Conn) {
+		return serveWhorl(c, ready, server.Port{Handle: func(ctx context.Context, c *server.Conn) {
 			for {
 				p, err := c.Recv(ctx)
+				if errors.Is(err, runtime.ErrTimeout) {
+					continue // the default; nothing is lost by it
+				}
 				if err != nil {
 					return
 				}

@@ -1,4 +1,5 @@
-// Package identity makes the certificate that all servers of a comparison show, and what their clients need to verify it.
+// Package identity makes the certificate that all servers of a comparison show, and what their
+// clients need to verify it.
 package identity
 
 import (
@@ -10,7 +11,8 @@ import (
 // Server is whom the certificate is for.
 const Server = "server.test"
 
-// Identity is a certificate for [Server], of a certificate authority of its own. CA, Chain and Key are PEM, as processes hand it to each other.
+// Identity is a certificate for [Server], of a certificate authority of its own. CA, Chain and Key
+// are PEM, as processes hand it to each other.
 type Identity struct {
 	CA, Chain, Key string
 	Client         *tls.Config // of clients in this process, that verify it

@@ -38,7 +38,7 @@ func run(args []string, out io.Writer) error {
 			ContextTimeoutEnabled: true,
 		})
 		defer runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, db.Close() })
-		err := runtime.Parallel(ctx, *coroutines, func(ctx context.Context, _ int) error {
+		err := runtime.ForEach(ctx, *coroutines, func(ctx context.Context, _ int) error {
 			_, err := await(ctx, db.Incr, *key)
 			return err
 		})

@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -19,7 +18,7 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 	"github.com/whorl-go/whorl/benchmarks/peers/identity"
-	"github.com/whorl-go/whorl/benchmarks/peers/load"
+	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
 )
 
 // entry is a server that takes part.
@@ -83,7 +82,8 @@ func (b *bench) enter() error {
 		if err != nil {
 			return err
 		}
-		e := entry{label: label(name, times), peer: peer, program: b.self, args: []string{serveCommand}}
+		e := entry{label: label(name, times), peer: peer, program: b.self,
+			args: []string{serveCommand}}
 		if peer.Build != nil {
 			e.args = nil
 			if e.program, err = b.build(name, peer.Build); err != nil {
@@ -127,7 +127,8 @@ func label(name string, times map[string]int) string {
 }
 
 // build returns the path of a program that has to be built, or nothing if it has to be left out.
-func (b *bench) build(name string, build func(dir string) (string, error)) (path string, err error) {
+func (b *bench) build(name string, build func(dir string) (string, error)) (path string,
+	err error) {
 	path, err = build(b.dir)
 	if errors.Is(err, cc.ErrNoCompiler) {
 		if why := fmt.Sprintf("%s: %v", name, err); !slices.Contains(b.left, why) {
@@ -160,8 +161,13 @@ func (b *bench) split() error {
 	return nil
 }
 
-// generators is how many threads make the load.
-func (b *bench) generators() int { return max(1, runtime.NumCPU()/2) }
+// generators is on how many CPUs the load is made.
+func (b *bench) generators() int {
+	if b.otherCPUs != nil {
+		return b.otherCPUs.Count()
+	}
+	return runtime.NumCPU()
+}
 
 // width is how many CPUs a server or a client can use.
 func (b *bench) width() int {
@@ -175,10 +181,12 @@ func (b *bench) width() int {
 func (b *bench) about() (servers, others []About) {
 	versions := moduleVersions()
 	for _, e := range b.entries {
-		servers = append(servers, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil, versions))
+		servers = append(servers, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil,
+			versions))
 	}
 	for _, e := range b.clientEntries {
-		others = append(others, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil, versions))
+		others = append(others, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil,
+			versions))
 	}
 	for _, why := range b.left {
 		others = append(others, About{Name: "left out", Text: why})
@@ -198,31 +206,31 @@ func about(name, text, module string, compiled bool, versions map[string]string)
 }
 
 // start begins a server with a per-connection buffer of that size.
-func (b *bench) start(e entry, tls bool, buffer int) (*child.Child, netip.AddrPort, error) {
+func (b *bench) start(e entry, tls bool, buffer int) (*child.Child, error) {
 	config := echo.Config{Server: e.peer.Name, TLS: tls, Buffer: buffer}
 	if tls {
 		config.Cert, config.Key = b.identity.Chain, b.identity.Key
 	}
-	c, err := child.Start(child.Spec{Name: e.label, Program: e.program, Args: e.args, Config: config, CPUs: b.measuredCPUs})
-	if err != nil {
-		return nil, netip.AddrPort{}, err
-	}
-	addr, err := netip.ParseAddrPort(c.Addr)
-	if err != nil {
-		c.Stop()
-	}
-	return c, addr, err
+	return child.Start(child.Spec{Name: e.label, Program: e.program, Args: e.args, Config: config,
+		CPUs: b.measuredCPUs})
 }
 
-func (b *bench) dial(addr netip.AddrPort, conns, size int, tls bool) (*load.Generator, error) {
-	options := load.Options{Addr: addr, Conns: conns, Size: size, Loops: b.generators(), CPUs: b.otherCPUs, Spin: b.settings.Split}
+// dial begins the load generator of a server, with conns connections of the most that there will
+// be.
+func (b *bench) dial(server *child.Child, conns, most, size int, tls bool) (*child.Child, error) {
+	config := otherside.Generator{Addr: server.Addr, Conns: conns, Most: most, Size: size, TLS: tls,
+		Spin: b.settings.Split}
 	if tls {
-		options.TLS = b.identity.Client
+		config.CA, config.ServerName = b.identity.CA, identity.Server
 	}
-	return load.Dial(options)
+	return child.Start(child.Spec{
+		Name: "the load generator", Program: b.self, Args: []string{loadCommand}, Config: config,
+		CPUs: b.otherCPUs, Counted: true,
+	})
 }
 
-// with tells which entries can serve plaintext or TLS, beginning with another one in each round: no server always has the same neighbour.
+// with tells which entries can serve plaintext or TLS, beginning with another one in each round: no
+// server always has the same neighbour.
 func (b *bench) with(tls bool, round int) (able []entry) {
 	for _, e := range b.entries {
 		if tls && e.peer.TLS || !tls && e.peer.Plain {

@@ -9,22 +9,10 @@ import (
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
-	"github.com/whorl-go/whorl/benchmarks/peers/farside"
 	"github.com/whorl-go/whorl/benchmarks/peers/identity"
+	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
+	"github.com/whorl-go/whorl/internal/bench/farside"
 )
-
-// far is a client's driver: the client is told what to do, and counts itself.
-type far struct{ client, otherSide *child.Child }
-
-func (f far) Start() error     { return f.client.Command(clients.StartCommand, nil) }
-func (f far) Stop() error      { return f.client.Command(clients.StopCommand, nil) }
-func (f far) Messages() uint64 { return f.client.Count() }
-func (f far) Close() error     { return f.otherSide.Stop() }
-
-func (f far) CPU() (time.Duration, error) {
-	u, err := f.otherSide.Usage()
-	return u.CPU, err
-}
 
 const (
 	eofSize    = 100
@@ -40,7 +28,14 @@ const (
 // floods is from how many connections packets are received.
 var floods = []int{1, 10}
 
-// clientCases are what is measured, in groups. The contestants of a group's cases take turns with each other, as the ratio of their figures is of interest.
+// patients is of how many connections the round trips are with a server that needs slowBy for each
+// message, some two or three times what a client takes: so the client waits for it.
+var patients = []int{100, 1000}
+
+const slowBy = 15 * time.Microsecond
+
+// clientCases are what is measured, in groups. The contestants of a group's cases take turns with
+// each other, as the ratio of their figures is of interest.
 func (s *Settings) clientCases() (groups [][]Case) {
 	var small, large []Case
 	for _, conns := range s.ClientConns {
@@ -58,12 +53,25 @@ func (s *Settings) clientCases() (groups [][]Case) {
 			eof = append(eof, Case{Work: clients.EOF, Size: eofSize, Conns: conns})
 			length = append(length, Case{Work: clients.Length, Size: lengthSize, Conns: conns})
 		}
-		groups = append(groups, eof, length, []Case{{Work: clients.Connect, Conns: many}})
+		for _, conns := range floods {
+			if s.Split { // else all have them anyway
+				eof = append(eof, Case{Work: clients.EOF, Size: eofSize, Conns: conns,
+					AllCPUs: true})
+			}
+		}
+		var waiting []Case
+		for _, conns := range patients {
+			waiting = append(waiting, Case{Work: clients.RoundTrip, Size: 64, Conns: conns,
+				SlowBy: slowBy})
+		}
+		groups = append(groups, waiting, eof, length, []Case{{Work: clients.Connect, Conns: many}})
 	}
 	if s.TLS {
 		groups = append(groups,
-			[]Case{{Work: clients.Full, TLS: true, Conns: many}, {Work: clients.Resumed, TLS: true, Conns: many}},
-			[]Case{{Work: clients.Send, TLS: true, Size: recordSize, Conns: bulk}, {Work: clients.Receive, TLS: true, Size: recordSize, Conns: bulk}})
+			[]Case{{Work: clients.Full, TLS: true, Conns: many}, {Work: clients.Resumed, TLS: true,
+				Conns: many}},
+			[]Case{{Work: clients.Send, TLS: true, Size: recordSize, Conns: bulk},
+				{Work: clients.Receive, TLS: true, Size: recordSize, Conns: bulk}})
 	}
 	return slices.DeleteFunc(groups, func(g []Case) bool { return len(g) == 0 })
 }
@@ -72,11 +80,18 @@ func (s *Settings) clientCases() (groups [][]Case) {
 func workText(c Case) string {
 	switch c.Work {
 	case clients.RoundTrip:
-		return fmt.Sprintf("%s round trips", bytesText(c.Size))
+		if c.SlowBy > 0 {
+			return fmt.Sprintf("%s round trips, a server that takes %v for each", sizeText(c.Size),
+				c.SlowBy)
+		}
+		return fmt.Sprintf("%s round trips", sizeText(c.Size))
 	case clients.EOF:
-		return fmt.Sprintf("EOF packets of %s", bytesText(c.Size))
+		if c.AllCPUs {
+			return fmt.Sprintf("EOF packets of %s, on all CPUs", sizeText(c.Size))
+		}
+		return fmt.Sprintf("EOF packets of %s", sizeText(c.Size))
 	case clients.Length:
-		return fmt.Sprintf("length packets of %s", bytesText(c.Size))
+		return fmt.Sprintf("length packets of %s", sizeText(c.Size))
 	case clients.Connect:
 		return "connect"
 	case clients.Full:
@@ -84,9 +99,9 @@ func workText(c Case) string {
 	case clients.Resumed:
 		return "resumed TLS 1.3 handshake"
 	case clients.Send:
-		return fmt.Sprintf("TLS, sending, each %s", bytesText(c.Size))
+		return fmt.Sprintf("TLS, sending, each %s", sizeText(c.Size))
 	case clients.Receive:
-		return fmt.Sprintf("TLS, receiving, each %s", bytesText(c.Size))
+		return fmt.Sprintf("TLS, receiving, each %s", sizeText(c.Size))
 	}
 	return string(c.Work)
 }
@@ -142,18 +157,27 @@ func (b *bench) ableClients(what Case, round int) []clientEntry {
 
 // startClient begins a client that has conns connections, and its other side.
 func (b *bench) startClient(e clientEntry, what Case, conns int) (*contestant, error) {
-	side := farside.Config{Does: what.Work.Far(), TLS: what.TLS, Size: what.Size, Spin: b.settings.Split}
-	config := clients.Config{Client: e.peer.Name, Work: what.Work, TLS: what.TLS, Conns: conns, Size: what.Size}
+	side := otherside.Far{TLS: what.TLS, Size: what.Size,
+		Bare: farside.BareEcho{Spin: b.settings.Split, Burn: what.SlowBy}}
+	side.Does, side.Framing = what.Work.Far()
+	config := clients.Config{Client: e.peer.Name, Work: what.Work, TLS: what.TLS, Conns: conns,
+		Size: what.Size}
 	if what.TLS {
 		side.Cert, side.Key = b.identity.Chain, b.identity.Key
 		config.CA, config.ServerName = b.identity.CA, identity.Server
 	}
-	other, err := child.Start(child.Spec{Name: "the other side", Program: b.self, Args: []string{farCommand}, Config: side, CPUs: b.otherCPUs})
+	ours, theirs := b.measuredCPUs, b.otherCPUs
+	if what.AllCPUs {
+		ours, theirs = nil, nil
+	}
+	other, err := child.Start(child.Spec{Name: "the other side", Program: b.self,
+		Args: []string{farCommand}, Config: side, CPUs: theirs})
 	if err != nil {
 		return nil, err
 	}
 	config.Addr = other.Addr
-	spec := child.Spec{Name: e.label, Program: b.self, Args: []string{clientCommand}, Config: config, CPUs: b.measuredCPUs, Counted: true}
+	spec := child.Spec{Name: e.label, Program: b.self, Args: []string{clientCommand},
+		Config: config, CPUs: ours, Counted: true}
 	if e.program != "" {
 		spec.Program, spec.Args = e.program, e.peer.Arguments(&config)
 	}
@@ -162,5 +186,6 @@ func (b *bench) startClient(e clientEntry, what Case, conns int) (*contestant, e
 		other.Stop()
 		return nil, err
 	}
-	return &contestant{Case: what, name: e.label, child: client, driver: far{client: client, otherSide: other}}, nil
+	return &contestant{Case: what, name: e.label, child: client, worker: client, otherSide: other},
+		nil
 }

@@ -34,17 +34,17 @@ func (b *bench) echoRound(what Case, round int) (samples []Sample, err error) {
 		}
 	}()
 	for _, e := range b.with(what.TLS, round) {
-		server, addr, err := b.start(e, what.TLS, max(what.Size, idleBuffer))
+		server, err := b.start(e, what.TLS, max(what.Size, idleBuffer))
 		if err != nil {
 			return nil, err
 		}
 		c := &contestant{Case: what, name: e.label, child: server}
 		all = append(all, c)
-		generator, err := b.dial(addr, what.Conns, what.Size, what.TLS)
+		generator, err := b.dial(server, what.Conns, what.Conns, what.Size, what.TLS)
 		if err != nil {
 			return nil, fmt.Errorf("compare: %s: %w", e.label, err)
 		}
-		c.driver = generated{generator}
+		c.worker, c.otherSide = generator, generator
 	}
 	return b.takeTurns(all, round)
 }

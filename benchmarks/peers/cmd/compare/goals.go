@@ -8,9 +8,11 @@ import (
 	"slices"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
-// What Whorl is meant to reach, as ratios within a run. Where several of Whorl's styles do a work, each has to.
+// What Whorl is meant to reach, as ratios within a run. Where several of Whorl's styles do a work,
+// each has to.
 
 // finding is what was measured of a goal.
 type finding struct {
@@ -63,7 +65,9 @@ func (r *Result) writeGoals(w io.Writer) {
 	if !slices.ContainsFunc(all, func(f finding) bool { return f.verdict != unknown }) {
 		return
 	}
-	fmt.Fprint(w, "\n## Goals\n\nA ratio comes with the bounds of the middle half of its turns; what counts is the median.\n\n| Work | Goal | Who | Measured | |\n|---|---|---|--:|---|\n")
+	fmt.Fprint(w,
+		"\n## Goals\n\nA ratio comes with the bounds of the middle half of its turns; what "+
+			"counts is the median.\n\n| Work | Goal | Who | Measured | |\n|---|---|---|--:|---|\n")
 	for _, f := range all {
 		fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", f.work, f.goal, f.who, f.measured, f.verdict)
 	}
@@ -74,7 +78,8 @@ func client(work clients.Work, conns int) func(*Result) Case {
 	return func(r *Result) Case {
 		for _, group := range r.Settings.clientCases() {
 			for _, c := range group {
-				if c.Work == work && (conns == 0 || c.Conns == conns) {
+				if c.Work == work && (conns == 0 || c.Conns == conns) && c.SlowBy == 0 &&
+					!c.AllCPUs {
 					return c
 				}
 			}
@@ -86,20 +91,40 @@ func client(work clients.Work, conns int) func(*Result) Case {
 func limits() []limit {
 	both := []string{"whorl", "whorl-async"}
 	trips := client(clients.RoundTrip, 1000)
-	same := func(work, against, other string, most float64, ours []string, c func(*Result) Case) limit {
-		return limit{work: work, of: c, to: c, ours: ours, other: other, most: most, against: against}
+	same := func(work, against, other string, most float64, ours []string,
+		c func(*Result) Case) limit {
+		return limit{work: work, of: c, to: c, ours: ours, other: other, most: most,
+			against: against}
 	}
 	all := []limit{
-		same("64 B round trips, 1000 connections, client", "raw epoll in C", "c-epoll", 1.15, both, trips),
+		same("64 B round trips, 1000 connections, client", "raw epoll in C", "c-epoll", 1.15, both,
+			trips),
 		same("64 B round trips, 1000 connections, client", "net", "net", 0.85, both, trips),
 	}
-	for _, conns := range floods {
-		work := "EOF packets of 100 B, " + plural(conns, "connection")
-		all = append(all, same(work, "bufio of 64 KiB over net", "net", 1, both, client(clients.EOF, conns)))
+	for _, conns := range patients {
+		work := fmt.Sprintf("64 B round trips, %s, a server that takes %v for each",
+			report.Plural(int64(conns), "connection"), slowBy)
+		all = append(all, same(work, "net", "net", 1, both, func(*Result) Case {
+			return Case{Work: clients.RoundTrip, Size: 64, Conns: conns, SlowBy: slowBy}
+		}))
 	}
 	for _, conns := range floods {
-		work := "length packets of 4 KiB, " + plural(conns, "connection")
-		all = append(all, same(work, "net with a buffer that is used again", "net", 1, both, client(clients.Length, conns)))
+		work := "EOF packets of 100 B, " + report.Plural(int64(conns), "connection") +
+			", on all CPUs"
+		all = append(all, same(work, "bufio of 64 KiB over net", "net", 1, both,
+			func(*Result) Case {
+				return Case{Work: clients.EOF, Size: eofSize, Conns: conns, AllCPUs: true}
+			}))
+	}
+	for _, conns := range floods {
+		work := "EOF packets of 100 B, " + report.Plural(int64(conns), "connection")
+		all = append(all, same(work, "bufio of 64 KiB over net", "net", 1, both,
+			client(clients.EOF, conns)))
+	}
+	for _, conns := range floods {
+		work := "length packets of 4 KiB, " + report.Plural(int64(conns), "connection")
+		all = append(all, same(work, "bufio of 64 KiB over net", "net-bufio", 1, both,
+			client(clients.Length, conns)))
 	}
 	// These go by what is done in a time, not by the time that it takes.
 	rate := func(work, against, other string, ours []string, c func(*Result) Case) limit {
@@ -108,12 +133,17 @@ func limits() []limit {
 	server := func(*Result) Case { return Case{Work: echoWork, Size: 64, Conns: 1000} }
 	full, resumed := client(clients.Full, 0), client(clients.Resumed, 0)
 	return append(all,
-		rate("echo server, 64 B, 1000 connections, messages per CPU time", "gnet", "gnet", []string{"whorl", "whorl-co"}, server),
+		rate("echo server, 64 B, 1000 connections, messages per CPU time", "gnet", "gnet",
+			[]string{"whorl", "whorl-co"}, server),
 		same("full TLS 1.3 handshake, client", "crypto/tls over net", "net", 0.85, both, full),
-		limit{work: "resumed handshake, client", of: resumed, to: full, ours: both, most: 0.5, against: "a full one"},
-		rate("TLS bulk, sending, bytes per CPU time", "crypto/tls over net", "net", both, client(clients.Send, 0)),
-		rate("TLS bulk, receiving, bytes per CPU time", "crypto/tls over net", "net", both, client(clients.Receive, 0)),
-		same("connect, plain", "net.Dial in goroutines", "net", 0.8, both, client(clients.Connect, 0)))
+		limit{work: "resumed handshake, client", of: resumed, to: full, ours: both, most: 0.5,
+			against: "a full one"},
+		rate("TLS bulk, sending, bytes per CPU time", "crypto/tls over net", "net", both,
+			client(clients.Send, 0)),
+		rate("TLS bulk, receiving, bytes per CPU time", "crypto/tls over net", "net", both,
+			client(clients.Receive, 0)),
+		same("connect, plain", "net.Dial in goroutines", "net", 0.8, both,
+			client(clients.Connect, 0)))
 }
 
 func (l limit) findings(r *Result) (all []finding) {
@@ -132,12 +162,13 @@ func (l limit) findings(r *Result) (all []finding) {
 			continue
 		}
 		ratio := row.against(ref)
-		ok := ratio.median <= l.most
+		ok := ratio.Median <= l.most
 		if l.least > 0 {
-			ratio = ratio.inverse()
-			ok = ratio.median >= l.least
+			ratio = ratio.Inverse()
+			ok = ratio.Median >= l.least
 		}
-		all = append(all, finding{work: l.work, goal: goal, who: who, measured: ratio.String(), verdict: verdict(ok)})
+		all = append(all, finding{work: l.work, goal: goal, who: who, measured: ratio.String(),
+			verdict: verdict(ok)})
 	}
 	if len(all) == 0 {
 		all = []finding{unmeasured(l.work, goal)}
@@ -159,7 +190,8 @@ func (r *Result) growth() (all []finding) {
 			continue
 		}
 		ratio := row.against(less)
-		f := finding{work: work, goal: goal, who: row.name, measured: fmt.Sprintf("%s with %d", ratio, conns), verdict: verdict(ratio.median <= most)}
+		f := finding{work: work, goal: goal, who: row.name, measured: fmt.Sprintf("%s with %d",
+			ratio, conns), verdict: verdict(ratio.Median <= most)}
 		if !isOurs(row.name) {
 			f.work, f.goal, f.verdict = work+", for comparison", "–", ""
 		} else if f.verdict == met && conns < wanted {
@@ -188,13 +220,17 @@ func (r *Result) idleGoals() (all []finding) {
 			if tls {
 				most = g.tls
 			}
-			f := unmeasured(fmt.Sprintf("idle, %s, %s", g.style, transport(tls)), fmt.Sprintf("≤ %.0f B of heap and stack", most))
+			f := unmeasured(fmt.Sprintf("idle, %s, %s", g.style, transport(tls)),
+				fmt.Sprintf("≤ %.0f B of heap and stack", most))
 			before := len(all)
 			for _, rows := range r.idleRows() {
 				for _, row := range rows {
-					if row.tls == tls && (!row.client && row.name == g.server || row.client && row.name == g.client) {
-						f.who = fmt.Sprintf("%s (%s)", row.name, map[bool]string{false: "server", true: "client"}[row.client])
-						f.measured, f.verdict = fmt.Sprintf("%.0f B", row.used()), verdict(row.used() <= most)
+					if row.tls == tls && (!row.client && row.name == g.server || row.client &&
+						row.name == g.client) {
+						f.who = fmt.Sprintf("%s (%s)", row.name,
+							map[bool]string{false: "server", true: "client"}[row.client])
+						f.measured, f.verdict = fmt.Sprintf("%.0f B", row.used()),
+							verdict(row.used() <= most)
 						all = append(all, f)
 					}
 				}
@@ -207,14 +243,16 @@ func (r *Result) idleGoals() (all []finding) {
 	return all
 }
 
-// manyTLS is the goal of 100,000 TLS connections in a process: what is told is the run with the most.
+// manyTLS is the goal of 100,000 TLS connections in a process: what is told is the run with the
+// most.
 func (r *Result) manyTLS() finding {
 	const wanted = 100_000
 	f := unmeasured("TLS connections opened and held in one process", fmt.Sprint(wanted))
 	var most *idleRow
 	for _, rows := range r.idleRows() {
 		for _, row := range rows {
-			if row.tls && isOurs(row.name) && (most == nil || row.conns > most.conns || row.conns == most.conns && row.client && !most.client) {
+			if row.tls && isOurs(row.name) && (most == nil || row.conns > most.conns ||
+				row.conns == most.conns && row.client && !most.client) {
 				most = row
 			}
 		}
@@ -223,7 +261,8 @@ func (r *Result) manyTLS() finding {
 		return f
 	}
 	f.who = most.name
-	f.measured = fmt.Sprintf("%d in %.1f s with %.1f s of CPU, %.0f MB resident", most.conns, most.seconds, most.cpu, most.rss*float64(most.conns)/1e6)
+	f.measured = fmt.Sprintf("%d in %.1f s with %.1f s of CPU, %.0f MB resident", most.conns,
+		most.seconds, most.cpu, most.rss*float64(most.conns)/1e6)
 	f.verdict = met
 	if most.conns < wanted {
 		f.verdict = fewer

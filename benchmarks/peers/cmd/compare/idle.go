@@ -4,17 +4,16 @@ package main
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
-	"github.com/whorl-go/whorl/benchmarks/peers/load"
+	"github.com/whorl-go/whorl/internal/bench/proc"
 )
 
 const (
-	// held is how many connections there are when a process's memory is read for the first time: what it allocates once, for the first of them, is no
-	// connection's.
+	// held is how many connections there are when a process's memory is read for the first time:
+	// what it allocates once, for the first of them, is no connection's.
 	held = 64
 	// idleBuffer is the read buffer of servers with one per connection: bufio's default.
 	idleBuffer = 4096
@@ -22,27 +21,23 @@ const (
 	idleMessage = 64
 )
 
-// IdleSample is what idle connections cost one server or client. The differences are divided by the connections.
+// IdleSample is what idle connections cost one server or client. The differences are divided by the
+// connections.
 type IdleSample struct {
-	Name   string       `json:"name"`
-	Client bool         `json:"client"`
-	TLS    bool         `json:"tls"`
-	Conns  int          `json:"conns"`
-	Round  int          `json:"round"`
-	Before child.Memory `json:"before"`
-	After  child.Memory `json:"after"`
-	// Seconds and CPU are what it took to open the connections, to the last answer. Seconds are those of both sides.
+	Name   string      `json:"name"`
+	Client bool        `json:"client"`
+	TLS    bool        `json:"tls"`
+	Conns  int         `json:"conns"`
+	Round  int         `json:"round"`
+	Before proc.Memory `json:"before"`
+	After  proc.Memory `json:"after"`
+	// Seconds and CPU are what it took to open the connections, to the last answer. Seconds are
+	// those of both sides.
 	Seconds float64 `json:"seconds"`
 	CPU     int64   `json:"cpu_ns"`
 }
 
-func (s *IdleSample) perConn(part func(child.Memory) uint64) float64 {
-	return (float64(part(s.After)) - float64(part(s.Before))) / float64(s.Conns)
-}
-
-func heap(m child.Memory) uint64  { return m.Heap }
-func stack(m child.Memory) uint64 { return m.Stack }
-func rss(m child.Memory) uint64   { return m.RSS }
+func (s *IdleSample) perConn() proc.Each { return s.After.Per(int64(s.Conns), s.Before) }
 
 // idle measures the servers.
 func (b *bench) idle(r *Result) error {
@@ -81,27 +76,18 @@ func (b *bench) idleClients(r *Result) error {
 }
 
 func (b *bench) idleServer(e entry, sample *IdleSample) error {
-	server, addr, err := b.start(e, sample.TLS, idleBuffer)
+	server, err := b.start(e, sample.TLS, idleBuffer)
 	if err != nil {
 		return err
 	}
 	defer server.Stop()
 	// The first connections stay open until the end.
-	first, err := b.dial(addr, held, idleMessage, sample.TLS)
+	generator, err := b.dial(server, held, held+b.settings.Idle, idleMessage, sample.TLS)
 	if err != nil {
 		return err
 	}
-	defer first.Close()
-	var rest *load.Generator
-	defer func() {
-		if rest != nil {
-			rest.Close()
-		}
-	}()
-	return sample.measure(server, b.settings.Idle, func(n int) (err error) {
-		rest, err = b.dial(addr, n, idleMessage, sample.TLS)
-		return err
-	})
+	defer generator.Stop()
+	return sample.measure(server, b.settings.Idle, generator.OpenMore)
 }
 
 func (b *bench) idleClient(e clientEntry, what Case, sample *IdleSample) error {
@@ -110,9 +96,7 @@ func (b *bench) idleClient(e clientEntry, what Case, sample *IdleSample) error {
 		return err
 	}
 	defer c.close()
-	return sample.measure(c.child, b.settings.Idle, func(n int) error {
-		return c.child.Command(clients.OpenCommand+" "+strconv.Itoa(n), nil)
-	})
+	return sample.measure(c.child, b.settings.Idle, c.child.OpenMore)
 }
 
 // measure reads the memory of a process before and after conns connections are opened.
@@ -136,7 +120,9 @@ func (s *IdleSample) measure(of *child.Child, conns int, open func(n int) error)
 	}
 	s.CPU = int64(after.Sub(before).CPU)
 	s.After, err = of.Memory()
-	progress("%-12s client=%-5v tls=%-5v idle round %d: heap %.0f stack %.0f RSS %.0f B/conn, opened in %.1f s", s.Name, s.Client, s.TLS, s.Round, s.perConn(heap),
-		s.perConn(stack), s.perConn(rss), s.Seconds)
+	each := s.perConn()
+	progress("%-12s client=%-5v tls=%-5v idle round %d: heap %.0f stack %.0f RSS %.0f B/conn, "+
+		"opened in %.1f s",
+		s.Name, s.Client, s.TLS, s.Round, each.Heap, each.Stack, each.RSS, s.Seconds)
 	return err
 }

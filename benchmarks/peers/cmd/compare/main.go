@@ -1,12 +1,16 @@
 //go:build linux
 
-// Command compare measures servers beside each other, and clients: the CPU time that each needs per message, and the memory that an idle connection costs.
+// Command compare measures servers beside each other, and clients: the CPU time that each needs per
+// message, and the memory that an idle connection costs.
 //
-//	go run ./cmd/compare -what echo,idle,client,client-idle -tls -rounds 5 -d 1s -md results.md -json results.json -plot plots
+//	go run ./cmd/compare -what echo,idle,client,client-idle -tls -rounds 5 -d 1s \
+//		-md results.md -json results.json -plot plots
 //
-// Each server and each client runs in a process of its own (this program, started again), and all have the same other side. They take short turns, so that what
-// else the machine does meets all of them; figures are medians of the turns, ratios medians of the ratios of neighbouring turns. One that is named twice
-// shows how large a difference has to be to mean anything: -servers gnet,gnet,net. Run with -h for the options.
+// Each server and each client runs in a process of its own (this program, started again), and all
+// have the same other side. They take short turns, so that what else the machine does meets all of
+// them; figures are medians of the turns, ratios medians of the ratios of neighbouring turns. One
+// that is named twice shows how large a difference has to be to mean anything: -servers
+// gnet,gnet,net. Run with -h for the options.
 package main
 
 import (
@@ -27,8 +31,8 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
-	"github.com/whorl-go/whorl/benchmarks/peers/farside"
-	"github.com/whorl-go/whorl/benchmarks/peers/load"
+	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // What makes this program a server's process, a client's, and that of a client's other side.
@@ -36,13 +40,17 @@ const (
 	serveCommand  = "serve"
 	clientCommand = "client"
 	farCommand    = "far"
+	loadCommand   = "load" // for a server
 )
 
 // children are the processes that this program can be.
 var children = map[string]func(config []byte, c *child.Control) error{
-	serveCommand:  func(config []byte, c *child.Control) error { return echo.Serve(config, c.Listening) },
+	serveCommand: func(config []byte, c *child.Control) error {
+		return echo.Serve(config, c.Listening)
+	},
 	clientCommand: clients.Serve,
-	farCommand:    func(config []byte, c *child.Control) error { return farside.Serve(config, c.Listening) },
+	farCommand:    otherside.ServeFar,
+	loadCommand:   otherside.ServeGenerator,
 }
 
 func main() {
@@ -64,18 +72,20 @@ type Settings struct {
 	What    []string `json:"what"`
 	Servers []string `json:"servers"`
 	Clients []string `json:"clients"`
-	Against []string `json:"against"` // servers' ratios are against the first of these that takes part, clients' against net
+	// servers' ratios are against the first of these that takes part, clients' against net
+	Against []string `json:"against"`
 	Conns   []int    `json:"conns"`
 	// ClientConns is how many connections the clients have in their round trips.
 	ClientConns []int         `json:"client_conns"`
-	Sizes       []int         `json:"sizes"` // bytes
+	Sizes       []int         `json:"sizes_bytes"` // bytes
 	Plain       bool          `json:"plain"`
 	TLS         bool          `json:"tls"`
 	Rounds      int           `json:"rounds"`
 	Interval    time.Duration `json:"interval_ns"`
 	Slice       time.Duration `json:"slice_ns"` // how long a server's turn is within a round
 	Idle        int           `json:"idle_conns"`
-	// IdleRounds is less than Rounds: what memory a connection takes hardly varies, and opening very many over TLS takes long.
+	// IdleRounds is less than Rounds: what memory a connection takes hardly varies, and opening
+	// very many over TLS takes long.
 	IdleRounds int `json:"idle_rounds"`
 	// Split gives the generator and the server CPUs of their own.
 	Split bool `json:"split_cpus"`
@@ -87,27 +97,37 @@ func parse(args []string) (*Settings, error) {
 	s := &Settings{}
 	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
 	what := flags.String("what", "echo", "what to measure: "+strings.Join(measurements, ", "))
-	servers := flags.String("servers", strings.Join(echo.Names(), ","), "which servers; one that is named twice is measured twice")
-	clientNames := flags.String("clients", strings.Join(clients.Names(), ","), "which clients; one that is named twice is measured twice")
-	against := flags.String("against", "gnet,net", "servers' ratios are against the first of these that takes part")
+	servers := flags.String("servers", strings.Join(echo.Names(), ","),
+		"which servers; one that is named twice is measured twice")
+	clientNames := flags.String("clients", strings.Join(clients.Names(), ","),
+		"which clients; one that is named twice is measured twice")
+	against := flags.String("against", "gnet,net",
+		"servers' ratios are against the first of these that takes part")
 	conns := flags.String("conns", "1,10,100,1000", "connections, for echo")
-	clientConns := flags.String("client-conns", "1,100,1000,10000", "connections, for the clients' round trips")
+	clientConns := flags.String("client-conns", "1,100,1000,10000",
+		"connections, for the clients' round trips")
 	sizes := flags.String("size", "64,16384", "bytes per message, for echo")
 	flags.BoolVar(&s.Plain, "plain", true, "measure plaintext")
 	flags.BoolVar(&s.TLS, "tls", false, "measure TLS too")
 	flags.IntVar(&s.Rounds, "rounds", 5, "rounds, each with new processes")
-	flags.DurationVar(&s.Interval, "d", 2*time.Second, "time that each server and client is measured in a round")
-	flags.DurationVar(&s.Slice, "slice", 200*time.Millisecond, "length of a turn: within a round they take turns until each was measured for -d")
+	flags.DurationVar(&s.Interval, "d", 2*time.Second,
+		"time that each server and client is measured in a round")
+	flags.DurationVar(&s.Slice, "slice", 200*time.Millisecond,
+		"length of a turn: within a round they take turns until each was measured for -d")
 	flags.IntVar(&s.Idle, "idle", 20000, "connections, for idle")
 	flags.IntVar(&s.IdleRounds, "idle-rounds", 1, "rounds, for idle")
-	flags.BoolVar(&s.Split, "split", true, "give what is measured and its other side CPUs of their own, half of them each")
+	flags.BoolVar(&s.Split, "split", true,
+		"give what is measured and its other side CPUs of their own, half of them each")
 	flags.StringVar(&s.jsonFile, "json", "", "write every sample to this file")
-	flags.StringVar(&s.markdownFile, "md", "", "write the report to this file instead of standard output")
-	flags.StringVar(&s.plotDir, "plot", "", "draw echo's figures as SVG files in this directory, which the report shows")
+	flags.StringVar(&s.markdownFile, "md", "",
+		"write the report to this file instead of standard output")
+	flags.StringVar(&s.plotDir, "plot", "",
+		"draw echo's figures as SVG files in this directory, which the report shows")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
-	s.What, s.Servers, s.Clients, s.Against = list(*what), list(*servers), list(*clientNames), list(*against)
+	s.What, s.Servers, s.Clients, s.Against = list(*what), list(*servers), list(*clientNames),
+		list(*against)
 	var errConns, errClientConns, errSizes error
 	s.Conns, errConns = numbers(*conns)
 	s.ClientConns, errClientConns = numbers(*clientConns)
@@ -135,12 +155,11 @@ func (s *Settings) check(rest []string) error {
 		}
 	}
 	switch {
-	case len(s.Sizes) > 0 && slices.Min(s.Sizes) < load.MinSize:
-		return fmt.Errorf("compare: a message has %d bytes at least", load.MinSize)
 	case len(rest) > 0:
 		return fmt.Errorf("compare: %q is no option", rest[0])
 	case s.Rounds < 1 || s.IdleRounds < 1 || s.Interval <= 0 || s.Slice <= 0 || s.Idle < 1:
-		return errors.New("compare: -rounds, -idle-rounds, -d, -slice and -idle must be more than nothing")
+		return errors.New("compare: -rounds, -idle-rounds, -d, -slice and -idle must be more " +
+			"than nothing")
 	case s.Split && runtime.NumCPU() < 2:
 		return errors.New("compare: one CPU can't be split: -split=false")
 	}
@@ -178,9 +197,11 @@ func run(args []string) error {
 		return err
 	}
 	defer bench.close()
-	result := Result{Machine: thisMachine(), Settings: settings, CPUs: bench.width(), GeneratorCPUs: bench.generators()}
+	result := Result{Machine: report.ThisMachine(), Started: time.Now().UTC().Truncate(time.Second),
+		Settings: settings, CPUs: bench.width(), GeneratorCPUs: bench.generators()}
 	result.Servers, result.Clients = bench.about()
-	for i, measure := range []func(*Result) error{bench.echo, bench.idle, bench.clients, bench.idleClients} {
+	for i, measure := range []func(*Result) error{bench.echo, bench.idle, bench.clients,
+		bench.idleClients} {
 		if slices.Contains(settings.What, measurements[i]) {
 			if err := measure(&result); err != nil {
 				return err
@@ -224,12 +245,13 @@ func (r *Result) write(s *Settings) error {
 // otherFiles is how many descriptors a process needs beside the connections.
 const otherFiles = 256
 
-// raiseFileLimit makes room for the connections. This process has one descriptor for each connection of all servers; the processes that it starts inherit the limit.
-// Where it can't be raised so far, there are fewer idle connections, and fewer in the clients' round trips: the report says how many.
+// raiseFileLimit makes room for the connections, for the processes that are started and inherit it.
+// Where it can't be raised so far, there are fewer idle connections, and fewer in the clients'
+// round trips: the report says how many.
 func raiseFileLimit(s *Settings) error {
 	inEcho := 0
 	if slices.Contains(s.What, "echo") {
-		inEcho = slices.Max(append(s.Conns, 0)) * len(s.Servers) // All servers' connections are open at a time.
+		inEcho = slices.Max(append(s.Conns, 0))
 	}
 	need := uint64(max(inEcho, s.Idle+held, slices.Max(append(s.ClientConns, 0))) + otherFiles)
 	var limit unix.Rlimit
@@ -243,7 +265,8 @@ func raiseFileLimit(s *Settings) error {
 	if !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit.Max, Max: limit.Max}); err != nil {
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE,
+		&unix.Rlimit{Cur: limit.Max, Max: limit.Max}); err != nil {
 		return err
 	}
 	room := int(limit.Max) - otherFiles
@@ -253,7 +276,8 @@ func raiseFileLimit(s *Settings) error {
 	}
 	s.ClientConns = slices.Compact(s.ClientConns)
 	if inEcho > room || s.Idle < 1 {
-		return fmt.Errorf("compare: %d connections are too many for %d open files: raise the hard limit (ulimit -Hn)", inEcho, limit.Max)
+		return fmt.Errorf("compare: %d connections are too many for %d open files: raise the "+
+			"hard limit (ulimit -Hn)", inEcho, limit.Max)
 	}
 	return nil
 }

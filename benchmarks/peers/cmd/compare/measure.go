@@ -9,7 +9,8 @@ import (
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
-	"github.com/whorl-go/whorl/benchmarks/peers/load"
+	"github.com/whorl-go/whorl/internal/bench/proc"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // echo is the work of servers, beside those of package clients.
@@ -19,15 +20,21 @@ const echoWork clients.Work = "echo"
 type Case struct {
 	Work  clients.Work `json:"work"`
 	TLS   bool         `json:"tls"`
-	Size  int          `json:"size"` // bytes per message
-	Conns int          `json:"conns"`
+	Size  int          `json:"size_bytes"` // of a message
+	Conns int          `json:"connections"`
+	// SlowBy is for how long the other side of a round trip is busy with each message: the client
+	// then waits for it.
+	SlowBy time.Duration `json:"slow_by_ns,omitempty"`
+	// AllCPUs lets both sides run on all CPUs, with Go's default of GOMAXPROCS.
+	AllCPUs bool `json:"all_cpus,omitempty"`
 }
 
 func (c Case) String() string {
 	if c.Work == echoWork {
-		return fmt.Sprintf("echo server, %s, %s, %s", transport(c.TLS), bytesText(c.Size), plural(c.Conns, "connection"))
+		return fmt.Sprintf("echo server, %s, %s, %s", transport(c.TLS), sizeText(c.Size),
+			report.Plural(int64(c.Conns), "connection"))
 	}
-	return fmt.Sprintf("%s, %s", workText(c), plural(c.Conns, "connection"))
+	return fmt.Sprintf("%s, %s", workText(c), report.Plural(int64(c.Conns), "connection"))
 }
 
 // Sample is one turn of one contestant.
@@ -37,7 +44,7 @@ type Sample struct {
 	Round    int     `json:"round"`
 	Turn     int     `json:"turn"` // within the round
 	Seconds  float64 `json:"seconds"`
-	Messages uint64  `json:"messages"`
+	Messages int64   `json:"messages"`
 	CPU      int64   `json:"cpu_ns"` // of the contestant, as the kernel's CPU clock has it
 	// User and System are in ticks of 10 ms, and so only good for their proportion.
 	User   int64  `json:"user_ns"`
@@ -47,39 +54,26 @@ type Sample struct {
 	OtherSide int64 `json:"other_side_cpu_ns"`
 	// Others is the CPU time that everything else on the machine took meanwhile.
 	Others int64 `json:"others_cpu_ns"`
-	// Syscalls per message, from an interval of its own after the round's last turn, as counting them costs time. 0 otherwise, and where the kernel doesn't let us.
+	// Syscalls per message, from an interval of its own after the round's last turn, as counting
+	// them costs time. 0 otherwise, and where the kernel doesn't let us.
 	Syscalls float64 `json:"syscalls_per_message,omitempty"`
 }
 
 func (s *Sample) nsPerMessage() float64 { return float64(s.CPU) / float64(s.Messages) }
 
-// driver has a contestant work. Of a server it is the load generator.
-type driver interface {
-	Start() error
-	Stop() error
-	// Messages is how many there were so far.
-	Messages() uint64
-	// CPU is the CPU time of the other side.
-	CPU() (time.Duration, error)
-	Close() error
-}
-
-// generated is the load generator as a driver.
-type generated struct{ *load.Generator }
-
-func (g generated) Start() error { g.Generator.Start(); return nil }
-
 // contestant is a server or a client that runs, with its connections.
 type contestant struct {
 	Case
-	name   string
-	child  *child.Child // whose CPU time is measured
-	driver driver
+	name  string
+	child *child.Child // whose CPU time is measured
+	// that works in turns, and counts: the client, or a server's load generator
+	worker    *child.Child
+	otherSide *child.Child // the load generator, or what a client talks to
 }
 
 func (c *contestant) close() {
-	if c.driver != nil {
-		c.driver.Close()
+	if c.otherSide != nil {
+		c.otherSide.Stop()
 	}
 	c.child.Stop()
 }
@@ -87,13 +81,15 @@ func (c *contestant) close() {
 // patience bounds the wait for messages.
 const patience = time.Minute
 
-// takeTurns has the contestants take turns until each was measured for as long as it has to be. Those whose turn it isn't sleep.
+// takeTurns has the contestants take turns until each was measured for as long as it has to be.
+// Those whose turn it isn't sleep.
 func (b *bench) takeTurns(all []*contestant, round int) (samples []Sample, err error) {
 	quiet()
 	turns := int((b.settings.Interval + b.settings.Slice - 1) / b.settings.Slice)
 	for turn := range turns {
 		for i := range all {
-			c := all[(i+turn)%len(all)] // Another one begins each time: nobody always follows the same neighbour.
+			// Another one begins each time: nobody always follows the same neighbour.
+			c := all[(i+turn)%len(all)]
 			sample := Sample{Case: c.Case, Name: c.name, Round: round, Turn: turn}
 			if err := b.takeTurn(c, &sample, turn == turns-1); err != nil {
 				return nil, fmt.Errorf("compare: %v: %s: %w", c.Case, c.name, err)
@@ -104,55 +100,59 @@ func (b *bench) takeTurns(all []*contestant, round int) (samples []Sample, err e
 	return samples, nil
 }
 
-// takeTurn measures after a while in which the caches fill, the heap finds its size, and each connection has had its first message.
+// takeTurn measures after a while in which the caches fill, the heap finds its size, and each
+// connection has had its first message.
 func (b *bench) takeTurn(c *contestant, sample *Sample, last bool) error {
-	first := c.driver.Messages() + uint64(c.Conns)
-	if err := c.driver.Start(); err != nil {
+	first := c.worker.Count() + int64(c.Conns)
+	if err := c.worker.StartTurn(); err != nil {
 		return err
 	}
 	time.Sleep(b.settings.Slice / 4)
-	for deadline := time.Now().Add(patience); c.driver.Messages() < first && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); c.worker.Count() < first &&
+		time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
-	err := sample.measure(c.child, c.driver, b.settings.Slice)
+	err := sample.measure(c, b.settings.Slice)
 	if err == nil && last && !b.noSyscalls {
-		sample.Syscalls, err = countSyscalls(c.child, c.driver, b.settings.Slice)
+		sample.Syscalls, err = countSyscalls(c, b.settings.Slice)
 		if errors.Is(err, child.ErrNoSyscallCount) {
 			b.noSyscalls = true
 			progress("%v", err)
 			err = nil
 		}
 	}
-	return errors.Join(err, c.driver.Stop())
+	return errors.Join(err, c.worker.StopTurn())
 }
 
 // reading is all counters at one moment.
 type reading struct {
 	at        time.Time
-	messages  uint64
+	messages  int64
 	usage     child.Usage
-	otherSide time.Duration
+	otherSide child.Usage
 	machine   time.Duration
 }
 
-func read(measured *child.Child, d driver) (r reading, err error) {
-	var errUsage, errOther, errMachine error
-	r.machine, errMachine = machineCPU()
-	r.otherSide, errOther = d.CPU()
-	r.usage, errUsage = measured.Usage()
-	r.at, r.messages = time.Now(), d.Messages()
-	return r, errors.Join(errUsage, errOther, errMachine)
+func (c *contestant) read() (r reading, err error) {
+	var errUsage, errOther error
+	r.machine, _ = proc.MachineCPU()
+	r.otherSide, errOther = c.otherSide.Usage()
+	r.usage, errUsage = c.child.Usage()
+	r.at, r.messages = time.Now(), c.worker.Count()
+	return r, errors.Join(errUsage, errOther)
 }
 
-func (s *Sample) measure(measured *child.Child, d driver, interval time.Duration) error {
-	before, err := read(measured, d)
+func (s *Sample) measure(c *contestant, interval time.Duration) error {
+	before, err := c.read()
 	if err != nil {
 		return err
 	}
 	time.Sleep(interval)
-	after, err := read(measured, d)
-	// On a machine that is very busy with something else, a contestant may not get to run in a short turn. It then has a longer one.
-	for deadline := before.at.Add(patience); err == nil && after.messages == before.messages; after, err = read(measured, d) {
+	after, err := c.read()
+	// On a machine that is very busy with something else, a contestant may not get to run in a
+	// short turn. It then has a longer one.
+	for deadline := before.at.Add(patience); err == nil && after.messages == before.messages; after,
+		err = c.read() {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("no message came back in %v", patience)
 		}
@@ -161,27 +161,28 @@ func (s *Sample) measure(measured *child.Child, d driver, interval time.Duration
 	if err != nil {
 		return err
 	}
-	used, other := after.usage.Sub(before.usage), after.otherSide-before.otherSide
+	used, other := after.usage.Sub(before.usage), after.otherSide.Sub(before.otherSide).CPU
 	s.Seconds = after.at.Sub(before.at).Seconds()
 	s.Messages = after.messages - before.messages
-	s.CPU, s.User, s.System, s.Sleeps = int64(used.CPU), int64(used.User), int64(used.System), used.Sleeps
+	s.CPU, s.User, s.System, s.Sleeps = int64(used.CPU), int64(used.User), int64(used.System),
+		used.Sleeps
 	s.OtherSide = int64(other)
 	s.Others = int64(after.machine - before.machine - used.CPU - other)
 	return nil
 }
 
 // countSyscalls is for an interval of its own: counting makes each call slower.
-func countSyscalls(measured *child.Child, d driver, interval time.Duration) (perMessage float64, err error) {
-	count, err := measured.CountSyscalls()
+func countSyscalls(c *contestant, interval time.Duration) (perMessage float64, err error) {
+	count, err := c.child.CountSyscalls()
 	if err != nil {
 		return 0, err
 	}
 	defer count.Close()
 	callsBefore, errBefore := count.Read()
-	before := d.Messages()
+	before := c.worker.Count()
 	time.Sleep(interval)
 	callsAfter, errAfter := count.Read()
-	messages := d.Messages() - before
+	messages := c.worker.Count() - before
 	if err := errors.Join(errBefore, errAfter); err != nil || messages == 0 {
 		return 0, err
 	}

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -14,13 +16,15 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // picture is a plot, with its path as the report is to name it: relative to itself.
 type picture struct{ title, path string }
 
-// plots draws SVG files into the directory for plots: for servers and for clients the CPU time per message over the number of connections, a line for each contestant,
-// and for Whorl's clients the ratio to net in each work.
+// plots draws SVG files into the directory for plots: for servers and for clients the CPU time per
+// message over the number of connections, a line for each contestant, and for Whorl's clients the
+// ratio to net in each work.
 func (r *Result) plots() (all []picture, err error) {
 	type kind struct {
 		work clients.Work
@@ -31,15 +35,20 @@ func (r *Result) plots() (all []picture, err error) {
 	var drawn []kind
 	for _, c := range cases {
 		k := kind{c.Work, c.TLS, c.Size}
-		if c.Work != echoWork && c.Work != clients.RoundTrip || slices.Contains(drawn, k) {
+		if c.Work != echoWork && c.Work != clients.RoundTrip || c.SlowBy > 0 ||
+			slices.Contains(drawn, k) {
 			continue
 		}
 		drawn = append(drawn, k)
-		title, file, names := fmt.Sprintf("Echo servers, %s, %s", transport(c.TLS), bytesText(c.Size)), "echo", r.Servers
+		title, file, names := fmt.Sprintf("Echo servers, %s, %s", transport(c.TLS),
+			sizeText(c.Size)), "echo", r.Servers
 		if c.Work == clients.RoundTrip {
-			title, file, names = fmt.Sprintf("Clients, round trips of %s", bytesText(c.Size)), "client", r.Clients
+			title, file, names = fmt.Sprintf("Clients, round trips of %s", sizeText(c.Size)),
+				"client", r.Clients
 		}
-		p, err := r.lines(title, names, func(of Case) bool { return kind{of.Work, of.TLS, of.Size} == k })
+		p, err := r.lines(title, names, func(of Case) bool {
+			return of.SlowBy == 0 && kind{of.Work, of.TLS, of.Size} == k
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +69,11 @@ func (r *Result) plots() (all []picture, err error) {
 func (r *Result) save(p *plot.Plot, file string) (picture, error) {
 	s := r.Settings
 	path := filepath.Join(s.plotDir, file)
-	if err := p.Save(18*vg.Centimeter, 11*vg.Centimeter, path); err != nil {
+	var svg bytes.Buffer
+	if err := report.WriteSVG(&svg, 18*vg.Centimeter, 11*vg.Centimeter, p); err != nil {
+		return picture{}, err
+	}
+	if err := os.WriteFile(path, svg.Bytes(), 0o644); err != nil {
 		return picture{}, err
 	}
 	if relative, err := filepath.Rel(filepath.Dir(s.markdownFile), path); err == nil {
@@ -76,15 +89,14 @@ func (r *Result) lines(title string, names []About, shown func(Case) bool) (*plo
 	for _, c := range cases {
 		if shown(c) {
 			for _, row := range rows[c] {
-				points[row.name] = append(points[row.name], plotter.XY{X: float64(c.Conns), Y: row.median() / 1000})
+				points[row.name] = append(points[row.name],
+					plotter.XY{X: float64(c.Conns), Y: row.median() / 1000})
 			}
 		}
 	}
-	p := plot.New()
-	p.Title.Text = title
-	p.X.Label.Text, p.Y.Label.Text = "connections", "CPU per message, µs"
+	p := report.NewPlot(title, "connections", "CPU per message, µs")
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	p.Legend.Top = true
+	p.Legend.Left = false     // what is slow with few connections is on the left
 	for i, a := range names { // The same one has the same colour in every picture.
 		if points[a.Name] == nil {
 			continue
@@ -109,7 +121,7 @@ func (r *Result) bars() (*plot.Plot, error) {
 	values := map[string]plotter.Values{}
 	styles := []string{"whorl", "whorl-async"}
 	for _, c := range slices.Backward(cases) { // The first one is to be on top.
-		ref := named(rows[c], "net")
+		ref := r.reference(rows[c])
 		if c.Work == echoWork || ref == nil || named(rows[c], styles[0]) == nil {
 			continue
 		}
@@ -117,7 +129,7 @@ func (r *Result) bars() (*plot.Plot, error) {
 		for _, style := range styles {
 			ratio := 0.0
 			if row := named(rows[c], style); row != nil {
-				ratio = row.against(ref).median
+				ratio = row.against(ref).Median
 			}
 			values[style] = append(values[style], ratio)
 		}
@@ -125,10 +137,9 @@ func (r *Result) bars() (*plot.Plot, error) {
 	if len(works) == 0 {
 		return nil, nil
 	}
-	p := plot.New()
-	p.Title.Text = "Whorl's clients: CPU time, net = 1"
+	p := report.NewPlot("Whorl's clients: CPU time, net (for packets with bufio) = 1", "", "")
 	p.NominalY(works...)
-	p.Legend.Top = true
+	p.Legend.Left = false // where few bars reach
 	const width = 0.2 * vg.Centimeter
 	for i, style := range styles {
 		bars, err := plotter.NewBarChart(values[style], width)
@@ -145,7 +156,8 @@ func (r *Result) bars() (*plot.Plot, error) {
 	if err != nil {
 		return nil, err
 	}
-	one.LineStyle = draw.LineStyle{Color: one.Color, Width: vg.Points(0.7), Dashes: plotutil.Dashes(1)}
+	one.LineStyle = draw.LineStyle{Color: one.Color, Width: vg.Points(0.7),
+		Dashes: plotutil.Dashes(1)}
 	p.Add(one)
 	return p, nil
 }

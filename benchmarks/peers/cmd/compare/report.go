@@ -7,18 +7,21 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // Result is all that was measured.
 type Result struct {
-	Machine  Machine      `json:"machine"`
-	Settings *Settings    `json:"settings"`
-	Servers  []About      `json:"servers"`
-	Clients  []About      `json:"clients"`
-	Samples  []Sample     `json:"samples,omitempty"`
-	Idle     []IdleSample `json:"idle,omitempty"`
+	Machine  report.Machine `json:"machine"`
+	Started  time.Time      `json:"started"`
+	Settings *Settings      `json:"settings"`
+	Servers  []About        `json:"servers"`
+	Clients  []About        `json:"clients"`
+	Samples  []Sample       `json:"samples,omitempty"`
+	Idle     []IdleSample   `json:"idle,omitempty"`
 	// CPUs is how many CPUs a server or a client could use.
 	CPUs          int `json:"cpus"`
 	GeneratorCPUs int `json:"generator_cpus"`
@@ -29,8 +32,10 @@ type Result struct {
 // Markdown writes the report.
 func (r *Result) Markdown(to io.Writer) error {
 	w := bufio.NewWriter(to)
-	fmt.Fprintf(w, "# Servers and clients compared\n\nMeasured with %d × %s, %s, %s. `make -C benchmarks compare` has made this file.\n",
-		r.Machine.CPUs, r.Machine.CPU, r.Machine.Kernel, r.Machine.Go)
+	fmt.Fprintf(w,
+		"# Servers and clients compared\n\nMeasured on %s, %s. `make -C benchmarks compare` has "+
+			"made this file.\n",
+		r.Started.Format(time.DateOnly), r.Machine)
 	r.writeLosses(w)
 	r.writeGoals(w)
 	cases, _ := r.rows()
@@ -86,14 +91,16 @@ func losses(row *row, all []*row) []string {
 		if !isRival(rival.name) {
 			continue
 		}
-		if ratio := row.against(rival); ratio.median >= 1.005 { // what isn't shown as 1.00
-			to = append(to, fmt.Sprintf("%.2f × the CPU of %s (middle half %.2f to %.2f)", ratio.median, rival.name, ratio.lower, ratio.upper))
+		if ratio := row.against(rival); ratio.Median >= 1.005 { // what isn't shown as 1.00
+			to = append(to, fmt.Sprintf("%.2f × the CPU of %s (middle half %.2f to %.2f)",
+				ratio.Median, rival.name, ratio.Lower, ratio.Upper))
 		}
 	}
 	if len(to) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("- %s: **%s** takes %s.", sentence(row.Case.String()), row.name, strings.Join(to, ", "))}
+	return []string{fmt.Sprintf("- %s: **%s** takes %s.", sentence(row.Case.String()), row.name,
+		strings.Join(to, ", "))}
 }
 
 func idleLosses(row *idleRow, all []*idleRow) []string {
@@ -106,7 +113,8 @@ func idleLosses(row *idleRow, all []*idleRow) []string {
 	if len(to) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("- %s: **%s** takes %.0f bytes of heap and stack for a connection, %s.", sentence(row.String()), row.name, row.used(),
+	return []string{fmt.Sprintf("- %s: **%s** takes %.0f bytes of heap and stack for a "+
+		"connection, %s.", sentence(row.String()), row.name, row.used(),
 		strings.Join(to, ", "))}
 }
 
@@ -119,44 +127,26 @@ func transport(tls bool) string {
 	return "plaintext"
 }
 
-func bytesText(n int) string {
-	if n >= 1024 && n%1024 == 0 {
-		return fmt.Sprintf("%d KiB", n/1024)
-	}
-	return fmt.Sprintf("%d B", n)
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// duration is for a time in nanoseconds.
-func duration(ns float64) string {
-	switch {
-	case ns < 1e3:
-		return fmt.Sprintf("%.1f ns", ns)
-	case ns < 1e6:
-		return fmt.Sprintf("%.2f µs", ns/1e3)
-	}
-	return fmt.Sprintf("%.2f ms", ns/1e6)
-}
+func sizeText(n int) string { return report.Size(float64(n)) }
 
 func (r *Result) writeMethod(w io.Writer) {
 	s := r.Settings
 	fmt.Fprintf(w, `
 ## How it was measured
 
-Each server and each client runs in a process of its own. In each of %s with new processes the contestants took turns of %v until each was measured for
-%v. Figures are medians of the turns; a ratio is the median of the ratios of neighbouring turns, with the bounds of the middle half of them. The CPU time is the kernel's
-clock of the whole process, in its code and in the kernel. Busy is the share that it used of its %s: where it isn't busy it waited for the other side or for other
-programs, and also pays for going to sleep. Sleeps are voluntary context switches. What else ran on the machine took %.0f %% of its CPUs meanwhile.
-[README.md](README.md) says what is fair about that and what isn't.
-`, plural(s.Rounds, "round"), s.Slice, s.Interval, plural(r.CPUs, "CPU"), 100*r.others())
+Each server and each client runs in a process of its own. In each of %s with new processes the
+contestants took turns of %v until each was measured for %v. Figures are medians of the turns; a
+ratio is the median of the ratios of neighbouring turns, with the bounds of the middle half of
+them. The CPU time is the kernel's clock of the whole process, in its code and in the kernel. Busy
+is the share that it used of its %s: where it isn't busy it waited for the other side or for other
+programs, and also pays for going to sleep. Sleeps are voluntary context switches. What else ran
+on the machine took %.0f %% of its CPUs meanwhile. [README.md](README.md) says what is fair about
+that and what isn't.
+`, report.Plural(int64(s.Rounds), "round"), s.Slice, s.Interval,
+		report.Plural(int64(r.CPUs), "CPU"), 100*r.others())
 	if !s.Split {
-		fmt.Fprintln(w, "Both sides shared all CPUs, so what is measured also pays for waking the other side.")
+		fmt.Fprintln(w,
+			"Both sides shared all CPUs, so what is measured also pays for waking the other side.")
 	}
 }
 
@@ -171,65 +161,72 @@ func (r *Result) others() float64 {
 	cpu, seconds := 0.0, 0.0
 	for _, s := range r.Samples {
 		cpu += float64(s.Others) / 1e9
-		seconds += s.Seconds * float64(r.Machine.CPUs)
+		seconds += s.Seconds * float64(r.Machine.Processors)
 	}
 	return max(0, cpu/seconds)
 }
 
 func (r *Result) writeEcho(w io.Writer) {
-	cases, rows := r.rows()
-	heading := ""
-	for _, c := range cases {
-		if c.Work != echoWork {
-			continue
-		}
-		if heading == "" {
-			fmt.Fprintf(w, "\n## Servers: CPU time per message\n\nThey echo messages, one outstanding on each connection. The load generator had %s.\n",
-				plural(r.GeneratorCPUs, "CPU"))
-		}
-		if h := fmt.Sprintf("%s, %s", transport(c.TLS), bytesText(c.Size)); h != heading {
-			heading = h
-			fmt.Fprintf(w, "\n### %s\n\n", h)
-			fmt.Fprintln(w, "| Connections | Server | CPU per message | in the kernel | × | Messages/s | System calls | Sleeps | Busy |")
-			fmt.Fprintln(w, "|--:|---|--:|--:|---|--:|--:|--:|--:|")
-		}
-		for _, row := range rows[c] {
-			writeRow(w, row, r.reference(rows[c]))
-		}
-	}
+	r.writeCases(w, true,
+		"\n## Servers: CPU time per message\n\nThey echo messages, one outstanding on each "+
+			"connection. The load generator had "+
+			report.Plural(int64(r.GeneratorCPUs), "CPU")+".\n", func(c Case) string {
+			return fmt.Sprintf("%s, %s", transport(c.TLS), sizeText(c.Size))
+		})
 }
 
 func (r *Result) writeClients(w io.Writer) {
+	r.writeCases(w, false,
+		"\n## Clients: CPU time of each operation\n\nThe ratio is to net, with bufio for "+
+			"packets. The other side is the same program for all.\n",
+		func(c Case) string { return sentence(workText(c)) })
+}
+
+// writeCases writes the cases of servers or of clients, a table for each heading.
+func (r *Result) writeCases(w io.Writer, servers bool, introduction string,
+	headingOf func(Case) string) {
 	cases, rows := r.rows()
-	heading := ""
+	heading, table := "", report.Table(nil)
+	flush := func() {
+		table.WriteMarkdown(w, 1, 4) // w keeps its first error
+		table = nil
+	}
 	for _, c := range cases {
-		if c.Work == echoWork {
+		if (c.Work == echoWork) != servers {
 			continue
 		}
 		if heading == "" {
-			fmt.Fprintf(w, "\n## Clients: CPU time of each operation\n\nThe ratio is to net. The other side is the same program for all.\n")
+			fmt.Fprint(w, introduction)
 		}
-		if h := sentence(workText(c)); h != heading {
+		if h := headingOf(c); h != heading {
+			flush()
 			heading = h
 			fmt.Fprintf(w, "\n### %s\n\n", h)
-			fmt.Fprint(w, "| Connections | Client | CPU each | in the kernel | × | Each second | System calls | Sleeps | Busy |")
-			fmt.Fprint(w, bulkColumn(c, " GB per CPU second |"), "\n|--:|---|--:|--:|---|--:|--:|--:|--:|", bulkColumn(c, "--:|"), "\n")
+			table = append(table, headings(c))
 		}
 		for _, row := range rows[c] {
-			writeRow(w, row, r.reference(rows[c]))
+			table = append(table, cells(row, r.reference(rows[c])))
 		}
 	}
+	flush()
 }
 
-// bulkColumn is a column that only bulk transfers have.
-func bulkColumn(c Case, text string) string {
-	if c.Work == clients.Send || c.Work == clients.Receive {
-		return text
+func isBulk(c Case) bool { return c.Work == clients.Send || c.Work == clients.Receive }
+
+func headings(c Case) []string {
+	who, each, rate := "Client", "CPU each", "Each second"
+	if c.Work == echoWork {
+		who, each, rate = "Server", "CPU per message", "Messages/s"
 	}
-	return ""
+	all := []string{"Connections", who, each, "in the kernel", "×", rate, "System calls", "Sleeps",
+		"Busy"}
+	if isBulk(c) {
+		all = append(all, "GB per CPU second")
+	}
+	return all
 }
 
-func writeRow(w io.Writer, row, ref *row) {
+func cells(row, ref *row) []string {
 	ratio := "–"
 	switch {
 	case row == ref:
@@ -239,31 +236,45 @@ func writeRow(w io.Writer, row, ref *row) {
 	}
 	syscalls := "–"
 	if len(row.syscalls) > 0 {
-		syscalls = fmt.Sprintf("%.3g", spreadOf(row.syscalls).median)
+		syscalls = fmt.Sprintf("%.3g", report.SpreadOf(row.syscalls).Median)
 	}
-	fmt.Fprintf(w, "| %d | %s | %s | %.0f %% | %s | %.0f | %s | %.3f | %.0f %% |", row.Conns, row.name, duration(row.median()),
-		100*(1-row.userShare()), ratio, spreadOf(row.rate).median, syscalls, spreadOf(row.sleeps).median,
-		100*spreadOf(row.busy).median)
-	fmt.Fprintln(w, bulkColumn(row.Case, fmt.Sprintf(" %.2f |", float64(row.Size)/row.median())))
+	all := []string{
+		fmt.Sprint(row.Conns), row.name, report.Duration(row.median()),
+		fmt.Sprintf("%.0f %%", 100*(1-row.userShare())), ratio,
+		fmt.Sprintf("%.0f", report.SpreadOf(row.rate).Median), syscalls,
+		fmt.Sprintf("%.3f", report.SpreadOf(row.sleeps).Median),
+		fmt.Sprintf("%.0f %%", 100*report.SpreadOf(row.busy).Median),
+	}
+	if isBulk(row.Case) {
+		all = append(all, fmt.Sprintf("%.2f", float64(row.Size)/row.median()))
+	}
+	return all
 }
 
 func (r *Result) writeIdle(w io.Writer) {
 	fmt.Fprintf(w, `
 ## Idle connections: bytes of each
 
-Connections on which one message of %d bytes was echoed, in the process of the server or of the client. Heap is what is live after collections, stack the
-goroutines' spans; the resident size is read after the runtime gave back what was free. The kernel's own memory for sockets isn't in it. Who holds a buffer for each
-connection has %d bytes there. Opened in is what both sides took together, CPU is that of the process that is measured.
+Connections on which one message of %d bytes was echoed, in the process of the server or of the
+client. Heap is what is live after collections, stack the goroutines' spans; the resident size is
+read after the runtime gave back what was free. The kernel's own memory for sockets isn't in it.
+Who holds a buffer for each connection has %d bytes there. Opened in is what both sides took
+together, CPU is that of the process that is measured.
 
-| | Who | Connections | Heap | Stack | Heap and stack | Resident | Opened in | CPU |
-|---|---|--:|--:|--:|--:|--:|--:|--:|
 `, idleMessage, idleBuffer)
+	table := report.Table{{"", "Who", "Connections", "Heap", "Stack", "Heap and stack", "Resident",
+		"Opened in", "CPU"}}
 	for _, rows := range r.idleRows() {
 		for _, row := range rows {
-			fmt.Fprintf(w, "| %s | %s | %d | %.0f | %.0f | %.0f | %.0f | %.1f s | %.1f s |\n", row, row.name, row.conns, row.heap, row.stack, row.used(), row.rss, row.seconds,
-				row.cpu)
+			whole := func(bytes float64) string { return fmt.Sprintf("%.0f", bytes) }
+			table = append(table, []string{
+				row.String(), row.name, fmt.Sprint(row.conns), whole(row.heap), whole(row.stack),
+				whole(row.used()), whole(row.rss),
+				fmt.Sprintf("%.1f s", row.seconds), fmt.Sprintf("%.1f s", row.cpu),
+			})
 		}
 	}
+	table.WriteMarkdown(w, 0, 1)
 }
 
 func writeAbout(w io.Writer, what string, all []About) {

@@ -9,13 +9,16 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/whorl-go/whorl/benchmarks/peers/child"
+	"github.com/whorl-go/whorl/benchmarks/peers/clients"
+	"github.com/whorl-go/whorl/internal/bench/proc"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 // ours is how the names of Whorl's own servers and clients begin.
 const ours = "whorl"
 
-// noRivals take part for other reasons than to be compared with: the limits, and what checks the measurement.
+// noRivals take part for other reasons than to be compared with: the limits, and what checks the
+// measurement.
 var noRivals = []string{"c-epoll", "aes-gcm", "net+2us"}
 
 func isOurs(name string) bool { return strings.HasPrefix(name, ours) }
@@ -37,7 +40,8 @@ type row struct {
 	user, system int64
 }
 
-// rows returns what was measured in each case, in the order in which it was, the cheapest contestant first.
+// rows returns what was measured in each case, in the order in which it was, the cheapest
+// contestant first.
 func (r *Result) rows() (cases []Case, rows map[Case][]*row) {
 	rows = map[Case][]*row{}
 	for i := range r.Samples {
@@ -55,7 +59,11 @@ func (r *Result) rows() (cases []Case, rows map[Case][]*row) {
 		row, messages := of[at], float64(s.Messages)
 		row.cpu[turn{s.Round, s.Turn}] = s.nsPerMessage()
 		row.rate = append(row.rate, messages/s.Seconds)
-		row.busy = append(row.busy, float64(s.CPU)/1e9/s.Seconds/float64(r.CPUs))
+		cpus := r.CPUs
+		if s.AllCPUs {
+			cpus = r.Machine.Processors
+		}
+		row.busy = append(row.busy, float64(s.CPU)/1e9/s.Seconds/float64(cpus))
 		row.sleeps = append(row.sleeps, float64(s.Sleeps)/messages)
 		if s.Syscalls > 0 {
 			row.syscalls = append(row.syscalls, s.Syscalls)
@@ -70,11 +78,13 @@ func (r *Result) rows() (cases []Case, rows map[Case][]*row) {
 }
 
 func (row *row) median() float64 {
-	return spreadOf(slices.Collect(maps.Values(row.cpu))).median
+	return report.SpreadOf(slices.Collect(maps.Values(row.cpu))).Median
 }
 
 // against is the ratio to another row that took turns with this one.
-func (row *row) against(other *row) spread { return spreadOf(ratios(row.cpu, other.cpu)) }
+func (row *row) against(other *row) report.Spread {
+	return report.SpreadOf(ratios(row.cpu, other.cpu))
+}
 
 // userShare is which part of the CPU time was spent outside of the kernel.
 func (row *row) userShare() float64 {
@@ -97,6 +107,10 @@ func (r *Result) reference(rows []*row) *row {
 	against := r.Settings.Against
 	if len(rows) > 0 && rows[0].Work != echoWork {
 		against = []string{"net"}
+		if rows[0].Work == clients.Length {
+			// the better way with net, though not the usual one
+			against = []string{"net-bufio", "net"}
+		}
 	}
 	for _, name := range against {
 		if row := named(rows, name); row != nil {
@@ -132,13 +146,19 @@ func (r *Result) idleRows() (groups [][]*idleRow) {
 					for i := range samples {
 						values = append(values, part(&samples[i]))
 					}
-					return spreadOf(values).median
+					return report.SpreadOf(values).Median
 				}
-				memory := func(part func(child.Memory) uint64) float64 {
-					return median(func(s *IdleSample) float64 { return s.perConn(part) })
+				memory := func(part func(proc.Each) float64) float64 {
+					return median(func(s *IdleSample) float64 { return part(s.perConn()) })
 				}
-				rows = append(rows, &idleRow{client: client, tls: tls, name: name, conns: samples[0].Conns, heap: memory(heap), stack: memory(stack), rss: memory(rss),
-					seconds: median(func(s *IdleSample) float64 { return s.Seconds }), cpu: median(func(s *IdleSample) float64 { return float64(s.CPU) / 1e9 })})
+				rows = append(rows, &idleRow{
+					client: client, tls: tls, name: name, conns: samples[0].Conns,
+					heap:    memory(func(e proc.Each) float64 { return e.Heap }),
+					stack:   memory(func(e proc.Each) float64 { return e.Stack }),
+					rss:     memory(func(e proc.Each) float64 { return e.RSS }),
+					seconds: median(func(s *IdleSample) float64 { return s.Seconds }),
+					cpu:     median(func(s *IdleSample) float64 { return float64(s.CPU) / 1e9 }),
+				})
 			}
 			slices.SortFunc(rows, func(a, b *idleRow) int {
 				return cmp.Or(cmp.Compare(a.used(), b.used()), cmp.Compare(a.name, b.name))
@@ -155,5 +175,6 @@ func (r *Result) idleRows() (groups [][]*idleRow) {
 func (row *idleRow) used() float64 { return row.heap + row.stack }
 
 func (row *idleRow) String() string {
-	return fmt.Sprintf("idle %s, %s", map[bool]string{false: "server", true: "client"}[row.client], transport(row.tls))
+	return fmt.Sprintf("idle %s, %s", map[bool]string{false: "server", true: "client"}[row.client],
+		transport(row.tls))
 }

@@ -1,0 +1,43 @@
+//go:build linux
+
+package child
+
+import (
+	"errors"
+	"strconv"
+)
+
+// Commands of a process that works in turns, beside those that every child has.
+const (
+	startCommand = "start"
+	stopCommand  = "stop"
+	openCommand  = "open" // followed by the number of connections to open
+)
+
+// Turns is what a process does that works in turns, with connections that stay. Its methods are for
+// one goroutine at a time.
+type Turns interface {
+	// Open opens more connections, and has what the work needs at hand.
+	Open(n int) error
+	// Start begins a turn, and Stop ends it: it waits for what is outstanding, and returns what
+	// went wrong.
+	Start() error
+	Stop() error
+}
+
+// HandleTurns has the commands of such a process answered. It is for use before Ready.
+func (c *Control) HandleTurns(t Turns) {
+	c.Handle(startCommand, func(string) (any, error) { return nil, t.Start() })
+	c.Handle(stopCommand, func(string) (any, error) { return nil, t.Stop() })
+	c.Handle(openCommand, func(arguments string) (any, error) {
+		n, err := strconv.Atoi(arguments)
+		return nil, errors.Join(err, t.Open(n))
+	})
+}
+
+// StartTurn, StopTurn and OpenMore have a process that works in turns do what the methods of Turns
+// say.
+
+func (c *Child) StartTurn() error     { return c.Command(startCommand, nil) }
+func (c *Child) StopTurn() error      { return c.Command(stopCommand, nil) }
+func (c *Child) OpenMore(n int) error { return c.Command(openCommand+" "+strconv.Itoa(n), nil) }

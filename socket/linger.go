@@ -1,0 +1,204 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// A lingering delivers what a socket has sent before it was closed. It is a state machine on the
+// socket's loop: the many that an attacker may cause take neither a coroutine nor a buffer each.
+//
+// It sends what is queued, half-closes, and waits until the peer has acknowledged everything. It
+// reads all the while: a peer that waits for us to take what it sends may not take anything
+// before. There is no event for an acknowledgement, so it has to be looked for, less and less often.
+//
+// The time limit is for a peer that takes nothing; one that takes something now and then gets all
+// of it. When the limit has passed the connection is reset: half an answer must not look like a whole one.
+type lingering struct {
+	fd      *fd
+	network *network
+	remote  string        // for the log
+	silence time.Duration // how long the peer may take nothing
+
+	timer      eventloop.Timer
+	pause      time.Duration // until the next look
+	deadline   runtime.Deadline
+	left       int // bytes that the peer hadn't taken at the last look
+	started    bool
+	halfClosed bool
+	over       bool
+}
+
+var lingerings atomic.Int64
+
+// Lingering returns how many closed sockets of the process still deliver what they have sent.
+func Lingering() int { return int(lingerings.Load()) }
+
+// The pauses between two looks for acknowledgements.
+const (
+	shortestPause = time.Millisecond
+	longestPause  = 100 * time.Millisecond
+)
+
+// discards is how often a lingering reads before others get their turn.
+const discards = 4
+
+// errLingerStalled is why a lingering has ended in a reset.
+var errLingerStalled = errors.New("the peer took nothing of the rest in time")
+
+// lingerOn delivers the rest of a socket that has just been closed. The caller hands over its use
+// of the descriptor. The runtime waits for it.
+func (s *Socket) lingerOn(f *fd) {
+	l := &lingering{
+		fd: f, network: s.network, silence: time.Duration(s.linger.Load()), pause: shortestPause,
+	}
+	if remote := s.remoteForError(); remote != nil {
+		l.remote = remote.String()
+	}
+	lingerings.Add(1)
+	f.home.Runtime().Retain()
+	switch {
+	case l.silence <= 0:
+		l.cut(nil)
+	case f.home.Here():
+		l.start()
+	case f.home.Loop().Post(l.start) != nil:
+		l.cut(runtime.ErrShutdown)
+	}
+}
+
+// start begins. Those whom Close has woken leave before the first step.
+func (l *lingering) start() {
+	loop := l.fd.home.Loop()
+	l.started, l.fd.watcher = true, l
+	l.left = l.unsent()
+	l.deadline = runtime.DeadlineAfter(l.silence)
+	loop.InitTimer(&l.timer, l)
+	loop.DeferTask(l)
+}
+
+// Run takes a step, Readable and Writable too: it is a task of the loop, its timer's and a Watcher.
+func (l *lingering) Run()      { l.step() }
+func (l *lingering) Readable() { l.step() }
+func (l *lingering) Writable() { l.step() }
+
+func (l *lingering) step() {
+	if l.over {
+		return
+	}
+	if l.fd.in(writing) { // on its way out
+		l.look()
+		return
+	}
+	switch err := l.fd.flush(); {
+	case err == errWait, err == errNoBuffers:
+	case err != nil:
+		l.end()
+		return
+	case l.unsent() == 0 && l.halfClosed:
+		l.end()
+		return
+	case !l.halfClosed:
+		unix.Shutdown(l.fd.number, unix.SHUT_WR)
+		l.halfClosed = true
+		if l.unsent() == 0 {
+			l.end()
+			return
+		}
+	}
+	if !l.fd.in(reading) && !l.discard() {
+		l.end()
+		return
+	}
+	l.look()
+}
+
+// discard takes what has come in, and reports whether the connection still stands.
+func (l *lingering) discard() bool {
+	if l.fd.exhausted() {
+		return true
+	}
+	buf := borrow()
+	defer giveBack(buf)
+	for range discards {
+		switch _, err := l.fd.tryRead(buf); err {
+		case nil:
+			l.pause = shortestPause
+		case errWait, io.EOF:
+			return true
+		default:
+			return false
+		}
+	}
+	l.fd.home.Loop().DeferTask(l) // there may be more
+	return true
+}
+
+// look renews the time limit if the peer has taken something, ends the delivery if the limit has
+// passed, and sets the timer for the next look.
+func (l *lingering) look() {
+	if left := l.unsent(); left < l.left {
+		l.left = left
+		l.deadline = runtime.DeadlineAfter(l.silence)
+	}
+	switch {
+	case l.deadline.Passed():
+		l.cut(errLingerStalled)
+		return
+	case l.fd.home.Runtime().Forced():
+		l.cut(runtime.ErrShutdown)
+		return
+	}
+	l.timer.ResetClock(time.Duration(runtime.DeadlineAfter(l.pause).Earlier(l.deadline)))
+	l.pause = min(2*l.pause, longestPause)
+}
+
+// unsent returns how many bytes the peer hasn't taken: those queued here and those in the kernel.
+func (l *lingering) unsent() int {
+	n := l.fd.queued()
+	if l.network.tcp() {
+		n += sysUnsent(l.fd.number)
+	}
+	return n
+}
+
+// cut ends the delivery with a reset, and says why.
+func (l *lingering) cut(why error) {
+	if l.over {
+		return
+	}
+	if why != nil {
+		rt, left := l.fd.home.Runtime(), l.unsent()
+		rt.Logger().Warn("connection reset after Close: not everything was delivered",
+			zap.String("peer", l.remote), zap.Int("bytes", left), zap.Error(why))
+		if why == runtime.ErrShutdown {
+			rt.Cut(fmt.Errorf("socket: %d bytes for %s were not delivered", left, l.remote))
+		}
+	}
+	if l.fd.out.pending.Load() || why != nil {
+		sysResetOnClose(l.fd.number)
+	}
+	l.end()
+}
+
+// end gives the descriptor back.
+func (l *lingering) end() {
+	l.over = true
+	if l.started {
+		l.fd.watcher = nil
+		l.timer.Stop()
+	}
+	rt := l.fd.home.Runtime()
+	l.fd.leave(using)
+	lingerings.Add(-1)
+	rt.Release()
+}
