@@ -246,7 +246,7 @@ func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context
 	begun := false
 	var refused error
 	handshake := func(ctx context.Context) error { return s.SSLHandshake(ctx, a.dialer.tlsFor(host)) }
-	c.flow.EnableSSL(ctx, handshake, func(err error) {
+	c.flow.EnableSSL(ctx, runtime.GoDeep, handshake, func(err error) {
 		err = a.dialer.explainHandshake(s, host, err)
 		switch {
 		case !begun:

@@ -30,8 +30,9 @@ type Config struct {
 	// MaxPerAddress is how many connections there may be at a time from one IP address, the client's own behind a proxy; 0: any number.
 	MaxPerAddress int
 
-	// MaxHandshakes is how many TLS handshakes may run at a time; further ones wait, within Port.HandshakeTimeout, and cost no stack and no buffer
-	// meanwhile. 0 means 1024.
+	// MaxHandshakes is how many TLS handshakes may compute at a time; further ones wait, within Port.HandshakeTimeout, and cost no stack and no buffer
+	// meanwhile. Those that wait for their client don't count, but cost memory: there may be eight times as many, beyond which the one that has waited for the longest is
+	// ended, with ErrSilent. 0 means 1024.
 	MaxHandshakes int
 
 	// ReloadOnHangup has SIGHUP reload the files of Port.Certificates, beside their being watched.
@@ -63,7 +64,7 @@ type Port struct {
 	OnClose func(ctx context.Context, c *Conn, reason error)
 
 	// OnReject is called once, instead of OnConnect and OnClose, for a connection that has ended before it came to stand: a handshake has failed (*tlsconfig.HandshakeError), a proxy's
-	// header was none, the client came from an address with too many connections (ErrTooMany), or said too little in HandshakeTimeout. Its ID is 0. Optional.
+	// header was none, the client came from an address with too many connections (ErrMaxPerAddress), or said too little in HandshakeTimeout. Its ID is 0. Optional.
 	OnReject func(ctx context.Context, c *Conn, reason error)
 
 	// OnBufferFull is called when more than HighWater bytes are queued for a peer that takes less than it is sent, OnBufferEmpty when no more than
@@ -149,8 +150,6 @@ type prepared struct {
 	trusted  proxyproto.Trusted
 	proxied  bool
 	secure   bool // begins with TLS
-
-	mostHello int // how much of a ClientHello is waited for
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {
@@ -192,10 +191,6 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 	}
 	q.proxied = len(p.ProxyProtocol) > 0
 	q.HandshakeTimeout = orDefault(p.HandshakeTimeout, socket.DefaultHandshakeTimeout)
-	q.mostHello = scratchSize
-	if p.ReceiveBuffer > 0 { // the kernel has room for half of it at least
-		q.mostHello = min(scratchSize, max(512, p.ReceiveBuffer/2))
-	}
 	q.IdleTimeout, q.Lifetime = max(0, p.IdleTimeout), max(0, p.Lifetime)
 	q.WriteTimeout = orDefault(p.WriteTimeout, socket.DefaultWriteTimeout)
 	q.timeouts = socket.Timeouts{

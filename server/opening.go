@@ -39,7 +39,7 @@ func (c *Conn) open() {
 	if q.proxied && q.trusted.Contains(c.RemoteAddr()) {
 		c.stage = stageProxy
 	} else if !c.enterAddress() {
-		c.flow.End(ErrTooMany, true)
+		c.flow.End(ErrMaxPerAddress, true)
 		return
 	}
 	if c.stage == stageHello && !q.secure {
@@ -127,7 +127,7 @@ func (c *Conn) readProxy(data []byte) bool {
 		c.setRemote(source)
 	}
 	if !c.enterAddress() {
-		c.flow.End(ErrTooMany, true)
+		c.flow.End(ErrMaxPerAddress, true)
 		return false
 	}
 	c.stage = stageHello
@@ -141,16 +141,17 @@ func (c *Conn) readProxy(data []byte) bool {
 
 // readHello waits until the first TLS record is there.
 func (c *Conn) readHello(data []byte) bool {
-	if data[0] != recordHandshake {
+	const handshake = 22 // TLS's content type, RFC 8446 section 5.1
+	if data[0] != handshake {
 		c.refusePlaintext(data)
 		return false
 	}
-	if !c.wholeHello(data) {
+	if !c.flow.Socket.HelloArrived() {
 		return false
 	}
 	c.flow.Socket.Watch(nil)
 	c.stage = stageWaiting
-	c.worker.queueForSlot((*handshaker)(c))
+	c.worker.queue(newHandshake(c))
 	return false
 }
 
@@ -199,7 +200,5 @@ func (c *Conn) refusePlaintext(data []byte) {
 		return
 	}
 	c.flow.Socket.Discard(len(data)) // or closing would reset the connection before the hint is read
-	c.flow.End(errPlaintext, false)
+	c.flow.End(ErrPlaintext, false)
 }
-
-var errPlaintext = errors.New("server: the client doesn't speak TLS")

@@ -152,7 +152,7 @@ func (c *Conn) check() {
 		if c.stage != stageProxy {
 			w.server.outcomes.add(string(tlsconfig.ReasonTimeout))
 		}
-		c.flow.End(errHandshakeTimeout, false)
+		c.flow.End(ErrSilent, false)
 	case q.Lifetime > 0 && now-c.began >= ticks(q.Lifetime):
 		c.flow.End(ErrLifetime, false)
 	case c.idles() && now-tick(c.seen.Load()) >= ticks(q.IdleTimeout):

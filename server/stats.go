@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
@@ -87,12 +88,17 @@ const outcomeOK = "ok"
 // handshaken counts the outcome of a handshake and returns the error with what lies behind it.
 func (c *Conn) handshaken(err error) error {
 	outcome := outcomeOK
+	var panicked *runtime.PanicError
 	switch {
 	case err == nil:
 	case errors.Is(err, socket.ErrPlaintextPending):
 		outcome = "plaintext pending"
 	case errors.Is(err, socket.ErrBusy), errors.Is(err, socket.ErrSSLActive), errors.Is(err, net.ErrClosed), errors.Is(err, ErrNoTLS):
 		return err // no handshake, or none that has ended by itself
+	case errors.As(err, &panicked), errors.Is(err, runtime.ErrGoexit):
+		outcome = "panic" // the program's fault, not the client's
+	case err == ErrSilent:
+		outcome = string(tlsconfig.ReasonTimeout)
 	default:
 		err = tlsconfig.ExplainServer(err, c.RemoteAddr().String())
 		if explained, ok := errors.AsType[*tlsconfig.HandshakeError](err); ok {
@@ -100,5 +106,8 @@ func (c *Conn) handshaken(err error) error {
 		}
 	}
 	c.worker.server.outcomes.add(outcome)
+	if panicked != nil {
+		c.worker.loop.ReportPanic(panicked.Value, panicked.Stack)
+	}
 	return err
 }

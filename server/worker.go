@@ -19,18 +19,17 @@ type worker struct {
 	index  int
 
 	// On the loop.
-	wheel     wheel
-	now       tick
-	clock     atomic.Uint32 // now, for who is elsewhere
-	timer     eventloop.Timer
-	expected  time.Duration // when timer should fire, since the server began
-	scratch   []byte        // for a look at how connections begin; nil when none is beginning
-	slots     int           // TLS handshakes that may still begin
-	waiting   []slotWaiter
-	beginning bool // beginWaiting is scheduled
-	lastID    uint64
-	draining  bool
-	closed    bool // by Close, or by a Shutdown whose time is over: nothing is begun any more
+	wheel    wheel
+	now      tick
+	clock    atomic.Uint32 // now, for who is elsewhere
+	timer    eventloop.Timer
+	expected time.Duration // when timer should fire, since the server began
+	scratch  []byte        // for a look at how connections begin; nil when none is beginning
+	lastID   uint64
+	draining bool
+	closed   bool // by Close, or by a Shutdown whose time is over: nothing is begun any more
+
+	handshakes handshakes
 
 	registry registry
 	counters counters
@@ -47,7 +46,8 @@ func ticks(d time.Duration) tick {
 }
 
 func newWorker(s *Server, rt *runtime.Runtime, loop *eventloop.Loop, index, handshakes int) *worker {
-	w := &worker{server: s, ctx: rt.Context(), loop: loop, index: index, slots: handshakes}
+	w := &worker{server: s, ctx: rt.Context(), loop: loop, index: index}
+	w.handshakes.slots, w.handshakes.most = handshakes, underwayPerSlot*handshakes
 	w.registry.all = make(map[ID]*Conn)
 	return w
 }
