@@ -36,9 +36,15 @@ func boundaryVerbs(file string) map[string]func(ctx context.Context, c *server.C
 			}
 			return await(ctx, outcome)
 		},
-		"Socket.Send":     func(ctx context.Context, c *server.Conn) error { _, err := c.Socket().Send(ctx, nothing); return err },
-		"Socket.SendAll":  func(ctx context.Context, c *server.Conn) error { _, err := c.Socket().SendAll(ctx, nothing); return err },
-		"Socket.SendSoon": func(ctx context.Context, c *server.Conn) error { _, err := c.Socket().SendSoon(ctx, nothing); return err },
+		"Socket.Send": func(ctx context.Context, c *server.Conn) error { _, err := c.Socket().Send(ctx, nothing); return err },
+		"Socket.SendAll": func(ctx context.Context, c *server.Conn) error {
+			_, err := c.Socket().SendAll(ctx, nothing)
+			return err
+		},
+		"Socket.SendSoon": func(ctx context.Context, c *server.Conn) error {
+			_, err := c.Socket().SendSoon(ctx, nothing)
+			return err
+		},
 		"Socket.WriteVector": func(ctx context.Context, c *server.Conn) error {
 			_, err := c.Socket().WriteVector(ctx, [][]byte{nothing})
 			return err

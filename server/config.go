@@ -23,12 +23,17 @@ import (
 type Config struct {
 	Port
 
-	// MaxConnections is how many connections there may be at a time; further ones are closed when they are accepted. 0 means as many as the process may have
+	// MaxConnections is how many connections there may be at a time; further ones are closed when they are accepted, see Port.LastWord. 0 means as many as the process may have
 	// file descriptors, less 64 (RLIMIT_NOFILE).
 	MaxConnections int
 
-	// MaxPerAddress is how many connections there may be at a time from one IP address, the client's own behind a proxy; 0: any number.
-	MaxPerAddress int
+	// MaxPerAddress is how many connections there may be at a time from one IP address, the client's own behind a proxy; 0: any number. Addresses of IPv6 whose first
+	// AddressPrefix bits agree are one, as whoever has one has all of them; 0 means 64.
+	MaxPerAddress, AddressPrefix int
+
+	// MaxLingering is how many connections that were closed may still deliver what was sent, see Port.Linger. They count for MaxConnections and MaxPerAddress, too. Beyond it the one
+	// whose client has taken nothing for the longest is reset, of the oldest. 0 means a quarter of MaxConnections, and 1024 at most.
+	MaxLingering int
 
 	// MaxHandshakes is how many TLS handshakes may compute at a time; further ones wait, within Port.HandshakeTimeout, and cost no stack and no buffer
 	// meanwhile. Those that wait for their client don't count, but cost memory: there may be eight times as many, beyond which the one that has waited for the longest is
@@ -64,8 +69,14 @@ type Port struct {
 	OnClose func(ctx context.Context, c *Conn, reason error)
 
 	// OnReject is called once, instead of OnConnect and OnClose, for a connection that has ended before it came to stand: a handshake has failed (*tlsconfig.HandshakeError), a proxy's
-	// header was none, the client came from an address with too many connections (ErrMaxPerAddress), or said too little in HandshakeTimeout. Its ID is 0. Optional.
+	// header was none, the client doesn't speak TLS (ErrPlaintext), said too little in HandshakeTimeout (ErrSilent), or there are too many connections, in all (ErrMaxConnections) or
+	// from its address (ErrMaxPerAddress). Its ID is 0. Of a flood beyond MaxConnections only a part is told, see Stats.Refused for all. Optional.
 	OnReject func(ctx context.Context, c *Conn, reason error)
+
+	// LastWord returns what a client is told before it is turned away, such as "421 try again later\r\n", in plaintext: with ErrMaxConnections and ErrMaxPerAddress where
+	// connections don't begin with TLS, with ErrPlaintext where they do. For the latter an empty word stands for an HTTP response to what looks like HTTP, and a line of text to
+	// others. It is called on a loop and must not wait. Optional.
+	LastWord func(c *Conn, reason error) string
 
 	// OnBufferFull is called when more than HighWater bytes are queued for a peer that takes less than it is sent, OnBufferEmpty when no more than
 	// LowWater are any more. Optional.
@@ -90,10 +101,6 @@ type Port struct {
 
 	// TLS may be set instead of Certificates. It is used as it is, not copied, and must not be changed.
 	TLS *tls.Config
-
-	// PlaintextHint is sent to a client that doesn't speak TLS on a port that does, before it is disconnected. Empty: an HTTP response to what looks like HTTP, a line of
-	// text to others.
-	PlaintextHint string
 
 	// ProxyProtocol lists who may, and must, begin a connection with a PROXY protocol header (version 1 or 2), which then says where the client is: IP addresses,
 	// prefixes such as "10.0.0.0/8", and "unix" for all peers on a Unix socket. Others are served as they are. Empty: nobody.
@@ -137,6 +144,8 @@ type Port struct {
 // Defaults.
 const (
 	DefaultMaxHandshakes = 1024
+	DefaultMaxLingering  = 1024
+	DefaultAddressPrefix = 64
 	DefaultMaxQueue      = callback.DefaultQueue
 )
 

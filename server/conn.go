@@ -41,6 +41,7 @@ type Conn struct {
 	family uint8 // 4, 6, or 0: a Unix socket
 	slot   uint8 // of the wheel
 	stage  stage
+	parts  uint8 // that are left of it: itself, its handler, what it delivers after its end. On the loop
 }
 
 // rare is what few connections have.
@@ -57,7 +58,8 @@ const (
 	flagProtected        // from IdleTimeout
 	flagUpgrading        // EnableSSL is under way
 	flagCounted          // for the address
-	flagHandling         // Handle has not returned
+	flagSpoken           // its client has sent a packet
+	flagRefused          // it is one more than MaxConnections
 )
 
 func (c *Conn) toRare() *rare {
@@ -156,7 +158,7 @@ func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) {
 // io.EOF says that the client has closed after a packet, io.ErrUnexpectedEOF that it did so in the middle of one, ErrShutdown that the server shuts down and no packet
 // has come any more. After a time-out nothing is lost: the next Recv goes on with the bytes that have come.
 func (c *Conn) Recv(ctx context.Context) ([]byte, error) {
-	if c.listener.port.Handle == nil || c.worker.server.draining.Load() {
+	if c.listener.port.Handle == nil || c.worker.server.draining.Load() && !c.fresh() {
 		return c.recvFailed(ctx, socket.ErrCanceled)
 	}
 	pkt, err := c.flow.Socket.RecvPacket(ctx)
@@ -199,6 +201,9 @@ var errCallbacks = errors.New("the connection is served by callbacks, which rece
 // received counts a packet.
 func (c *Conn) received(pkt []byte) {
 	w := c.worker
+	if c.flags.Load()&flagSpoken == 0 {
+		c.flags.Or(flagSpoken)
+	}
 	c.seen.Store(w.clock.Load())
 	w.counters.packetsIn.Add(1)
 	w.counters.bytesIn.Add(uint64(len(pkt)))

@@ -116,7 +116,7 @@ func TestPlaintextClientOnTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachStyle(t, func(t *testing.T, port server.Port) {
-				port.TLS, port.PlaintextHint = serverTLS(), test.hint
+				port.TLS, port.LastWord = serverTLS(), func(*server.Conn, error) string { return test.hint }
 				port.OnConnect = func(context.Context, *server.Conn) { t.Error("OnConnect") }
 				h, l := start(t, "tls", server.Config{Port: port})
 				conn := dial(t, l)

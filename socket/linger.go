@@ -25,7 +25,6 @@ import (
 // of it. When the limit has passed the connection is reset: half an answer must not look like a whole one.
 type Delivery struct {
 	fd      *fd
-	network *network
 	remote  string        // for the log
 	silence time.Duration // how long the peer may take nothing
 
@@ -61,8 +60,27 @@ func (s *Socket) Delivery() *Delivery {
 // Then has d told of the end, in place of the log.
 func (l *Delivery) Then(d Delivered) { l.then = d }
 
+// Unsent returns how many bytes were sent that the peer hasn't acknowledged, or on a Unix socket the
+// kernel hasn't taken. It may be called from anywhere.
+func (s *Socket) Unsent() int {
+	f, err := s.acquire(using)
+	if err != nil {
+		return 0
+	}
+	defer f.leave(using)
+	return f.unsent()
+}
+
+func (f *fd) unsent() int {
+	n := f.queued()
+	if f.short { // TCP
+		n += sysUnsent(f.number)
+	}
+	return n
+}
+
 // Left returns how many bytes the peer hasn't taken yet.
-func (l *Delivery) Left() int { return l.unsent() }
+func (l *Delivery) Left() int { return l.fd.unsent() }
 
 // Queued returns how many of them are queued here, and not in the kernel.
 func (l *Delivery) Queued() int { return l.fd.queued() }
@@ -94,7 +112,7 @@ var errLingerStalled = errors.New("the peer took nothing of the rest in time")
 // of the descriptor. The runtime waits for it.
 func (s *Socket) lingerOn(f *fd) {
 	l := &Delivery{
-		fd: f, network: s.network, silence: time.Duration(s.linger.Load()), pause: shortestPause,
+		fd: f, silence: time.Duration(s.linger.Load()), pause: shortestPause,
 	}
 	if dialed := s.dialed.Load(); dialed != nil {
 		l.remote = dialed.String()
@@ -117,7 +135,7 @@ func (s *Socket) lingerOn(f *fd) {
 func (l *Delivery) start() {
 	loop := l.fd.home.Loop()
 	l.started, l.fd.watcher = true, l
-	l.left = l.unsent()
+	l.left = l.fd.unsent()
 	l.deadline = runtime.DeadlineAfter(l.silence)
 	loop.InitTimer(&l.timer, l)
 	loop.DeferTask(l)
@@ -138,13 +156,13 @@ func (l *Delivery) step() {
 	}
 	switch err := l.fd.flush(); {
 	case err == errWait, err == errNoBuffers:
-	case err != nil, l.unsent() == 0 && l.halfClosed:
+	case err != nil, l.fd.unsent() == 0 && l.halfClosed:
 		l.end(nil)
 		return
 	case !l.halfClosed:
 		unix.Shutdown(l.fd.number, unix.SHUT_WR)
 		l.halfClosed = true
-		if l.unsent() == 0 {
+		if l.fd.unsent() == 0 {
 			l.end(nil)
 			return
 		}
@@ -180,7 +198,7 @@ func (l *Delivery) discard() bool {
 // look renews the time limit if the peer has taken something, ends the delivery if the limit has
 // passed, and sets the timer for the next look.
 func (l *Delivery) look() {
-	if left := l.unsent(); left < l.left {
+	if left := l.fd.unsent(); left < l.left {
 		l.left = left
 		l.deadline = runtime.DeadlineAfter(l.silence)
 	}
@@ -192,15 +210,6 @@ func (l *Delivery) look() {
 	l.pause = min(2*l.pause, longestPause)
 }
 
-// unsent returns how many bytes the peer hasn't taken: those queued here and those in the kernel.
-func (l *Delivery) unsent() int {
-	n := l.fd.queued()
-	if l.network.tcp() {
-		n += sysUnsent(l.fd.number)
-	}
-	return n
-}
-
 // cut ends the delivery with a reset, and says why.
 func (l *Delivery) cut(why error) {
 	if l.over {
@@ -208,7 +217,7 @@ func (l *Delivery) cut(why error) {
 	}
 	if why != nil && l.then == nil {
 		l.fd.home.Runtime().Logger().Warn("connection reset after Close: not everything was delivered",
-			zap.String("peer", l.remote), zap.Int("bytes", l.unsent()), zap.Error(why))
+			zap.String("peer", l.remote), zap.Int("bytes", l.fd.unsent()), zap.Error(why))
 	}
 	if l.fd.out.pending.Load() || why != nil {
 		sysResetOnClose(l.fd.number)
@@ -221,7 +230,7 @@ func (l *Delivery) end(cut error) {
 	l.over = true
 	left := 0
 	if cut != nil {
-		left = l.unsent()
+		left = l.fd.unsent()
 	}
 	if l.started {
 		l.fd.watcher = nil
