@@ -254,7 +254,7 @@ func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context
 	handshake := func(ctx context.Context) error {
 		return s.SSLHandshake(ctx, a.dialer.tlsFor(to.name))
 	}
-	c.flow.EnableSSL(ctx, handshake, func(err error) {
+	c.flow.EnableSSL(ctx, runtime.GoDeep, handshake, func(err error) {
 		err = a.dialer.explainHandshake(s, to, err)
 		switch {
 		case !begun:

@@ -12,11 +12,13 @@
 //
 // # Of a server
 //
-//	whorl_server_connections                         gauge    connections now, those that don't stand yet included
+//	whorl_server_connections                         gauge    connections now, those that don't stand yet and those that linger included
 //	whorl_server_connections_opening                 gauge    that don't stand yet: a proxy's header or the TLS handshake is due
 //	whorl_server_connections_accepted_total          counter  begun
 //	whorl_server_connections_opened_total            counter  that came to stand
 //	whorl_server_connections_closed_total            counter  ended, those that never came to stand included
+//	whorl_server_connections_lingering               gauge    that have ended and still deliver what was sent
+//	whorl_server_connections_cut_total               counter  that were reset after their end, as their clients took too little
 //	whorl_server_connections_refused_total           counter  by Config.MaxConnections and Config.MaxPerAddress
 //	whorl_server_handshakes_total{outcome}           counter  TLS handshakes that have ended: "ok", or why not
 //	whorl_server_handshakes_running                  gauge    under way

@@ -44,7 +44,7 @@ const (
 )
 
 var serverMetrics = []metric[server.Stats]{
-	{"whorl_server_connections", "Connections now, those that don't stand yet included.", gauge,
+	{"whorl_server_connections", "Connections now, those that don't stand yet and those that linger included.", gauge,
 		func(st server.Stats) float64 { return float64(st.Connections) }},
 	{"whorl_server_connections_opening", "Connections that don't stand yet: a proxy's header or the TLS handshake is due.", gauge,
 		func(st server.Stats) float64 { return float64(st.Opening) }},
@@ -54,6 +54,10 @@ var serverMetrics = []metric[server.Stats]{
 		func(st server.Stats) float64 { return float64(st.Opened) }},
 	{"whorl_server_connections_closed_total", "Connections ended, those that never came to stand included.", counter,
 		func(st server.Stats) float64 { return float64(st.Closed) }},
+	{"whorl_server_connections_lingering", "Connections that have ended and still deliver what was sent.", gauge,
+		func(st server.Stats) float64 { return float64(st.Lingering) }},
+	{"whorl_server_connections_cut_total", "Connections that were reset after their end, as their clients took too little.", counter,
+		func(st server.Stats) float64 { return float64(st.Cut) }},
 	{"whorl_server_connections_refused_total", "Connections refused by the limits, in all or for their address.", counter,
 		func(st server.Stats) float64 { return float64(st.Refused) }},
 	{"whorl_server_handshakes_running", "TLS handshakes under way.", gauge,

@@ -23,15 +23,21 @@ import (
 type Config struct {
 	Port
 
-	// MaxConnections is how many connections there may be at a time; further ones are closed when they are accepted. 0 means as many as the process may have
+	// MaxConnections is how many connections there may be at a time; further ones are closed when they are accepted, see Port.LastWord. 0 means as many as the process may have
 	// file descriptors, less 64 (RLIMIT_NOFILE).
 	MaxConnections int
 
-	// MaxPerAddress is how many connections there may be at a time from one IP address, the client's own behind a proxy; 0: any number.
-	MaxPerAddress int
+	// MaxPerAddress is how many connections there may be at a time from one IP address, the client's own behind a proxy; 0: any number. Addresses of IPv6 whose first
+	// AddressPrefix bits agree are one, as whoever has one has all of them; 0 means 64.
+	MaxPerAddress, AddressPrefix int
 
-	// MaxHandshakes is how many TLS handshakes may run at a time; further ones wait, within Port.HandshakeTimeout, and cost no stack and no buffer
-	// meanwhile. 0 means 1024.
+	// MaxLingering is how many connections that were closed may still deliver what was sent, see Port.Linger. They count for MaxConnections and MaxPerAddress, too. Beyond it the one
+	// whose client has taken nothing for the longest is reset, of the oldest. 0 means a quarter of MaxConnections, and 1024 at most.
+	MaxLingering int
+
+	// MaxHandshakes is how many TLS handshakes may compute at a time; further ones wait, within Port.HandshakeTimeout, and cost no stack and no buffer
+	// meanwhile. Those that wait for their client don't count, but cost memory: there may be eight times as many, beyond which the one that has waited for the longest is
+	// ended, with ErrSilent. 0 means 1024.
 	MaxHandshakes int
 
 	// ReloadOnHangup has SIGHUP reload the files of Port.Certificates, beside their being watched.
@@ -62,9 +68,18 @@ type Port struct {
 	// connection, a *runtime.PanicError. Optional, in both styles. With Handle it may be called before Handle returns, if something else ends the connection.
 	OnClose func(ctx context.Context, c *Conn, reason error)
 
-	// OnReject is called once, instead of OnConnect and OnClose, for a connection that has ended before it came to stand: a handshake has failed (*explain.HandshakeError), a proxy's
-	// header was none, the client came from an address with too many connections (ErrTooMany), or said too little in HandshakeTimeout. Its ID is 0. Optional.
+	// OnReject is called once, instead of OnConnect and OnClose, for a connection that has ended
+	// before it came to stand: a handshake has failed (*explain.HandshakeError), a proxy's header
+	// was none, the client doesn't speak TLS (ErrPlaintext), said too little in HandshakeTimeout
+	// (ErrSilent), or there are too many connections, in all (ErrMaxConnections) or from its address
+	// (ErrMaxPerAddress). Its ID is 0. Of a flood beyond MaxConnections only a part is told, see
+	// Stats.Refused for all. Optional.
 	OnReject func(ctx context.Context, c *Conn, reason error)
+
+	// LastWord returns what a client is told before it is turned away, such as "421 try again later\r\n", in plaintext: with ErrMaxConnections and ErrMaxPerAddress where
+	// connections don't begin with TLS, with ErrPlaintext where they do. For the latter an empty word stands for an HTTP response to what looks like HTTP, and a line of text to
+	// others. It is called on a loop and must not wait. Optional.
+	LastWord func(c *Conn, reason error) string
 
 	// OnBufferFull is called when more than HighWater bytes are queued for a peer that takes less than it is sent, OnBufferEmpty when no more than
 	// LowWater are any more. Optional.
@@ -90,10 +105,6 @@ type Port struct {
 	// TLS may be set instead of Certificates. Each listener takes a copy when it is made: what is changed later, keys of
 	// session tickets included, has no effect on it. Certificates is for what changes.
 	TLS *tls.Config
-
-	// PlaintextHint is sent to a client that doesn't speak TLS on a port that does, before it is disconnected. Empty: an HTTP response to what looks like HTTP, a line of
-	// text to others.
-	PlaintextHint string
 
 	// ProxyProtocol lists who may, and must, begin a connection with a PROXY protocol header (version 1 or 2), which then says where the client is: IP addresses,
 	// prefixes such as "10.0.0.0/8", and "unix" for all peers on a Unix socket. Others are served as they are. Empty: nobody.
@@ -138,6 +149,8 @@ type Port struct {
 // Defaults.
 const (
 	DefaultMaxHandshakes = 1024
+	DefaultMaxLingering  = 1024
+	DefaultAddressPrefix = 64
 	DefaultMaxQueue      = callback.DefaultQueue
 )
 
@@ -149,8 +162,6 @@ type prepared struct {
 	trusted  proxyproto.Trusted
 	proxied  bool
 	secure   bool // begins with TLS
-
-	mostHello int // how much of a ClientHello is waited for
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {
@@ -195,10 +206,6 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 	}
 	q.proxied = len(p.ProxyProtocol) > 0
 	q.HandshakeTimeout = orDefault(p.HandshakeTimeout, socket.DefaultHandshakeTimeout)
-	q.mostHello = scratchSize
-	if p.ReceiveBuffer > 0 { // the kernel has room for half of it at least
-		q.mostHello = min(scratchSize, max(512, p.ReceiveBuffer/2))
-	}
 	q.IdleTimeout, q.Lifetime = max(0, p.IdleTimeout), max(0, p.Lifetime)
 	q.WriteTimeout = orDefault(p.WriteTimeout, socket.DefaultWriteTimeout)
 	q.timeouts = socket.Timeouts{

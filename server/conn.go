@@ -41,6 +41,7 @@ type Conn struct {
 	family uint8 // 4, 6, or 0: a Unix socket
 	slot   uint8 // of the wheel
 	stage  stage
+	parts  uint8 // that are left of it: itself, its handler, what it delivers after its end. On the loop
 }
 
 // rare is what few connections have.
@@ -57,7 +58,8 @@ const (
 	flagProtected        // from IdleTimeout
 	flagUpgrading        // EnableSSL is under way
 	flagCounted          // for the address
-	flagHandling         // Handle has not returned
+	flagSpoken           // its client has sent a packet
+	flagRefused          // it is one more than MaxConnections
 )
 
 func (c *Conn) toRare() *rare {
@@ -156,7 +158,7 @@ func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) {
 // io.EOF says that the client has closed after a packet, io.ErrUnexpectedEOF that it did so in the middle of one, ErrShutdown that the server shuts down and no packet
 // has come any more. After a time-out nothing is lost: the next Recv goes on with the bytes that have come.
 func (c *Conn) Recv(ctx context.Context) ([]byte, error) {
-	if c.listener.port.Handle == nil || c.worker.server.draining.Load() {
+	if c.listener.port.Handle == nil || c.worker.server.draining.Load() && !c.fresh() {
 		return c.recvFailed(ctx, socket.ErrCanceled)
 	}
 	pkt, err := c.flow.Socket.RecvPacket(ctx)
@@ -199,6 +201,9 @@ var errCallbacks = errors.New("the connection is served by callbacks, which rece
 // received counts a packet.
 func (c *Conn) received(pkt []byte) {
 	w := c.worker
+	if c.flags.Load()&flagSpoken == 0 {
+		c.flags.Or(flagSpoken)
+	}
 	c.seen.Store(w.clock.Load())
 	w.counters.packetsIn.Add(1)
 	w.counters.bytesIn.Add(uint64(len(pkt)))
@@ -218,9 +223,6 @@ func (c *Conn) Send(ctx context.Context, p []byte) (int, error) {
 			return 0, err
 		}
 		return len(p), nil
-	}
-	if c.flags.Load()&flagUpgrading != 0 {
-		return 0, &net.OpError{Op: "send", Err: socket.ErrBusy} // in plaintext it must not go out any more
 	}
 	n, err := c.flow.Socket.SendSoon(ctx, p)
 	c.flow.WriteReleased()
@@ -273,47 +275,69 @@ func (c *Conn) SendFile(ctx context.Context, name string, offset, length int64) 
 // EnableSSL turns the connection into TLS, in place, in the server's role: STARTTLS, after the answer that allows the client to begin was sent. It waits for the end of the
 // handshake; callbacks use EnableSSLAsync.
 //
+// From its first moment to its last the connection is its own: whatever else sends or receives, or would begin TLS, gets socket.ErrBusy and changes nothing. Only what
+// Server.Send, and Send of callbacks, have taken is kept, and goes out afterwards, encrypted. Afterwards, too, nothing is left of what was learnt in plaintext: the framing
+// begins anew, and Value is nil.
+//
 // When more has arrived in plaintext than was received, or anything while the answer is still on its way, it fails with socket.ErrPlaintextPending: whoever put
 // it there could pass it off as the client's words over TLS (CVE-2011-0411). Then, and when the handshake fails, the connection is closed. Port.HandshakeTimeout
-// bounds what is waited for before the handshake, the client's hello and one of Config.MaxHandshakes, and again the handshake itself.
+// bounds all of it, the wait for the client's hello included.
 //
-// It fails with socket.ErrBusy while another caller sends or receives, with socket.ErrSSLActive when TLS is on already, and with ErrNoTLS if Port has no certificates;
-// then the connection stays as it was.
+// It fails with socket.ErrBusy while another caller sends or receives or is in EnableSSL, with socket.ErrSSLActive when TLS is on already, and with ErrNoTLS if Port has no
+// certificates; then the connection stays as it was.
 func (c *Conn) EnableSSL(ctx context.Context) error {
-	if c.listener.port.TLS == nil {
-		return &net.OpError{Op: "handshake", Err: ErrNoTLS}
-	}
 	if c.listener.port.Handle == nil {
 		return &net.OpError{Op: "handshake", Err: errCallbacksSSL}
 	}
-	c.flags.Or(flagUpgrading)
-	defer c.flags.And(^flagUpgrading)
-	if c.flow.Socket.OnLoop() {
-		c.flow.Suspend(true)
-		defer func() {
-			c.flow.Suspend(false)
-			c.flow.WriteReleased()
-		}()
+	if err := c.beginUpgrade(); err != nil {
+		return err
 	}
-	return c.handshaken(c.upgrade(ctx))
+	err := c.upgraded(c.upgrade(ctx))
+	c.flow.WriteReleased()
+	return err
 }
 
 var errCallbacksSSL = errors.New("the connection is served by callbacks, which use EnableSSLAsync")
 
-// EnableSSLAsync is EnableSSL for callbacks: it returns at once, no packets are handed out meanwhile, and done is called with the outcome; nil for done is allowed. It must be
-// called on the connection's loop.
+// EnableSSLAsync is EnableSSL for callbacks: it returns at once, no packets are handed out meanwhile, and done is called with the outcome, on the connection's loop; nil for
+// done is allowed.
 func (c *Conn) EnableSSLAsync(ctx context.Context, done func(ctx context.Context, c *Conn, err error)) {
 	finish := func(err error) {
-		err = c.handshaken(err)
 		if done != nil {
 			done(c.worker.ctx, c, err)
 		}
 	}
-	if c.listener.port.TLS == nil {
-		finish(&net.OpError{Op: "handshake", Err: ErrNoTLS})
+	if err := c.beginUpgrade(); err != nil {
+		c.onLoop(func() { c.flow.Guard(func() { finish(err) }) })
 		return
 	}
-	c.flow.EnableSSL(ctx, c.upgrade, finish)
+	c.onLoop(func() {
+		c.flow.EnableSSL(ctx, runtime.Go, c.upgrade, func(err error) { finish(c.upgraded(err)) })
+	})
+}
+
+// beginUpgrade takes the connection for an upgrade. The socket's locks keep others from it.
+func (c *Conn) beginUpgrade() error {
+	var err error
+	switch {
+	case c.listener.port.TLS == nil:
+		err = ErrNoTLS
+	case c.flags.Or(flagUpgrading)&flagUpgrading != 0:
+		err = socket.ErrBusy
+	default:
+		return nil
+	}
+	return &net.OpError{Op: "handshake", Err: err}
+}
+
+// upgraded follows an upgrade.
+func (c *Conn) upgraded(err error) error {
+	c.flags.And(^flagUpgrading)
+	err = c.handshaken(err)
+	if err == nil {
+		c.onLoop(func() { c.value = nil })
+	}
+	return err
 }
 
 // ErrNoTLS is returned by EnableSSL on a listener whose Port has neither Certificates nor TLS.

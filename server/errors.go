@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"os"
 
 	"github.com/whorl-go/whorl/internal/callback"
 )
@@ -23,15 +24,28 @@ var (
 	// ErrShutdown ends what a Shutdown or Close finds. It is what Recv returns to a handler between two packets when the server shuts down.
 	ErrShutdown = errors.New("server: shutting down")
 
-	// ErrTooMany is why a connection is refused: there are as many as Config.MaxPerAddress allows.
-	ErrTooMany = errors.New("server: too many connections from this address")
+	// ErrMaxConnections is why a connection is refused: there are as many as Config.MaxConnections allows.
+	ErrMaxConnections = errors.New("server: too many connections")
+
+	// ErrMaxPerAddress is why a connection is refused: there are as many as Config.MaxPerAddress allows.
+	ErrMaxPerAddress = errors.New("server: too many connections from this address")
+
+	// ErrPlaintext is why a connection is refused: its client doesn't speak TLS on a port that does.
+	ErrPlaintext = errors.New("server: the client doesn't speak TLS")
+
+	// ErrSilent is why a connection is refused: its client has said too little in Port.HandshakeTimeout, or others needed its place in the meantime. It is also
+	// os.ErrDeadlineExceeded.
+	ErrSilent error = silentError{}
+
+	// ErrLingering is why the delivery of what a closed connection had sent was cut: there were more of them than Config.MaxLingering allows.
+	ErrLingering = errors.New("server: too many closed connections still deliver")
 
 	// ErrNoConnection is returned for an ID whose connection has ended, or never was.
 	ErrNoConnection = errors.New("server: no such connection")
-
-	// ErrNotServing is returned by what needs a server that has a runtime: Listen or Serve tell it.
-	ErrNotServing = errors.New("server: not serving")
 )
 
-// errHandshakeTimeout is why a connection that never came to stand was closed.
-var errHandshakeTimeout = errors.New("server: no handshake in time")
+type silentError struct{}
+
+func (silentError) Error() string        { return "server: the client has said too little in time" }
+func (silentError) Timeout() bool        { return true }
+func (silentError) Is(target error) bool { return target == os.ErrDeadlineExceeded }

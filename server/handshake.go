@@ -2,209 +2,298 @@ package server
 
 import (
 	"context"
-	"errors"
+	"sync/atomic"
 	"time"
 
-	"github.com/whorl-go/whorl/internal/turn"
+	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
-// Handshakes are what costs a server most, and what strangers can have it do. So a worker runs only so many at a time, its slots, and the others wait. A slot is for who has sent a whole
-// ClientHello: those who dribble theirs, or send none, keep nobody from one.
+// Handshakes are what costs a server most, and what strangers can have it do. Three things keep
+// them from harming others:
+//
+//   - A worker has so many compute at a time, in its slots. A slot is not for waiting: who waits for
+//     the client has given his back. (Mostly one computes at a time, as a loop does one thing at a
+//     time; but callbacks of the configuration may wait for something else.)
+//   - Each step is a task of the loop of its own, so that between two of them everybody else has a
+//     turn: thousands that may compute at once don't stop those who are established.
+//   - Those that are under way cost memory, and are bounded, too: beyond eight times the slots, the
+//     one whose client has been silent for the longest is ended.
+//
+// Who is in the middle of a handshake comes before those who begin. These come in their order; but
+// when the oldest has waited for longer than a client should, the newest is next, as its client is
+// the one that certainly still waits. So a flood delays itself.
 
-// slotWaiter is somebody who waits for a slot.
-type slotWaiter interface {
-	// begin is called, on the loop, when a slot is free, and takes it; or reports that it isn't wanted any more.
-	begin() (taken bool)
+// A handshake is a TLS handshake as its worker sees it. It is the socket.Gate of it.
+type handshake struct {
+	conn    *Conn
+	granted *runtime.Channel[struct{}] // for Enter; nil as long as there is no coroutine yet
+	entered bool                       // the slot was granted before Enter
+
+	// On the worker's loop.
+	state      handshakeState
+	underway   bool          // it has had a slot
+	evicted    atomic.Bool   // it has to make room
+	since      time.Duration // when it began to wait, on the loops' clock
+	prev, next *handshake    // of the worker's silent ones
 }
 
-// queueForSlot gives a slot to who asks, when it is his turn.
-func (w *worker) queueForSlot(s slotWaiter) {
-	w.waiting = append(w.waiting, s)
-	w.counters.waiting.Add(1)
-	if !w.beginning {
-		w.beginWaiting()
+type handshakeState uint8
+
+const (
+	handshakeIdle   handshakeState = iota // waits for its client, or has just been woken
+	handshakeQueued                       // for a slot
+	handshakeInside                       // has one
+	handshakeSilent                       // waits for its client, and is listed
+	handshakeOver
+)
+
+// handshakes are a worker's part in it. They are touched on its loop only.
+type handshakes struct {
+	slots    int          // that are free
+	most     int          // that may be under way
+	begun    int          // that are
+	granting bool         // the task that goes on is scheduled
+	resuming []*handshake // in the middle, first come, first served
+	waiting  []*handshake // that begin
+	silent   struct{ first, last *handshake }
+}
+
+const (
+	underwayPerSlot = 8
+	overload        = 50 * time.Millisecond // of the oldest that waits: then the newest is next
+)
+
+// queue asks for a slot, and gets it at once if nobody else computes in this turn of the loop.
+func (w *worker) queue(h *handshake) {
+	hs := &w.handshakes
+	h.unlist()
+	h.state, h.since = handshakeQueued, eventloop.Clock()
+	if h.underway {
+		hs.resuming = append(hs.resuming, h)
+	} else {
+		hs.waiting = append(hs.waiting, h)
+		w.counters.waiting.Add(1)
+	}
+	if !hs.granting {
+		w.grant()
 	}
 }
 
-// beginWaiting has those begin who wait for a slot, as many as there are. When it has gone on for a
-// turn it lets the loop poll first: each of very many may end at once, and make room for the next.
-func (w *worker) beginWaiting() {
-	w.beginning = true // who begins may end at once
-	var budget turn.Budget
-	for budget.Renew(); len(w.waiting) > 0 && w.slots > 0; {
-		if budget.Spent(turn.Coroutine) {
-			w.loop.Defer(w.beginWaiting)
-			return
-		}
-		budget.Count(turn.Look * turn.Unit) // a handshake is long enough for a look at the clock each time
-		next := w.waiting[0]
-		w.waiting[0] = nil
-		w.waiting = w.waiting[1:]
-		w.counters.waiting.Add(-1)
-		w.slots--
+// grant gives a slot to who is next, and has the loop go on with others.
+func (w *worker) grant() {
+	hs := &w.handshakes
+	hs.granting = false
+	if hs.slots == 0 {
+		return
+	}
+	h := hs.next(w)
+	if h == nil {
+		return
+	}
+	hs.granting = true
+	w.loop.DeferTask((*granting)(w))
+	hs.slots--
+	h.state = handshakeInside
+	if !h.underway {
+		h.underway = true
+		hs.begun++
 		w.counters.handshaking.Add(1)
-		if !next.begin() {
-			w.slots++
-			w.counters.handshaking.Add(-1)
+		hs.makeRoom()
+	}
+	if h.granted == nil {
+		h.begin()
+	} else {
+		h.granted.Push(context.Background(), struct{}{}) // it has room
+	}
+}
+
+// granting is the task of a worker that grants slots.
+type granting worker
+
+func (g *granting) Run() { (*worker)(g).grant() }
+
+// next takes out who is next.
+func (hs *handshakes) next(w *worker) *handshake {
+	for len(hs.resuming) > 0 {
+		if h := takeFirst(&hs.resuming); h.state == handshakeQueued {
+			return h
 		}
 	}
-	w.beginning = false
+	for len(hs.waiting) > 0 {
+		h := hs.waiting[0]
+		if h.state == handshakeQueued && eventloop.Clock()-h.since > overload {
+			last := len(hs.waiting) - 1
+			h, hs.waiting[last] = hs.waiting[last], nil
+			hs.waiting = hs.waiting[:last]
+		} else {
+			takeFirst(&hs.waiting)
+		}
+		if h.state != handshakeQueued {
+			continue // it has given up
+		}
+		w.counters.waiting.Add(-1)
+		if h.granted != nil || !h.conn.flow.Over() { // who waits is to be woken in any case
+			return h
+		}
+		h.state = handshakeOver
+	}
+	return nil
 }
 
-// freeSlot gives a slot back.
-func (w *worker) freeSlot() {
-	w.slots++
-	w.counters.handshaking.Add(-1)
-	if len(w.waiting) > 0 && !w.beginning {
-		w.beginning = true
-		w.loop.Defer(w.beginWaiting) // not from here: each of very many could fail at once, and begin the next
+func takeFirst(queue *[]*handshake) *handshake {
+	h := (*queue)[0]
+	(*queue)[0] = nil
+	*queue = (*queue)[1:]
+	return h
+}
+
+// makeRoom ends the one whose client has been silent for the longest, if too many are under way.
+func (hs *handshakes) makeRoom() {
+	if h := hs.silent.first; h != nil && hs.begun > hs.most {
+		h.unlist()
+		h.evicted.Store(true)
+		if !h.conn.flow.Socket.Cancel(socket.ReadEvent) {
+			h.evicted.Store(false) // its client has just said something
+		}
 	}
 }
 
-// handshaker is a Conn in its last stage.
-type handshaker Conn
-
-// begin begins the handshake, in a coroutine of its own, so that the stack that it takes isn't that of the handler.
-func (h *handshaker) begin() bool {
-	c := (*Conn)(h)
-	if c.flow.Over() {
-		return false
-	}
+// begin begins the handshake in a coroutine of its own, so that the stack that it takes isn't that
+// of the handler.
+func (h *handshake) begin() {
+	c := h.conn
 	c.stage = stageHandshake
-	if _, err := runtime.GoDeep(c.worker.ctx, c.shake); err != nil {
-		c.shaken(err)
+	h.entered = true
+	if _, err := runtime.GoDeep(c.worker.ctx, h.shake); err != nil {
+		h.leave()
+		h.shaken(err)
 	}
-	return true
 }
 
 // shake shakes hands.
-func (c *Conn) shake(ctx context.Context) {
-	err := error(runtime.ErrGoexit) // unless the handshake returns: callbacks of the configuration are the program's
-	defer func() {
-		c.shaken(err)
-		if err == nil {
-			c.begin()
-		}
-	}()
-	err = c.flow.Socket.SSLHandshake(ctx, c.listener.port.TLS)
+func (h *handshake) shake(ctx context.Context) {
+	err := error(runtime.ErrGoexit) // unless the handshake returns
+	defer func() { h.shaken(err) }()
+	err = h.run(ctx)
 }
 
-// shaken follows a handshake of the last stage.
-func (c *Conn) shaken(err error) {
-	c.worker.freeSlot()
-	if err := c.handshaken(err); err != nil {
+// shaken follows a handshake with which a connection begins.
+func (h *handshake) shaken(err error) {
+	h.end()
+	c := h.conn
+	if err = c.handshaken(err); err != nil {
 		c.flow.End(err, false)
+		return
 	}
+	c.begin()
 }
 
-// upgrade is the handshake of STARTTLS, with all that comes before it: the hello, and a slot.
+// run runs the handshake.
+func (h *handshake) run(ctx context.Context) error {
+	h.granted = runtime.NewChannel[struct{}](1)
+	err := h.conn.flow.Socket.SSLHandshakeThrough(ctx, h.conn.listener.port.TLS, h)
+	if err != nil && h.evicted.Load() {
+		err = ErrSilent
+	}
+	return err
+}
+
+func newHandshake(c *Conn) *handshake { return &handshake{conn: c} }
+
+// upgrade is the handshake of STARTTLS.
 func (c *Conn) upgrade(ctx context.Context) error {
-	s := &c.flow.Socket
-	_, secure := s.ConnectionState()
-	if !s.OnLoop() || secure || s.Sending() || s.PlaintextPending() {
-		// On another loop or a goroutine, which few handlers are, nothing of this one's can be waited for. In the other cases SSLHandshake refuses.
-		return s.SSLHandshake(ctx, c.listener.port.TLS)
+	h := newHandshake(c)
+	defer c.onLoop(h.end)
+	return h.run(ctx)
+}
+
+// Enter is of socket.Gate.
+func (h *handshake) Enter(ctx context.Context, deadline runtime.Deadline) error {
+	if h.entered {
+		h.entered = false
+		return nil
 	}
-	free, err := c.waitForSlot(ctx)
+	w := h.conn.worker
+	w.do(func() { w.queue(h) })
+	var limit time.Duration // none
+	if deadline != 0 {
+		limit = max(deadline.Until(), time.Nanosecond)
+	}
+	_, err := h.granted.PopTimeout(ctx, limit)
 	if err != nil {
-		s.Close() // it can't go on in plaintext by mistake
-		return err
+		w.do(h.giveUp)
 	}
-	defer free()
-	return s.SSLHandshake(ctx, c.listener.port.TLS)
+	return err
 }
 
-// waitForSlot waits until the client's hello is there, and then for a slot. free gives it back.
-func (c *Conn) waitForSlot(ctx context.Context) (free func(), err error) {
-	deadline := time.Now().Add(c.listener.port.HandshakeTimeout)
-	wait := func(ch *runtime.Channel[struct{}]) error {
-		var limit time.Duration // none
-		if c.listener.port.HandshakeTimeout > 0 {
-			limit = max(time.Until(deadline), time.Nanosecond)
-		}
-		_, err := ch.PopTimeout(ctx, limit)
-		return err
-	}
-	s := &c.flow.Socket
-	if _, err := s.Push(); err != nil { // the answer that the client waits for
-		return nil, err
-	}
-	hello := &helloWatcher{conn: c, there: runtime.NewChannel[struct{}](1)}
-	if !hello.whole() {
-		s.Watch(hello)
-		err := wait(hello.there)
-		s.Watch(&c.flow)
-		if err != nil {
-			return nil, err
-		}
-	}
-	t := &ticket{granted: runtime.NewChannel[struct{}](1)}
-	c.worker.queueForSlot(t)
-	if err := wait(t.granted); err != nil {
-		t.gone = true
-		if t.taken {
-			c.worker.freeSlot()
-		}
-		return nil, err
-	}
-	return c.worker.freeSlot, nil
-}
-
-// ticket is a coroutine that waits for a slot.
-type ticket struct {
-	granted     *runtime.Channel[struct{}]
-	taken, gone bool
-}
-
-func (t *ticket) begin() bool {
-	if t.gone {
-		return false
-	}
-	t.taken = true
-	t.granted.Push(context.Background(), struct{}{})
-	return true
-}
-
-// helloWatcher watches for a ClientHello on a connection in plaintext.
-type helloWatcher struct {
-	conn  *Conn
-	there *runtime.Channel[struct{}]
-}
-
-// whole reports whether the hello is there, or something else is that the handshake will refuse.
-func (h *helloWatcher) whole() bool {
-	data, err := h.conn.look()
+// giveUp follows a wait for a slot that has ended without one, unless it was granted at last.
+func (h *handshake) giveUp() {
 	switch {
-	case errors.Is(err, socket.ErrWouldBlock):
-		return h.conn.flow.Socket.HungUp()
-	case err != nil, data[0] != recordHandshake, h.conn.flow.Socket.HungUp():
-		return true
-	}
-	return h.conn.wholeHello(data)
-}
-
-// Readable is of socket.Watcher.
-func (h *helloWatcher) Readable() {
-	if h.there.Len() == 0 && h.whole() {
-		h.there.Push(context.Background(), struct{}{})
+	case h.state == handshakeInside:
+		h.leave()
+	case !h.underway:
+		h.conn.worker.counters.waiting.Add(-1)
+		fallthrough
+	default:
+		h.state = handshakeIdle
 	}
 }
 
-// Writable is of socket.Watcher.
-func (h *helloWatcher) Writable() { h.conn.flow.Writable() }
+// Leave is of socket.Gate.
+func (h *handshake) Leave() { h.conn.onLoop(h.leave) }
 
-const (
-	recordHandshake = 22 // TLS's content type, RFC 8446 section 5.1
-	recordHeader    = 5
-)
-
-// wholeHello reports whether the first TLS record is whole, or as much of it is there as the kernel's buffer is sure to hold.
-func (c *Conn) wholeHello(data []byte) bool {
-	if len(data) < recordHeader {
-		return false
+func (h *handshake) leave() {
+	w := h.conn.worker
+	hs := &w.handshakes
+	if h.state != handshakeInside {
+		return
 	}
-	length := int(data[3])<<8 | int(data[4])
-	return len(data) >= min(recordHeader+length, c.listener.port.mostHello)
+	hs.slots++
+	h.state = handshakeSilent
+	h.prev = hs.silent.last
+	if h.prev != nil {
+		h.prev.next = h
+	} else {
+		hs.silent.first = h
+	}
+	hs.silent.last = h
+	if !hs.granting && len(hs.resuming)+len(hs.waiting) > 0 {
+		hs.granting = true
+		w.loop.DeferTask((*granting)(w))
+	}
+}
+
+// unlist takes it out of the silent ones.
+func (h *handshake) unlist() {
+	hs := &h.conn.worker.handshakes
+	if h.state != handshakeSilent {
+		return
+	}
+	h.state = handshakeIdle
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		hs.silent.first = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	} else {
+		hs.silent.last = h.prev
+	}
+	h.prev, h.next = nil, nil
+}
+
+// end follows the handshake.
+func (h *handshake) end() {
+	w := h.conn.worker
+	h.leave()
+	h.unlist()
+	h.state = handshakeOver
+	if h.underway {
+		h.underway = false
+		w.handshakes.begun--
+		w.counters.handshaking.Add(-1)
+	}
 }

@@ -69,7 +69,7 @@ func TestMaxPerAddress(t *testing.T) {
 	eachStyle(t, func(t *testing.T, port server.Port) {
 		var rejected atomic.Int32
 		port.OnReject = func(_ context.Context, c *server.Conn, reason error) {
-			wantError(t, "the reason", reason, server.ErrTooMany)
+			wantError(t, "the reason", reason, server.ErrMaxPerAddress)
 			rejected.Add(1)
 		}
 		h, l := start(t, "tcp", server.Config{Port: port, MaxPerAddress: 2})

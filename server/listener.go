@@ -329,14 +329,22 @@ func (l *Listener) rest(ctx context.Context, err error) bool {
 // take gives an accepted connection to a worker, or if that is nil to each in turn.
 func (l *Listener) take(in socket.Incoming, w *worker) {
 	s := l.server
-	if !s.admit() {
+	admitted, told := s.admit()
+	var refused error
+	if !admitted {
+		if refused = ErrMaxConnections; told && l.port.OnReject == nil && l.port.LastWord == nil {
+			told = false
+			s.leave()
+		}
+	}
+	if !told {
 		in.Drop()
 		return
 	}
 	if w == nil {
 		w = s.workers[int(l.turn.Add(1)-1)%len(s.workers)]
 	}
-	if w.loop.PostTask(&arrival{l, w, in}) != nil {
+	if w.loop.PostTask(&arrival{l, w, in, refused}) != nil {
 		in.Drop()
 		s.leave()
 	}
@@ -347,9 +355,10 @@ type arrival struct {
 	listener *Listener
 	worker   *worker
 	incoming socket.Incoming
+	refused  error
 }
 
-func (a *arrival) Run() { a.worker.begin(a.listener, a.incoming) }
+func (a *arrival) Run() { a.worker.begin(a.listener, a.incoming, a.refused) }
 
 // packet hands a datagram to OnPacket, whose panic is logged and costs nothing else.
 func (l *Listener) packet(ctx context.Context, data []byte, from net.Addr) {

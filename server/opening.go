@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net/netip"
 
 	"github.com/whorl-go/whorl/internal/proxyproto"
 	"github.com/whorl-go/whorl/runtime"
@@ -35,11 +36,10 @@ type opener Conn
 func (c *Conn) open() {
 	q := c.listener.port
 	c.stage = stageHello
-	c.worker.counters.opening.Add(1)
 	if q.proxied && q.trusted.Contains(c.RemoteAddr()) {
 		c.stage = stageProxy
 	} else if !c.enterAddress() {
-		c.flow.End(ErrTooMany, true)
+		c.refuse(ErrMaxPerAddress)
 		return
 	}
 	if c.stage == stageHello && !q.secure {
@@ -55,16 +55,29 @@ func (c *Conn) open() {
 
 // enterAddress counts the connection for the client's address, if those are limited.
 func (c *Conn) enterAddress() bool {
-	limit := c.worker.server.config.MaxPerAddress
+	s := c.worker.server
+	limit := s.config.MaxPerAddress
 	if limit <= 0 || c.family == 0 {
 		return true
 	}
-	if !c.worker.server.addresses.enter(c.RemoteAddrPort().Addr().WithZone(""), limit) {
-		c.worker.server.refused.Add(1)
+	if !s.addresses.enter(s.addressOf(c), limit) {
+		s.refused.Add(1)
 		return false
 	}
 	c.flags.Or(flagCounted)
 	return true
+}
+
+// addressOf returns whose connections MaxPerAddress counts together. Zones say nothing about a
+// client, but of link-local addresses each is another's, as all share a prefix.
+func (s *Server) addressOf(c *Conn) netip.Prefix {
+	ip := c.RemoteAddrPort().Addr().WithZone("")
+	bits := s.config.AddressPrefix
+	if ip.Is4() || ip.IsLinkLocalUnicast() {
+		bits = ip.BitLen()
+	}
+	prefix, _ := ip.Prefix(bits)
+	return prefix
 }
 
 // Writable is of socket.Watcher.
@@ -127,7 +140,7 @@ func (c *Conn) readProxy(data []byte) bool {
 		c.setRemote(source)
 	}
 	if !c.enterAddress() {
-		c.flow.End(ErrTooMany, true)
+		c.refuse(ErrMaxPerAddress)
 		return false
 	}
 	c.stage = stageHello
@@ -141,16 +154,17 @@ func (c *Conn) readProxy(data []byte) bool {
 
 // readHello waits until the first TLS record is there.
 func (c *Conn) readHello(data []byte) bool {
-	if data[0] != recordHandshake {
+	const handshake = 22 // TLS's content type, RFC 8446 section 5.1
+	if data[0] != handshake {
 		c.refusePlaintext(data)
 		return false
 	}
-	if !c.wholeHello(data) {
+	if !c.flow.Socket.HelloArrived() {
 		return false
 	}
 	c.flow.Socket.Watch(nil)
 	c.stage = stageWaiting
-	c.worker.queueForSlot((*handshaker)(c))
+	c.worker.queue(newHandshake(c))
 	return false
 }
 
@@ -171,9 +185,7 @@ func (c *Conn) begin() {
 	c.id = ID(w.lastID*uint64(len(w.server.workers)) + uint64(w.index))
 	w.registry.add(c)
 	c.seen.Store(uint32(w.now))
-	w.wheel.remove(c)
-	c.due = c.nextCheck()
-	w.wheel.add(c)
+	w.reschedule(c)
 	if err != nil {
 		c.flow.End(err, true)
 		return
@@ -185,21 +197,52 @@ func (c *Conn) begin() {
 	}
 }
 
-// refusePlaintext tells a client that doesn't speak TLS that the port does.
+// refusePlaintext refuses a client that doesn't speak TLS on a port that does.
 func (c *Conn) refusePlaintext(data []byte) {
 	c.worker.server.outcomes.add(string(explain.ReasonPlaintextClient))
-	hint := c.listener.port.PlaintextHint
+	hint := c.lastWord(ErrPlaintext)
 	if hint == "" {
 		record := tls.RecordHeaderError{Msg: "tls: first record does not look like a TLS handshake"}
 		copy(record.RecordHeader[:], data)
 		hint = cmp.Or(string(explain.PlaintextHint(record)), "This port speaks TLS from the start.\r\n")
 	}
-	if _, err := c.flow.Socket.Queue([]byte(hint), len(hint)); err != nil {
+	c.bidFarewell(hint, ErrPlaintext)
+}
+
+// refuse ends a connection that the limits leave no room for. Whoever expects TLS would not understand a word.
+func (c *Conn) refuse(reason error) {
+	word := ""
+	if !c.listener.port.secure {
+		word = c.lastWord(reason)
+	}
+	c.bidFarewell(word, reason)
+}
+
+func (c *Conn) lastWord(reason error) (word string) {
+	if fn := c.listener.port.LastWord; fn != nil {
+		c.flow.Guard(func() { word = fn(c, reason) })
+	}
+	return word
+}
+
+// bidFarewell ends a connection with a last word, or a reset if there is none.
+func (c *Conn) bidFarewell(word string, reason error) {
+	if word == "" {
+		c.flow.End(reason, true)
+		return
+	}
+	if _, err := c.flow.Socket.Queue([]byte(word), len(word)); err != nil {
 		c.flow.End(err, true)
 		return
 	}
-	c.flow.Socket.Discard(len(data)) // or closing would reset the connection before the hint is read
-	c.flow.End(errPlaintext, false)
+	for range maxDiscards { // or closing would reset the connection before the word is read
+		data, err := c.look()
+		if err != nil || c.flow.Socket.Discard(len(data)) != nil {
+			break
+		}
+	}
+	c.flow.End(reason, false)
 }
 
-var errPlaintext = errors.New("server: the client doesn't speak TLS")
+// maxDiscards bounds, in buffers, what is taken from a client that is refused.
+const maxDiscards = 4

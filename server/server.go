@@ -41,14 +41,18 @@ type Server struct {
 	unwatch  context.CancelFunc
 
 	draining    atomic.Bool  // Shutdown or Close was called
-	connections atomic.Int64 // accepted and not ended, handlers that still run included
+	connections atomic.Int64 // accepted and not gone: what their handlers do, and they deliver, included
 	over        *runtime.Channel[struct{}]
 	addresses   addressBook
-	outcomes    outcomes
-	refused     atomic.Uint64
-	backlog     atomic.Int64
-	datagrams   atomic.Uint64
-	complain    atomic.Int64 // when a shortage of descriptors may be logged again, since began
+	cuts        struct { // deliveries that were cut
+		connections, bytes atomic.Uint64
+		complain           atomic.Int64 // when another may be logged, since began
+	}
+	outcomes  outcomes
+	refused   atomic.Uint64
+	backlog   atomic.Int64
+	datagrams atomic.Uint64
+	complain  atomic.Int64 // when a shortage of descriptors may be logged again, since began
 }
 
 // New makes a Server. What is wrong with the configuration is returned by Listen.
@@ -79,6 +83,15 @@ func (s *Server) join(ctx context.Context) (*runtime.Runtime, error) {
 		return nil, err
 	}
 	s.config.MaxConnections = limit
+	if s.config.MaxLingering <= 0 {
+		s.config.MaxLingering = min(DefaultMaxLingering, max(1, limit/4))
+	}
+	switch bits := s.config.AddressPrefix; {
+	case bits == 0:
+		s.config.AddressPrefix = DefaultAddressPrefix
+	case bits < 0 || bits > 128:
+		return nil, fmt.Errorf("server: AddressPrefix is %d, must be from 1 to 128", bits)
+	}
 	if s.config.MaxHandshakes <= 0 {
 		s.config.MaxHandshakes = DefaultMaxHandshakes
 	}
@@ -87,7 +100,7 @@ func (s *Server) join(ctx context.Context) (*runtime.Runtime, error) {
 	}
 	loops := rt.Loops()
 	for i, loop := range loops {
-		s.workers = append(s.workers, newWorker(s, rt, loop, i, max(1, s.config.MaxHandshakes/len(loops))))
+		s.workers = append(s.workers, newWorker(s, rt, loop, i, len(loops)))
 	}
 	s.rt = rt
 	return rt, nil
@@ -168,29 +181,54 @@ func (s *Server) beginServing() ([]*Listener, error) {
 
 // Shutdown ends the server in order. It accepts what is in the backlog and stops listening. Connections that wait for a packet are told at once, those at work
 // afterwards: Recv returns ErrShutdown to a handler between two packets, and a callback connection is closed when it has nothing more to read and nothing queued. What has
-// arrived by then is still served, and what was sent is delivered. When ctx is done the rest is aborted, and Shutdown returns the cause.
+// arrived by then is still served, what was sent is delivered, and Shutdown waits for that. A client that has been accepted less than five seconds before has until then to
+// send its first packet, as with net/http.
+//
+// When ctx is done the rest is aborted, and Shutdown returns the cause. If connections were cut off, then or before, because their clients took nothing, it returns
+// a *CutError that says how many.
 func (s *Server) Shutdown(ctx context.Context) error {
+	connections, bytes := s.cuts.connections.Load(), s.cuts.bytes.Load()
 	s.drain()
 	_, err := s.over.Pop(ctx)
-	if ctx.Err() != nil {
-		s.abortAll()
-		return context.Cause(ctx)
+	switch {
+	case ctx.Err() != nil:
+		s.abort()
+		err = context.Cause(ctx)
+	case !errors.Is(err, runtime.ErrShutdown) && !errors.Is(err, runtime.ErrOnLoop):
+		err = nil
 	}
-	if errors.Is(err, runtime.ErrShutdown) || errors.Is(err, runtime.ErrOnLoop) {
-		return err
+	if n := s.cuts.connections.Load() - connections; n > 0 {
+		return &CutError{Connections: int(n), Bytes: int(s.cuts.bytes.Load() - bytes), Err: err}
 	}
-	return nil
+	return err
 }
 
 // Close ends the server at once: all connections are closed, OnClose is told ErrShutdown, and what was sent is delivered in the background. Handlers that still
 // run find their connection closed. Close doesn't wait for anything.
 func (s *Server) Close() error {
 	s.drain()
-	s.onWorkers(func(w *worker) { w.endAll(false) })
+	s.onWorkers(func(w *worker) { w.endAll(w.wheel.all(), false) })
 	return nil
 }
 
-func (s *Server) abortAll() { s.onWorkers(func(w *worker) { w.endAll(true) }) }
+// abort cuts all connections off, and waits until that is done, unless a loop is held.
+func (s *Server) abort() {
+	s.mu.Lock()
+	workers := s.workers
+	s.mu.Unlock()
+	aborted := runtime.NewChannel[struct{}](len(workers))
+	for _, w := range workers {
+		w.do(func() {
+			w.abort()
+			aborted.Push(context.Background(), struct{}{}) // it has room
+		})
+	}
+	for range workers {
+		if _, err := aborted.PopTimeout(context.Background(), time.Second); err != nil {
+			return
+		}
+	}
+}
 
 // drain begins the end.
 func (s *Server) drain() {
@@ -267,14 +305,21 @@ func (s *Server) Reload() error {
 	return err
 }
 
-// admit counts a new connection in, or refuses it.
-func (s *Server) admit() bool {
-	if s.connections.Add(1) > int64(s.config.MaxConnections) {
-		s.connections.Add(-1)
-		s.refused.Add(1)
-		return false
+// How many connections beyond MaxConnections there may be at a time that are told so.
+const mostRefused = 64
+
+// admit counts a new connection in, or refuses it. One that is refused may yet be told why.
+func (s *Server) admit() (admitted, told bool) {
+	over := s.connections.Add(1) - int64(s.config.MaxConnections)
+	if over <= 0 {
+		return true, true
 	}
-	return true
+	s.refused.Add(1)
+	if over > mostRefused {
+		s.connections.Add(-1)
+		return false, false
+	}
+	return false, true
 }
 
 // leave counts a connection out.
@@ -287,23 +332,23 @@ func (s *Server) leave() {
 // addressBook counts the connections of each address.
 type addressBook struct {
 	mu     sync.Mutex
-	counts map[netip.Addr]int
+	counts map[netip.Prefix]int
 }
 
-func (b *addressBook) enter(a netip.Addr, limit int) bool {
+func (b *addressBook) enter(a netip.Prefix, limit int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.counts[a] >= limit {
 		return false
 	}
 	if b.counts == nil {
-		b.counts = make(map[netip.Addr]int)
+		b.counts = make(map[netip.Prefix]int)
 	}
 	b.counts[a]++
 	return true
 }
 
-func (b *addressBook) leave(a netip.Addr) {
+func (b *addressBook) leave(a netip.Prefix) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.counts[a]--; b.counts[a] <= 0 {

@@ -17,6 +17,9 @@ func (e *events) Received(pkt []byte) {
 	c := (*Conn)(e)
 	c.received(pkt)
 	c.listener.port.OnReceive(c.worker.ctx, c, pkt)
+	if c.worker.draining {
+		c.drain() // that was its first word
+	}
 }
 
 func (e *events) BufferFull() {
@@ -41,30 +44,36 @@ func (e *events) Ended(reason error) {
 	w := c.worker
 	c.flags.Or(flagClosed)
 	w.wheel.remove(c)
-	if c.flags.Load()&flagCounted != 0 {
-		w.server.addresses.leave(c.RemoteAddrPort().Addr().WithZone(""))
-	}
 	if c.flow.Full() {
 		w.counters.full.Add(-1)
 	}
-	w.counters.closed.Add(1)
-	if c.stage != stageOpen {
-		w.counters.opening.Add(-1)
-		defer w.server.leave()
-		if fn := c.listener.port.OnReject; fn != nil {
-			fn(w.ctx, c, reason)
-		}
-		return
+	if c.flags.Load()&flagRefused == 0 {
+		w.counters.closed.Add(1)
 	}
-	w.registry.remove(c)
-	defer func() {
-		if c.flags.Load()&flagHandling == 0 {
-			w.server.leave()
-		}
-	}()
-	if fn := c.listener.port.OnClose; fn != nil {
+	w.delivering(c)
+	defer c.part()
+	fn := c.listener.port.OnClose
+	if c.stage == stageOpen {
+		w.registry.remove(c)
+	} else {
+		w.counters.opening.Add(-1)
+		fn = c.listener.port.OnReject
+	}
+	if fn != nil {
 		fn(w.ctx, c, reason)
 	}
+}
+
+// part follows the end of one of the connection's parts.
+func (c *Conn) part() {
+	if c.parts--; c.parts > 0 {
+		return
+	}
+	s := c.worker.server
+	if c.flags.Load()&flagCounted != 0 {
+		s.addresses.leave(s.addressOf(c))
+	}
+	s.leave()
 }
 
 // serveCallbacks serves a connection that has come to stand by callbacks.
@@ -88,7 +97,7 @@ func (c *Conn) serveCallbacks() {
 // value, as each has a frame on the stack of every connection that waits for a packet, and these stacks are to stay at 2 KiB.
 func (c *Conn) handler() func(ctx context.Context) {
 	return func(ctx context.Context) {
-		c.flags.Or(flagHandling)
+		c.parts++
 		returned := false
 		defer func() { c.handled(returned, recover()) }()
 		c.flow.Socket.Watch(&c.flow) // for what others send, see Server.Send
@@ -102,7 +111,7 @@ func (c *Conn) handler() func(ctx context.Context) {
 
 // handled follows the handler.
 func (c *Conn) handled(returned bool, panicked any) {
-	c.flags.And(^flagHandling)
+	defer c.part()
 	switch {
 	case returned:
 		c.flow.End(c.failure(), false)
@@ -112,9 +121,6 @@ func (c *Conn) handled(returned bool, panicked any) {
 		c.flow.End(ErrShutdown, true)
 	default:
 		c.flow.End(runtime.ErrGoexit, true)
-	}
-	if c.flow.Gone() { // it had ended before: now nothing is left of it
-		c.worker.server.leave()
 	}
 }
 
@@ -132,11 +138,22 @@ func (c *Conn) failure() error {
 func (c *Conn) drain() {
 	switch {
 	case c.stage != stageOpen: // it will hear of it when it stands
+	case c.fresh():
+		c.worker.reschedule(c)
 	case c.listener.port.Handle == nil:
 		c.flow.Drain(ErrShutdown)
 	case c.flags.Load()&flagUpgrading == 0:
 		c.flow.Socket.Cancel(socket.ReadEvent)
 	}
+}
+
+// firstWord is how long after it was accepted a client may take for its first packet when the server
+// shuts down, as with net/http: it has connected in the belief that it would be served.
+const firstWord = 5 * time.Second
+
+// fresh reports whether the client has said nothing yet, and still may.
+func (c *Conn) fresh() bool {
+	return c.flags.Load()&flagSpoken == 0 && tick(c.worker.clock.Load())-c.began < ticks(firstWord)
 }
 
 // check looks at a connection whose due has come.
@@ -152,15 +169,15 @@ func (c *Conn) check() {
 		if c.stage != stageProxy {
 			w.server.outcomes.add(string(explain.ReasonTimeout))
 		}
-		c.flow.End(errHandshakeTimeout, false)
+		c.flow.End(ErrSilent, false)
 	case q.Lifetime > 0 && now-c.began >= ticks(q.Lifetime):
 		c.flow.End(ErrLifetime, false)
 	case c.idles() && now-tick(c.seen.Load()) >= ticks(q.IdleTimeout):
 		c.flow.End(ErrIdle, false)
+	case w.draining:
+		c.drain()
 	}
-	w.wheel.remove(c)
-	c.due = c.nextCheck()
-	w.wheel.add(c)
+	w.reschedule(c)
 }
 
 // idles reports whether IdleTimeout is for the connection.
@@ -180,6 +197,11 @@ func (c *Conn) nextCheck() tick {
 	}
 	if q.Lifetime > 0 {
 		due = min(due, c.began+ticks(q.Lifetime))
+	}
+	if c.worker.draining && c.flags.Load()&flagSpoken == 0 {
+		if last := c.began + ticks(firstWord); last > c.worker.now {
+			due = min(due, last)
+		}
 	}
 	switch {
 	case c.idles():

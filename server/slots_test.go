@@ -5,7 +5,9 @@ package server_test
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,83 +16,214 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// ST-S-9, the cap: after STARTTLS as with TLS from the start, no more than MaxHandshakes run. Who dribbles the hello has none of them, who has sent one whole
-// and stalls has one until his time is over, and the others wait for theirs in the meantime.
-func TestSTS9HandshakesAreCapped(t *testing.T) {
-	for _, style := range []string{"handler", "callbacks"} {
-		t.Run(style, func(t *testing.T) {
-			m := new(mailer)
-			port := server.Port{EOF: "\r\n", TLS: serverTLS(), HandshakeTimeout: time.Hour}
-			if style == "handler" {
-				port.Handle = m.handle
-			} else {
-				port.OnReceive = m.receive
-			}
-			h, l := start(t, "tcp", server.Config{Port: port, MaxHandshakes: 2 * loops})
-			begin := func() net.Conn {
-				conn := dial(t, l)
-				trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
-				return conn
-			}
-			first := hello(t)
-			var dribbling, stalled []net.Conn
-			for range 20 {
-				conn := begin()
-				write(t, conn, first[:len(first)/2])
-				dribbling = append(dribbling, conn)
-			}
-			for range 2 * loops {
-				conn := begin()
-				write(t, conn, first)
-				stalled = append(stalled, conn)
-			}
-			until(t, "as many handshakes as may be", func() bool { return h.Stats().Handshaking == 2*loops })
-			const n = 20
-			var clients sync.WaitGroup
-			for range n {
-				secure := tls.Client(begin(), clientTLS())
-				clients.Go(func() {
-					if err := writeRead(secure, "NOOP\r\n", make([]byte, len("250 ok\r\n"))); err != nil {
-						t.Error(err)
-					}
-					secure.Close()
-				})
-			}
-			until(t, "the others wait", func() bool { return h.Stats().Waiting == n })
-			if st := h.Stats(); st.Handshaking != 2*loops {
-				t.Errorf("%+v", st)
-			}
-			for _, conn := range stalled {
-				conn.Close()
-			}
-			clients.Wait()
-			for _, conn := range dribbling {
-				conn.Close()
-			}
-			h.settled()
-			if st := h.Stats(); st.Handshakes["ok"] != n || st.Handshaking != 0 || st.Waiting != 0 {
-				t.Errorf("%+v", st)
-			}
-		})
+// gatedTLS is a configuration whose handshakes compute until the gate is closed.
+func gatedTLS(gate chan struct{}) *tls.Config {
+	config := serverTLS()
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		await(hello.Context(), gate)
+		return nil, nil
+	}
+	return config
+}
+
+// begun is a client that has begun, by STARTTLS or at once.
+func begun(t *testing.T, l *server.Listener, upgrades bool) net.Conn {
+	conn := dial(t, l)
+	if upgrades {
+		trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
+	}
+	return conn
+}
+
+// eachOpening runs a test with mailers in each style, with STARTTLS and with TLS from the start.
+func eachOpening(
+	t *testing.T, config server.Config, test func(t *testing.T, h *house, l *server.Listener, upgrades bool),
+) {
+	for network, upgrades := range map[string]bool{"tcp": true, "tls": false} {
+		for _, style := range []string{"handler", "callbacks"} {
+			t.Run(network+"/"+style, func(t *testing.T) {
+				m, config := new(mailer), config
+				config.EOF = "\r\n"
+				if config.TLS == nil {
+					config.TLS = serverTLS()
+				}
+				if style == "handler" {
+					config.Handle = m.handle
+				} else {
+					config.OnReceive = m.receive
+				}
+				h, l := start(t, network, config)
+				test(t, h, l, upgrades)
+			})
+		}
 	}
 }
 
-// Who waits for a slot and gives up leaves it to others.
+// ST-S-9, the cap: after STARTTLS as with TLS from the start, no more than MaxHandshakes compute, and
+// the others wait.
+func TestSTS9HandshakesAreCapped(t *testing.T) {
+	for network, upgrades := range map[string]bool{"tcp": true, "tls": false} {
+		for _, style := range []string{"handler", "callbacks"} {
+			t.Run(network+"/"+style, func(t *testing.T) {
+				gate := make(chan struct{})
+				m, port := new(mailer), server.Port{EOF: "\r\n", TLS: gatedTLS(gate), HandshakeTimeout: time.Hour}
+				if style == "handler" {
+					port.Handle = m.handle
+				} else {
+					port.OnReceive = m.receive
+				}
+				h, l := start(t, network, server.Config{Port: port, MaxHandshakes: 2 * loops})
+				const n = 20
+				var clients sync.WaitGroup
+				for range n {
+					secure := tls.Client(begun(t, l, upgrades), clientTLS())
+					clients.Go(func() {
+						if err := writeRead(secure, "NOOP\r\n", make([]byte, len("250 ok\r\n"))); err != nil {
+							t.Error(err)
+						}
+						secure.Close()
+					})
+				}
+				until(t, "the others wait", func() bool { return h.Stats().Waiting == n-2*loops })
+				if st := h.Stats(); st.Handshaking != 2*loops {
+					t.Errorf("%+v", st)
+				}
+				close(gate)
+				clients.Wait()
+				h.settled()
+				if st := h.Stats(); st.Handshakes["ok"] != n {
+					t.Errorf("%+v", st)
+				}
+			})
+		}
+	}
+}
+
+// A slot is not for waiting: clients that dribble their hello, or send it and then nothing, keep
+// nobody from one.
+func TestSilentClientsHoldNoSlot(t *testing.T) {
+	config := server.Config{Port: server.Port{HandshakeTimeout: time.Hour}, MaxHandshakes: 2 * loops}
+	eachOpening(t, config, func(t *testing.T, h *house, l *server.Listener, upgrades bool) {
+		first := hello(t)
+		for i := range 4 * loops {
+			write(t, begun(t, l, upgrades), first[:len(first)/(1+i%2)])
+		}
+		until(t, "half of them are under way", func() bool { return h.Stats().Handshaking == 2*loops })
+		for range 20 {
+			secure := tls.Client(begun(t, l, upgrades), clientTLS())
+			trip := []string{"NOOP\r\n", "250 ok\r\n"}
+			trips(t, secure, trip...)
+			secure.Close()
+		}
+	})
+}
+
+// Beyond eight times MaxHandshakes the client that has been silent for the longest gives way.
+func TestTheOldestSilentClientGivesWay(t *testing.T) {
+	config := server.Config{Port: server.Port{HandshakeTimeout: time.Hour}, MaxHandshakes: loops}
+	eachOpening(t, config, func(t *testing.T, h *house, l *server.Listener, upgrades bool) {
+		first := hello(t)
+		var silent []net.Conn
+		for range 8 * loops {
+			conn := begun(t, l, upgrades)
+			write(t, conn, first)
+			expect(t, conn, "\x16\x03\x03") // the server's flight: now it is silent
+			silent = append(silent, conn)
+		}
+		for range 2 * loops { // on each loop the first one needs room, and leaves it to the second
+			secure := tls.Client(begun(t, l, upgrades), clientTLS())
+			trips(t, secure, "NOOP\r\n", "250 ok\r\n")
+			secure.Close()
+		}
+		for _, conn := range silent[:loops] {
+			io.ReadAll(conn) // to its end
+		}
+		if st := h.Stats(); st.Handshakes["timeout"] != loops || st.Handshaking != 7*loops {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// Who waits for a slot and gives up leaves it to others, also if it is granted to him too late.
 func TestWaitingForASlotEnds(t *testing.T) {
+	gate := make(chan struct{})
 	m := new(mailer)
-	port := server.Port{EOF: "\r\n", TLS: serverTLS(), HandshakeTimeout: 300 * time.Millisecond, Handle: m.handle}
+	port := server.Port{EOF: "\r\n", TLS: gatedTLS(gate), HandshakeTimeout: 300 * time.Millisecond, Handle: m.handle}
 	h, l := start(t, "tcp", server.Config{Port: port, MaxHandshakes: 1})
 	first := hello(t)
-	for range 3 * loops { // some stall in a handshake, the others wait for it
-		conn := dial(t, l)
-		trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
-		write(t, conn, first)
+	for range 3 * loops { // some compute, the others wait for that
+		write(t, begun(t, l, true), first)
 	}
+	m.outcomes(t, 2*loops)
+	close(gate)
 	m.outcomes(t, 3*loops)
 	h.settled()
 	trips(t, upgrade(t, dial(t, l)), "NOOP\r\n", "250 ok\r\n")
-	if st := h.Stats(); st.Handshakes["ok"] != 1 || st.Handshaking != 0 || st.Waiting != 0 {
+	if st := h.Stats(); st.Handshakes["ok"] != 1 {
 		t.Errorf("%+v", st)
+	}
+}
+
+// Many that half open TLS, all at once and again and again, keep a client of good faith, and one that is
+// established, from nothing.
+func TestHalfOpenFlood(t *testing.T) {
+	many := min(4000, fileLimit(t)/2-500)
+	if testing.Short() {
+		many = 500
+	}
+	h, l := start(t, "tls", server.Config{Port: server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: time.Second}})
+	established := dialTLS(t, l)
+	trip(t, established, "hello")
+	first := []byte(hello(t))
+	stop := make(chan struct{})
+	var flood sync.WaitGroup
+	defer flood.Wait()
+	defer close(stop)
+	for range 8 {
+		flood.Go(func() {
+			var open []net.Conn
+			defer func() {
+				for _, conn := range open {
+					conn.Close()
+				}
+			}()
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+				}
+				conn, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					return
+				}
+				conn.Write(first)
+				if open = append(open, conn); len(open) > many/8 {
+					open[0].Close()
+					open = open[1:]
+				}
+			}
+		})
+	}
+	var handshakes, echoes []time.Duration
+	until(t, "the flood has been turned away several times", func() bool {
+		begin := time.Now()
+		trip(t, established, "hello")
+		echoes = append(echoes, time.Since(begin))
+		begin = time.Now()
+		dialTLS(t, l).Close()
+		handshakes = append(handshakes, time.Since(begin))
+		return h.Stats().Handshakes["timeout"] > uint64(many)
+	})
+	slices.Sort(handshakes)
+	slices.Sort(echoes)
+	t.Logf("%d: handshakes median %v, worst %v; echoes %v, %v", len(handshakes), handshakes[len(handshakes)/2], handshakes[len(handshakes)-1],
+		echoes[len(echoes)/2], echoes[len(echoes)-1])
+	if m := handshakes[len(handshakes)/2]; m > 100*time.Millisecond {
+		t.Errorf("half of the handshakes took %v", m)
+	}
+	if m := echoes[len(echoes)*99/100]; m > 200*time.Millisecond {
+		t.Errorf("one in a hundred echoes took %v", m)
 	}
 }
 

@@ -25,12 +25,16 @@ type Stats struct {
 	Datagrams  uint64            // received
 	Handshakes map[string]uint64 // by outcome: "ok", "plaintext pending", or the reason, see package explain
 
-	Connections int // all, those that don't stand yet included
+	Cut      uint64 // connections that were reset after their end, as their clients took too little; CutBytes is what was not delivered
+	CutBytes uint64
+
+	Connections int // all, those that don't stand yet and those that linger included
+	Lingering   int // that have ended, and still deliver what was sent
 	Opening     int // that don't stand yet
 	Waiting     int // for one of MaxHandshakes
 	Handshaking int
 	BuffersFull int           // connections between OnBufferFull and OnBufferEmpty
-	Queued      int           // bytes that were sent and that the kernel didn't take, because peers take less
+	Queued      int           // bytes that were sent and that the kernel didn't take, because peers take less; what lingers is counted every 100 ms
 	LoopLag     time.Duration // by how much the loop that is latest was late for its last timer; precise to 100 ms of when
 }
 
@@ -39,6 +43,7 @@ func (s *Server) Stats() Stats {
 	st := Stats{
 		Refused: s.refused.Load(), Datagrams: s.datagrams.Load(),
 		Handshakes: s.outcomes.snapshot(), Connections: int(s.connections.Load()), Queued: int(s.backlog.Load()),
+		Cut: s.cuts.connections.Load(), CutBytes: s.cuts.bytes.Load(),
 	}
 	s.mu.Lock()
 	workers := s.workers
@@ -56,6 +61,8 @@ func (s *Server) Stats() Stats {
 		st.Waiting += int(n.waiting.Load())
 		st.Handshaking += int(n.handshaking.Load())
 		st.BuffersFull += int(n.full.Load())
+		st.Lingering += int(n.lingering.Load())
+		st.Queued += int(n.lingerQueued.Load())
 		st.LoopLag = max(st.LoopLag, time.Duration(n.lag.Load()))
 	}
 	return st
@@ -94,6 +101,8 @@ func (c *Conn) handshaken(err error) error {
 		outcome = "plaintext pending"
 	case errors.Is(err, socket.ErrBusy), errors.Is(err, socket.ErrSSLActive), errors.Is(err, net.ErrClosed), errors.Is(err, ErrNoTLS):
 		return err // no handshake, or none that has ended by itself
+	case err == ErrSilent:
+		outcome = string(explain.ReasonTimeout)
 	default:
 		if _, ok := errors.AsType[*runtime.PanicError](err); ok || errors.Is(err, runtime.ErrGoexit) {
 			err = explain.Local(err, c.RemoteAddr().String())

@@ -12,7 +12,6 @@ import (
 	"net"
 	goruntime "runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -120,7 +119,7 @@ func TestPlaintextClientOnTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachStyle(t, func(t *testing.T, port server.Port) {
-				port.TLS, port.PlaintextHint = serverTLS(), test.hint
+				port.TLS, port.LastWord = serverTLS(), func(*server.Conn, error) string { return test.hint }
 				port.OnConnect = func(context.Context, *server.Conn) { t.Error("OnConnect") }
 				h, l := start(t, "tls", server.Config{Port: port})
 				conn := dial(t, l)
@@ -265,44 +264,6 @@ func TestClientLeavesInItsHello(t *testing.T) {
 			})
 		}
 	}
-}
-
-// More handshakes than MaxHandshakes wait, cost no handshake meanwhile, and are served when others are done.
-func TestMaxHandshakes(t *testing.T) {
-	eachStyle(t, func(t *testing.T, port server.Port) {
-		port.TLS, port.HandshakeTimeout = serverTLS(), time.Hour
-		h, l := start(t, "tls", server.Config{Port: port, MaxHandshakes: 2 * loops})
-		var blocking []net.Conn
-		for range 2 * loops {
-			conn := dial(t, l)
-			write(t, conn, hello(t)) // and nothing more
-			blocking = append(blocking, conn)
-		}
-		until(t, "as many handshakes as may be", func() bool { return h.Stats().Handshaking == 2*loops })
-		const n = 50
-		var clients sync.WaitGroup
-		for range n {
-			conn := tls.Client(dial(t, l), clientTLS())
-			clients.Go(func() {
-				if err := writeRead(conn, "hello", make([]byte, 5)); err != nil {
-					t.Error(err)
-				}
-				conn.Close()
-			})
-		}
-		until(t, "the others wait", func() bool { return h.Stats().Waiting == n })
-		if st := h.Stats(); st.Handshaking != 2*loops || st.Opened != 0 || st.Opening != n+2*loops {
-			t.Errorf("%+v", st)
-		}
-		for _, conn := range blocking {
-			conn.Close()
-		}
-		clients.Wait()
-		h.settled()
-		if st := h.Stats(); st.Handshakes["ok"] != n {
-			t.Errorf("%v", st.Handshakes)
-		}
-	})
 }
 
 // A connection that ends without close_notify may have been cut short by somebody else.

@@ -19,18 +19,18 @@ type worker struct {
 	index  int
 
 	// On the loop.
-	wheel     wheel
-	now       tick
-	clock     atomic.Uint32 // now, for who is elsewhere
-	timer     eventloop.Timer
-	expected  time.Duration // when timer should fire, since the server began
-	scratch   []byte        // for a look at how connections begin; nil when none is beginning
-	slots     int           // TLS handshakes that may still begin
-	waiting   []slotWaiter
-	beginning bool // beginWaiting is scheduled
-	lastID    uint64
-	draining  bool
-	closed    bool // by Close, or by a Shutdown whose time is over: nothing is begun any more
+	wheel    wheel
+	now      tick
+	clock    atomic.Uint32 // now, for who is elsewhere
+	timer    eventloop.Timer
+	expected time.Duration // when timer should fire, since the server began
+	scratch  []byte        // for a look at how connections begin; nil when none is beginning
+	lastID   uint64
+	draining bool
+	closed   bool // by Close, or by a Shutdown whose time is over: nothing is begun any more
+
+	handshakes handshakes
+	lingerings lingerings
 
 	registry registry
 	counters counters
@@ -46,8 +46,11 @@ func ticks(d time.Duration) tick {
 	return tick(min((d+tickLength-1)/tickLength, 1<<30)) + wheelStep
 }
 
-func newWorker(s *Server, rt *runtime.Runtime, loop runtime.Loop, index, handshakes int) *worker {
-	w := &worker{server: s, ctx: rt.Context(), loop: loop, index: index, slots: handshakes}
+func newWorker(s *Server, rt *runtime.Runtime, loop runtime.Loop, index, loops int) *worker {
+	w := &worker{server: s, ctx: rt.Context(), loop: loop, index: index}
+	w.handshakes.slots = max(1, s.config.MaxHandshakes/loops)
+	w.handshakes.most = underwayPerSlot * w.handshakes.slots
+	w.lingerings.most = max(1, s.config.MaxLingering/loops)
 	w.registry.all = make(map[ID]*Conn)
 	return w
 }
@@ -62,33 +65,43 @@ func (w *worker) do(fn func()) {
 }
 
 // begin makes a connection of what a listener has accepted. On the loop.
-func (w *worker) begin(l *Listener, in socket.Incoming) {
+// refused says why it is only to be told that it can't be served.
+func (w *worker) begin(l *Listener, in socket.Incoming, refused error) {
 	s := w.server
 	if w.closed {
 		in.Drop()
 		s.leave()
 		return
 	}
-	c := &Conn{listener: l, worker: w}
+	c := &Conn{listener: l, worker: w, parts: 1}
 	c.flow.Init((*events)(c), &l.port.limits)
 	if err := c.flow.Socket.Begin(w.ctx, in); err != nil {
 		s.leave()
 		s.log.Sugar().Warnf("server: accepted connection can't be served: %v", err)
 		return
 	}
-	w.counters.accepted.Add(1)
+	if refused == nil {
+		w.counters.accepted.Add(1)
+	} else {
+		c.flags.Or(flagRefused)
+	}
 	w.wind()
 	c.setRemote(in.Remote)
 	c.began = w.now
 	c.seen.Store(uint32(w.now))
 	c.due = c.nextCheck()
 	w.wheel.add(c)
+	w.counters.opening.Add(1)
+	if refused != nil {
+		c.refuse(refused)
+		return
+	}
 	c.open()
 }
 
 // wind starts the timer when the first connection comes.
 func (w *worker) wind() {
-	if w.wheel.count > 0 {
+	if w.timer.Set() {
 		return
 	}
 	w.loop.InitTimer(&w.timer, (*beat)(w))
@@ -112,9 +125,12 @@ func (b *beat) Run() {
 	w.counters.lag.Store(int64(max(0, time.Since(w.server.began)-w.expected)))
 	w.tell()
 	w.wheel.advance(w.now, (*Conn).check)
+	w.counters.lingerQueued.Store(int64(w.lingerings.weigh()))
 	if w.wheel.count == 0 {
-		w.timer.Stop()
 		w.scratch = nil
+		if w.lingerings.count == 0 {
+			w.timer.Stop()
+		}
 	}
 }
 
@@ -125,9 +141,32 @@ func (w *worker) drain() {
 }
 
 // endAll ends all connections of the loop.
-func (w *worker) endAll(abort bool) {
+func (w *worker) endAll(all []*Conn, abort bool) {
 	w.closed = true
-	w.inTurns(w.wheel.all(), func(c *Conn) { c.flow.End(ErrShutdown, abort) })
+	w.inTurns(all, func(c *Conn) { c.flow.End(ErrShutdown, abort) })
+}
+
+// abort aborts all connections of the loop, and what they still deliver.
+func (w *worker) abort() {
+	for c := w.lingerings.first; c != nil; {
+		d := c.flow.Socket.Delivery()
+		c = c.next
+		d.Cut(ErrShutdown)
+	}
+	all := w.wheel.all()
+	for _, c := range all {
+		if !c.flow.Over() && c.stage == stageOpen {
+			w.server.cut(c, c.flow.Socket.Unsent(), ErrShutdown)
+		}
+	}
+	w.endAll(all, true)
+}
+
+// reschedule has the wheel look at a connection when its time has come.
+func (w *worker) reschedule(c *Conn) {
+	w.wheel.remove(c)
+	c.due = c.nextCheck()
+	w.wheel.add(c)
 }
 
 // inTurns calls fn for the connections, some in each turn of the loop: closing many takes its time.
@@ -172,5 +211,6 @@ type counters struct {
 	accepted, opened, closed                 atomic.Uint64
 	packetsIn, bytesIn, packetsOut, bytesOut atomic.Uint64
 	full, opening, waiting, handshaking      atomic.Int64
+	lingering, lingerQueued                  atomic.Int64
 	lag                                      atomic.Int64
 }

@@ -208,7 +208,7 @@ func (f *fd) close() { f.end(lockClosed) }
 // LoopEnded closes a descriptor that nobody has closed before its loop has ended: nothing would wake
 // whoever waits for it any more. It makes an fd an eventloop.EndListener.
 func (f *fd) LoopEnded() {
-	if l, ok := f.watcher.(*lingering); ok {
+	if l, ok := f.watcher.(*Delivery); ok {
 		l.cut(runtime.ErrShutdown)
 		return
 	}

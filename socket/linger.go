@@ -14,8 +14,9 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// A lingering delivers what a socket has sent before it was closed. It is a state machine on the
-// socket's loop: the many that an attacker may cause take neither a coroutine nor a buffer each.
+// A Delivery delivers what a socket has sent before it was closed. It is a state machine on the
+// socket's loop: the many that an attacker may cause take neither a coroutine nor a buffer each. Its
+// methods are for that loop.
 //
 // It sends what is queued, half-closes, and waits until the peer has acknowledged everything. It
 // reads all the while: a peer that waits for us to take what it sends may not take anything
@@ -23,12 +24,12 @@ import (
 //
 // The time limit is for a peer that takes nothing; one that takes something now and then gets all
 // of it. When the limit has passed the connection is reset: half an answer must not look like a whole one.
-type lingering struct {
+type Delivery struct {
 	fd      *fd
-	network *network
 	remote  string        // for the log
 	silence time.Duration // how long the peer may take nothing
 
+	then       Delivered // nil: nobody wants to know
 	timer      eventloop.Timer
 	pause      time.Duration // until the next look
 	deadline   runtime.Deadline
@@ -37,6 +38,59 @@ type lingering struct {
 	halfClosed bool
 	over       bool
 }
+
+// Delivered is told of the end of a Delivery.
+type Delivered interface {
+	// Delivered is called on the socket's loop when the descriptor is closed. cut is nil if the peer
+	// has everything, or has reset the connection itself, and otherwise says why it was cut off.
+	// left is how many bytes it hadn't taken.
+	Delivered(left int, cut error)
+}
+
+// Delivery returns what a socket that was closed still delivers; nil if there is nothing, or no more.
+// It is for the socket's own loop.
+func (s *Socket) Delivery() *Delivery {
+	f := s.conn.Load()
+	if f == nil || !f.closed() || !f.home.Here() {
+		return nil
+	}
+	d, _ := f.watcher.(*Delivery)
+	return d
+}
+
+// Then has d told of the end, in place of the log.
+func (l *Delivery) Then(d Delivered) { l.then = d }
+
+// Unsent returns how many bytes were sent that the peer hasn't acknowledged, or on a Unix socket the
+// kernel hasn't taken. It may be called from anywhere.
+func (s *Socket) Unsent() int {
+	f, err := s.acquire(using)
+	if err != nil {
+		return 0
+	}
+	defer f.leave(using)
+	return f.unsent()
+}
+
+func (f *fd) unsent() int {
+	n := f.queued()
+	if f.short { // TCP
+		n += sysUnsent(f.number)
+	}
+	return n
+}
+
+// Left returns how many bytes the peer hasn't taken yet.
+func (l *Delivery) Left() int { return l.fd.unsent() }
+
+// Queued returns how many of them are queued here, and not in the kernel.
+func (l *Delivery) Queued() int { return l.fd.queued() }
+
+// Silent returns for how long the peer has taken nothing, as far as was noticed.
+func (l *Delivery) Silent() time.Duration { return l.silence - l.deadline.Until() }
+
+// Cut ends the delivery with a reset.
+func (l *Delivery) Cut(why error) { l.cut(why) }
 
 var lingerings atomic.Int64
 
@@ -58,11 +112,13 @@ var errLingerStalled = errors.New("the peer took nothing of the rest in time")
 // lingerOn delivers the rest of a socket that has just been closed. The caller hands over its use
 // of the descriptor. The runtime waits for it.
 func (s *Socket) lingerOn(f *fd) {
-	l := &lingering{
-		fd: f, network: s.network, silence: time.Duration(s.linger.Load()), pause: shortestPause,
+	l := &Delivery{
+		fd: f, silence: time.Duration(s.linger.Load()), pause: shortestPause,
 	}
-	if remote := s.remoteForError(); remote != nil {
-		l.remote = remote.String()
+	if dialed := s.dialed.Load(); dialed != nil {
+		l.remote = dialed.String()
+	} else if sa, err := unix.Getpeername(f.number); err == nil {
+		l.remote = s.network.addrOf(sa).String()
 	}
 	lingerings.Add(1)
 	f.home.Runtime().Retain()
@@ -77,21 +133,21 @@ func (s *Socket) lingerOn(f *fd) {
 }
 
 // start begins. Those whom Close has woken leave before the first step.
-func (l *lingering) start() {
+func (l *Delivery) start() {
 	loop := l.fd.home.Loop()
 	l.started, l.fd.watcher = true, l
-	l.left = l.unsent()
+	l.left = l.fd.unsent()
 	l.deadline = runtime.DeadlineAfter(l.silence)
 	loop.InitTimer(&l.timer, l)
 	loop.DeferTask(l)
 }
 
 // Run takes a step, Readable and Writable too: it is a task of the loop, its timer's and a Watcher.
-func (l *lingering) Run()      { l.step() }
-func (l *lingering) Readable() { l.step() }
-func (l *lingering) Writable() { l.step() }
+func (l *Delivery) Run()      { l.step() }
+func (l *Delivery) Readable() { l.step() }
+func (l *Delivery) Writable() { l.step() }
 
-func (l *lingering) step() {
+func (l *Delivery) step() {
 	if l.over {
 		return
 	}
@@ -101,29 +157,26 @@ func (l *lingering) step() {
 	}
 	switch err := l.fd.flush(); {
 	case err == errWait, err == errNoBuffers:
-	case err != nil:
-		l.end()
-		return
-	case l.unsent() == 0 && l.halfClosed:
-		l.end()
+	case err != nil, l.fd.unsent() == 0 && l.halfClosed:
+		l.end(nil)
 		return
 	case !l.halfClosed:
 		unix.Shutdown(l.fd.number, unix.SHUT_WR)
 		l.halfClosed = true
-		if l.unsent() == 0 {
-			l.end()
+		if l.fd.unsent() == 0 {
+			l.end(nil)
 			return
 		}
 	}
 	if !l.fd.in(reading) && !l.discard() {
-		l.end()
+		l.end(nil)
 		return
 	}
 	l.look()
 }
 
 // discard takes what has come in, and reports whether the connection still stands.
-func (l *lingering) discard() bool {
+func (l *Delivery) discard() bool {
 	if l.fd.exhausted() {
 		return true
 	}
@@ -145,8 +198,8 @@ func (l *lingering) discard() bool {
 
 // look renews the time limit if the peer has taken something, ends the delivery if the limit has
 // passed, and sets the timer for the next look.
-func (l *lingering) look() {
-	if left := l.unsent(); left < l.left {
+func (l *Delivery) look() {
+	if left := l.fd.unsent(); left < l.left {
 		l.left = left
 		l.deadline = runtime.DeadlineAfter(l.silence)
 	}
@@ -162,24 +215,17 @@ func (l *lingering) look() {
 	l.pause = min(2*l.pause, longestPause)
 }
 
-// unsent returns how many bytes the peer hasn't taken: those queued here and those in the kernel.
-func (l *lingering) unsent() int {
-	n := l.fd.queued()
-	if l.network.tcp() {
-		n += sysUnsent(l.fd.number)
-	}
-	return n
-}
-
 // cut ends the delivery with a reset, and says why.
-func (l *lingering) cut(why error) {
+func (l *Delivery) cut(why error) {
 	if l.over {
 		return
 	}
 	if why != nil {
-		rt, left := l.fd.home.Runtime(), l.unsent()
-		rt.Logger().Warn("connection reset after Close: not everything was delivered",
-			zap.String("peer", l.remote), zap.Int("bytes", left), zap.Error(why))
+		rt, left := l.fd.home.Runtime(), l.fd.unsent()
+		if l.then == nil {
+			rt.Logger().Warn("connection reset after Close: not everything was delivered",
+				zap.String("peer", l.remote), zap.Int("bytes", left), zap.Error(why))
+		}
 		if why == runtime.ErrShutdown {
 			rt.Cut(fmt.Errorf("socket: %d bytes for %s were not delivered", left, l.remote))
 		}
@@ -187,12 +233,16 @@ func (l *lingering) cut(why error) {
 	if l.fd.out.pending.Load() || why != nil {
 		sysResetOnClose(l.fd.number)
 	}
-	l.end()
+	l.end(why)
 }
 
 // end gives the descriptor back.
-func (l *lingering) end() {
+func (l *Delivery) end(cut error) {
 	l.over = true
+	left := 0
+	if cut != nil {
+		left = l.fd.unsent()
+	}
 	if l.started {
 		l.fd.watcher = nil
 		l.timer.Stop()
@@ -200,5 +250,8 @@ func (l *lingering) end() {
 	rt := l.fd.home.Runtime()
 	l.fd.leave(using)
 	lingerings.Add(-1)
+	if l.then != nil {
+		l.then.Delivered(left, cut)
+	}
 	rt.Release()
 }

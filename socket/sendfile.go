@@ -124,6 +124,11 @@ func (s *Socket) copyFile(ctx context.Context, f *fd, t *secure, file *os.File, 
 
 // SendPath is SendFile for the name of a file, which is opened off the loop.
 func (s *Socket) SendPath(ctx context.Context, name string, offset, length int64) (int64, error) {
+	f, err := s.acquire(writing) // who can't send needs no file
+	if err != nil {
+		return 0, s.fail("sendfile", err)
+	}
+	f.leave(writing)
 	file, err := runtime.Await(ctx, func() (*os.File, error) { return openFile(name) })
 	if err != nil {
 		return 0, &net.OpError{Op: "sendfile", Net: s.network.name, Addr: s.RemoteAddr(), Err: err}

@@ -238,3 +238,13 @@ func duplicate(file *os.File) (number int, err error) {
 	}
 	return number, os.NewSyscallError("fcntl", err)
 }
+
+// sysReceiveBuffer returns how much memory the kernel gives to what comes in. It counts its own
+// overhead in: no more than half of it are data, socket(7).
+func sysReceiveBuffer(fd int) int {
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if err != nil {
+		return 0
+	}
+	return n
+}

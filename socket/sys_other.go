@@ -33,6 +33,7 @@ func sysResetOnClose(int)                                    {}
 func sysVacate(int)                                          {}
 func sysClose(int)                                           {}
 func sysUnread(int) int                                      { return 0 }
+func sysReceiveBuffer(int) int                               { return 0 }
 func sysNotSent(int) int                                     { return 0 }
 func sysUnsent(int) int                                      { return 0 }
 func sysFailed(int) bool                                     { return false }

@@ -48,13 +48,40 @@ type link struct {
 	shaking *shaking // during the handshake, and until what it has read ahead is used up; of the reader
 }
 
+// A Gate bounds how many handshakes compute at a time. Who waits for the peer is not inside: a peer
+// that says nothing keeps nobody out. Its methods are called where the handshake runs.
+type Gate interface {
+	// Enter waits until the handshake may compute. Its error ends the handshake.
+	Enter(ctx context.Context, deadline runtime.Deadline) error
+	// Leave follows Enter: the handshake has ended, or waits for the peer, after which it enters again.
+	Leave()
+}
+
 // shaking is what a handshake needs.
 type shaking struct {
 	ctx      context.Context // nil when it is over
 	deadline runtime.Deadline
+	gate     Gate // nil: none
+	inside   bool // the gate
 
 	// ahead is what has arrived and crypto/tls hasn't asked for yet: it reads the messages of a handshake in small pieces, each of which would be a call.
 	ahead input
+}
+
+func (h *shaking) enter(ctx context.Context) error {
+	if h.gate == nil || h.inside {
+		return nil
+	}
+	err := h.gate.Enter(ctx, h.deadline)
+	h.inside = err == nil
+	return err
+}
+
+func (h *shaking) leave() {
+	if h.inside {
+		h.inside = false
+		h.gate.Leave()
+	}
 }
 
 // SSLHandshake turns the connection, in place, into TLS: as the client if the socket was connected,
@@ -66,14 +93,24 @@ type shaking struct {
 // ErrBusy while others send or receive. Timeouts.Handshake bounds the whole of it. What RecvPacket has learnt of the plaintext is forgotten. If
 // the handshake fails, for whatever reason but ErrSSLActive and ErrBusy, the connection is closed: it can't go on in plaintext by mistake.
 //
-// A client's config without ServerName, InsecureSkipVerify aside, is an *explain.HandshakeError that says so. Other errors
-// are crypto/tls's; explain.Client and explain.Server put them into words.
+// A client's config without ServerName, InsecureSkipVerify aside, is an *explain.HandshakeError that
+// says so. Other errors are crypto/tls's; explain.Client and explain.Server put them into words.
 //
-// In a coroutine, the handshake runs on another coroutine's stack, see runtime.Detour. Callbacks of config run on the loop
-// and must not block. If one of them panics, or calls runtime.Goexit, that is logged with its stack and handed to the
-// runtime's panic handler, and a panic is the error of the handshake, a *runtime.PanicError. (On a plain goroutine either
-// does what it does there.)
+// From its first moment to its last the handshake has the socket to itself: whoever else sends,
+// receives, or begins a handshake gets ErrBusy.
+//
+// In a coroutine, the handshake runs on another coroutine's stack, see runtime.Detour. In the
+// server's role that, and all that TLS needs, is only spent when the client's hello is there.
+// Callbacks of config run on the loop and must not block. If one of them panics, or calls
+// runtime.Goexit, that is logged with its stack and handed to the runtime's panic handler, and a
+// panic is the error of the handshake, a *runtime.PanicError. (On a plain goroutine either does what
+// it does there.)
 func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
+	return s.SSLHandshakeThrough(ctx, config, nil)
+}
+
+// SSLHandshakeThrough is SSLHandshake whose computing waits at a gate.
+func (s *Socket) SSLHandshakeThrough(ctx context.Context, config *tls.Config, gate Gate) error {
 	if !s.network.stream() {
 		return s.fail("handshake", syscall.ESOCKTNOSUPPORT)
 	}
@@ -91,7 +128,7 @@ func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
 			s.Close()
 		}
 	}()
-	t, err := s.handshake(ctx, f, config)
+	t, err := s.handshake(ctx, f, config, gate)
 	if err != nil {
 		if s.accepted {
 			err = badClient(err)
@@ -102,24 +139,69 @@ func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
-// PlaintextPending reports whether SSLHandshake would refuse because of plaintext that was not read. It is for the socket's own loop.
-func (s *Socket) PlaintextPending() bool {
-	f, err := s.acquireHere(reading)
-	if err != nil {
-		return false
-	}
-	defer f.leave(reading)
-	return s.plaintextPending(f)
-}
-
 // plaintextPending: a server has nothing to say before the client's hello, so whatever waits in the kernel was not meant to be TLS. What a client has sent may be its
 // hello, unless the answer that allows it to begin is still here, in the queue.
 func (s *Socket) plaintextPending(f *fd) bool {
 	return len(s.in.unread()) > 0 || (!s.accepted || f.out.pending.Load()) && sysUnread(f.number) > 0
 }
 
+// HelloArrived reports whether an accepted connection's first TLS record, the client's hello, waits in the kernel: on TCP whole, or as much of it as the kernel is sure to
+// have room for, elsewhere any of it. It is also true if what has come is no hello, or nothing more will come: then the handshake says what is wrong.
+func (s *Socket) HelloArrived() bool {
+	f, err := s.acquire(using)
+	if err != nil {
+		return true
+	}
+	defer f.leave(using)
+	return f.helloArrived()
+}
+
+func (f *fd) helloArrived() bool {
+	unread := sysUnread(f.number)
+	switch {
+	case f.eager.Load():
+		return true
+	case unread == 0:
+		return false // a look would take an error that is for the handshake
+	case !f.short:
+		return true // a Unix socket may hold less than a hello, if it comes in small pieces
+	}
+	var header [recordHeader]byte
+	n, errno := sysPeek(f.number, header[:])
+	switch {
+	case errno != 0, n == 0, header[0] != recordHandshake:
+		return true
+	case n < recordHeader:
+		return false
+	}
+	length := recordHeader + int(header[3])<<8 + int(header[4])
+	return unread >= min(length, max(512, sysReceiveBuffer(f.number)/4))
+}
+
+// awaitHello waits for the client's hello, with both locks held. What comes while the answer that allows the client to begin is still here was not meant to be one.
+func (s *Socket) awaitHello(ctx context.Context, f *fd, deadline runtime.Deadline) error {
+	for f.out.pending.Load() {
+		err := f.flush()
+		if err == nil {
+			break
+		}
+		if err := f.waitWrite(ctx, err, deadline); err != nil {
+			return err
+		}
+		if sysUnread(f.number) > 0 {
+			return ErrPlaintextPending
+		}
+	}
+	for !f.helloArrived() {
+		if err := f.waitRead(ctx, reasonRecv, deadline); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // handshake runs the handshake with both locks held.
-func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*secure, error) {
+func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config, gate Gate) (*secure, error) {
 	if s.plaintextPending(f) {
 		return nil, ErrPlaintextPending
 	}
@@ -133,12 +215,21 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	if s.framer != nil {
 		s.framer.Reset()
 	}
-	shaking := &shaking{deadline: runtime.DeadlineAfter(s.timeouts.Load().Handshake)}
+	shaking := &shaking{deadline: runtime.DeadlineAfter(s.timeouts.Load().Handshake), gate: gate}
+	if s.accepted {
+		if err := s.awaitHello(ctx, f, shaking.deadline); err != nil {
+			return nil, err
+		}
+	}
 	if verifiesBySystem(config, s.accepted) {
 		if err := systemRoots.wait(ctx, shaking.deadline); err != nil {
 			return nil, err
 		}
 	}
+	if err := shaking.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer shaking.leave()
 	link := &link{socket: s, fd: f, shaking: shaking}
 	t := &secure{link: link}
 	if s.accepted {
@@ -162,6 +253,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 		shaking.ctx = ctx
 		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and callbacks still find the context's values.
 		err = t.conn.HandshakeContext(context.WithoutCancel(ctx))
+		shaking.leave()
 		if err == nil {
 			err = f.drain(ctx, patience{limit: shaking.deadline})
 		}
@@ -293,7 +385,11 @@ func (l *link) readAhead(p []byte) (int, error) {
 		}
 		ahead.release() // a peer that takes its time costs no buffer meanwhile
 		if err == errWait {
+			shaking.leave()
 			err = l.fd.waitRead(shaking.ctx, reasonRecv, shaking.deadline)
+		}
+		if err == nil {
+			err = shaking.enter(shaking.ctx)
 		}
 		if err != nil {
 			return 0, err
@@ -312,6 +408,7 @@ func (l *link) more() bool { return l.several || l.shaking != nil }
 
 const (
 	recordHeader     = 5  // type, version, length of what follows: RFC 8446, section 5.1
+	recordHandshake  = 22 // a record's type
 	changeCipherSpec = 20 // a record's type: without effect in TLS 1.3, and crypto/tls reads on behind it
 )
 

@@ -66,7 +66,8 @@ const (
 	calling                     // Received is running
 	pushing                     // a task that pushes is scheduled
 	full                        // BufferFull was called
-	draining                    // to end when nothing more is to be handed out
+	draining                    // to end when nothing more is to be handed out, nor to be sent
+	emptying                    // and only the latter is left
 	ended
 	gone // Ended was called
 )
@@ -159,7 +160,12 @@ func (c *Conn) drained() (more bool) {
 	if _, err := c.Socket.Peek(make([]byte, 1)); !errors.Is(err, socket.ErrWouldBlock) {
 		return true
 	}
-	if c.owing.Store(true); !c.Socket.Sending() { // who sends looks at owing afterwards
+	c.owing.Store(true) // who sends looks at it afterwards
+	switch {
+	case c.Socket.Sending():
+	case c.Socket.Queued() > 0:
+		c.state |= emptying
+	default:
 		c.End(c.rare.cause, false)
 	}
 	return false
@@ -331,6 +337,10 @@ func (c *Conn) give() (queued int, ok bool) {
 		if c.rare != nil {
 			c.rare.stall.Disarm()
 		}
+		if c.state&emptying != 0 {
+			c.state &^= emptying
+			c.again()
+		}
 	case c.limits.Stall > 0:
 		if r := c.toRare(); !r.stall.Set() {
 			c.Socket.Loop().InitTimer(&r.stall, (*stalled)(c))
@@ -416,18 +426,14 @@ func (c *Conn) Gone() bool { return c.state&gone != 0 }
 // Over reports whether the connection has ended.
 func (c *Conn) Over() bool { return c.state&ended != 0 }
 
-// Suspend has what is sent kept until WriteReleased, and no packets handed out, or ends that: while a handshake is under way, or about to be.
-func (c *Conn) Suspend(on bool) {
-	if on {
-		c.state |= suspended
-	} else {
-		c.state &^= suspended
-	}
-}
+// Spawn is runtime.Go or runtime.GoDeep.
+type Spawn func(ctx context.Context, fn func(ctx context.Context)) (*runtime.Coroutine, error)
 
 // EnableSSL runs the handshake on a coroutine that comes from ctx and calls done with its outcome. No packets are handed out meanwhile. After a failure
 // that has closed the socket the connection ends, too.
-func (c *Conn) EnableSSL(ctx context.Context, handshake func(ctx context.Context) error, done func(error)) {
+func (c *Conn) EnableSSL(
+	ctx context.Context, spawn Spawn, handshake func(ctx context.Context) error, done func(error),
+) {
 	if c.state&(suspended|ended) != 0 {
 		err := error(net.ErrClosed)
 		if c.state&suspended != 0 {
@@ -437,7 +443,7 @@ func (c *Conn) EnableSSL(ctx context.Context, handshake func(ctx context.Context
 		return
 	}
 	c.state |= suspended
-	_, err := runtime.GoDeep(ctx, func(ctx context.Context) {
+	_, err := spawn(ctx, func(ctx context.Context) {
 		err := error(runtime.ErrGoexit) // unless the handshake returns: config's callbacks are the program's
 		defer func() { c.secured(err, done) }()
 		err = handshake(ctx)
