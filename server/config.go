@@ -185,6 +185,8 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 		return fail("Certificates and TLS exclude each other")
 	case secure && p.TLS == nil && p.Certificates == nil:
 		return fail("Certificates is not set, nor TLS")
+	case p.TLS != nil && len(p.TLS.Certificates) == 0 && p.TLS.GetCertificate == nil && p.TLS.GetConfigForClient == nil:
+		return fail("TLS has no certificates")
 	case p.MaxPacket < 0:
 		return fail("MaxPacket must not be negative")
 	}
