@@ -187,6 +187,8 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 		return fail("Certificates is not set, nor TLS")
 	case p.TLS != nil && len(p.TLS.Certificates) == 0 && p.TLS.GetCertificate == nil && p.TLS.GetConfigForClient == nil:
 		return fail("TLS has no certificates")
+	case p.IdleTimeout > longestIdle:
+		return fail("IdleTimeout is longer than %v", longestIdle)
 	case p.MaxPacket < 0:
 		return fail("MaxPacket must not be negative")
 	}

@@ -34,7 +34,7 @@ type Conn struct {
 	seen  atomic.Uint32 // a tick: when the last packet has come
 	flags atomic.Uint32
 	due   tick
-	began tick
+	began age
 
 	remote [16]byte // as netip has it
 	port   uint16
@@ -204,7 +204,11 @@ func (c *Conn) received(pkt []byte) {
 	if c.flags.Load()&flagSpoken == 0 {
 		c.flags.Or(flagSpoken)
 	}
-	c.seen.Store(w.clock.Load())
+	if c.listener.port.IdleTimeout > 0 {
+		c.seen.Store(uint32(w.server.clock()))
+	} else {
+		c.seen.Store(w.clock.Load()) // Info is content with that
+	}
 	w.counters.packetsIn.Add(1)
 	w.counters.bytesIn.Add(uint64(len(pkt)))
 }

@@ -90,6 +90,8 @@ func (s *Server) newListener(ctx context.Context, network string, secure bool, p
 	var err error
 	if l.port, err = port.prepare(l.datagrams, secure); err == nil {
 		l.port.limits.Backlog = &s.backlog
+		step := min(stepFor(l.port.IdleTimeout), stepFor(l.port.Lifetime), stepFor(l.port.HandshakeTimeout))
+		s.onWorkers(func(w *worker) { w.wheel.refine(ticks(step)) })
 	}
 	return l, err
 }

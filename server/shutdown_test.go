@@ -574,6 +574,7 @@ func TestShutdownDuringAnUpgrade(t *testing.T) {
 	eachMailer(t, server.Port{}, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
 		conn := dial(t, l)
 		trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
+		home, _ := firstConn(h).Socket().Home()
 		over := make(chan error, 1)
 		go func() { over <- h.Shutdown(inTime(t)) }()
 		until(t, "the listener is closed", func() bool {
@@ -583,7 +584,6 @@ func TestShutdownDuringAnUpgrade(t *testing.T) {
 			}
 			return err != nil
 		})
-		home, _ := h.Conn(firstID(h)).Socket().Home()
 		passed := make(chan struct{})
 		check(t, home.Loop().Post(func() { home.Loop().Defer(func() { close(passed) }) }))
 		receive(t, passed) // the loop has told its connections
@@ -594,10 +594,11 @@ func TestShutdownDuringAnUpgrade(t *testing.T) {
 	})
 }
 
-// firstID returns the ID of a connection that there is.
-func firstID(h *house) (id server.ID) {
+// firstConn returns a connection that there is.
+func firstConn(h *house) *server.Conn {
 	for c := range h.Connections() {
-		id = c.ID()
+		return c
 	}
-	return id
+	h.t.Fatal("there is no connection")
+	return nil
 }
