@@ -92,7 +92,7 @@ type Port struct {
 	Length packet.LengthField // packets have a length field
 	Split  bufio.SplitFunc    // packets are what it says
 
-	// MaxPacket is the largest packet, in bytes; who sends a larger one is disconnected (packet.ErrPacketTooLarge). 0 means packet.DefaultMax, 2 MiB.
+	// MaxPacket is the largest packet, in bytes; who sends a larger one is disconnected (packet.ErrPacketTooLarge). 0 means packet.DefaultMax, 2 MiB, and with Split packet.DefaultSplitMax, 64 KiB.
 	MaxPacket int
 
 	// Certificates are for connections on "tls", "tls4" and "tls6", which begin with the handshake, and for EnableSSL on others. While the server serves it watches their files,

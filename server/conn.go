@@ -86,7 +86,7 @@ func (c *Conn) Socket() *socket.Socket { return &c.flow.Socket }
 // Value returns what SetValue has set. Both are for callbacks and coroutines of the connection's loop, which need no lock.
 func (c *Conn) Value() any { return c.value }
 
-// SetValue keeps a value with the connection, such as the state of its session.
+// SetValue keeps a value with the connection, such as the state of its session; not beyond a successful EnableSSL.
 func (c *Conn) SetValue(v any) { c.value = v }
 
 func (c *Conn) setRemote(a netip.AddrPort) {
