@@ -43,6 +43,7 @@ type Async struct {
 	losses     int32         // of this series
 	network    uint8         // of Connect: which of asyncNetworks
 	listed     bool          // by the keeper
+	valued     bool          // SetValue was called since OnClose has begun
 }
 
 // asyncNetworks are those with streams.
@@ -256,6 +257,9 @@ func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context
 	}
 	c.flow.EnableSSL(ctx, runtime.GoDeep, handshake, func(err error) {
 		err = a.dialer.explainHandshake(s, to, err)
+		if err == nil {
+			a.value = nil
+		}
 		switch {
 		case !begun:
 			refused = err
@@ -371,5 +375,6 @@ func (a *Async) Queued() int {
 // it calls Connect.
 func (a *Async) Value() any { return a.value }
 
-// SetValue keeps a value with the Async, such as the state of its session.
-func (a *Async) SetValue(v any) { a.value = v }
+// SetValue keeps a value with the Async, such as the state of its session. It is kept until the end of the connection, OnClose included, but not beyond a successful EnableSSL: what was
+// learnt of one connection, or in plaintext, is nothing to go by afterwards. What is set in OnClose, or in EnableSSL's onReady, is for what follows.
+func (a *Async) SetValue(v any) { a.value, a.valued = v, true }

@@ -188,7 +188,13 @@ func (e *asyncEvents) Ended(cause error) {
 		cause = a.dialer.explain(a.target(), cause)
 	}
 	a.conn.Store(nil)
+	a.valued = false
 	a.lost(cause, nil, func(ctx context.Context) {
+		defer func() {
+			if !a.valued {
+				a.value = nil // of that connection
+			}
+		}()
 		if fn := a.dialer.callbacks.OnClose; fn != nil {
 			fn(ctx, a, cause)
 		}

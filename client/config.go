@@ -22,7 +22,7 @@ type Config struct {
 	Length packet.LengthField // packets have a length field
 	Split  bufio.SplitFunc    // packets are what it says
 
-	// MaxPacket is the largest packet, in bytes; a larger one is packet.ErrPacketTooLarge. 0 means DefaultMaxPacket.
+	// MaxPacket is the largest packet, in bytes; a larger one is packet.ErrPacketTooLarge. 0 means DefaultMaxPacket, and with Split packet.DefaultSplitMax.
 	MaxPacket int
 
 	// TLS is for EnableSSL and for networks "tls", "tls4" and "tls6". nil: TLS 1.2 or later,

@@ -31,7 +31,7 @@ const maxStalls = 100
 // in a row that consume nothing are [io.ErrNoProgress], where the Scanner panics at the end of the stream, and in the
 // middle goes on for ever.
 //
-// A SplitFunc sees all bytes from the start each time more of them arrive, so a large token in many pieces costs time
+// A SplitFunc sees all bytes from the start each time more of them arrive (and not again before that, however often Next is called), so a large token in many pieces costs time
 // in proportion to size × pieces. For a delimiter use [NewEOF] and for a length [NewLength], which scan once.
 func NewSplit(split bufio.SplitFunc, max int) (Framer, error) {
 	if err := checkLimit(max); err != nil {
@@ -49,6 +49,7 @@ type splitFramer struct {
 
 	// State of the stream.
 	stalls int // packets in a row that consumed nothing
+	looked int // how many bytes split has seen and found too few
 	err    error
 }
 
@@ -56,6 +57,10 @@ func (f *splitFramer) Next(data []byte, atEOF bool) (advance int, pkt []byte, er
 	if f.err != nil {
 		return 0, nil, f.err
 	}
+	if len(data) == f.looked && !atEOF {
+		return 0, nil, nil
+	}
+	f.looked = 0
 	if data == nil {
 		data = []byte{} // split may return its data as an empty last token, which must not look like none
 	}
@@ -99,6 +104,9 @@ func (f *splitFramer) Next(data []byte, atEOF bool) (advance int, pkt []byte, er
 			return f.fail(skipped, fmt.Errorf("%w: no token in %d bytes, the limit", ErrPacketTooLarge, f.limit))
 		default:
 			f.stalls = 0
+			if !atEOF {
+				f.looked = len(window)
+			}
 			return skipped, nil, nil
 		}
 	}
@@ -115,4 +123,4 @@ func (f *splitFramer) fail(skipped int, err error) (int, []byte, error) {
 
 func (f *splitFramer) Want() int { return 0 }
 
-func (f *splitFramer) Reset() { f.stalls, f.err = 0, nil }
+func (f *splitFramer) Reset() { f.stalls, f.looked, f.err = 0, 0, nil }

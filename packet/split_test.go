@@ -294,3 +294,46 @@ func TestSplitAllocatesNothing(t *testing.T) {
 		t.Fatalf("%v allocations", n)
 	}
 }
+
+// A SplitFunc is called for what is new, and not again because somebody looks.
+func TestSplitLooksOnceAtWhatHasCome(t *testing.T) {
+	calls := 0
+	f, err := NewSplit(func(data []byte, atEOF bool) (int, []byte, error) {
+		calls++
+		return bufio.ScanLines(data, atEOF)
+	}, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(data string, atEOF bool, want string, wantCalls int) {
+		t.Helper()
+		before := calls
+		_, pkt, err := f.Next([]byte(data), atEOF)
+		if err != nil || string(pkt) != want || calls-before != wantCalls {
+			t.Errorf("%q: %q, %v after %d calls, want %q after %d", data, pkt, err, calls-before, want, wantCalls)
+		}
+	}
+	next("ab", false, "", 1)
+	next("ab", false, "", 0)
+	next("abc", false, "", 1)
+	next("abc\nde", false, "abc", 1)
+	next("def", false, "", 1) // as long as what was looked at before
+	next("def", false, "", 0)
+	next("def", true, "def", 1)
+	f.Reset()
+	next("def", false, "", 1)
+}
+
+// Without a limit of its own a Rule with Split has that of bufio.Scanner.
+func TestDefaultLimitOfSplit(t *testing.T) {
+	f, err := Rule{Split: bufio.ScanLines}.Framer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := f.Next(make([]byte, DefaultSplitMax-1), false); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := f.Next(make([]byte, DefaultSplitMax), false); !errors.Is(err, ErrPacketTooLarge) {
+		t.Error(err)
+	}
+}

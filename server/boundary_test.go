@@ -114,6 +114,7 @@ func atTheBoundary(t *testing.T, file string, handler, computing, byGoroutine bo
 	port := server.Port{EOF: "\n", TLS: gatedTLS(gate), HandshakeTimeout: time.Hour}
 	if handler {
 		port.Handle = func(ctx context.Context, c *server.Conn) {
+			c.SetValue("learnt in plaintext")
 			conns <- c
 			if byGoroutine {
 				outcome <- await(ctx, func() chan error {
@@ -129,6 +130,7 @@ func atTheBoundary(t *testing.T, file string, handler, computing, byGoroutine bo
 	} else {
 		port.OnReceive = echoBack
 		port.OnConnect = func(ctx context.Context, c *server.Conn) {
+			c.SetValue("learnt in plaintext")
 			conns <- c
 			c.EnableSSLAsync(ctx, func(_ context.Context, _ *server.Conn, err error) { outcome <- err })
 		}
@@ -175,4 +177,10 @@ func atTheBoundary(t *testing.T, file string, handler, computing, byGoroutine bo
 	_, err := io.ReadFull(secure, received)
 	check(t, err)
 	trip(t, secure, "goes on\n")
+	check(t, callers["loop"](h, c, func(context.Context) error {
+		if c.Value() != nil {
+			t.Error("what was learnt in plaintext is kept")
+		}
+		return nil
+	}))
 }

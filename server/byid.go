@@ -102,8 +102,8 @@ func (c *Conn) Info() Info {
 	_, secure := c.flow.Socket.ConnectionState()
 	return Info{
 		ID: c.id, UID: c.UID(), Listener: c.listener.address, Remote: c.RemoteAddrPort(), Loop: c.worker.index,
-		Connected:   began.Add(time.Duration(c.began) * tickLength),
-		LastReceive: began.Add(time.Duration(c.seen.Load()) * tickLength),
+		Connected:   began.Add(c.began.time()),
+		LastReceive: time.Now().Add(-time.Duration(c.worker.server.clock()-tick(c.seen.Load())) * tickLength),
 		TLS:         secure,
 		Protected:   c.flags.Load()&flagProtected != 0,
 	}

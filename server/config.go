@@ -95,7 +95,7 @@ type Port struct {
 	Length packet.LengthField // packets have a length field
 	Split  bufio.SplitFunc    // packets are what it says
 
-	// MaxPacket is the largest packet, in bytes; who sends a larger one is disconnected (packet.ErrPacketTooLarge). 0 means packet.DefaultMax, 2 MiB.
+	// MaxPacket is the largest packet, in bytes; who sends a larger one is disconnected (packet.ErrPacketTooLarge). 0 means packet.DefaultMax, 2 MiB, and with Split packet.DefaultSplitMax, 64 KiB.
 	MaxPacket int
 
 	// Certificates are for connections on "tls", "tls4" and "tls6", which begin with the handshake, and for EnableSSL on others. While the server serves it watches their files,
@@ -188,6 +188,10 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 		return fail("Certificates and TLS exclude each other")
 	case secure && p.TLS == nil && p.Certificates == nil:
 		return fail("Certificates is not set, nor TLS")
+	case p.TLS != nil && len(p.TLS.Certificates) == 0 && p.TLS.GetCertificate == nil && p.TLS.GetConfigForClient == nil:
+		return fail("TLS has no certificates")
+	case p.IdleTimeout > longestIdle:
+		return fail("IdleTimeout is longer than %v", longestIdle)
 	case p.MaxPacket < 0:
 		return fail("MaxPacket must not be negative")
 	}

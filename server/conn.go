@@ -34,7 +34,7 @@ type Conn struct {
 	seen  atomic.Uint32 // a tick: when the last packet has come
 	flags atomic.Uint32
 	due   tick
-	began tick
+	began age
 
 	remote [16]byte // as netip has it
 	port   uint16
@@ -86,7 +86,7 @@ func (c *Conn) Socket() *socket.Socket { return &c.flow.Socket }
 // Value returns what SetValue has set. Both are for callbacks and coroutines of the connection's loop, which need no lock.
 func (c *Conn) Value() any { return c.value }
 
-// SetValue keeps a value with the connection, such as the state of its session.
+// SetValue keeps a value with the connection, such as the state of its session; not beyond a successful EnableSSL.
 func (c *Conn) SetValue(v any) { c.value = v }
 
 func (c *Conn) setRemote(a netip.AddrPort) {
@@ -204,7 +204,11 @@ func (c *Conn) received(pkt []byte) {
 	if c.flags.Load()&flagSpoken == 0 {
 		c.flags.Or(flagSpoken)
 	}
-	c.seen.Store(w.clock.Load())
+	if c.listener.port.IdleTimeout > 0 {
+		c.seen.Store(uint32(w.server.clock()))
+	} else {
+		c.seen.Store(w.clock.Load()) // Info is content with that
+	}
 	w.counters.packetsIn.Add(1)
 	w.counters.bytesIn.Add(uint64(len(pkt)))
 }

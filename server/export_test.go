@@ -1,5 +1,16 @@
 package server
 
+import "net/netip"
+
+// CountedTogether reports whether MaxPerAddress takes two clients for one.
+func CountedTogether(s *Server, a, b string) bool {
+	var ends [2]Conn
+	for i, addr := range []string{a, b} {
+		ends[i].setRemote(netip.MustParseAddrPort(addr))
+	}
+	return s.addressOf(&ends[0]) == s.addressOf(&ends[1])
+}
+
 // Addresses returns how many addresses have connections that are counted.
 func Addresses(s *Server) int {
 	s.addresses.mu.Lock()

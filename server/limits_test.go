@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	goruntime "runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -418,5 +420,42 @@ func sendByMarks(size int) server.Port {
 			more(ctx, c)
 		},
 		OnBufferEmpty: more,
+	}
+}
+
+// Idle connections end when their time is over, never before, and a tenth of it later at most; a busy machine may be late once in a while.
+func TestIdleTimesAreExact(t *testing.T) {
+	for _, limit := range []time.Duration{200 * time.Millisecond, time.Second} {
+		t.Run(limit.String(), func(t *testing.T) {
+			eachStyle(t, func(t *testing.T, port server.Port) {
+				port.IdleTimeout = limit
+				_, l := start(t, "tcp", server.Config{Port: port})
+				const n = 30
+				early, late := make(chan time.Duration, n), make(chan time.Duration, n)
+				for range n {
+					conn := dial(t, l)
+					time.AfterFunc(time.Duration(rand.Int64N(int64(limit)/2)), func() {
+						sent := time.Now()
+						conn.Write([]byte("hello"))
+						io.ReadFull(conn, make([]byte, 5))
+						answered := time.Now()
+						conn.Read(make([]byte, 1))
+						early <- limit - time.Since(sent)
+						late <- time.Since(answered) - limit
+					})
+				}
+				var all []time.Duration
+				for range n {
+					all = append(all, receive(t, late))
+					if d := receive(t, early); d > 0 {
+						t.Errorf("one has ended %v too early", d)
+					}
+				}
+				slices.Sort(all)
+				if median := all[n/2]; median > limit/10 {
+					t.Errorf("half of them have ended %v late", median)
+				}
+			})
+		})
 	}
 }

@@ -90,6 +90,8 @@ func (s *Server) newListener(ctx context.Context, network string, secure bool, p
 	var err error
 	if l.port, err = port.prepare(l.datagrams, secure); err == nil {
 		l.port.limits.Backlog = &s.backlog
+		step := min(stepFor(l.port.IdleTimeout), stepFor(l.port.Lifetime), stepFor(l.port.HandshakeTimeout))
+		s.onWorkers(func(w *worker) { w.wheel.refine(ticks(step)) })
 	}
 	return l, err
 }
@@ -117,6 +119,11 @@ func (s *Server) add(l *Listener) error {
 // listen makes the sockets.
 func (l *Listener) listen(ctx context.Context, address string) error {
 	if l.unix() {
+		unlock, err := lockFolder(ctx, address)
+		if err != nil {
+			return err
+		}
+		defer unlock() // when it listens
 		if err := clearStale(l.network, address); err != nil {
 			return err
 		}
@@ -167,8 +174,8 @@ func (l *Listener) bind(ctx context.Context, address string) (*socket.Socket, er
 		err = s.Listen(l.port.Backlog)
 	}
 	if err != nil {
-		s.Abort()
 		l.file.remove()
+		s.Abort()
 		return nil, err
 	}
 	l.address = s.LocalAddr()
@@ -254,21 +261,21 @@ func (l *Listener) stop() {
 	l.server.mu.Lock()
 	serving, coroutines := l.server.serving, l.coroutines
 	l.server.mu.Unlock()
+	l.file.remove()
 	for _, co := range coroutines {
 		co.Cancel()
 	}
 	if !serving || l.datagrams {
 		l.discard()
 	}
-	l.file.remove()
 }
 
 // discard closes the sockets of a listener that nobody accepts on.
 func (l *Listener) discard() {
+	l.file.remove()
 	for _, s := range l.sockets {
 		s.Close()
 	}
-	l.file.remove()
 }
 
 // accept accepts connections until the server shuts down.

@@ -184,7 +184,7 @@ func (c *Conn) begin() {
 	w.lastID++
 	c.id = ID(w.lastID*uint64(len(w.server.workers)) + uint64(w.index))
 	w.registry.add(c)
-	c.seen.Store(uint32(w.now))
+	c.seen.Store(uint32(w.server.clock()))
 	w.reschedule(c)
 	if err != nil {
 		c.flow.End(err, true)

@@ -153,26 +153,49 @@ const firstWord = 5 * time.Second
 
 // fresh reports whether the client has said nothing yet, and still may.
 func (c *Conn) fresh() bool {
-	return c.flags.Load()&flagSpoken == 0 && tick(c.worker.clock.Load())-c.began < ticks(firstWord)
+	return c.flags.Load()&flagSpoken == 0 && c.age() < firstWord
+}
+
+// age is when a connection was accepted, in units of 50 ms since the server was made: rounded up, so
+// that no time is over too early. It lasts for 6 years.
+type age uint32
+
+const ageUnit = 50 * time.Millisecond
+
+func ageOf(elapsed time.Duration) age { return age((elapsed + ageUnit - 1) / ageUnit) }
+
+func (a age) time() time.Duration { return time.Duration(a) * ageUnit }
+
+// age returns for how long the connection has been accepted.
+func (c *Conn) age() time.Duration { return time.Since(c.worker.server.began) - c.began.time() }
+
+// silent returns for how long no packet has come.
+func (c *Conn) silent() tick {
+	seen, now := c.seen.Load(), c.worker.server.clock()
+	silent := now - tick(seen)
+	if silent > ticks(longestIdle) { // before it comes round
+		silent = ticks(longestIdle)
+		c.seen.CompareAndSwap(seen, uint32(now-silent))
+	}
+	return silent
 }
 
 // check looks at a connection whose due has come.
 func (c *Conn) check() {
 	w, q := c.worker, c.listener.port
-	now := w.now
 	switch {
 	case c.flow.Over():
 	case c.stage != stageOpen:
-		if q.HandshakeTimeout == 0 || now-c.began < ticks(q.HandshakeTimeout) {
+		if q.HandshakeTimeout == 0 || c.age() < q.HandshakeTimeout {
 			break
 		}
 		if c.stage != stageProxy {
 			w.server.outcomes.add(string(explain.ReasonTimeout))
 		}
 		c.flow.End(ErrSilent, false)
-	case q.Lifetime > 0 && now-c.began >= ticks(q.Lifetime):
+	case q.Lifetime > 0 && c.age() >= q.Lifetime:
 		c.flow.End(ErrLifetime, false)
-	case c.idles() && now-tick(c.seen.Load()) >= ticks(q.IdleTimeout):
+	case c.idles() && c.silent() >= ticks(q.IdleTimeout):
 		c.flow.End(ErrIdle, false)
 	case w.draining:
 		c.drain()
@@ -188,26 +211,27 @@ func (c *Conn) idles() bool {
 // nextCheck is when the connection should be looked at again.
 func (c *Conn) nextCheck() tick {
 	q := c.listener.port
-	due := c.worker.now + ticks(time.Minute)
-	if c.stage != stageOpen {
-		if q.HandshakeTimeout > 0 {
-			due = min(due, c.began+ticks(q.HandshakeTimeout))
-		}
-		return due
-	}
-	if q.Lifetime > 0 {
-		due = min(due, c.began+ticks(q.Lifetime))
-	}
-	if c.worker.draining && c.flags.Load()&flagSpoken == 0 {
-		if last := c.began + ticks(firstWord); last > c.worker.now {
-			due = min(due, last)
-		}
-	}
+	wait := time.Minute
+	at := func(limit time.Duration) { wait = min(wait, max(0, limit-c.age())) }
 	switch {
-	case c.idles():
-		due = min(due, tick(c.seen.Load())+ticks(q.IdleTimeout))
-	case q.IdleTimeout > 0: // Protect may end before that
-		due = min(due, c.worker.now+ticks(q.IdleTimeout))
+	case c.flow.Over():
+	case c.stage != stageOpen:
+		if q.HandshakeTimeout > 0 {
+			at(q.HandshakeTimeout)
+		}
+	default:
+		if q.Lifetime > 0 {
+			at(q.Lifetime)
+		}
+		if c.worker.draining && c.fresh() {
+			at(firstWord)
+		}
+		switch {
+		case c.idles():
+			wait = min(wait, q.IdleTimeout-time.Duration(min(c.silent(), ticks(q.IdleTimeout)))*tickLength)
+		case q.IdleTimeout > 0: // Protect may end before that
+			wait = min(wait, q.IdleTimeout)
+		}
 	}
-	return due
+	return c.worker.now + ticks(wait)
 }

@@ -568,3 +568,37 @@ func serveUntilTerminated() {
 		os.Exit(1)
 	}
 }
+
+// An upgrade that is under way when the shutdown begins comes to its end.
+func TestShutdownDuringAnUpgrade(t *testing.T) {
+	eachMailer(t, server.Port{}, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
+		conn := dial(t, l)
+		trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
+		home, _ := firstConn(h).Socket().Home()
+		over := make(chan error, 1)
+		go func() { over <- h.Shutdown(inTime(t)) }()
+		until(t, "the listener is closed", func() bool {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err == nil {
+				c.Close()
+			}
+			return err != nil
+		})
+		passed := make(chan struct{})
+		check(t, home.Loop().Post(func() { home.Loop().Defer(func() { close(passed) }) }))
+		receive(t, passed) // the loop has told its connections
+		secure := tlsOver(conn)
+		expectEnd(t, secure)
+		check(t, m.outcomes(t, 1)[0])
+		check(t, receive(t, over))
+	})
+}
+
+// firstConn returns a connection that there is.
+func firstConn(h *house) *server.Conn {
+	for c := range h.Connections() {
+		return c
+	}
+	h.t.Fatal("there is no connection")
+	return nil
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -91,6 +92,49 @@ func TestStaleUnixSocket(t *testing.T) {
 	}
 }
 
+// Of several that start on one path at the same time, exactly one listens, and can be reached; also if a killed process has left its file.
+func TestManyStartOnOnePath(t *testing.T) {
+	h := open(t, server.Config{})
+	h.serve()
+	rounds := 200
+	if testing.Short() {
+		rounds = 20
+	}
+	for range rounds {
+		path := socketPath(t)
+		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+		check(t, err)
+		check(t, syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}))
+		syscall.Close(fd)
+		const n = 3
+		var starting sync.WaitGroup
+		var listeners [n]*server.Listener
+		for i := range n {
+			starting.Go(func() {
+				l, err := h.listenAt("unix", path, 0)
+				if err == nil {
+					listeners[i] = l
+				} else if !errors.Is(err, syscall.EADDRINUSE) {
+					t.Error(err)
+				}
+			})
+		}
+		starting.Wait()
+		listening := 0
+		for _, l := range listeners {
+			if l != nil {
+				listening++
+				conn := dial(t, l)
+				trip(t, conn, "hello")
+				conn.Close()
+			}
+		}
+		if listening != 1 {
+			t.Fatalf("%d listen", listening)
+		}
+	}
+}
+
 // The file is another's when a successor has replaced it: it stays.
 func TestReplacedUnixSocketStays(t *testing.T) {
 	path := socketPath(t)
@@ -129,4 +173,27 @@ func TestAbstractName(t *testing.T) {
 	}
 	conn.Close()
 	h.settled()
+}
+
+// A name in the abstract namespace has no file: one that is called so stays as it is.
+func TestFileCalledLikeAnAbstractName(t *testing.T) {
+	for _, network := range []string{"unix", "unixgram"} {
+		t.Run(network, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			name := abstractName()
+			fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+			check(t, err)
+			check(t, syscall.Bind(fd, &syscall.SockaddrUnix{Name: "./" + name}))
+			syscall.Close(fd)
+			check(t, os.Chmod(name, 0o600))
+			h := open(t, server.Config{})
+			_, err = h.listenAt(network, name, 0o666)
+			check(t, err)
+			h.serve()
+			check(t, h.Shutdown(inTime(t)))
+			if info, err := os.Lstat(name); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%v, %v", info, err)
+			}
+		})
+	}
 }

@@ -1,24 +1,83 @@
 package server
 
-// wheel is a timing wheel: it keeps all connections of a loop by the time when each is due to be looked at. Each time-out of a connection costs one visit when it is over, and one for each
-// turn of the wheel before that; packets cost nothing, as a visit looks when the last one has come.
+import (
+	"time"
+
+	"github.com/whorl-go/whorl/eventloop"
+)
+
+// tick is a time on the clock of a server, in milliseconds since it was made. It comes round after
+// 49 days, so only differences of less than half of that mean something.
+type tick uint32
+
+const (
+	tickLength  = time.Millisecond
+	longestIdle = 24 * 24 * time.Hour // fits the difference of two ticks
+)
+
+// clock reads the server's clock.
+func (s *Server) clock() tick { return tick(time.Since(s.began) / tickLength) }
+
+// ticks is how many ticks d lasts, rounded up.
+func ticks(d time.Duration) tick { return tick(min(d+tickLength-1, longestIdle) / tickLength) }
+
+// before reports whether t comes before o.
+func (t tick) before(o tick) bool { return int32(t-o) < 0 }
+
+// wheel is a timing wheel: it keeps all connections of a loop by the time when each is due to be
+// looked at. Each time-out of a connection costs one visit when it is over, and one for each turn of
+// the wheel before that; packets cost nothing, as a visit looks when the last one has come.
+//
+// It turns in steps of a fortieth of the shortest time-out that there is, and no more than
+// coarsest. A time-out comes after its time, by two steps at most.
 type wheel struct {
-	slots    [wheelSlots]*Conn
-	position tick // of the last slot that was visited, in steps
-	count    int
+	slots      [wheelSlots]*Conn
+	step       tick
+	position   uint32 // of the last slot that was visited
+	at         tick   // when that was due
+	unfinished bool   // and hasn't been visited to its end
+	count      int
 }
 
 const (
 	wheelSlots = 128
-	wheelStep  = 2 // ticks: 100 ms
+	coarsest   = 100 * time.Millisecond
+	finest     = 2 * time.Millisecond
+	visitTime  = time.Millisecond // then others have a turn
 )
 
-func (w *wheel) begin(now tick) { w.position = now / wheelStep }
+// stepFor returns the step for a time-out; 0 is none.
+func stepFor(timeout time.Duration) time.Duration {
+	if timeout <= 0 {
+		return coarsest
+	}
+	return min(max(timeout/40, finest), coarsest)
+}
+
+func (w *wheel) begin(now tick) { w.at, w.unfinished = now, false }
+
+// refine makes the steps shorter.
+func (w *wheel) refine(step tick) {
+	if step >= w.step {
+		return
+	}
+	all := w.all()
+	for _, c := range all {
+		w.remove(c)
+	}
+	w.step, w.unfinished = step, false
+	for _, c := range all {
+		w.add(c)
+	}
+}
 
 // add adds a connection by its due.
 func (w *wheel) add(c *Conn) {
-	step := max(c.due/wheelStep, w.position+1)
-	slot := uint8(step % wheelSlots)
+	steps := uint32(1)
+	if w.at.before(c.due) {
+		steps = uint32((c.due - w.at + w.step - 1) / w.step)
+	}
+	slot := uint8((w.position + steps) % wheelSlots)
 	c.slot = slot
 	c.prev, c.next = nil, w.slots[slot]
 	if c.next != nil {
@@ -41,36 +100,52 @@ func (w *wheel) remove(c *Conn) {
 	w.count--
 }
 
-// advance calls fn for the connections that have become due. fn may change their due, and remove any.
-func (w *wheel) advance(now tick, fn func(c *Conn)) {
-	for target := now / wheelStep; w.position < target; {
-		if target-w.position > wheelSlots { // the loop has stood still: one turn visits them all
-			w.position = target - wheelSlots
-		}
-		w.position++
-		w.visit(uint8(w.position%wheelSlots), func(c *Conn) {
-			if c.due/wheelStep <= w.position {
-				fn(c)
+// advance calls fn for the connections that have become due, which must change their due and add
+// them again. It returns false if it has to go on after others.
+func (w *wheel) advance(now tick, fn func(c *Conn)) bool {
+	until := eventloop.Clock() + visitTime
+	for {
+		if !w.unfinished {
+			behind := (now - w.at) / w.step
+			if behind == 0 {
+				return true
 			}
-		})
+			if behind > wheelSlots { // the loop has stood still: one turn visits them all
+				w.at += (behind - wheelSlots) * w.step
+			}
+			w.position++
+			w.at += w.step
+		}
+		w.unfinished = !w.visit(until, fn)
+		if w.unfinished {
+			return false
+		}
 	}
 }
 
-// visit calls fn for each connection of a slot.
-func (w *wheel) visit(slot uint8, fn func(c *Conn)) {
-	next := w.slots[slot]
-	for next != nil {
+// visit calls fn for the connections of a slot that are due, and reports whether those were all.
+func (w *wheel) visit(until time.Duration, fn func(c *Conn)) bool {
+	next := w.slots[w.position%wheelSlots]
+	for n := 1; next != nil; n++ {
 		c := next
 		next = c.next
-		fn(c)
+		if !w.at.before(c.due) {
+			fn(c)
+		}
+		if n%16 == 0 && eventloop.Clock() > until {
+			return next == nil
+		}
 	}
+	return true
 }
 
 // all returns all connections.
 func (w *wheel) all() []*Conn {
 	all := make([]*Conn, 0, w.count)
-	for slot := range w.slots {
-		w.visit(uint8(slot), func(c *Conn) { all = append(all, c) })
+	for _, c := range w.slots {
+		for ; c != nil; c = c.next {
+			all = append(all, c)
+		}
 	}
 	return all
 }

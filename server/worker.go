@@ -36,20 +36,11 @@ type worker struct {
 	counters counters
 }
 
-// tick is a time on the clock of a server: 50 ms since it was made. It lasts for 6 years.
-type tick uint32
-
-const tickLength = 50 * time.Millisecond
-
-// ticks is how many ticks after worker.now, which may be a step of the wheel old, d is over. Added to a time of the clock it is still one.
-func ticks(d time.Duration) tick {
-	return tick(min((d+tickLength-1)/tickLength, 1<<30)) + wheelStep
-}
-
 func newWorker(s *Server, rt *runtime.Runtime, loop runtime.Loop, index, loops int) *worker {
 	w := &worker{server: s, ctx: rt.Context(), loop: loop, index: index}
 	w.handshakes.slots = max(1, s.config.MaxHandshakes/loops)
 	w.handshakes.most = underwayPerSlot * w.handshakes.slots
+	w.wheel.step = ticks(coarsest)
 	w.lingerings.most = max(1, s.config.MaxLingering/loops)
 	w.registry.all = make(map[ID]*Conn)
 	return w
@@ -87,8 +78,8 @@ func (w *worker) begin(l *Listener, in socket.Incoming, refused error) {
 	}
 	w.wind()
 	c.setRemote(in.Remote)
-	c.began = w.now
-	c.seen.Store(uint32(w.now))
+	c.began = ageOf(time.Since(s.began))
+	c.seen.Store(uint32(s.clock()))
 	c.due = c.nextCheck()
 	w.wheel.add(c)
 	w.counters.opening.Add(1)
@@ -111,10 +102,10 @@ func (w *worker) wind() {
 
 // tell reads the clock and sets the timer.
 func (w *worker) tell() {
-	elapsed := time.Since(w.server.began)
-	w.now, w.expected = tick(elapsed/tickLength), elapsed+wheelStep*tickLength
+	elapsed, step := time.Since(w.server.began), time.Duration(w.wheel.step)*tickLength
+	w.now, w.expected = tick(elapsed/tickLength), elapsed+step
 	w.clock.Store(uint32(w.now))
-	w.timer.Reset(wheelStep * tickLength)
+	w.timer.Reset(step)
 }
 
 // beat is what a worker does as time passes.
@@ -124,13 +115,23 @@ func (b *beat) Run() {
 	w := (*worker)(b)
 	w.counters.lag.Store(int64(max(0, time.Since(w.server.began)-w.expected)))
 	w.tell()
-	w.wheel.advance(w.now, (*Conn).check)
+	(*visits)(w).Run()
 	w.counters.lingerQueued.Store(int64(w.lingerings.weigh()))
 	if w.wheel.count == 0 {
 		w.scratch = nil
 		if w.lingerings.count == 0 {
 			w.timer.Stop()
 		}
+	}
+}
+
+// visits looks at the connections whose time has come, some in each turn of the loop.
+type visits worker
+
+func (v *visits) Run() {
+	w := (*worker)(v)
+	if !w.wheel.advance(w.now, (*Conn).check) {
+		w.loop.DeferTask(v)
 	}
 }
 

@@ -1,0 +1,233 @@
+//go:build linux
+
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/whorl-go/whorl/server"
+)
+
+// generous is a server that answers each client with much, and closes.
+func generous(size int) server.Port {
+	return server.Port{MaxQueue: size, SendBuffer: 16 << 10, OnReceive: func(ctx context.Context, c *server.Conn, _ []byte) {
+		c.Send(ctx, pattern(size))
+		c.Close()
+	}}
+}
+
+// greedy asks for much and takes nothing.
+func greedy(t *testing.T, l *server.Listener, from string) net.Conn {
+	t.Helper()
+	conn := dial(t, l, from)
+	write(t, conn, "go")
+	return conn
+}
+
+// Ask for much, have the server close, take nothing, and again: such a client gets no further than the bounds, and another one is served.
+func TestGreedyClientsAreBounded(t *testing.T) {
+	const connections, each = 40, 1 << 20
+	port := generous(each)
+	port.Linger = time.Hour
+	h, l := start(t, "tcp", server.Config{Port: port, MaxConnections: connections})
+	for range 5 * connections {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		check(t, err)
+		t.Cleanup(func() { conn.Close() })
+		conn.Write([]byte("go"))
+	}
+	until(t, "nearly all have been turned away, or cut", func() bool {
+		st := h.Stats()
+		return st.Cut+st.Refused >= 5*connections-connections/4
+	})
+	st := h.Stats()
+	if st.Lingering > connections/4 || st.Connections > connections || st.Queued > connections*each {
+		t.Errorf("%+v", st)
+	}
+	if !h.logged("not everything was delivered") || !h.logged(server.ErrLingering.Error()) {
+		t.Error("the log doesn't say so")
+	}
+	conn := dial(t, l)
+	write(t, conn, "go")
+	expect(t, conn, string(pattern(each)))
+	expectEnd(t, conn)
+}
+
+// What lingers counts for its client's address.
+func TestLingeringCountsForTheAddress(t *testing.T) {
+	h, l := start(t, "tcp", server.Config{Port: generous(1 << 20), MaxPerAddress: 2})
+	first := greedy(t, l, "127.0.0.2")
+	greedy(t, l, "127.0.0.2")
+	until(t, "both linger", func() bool { return h.Stats().Lingering == 2 })
+	if st := h.Stats(); st.Connections != 2 || st.Closed != 2 {
+		t.Errorf("%+v", st)
+	}
+	until(t, "what they have queued is counted", func() bool { return h.Stats().Queued > 1<<20 })
+	if !turnedAway(t, l, "127.0.0.2") {
+		t.Error("a third one is served")
+	}
+	greedy(t, l, "127.0.0.3")
+	io.Copy(io.Discard, first)
+	until(t, "one place is free", func() bool { return h.Stats().Connections == 2 })
+	conn := dial(t, l, "127.0.0.2")
+	write(t, conn, "go")
+	expect(t, conn, string(pattern(1<<20)))
+}
+
+// Of those that linger, one that is being taken is not reset for one that isn't.
+func TestLingeringIsResetByItsSilence(t *testing.T) {
+	const size = 4 << 20
+	port := generous(size)
+	port.Linger = time.Hour
+	h, l := start(t, "tcp", server.Config{Port: port, MaxLingering: 2 * loops})
+	ask := func() net.Conn {
+		conn := dialNarrow(t, l)
+		write(t, conn, "go")
+		return conn
+	}
+	var taken []net.Conn
+	for range loops {
+		taken = append(taken, ask())
+	}
+	until(t, "they linger", func() bool { return h.Stats().Lingering == loops })
+	for range loops {
+		ask()
+	}
+	until(t, "as many linger as may", func() bool { return h.Stats().Lingering == 2*loops })
+	for _, conn := range taken {
+		_, err := io.CopyN(io.Discard, conn, 512<<10)
+		check(t, err)
+	}
+	begin := time.Now()
+	until(t, "that was noticed", func() bool { return time.Since(begin) > 500*time.Millisecond })
+	for range loops {
+		ask()
+	}
+	until(t, "others were cut", func() bool { return h.Stats().Cut == loops })
+	for _, conn := range taken {
+		rest, err := io.ReadAll(conn)
+		if err != nil || !bytes.Equal(rest, pattern(size)[512<<10:]) {
+			t.Errorf("%d bytes, %v", len(rest), err)
+		}
+	}
+}
+
+// Shutdown waits for what is queued for clients that take their time, in both styles.
+func TestShutdownDelivers(t *testing.T) {
+	const size = 8 << 20
+	for name, port := range map[string]server.Port{
+		"callbacks": {OnReceive: func(ctx context.Context, c *server.Conn, _ []byte) { c.Send(ctx, pattern(size)) }},
+		"handler": {Handle: func(ctx context.Context, c *server.Conn) {
+			c.Recv(ctx)
+			c.Send(ctx, pattern(size))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			port.MaxQueue, port.SendBuffer = size, 16<<10
+			h, l := start(t, "tcp", server.Config{Port: port, MaxLingering: 1})
+			var clients sync.WaitGroup
+			asked := make(chan struct{}, 10)
+			for range cap(asked) {
+				conn := dialNarrow(t, l)
+				write(t, conn, "go")
+				expect(t, conn, string(pattern(1)))
+				clients.Go(func() {
+					<-asked
+					rest, err := io.ReadAll(conn)
+					if err != nil || len(rest) != size-1 {
+						t.Errorf("%d bytes, %v", len(rest), err)
+					}
+				})
+			}
+			until(t, "much is sent", func() bool { return h.Stats().PacketsIn == uint64(cap(asked)) })
+			over := make(chan error, 1)
+			go func() { over <- h.Shutdown(inTime(t)) }()
+			until(t, "it has begun", func() bool {
+				c, err := net.Dial("tcp", l.Addr().String())
+				if err == nil {
+					c.Close()
+				}
+				return err != nil
+			})
+			select {
+			case err := <-over:
+				t.Fatalf("Shutdown has not waited: %v", err)
+			default:
+			}
+			close(asked)
+			clients.Wait()
+			check(t, receive(t, over))
+			h.settled()
+		})
+	}
+}
+
+// A Shutdown whose time is over says what it has cut off, and nothing lives longer.
+func TestShutdownSaysWhatItCuts(t *testing.T) {
+	port := generous(1 << 20)
+	port.Linger = time.Hour
+	h, l := start(t, "tcp", server.Config{Port: port})
+	other := h.listenPort("tcp", server.Port{Handle: func(ctx context.Context, c *server.Conn) {
+		c.Recv(ctx)
+		c.Send(ctx, pattern(4<<20))
+	}, SendBuffer: 16 << 10})
+	lingering, sending := greedy(t, l, "127.0.0.1"), greedy(t, other, "127.0.0.1")
+	expect(t, sending, string(pattern(1)))
+	until(t, "one lingers", func() bool { return h.Stats().Lingering == 1 })
+	ctx, cancel := context.WithCancelCause(context.Background())
+	late := errors.New("too late")
+	cancel(late)
+	err := h.Shutdown(ctx)
+	wantError(t, "Shutdown", err, late)
+	cut, ok := errors.AsType[*server.CutError](err)
+	if !ok || cut.Connections != 2 || cut.Bytes < 100_000 {
+		t.Errorf("%v", err)
+	}
+	for _, conn := range []net.Conn{lingering, sending} {
+		if _, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%v, not a reset", err)
+		}
+	}
+	h.settled()
+}
+
+// Clients that have just been accepted may say their first word: each of them is answered. Those that
+// have nothing to say don't keep Shutdown for longer than five seconds.
+func TestShutdownLetsClientsSayTheirFirstWord(t *testing.T) {
+	eachStyle(t, func(t *testing.T, port server.Port) {
+		port.EOF = "\n"
+		h, l := start(t, "tcp", server.Config{Port: port})
+		var fresh []net.Conn
+		for range 32 {
+			fresh = append(fresh, dial(t, l))
+		}
+		until(t, "all stand", func() bool { return h.Stats().Opened == 32 })
+		begin := time.Now()
+		over := make(chan error, 1)
+		go func() { over <- h.Shutdown(inTime(t)) }()
+		until(t, "the listener is closed", func() bool {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err == nil {
+				c.Close()
+			}
+			return err != nil
+		})
+		for _, conn := range fresh[:31] {
+			trip(t, conn, "hello\n")
+			expectEnd(t, conn)
+		}
+		expectEnd(t, fresh[31])
+		check(t, receive(t, over))
+		if took := time.Since(begin); took > 8*time.Second || took < 3*time.Second {
+			t.Errorf("Shutdown took %v", took)
+		}
+	})
+}

@@ -1,0 +1,164 @@
+//go:build linux
+
+package server_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
+)
+
+// Whoever is turned away is told so, if there are words for it, and OnReject is told why.
+func TestRejections(t *testing.T) {
+	const word = "421 not now\r\n"
+	for name, c := range map[string]struct {
+		network string
+		config  server.Config
+		others  int // connections that are served before
+		say     string
+		want    error
+		hears   string
+	}{
+		"plaintext":                 {"tls", server.Config{}, 0, "EHLO me\r\n", server.ErrPlaintext, word},
+		"silence":                   {"tls", server.Config{}, 0, "", server.ErrSilent, ""},
+		"half a hello":              {"tls", server.Config{}, 0, "\x16\x03\x01", server.ErrSilent, ""},
+		"MaxConnections":            {"tcp", server.Config{MaxConnections: 2}, 2, "", server.ErrMaxConnections, word},
+		"MaxConnections, impatient": {"tcp", server.Config{MaxConnections: 2}, 2, "EHLO me\r\n", server.ErrMaxConnections, word},
+		"MaxConnections, TLS":       {"tls", server.Config{MaxConnections: 2}, 2, "", server.ErrMaxConnections, ""},
+		"MaxPerAddress":             {"tcp", server.Config{MaxPerAddress: 2}, 2, "", server.ErrMaxPerAddress, word},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachStyle(t, func(t *testing.T, port server.Port) {
+				reasons := make(chan error, 10)
+				port.TLS, port.HandshakeTimeout = serverTLS(), 500*time.Millisecond
+				port.OnReject = func(_ context.Context, c *server.Conn, reason error) {
+					if c.ID() != 0 || !c.RemoteAddrPort().IsValid() {
+						t.Errorf("ID %d, address %v", c.ID(), c.RemoteAddr())
+					}
+					reasons <- reason
+				}
+				want := c.want
+				port.LastWord = func(_ *server.Conn, reason error) string {
+					wantError(t, "the reason of the last word", reason, want)
+					return word
+				}
+				c.config.Port = port
+				h, l := start(t, c.network, c.config)
+				for range c.others {
+					trip(t, dialAs(t, l, c.network == "tls"), "hello")
+				}
+				var heard []byte
+				if conn, err := net.Dial("tcp", l.Addr().String()); err == nil { // else it is reset already
+					defer conn.Close()
+					conn.Write([]byte(c.say))
+					heard, _ = io.ReadAll(conn)
+				}
+				if string(heard) != c.hears {
+					t.Errorf("the client was told %q", heard)
+				}
+				reason := receive(t, reasons)
+				wantError(t, "OnReject", reason, c.want)
+				if c.want == server.ErrSilent {
+					wantError(t, "silence", reason, os.ErrDeadlineExceeded)
+				}
+				until(t, "it is gone", func() bool { return h.Stats().Connections == c.others && h.Stats().Opening == 0 })
+				if len(reasons) > 0 {
+					t.Error("OnReject was called again")
+				}
+			})
+		})
+	}
+}
+
+// A flood beyond MaxConnections is not told, but a part of it, and costs no more than that.
+func TestFloodBeyondMaxConnections(t *testing.T) {
+	port := server.Port{Handle: echo, LastWord: func(*server.Conn, error) string { return strings.Repeat("no ", 1000) }}
+	h, l := start(t, "tcp", server.Config{Port: port, MaxConnections: 1})
+	trip(t, dial(t, l), "hello")
+	for range 500 {
+		if conn, err := net.Dial("tcp", l.Addr().String()); err == nil {
+			defer conn.Close()
+			conn.Write([]byte("hello"))
+		}
+	}
+	until(t, "all are refused", func() bool { return h.Stats().Refused == 500 })
+	until(t, "all are gone", func() bool { return h.Stats().Connections == 1 })
+}
+
+// A TLS port without a certificate would turn everybody away.
+func TestListenWithoutACertificate(t *testing.T) {
+	for name, config := range map[string]*tls.Config{"no configuration": nil, "an empty one": {}} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t, server.Config{Port: server.Port{Handle: echo, TLS: config}})
+			if _, err := h.Listen(h.ctx(), "tls", "127.0.0.1:0"); err == nil {
+				t.Error("no error")
+			}
+		})
+	}
+}
+
+// A callback of the TLS configuration that panics is not the client's fault: the log has it, and
+// OnReject gets it as what it is.
+func TestPanicOfTheTLSConfiguration(t *testing.T) {
+	reasons := make(chan error, 1)
+	port := server.Port{Handle: echo, TLS: brokenTLS(breakers["panic"])}
+	port.OnReject = func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason }
+	h, l := start(t, "tls", server.Config{Port: port})
+	write(t, dial(t, l), hello(t))
+	if reason := receive(t, reasons); true {
+		if _, ok := errors.AsType[*runtime.PanicError](reason); !ok {
+			t.Errorf("%v", reason)
+		}
+	}
+	if st := h.Stats(); !h.logged("broken") || st.Handshakes["panic"] != 1 || len(st.Handshakes) != 1 {
+		t.Errorf("logged %v, %v", h.logged("broken"), st.Handshakes)
+	}
+}
+
+// MaxPerAddress takes the addresses of IPv6 by their prefix, and zones say nothing.
+func TestAddressesThatCountTogether(t *testing.T) {
+	for _, c := range []struct {
+		bits int
+		a, b string
+		want bool
+	}{
+		{0, "192.0.2.1:1", "192.0.2.1:2", true},
+		{0, "192.0.2.1:1", "192.0.2.2:1", false},
+		{0, "[::ffff:192.0.2.1]:1", "192.0.2.1:2", true},
+		{0, "[2001:db8:0:1::1]:1", "[2001:db8:0:1:ffff::2]:1", true},
+		{0, "[2001:db8:0:1::1]:1", "[2001:db8:0:2::1]:1", false},
+		{48, "[2001:db8:0:1::1]:1", "[2001:db8:0:2::1]:1", true},
+		{128, "[2001:db8:0:1::1]:1", "[2001:db8:0:1::2]:1", false},
+		{0, "[fe80::1%a]:1", "[fe80::1%b]:1", true},
+		{0, "[fe80::1%a]:1", "[fe80::2%a]:1", false},
+	} {
+		h := open(t, server.Config{Port: server.Port{Handle: echo}, AddressPrefix: c.bits})
+		h.listen("tcp")
+		if got := server.CountedTogether(h.Server, c.a, c.b); got != c.want {
+			t.Errorf("/%d: %s and %s: %v", c.bits, c.a, c.b, got)
+		}
+	}
+	h := open(t, server.Config{Port: server.Port{Handle: echo}, AddressPrefix: 129})
+	if _, err := h.Listen(h.ctx(), "tcp", "127.0.0.1:0"); err == nil {
+		t.Error("a prefix of 129 bits is no error")
+	}
+}
+
+// MaxPerAddress holds on IPv6, too.
+func TestMaxPerAddressOfIPv6(t *testing.T) {
+	h, l := start(t, "tcp6", server.Config{Port: server.Port{Handle: echo}, MaxPerAddress: 1})
+	trip(t, dial(t, l), "hello")
+	conn := dial(t, l)
+	conn.Write([]byte("hello"))
+	expectEnd(t, conn)
+	until(t, "it is refused", func() bool { return h.Stats().Refused == 1 })
+}
