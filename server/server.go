@@ -191,6 +191,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.drain()
 	_, err := s.over.Pop(ctx)
 	switch {
+	case s.isOver():
+		err = nil // in order, whatever has become of ctx meanwhile
 	case ctx.Err() != nil:
 		s.abort()
 		err = context.Cause(ctx)
@@ -217,13 +219,16 @@ func (s *Server) abort() {
 	workers := s.workers
 	s.mu.Unlock()
 	aborted := runtime.NewChannel[struct{}](len(workers))
+	asked := 0
 	for _, w := range workers {
-		w.do(func() {
+		if w.do(func() {
 			w.abort()
 			aborted.Push(context.Background(), struct{}{}) // it has room
-		})
+		}) {
+			asked++
+		}
 	}
-	for range workers {
+	for range asked {
 		if _, err := aborted.PopTimeout(context.Background(), time.Second); err != nil {
 			return
 		}
@@ -254,6 +259,13 @@ func (s *Server) onWorkers(fn func(w *worker)) {
 	for _, w := range workers {
 		w.do(func() { fn(w) })
 	}
+}
+
+// isOver reports whether nothing is left.
+func (s *Server) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
 }
 
 // checkOver ends Serve and Shutdown when nothing is left.

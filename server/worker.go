@@ -46,13 +46,14 @@ func newWorker(s *Server, rt *runtime.Runtime, loop runtime.Loop, index, loops i
 	return w
 }
 
-// do has fn run on the loop, here if this is it. If the loop has ended, nothing of the worker is in use any more and fn is dropped.
-func (w *worker) do(fn func()) {
+// do has fn run on the loop, here if this is it. If the loop has ended, nothing of the worker is in
+// use any more: fn is dropped, and do returns false.
+func (w *worker) do(fn func()) bool {
 	if w.loop.OnLoop() {
 		fn()
-		return
+		return true
 	}
-	w.loop.Post(fn)
+	return w.loop.Post(fn) == nil
 }
 
 // begin makes a connection of what a listener has accepted. On the loop.
