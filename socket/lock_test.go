@@ -3,7 +3,6 @@
 package socket
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -14,23 +13,6 @@ import (
 
 	"github.com/whorl-go/whorl/runtime"
 )
-
-// inside runs fn in a coroutine of a runtime of two loops.
-func inside(t testing.TB, fn func(ctx context.Context), options ...runtime.Option) {
-	t.Helper()
-	err := runtime.Run(func(ctx context.Context) error { fn(ctx); return nil }, append([]runtime.Option{runtime.WithLoops(2)}, options...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// onGoroutine runs fn on a plain goroutine while the calling coroutine waits.
-func onGoroutine(ctx context.Context, fn func()) {
-	var done runtime.WaitGroup
-	done.Add(1)
-	go func() { defer done.Done(); fn() }()
-	done.Wait(ctx)
-}
 
 func TestLockExcludes(t *testing.T) {
 	kinds := map[string]uint32{
