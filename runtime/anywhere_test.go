@@ -43,11 +43,11 @@ var usesOfContext = []struct {
 	}},
 	{"Channel with time-out", func(ctx context.Context) error {
 		ch := runtime.NewChannel[int](1)
-		if _, err := ch.PopTimeout(ctx, time.Millisecond); err != runtime.ErrTimeout {
+		if _, err := ch.PopTimeout(ctx, time.Millisecond); err != runtime.ErrChannelTimeout {
 			return fmt.Errorf("PopTimeout: %w", err)
 		}
 		ch.Push(ctx, 1)
-		if err := ch.PushTimeout(ctx, 2, time.Millisecond); err != runtime.ErrTimeout {
+		if err := ch.PushTimeout(ctx, 2, time.Millisecond); err != runtime.ErrChannelTimeout {
 			return fmt.Errorf("PushTimeout: %w", err)
 		}
 		return nil

@@ -7,6 +7,17 @@ import (
 	"time"
 )
 
+// ErrChannelTimeout is returned by PushTimeout and PopTimeout when their time has passed. It is also
+// ErrTimeout.
+var ErrChannelTimeout error = channelTimeout{}
+
+type channelTimeout struct{ timeoutError }
+
+func (channelTimeout) Error() string { return "channel: timeout" }
+func (channelTimeout) Is(target error) bool {
+	return target == ErrTimeout || timeoutError{}.Is(target)
+}
+
 // ErrChannelClosed is returned by Push to a closed Channel, and by Pop from one that is closed and
 // empty.
 var ErrChannelClosed = errors.New("runtime: channel closed")
@@ -45,7 +56,7 @@ func NewChannel[T any](capacity int) *Channel[T] {
 // that is done already ends Push and Pop even where they needn't wait.
 func (c *Channel[T]) Push(ctx context.Context, v T) error { return c.push(ctx, v, 0) }
 
-// PushTimeout is Push that waits for d at most and then returns ErrTimeout; d <= 0 waits without
+// PushTimeout is Push that waits for d at most and then returns ErrChannelTimeout; d <= 0 waits without
 // end.
 func (c *Channel[T]) PushTimeout(ctx context.Context, v T, d time.Duration) error {
 	return c.push(ctx, v, DeadlineAfter(d))
@@ -80,7 +91,8 @@ func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
 // what it still holds, then ErrChannelClosed; other errors are those of ctx and ErrShutdown.
 func (c *Channel[T]) Pop(ctx context.Context) (T, error) { return c.pop(ctx, 0) }
 
-// PopTimeout is Pop that waits for d at most and then returns ErrTimeout; d <= 0 waits without end.
+// PopTimeout is Pop that waits for d at most and then returns ErrChannelTimeout; d <= 0 waits without
+// end.
 func (c *Channel[T]) PopTimeout(ctx context.Context, d time.Duration) (T, error) {
 	return c.pop(ctx, DeadlineAfter(d))
 }
@@ -125,6 +137,9 @@ func (c *Channel[T]) wait(
 		return zero, err
 	}
 	place, err := q.wait(ctx, w, &c.mu, handOver[T]{value: v}, reason, deadline)
+	if err == ErrTimeout {
+		err = ErrChannelTimeout
+	}
 	if err != nil {
 		return zero, err
 	}

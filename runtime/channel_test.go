@@ -82,7 +82,7 @@ func TestChannelTimeouts(t *testing.T) {
 		ch := runtime.NewChannel[int](1)
 		begin := time.Now()
 		_, err := ch.PopTimeout(ctx, 5*time.Millisecond)
-		if err != runtime.ErrTimeout || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if !errors.Is(err, runtime.ErrTimeout) || !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("PopTimeout: %v", err)
 		}
 		if d := time.Since(begin); d < 5*time.Millisecond {

@@ -14,7 +14,8 @@ import (
 
 // Swoole's numbers for what has no errno (SW_ERROR_…, include/swoole_error.h).
 const (
-	codeChannelClosed = -2 // Channel::$errCode
+	codeChannelTimeout = -1 // Channel::$errCode
+	codeChannelClosed  = -2
 
 	codeNameTooLong      = 504
 	codeWrongOperation   = 509
@@ -41,6 +42,8 @@ var sentinelCodes = []struct {
 	err  error
 	code int
 }{
+	{runtime.ErrChannelTimeout, codeChannelTimeout}, // before ErrTimeout, which it also is
+	{runtime.ErrChannelClosed, codeChannelClosed},
 	{ErrBusy, codeBound},
 	{ErrPlaintextPending, codeWrongOperation},
 	{ErrQueueFull, codeOutputOverflow},
@@ -51,7 +54,6 @@ var sentinelCodes = []struct {
 	{ErrPathTooLong, codeNameTooLong},
 	{runtime.ErrOnLoop, codeOutsideCoroutine},
 	{runtime.ErrNoRuntime, codeOutsideCoroutine},
-	{runtime.ErrChannelClosed, codeChannelClosed},
 	{runtime.ErrTimeout, int(syscall.ETIMEDOUT)},
 	{os.ErrDeadlineExceeded, int(syscall.ETIMEDOUT)},
 	{context.DeadlineExceeded, int(syscall.ETIMEDOUT)},

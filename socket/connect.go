@@ -2,6 +2,7 @@ package socket
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -351,7 +352,7 @@ func (s *Socket) race(ctx context.Context, targets []target, deadline runtime.De
 		}
 		o, err := outcomes.PopTimeout(ctx, delay)
 		switch {
-		case err == runtime.ErrTimeout:
+		case errors.Is(err, runtime.ErrChannelTimeout):
 			continue // try the next address too
 		case err == nil && o.err != nil:
 			pending--

@@ -51,6 +51,7 @@ func TestCode(t *testing.T) {
 		{socket.ErrPathTooLong, 504},
 		{runtime.ErrOnLoop, 10001},
 		{runtime.ErrNoRuntime, 10001},
+		{runtime.ErrChannelTimeout, -1},
 		{runtime.ErrChannelClosed, -2},
 		{net.UnknownNetworkError("sctp"), 724},
 		{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, 1014},
