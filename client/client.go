@@ -195,13 +195,8 @@ func (c *Client) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
 			yield(nil, err)
 			return
 		}
-		for pkt, err := range conn.socket.Packets(ctx) {
-			if err != nil {
-				err = c.explain(conn.to, err)
-			}
-			if !yield(pkt, err) {
-				return
-			}
+		if err := conn.socket.EachPacket(ctx, yield); err != nil {
+			yield(nil, c.explain(conn.to, err))
 		}
 	}
 }

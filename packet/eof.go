@@ -82,7 +82,14 @@ func (f *eofFramer) Index(data []byte, ends []uint32) int {
 	from, n := 0, 0
 	for _, place := range ends[:found] {
 		end := first + int(place)
-		if end-from <= before || !endsWith(data[:end-1], f.delimiter[:before]) {
+		switch {
+		case end-from <= before:
+			continue
+		case before == 1: // "\r\n", for one: without the calls that others cost
+			if data[end-2] != f.delimiter[0] {
+				continue
+			}
+		case !endsWith(data[:end-1], f.delimiter[:before]):
 			continue
 		}
 		if end-from > f.limit {

@@ -242,6 +242,14 @@ func Begin(ctx context.Context, n int) error {
 	return err
 }
 
+// Live reports whether operations with ctx may begin, as Begin does, without counting one.
+func Live(ctx context.Context) bool {
+	if own, ok := ctx.(*coroutineContext); ok {
+		return own.failed() == nil
+	}
+	return ctx.Err() == nil
+}
+
 // begin is Begin that tells what the caller is, as whereAmI does.
 func begin(ctx context.Context, n int) (s *scheduler, co *Coroutine, err error) {
 	s, co = spend(ctx, n)

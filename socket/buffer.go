@@ -79,6 +79,10 @@ func (in *input) indexed() []byte {
 	return in.buf[start:end:end]
 }
 
+// due reports whether it is time to count the packets that were handed out of the index since the
+// last time; without one there are few.
+func (in *input) due() bool { return in.index == nil || in.index.next%spendEvery == 0 }
+
 // giveIndex gives the index back.
 func (in *input) giveIndex() {
 	indexPool.Put(in.index)

@@ -27,20 +27,21 @@ import (
 // keep the loop from others. The sequence may be used again: it goes on where it ended.
 func (s *Socket) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		if err := s.eachPacket(ctx, yield); err != nil && err != io.EOF {
-			yield(nil, s.fail("recv", err))
+		if err := s.EachPacket(ctx, yield); err != nil {
+			yield(nil, err)
 		}
 	}
 }
 
-// eachPacket hands out packets until the program has had enough, which is no error.
-func (s *Socket) eachPacket(ctx context.Context, yield func([]byte, error) bool) error {
+// EachPacket calls yield for each packet, as Packets does, until yield returns false. It returns the
+// error that ends the sequence; nil if yield or the end of the stream did.
+func (s *Socket) EachPacket(ctx context.Context, yield func([]byte, error) bool) error {
 	if err := runtime.Begin(ctx, 0); err != nil {
-		return err
+		return s.fail("recv", err)
 	}
 	f, err := s.acquire(reading)
 	if err != nil {
-		return err
+		return s.fail("recv", err)
 	}
 	defer f.leave(reading)
 	more := true
@@ -54,31 +55,63 @@ func (s *Socket) eachPacket(ctx context.Context, yield func([]byte, error) bool)
 			return s.tryFill(f)
 		})
 	}
-	return err
+	if err == io.EOF {
+		return nil
+	}
+	return s.fail("recv", err)
 }
 
 // handOut hands out the packets that were read already. It reports whether the program wants more.
 func (s *Socket) handOut(
 	ctx context.Context, f *fd, yield func([]byte, error) bool,
 ) (more bool, err error) {
-	for n := 1; ; n++ {
-		var pkt []byte
-		if s.in.index != nil {
-			pkt = s.in.indexed()
-		} else if pkt, err = s.nextPacket(); err != nil || pkt == nil {
+	for {
+		for s.in.index != nil {
+			if more, err = s.handOutIndexed(ctx, f, yield); err != nil || !more {
+				return more, err
+			}
+		}
+		pkt, err := s.nextPacket()
+		if err != nil || pkt == nil {
 			return err == nil, err
 		}
+		runtime.Spend(ctx, 0)
 		if !yield(pkt, nil) {
 			return false, nil
 		}
 		if err := f.cause(); err != nil {
 			return false, err // it was closed meanwhile
 		}
-		if n%spendEvery == 0 {
-			runtime.Spend(ctx, spendEvery*turn.Unit)
-		}
 	}
 }
 
-// spendEvery is how many packets are counted together: a look at the clock costs as much as a few.
+// handOutIndexed is handOut for some of the packets of the index, which are counted together: a
+// look at the clock costs as much as a few.
+func (s *Socket) handOutIndexed(
+	ctx context.Context, f *fd, yield func([]byte, error) bool,
+) (more bool, err error) {
+	x, buf, start := s.in.index, s.in.buf, s.in.start
+	from := x.next
+	to := min(x.size, from+spendEvery)
+	runtime.Spend(ctx, (to-from)*turn.Unit)
+	last := to == x.size
+	for i, place := range x.ends[from:to] {
+		end := x.base + int(place)
+		pkt := buf[start:end:end]
+		// The body may leave the loop, or panic: what it hasn't got is there for others.
+		start, s.in.start, x.next = end, end, from+i+1
+		if last && x.next == to {
+			s.in.giveIndex()
+		}
+		if !yield(pkt, nil) {
+			return false, nil
+		}
+		if f.closed() {
+			return false, f.cause()
+		}
+	}
+	return true, nil
+}
+
+// spendEvery is how many packets are counted together.
 const spendEvery = 2 * turn.Look

@@ -6,6 +6,7 @@ import (
 	"io"
 	"syscall"
 
+	"github.com/whorl-go/whorl/internal/turn"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -155,11 +156,11 @@ func (s *Socket) rest() ([]byte, error) {
 // io.EOF says that the peer has closed after a packet, io.ErrUnexpectedEOF that it has closed in the middle of one. The errors of the Framer, such as
 // packet.ErrPacketTooLarge, are final: the stream can't be understood from there on.
 func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
+	if pkt := s.packetAtHand(ctx); pkt != nil {
+		return pkt, nil
+	}
 	if err := runtime.Begin(ctx, 0); err != nil {
 		return nil, s.fail("recv", err)
-	}
-	if pkt := s.packetAtHand(); pkt != nil {
-		return pkt, nil
 	}
 	return s.recvPacket(ctx)
 }
@@ -200,13 +201,17 @@ func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 
 // packetAtHand is RecvPacket for the case that matters when packets come by the hundred: one was
 // read already. It returns nil for everything else.
-func (s *Socket) packetAtHand() []byte {
+func (s *Socket) packetAtHand(ctx context.Context) []byte {
 	f := s.conn.Load()
-	if f == nil || f.acquire(reading) != nil {
+	if f == nil || !runtime.Live(ctx) || f.acquire(reading) != nil {
 		return nil
 	}
 	pkt := s.nextAtHand()
+	due := s.in.due()
 	f.leave(reading)
+	if due && pkt != nil {
+		runtime.Spend(ctx, spendEvery*turn.Unit)
+	}
 	return pkt
 }
 
