@@ -26,9 +26,9 @@ func ListenFlag(flags *flag.FlagSet, port int) *string {
 
 // Example is a server and how it is shown.
 type Example struct {
-	Listen  string // the address of -listen
-	Network string // as for server.Listen
-	Config  server.Config
+	Listen  string        // the address of -listen
+	Network string        // as for server.Listen
+	Config  server.Config // of the server
 
 	// Begin is called when the server listens, before it serves, and returns what is printed then.
 	Begin func(co context.Context, s *server.Server, l *server.Listener) (string, error)
