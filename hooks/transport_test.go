@@ -160,7 +160,7 @@ func TestStreamFromGoroutines(t *testing.T) {
 	for _, tr := range transports {
 		t.Run(tr.name, func(t *testing.T) {
 			ctx := startSuite(t)
-			whorltest.TestStream(t, func() (net.Conn, net.Conn, func(), error) { return tr.pair(ctx, t) })
+			whorltest.TestStream(t, func() (net.Conn, net.Conn, func(), error) { return tr.pair(ctx, t) }, nil)
 		})
 	}
 }
@@ -183,7 +183,7 @@ func TestStreamFromCoroutines(t *testing.T) {
 					_, err := rt.Go(func(context.Context) { party() })
 					check(t, err)
 				}
-				whorltest.TestStream(t, func() (net.Conn, net.Conn, func(), error) { return tr.pair(ctx, t) }, whorltest.Spawn(spawn))
+				whorltest.TestStream(t, func() (net.Conn, net.Conn, func(), error) { return tr.pair(ctx, t) }, spawn)
 			})
 		}
 	}

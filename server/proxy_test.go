@@ -4,32 +4,35 @@ package server_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net/netip"
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/internal/proxyproto"
 	"github.com/whorl-go/whorl/server"
 )
 
-// header returns the header that a proxy sends for a client.
+// header returns the header that a proxy sends for a client. Version 2 tells the name that the client
+// has asked for, mail.test.
 func header(t testing.TB, version int, client string) string {
 	t.Helper()
-	h := proxyproto.Header{Version: version, Network: "tcp4", Source: netip.MustParseAddrPort(client), Destination: netip.MustParseAddrPort("192.0.2.99:443")}
-	if h.Source.Addr().Is6() {
-		h.Network = "tcp6"
-		h.Destination = netip.MustParseAddrPort("[2001:db8::99]:443")
+	source := netip.MustParseAddrPort(client)
+	destination, family := netip.MustParseAddrPort("192.0.2.99:443"), byte(4)
+	if source.Addr().Is6() {
+		destination, family = netip.MustParseAddrPort("[2001:db8::99]:443"), 6
 	}
-	if version == 2 {
-		var err error
-		h.TLVs, err = proxyproto.AppendTLV(nil, proxyproto.TypeAuthority, []byte("mail.test"))
-		check(t, err)
+	if version == 1 {
+		return fmt.Sprintf("PROXY TCP%d %s %s %d %d\r\n",
+			family, source.Addr(), destination.Addr(), source.Port(), destination.Port())
 	}
-	text, err := proxyproto.Append(nil, h)
-	check(t, err)
-	return string(text)
+	body := append(source.Addr().AsSlice(), destination.Addr().AsSlice()...)
+	body = binary.BigEndian.AppendUint16(body, source.Port())
+	body = binary.BigEndian.AppendUint16(body, destination.Port())
+	body = append(body, "\x02\x00\x09mail.test"...)
+	text := append([]byte("\r\n\r\n\x00\r\nQUIT\n\x21"), map[byte]byte{4: 0x11, 6: 0x21}[family])
+	return string(append(binary.BigEndian.AppendUint16(text, uint16(len(body))), body...))
 }
 
 // tell is a handler that tells a client who it is, and echoes.

@@ -3,20 +3,15 @@ package whorltest
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 )
 
 var concurrencyTests = []test{
 	{"WritesAreNotMixed", testAtomicWrites},
 	{"ManyReaders", testManyReaders},
-	{"AllMethodsAtOnce", testAllMethods},
 	{"ManyPairs", testManyPairs},
 }
 
@@ -100,54 +95,6 @@ func testManyReaders(p *pair) {
 	p.all(parties)
 	if !slices.Equal(counts, want) {
 		p.Error("the readers haven't got every byte once")
-	}
-}
-
-// Everything at once, for the race detector, and Close in the middle of it.
-func testAllMethods(p *pair) {
-	var calls atomic.Int64
-	until := func(what string, call func() error) *party {
-		return p.start(what, func() error {
-			for {
-				calls.Add(1)
-				if err := call(); errors.Is(err, net.ErrClosed) {
-					return nil
-				} else if err != nil && wantTimeout(what, err) != nil {
-					return err
-				}
-			}
-		})
-	}
-	var parties []*party
-	for range 2 {
-		parties = append(parties,
-			until("reader", func() error { _, err := p.a.Read(make([]byte, 1000)); return err }),
-			until("writer", func() error { _, err := p.a.Write(make([]byte, 1000)); return err }),
-			until("addresses", func() error {
-				if p.a.LocalAddr() == nil || p.a.RemoteAddr() == nil {
-					return errors.New("an address is nil")
-				}
-				_, err := p.a.Write(nil) // to end with the others, and to let others run
-				return err
-			}),
-			until("deadlines", func() error {
-				if err := p.a.SetDeadline(time.Now().Add(time.Hour)); err != nil {
-					return net.ErrClosed
-				}
-				_, err := p.a.Write(nil)
-				return err
-			}),
-		)
-	}
-	echo := p.start("echo", func() error { io.Copy(p.b, p.b); return nil })
-	for limit := p.deadline(); calls.Load() < 2_000; time.Sleep(time.Millisecond) {
-		if time.Now().After(limit) {
-			p.Fatalf("only %d calls in %v", calls.Load(), p.patience)
-		}
-	}
-	p.do("Close", p.a.Close)
-	for _, party := range append(parties, echo) {
-		party.succeed(p)
 	}
 }
 

@@ -11,12 +11,9 @@ import (
 )
 
 var deadlineTests = []test{
-	{"PastDeadline", testPastDeadline},
-	{"DeadlinePassesWhileWaiting", testDeadlinePasses},
 	{"DeadlineMovedEarlierWhileWaiting", testMovedEarlier},
 	{"DeadlineMovedLaterWhileWaiting", testMovedLater},
 	{"DeadlineForAllWhoWait", testDeadlineForAll},
-	{"DirectionsAreApart", testDirections},
 	{"TimedOutReadsLoseNothing", testReadTimeouts},
 	{"TimedOutWritesAreExact", testWriteTimeouts},
 	{"DeadlinesMovedAtRandom", testRandomDeadlines},
@@ -34,59 +31,6 @@ func wantTimeout(what string, err error) error {
 	return nil
 }
 
-// With a deadline that has passed nothing is written, and nothing is read, but for what the transport has read ahead: crypto/tls gives that away. A later
-// deadline brings the rest.
-func testPastDeadline(p *pair) {
-	const total = 100_000
-	writer := p.start("a's writer", func() error { return send(p.a, "waiting", total, total) })
-	p.do("b's read", func() error {
-		c, buf := newChecker("waiting"), make([]byte, 1000)
-		read := func() error {
-			n, err := p.b.Read(buf)
-			if _, wrong := c.Write(buf[:n]); wrong != nil {
-				return wrong
-			}
-			return err
-		}
-		if err := read(); err != nil { // more has arrived as well, or soon will have
-			return err
-		}
-		if err := p.b.SetReadDeadline(past); err != nil {
-			return err
-		}
-		var err error
-		for err == nil && c.n < total {
-			err = read()
-		}
-		if err := wantTimeout("Read", err); err != nil {
-			return err
-		}
-		if err := wantTimeout("another Read", read()); err != nil {
-			return err
-		}
-		if err := p.b.SetReadDeadline(time.Time{}); err != nil {
-			return err
-		}
-		for c.n < total {
-			if err := read(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	writer.succeed(p)
-	p.do("b's write", func() error {
-		if err := p.b.SetWriteDeadline(past); err != nil {
-			return err
-		}
-		n, err := p.b.Write([]byte("too late"))
-		if n != 0 {
-			return fmt.Errorf("%d bytes were taken", n)
-		}
-		return wantTimeout("Write", err)
-	})
-}
-
 // readInVain and writeInVain wait, and must time out.
 func readInVain(conn net.Conn) func() error {
 	return func() error {
@@ -100,11 +44,6 @@ func readInVain(conn net.Conn) func() error {
 
 func writeInVain(conn net.Conn) func() error {
 	return func() error { return wantTimeout("Write", send(conn, "flood", 256<<20, 1<<20)) }
-}
-
-func testDeadlinePasses(p *pair) {
-	p.a.SetDeadline(time.Now().Add(2 * pause))
-	p.all(map[string]func() error{"reader": readInVain(p.a), "writer": writeInVain(p.a)})
 }
 
 // From none to one that has passed, and from one far away to one that is near.
@@ -160,17 +99,6 @@ func testDeadlineForAll(p *pair) {
 	for _, party := range waiting {
 		party.succeed(p)
 	}
-}
-
-// A read deadline doesn't end writes, nor a write deadline reads.
-func testDirections(p *pair) {
-	const total = 200_000
-	p.a.SetReadDeadline(past)
-	p.b.SetWriteDeadline(past)
-	p.all(map[string]func() error{
-		"writer": func() error { return send(p.a, "one way", total, 10_000) },
-		"reader": func() error { return receive(p.b, "one way", total, 10_000) },
-	})
 }
 
 // A reader with deadlines that are always too short gets every byte, once.

@@ -34,7 +34,7 @@ func TestNet(t *testing.T) {
 					return nil, nil, nil, errors.Join(err, a.Close())
 				}
 				return a, b, func() { a.Close(); b.Close() }, nil
-			})
+			}, nil)
 		})
 	}
 }

@@ -6,40 +6,31 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/net/nettest"
 )
 
-// MakePair makes two ends that are connected to each other. stop closes both, and whatever else belongs to them; it may be called when they are closed already, and must
-// wake who waits in them. (It is what golang.org/x/net/nettest.MakePipe is.)
-type MakePair func() (a, b net.Conn, stop func(), err error)
-
-// An Option changes how TestStream tests.
-type Option func(*config)
-
-type config struct {
-	spawn    func(party func())
-	patience time.Duration
-}
-
-// Spawn has the suite's parties started by spawn, which calls party elsewhere and doesn't wait for it: in a coroutine, for one. A goroutine by default. A party makes the
-// pair, another one reads, and so on; parties wait in the connection and nowhere else.
-func Spawn(spawn func(party func())) Option { return func(c *config) { c.spawn = spawn } }
-
-// Patience sets how long the suite waits for what has to happen before it calls it a failure; half a minute by default.
-func Patience(d time.Duration) Option { return func(c *config) { c.patience = d } }
+// patience is how long the suite waits for what has to happen before it calls it a failure.
+const patience = 30 * time.Second
 
 // pause is given to an operation to begin waiting, which can't be seen from outside. Where it is too short, a test says less, but holds.
 const pause = 20 * time.Millisecond
 
-// TestStream runs the suite, each test on a pair of its own. What an end may have beyond net.Conn is tested if it is there: CloseWrite and CloseRead, io.ReaderFrom,
-// io.WriterTo, SyscallConn.
-func TestStream(t *testing.T, makePair MakePair, options ...Option) {
-	c := config{spawn: func(party func()) { go party() }, patience: 30 * time.Second}
-	for _, option := range options {
-		option(&c)
+// TestStream runs the suite, each test on a pair of its own, which makePair makes as for
+// nettest.TestConn: stop closes both ends, may be called when they are closed already, and must wake
+// who waits in them. What an end may have beyond net.Conn is tested if it is there: CloseWrite and
+// CloseRead, io.ReaderFrom, io.WriterTo, SyscallConn.
+//
+// spawn starts the suite's parties: it calls party elsewhere, in a coroutine, for one, and doesn't
+// wait for it. nil is a goroutine for each. A party makes the pair, another one reads, and so on;
+// parties wait in the connection and nowhere else.
+func TestStream(t *testing.T, makePair nettest.MakePipe, spawn func(party func())) {
+	if spawn == nil {
+		spawn = func(party func()) { go party() }
 	}
 	for _, group := range [][]test{transferTests, endTests, deadlineTests, concurrencyTests} {
 		for _, test := range group {
-			t.Run(test.name, func(t *testing.T) { c.run(t, makePair, test.run) })
+			t.Run(test.name, func(t *testing.T) { run(t, makePair, spawn, test.run) })
 		}
 	}
 }
@@ -52,8 +43,8 @@ type test struct {
 // pair is what one test works with. Its methods are for the test's goroutine, not for parties.
 type pair struct {
 	*testing.T
-	config
-	make    MakePair
+	make    nettest.MakePipe
+	spawn   func(party func())
 	a, b    net.Conn
 	parties []*party
 }
@@ -65,8 +56,8 @@ type party struct {
 }
 
 // run runs one test, and sees to it that its parties end with it.
-func (c config) run(t *testing.T, makePair MakePair, test func(*pair)) {
-	p := &pair{T: t, config: c, make: makePair}
+func run(t *testing.T, makePair nettest.MakePipe, spawn func(func()), test func(*pair)) {
+	p := &pair{T: t, make: makePair, spawn: spawn}
 	var stop func()
 	p.a, p.b, stop = p.connect()
 	defer func() {
@@ -74,8 +65,8 @@ func (c config) run(t *testing.T, makePair MakePair, test func(*pair)) {
 		for _, party := range p.parties {
 			select {
 			case <-party.ended:
-			case <-time.After(c.patience):
-				t.Errorf("%s hasn't ended %v after everything was closed", party.what, c.patience)
+			case <-time.After(patience):
+				t.Errorf("%s hasn't ended %v after everything was closed", party.what, patience)
 			}
 		}
 	}()
@@ -111,9 +102,9 @@ func (party *party) wait(p *pair) error {
 	case err := <-party.ended:
 		party.ended <- err // for who asks again
 		return err
-	case <-time.After(p.patience):
+	case <-time.After(patience):
 		stacks := make([]byte, 256<<10)
-		p.Fatalf("%s hasn't ended after %v\n\n%s", party.what, p.patience, stacks[:runtime.Stack(stacks, true)])
+		p.Fatalf("%s hasn't ended after %v\n\n%s", party.what, patience, stacks[:runtime.Stack(stacks, true)])
 		return nil
 	}
 }
@@ -154,12 +145,12 @@ func (p *pair) waiting(what string, fn func() error) *party {
 	})
 	select {
 	case <-began:
-	case <-time.After(p.patience):
-		p.Fatalf("%s hasn't begun after %v", what, p.patience)
+	case <-time.After(patience):
+		p.Fatalf("%s hasn't begun after %v", what, patience)
 	}
 	time.Sleep(pause)
 	return party
 }
 
 // deadline is the latest time for what has to happen.
-func (p *pair) deadline() time.Time { return time.Now().Add(p.patience) }
+func (p *pair) deadline() time.Time { return time.Now().Add(patience) }

@@ -12,10 +12,8 @@ import (
 )
 
 var transferTests = []test{
-	{"LargeTransfersBothWays", testLargeTransfers},
 	{"OneByteAtATime", testOneByte},
 	{"ReadReturnsWhatThereIs", testReadReturns},
-	{"PingPong", testPingPong},
 	{"EmptyOperations", testEmpty},
 	{"WriteKeepsNothingOfTheBuffer", testBufferReuse},
 	{"StalledWriterGoesOn", testBackPressure},
@@ -23,17 +21,6 @@ var transferTests = []test{
 	{"WriteTo", testWriteTo},
 	{"Addresses", testAddresses},
 	{"SyscallConn", testSyscallConn},
-}
-
-// Both ends send and receive at once, in pieces of all sizes.
-func testLargeTransfers(p *pair) {
-	const total = 3<<20 + 17
-	p.all(map[string]func() error{
-		"a's writer": func() error { return send(p.a, "a to b", total, 100_000) },
-		"b's writer": func() error { return send(p.b, "b to a", total, 3_000) },
-		"a's reader": func() error { return receive(p.a, "b to a", total, 50_000) },
-		"b's reader": func() error { return receive(p.b, "a to b", total, 7_000) },
-	})
 }
 
 // One-byte feeds, and a large write that is read byte by byte.
@@ -63,35 +50,6 @@ func testReadReturns(p *pair) {
 			}
 		}
 		return nil
-	})
-}
-
-// Each end waits for the other's message before it sends its own.
-func testPingPong(p *pair) {
-	const rounds, size = 500, 64
-	p.all(map[string]func() error{
-		"a": func() error {
-			for i := range rounds {
-				if err := send(p.a, fmt.Sprint("ping", i), size, size); err != nil {
-					return err
-				}
-				if err := receive(p.a, fmt.Sprint("pong", i), size, size); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-		"b": func() error {
-			for i := range rounds {
-				if err := receive(p.b, fmt.Sprint("ping", i), size, size); err != nil {
-					return err
-				}
-				if err := send(p.b, fmt.Sprint("pong", i), size, size); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
 	})
 }
 

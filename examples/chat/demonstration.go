@@ -11,7 +11,7 @@ import (
 )
 
 // demonstrate has some people talk, and then the server end.
-func demonstrate(co context.Context, show io.Writer, address string, shutdown func()) error {
+func demonstrate(co context.Context, show io.Writer, address string, end func()) error {
 	p := play{co: co, show: show, address: address}
 	alice := p.enter("alice", client.Config{})
 	defer alice.conn.Close()
@@ -41,7 +41,7 @@ func demonstrate(co context.Context, show io.Writer, address string, shutdown fu
 	bob.says("/quit")
 	alice.reads()
 
-	shutdown()
+	end()
 	alice.reads()
 	return p.err
 }

@@ -37,73 +37,32 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
-	"time"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/server"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "chat:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("chat", run) }
 
 // run serves on -listen until ctx is done; without -listen it has the server shown.
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("chat", flag.ContinueOnError)
-	flags.SetOutput(stdout)
-	listen := flags.String("listen", "", "`address` to serve on, such as 127.0.0.1:7007; without it there is a demonstration")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil
-	} else if err != nil {
+	listen := serving.ListenFlag(flags, 7007)
+	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}
-	address := *listen
-	if address == "" {
-		address = "127.0.0.1:0"
+	r := &room{members: make(map[string]server.ID)}
+	example := serving.Example{
+		Listen: *listen, Network: "tcp", Config: server.Config{Port: r.port()},
+		Begin: func(_ context.Context, _ *server.Server, l *server.Listener) (string, error) {
+			return fmt.Sprintf("Chat on %v\n", l.Addr()), nil
+		},
+		Demonstrate: demonstrate,
+		Farewell:    "* The server ends\n",
 	}
-	show := new(strings.Builder) // printed at the end: standard output may block, which a loop must not
-	defer func() { io.WriteString(stdout, show.String()) }()
-	return runtime.Run(func(co context.Context) error { // co is the context of the coroutine; ctx knows of signals
-		r := &room{members: make(map[string]server.ID)}
-		s := server.New(server.Config{Port: r.port()})
-		l, err := s.Listen(co, "tcp", address)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(stdout, "Chat on %v\n", l.Addr()) // nothing is served yet that this could hold up
-
-		var failed error
-		if *listen != "" {
-			defer context.AfterFunc(ctx, func() { shutdown(co, s) })()
-		} else if _, err := runtime.Go(co, func(co context.Context) {
-			failed = demonstrate(co, show, l.Addr().String(), func() { shutdown(co, s) })
-		}); err != nil {
-			return err
-		}
-		if err := s.Serve(co); err != nil {
-			return err
-		}
-		return failed
-	})
-}
-
-// shutdown tells everybody and waits until they have heard it, but not for ever.
-func shutdown(co context.Context, s *server.Server) {
-	co, cancel := context.WithTimeout(co, 10*time.Second)
-	defer cancel()
-	s.Broadcast([]byte("* The server ends\n"), nil)
-	s.Shutdown(co)
+	return example.Run(ctx, stdout)
 }

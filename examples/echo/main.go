@@ -20,17 +20,15 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
@@ -63,30 +61,20 @@ func useCallbacks(port *server.Port) {
 	port.OnBufferEmpty = func(_ context.Context, c *server.Conn) { c.Resume() }
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "echo:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("echo", run) }
 
 // run serves on -listen until ctx is done; without -listen it has the server shown.
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
-	flags.SetOutput(stdout)
 	style := flags.String("style", "handle", "how connections are served: handle or callback")
 	secure := flags.Bool("tls", false, "begin with TLS, with a certificate for development")
 	caFile := flags.String("ca", "", "`file` to write the certificate of the development authority to, which clients have to trust")
-	listen := flags.String("listen", "", "`address` to serve on, such as 127.0.0.1:7007; without it there is a demonstration")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil
-	} else if err != nil {
+	listen := serving.ListenFlag(flags, 7007)
+	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}
 	if *caFile != "" && !*secure {
-		return errors.New("-ca is for -tls")
+		return program.Usage("-ca is for -tls")
 	}
 
 	e := echo{network: "tcp", address: *listen, port: server.Port{
@@ -102,7 +90,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		useCallbacks(&e.port)
 		e.description = "with callbacks"
 	default:
-		return fmt.Errorf("-style %q: must be handle or callback", *style)
+		return program.Usage("-style %q: must be handle or callback", *style)
 	}
 	if *secure {
 		if err := e.secure(*caFile); err != nil {
@@ -140,47 +128,22 @@ func (e *echo) secure(caFile string) error {
 }
 
 func (e *echo) run(ctx context.Context, stdout io.Writer) error {
-	address := e.address
-	if address == "" {
-		address = "127.0.0.1:0"
+	example := serving.Example{
+		Listen: e.address, Network: e.network, Config: server.Config{Port: e.port},
+		Begin: func(_ context.Context, _ *server.Server, l *server.Listener) (string, error) {
+			return fmt.Sprintf("Echo on %v, %s.\n", l.Addr(), e.description), nil
+		},
+		Demonstrate: e.demonstrate,
+		Summary: func(show io.Writer, st *server.Stats) {
+			fmt.Fprintf(show, "Connections served: %d, over TLS: %d. Lines in: %d, out: %d.\n",
+				st.Opened, st.Handshakes["ok"], st.PacketsIn, st.PacketsOut)
+		},
 	}
-	show := new(strings.Builder) // printed at the end: standard output may block, which a loop must not
-	defer func() { io.WriteString(stdout, show.String()) }()
-	return runtime.Run(func(co context.Context) error { // co is the context of the coroutine; ctx knows of signals
-		s := server.New(server.Config{Port: e.port})
-		l, err := s.Listen(co, e.network, address)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(stdout, "Echo on %v, %s.\n", l.Addr(), e.description) // nothing is served yet that this could hold up
-
-		var failed error
-		if e.address != "" {
-			defer context.AfterFunc(ctx, func() { shutdown(co, s) })()
-		} else if _, err := runtime.Go(co, func(co context.Context) {
-			failed = e.demonstrate(co, show, l.Addr().String())
-			shutdown(co, s)
-		}); err != nil {
-			return err
-		}
-		if err := s.Serve(co); err != nil {
-			return err
-		}
-		st := s.Stats()
-		fmt.Fprintf(show, "Connections served: %d, over TLS: %d. Lines in: %d, out: %d.\n", st.Opened, st.Handshakes["ok"], st.PacketsIn, st.PacketsOut)
-		return failed
-	})
-}
-
-// shutdown lets connections that are at work finish, but not for ever.
-func shutdown(co context.Context, s *server.Server) {
-	co, cancel := context.WithTimeout(co, 10*time.Second)
-	defer cancel()
-	s.Shutdown(co)
+	return example.Run(ctx, stdout)
 }
 
 // demonstrate has three clients talk to the server at once.
-func (e *echo) demonstrate(co context.Context, show io.Writer, address string) error {
+func (e *echo) demonstrate(co context.Context, show io.Writer, address string, _ func()) error {
 	lines := [3][2]string{}
 	err := runtime.ForEach(co, len(lines), func(co context.Context, i int) error {
 		c := client.New(client.Config{EOF: "\n", TLS: e.clientTLS})

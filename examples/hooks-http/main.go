@@ -13,23 +13,18 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-func main() {
-	if err := run(os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "hooks-http:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("hooks-http", program.WithoutFlags("hooks-http", run)) }
 
 func run(out io.Writer) error {
-	return runtime.Run(func(ctx context.Context) error { return program(ctx, out) })
+	return runtime.Run(func(ctx context.Context) error { return serveAndCall(ctx, out) })
 }
 
 // callers is how many coroutines make requests at once, and requests how many each makes.
@@ -38,7 +33,7 @@ const (
 	requests = 20
 )
 
-func program(ctx context.Context, out io.Writer) error {
+func serveAndCall(ctx context.Context, out io.Writer) error {
 	certificate, roots, err := identity()
 	if err != nil {
 		return err

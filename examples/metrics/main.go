@@ -28,29 +28,21 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/metrics"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "metrics:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("metrics", run) }
 
 // expose serves the metrics by package net/http, on goroutines of its own: a scrape costs the event loops nothing.
 func expose(rt *runtime.Runtime, s *server.Server, address string) (*http.Server, net.Addr, error) {
@@ -77,47 +69,34 @@ func expose(rt *runtime.Runtime, s *server.Server, address string) (*http.Server
 // run serves on -listen until ctx is done; without -listen it has the server shown.
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("metrics", flag.ContinueOnError)
-	flags.SetOutput(stdout)
-	listen := flags.String("listen", "", "`address` to serve on, such as 127.0.0.1:7007; without it there is a demonstration")
+	listen := serving.ListenFlag(flags, 7007)
 	web := flags.String("metrics", "127.0.0.1:0", "`address` to show the metrics on")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil
-	} else if err != nil {
+	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}
-	address := *listen
-	if address == "" {
-		address = "127.0.0.1:0"
+	var exposed *http.Server
+	var url string
+	defer func() {
+		if exposed != nil {
+			exposed.Close()
+		}
+	}()
+	example := serving.Example{
+		Listen: *listen, Network: "tcp",
+		Config: server.Config{Port: server.Port{EOF: "\n", MaxPacket: 64 << 10, Handle: echo}},
+		Begin: func(co context.Context, s *server.Server, l *server.Listener) (string, error) {
+			server, at, err := expose(runtime.Current(co).Runtime(), s, *web)
+			if err != nil {
+				return "", err
+			}
+			exposed, url = server, fmt.Sprintf("http://%v/metrics", at)
+			return fmt.Sprintf("Echo on %v, metrics on %s\n", l.Addr(), url), nil
+		},
+		Demonstrate: func(co context.Context, show io.Writer, address string, _ func()) error {
+			return demonstrate(co, show, address, url)
+		},
 	}
-	show := new(strings.Builder) // printed at the end: standard output may block, which a loop must not
-	defer func() { io.WriteString(stdout, show.String()) }()
-	return runtime.Run(func(co context.Context) error { // co is the context of the coroutine; ctx knows of signals
-		s := server.New(server.Config{Port: server.Port{EOF: "\n", MaxPacket: 64 << 10, Handle: echo}})
-		l, err := s.Listen(co, "tcp", address)
-		if err != nil {
-			return err
-		}
-		exposed, at, err := expose(runtime.Current(co).Runtime(), s, *web)
-		if err != nil {
-			return err
-		}
-		defer exposed.Close()
-		fmt.Fprintf(stdout, "Echo on %v, metrics on http://%v/metrics\n", l.Addr(), at) // nothing is served yet that this could hold up
-
-		var failed error
-		if *listen != "" {
-			defer context.AfterFunc(ctx, func() { shutdown(co, s) })()
-		} else if _, err := runtime.Go(co, func(co context.Context) {
-			failed = demonstrate(co, show, l.Addr().String(), fmt.Sprintf("http://%v/metrics", at))
-			shutdown(co, s)
-		}); err != nil {
-			return err
-		}
-		if err := s.Serve(co); err != nil {
-			return err
-		}
-		return failed
-	})
+	return example.Run(ctx, stdout)
 }
 
 func echo(ctx context.Context, c *server.Conn) {
@@ -130,13 +109,6 @@ func echo(ctx context.Context, c *server.Conn) {
 			return
 		}
 	}
-}
-
-// shutdown lets connections that are at work finish, but not for ever.
-func shutdown(co context.Context, s *server.Server) {
-	co, cancel := context.WithTimeout(co, 10*time.Second)
-	defer cancel()
-	s.Shutdown(co)
 }
 
 // demonstrate has clients talk to the server, and scrapes its figures while they are connected.

@@ -22,28 +22,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/server"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "proxyprotocol:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("proxyprotocol", run) }
 
 // answer tells a client who it is.
 func answer(ctx context.Context, c *server.Conn, line []byte) {
@@ -80,58 +70,32 @@ func clean(s string) string { return strings.Trim(fmt.Sprintf("%q", s), `"`) }
 // run serves on -listen until ctx is done; without -listen it has the server shown.
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("proxyprotocol", flag.ContinueOnError)
-	flags.SetOutput(stdout)
-	listen := flags.String("listen", "", "`address` to serve on, such as 127.0.0.1:7007; without it there is a demonstration")
+	listen := serving.ListenFlag(flags, 7007)
 	trust := flags.String("trust", "", "`addresses` of the balancers, such as 127.0.0.1,10.0.0.0/8")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil
-	} else if err != nil {
+	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}
 	if (*listen == "") != (*trust == "") {
-		return errors.New("-listen and -trust belong together")
+		return program.Usage("-listen and -trust belong together")
 	}
-	address, trusted := *listen, *trust
 	if *listen == "" {
-		address, trusted = "127.0.0.1:0", "127.0.0.1"
+		*trust = "127.0.0.1"
 	}
-	show := new(strings.Builder) // printed at the end: standard output may block, which a loop must not
-	defer func() { io.WriteString(stdout, show.String()) }()
-	return runtime.Run(func(co context.Context) error { // co is the context of the coroutine; ctx knows of signals
-		s := server.New(server.Config{Port: server.Port{
+	example := serving.Example{
+		Listen: *listen, Network: "tcp",
+		Config: server.Config{Port: server.Port{
 			EOF:       "\n",
 			MaxPacket: 4096,
 			OnReceive: answer,
 
-			ProxyProtocol:    strings.Split(trusted, ","),
+			ProxyProtocol:    strings.Split(*trust, ","),
 			HandshakeTimeout: 5 * time.Second, // for the header
 			IdleTimeout:      time.Minute,
-		}})
-		l, err := s.Listen(co, "tcp", address)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(stdout, "Server on %v, behind %s\n", l.Addr(), trusted) // nothing is served yet that this could hold up
-
-		var failed error
-		if *listen != "" {
-			defer context.AfterFunc(ctx, func() { shutdown(co, s) })()
-		} else if _, err := runtime.Go(co, func(co context.Context) {
-			failed = demonstrate(co, show, l.Addr().String())
-			shutdown(co, s)
-		}); err != nil {
-			return err
-		}
-		if err := s.Serve(co); err != nil {
-			return err
-		}
-		return failed
-	})
-}
-
-// shutdown lets connections that are at work finish, but not for ever.
-func shutdown(co context.Context, s *server.Server) {
-	co, cancel := context.WithTimeout(co, 10*time.Second)
-	defer cancel()
-	s.Shutdown(co)
+		}},
+		Begin: func(_ context.Context, _ *server.Server, l *server.Listener) (string, error) {
+			return fmt.Sprintf("Server on %v, behind %s\n", l.Addr(), *trust), nil
+		},
+		Demonstrate: demonstrate,
+	}
+	return example.Run(ctx, stdout)
 }

@@ -47,7 +47,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -55,27 +54,20 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "starttls-server:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("starttls-server", run) }
 
 // options are the flags.
 type options struct {
@@ -88,23 +80,21 @@ type options struct {
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("starttls-server", flag.ContinueOnError)
-	flags.SetOutput(stdout)
-	flags.StringVar(&o.listen, "listen", "", "`address` to serve on, such as 127.0.0.1:2525; without it there is a demonstration")
+	listen := serving.ListenFlag(flags, 2525)
 	flags.StringVar(&o.certFile, "cert", "", "`file` with the certificate and its intermediates, PEM; without it there is one for development")
 	flags.StringVar(&o.keyFile, "key", "", "`file` with the certificate's key; without it that of -cert")
 	flags.StringVar(&o.caFile, "ca", "", "`file` to write the certificate of the development authority to, which clients have to trust")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil
-	} else if err != nil {
+	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}
+	o.listen = *listen
 	switch {
 	case o.certFile != "" && o.caFile != "":
-		return errors.New("-ca is for the certificate for development, -cert for another")
+		return program.Usage("-ca is for the certificate for development, -cert for another")
 	case o.keyFile != "" && o.certFile == "":
-		return errors.New("-key is for -cert")
+		return program.Usage("-key is for -cert")
 	case o.certFile != "" && o.listen == "":
-		return errors.New("-cert is for -listen")
+		return program.Usage("-cert is for -listen")
 	}
 	certificates, roots, err := o.certificates()
 	if err != nil {
@@ -159,14 +149,9 @@ func keepCurrent(certificates *tlsconfig.Server) (stop func(), err error) {
 }
 
 func (o *options) serve(ctx context.Context, stdout io.Writer, serverTLS, clientTLS *tls.Config) error {
-	address := o.listen
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	show := new(strings.Builder) // printed at the end: standard output may block, which a loop must not
-	defer func() { io.WriteString(stdout, show.String()) }()
-	return runtime.Run(func(co context.Context) error { // co is the context of the coroutine; ctx knows of signals
-		s := server.New(server.Config{
+	example := serving.Example{
+		Listen: o.listen, Network: "tcp",
+		Config: server.Config{
 			Port: server.Port{
 				Handle:      handle,
 				EOF:         "\r\n", // a packet is a line
@@ -175,37 +160,19 @@ func (o *options) serve(ctx context.Context, stdout io.Writer, serverTLS, client
 				ReadTimeout: 5 * time.Minute, // RFC 5321, section 4.5.3.2.7
 			},
 			MaxPerAddress: 100,
-		})
-		l, err := s.Listen(co, "tcp", address)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(stdout, "Server: %v\n", l.Addr()) // nothing is served yet that this could hold up
-
-		var failed error
-		if o.listen != "" {
-			defer context.AfterFunc(ctx, func() { shutdown(co, s) })()
-		} else if _, err := runtime.Go(co, func(co context.Context) {
-			failed = demonstrate(co, show, l.Addr().String(), clientTLS)
-			shutdown(co, s)
-		}); err != nil {
-			return err
-		}
-		if err := s.Serve(co); err != nil {
-			return err
-		}
-		st := s.Stats()
-		fmt.Fprintf(show, "\nConnections: %d\n", st.Opened)
-		for _, outcome := range slices.Sorted(maps.Keys(st.Handshakes)) {
-			fmt.Fprintf(show, "Handshakes, %s: %d\n", outcome, st.Handshakes[outcome])
-		}
-		return failed
-	})
-}
-
-// shutdown lets connections finish what they are at, but not for ever.
-func shutdown(co context.Context, s *server.Server) {
-	co, cancel := context.WithTimeout(co, 10*time.Second)
-	defer cancel()
-	s.Shutdown(co)
+		},
+		Begin: func(_ context.Context, _ *server.Server, l *server.Listener) (string, error) {
+			return fmt.Sprintf("Server: %v\n", l.Addr()), nil
+		},
+		Demonstrate: func(co context.Context, show io.Writer, address string, _ func()) error {
+			return demonstrate(co, show, address, clientTLS)
+		},
+		Summary: func(show io.Writer, st *server.Stats) {
+			fmt.Fprintf(show, "\nConnections: %d\n", st.Opened)
+			for _, outcome := range slices.Sorted(maps.Keys(st.Handshakes)) {
+				fmt.Fprintf(show, "Handshakes, %s: %d\n", outcome, st.Handshakes[outcome])
+			}
+		},
+	}
+	return example.Run(ctx, stdout)
 }

@@ -23,32 +23,26 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { program.Main("starttls", run) }
 
-// run returns the exit status: 0 if the server has accepted the mail, 1 if not, 2 if the flags make no sense. Whatever goes wrong is one line on
-// stderr.
-func run(args []string, stdout, stderr io.Writer) int {
-	o, err := parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		usage(stdout)
-		return 0
-	}
+// run returns an error if the server hasn't accepted the mail.
+func run(_ context.Context, args []string, stdout io.Writer) error {
+	o, err := parse(args, stdout)
 	if err != nil {
-		fmt.Fprintf(stderr, "starttls: %v; -h shows the flags\n", err)
-		return 2
+		return err
 	}
 	out := &output{w: stdout}
-	if err = send(o, out); err == nil && out.err != nil {
-		err = fmt.Errorf("the mail was accepted, but the output could not be written: %w", out.err)
+	if err := send(o, out); err != nil {
+		return err
 	}
-	if err != nil {
-		fmt.Fprintf(stderr, "starttls: %v\n", err)
-		return 1
+	if out.err != nil {
+		return fmt.Errorf("the mail was accepted, but the output could not be written: %w", out.err)
 	}
-	return 0
+	return nil
 }
 
 // send sends a mail, to the server in this process if there is no other.
@@ -133,38 +127,27 @@ func define(f *flags) *flag.FlagSet {
 	return set
 }
 
-func usage(w io.Writer) {
-	fmt.Fprint(w, "Starttls sends a mail over STARTTLS and shows the dialogue.\n\n")
-	set := define(new(flags))
-	set.SetOutput(w)
-	set.PrintDefaults()
-}
-
 // parse makes an order of the flags, or says what is wrong with them.
-func parse(args []string) (order, error) {
+func parse(args []string, stdout io.Writer) (order, error) {
 	var f flags
 	set := define(&f)
-	set.SetOutput(io.Discard) // run prints the error
-	set.Usage = func() {}
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return order{}, err
-		}
-		return order{}, errors.New(printable(err.Error()))
+	if err := program.Parse(set, args, stdout); err != nil {
+		return order{}, err
 	}
 	given := make(map[string]bool)
 	set.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	if err := f.check(set.Args(), given); err != nil {
-		return order{}, err
+	err := f.check(given)
+	if err == nil {
+		err = f.read(given)
 	}
-	return f.order, f.read(given)
+	if err != nil {
+		return order{}, program.Usage("%w", err)
+	}
+	return f.order, nil
 }
 
 // check returns what makes no sense.
-func (f *flags) check(rest []string, given map[string]bool) error {
-	if len(rest) > 0 {
-		return fmt.Errorf("%s is not a flag", quote(rest[0]))
-	}
+func (f *flags) check(given map[string]bool) error {
 	if f.timeout <= 0 {
 		return fmt.Errorf("-timeout %v is no time to do anything in", f.timeout)
 	}

@@ -2,19 +2,28 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/whorl-go/whorl/internal/program"
 )
+
+// runAs runs the program and returns its exit status.
+func runAs(args []string, stdout, stderr io.Writer) int {
+	return program.Status(context.Background(), "starttls", run, args, stdout, stderr)
+}
 
 func TestMailToTheServerInTheProcess(t *testing.T) {
 	t.Parallel()
 	var stdout, stderr bytes.Buffer
-	if status := run(nil, &stdout, &stderr); status != 0 || stderr.Len() > 0 {
+	if status := runAs(nil, &stdout, &stderr); status != 0 || stderr.Len() > 0 {
 		t.Fatalf("status %d: %s", status, &stderr)
 	}
 	// In this order.
@@ -176,7 +185,7 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 		{"has no certificate", to("-ca", password)},
 	} {
 		var stdout, stderr bytes.Buffer
-		status := run(test.args, &stdout, &stderr)
+		status := runAs(test.args, &stdout, &stderr)
 		if status != 2 || stdout.Len() > 0 {
 			t.Errorf("%q: status %d, printed %q", test.args, status, &stdout)
 		}
@@ -190,7 +199,7 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	var stdout, stderr bytes.Buffer
-	if status := run([]string{"-h"}, &stdout, &stderr); status != 0 || stderr.Len() > 0 {
+	if status := runAs([]string{"-h"}, &stdout, &stderr); status != 0 || stderr.Len() > 0 {
 		t.Errorf("status %d: %s", status, &stderr)
 	}
 	for _, name := range []string{"-addr host:port", "-from", "-to", "-user", "-password-file", "-ca", "-server-name", "-timeout"} {
@@ -203,7 +212,7 @@ func TestHelp(t *testing.T) {
 func TestOutputThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
-	status := run(nil, full{}, &stderr)
+	status := runAs(nil, full{}, &stderr)
 	checkFailure(t, status, stderr.String(), "the mail was accepted, but the output could not be written", "disk full")
 }
 

@@ -203,7 +203,7 @@ func attempt(t *testing.T, addr string, args ...string) (status int, stdout, std
 		"-user", testUser, "-password-file", filepath.Join(dir, "password"),
 	}, args...)
 	var out, errs bytes.Buffer
-	status = run(args, &out, &errs)
+	status = runAs(args, &out, &errs)
 	return status, out.String(), errs.String()
 }
 

@@ -32,11 +32,11 @@ import (
 	"io"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/whorl-go/whorl/hooks/stream"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -161,12 +161,7 @@ func (c *chat) flush(ctx context.Context, number int) {
 	}
 }
 
-func main() {
-	if err := run(os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "streams-select:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("streams-select", program.WithoutFlags("streams-select", run)) }
 
 func run(stdout io.Writer) error {
 	var show strings.Builder // printed at the end: standard output may block, which a loop must not

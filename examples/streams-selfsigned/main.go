@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/hooks/stream"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -68,12 +69,7 @@ func answer(ctx context.Context, s *stream.Stream) error {
 	return err
 }
 
-func main() {
-	if err := run(os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "streams-selfsigned:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("streams-selfsigned", program.WithoutFlags("streams-selfsigned", run)) }
 
 func run(stdout io.Writer) error {
 	dir, err := os.MkdirTemp("", "whorl-selfsigned")

@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/hooks/stream"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
@@ -105,12 +106,7 @@ func converse(ctx context.Context, s *stream.Stream) error {
 	}
 }
 
-func main() {
-	if err := run(os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "streams-starttls:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("streams-starttls", program.WithoutFlags("streams-starttls", run)) }
 
 func run(stdout io.Writer) error {
 	dir, err := os.MkdirTemp("", "whorl-starttls")

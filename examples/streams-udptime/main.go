@@ -16,11 +16,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/whorl-go/whorl/hooks/stream"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -43,10 +43,9 @@ func serve(ctx context.Context, s *stream.Stream, now func() time.Time) (answere
 }
 
 func main() {
-	if err := run(os.Stdout, time.Now); err != nil {
-		fmt.Fprintln(os.Stderr, "streams-udptime:", err)
-		os.Exit(1)
-	}
+	program.Main("streams-udptime", program.WithoutFlags("streams-udptime", func(stdout io.Writer) error {
+		return run(stdout, time.Now)
+	}))
 }
 
 func run(stdout io.Writer, now func() time.Time) error {

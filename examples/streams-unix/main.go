@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/hooks/stream"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -78,12 +79,7 @@ func serve(ctx context.Context, listener *stream.Stream) {
 	}
 }
 
-func main() {
-	if err := run(os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "streams-unix:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("streams-unix", program.WithoutFlags("streams-unix", run)) }
 
 func run(stdout io.Writer) error {
 	dir, err := os.MkdirTemp("", "whorl-unix") // for this user alone

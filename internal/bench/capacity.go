@@ -9,8 +9,11 @@ import (
 )
 
 // LimitError says which limit of the system a run doesn't fit in.
-type LimitError struct{ What, Why, How string }
+type LimitError struct {
+	What, Why, How string // what doesn't fit, where, and what mends it
+}
 
+// Error is a sentence with all three.
 func (e *LimitError) Error() string { return e.What + " don't fit: " + e.Why + "; " + e.How }
 
 // spareDescriptors is for what a process needs besides connections.

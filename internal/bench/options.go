@@ -30,9 +30,9 @@ const (
 type Direction string
 
 const (
-	Send    Direction = "send"
-	Receive Direction = "receive"
-	Both    Direction = "both" // the server sends back what it gets
+	Send    Direction = "send"    // to the server
+	Receive Direction = "receive" // from the server
+	Both    Direction = "both"    // the server sends back what it gets
 )
 
 // A Hold is how mode Connections holds its connections.
@@ -46,42 +46,42 @@ const (
 // Options say what a run does. All times are bounded by Timeout, all counts by what is written
 // beside them.
 type Options struct {
-	Mode    Mode
+	Mode    Mode   // what an operation is
 	Target  string // "host:port"
 	Command string // for the report
 
 	// How much load, and for how long. Mode Connections holds Operations connections and opens
 	// Connections at a time.
 
-	Connections int
+	Connections int           // how many at a time
 	Operations  int64         // 0: no limit
 	Duration    time.Duration // 0: no limit; mode Connections: how long they are held
 	Rate        float64       // operations per second in an open loop; 0: closed loop
-	Warmup      time.Duration
+	Warmup      time.Duration // is not measured
 	Timeout     time.Duration // of each phase of an operation
 	Grace       time.Duration // how long operations may go on after the end; 0: see grace
 	Loops       int           // 0: as many as processors
 
 	// Connections.
 
-	Source      string // addresses to connect from, see parseSources
-	ResolveEach bool   // look the name up for each connection
-	TLS         *tls.Config
-	StartTLS    *dialogue.Protocol
-	Resume      float64 // share of the handshakes that resume a session
+	Source      string             // addresses to connect from, see parseSources
+	ResolveEach bool               // look the name up for each connection
+	TLS         *tls.Config        // nil: plaintext
+	StartTLS    *dialogue.Protocol // nil: TLS from the start
+	Resume      float64            // share of the handshakes that resume a session
 
 	// FirstByte has a handshake's operation go on until the server has said something over TLS.
 	// Opening is what the client says before; empty: the server speaks first.
 	FirstByte bool
-	Opening   []byte
+	Opening   []byte // in bytes, as it is sent
 
 	// Messages.
 
-	Size      int
-	Framing   message.Framing
-	Direction Direction
-	Hold      Hold
-	Heartbeat time.Duration // 0: none
+	Size      int             // of a message, in bytes
+	Framing   message.Framing // how the ends of messages are found
+	Direction Direction       // of mode Throughput
+	Hold      Hold            // of mode Connections
+	Heartbeat time.Duration   // 0: none
 
 	// Progress, if set, is called a few times a second, on a goroutine of its own.
 	Progress func(Progress)
@@ -89,7 +89,7 @@ type Options struct {
 
 // Progress is how far a run has come.
 type Progress struct {
-	Operations, Errors int64
+	Operations, Errors int64         // so far
 	Rate               float64       // of the last moments
 	Done               float64       // 0 to 1
 	Left               time.Duration // estimated

@@ -78,9 +78,10 @@ func isASCII(text string) bool {
 // NameError says that a host name can't be one.
 type NameError struct {
 	Host string // as it was given
-	Err  error
+	Err  error  // why
 }
 
+// Error names the host, quoted, and says why.
 func (e *NameError) Error() string { return fmt.Sprintf("%q is no host name: %v", e.Host, e.Err) }
 
 // Unwrap returns the cause.

@@ -70,6 +70,7 @@ type Error struct {
 	Err error
 }
 
+// Error says which proxy it was, why, and its answer if that was one.
 func (e *Error) Error() string {
 	if e.Answer == 0 {
 		return e.Proxy + ": " + e.Err.Error()
@@ -77,6 +78,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %v (code %d)", e.Proxy, e.Err, e.Answer)
 }
 
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Code returns Swoole's number for the error, SW_ERROR_SOCKS5_… or SW_ERROR_HTTP_PROXY_…

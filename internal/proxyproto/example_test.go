@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 
 	"github.com/whorl-go/whorl/internal/proxyproto"
 )
@@ -28,13 +27,7 @@ func readHeader(conn io.Reader) (proxyproto.Header, error) {
 func Example() {
 	conn, proxy := net.Pipe()
 	go func() {
-		header, err := proxyproto.Append(nil, proxyproto.Header{
-			Version: 2, Network: "tcp4",
-			Source: netip.MustParseAddrPort("192.0.2.1:56324"), Destination: netip.MustParseAddrPort("198.51.100.2:25"),
-		})
-		if err == nil {
-			proxy.Write(append(header, "EHLO client.example\r\n"...))
-		}
+		io.WriteString(proxy, "PROXY TCP4 192.0.2.1 198.51.100.2 56324 25\r\nEHLO client.example\r\n")
 		proxy.Close()
 	}()
 
@@ -69,9 +62,9 @@ func ExampleTrusted() {
 }
 
 func ExampleTLVs_SSL() {
-	version, _ := proxyproto.AppendTLV(nil, proxyproto.TypeSSLVersion, []byte("TLSv1.3"))
-	tlvs, _ := proxyproto.AppendTLV(nil, proxyproto.TypeSSL, proxyproto.SSL{Client: proxyproto.ClientSSL, TLVs: version}.Append(nil))
-
+	tlvs := proxyproto.TLVs("\x20\x00\x0f" + // a record of TypeSSL, of 15 bytes:
+		"\x01\x00\x00\x00\x00" + // ClientSSL, and no certificate that was verified
+		"\x21\x00\x07TLSv1.3") // within it a record of TypeSSLVersion
 	ssl, ok := tlvs.SSL()
 	fmt.Printf("%v, %q, certificate verified: %v\n", ok, ssl.TLVs.Text(proxyproto.TypeSSLVersion), ssl.Verified())
 	// Output: true, "TLSv1.3", certificate verified: false

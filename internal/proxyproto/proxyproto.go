@@ -1,4 +1,4 @@
-// Package proxyproto reads and writes the header of the PROXY protocol, versions 1 and 2, by which a load balancer tells
+// Package proxyproto reads the header of the PROXY protocol, versions 1 and 2, by which a load balancer tells
 // a server whom it forwards (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt, "the specification" below).
 //
 // # Theory of operation
@@ -137,50 +137,4 @@ func Want(data []byte) int {
 		return max(least, len(data)+len("\n"))
 	}
 	return max(least, len(data)+len("\r\n"))
-}
-
-// Append appends the header to dst, in the version that it names, and returns the whole. A checksum (TypeCRC32C) among
-// the TLVs is filled in. An error says what can't be expressed: addresses that don't fit the network, a network or TLVs
-// that version 1 doesn't know, TLVs that Parse would refuse. Then dst is returned as it was. A header that is longer
-// than [DefaultLimit] is written; whether the receiver takes it is another question.
-func Append(dst []byte, h Header) ([]byte, error) {
-	var out []byte
-	var err error
-	switch h.Version {
-	case 1:
-		out, err = appendV1(dst, h)
-	case 2:
-		out, err = appendV2(dst, h)
-	default:
-		err = fmt.Errorf("there is no version %d", h.Version)
-	}
-	if err != nil {
-		return dst, fmt.Errorf("proxyproto: %w", err)
-	}
-	return out, nil
-}
-
-// endpoints returns the addresses in the form that the network is written with.
-func (h *Header) endpoints() (src, dst netip.AddrPort, err error) {
-	if src, err = endpoint(h.Network, h.Source); err != nil {
-		return src, dst, fmt.Errorf("source: %w", err)
-	}
-	if dst, err = endpoint(h.Network, h.Destination); err != nil {
-		return src, dst, fmt.Errorf("destination: %w", err)
-	}
-	return src, dst, nil
-}
-
-// endpoint turns IPv4 into IPv4-mapped addresses and back, as the network wants: a net.TCPAddr holds IPv4 in either form.
-func endpoint(network string, a netip.AddrPort) (netip.AddrPort, error) {
-	ip := a.Addr().Unmap()
-	switch {
-	case !ip.IsValid():
-		return a, errors.New("no address")
-	case network[3] == '6':
-		ip = netip.AddrFrom16(ip.As16()) // without zone
-	case !ip.Is4():
-		return a, fmt.Errorf("%s is no address of %s", ip, network)
-	}
-	return netip.AddrPortFrom(ip, a.Port()), nil
 }

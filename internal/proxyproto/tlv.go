@@ -2,7 +2,6 @@ package proxyproto
 
 import (
 	"encoding/binary"
-	"fmt"
 	"hash/crc32"
 	"iter"
 )
@@ -14,7 +13,7 @@ type Type byte
 const (
 	TypeALPN      Type = 0x01 // the application protocol agreed on, as RFC 7301 names it: "h2"
 	TypeAuthority Type = 0x02 // the host name that the client asked for (SNI), UTF-8
-	TypeCRC32C    Type = 0x03 // checksum of the header. Parse has verified it, Append fills it in
+	TypeCRC32C    Type = 0x03 // checksum of the header, which Parse has verified
 	TypeNoop      Type = 0x04 // padding
 	TypeUniqueID  Type = 0x05 // names the connection, up to 128 bytes of whatever content
 	TypeSSL       Type = 0x20 // see SSL
@@ -79,15 +78,6 @@ func (t TLVs) Get(typ Type) (value []byte, ok bool) {
 func (t TLVs) Text(typ Type) string {
 	value, _ := t.Get(typ)
 	return string(value)
-}
-
-// AppendTLV appends a record to dst. It fails for a value of more than 65,535 bytes, and then returns dst as it was.
-func AppendTLV(dst TLVs, typ Type, value []byte) (TLVs, error) {
-	if len(value) >= 1<<16 {
-		return dst, fmt.Errorf("proxyproto: a value of %d bytes is too long for a TLV", len(value))
-	}
-	dst = binary.BigEndian.AppendUint16(append(dst, byte(typ)), uint16(len(value)))
-	return append(dst, value...), nil
 }
 
 // wellFormed reports whether t consists of whole records.
@@ -185,9 +175,4 @@ func (t TLVs) SSL() (s SSL, ok bool) {
 		return SSL{}, false
 	}
 	return SSL{Client: value[0], Verify: binary.BigEndian.Uint32(value[1:]), TLVs: TLVs(value[sizeSSL:])}, true
-}
-
-// Append appends the value of a record of TypeSSL to dst, for AppendTLV.
-func (s SSL) Append(dst []byte) []byte {
-	return append(binary.BigEndian.AppendUint32(append(dst, s.Client), s.Verify), s.TLVs...)
 }

@@ -2,10 +2,7 @@ package proxyproto
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"net/netip"
-	"strconv"
 	"unsafe"
 )
 
@@ -123,28 +120,4 @@ func portV1(text []byte) (uint16, bool) {
 		port = port*10 + int(c-'0')
 	}
 	return uint16(port), port < 1<<16
-}
-
-func appendV1(dst []byte, h Header) ([]byte, error) {
-	if h.Local || len(h.TLVs) > 0 {
-		return nil, errors.New("version 1 has neither LOCAL nor TLVs")
-	}
-	for _, p := range protocolsV1 {
-		if p.network != h.Network {
-			continue
-		}
-		dst = append(append(dst, signatureV1...), p.name...)
-		if p.network != "" {
-			from, to, err := h.endpoints()
-			if err != nil {
-				return nil, err
-			}
-			dst = append(from.Addr().AppendTo(dst), ' ')
-			dst = append(to.Addr().AppendTo(dst), ' ')
-			dst = append(strconv.AppendUint(dst, uint64(from.Port()), 10), ' ')
-			dst = strconv.AppendUint(dst, uint64(to.Port()), 10)
-		}
-		return append(dst, "\r\n"...), nil
-	}
-	return nil, fmt.Errorf("version 1 doesn't know the network %q", h.Network)
 }

@@ -18,7 +18,7 @@ import (
 
 // A Folder is where a server lives, with its configuration and its data. It goes with the test.
 type Folder struct {
-	Dir string
+	Dir string // its path
 
 	t     testing.TB
 	owner *syscall.Credential // nil: whoever runs the tests

@@ -25,10 +25,10 @@ import (
 
 // Spec says what a child is.
 type Spec struct {
-	Name    string // for errors
-	Program string
-	Args    []string
-	Config  any // sent to it as JSON
+	Name    string   // for errors
+	Program string   // its path
+	Args    []string // its arguments
+	Config  any      // sent to it as JSON
 	// it runs on these only; nil: on all. A Go program sees just these CPUs and sets GOMAXPROCS by
 	// them.
 	CPUs    *unix.CPUSet

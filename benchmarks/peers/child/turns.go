@@ -19,9 +19,9 @@ const (
 type Turns interface {
 	// Open opens more connections, and has what the work needs at hand.
 	Open(n int) error
-	// Start begins a turn, and Stop ends it: it waits for what is outstanding, and returns what
-	// went wrong.
+	// Start begins a turn.
 	Start() error
+	// Stop ends it: it waits for what is outstanding, and returns what went wrong.
 	Stop() error
 }
 
@@ -35,9 +35,11 @@ func (c *Control) HandleTurns(t Turns) {
 	})
 }
 
-// StartTurn, StopTurn and OpenMore have a process that works in turns do what the methods of Turns
-// say.
+// StartTurn has a process that works in turns begin one, see [Turns].
+func (c *Child) StartTurn() error { return c.Command(startCommand, nil) }
 
-func (c *Child) StartTurn() error     { return c.Command(startCommand, nil) }
-func (c *Child) StopTurn() error      { return c.Command(stopCommand, nil) }
+// StopTurn has it end the turn.
+func (c *Child) StopTurn() error { return c.Command(stopCommand, nil) }
+
+// OpenMore has it open n more connections.
 func (c *Child) OpenMore(n int) error { return c.Command(openCommand+" "+strconv.Itoa(n), nil) }

@@ -62,11 +62,11 @@ const MinSize = 12
 // only.
 type Config struct {
 	Client string // the peer's name
-	Work   Work
+	Work   Work   // what it does all the time
 	Addr   string // of the other side
-	TLS    bool
-	Conns  int // how many to open before the child is ready
-	Size   int // of messages and packets, in bytes
+	TLS    bool   // whether connections begin with TLS
+	Conns  int    // how many to open before the child is ready
+	Size   int    // of messages and packets, in bytes
 	// CA is PEM; the other side has a certificate of it for ServerName.
 	CA, ServerName string
 
@@ -115,7 +115,7 @@ type Client = child.Turns
 
 // Peer is one way to write the client.
 type Peer struct {
-	Name  string
+	Name  string // of the contestant
 	About string // a line for the report
 	// Module is the path of the library's module, whose version the report gives. Empty for the
 	// standard library.

@@ -18,7 +18,7 @@ import (
 // only.
 type Config struct {
 	Server string // the peer's name
-	TLS    bool
+	TLS    bool   // whether connections begin with TLS
 	// Cert and Key are PEM. All servers get the same, as the size of a chain is part of what a
 	// connection costs.
 	Cert, Key string
@@ -38,10 +38,10 @@ func (c *Config) Certificate() (*tls.Config, error) {
 
 // Peer is one way to write the server.
 type Peer struct {
-	Name  string
+	Name  string // of the contestant
 	About string // a line for the report
-	Plain bool
-	TLS   bool
+	Plain bool   // whether it speaks plaintext
+	TLS   bool   // and TLS
 	// Module is the path of the library's module, whose version the report gives. Empty for the
 	// standard library.
 	Module string

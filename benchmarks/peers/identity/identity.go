@@ -14,7 +14,7 @@ const Server = "server.test"
 // Identity is a certificate for [Server], of a certificate authority of its own. CA, Chain and Key
 // are PEM, as processes hand it to each other.
 type Identity struct {
-	CA, Chain, Key string
+	CA, Chain, Key string      // PEM
 	Client         *tls.Config // of clients in this process, that verify it
 }
 

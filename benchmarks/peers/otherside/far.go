@@ -20,10 +20,10 @@ import (
 // Far says what the other side of a client does. It is sent to its process, so it holds plain
 // values only.
 type Far struct {
-	Does    farside.Role
+	Does    farside.Role    // with each connection
 	Framing message.Framing // of what a source sends
 	Size    int             // the same, in bytes
-	TLS     bool
+	TLS     bool            // whether connections begin with TLS
 	// Cert and Key are PEM.
 	Cert, Key string
 	// Bare is for an echo in plaintext.

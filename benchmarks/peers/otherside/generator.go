@@ -19,11 +19,11 @@ import (
 // Generator says which load is made for a server. It is sent to its process, so it holds plain
 // values only.
 type Generator struct {
-	Addr  string
-	Conns int // to open before the process is ready
-	Most  int // that there will be
-	Size  int // of messages, in bytes
-	TLS   bool
+	Addr  string // the server's
+	Conns int    // to open before the process is ready
+	Most  int    // that there will be
+	Size  int    // of messages, in bytes
+	TLS   bool   // whether connections begin with TLS
 	// CA is PEM; the server has a certificate of it for ServerName.
 	CA, ServerName string
 	// Spin is that of bench.GeneratorOptions.

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -18,21 +17,21 @@ import (
 	pb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "grpc:", err)
-		os.Exit(1)
-	}
+	program.Main("grpc", func(_ context.Context, args []string, out io.Writer) error {
+		return run(args, out)
+	})
 }
 
 func run(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("grpc", flag.ContinueOnError)
 	addr := flags.String("addr", "", "the server, host:port, in plaintext; empty: one of the program's own")
 	service := flags.String("service", "", "the service to ask about; empty: the server as a whole")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, out); err != nil {
 		return err
 	}
 	return runtime.Run(func(ctx context.Context) error {

@@ -17,28 +17,28 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 func main() {
-	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(interrupted, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "http:", err)
-		os.Exit(1)
-	}
+	program.Main("http", func(ctx context.Context, args []string, out io.Writer) error {
+		interrupted, stop := signal.NotifyContext(ctx, os.Interrupt)
+		defer stop()
+		return run(interrupted, args, out)
+	})
 }
 
 func run(until context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("http", flag.ContinueOnError)
 	address := flags.String("listen", "localhost:8080", "where to listen, host:port")
 	to := flags.String("to", "", "the server to pass requests on to, a URL")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, out); err != nil {
 		return err
 	}
 	target, err := url.Parse(*to)
 	if err != nil || target.Host == "" {
-		return fmt.Errorf("-to %q: a URL such as http://localhost:80 is needed", *to)
+		return program.Usage("-to %q: a URL such as http://localhost:80 is needed", *to)
 	}
 	return runtime.Run(func(ctx context.Context) error {
 		l, err := hooks.Listen(ctx, "tcp", *address)

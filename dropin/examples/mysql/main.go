@@ -9,26 +9,25 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "mysql:", err)
-		os.Exit(1)
-	}
+	program.Main("mysql", func(_ context.Context, args []string, out io.Writer) error {
+		return run(args, out)
+	})
 }
 
 func run(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("mysql", flag.ContinueOnError)
 	dsn := flags.String("dsn", "root@tcp(localhost:3306)/test", "the database, as the driver takes it")
 	coroutines := flags.Int("coroutines", 10, "how many ask at once")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, out); err != nil {
 		return err
 	}
 	config, err := mysql.ParseDSN(*dsn)

@@ -9,27 +9,26 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "postgres:", err)
-		os.Exit(1)
-	}
+	program.Main("postgres", func(_ context.Context, args []string, out io.Writer) error {
+		return run(args, out)
+	})
 }
 
 func run(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("postgres", flag.ContinueOnError)
 	url := flags.String("url", "postgres://localhost/postgres", "the database, as pgx takes it")
 	coroutines := flags.Int("coroutines", 10, "how many ask at once")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, out); err != nil {
 		return err
 	}
 	config, err := pgx.ParseConfig(*url)

@@ -8,19 +8,18 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "redis:", err)
-		os.Exit(1)
-	}
+	program.Main("redis", func(_ context.Context, args []string, out io.Writer) error {
+		return run(args, out)
+	})
 }
 
 func run(args []string, out io.Writer) error {
@@ -28,7 +27,7 @@ func run(args []string, out io.Writer) error {
 	addr := flags.String("addr", "localhost:6379", "the server, host:port")
 	key := flags.String("key", "whorl-example", "the key to count in; it is deleted in the end")
 	coroutines := flags.Int("coroutines", 10, "how many count at once")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, out); err != nil {
 		return err
 	}
 	return runtime.Run(func(ctx context.Context) error {

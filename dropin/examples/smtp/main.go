@@ -18,14 +18,14 @@ import (
 	"github.com/wneessen/go-mail"
 
 	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "smtp:", err)
-		os.Exit(1)
-	}
+	program.Main("smtp", func(_ context.Context, args []string, out io.Writer) error {
+		return run(args, os.Stdin, out)
+	})
 }
 
 func run(args []string, in io.Reader, out io.Writer) error {
@@ -35,7 +35,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	to := flags.String("to", "", "the recipient")
 	subject := flags.String("subject", "Hello", "the subject")
 	authority := flags.String("ca", "", "a file with the authorities to trust; empty: the system's")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, out); err != nil {
 		return err
 	}
 	text, err := io.ReadAll(in)

@@ -11,19 +11,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/whorl-go/whorl/internal/program"
 )
 
 // Patience is how long a test waits for what has to happen: far longer than a busy machine needs.
 const Patience = 30 * time.Second
 
-// Run is an example without its main.
-type Run func(ctx context.Context, args []string, stdout io.Writer) error
-
 // varies is what an example prints differently each time: ports, and what depends on the number of loops.
 var varies = regexp.MustCompile(`(127\.0\.0\.\d:)\d+|\d+( figures)`)
 
 // Demonstration runs an example without flags. What it prints has to be what its package comment, in main.go, says it does.
-func Demonstration(t *testing.T, run Run) {
+func Demonstration(t *testing.T, run program.Run) {
 	t.Helper()
 	var stdout bytes.Buffer
 	if err := run(t.Context(), nil, &stdout); err != nil {
@@ -50,7 +49,7 @@ func Demonstration(t *testing.T, run Run) {
 
 // Serve runs an example with -listen until stop is called or the test ends. It returns the first line that is printed, which has to begin with prefix,
 // without that; and stop returns what was printed after it.
-func Serve(t *testing.T, run Run, prefix string, args ...string) (first string, stop func() string) {
+func Serve(t *testing.T, run program.Run, prefix string, args ...string) (first string, stop func() string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r, w := io.Pipe()
@@ -87,20 +86,27 @@ func Serve(t *testing.T, run Run, prefix string, args ...string) (first string, 
 	return first, stop
 }
 
-// Flags runs an example with flags that make no sense: what has to be in the error, and the flags. It also asks for help, in which those that are listed
+// Flags runs an example with flags that make no sense: what has to be in the error, and the flags. It
+// also has an argument behind the flags refused, and asks for help, in which those that are listed
 // have to be.
-func Flags(t *testing.T, run Run, wrong map[string][]string, listed ...string) {
+func Flags(t *testing.T, run program.Run, wrong map[string][]string, listed ...string) {
 	t.Helper()
 	for want, args := range wrong {
-		if err := run(t.Context(), args, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+		err := run(t.Context(), args, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)
 		}
 	}
-	var help bytes.Buffer
-	err := run(t.Context(), []string{"-h"}, &help)
+	var stdout, stderr bytes.Buffer
+	status := program.Status(t.Context(), "example", run, []string{"stray"}, &stdout, &stderr)
+	want := "example: \"stray\" is not a flag; -h shows the flags\n"
+	if status != 2 || stdout.Len() > 0 || stderr.String() != want {
+		t.Errorf("a stray argument: status %d, %q, %q", status, &stdout, &stderr)
+	}
+	status = program.Status(t.Context(), "example", run, []string{"-h"}, &stdout, &stderr)
 	for _, name := range listed {
-		if err != nil || !strings.Contains(help.String(), "\n  "+name) {
-			t.Errorf("-h: %v, %q, want %s", err, &help, name)
+		if status != 0 || !strings.Contains(stdout.String(), "\n  "+name) {
+			t.Errorf("-h: status %d, %q, want %s", status, &stdout, name)
 		}
 	}
 }

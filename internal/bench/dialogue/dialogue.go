@@ -36,7 +36,7 @@ const (
 
 // A Protocol is one that has STARTTLS.
 type Protocol struct {
-	Name string
+	Name string // "smtp" and so on
 
 	exchanges []exchange // of the client; the first one is the greeting if it sends nothing
 	hello     string     // the client's first command over TLS

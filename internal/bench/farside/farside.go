@@ -41,17 +41,17 @@ var Roles = []string{string(Echo), string(Sink), string(Source), string(Hello)}
 
 // Config says what a server does.
 type Config struct {
-	Listen   string // "host:port", with a numeric host
-	Spread   bool   // listen on the port of as many addresses as [Address] names
-	Role     Role
+	Listen   string             // "host:port", with a numeric host
+	Spread   bool               // listen on the port of as many addresses as [Address] names
+	Role     Role               // what it does with a connection
 	TLS      *tls.Config        // nil: plaintext
 	StartTLS *dialogue.Protocol // nil: TLS from the start
 	Timeout  time.Duration      // of each step up to the end of the TLS handshake
 
 	// Of role Source.
 
-	Size    int
-	Framing message.Framing
+	Size    int             // of a message, in bytes
+	Framing message.Framing // how messages end
 }
 
 // Check returns what is wrong with the configuration.

@@ -113,5 +113,8 @@ func (f Fixed) Next(data []byte, _ bool) (advance int, pkt []byte, err error) {
 	return 0, nil, nil
 }
 
+// Want returns the size.
 func (f Fixed) Want() int { return int(f) }
-func (f Fixed) Reset()    {}
+
+// Reset does nothing: there is no state.
+func (f Fixed) Reset() {}

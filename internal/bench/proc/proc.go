@@ -49,10 +49,10 @@ func parseStat(stat string) (busy, all time.Duration) {
 
 // Memory is what a process has, in bytes.
 type Memory struct {
-	Heap  uint64 `json:"heap_bytes"`  // alive
-	Stack uint64 `json:"stack_bytes"` // spans of goroutines' stacks
-	RSS   uint64 `json:"rss_bytes"`   // resident, after what is free was given back
-	Found uint64 `json:"rss_bytes_before_gc"`
+	Heap  uint64 `json:"heap_bytes"`          // alive
+	Stack uint64 `json:"stack_bytes"`         // spans of goroutines' stacks
+	RSS   uint64 `json:"rss_bytes"`           // resident, after what is free was given back
+	Found uint64 `json:"rss_bytes_before_gc"` // resident, as it was
 }
 
 // TakeMemory collects all garbage of this process and looks what is left. It takes its time.
@@ -84,7 +84,9 @@ func residentSize() uint64 {
 }
 
 // Each is what each of some things takes, in bytes.
-type Each struct{ Heap, Stack, RSS, Found float64 }
+type Each struct {
+	Heap, Stack, RSS, Found float64 // as in Memory
+}
 
 // Per returns the growth since an earlier look for each of n things. Both sizes of the resident set
 // are compared with the one that holds nothing free: what is not given back then is part of the

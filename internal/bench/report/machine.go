@@ -10,12 +10,12 @@ import (
 
 // Machine is where a run was made, and with what.
 type Machine struct {
-	CPU        string `json:"cpu"`
-	Processors int    `json:"processors"` // that the program may use
-	Memory     int64  `json:"memory_bytes,omitempty"`
-	System     string `json:"system"`
-	Go         string `json:"go"`
-	Whorl      string `json:"whorl"`
+	CPU        string `json:"cpu"`                    // the model
+	Processors int    `json:"processors"`             // that the program may use
+	Memory     int64  `json:"memory_bytes,omitempty"` // in bytes
+	System     string `json:"system"`                 // the kernel and its architecture
+	Go         string `json:"go"`                     // the version of Go
+	Whorl      string `json:"whorl"`                  // the version of Whorl, see Version
 }
 
 // ThisMachine describes the machine. It reads a few small files in /proc; what isn't there stays
@@ -74,6 +74,7 @@ func field(path, name string) string {
 	return ""
 }
 
+// String is a line for reports.
 func (m Machine) String() string {
 	parts := []string{strconv.Itoa(m.Processors) + " processors"}
 	if m.CPU != "" {

@@ -8,7 +8,7 @@ import (
 
 // Spread is the middle of some measurements, and the bounds of the middle half of them.
 type Spread struct {
-	Median, Lower, Upper float64
+	Median, Lower, Upper float64 // a quarter lies below Lower, a quarter above Upper
 }
 
 // String is for a ratio.

@@ -86,8 +86,8 @@ func Server(cert tls.Certificate) *tls.Config {
 // CA is an authority whose certificate and key a test can have its way with.
 type CA struct {
 	*devca.CA
-	Cert *x509.Certificate
-	Key  *ecdsa.PrivateKey
+	Cert *x509.Certificate // its own certificate
+	Key  *ecdsa.PrivateKey // that signs
 }
 
 // NewCA returns a new root.
@@ -202,8 +202,8 @@ func CheckLine(t testing.TB, text string) {
 
 // A Meeting is what a handshake came to on both sides.
 type Meeting struct {
-	Client, Server       tls.ConnectionState
-	ClientErr, ServerErr error
+	Client, Server       tls.ConnectionState // what each side has agreed on
+	ClientErr, ServerErr error               // what each side has returned
 }
 
 // Meet makes one connection between the two. The error of the client may be that of its first Read.

@@ -20,7 +20,7 @@ import (
 // A Pin is the hash of a certificate that is expected.
 type Pin struct {
 	Name string // of the function: "sha256"
-	Sum  []byte
+	Sum  []byte // of the certificate in DER
 	hash func(der []byte) []byte
 }
 

@@ -21,10 +21,11 @@ var ErrNoName = errors.New("tlsconfig: no server name to verify: use the configu
 type Verifier struct {
 	Roots            *x509.CertPool   // nil: the system's
 	Now              func() time.Time // nil: time.Now
-	AcceptSelfSigned bool
-	AnyChain         bool // whoever has signed the certificate, and whenever it is valid; only its name is checked
-	AnyName          bool // whomever the certificate is for
-	Client           bool // the certificate is a client's, which is for no host
+	AcceptSelfSigned bool             // what is signed with its own key
+	// AnyChain: whoever has signed the certificate, and whenever it is valid; only its name is checked.
+	AnyChain bool
+	AnyName  bool // whomever the certificate is for
+	Client   bool // the certificate is a client's, which is for no host
 }
 
 // Verify returns the chains from the peer's certificate to a root, of which there is at least one
@@ -95,9 +96,10 @@ func SelfSigned(cert *x509.Certificate) bool {
 
 // A ChainTooLongError says that every chain has more intermediates than ssl_verify_depth allows.
 type ChainTooLongError struct {
-	Intermediates, Limit int
+	Intermediates, Limit int // of the shortest chain, and how many it may have
 }
 
+// Error gives both numbers.
 func (e *ChainTooLongError) Error() string {
 	return fmt.Sprintf("tlsconfig: the shortest chain has %d intermediate certificates, ssl_verify_depth allows %d",
 		e.Intermediates, e.Limit)

@@ -24,17 +24,17 @@ const (
 // IdleSample is what idle connections cost one server or client. The differences are divided by the
 // connections.
 type IdleSample struct {
-	Name   string      `json:"name"`
-	Client bool        `json:"client"`
-	TLS    bool        `json:"tls"`
-	Conns  int         `json:"conns"`
-	Round  int         `json:"round"`
-	Before proc.Memory `json:"before"`
-	After  proc.Memory `json:"after"`
+	Name   string      `json:"name"`   // the contestant's
+	Client bool        `json:"client"` // whether it is a client
+	TLS    bool        `json:"tls"`    // whether connections have TLS
+	Conns  int         `json:"conns"`  // that were opened
+	Round  int         `json:"round"`  // the number of the round, from 0
+	Before proc.Memory `json:"before"` // without connections, in bytes
+	After  proc.Memory `json:"after"`  // with all of them
 	// Seconds and CPU are what it took to open the connections, to the last answer. Seconds are
 	// those of both sides.
 	Seconds float64 `json:"seconds"`
-	CPU     int64   `json:"cpu_ns"`
+	CPU     int64   `json:"cpu_ns"` // in nanoseconds
 }
 
 func (s *IdleSample) perConn() proc.Each { return s.After.Per(int64(s.Conns), s.Before) }

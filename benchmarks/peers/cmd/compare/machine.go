@@ -8,9 +8,9 @@ import (
 
 // About tells what a name stands for.
 type About struct {
-	Name    string `json:"name"`
-	Version string `json:"version,omitempty"`
-	Text    string `json:"text"`
+	Name    string `json:"name"`              // as in results
+	Version string `json:"version,omitempty"` // the module's
+	Text    string `json:"text"`              // a line that explains it
 }
 
 // ourModule is Whorl's own module path.

@@ -69,21 +69,21 @@ func start(args []string) error {
 
 // Settings are what the user chose.
 type Settings struct {
-	What    []string `json:"what"`
-	Servers []string `json:"servers"`
-	Clients []string `json:"clients"`
+	What    []string `json:"what"`    // the kinds of work
+	Servers []string `json:"servers"` // names of contestants
+	Clients []string `json:"clients"` // names of contestants
 	// servers' ratios are against the first of these that takes part, clients' against net
 	Against []string `json:"against"`
-	Conns   []int    `json:"conns"`
+	Conns   []int    `json:"conns"` // how many connections the servers have, one after the other
 	// ClientConns is how many connections the clients have in their round trips.
 	ClientConns []int         `json:"client_conns"`
 	Sizes       []int         `json:"sizes_bytes"` // bytes
-	Plain       bool          `json:"plain"`
-	TLS         bool          `json:"tls"`
-	Rounds      int           `json:"rounds"`
-	Interval    time.Duration `json:"interval_ns"`
-	Slice       time.Duration `json:"slice_ns"` // how long a server's turn is within a round
-	Idle        int           `json:"idle_conns"`
+	Plain       bool          `json:"plain"`       // whether there are turns in plaintext
+	TLS         bool          `json:"tls"`         // and over TLS
+	Rounds      int           `json:"rounds"`      // how many turns each has
+	Interval    time.Duration `json:"interval_ns"` // how long a turn is
+	Slice       time.Duration `json:"slice_ns"`    // how long a server's turn is within a round
+	Idle        int           `json:"idle_conns"`  // how many idle connections are opened
 	// IdleRounds is less than Rounds: what memory a connection takes hardly varies, and opening
 	// very many over TLS takes long.
 	IdleRounds int `json:"idle_rounds"`

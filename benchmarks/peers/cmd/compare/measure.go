@@ -18,10 +18,10 @@ const echoWork clients.Work = "echo"
 
 // Case is what is asked of all contestants alike.
 type Case struct {
-	Work  clients.Work `json:"work"`
-	TLS   bool         `json:"tls"`
-	Size  int          `json:"size_bytes"` // of a message
-	Conns int          `json:"connections"`
+	Work  clients.Work `json:"work"`        // what is done all the time
+	TLS   bool         `json:"tls"`         // whether connections have TLS
+	Size  int          `json:"size_bytes"`  // of a message
+	Conns int          `json:"connections"` // how many at a time
 	// SlowBy is for how long the other side of a round trip is busy with each message: the client
 	// then waits for it.
 	SlowBy time.Duration `json:"slow_by_ns,omitempty"`
@@ -29,6 +29,7 @@ type Case struct {
 	AllCPUs bool `json:"all_cpus,omitempty"`
 }
 
+// String is a title for tables.
 func (c Case) String() string {
 	if c.Work == echoWork {
 		return fmt.Sprintf("echo server, %s, %s, %s", transport(c.TLS), sizeText(c.Size),
@@ -40,16 +41,16 @@ func (c Case) String() string {
 // Sample is one turn of one contestant.
 type Sample struct {
 	Case
-	Name     string  `json:"name"`
-	Round    int     `json:"round"`
-	Turn     int     `json:"turn"` // within the round
-	Seconds  float64 `json:"seconds"`
-	Messages int64   `json:"messages"`
-	CPU      int64   `json:"cpu_ns"` // of the contestant, as the kernel's CPU clock has it
+	Name     string  `json:"name"`     // the contestant's
+	Round    int     `json:"round"`    // the number of the round, from 0
+	Turn     int     `json:"turn"`     // within the round
+	Seconds  float64 `json:"seconds"`  // that were measured
+	Messages int64   `json:"messages"` // that came back, or through, meanwhile
+	CPU      int64   `json:"cpu_ns"`   // of the contestant, as the kernel's CPU clock has it
 	// User and System are in ticks of 10 ms, and so only good for their proportion.
 	User   int64  `json:"user_ns"`
-	System int64  `json:"system_ns"`
-	Sleeps uint64 `json:"sleeps"`
+	System int64  `json:"system_ns"` // see User
+	Sleeps uint64 `json:"sleeps"`    // how often it has waited for the kernel
 	// OtherSide is the CPU time of the load generator, or of what a client talks to.
 	OtherSide int64 `json:"other_side_cpu_ns"`
 	// Others is the CPU time that everything else on the machine took meanwhile.

@@ -15,16 +15,16 @@ import (
 
 // Result is all that was measured.
 type Result struct {
-	Machine  report.Machine `json:"machine"`
-	Started  time.Time      `json:"started"`
-	Settings *Settings      `json:"settings"`
-	Servers  []About        `json:"servers"`
-	Clients  []About        `json:"clients"`
-	Samples  []Sample       `json:"samples,omitempty"`
-	Idle     []IdleSample   `json:"idle,omitempty"`
+	Machine  report.Machine `json:"machine"`           // where it was measured
+	Started  time.Time      `json:"started"`           // when
+	Settings *Settings      `json:"settings"`          // what was asked for
+	Servers  []About        `json:"servers"`           // the contestants among servers
+	Clients  []About        `json:"clients"`           // the contestants among clients
+	Samples  []Sample       `json:"samples,omitempty"` // of all turns
+	Idle     []IdleSample   `json:"idle,omitempty"`    // of idle connections
 	// CPUs is how many CPUs a server or a client could use.
 	CPUs          int `json:"cpus"`
-	GeneratorCPUs int `json:"generator_cpus"`
+	GeneratorCPUs int `json:"generator_cpus"` // the same of the load generator
 
 	pictures []picture
 }

@@ -1,0 +1,102 @@
+// Package serving is the frame of the examples that serve: with -listen until they are told to end,
+// without it for as long as they show themselves.
+package serving
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
+)
+
+// ListenFlag defines the flag -listen. port is for its explanation.
+func ListenFlag(flags *flag.FlagSet, port int) *string {
+	return flags.String("listen", "", fmt.Sprintf(
+		"`address` to serve on, such as 127.0.0.1:%d; without it there is a demonstration", port))
+}
+
+// Example is a server and how it is shown.
+type Example struct {
+	Listen  string        // the address of -listen
+	Network string        // as for server.Listen
+	Config  server.Config // of the server
+
+	// Begin is called when the server listens, before it serves, and returns what is printed then.
+	Begin func(co context.Context, s *server.Server, l *server.Listener) (string, error)
+
+	// Demonstrate shows the server, whose end follows; or comes before, if end is called. What it
+	// writes is printed at the end of the program.
+	Demonstrate func(co context.Context, show io.Writer, address string, end func()) error
+
+	Farewell string                                 // is sent on all connections at the end
+	Summary  func(show io.Writer, st *server.Stats) // is called at the end; may be nil
+}
+
+// patience is how long connections that are at work have at the end.
+const patience = 10 * time.Second
+
+// Run serves on Listen until ctx is done, or SIGINT or SIGTERM comes; a second one ends the process at
+// once. Without Listen it has the server shown.
+func (e *Example) Run(ctx context.Context, stdout io.Writer) error {
+	address := e.Listen
+	if address == "" {
+		address = "127.0.0.1:0"
+	} else {
+		told, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		context.AfterFunc(told, stop) // gives signals their effect back
+		ctx = told
+	}
+	show := new(strings.Builder) // printed at the end: standard output may block, which a loop must not
+	defer func() { io.WriteString(stdout, show.String()) }()
+	return runtime.Run(func(co context.Context) error { // co is the coroutine's, ctx the process's
+		s := server.New(e.Config)
+		l, err := s.Listen(co, e.Network, address)
+		if err != nil {
+			return err
+		}
+		first, err := e.Begin(co, s, l)
+		if err != nil {
+			return err
+		}
+		io.WriteString(stdout, first) // nothing is served yet that this could hold up
+
+		var failed error
+		end := func() { e.end(co, s) }
+		if e.Listen != "" {
+			defer context.AfterFunc(ctx, end)()
+		} else if _, err := runtime.Go(co, func(co context.Context) {
+			failed = e.Demonstrate(co, show, l.Addr().String(), end)
+			end()
+		}); err != nil {
+			return err
+		}
+		if err := s.Serve(co); err != nil && !errors.Is(err, server.ErrShutdown) { // told before it began
+			return err
+		}
+		if e.Summary != nil {
+			st := s.Stats()
+			e.Summary(show, &st)
+		}
+		return failed
+	})
+}
+
+// end lets connections that are at work finish, but not for ever.
+func (e *Example) end(co context.Context, s *server.Server) {
+	co, cancel := context.WithTimeout(co, patience)
+	defer cancel()
+	if e.Farewell != "" {
+		s.Broadcast([]byte(e.Farewell), nil)
+	}
+	s.Shutdown(co)
+}
