@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -229,8 +231,11 @@ func (h *handshake) shaken(err error) {
 func (h *handshake) run(ctx context.Context) error {
 	h.granted = runtime.NewChannel[struct{}](1)
 	err := h.conn.flow.Socket.SSLHandshakeThrough(ctx, h.conn.listener.port.TLS, h)
-	if err != nil && h.evicted.Load() {
-		err = ErrSilent
+	switch {
+	case err != nil && h.evicted.Load():
+		return ErrSilent
+	case errors.Is(err, runtime.ErrTimeout):
+		return fmt.Errorf("%w: %w", ErrSilent, err)
 	}
 	return err
 }

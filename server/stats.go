@@ -104,8 +104,6 @@ func (c *Conn) handshaken(err error) error {
 		return err // no handshake, or none that has ended by itself
 	case errors.As(err, &panicked), errors.Is(err, runtime.ErrGoexit):
 		outcome = "panic" // the program's fault, not the client's
-	case err == ErrSilent:
-		outcome = string(tlsconfig.ReasonTimeout)
 	default:
 		err = tlsconfig.ExplainServer(err, c.RemoteAddr().String())
 		if explained, ok := errors.AsType[*tlsconfig.HandshakeError](err); ok {
