@@ -40,7 +40,7 @@ var framings = []struct {
 	{"EOF", lines, line, line},
 	{"Length", lengths, framed, framed},
 	{"Func", client.Config{Length: packet.LengthField{Func: lengthOf}}, framed, framed},
-	{"Split", client.Config{Split: bufio.ScanLines}, line, func(word string) string { return word }},
+	{"Split", client.Config{Split: bufio.ScanLines, MaxPacket: client.DefaultMaxPacket}, line, func(word string) string { return word }},
 }
 
 func line(word string) string { return word + "\r\n" }

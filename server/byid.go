@@ -102,7 +102,7 @@ func (c *Conn) Info() Info {
 	_, secure := c.flow.Socket.ConnectionState()
 	return Info{
 		ID: c.id, UID: c.UID(), Listener: c.listener.address, Remote: c.RemoteAddrPort(), Loop: c.worker.index,
-		Connected:   began.Add(c.began.time()),
+		Connected:   began.Add(max(0, c.began.time()-ageUnit)), // not after LastReceive
 		LastReceive: time.Now().Add(-time.Duration(c.worker.server.clock()-tick(c.seen.Load())) * tickLength),
 		TLS:         secure,
 		Protected:   c.flags.Load()&flagProtected != 0,

@@ -23,6 +23,14 @@
 //
 // # Bounds
 //
-// Everything that a peer can make grow has a bound, see [Config] and [Port]: connections, connections of an address, packets, queued output, handshakes at a time, and
+// Everything that a peer can make grow has a bound, see [Config] and [Port]: connections, connections of an address, packets, queued output, handshakes at a time, what lingers, and
 // the time that each of these may take. A peer that takes nothing of what is queued for it is disconnected after Port.WriteTimeout.
+//
+// A bound on work is not held by who only waits: a handshake that waits for its client keeps no other one from computing. And what has a bound is counted: a connection that was closed,
+// and still delivers what was sent, counts for MaxConnections and MaxPerAddress until it is gone. Whoever is turned away may be told so (Port.LastWord), and Port.OnReject says why.
+//
+// # The end
+//
+// [Server.Shutdown] ends a server in order: nothing that has arrived goes unanswered, and it waits until what was sent is delivered. When its context ends it cuts the rest off, and says how much
+// that was. [Server.Close] ends it at once, and delivers in the background. In both cases Serve returns when nothing is left of any connection.
 package server

@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -21,9 +24,10 @@ import (
 //   - Those that are under way cost memory, and are bounded, too: beyond eight times the slots, the
 //     one whose client has been silent for the longest is ended.
 //
-// Who is in the middle of a handshake comes before those who begin. These come in their order; but
-// when the oldest has waited for longer than a client should, the newest is next, as its client is
-// the one that certainly still waits. So a flood delays itself.
+// Who is in the middle of a handshake comes before those who begin. Of these, the addresses have
+// their turns one after the other, and those of one address come in their order; but when the oldest
+// has waited for longer than a client should, the newest is next, as its client is the one that
+// certainly still waits. So a flood delays itself.
 
 // A handshake is a TLS handshake as its worker sees it. It is the socket.Gate of it.
 type handshake struct {
@@ -56,8 +60,15 @@ type handshakes struct {
 	begun    int          // that are
 	granting bool         // the task that goes on is scheduled
 	resuming []*handshake // in the middle, first come, first served
-	waiting  []*handshake // that begin
+	lines    []*line      // those that begin, by address: whose turn it is, first
+	lineOf   map[netip.Prefix]*line
 	silent   struct{ first, last *handshake }
+}
+
+// A line is those of one address that wait to begin.
+type line struct {
+	address netip.Prefix
+	waiting []*handshake
 }
 
 const (
@@ -73,7 +84,7 @@ func (w *worker) queue(h *handshake) {
 	if h.underway {
 		hs.resuming = append(hs.resuming, h)
 	} else {
-		hs.waiting = append(hs.waiting, h)
+		hs.lineUp(h)
 		w.counters.waiting.Add(1)
 	}
 	if !hs.granting {
@@ -121,14 +132,13 @@ func (hs *handshakes) next(w *worker) *handshake {
 			return h
 		}
 	}
-	for len(hs.waiting) > 0 {
-		h := hs.waiting[0]
-		if h.state == handshakeQueued && eventloop.Clock()-h.since > overload {
-			last := len(hs.waiting) - 1
-			h, hs.waiting[last] = hs.waiting[last], nil
-			hs.waiting = hs.waiting[:last]
+	for len(hs.lines) > 0 {
+		l := takeFirst(&hs.lines)
+		h := l.next()
+		if len(l.waiting) > 0 {
+			hs.lines = append(hs.lines, l)
 		} else {
-			takeFirst(&hs.waiting)
+			delete(hs.lineOf, l.address)
 		}
 		if h.state != handshakeQueued {
 			continue // it has given up
@@ -142,11 +152,38 @@ func (hs *handshakes) next(w *worker) *handshake {
 	return nil
 }
 
-func takeFirst(queue *[]*handshake) *handshake {
-	h := (*queue)[0]
+// lineUp puts one that begins behind the others of its address.
+func (hs *handshakes) lineUp(h *handshake) {
+	address := h.conn.worker.server.addressOf(h.conn)
+	l := hs.lineOf[address]
+	if l == nil {
+		l = &line{address: address}
+		if hs.lineOf == nil {
+			hs.lineOf = make(map[netip.Prefix]*line)
+		}
+		hs.lineOf[address] = l
+		hs.lines = append(hs.lines, l)
+	}
+	l.waiting = append(l.waiting, h)
+}
+
+// next takes out who is next in a line.
+func (l *line) next() *handshake {
+	h := l.waiting[0]
+	if h.state != handshakeQueued || eventloop.Clock()-h.since <= overload {
+		return takeFirst(&l.waiting)
+	}
+	last := len(l.waiting) - 1
+	h, l.waiting[last] = l.waiting[last], nil
+	l.waiting = l.waiting[:last]
+	return h
+}
+
+func takeFirst[T any](queue *[]*T) *T {
+	first := (*queue)[0]
 	(*queue)[0] = nil
 	*queue = (*queue)[1:]
-	return h
+	return first
 }
 
 // makeRoom ends the one whose client has been silent for the longest, if too many are under way.
@@ -194,8 +231,11 @@ func (h *handshake) shaken(err error) {
 func (h *handshake) run(ctx context.Context) error {
 	h.granted = runtime.NewChannel[struct{}](1)
 	err := h.conn.flow.Socket.SSLHandshakeThrough(ctx, h.conn.listener.port.TLS, h)
-	if err != nil && h.evicted.Load() {
-		err = ErrSilent
+	switch {
+	case err != nil && h.evicted.Load():
+		return ErrSilent
+	case errors.Is(err, runtime.ErrTimeout):
+		return fmt.Errorf("%w: %w", ErrSilent, err)
 	}
 	return err
 }
@@ -259,7 +299,7 @@ func (h *handshake) leave() {
 		hs.silent.first = h
 	}
 	hs.silent.last = h
-	if !hs.granting && len(hs.resuming)+len(hs.waiting) > 0 {
+	if !hs.granting && len(hs.resuming)+len(hs.lines) > 0 {
 		hs.granting = true
 		w.loop.DeferTask((*granting)(w))
 	}

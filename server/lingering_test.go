@@ -8,11 +8,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 )
 
@@ -230,4 +233,40 @@ func TestShutdownLetsClientsSayTheirFirstWord(t *testing.T) {
 			t.Errorf("Shutdown took %v", took)
 		}
 	})
+}
+
+// A file waits behind what is queued. A client that takes that slowly is not one that takes nothing, though
+// it is the sender of the file who notices.
+func TestSlowReaderOfAFileIsNotStalled(t *testing.T) {
+	const size = 1 << 20
+	file := filepath.Join(t.TempDir(), "file")
+	check(t, os.WriteFile(file, pattern(10_000), 0o600))
+	port := server.Port{
+		MaxQueue: 2 * size, SendBuffer: 16 << 10, WriteTimeout: 500 * time.Millisecond,
+		OnReceive: func(ctx context.Context, c *server.Conn, _ []byte) {
+			c.Send(ctx, pattern(size))
+			runtime.Go(ctx, func(ctx context.Context) {
+				if _, err := c.SendFile(ctx, file, 0, 0); err != nil {
+					t.Error(err)
+				}
+				c.Close()
+			})
+		},
+	}
+	_, l := start(t, "tcp", server.Config{Port: port})
+	conn := dialNarrow(t, l)
+	write(t, conn, "go")
+	tick := time.NewTicker(15 * time.Millisecond)
+	defer tick.Stop()
+	got := 0
+	for buf := make([]byte, 8<<10); ; <-tick.C { // two seconds in all
+		n, err := io.ReadFull(conn, buf)
+		got += n
+		if err != nil {
+			break
+		}
+	}
+	if got != size+10_000 {
+		t.Errorf("%d bytes came", got)
+	}
 }

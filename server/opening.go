@@ -68,9 +68,12 @@ func (c *Conn) enterAddress() bool {
 	return true
 }
 
-// addressOf returns whose connections MaxPerAddress counts together. Zones say nothing about a
+// addressOf returns whose connections MaxPerAddress counts together, and whose handshakes take turns with those of others. Zones say nothing about a
 // client, but of link-local addresses each is another's, as all share a prefix.
 func (s *Server) addressOf(c *Conn) netip.Prefix {
+	if c.family == 0 {
+		return netip.Prefix{} // of a Unix socket
+	}
 	ip := c.RemoteAddrPort().Addr().WithZone("")
 	bits := s.config.AddressPrefix
 	if ip.Is4() || ip.IsLinkLocalUnicast() {

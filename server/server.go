@@ -119,8 +119,8 @@ func connectionLimit(limit int) (int, error) {
 	return int(max(1, min(rlimit.Cur, 1<<30)-others)), nil
 }
 
-// Serve accepts connections on the listeners, those that are added later included, and returns when Shutdown or Close has ended the server: nil, or why
-// a listener has stopped working. When ctx is done, Serve does what Close does, and returns the cause. A server serves once.
+// Serve accepts connections on the listeners, those that are added later included, and returns when Shutdown or Close has ended the server and everything that was sent is
+// delivered or given up, see Port.Linger: nil, or why a listener has stopped working. When ctx is done, Serve does what Close does, and returns the cause. A server serves once.
 func (s *Server) Serve(ctx context.Context) error {
 	rt, err := s.join(ctx)
 	if err != nil {

@@ -164,6 +164,40 @@ func TestWaitingForASlotEnds(t *testing.T) {
 	}
 }
 
+// Very many hellos at once, whose clients then say nothing, and time out together, stop nobody who is
+// established.
+func TestHalfOpenBurst(t *testing.T) {
+	many := min(2000, fileLimit(t)/2-500)
+	if testing.Short() {
+		many = 500
+	}
+	config := server.Config{Port: server.Port{HandshakeTimeout: time.Second}}
+	eachOpening(t, config, func(t *testing.T, h *house, l *server.Listener, upgrades bool) {
+		established := tls.Client(begun(t, l, upgrades), clientTLS())
+		trips(t, established, "NOOP\r\n", "250 ok\r\n")
+		first := hello(t)
+		clients := make([]net.Conn, many)
+		for i := range clients {
+			clients[i] = begun(t, l, upgrades)
+		}
+		for _, conn := range clients {
+			conn.Write([]byte(first)) // some may have been given up already
+		}
+		var echoes []time.Duration
+		until(t, "they have been turned away", func() bool {
+			begin := time.Now()
+			trips(t, established, "NOOP\r\n", "250 ok\r\n")
+			echoes = append(echoes, time.Since(begin))
+			return h.Stats().Connections == 1
+		})
+		slices.Sort(echoes)
+		t.Logf("%d echoes: median %v, worst %v", len(echoes), echoes[len(echoes)/2], echoes[len(echoes)-1])
+		if worst := echoes[len(echoes)-1]; worst > 200*time.Millisecond {
+			t.Errorf("an echo took %v", worst)
+		}
+	})
+}
+
 // Many that half open TLS, all at once and again and again, keep a client of good faith, and one that is
 // established, from nothing.
 func TestHalfOpenFlood(t *testing.T) {

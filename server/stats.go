@@ -101,8 +101,6 @@ func (c *Conn) handshaken(err error) error {
 		outcome = "plaintext pending"
 	case errors.Is(err, socket.ErrBusy), errors.Is(err, socket.ErrSSLActive), errors.Is(err, net.ErrClosed), errors.Is(err, ErrNoTLS):
 		return err // no handshake, or none that has ended by itself
-	case err == ErrSilent:
-		outcome = string(explain.ReasonTimeout)
 	default:
 		if _, ok := errors.AsType[*runtime.PanicError](err); ok || errors.Is(err, runtime.ErrGoexit) {
 			err = explain.Local(err, c.RemoteAddr().String())

@@ -234,8 +234,8 @@ func TestHandshakeTimeout(t *testing.T) {
 		port.OnReject = func(_ context.Context, _ *server.Conn, reason error) { rejected <- reason }
 		h, l := start(t, "tls", server.Config{Port: port})
 		for _, sent := range []string{"", whole[:1], whole[:5], whole[:len(whole)-1], whole} {
-			conn := dial(t, l)
 			began := time.Now()
+			conn := dial(t, l)
 			write(t, conn, sent)
 			io.ReadAll(conn)
 			if took := time.Since(began); took < 300*time.Millisecond {

@@ -171,10 +171,12 @@ func (f *fd) waitAndLook(ctx context.Context, pause time.Duration, limit runtime
 // drain waits until the kernel has taken everything that is queued. The caller holds the write lock.
 func (f *fd) drain(ctx context.Context, p patience) error {
 	if f.out.pending.Load() {
+		left := f.queued()
 		_, err := f.transmit(ctx, p, func() (int, error) {
-			before := f.queued()
+			before := left // the loop may have flushed meanwhile: that counts as taken, too
 			err := f.flush()
-			return before - f.queued(), err
+			left = f.queued()
+			return before - left, err
 		})
 		if err != nil {
 			return err

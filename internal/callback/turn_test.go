@@ -102,3 +102,32 @@ func TestBusyConnectionLetsOthersRun(t *testing.T) {
 		}, runtime.WithLoops(1)))
 	}
 }
+
+// marks tells of BufferFull and BufferEmpty.
+type marks struct {
+	slow
+	full, empty *runtime.WaitGroup
+}
+
+func (m *marks) BufferFull()  { m.full.Done() }
+func (m *marks) BufferEmpty() { m.empty.Done() }
+
+// The low mark may be reached exactly: it is also there at 0.
+func TestLowMarkIsReachedAtItsValue(t *testing.T) {
+	check(t, runtime.Run(func(ctx context.Context) error {
+		m := &marks{full: new(runtime.WaitGroup), empty: new(runtime.WaitGroup)}
+		m.full.Add(1)
+		m.empty.Add(1)
+		conn, peer := connect(ctx, t, m)
+		defer peer.Abort()
+		defer conn.End(nil, true)
+		conn.limits = &Limits{Queue: 4 << 20, High: 1000, Low: 0}
+		check(t, conn.Start())
+		check(t, conn.Send(make([]byte, 2<<20)))
+		check(t, m.full.Wait(ctx))
+		if _, err := peer.RecvAll(ctx, make([]byte, 2<<20)); err != nil {
+			return err
+		}
+		return m.empty.Wait(ctx)
+	}, runtime.WithLoops(1)))
+}
