@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -91,7 +92,7 @@ func (e *effort) launch() {
 	e.stage = effortDialing
 	e.conn = &asyncConn{async: e.async}
 	e.conn.flow.Init((*asyncEvents)(e.conn), &e.async.dialer.limits)
-	if _, err := runtime.GoDeep(e.ctx, e.dial); err != nil { // ErrShutdown, for one
+	if _, err := sched.GoDeep(e.ctx, e.dial); err != nil { // ErrShutdown, for one
 		e.over(err)
 	}
 }
@@ -277,7 +278,7 @@ func (a *Async) finish(was AsyncState, abort bool) {
 
 // keeper is what the Asyncs of one loop have in common.
 type keeper struct {
-	home runtime.Home
+	home sched.Home
 	loop *eventloop.Loop
 	ctx  context.Context // the runtime's, for callbacks
 	open atomic.Int64    // Asyncs that are not idle. As long as there are some, the runtime is retained
@@ -291,7 +292,7 @@ var keepers sync.Map // *eventloop.Loop → *keeper, until the loop's runtime sh
 
 // keeperFor returns the keeper of the loop that something new of ctx should live on.
 func keeperFor(ctx context.Context) (*keeper, error) {
-	home, err := runtime.HomeFor(ctx)
+	home, err := sched.HomeFor(ctx)
 	if err != nil {
 		return nil, err
 	}

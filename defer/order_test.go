@@ -175,7 +175,7 @@ func TestTimersAreNotARoundLate(t *testing.T) {
 			timer
 			cycle`) // Swoole: cycle, timer
 	})
-	t.Run("a beat that is due", func(t *testing.T) {
+	t.Run("a tick that is due", func(t *testing.T) {
 		var s transcript
 		run(t, func(ctx context.Context) error {
 			tick, err := event.Tick(ctx, time.Millisecond, s.saying("tick"))

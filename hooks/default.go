@@ -59,7 +59,7 @@ func withinAs(ctx context.Context, s *socket.Socket) context.Context {
 		return ctx
 	}
 	if home, ok := s.Home(); ok {
-		return runtimeContext{ctx, home.Runtime()}
+		return runtimeContext{ctx, (*runtime.Runtime)(home.Runtime())}
 	}
 	return ctx
 }

@@ -1,10 +1,13 @@
 package hooks
 
-import "github.com/whorl-go/whorl/runtime"
+import (
+	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/runtime"
+)
 
 // Residents returns how many sockets this package knows on a runtime; -1 if it doesn't know the runtime.
 func Residents(rt *runtime.Runtime) int {
-	found, ok := houses.Load(rt)
+	found, ok := houses.Load((*sched.Runtime)(rt))
 	if !ok {
 		return -1
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/internal/dialing"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -210,7 +211,7 @@ func (s *Stream) accept(ctx context.Context, timeout time.Duration) (socket.Inco
 	in, err := s.socket.TryAccept()
 	switch {
 	case err == nil:
-		runtime.Spend(ctx, 0)
+		sched.Spend(ctx, 0)
 	case errors.Is(err, socket.ErrWouldBlock) && timeout == 0:
 		return in, runtime.ErrTimeout
 	case errors.Is(err, socket.ErrWouldBlock):

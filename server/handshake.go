@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/internal/turn"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -73,7 +74,7 @@ func (h *handshaker) begin() bool {
 		return false
 	}
 	c.stage = stageHandshake
-	if _, err := runtime.GoDeep(c.worker.ctx, c.shake); err != nil {
+	if _, err := sched.GoDeep(c.worker.ctx, c.shake); err != nil {
 		c.shaken(err)
 	}
 	return true

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -29,7 +30,7 @@ func (b *brief) begin() bool {
 func TestFreedSlotsLetTheLoopPoll(t *testing.T) {
 	err := runtime.Run(func(ctx context.Context) error {
 		const all = 500
-		co := runtime.Current(ctx)
+		co := sched.Current(ctx)
 		loop := co.Loop()
 		w := newWorker(nil, co.Runtime(), loop, 0, 1)
 		w.slots = 0

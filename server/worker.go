@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -15,7 +15,7 @@ import (
 type worker struct {
 	server *Server
 	ctx    context.Context // of callbacks
-	loop   runtime.Loop
+	loop   *eventloop.Loop
 	index  int
 
 	// On the loop.
@@ -46,7 +46,7 @@ func ticks(d time.Duration) tick {
 	return tick(min((d+tickLength-1)/tickLength, 1<<30)) + wheelStep
 }
 
-func newWorker(s *Server, rt *runtime.Runtime, loop runtime.Loop, index, handshakes int) *worker {
+func newWorker(s *Server, rt *sched.Runtime, loop *eventloop.Loop, index, handshakes int) *worker {
 	w := &worker{server: s, ctx: rt.Context(), loop: loop, index: index, slots: handshakes}
 	w.registry.all = make(map[ID]*Conn)
 	return w

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -31,7 +32,7 @@ type lingering struct {
 
 	timer      eventloop.Timer
 	pause      time.Duration // until the next look
-	deadline   runtime.Deadline
+	deadline   sched.Deadline
 	left       int // bytes that the peer hadn't taken at the last look
 	started    bool
 	halfClosed bool
@@ -81,7 +82,7 @@ func (l *lingering) start() {
 	loop := l.fd.home.Loop()
 	l.started, l.fd.watcher = true, l
 	l.left = l.unsent()
-	l.deadline = runtime.DeadlineAfter(l.silence)
+	l.deadline = sched.DeadlineAfter(l.silence)
 	loop.InitTimer(&l.timer, l)
 	loop.DeferTask(l)
 }
@@ -148,7 +149,7 @@ func (l *lingering) discard() bool {
 func (l *lingering) look() {
 	if left := l.unsent(); left < l.left {
 		l.left = left
-		l.deadline = runtime.DeadlineAfter(l.silence)
+		l.deadline = sched.DeadlineAfter(l.silence)
 	}
 	switch {
 	case l.deadline.Passed():
@@ -158,7 +159,7 @@ func (l *lingering) look() {
 		l.cut(runtime.ErrShutdown)
 		return
 	}
-	l.timer.ResetClock(time.Duration(runtime.DeadlineAfter(l.pause).Earlier(l.deadline)))
+	l.timer.ResetClock(time.Duration(sched.DeadlineAfter(l.pause).Earlier(l.deadline)))
 	l.pause = min(2*l.pause, longestPause)
 }
 

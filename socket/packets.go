@@ -5,8 +5,8 @@ import (
 	"io"
 	"iter"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/internal/turn"
-	"github.com/whorl-go/whorl/runtime"
 )
 
 // Packets returns the packets of the stream, as RecvPacket would one after the other, at less cost:
@@ -35,7 +35,7 @@ func (s *Socket) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
 
 // eachPacket hands out packets until the program has had enough, which is no error.
 func (s *Socket) eachPacket(ctx context.Context, yield func([]byte, error) bool) error {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return err
 	}
 	f, err := s.acquire(reading)
@@ -75,7 +75,7 @@ func (s *Socket) handOut(
 			return false, err // it was closed meanwhile
 		}
 		if n%spendEvery == 0 {
-			runtime.Spend(ctx, spendEvery*turn.Unit)
+			sched.Spend(ctx, spendEvery*turn.Unit)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -51,7 +52,7 @@ type link struct {
 // shaking is what a handshake needs.
 type shaking struct {
 	ctx      context.Context // nil when it is over
-	deadline runtime.Deadline
+	deadline sched.Deadline
 
 	// ahead is what has arrived and crypto/tls hasn't asked for yet: it reads the messages of a handshake in small pieces, each of which would be a call.
 	ahead input
@@ -133,7 +134,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 	if s.framer != nil {
 		s.framer.Reset()
 	}
-	shaking := &shaking{deadline: runtime.DeadlineAfter(s.timeouts.Load().Handshake)}
+	shaking := &shaking{deadline: sched.DeadlineAfter(s.timeouts.Load().Handshake)}
 	if verifiesBySystem(config, s.accepted) {
 		if err := systemRoots.wait(ctx, shaking.deadline); err != nil {
 			return nil, err
@@ -157,7 +158,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config) (*sec
 			if recovered := recover(); recovered != nil {
 				value = recovered
 			}
-			err = runtime.ReportPanic(ctx, value)
+			err = sched.ReportPanic(ctx, value)
 		}()
 		shaking.ctx = ctx
 		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and callbacks still find the context's values.
@@ -246,7 +247,7 @@ func (t *secure) send(ctx context.Context, f *fd, p []byte, wait patience) (int,
 			return sent, err
 		}
 		if sent += n; sent < len(p) {
-			runtime.Spend(ctx, n) // a peer that always has room must not keep the loop from the others
+			sched.Spend(ctx, n) // a peer that always has room must not keep the loop from the others
 		}
 	}
 	return sent, nil

@@ -97,7 +97,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		exposed, at, err := expose(runtime.Current(co).Runtime(), s, *web)
+		rt, err := runtime.From(co)
+		if err != nil {
+			return err
+		}
+		exposed, at, err := expose(rt, s, *web)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/bench/proc"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -205,7 +206,7 @@ func (r *run) heartbeats(ctx context.Context, l *lane, begin, end time.Duration)
 				}
 				l.woke(eventloop.Clock() - due)
 			}
-			runtime.Spend(ctx, 0)
+			sched.Spend(ctx, 0)
 			if err := l.held[at].startBeat(due); err != nil {
 				return err
 			}
@@ -257,7 +258,7 @@ func (r *run) release() error {
 				if h.socket == nil {
 					continue
 				}
-				runtime.Spend(ctx, 0)
+				sched.Spend(ctx, 0)
 				if !h.socket.Alive() {
 					h.lose(&phaseError{"held", errGone})
 					continue

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/internal/turn"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -437,7 +438,7 @@ func (c *Conn) EnableSSL(ctx context.Context, handshake func(ctx context.Context
 		return
 	}
 	c.state |= suspended
-	_, err := runtime.GoDeep(ctx, func(ctx context.Context) {
+	_, err := sched.GoDeep(ctx, func(ctx context.Context) {
 		err := error(runtime.ErrGoexit) // unless the handshake returns: config's callbacks are the program's
 		defer func() { c.secured(err, done) }()
 		err = handshake(ctx)
