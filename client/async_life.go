@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -150,7 +151,7 @@ func (t *outcome) Run() {
 
 // stand begins the life of a connection.
 func (a *Async) stand(c *asyncConn) {
-	a.effort, a.since = nil, eventloop.Clock()
+	a.effort, a.since = nil, clock.Now()
 	a.conn.Store(c)
 	if fn := a.dialer.callbacks.OnConnect; fn != nil {
 		c.flow.Guard(func() { fn(a.keeper.Load().ctx, a) })
@@ -204,7 +205,7 @@ func (a *Async) lost(cause error, attempt *effort, tell func(ctx context.Context
 	left := k.ctx.Err() != nil || a.State() == AsyncClosing || attempt != nil && attempt.ctx.Err() != nil
 	if p := a.dialer.callbacks.Reconnect; p != nil && !left {
 		k.guard(func() {
-			if attempt == nil && eventloop.Clock()-a.since >= p.Stable() {
+			if attempt == nil && clock.Now()-a.since >= p.Stable() {
 				a.losses = 0
 			}
 			a.losses++

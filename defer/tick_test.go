@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -20,7 +20,7 @@ func TestBeatsDoNotDrift(t *testing.T) {
 				t.Errorf("ticks %v apart", step)
 			}
 			last = tick.due
-			for start := eventloop.Clock(); eventloop.Clock()-start < time.Duration(tick.runs)*every/2; {
+			for start := clock.Now(); clock.Now()-start < time.Duration(tick.runs)*every/2; {
 			}
 			if tick.runs == 6 {
 				tick.Clear()
@@ -40,9 +40,9 @@ func TestMissedBeatsAreSkipped(t *testing.T) {
 		var tick *Timer
 		var first time.Duration
 		tick, err := Tick(ctx, every, func(context.Context) {
-			switch late := eventloop.Clock() - first; tick.runs {
+			switch late := clock.Now() - first; tick.runs {
 			case 1:
-				for eventloop.Clock() < first+9*every { // hold the loop
+				for clock.Now() < first+9*every { // hold the loop
 				}
 			case 3: // the second call is that of the first tick that was missed
 				if late < 10*every {

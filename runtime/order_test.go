@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -329,7 +329,7 @@ func TestWakingUpSwitchesToNobody(t *testing.T) {
 
 // hold holds the loop.
 func hold(d time.Duration) {
-	for until := eventloop.Clock() + d; eventloop.Clock() < until; {
+	for until := clock.Now() + d; clock.Now() < until; {
 	}
 }
 

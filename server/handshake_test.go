@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -19,7 +19,7 @@ type brief struct {
 }
 
 func (b *brief) begin() bool {
-	for end := eventloop.Clock() + 100*time.Microsecond; eventloop.Clock() < end; {
+	for end := clock.Now() + 100*time.Microsecond; clock.Now() < end; {
 	}
 	b.began()
 	b.worker.freeSlot()

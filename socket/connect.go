@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -426,7 +425,7 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline sched.Deadl
 		if errno != 0 && errno != syscall.EISCONN && !pending {
 			return callError("connect", errno)
 		}
-		if f.descriptor.Loop() == nil {
+		if !f.registered {
 			if err := f.register(); err != nil {
 				return err
 			}
@@ -503,7 +502,7 @@ func (s *Socket) BindOnConnect(address string) error {
 }
 
 // Loop returns the loop that the socket is on, nil if it is on none.
-func (s *Socket) Loop() *eventloop.Loop {
+func (s *Socket) Loop() runtime.Loop {
 	if f := s.conn.Load(); f != nil {
 		return f.home.Loop()
 	}

@@ -41,6 +41,8 @@ type fd struct {
 	short bool
 	// datagrams is whether a read of nothing is an empty packet and not the end.
 	datagrams bool
+	// registered is set with the write lock held, when the loop watches the descriptor.
+	registered bool
 	// unreadable is set by Shutdown: then nothing more to read is the end for datagrams, too.
 	unreadable atomic.Bool
 
@@ -79,6 +81,7 @@ func (f *fd) register() error {
 	if errors.Is(err, eventloop.ErrClosed) {
 		return runtime.ErrShutdown
 	}
+	f.registered = err == nil
 	return err
 }
 

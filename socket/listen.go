@@ -29,7 +29,7 @@ func (s *Socket) Listen(backlog int) error {
 		return s.fail("listen", os.NewSyscallError("listen", err))
 	}
 	s.listening.Store(true)
-	if f.descriptor.Loop() == nil {
+	if !f.registered {
 		return s.fail("listen", f.register())
 	}
 	return nil

@@ -186,7 +186,8 @@ func (c *Conn) handedOut() {
 // Panicked ends the connection after a panic that was caught in one of its functions.
 func (c *Conn) Panicked(value any) {
 	stack := debug.Stack()
-	c.Socket.Loop().ReportPanic(value, stack)
+	home, _ := c.Socket.Home()
+	home.Loop().ReportPanic(value, stack)
 	c.End(&runtime.PanicError{Value: value, Stack: stack}, true)
 }
 

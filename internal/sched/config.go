@@ -8,8 +8,6 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-
-	"github.com/whorl-go/whorl/eventloop"
 )
 
 // Config is what a runtime is made with. Its fields are the options of package runtime.
@@ -39,7 +37,7 @@ func Defaults() Config {
 		Name:          "whorl",
 		Loops:         goruntime.GOMAXPROCS(0),
 		Log:           stderrLogger(),
-		Watchdog:      eventloop.DefaultWatchdog,
+		Watchdog:      100 * time.Millisecond,
 		MaxCoroutines: 1_000_000,
 		AwaitLimit:    256,
 		Deadlock:      DeadlockIsLogged,

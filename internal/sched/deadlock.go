@@ -110,7 +110,7 @@ func (rt *Runtime) waitForEnd(idle, failed <-chan struct{}, check <-chan time.Ti
 // run.
 func (rt *Runtime) stuck() (all bool, switches uint64) {
 	for _, s := range rt.schedulers {
-		if !s.loop.Quiet() || s.loop.Stats().Descriptors > 0 {
+		if st := s.loop.Stats(); !st.Quiet || st.Descriptors > 0 {
 			return false, 0 // nearly always; the loops needn't be asked
 		}
 	}

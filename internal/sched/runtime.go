@@ -67,11 +67,12 @@ func New(config Config) (*Runtime, error) {
 	rt.root.rt = rt
 	rt.pool.limit = config.AwaitLimit
 	for i := range config.Loops {
-		loop, err := eventloop.New(
-			eventloop.WithName(fmt.Sprintf("%s-%d", config.Name, i)),
-			eventloop.WithLogger(config.Log),
-			eventloop.WithWatchdog(config.Watchdog),
-			eventloop.WithPanicHandler(rt.loopPanicked))
+		loop, err := eventloop.New(eventloop.Config{
+			Name:     fmt.Sprintf("%s-%d", config.Name, i),
+			Log:      config.Log,
+			Watchdog: config.Watchdog,
+			OnPanic:  rt.loopPanicked,
+		})
 		if err != nil {
 			for _, s := range rt.schedulers {
 				s.loop.Close()
