@@ -14,6 +14,7 @@ import (
 
 	"github.com/whorl-go/whorl/internal/callback"
 	"github.com/whorl-go/whorl/internal/dialing"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -255,7 +256,7 @@ func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context
 	handshake := func(ctx context.Context) error {
 		return s.SSLHandshake(ctx, a.dialer.tlsFor(to.name))
 	}
-	c.flow.EnableSSL(ctx, runtime.GoDeep, handshake, func(err error) {
+	c.flow.EnableSSL(ctx, sched.GoDeep, handshake, func(err error) {
 		err = a.dialer.explainHandshake(s, to, err)
 		if err == nil {
 			a.value = nil

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -91,7 +93,7 @@ func (e *effort) launch() {
 	e.stage = effortDialing
 	e.conn = &asyncConn{async: e.async}
 	e.conn.flow.Init((*asyncEvents)(e.conn), &e.async.dialer.limits)
-	if _, err := runtime.GoDeep(e.ctx, e.dial); err != nil { // ErrShutdown, for one
+	if _, err := sched.GoDeep(e.ctx, e.dial); err != nil { // ErrShutdown, for one
 		e.over(err)
 	}
 }
@@ -149,7 +151,7 @@ func (t *outcome) Run() {
 
 // stand begins the life of a connection.
 func (a *Async) stand(c *asyncConn) {
-	a.effort, a.since = nil, eventloop.Clock()
+	a.effort, a.since = nil, clock.Now()
 	a.conn.Store(c)
 	if fn := a.dialer.callbacks.OnConnect; fn != nil {
 		c.flow.Guard(func() { fn(a.keeper.Load().ctx, a) })
@@ -209,7 +211,7 @@ func (a *Async) lost(cause error, attempt *effort, tell func(ctx context.Context
 	left := k.ctx.Err() != nil || a.State() == AsyncClosing || attempt != nil && attempt.ctx.Err() != nil
 	if p := a.dialer.callbacks.Reconnect; p != nil && !left {
 		k.guard(func() {
-			if attempt == nil && eventloop.Clock()-a.since >= p.Stable() {
+			if attempt == nil && clock.Now()-a.since >= p.Stable() {
 				a.losses = 0
 			}
 			a.losses++
@@ -283,7 +285,7 @@ func (a *Async) finish(was AsyncState, abort bool) {
 
 // keeper is what the Asyncs of one loop have in common.
 type keeper struct {
-	home runtime.Home
+	home sched.Home
 	loop *eventloop.Loop
 	ctx  context.Context // the runtime's, for callbacks
 	open atomic.Int64    // Asyncs that are not idle. As long as there are some, the runtime is retained
@@ -297,7 +299,7 @@ var keepers sync.Map // *eventloop.Loop → *keeper, until the loop's runtime sh
 
 // keeperFor returns the keeper of the loop that something new of ctx should live on.
 func keeperFor(ctx context.Context) (*keeper, error) {
-	home, err := runtime.HomeFor(ctx)
+	home, err := sched.HomeFor(ctx)
 	if err != nil {
 		return nil, err
 	}

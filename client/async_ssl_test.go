@@ -14,6 +14,7 @@ import (
 
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/internal/runtimetest"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -297,7 +298,7 @@ func TestAsyncEnableSSLWithoutACoroutine(t *testing.T) {
 	handed := config.OnReceive
 	config.OnReceive = func(ctx context.Context, a *client.Async, pkt []byte) {
 		handed(ctx, a, pkt)
-		rt, err := runtime.From(ctx)
+		rt, err := sched.From(ctx)
 		check(t, err)
 		for range 10 { // as many as there may be
 			rt.Retain()

@@ -205,7 +205,7 @@ func TestAsyncStaysOnItsLoop(t *testing.T) {
 				config, r := recording(t, client.Config{})
 				for _, name := range []string{"connect", "receive", "close"} {
 					r.on(name, func(*client.Async) {
-						if !loop.OnLoop() {
+						if !runtimetest.OnLoop(loop) {
 							t.Errorf("%s is called elsewhere", name)
 						}
 					})

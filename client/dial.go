@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/whorl-go/whorl/internal/dialing"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -143,7 +144,7 @@ func (d *dialer) establish(ctx context.Context, s *socket.Socket, to *target) er
 	var err error
 	if p := d.config.Proxy; p != nil {
 		s.SetResolver(dialing.Resolver(d.config.Resolver, p.Address))
-		deadline := runtime.DeadlineAfter(s.Timeouts().Connect)
+		deadline := sched.DeadlineAfter(s.Timeouts().Connect)
 		err = p.connect(ctx, s, to.transport, to.address, deadline)
 	} else {
 		s.SetResolver(dialing.Resolver(d.config.Resolver, to.address))

@@ -9,12 +9,13 @@ import (
 
 	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/proxy"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
 // connect connects a socket to the proxy and has it open a tunnel to address, all before the deadline.
-func (p *Proxy) connect(ctx context.Context, s *socket.Socket, network, address string, deadline runtime.Deadline) error {
+func (p *Proxy) connect(ctx context.Context, s *socket.Socket, network, address string, deadline sched.Deadline) error {
 	fail := func(err error) error {
 		return &net.OpError{Op: "connect", Net: network, Addr: proxied{address, p}, Err: err}
 	}

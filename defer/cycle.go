@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 var errNoCycle = errors.New("no function is set")
@@ -31,26 +32,26 @@ func Cycle(ctx context.Context, fn func(ctx context.Context), before bool) error
 }
 
 func setCycle(ctx context.Context, fn func(context.Context), before bool) error {
-	p, err := placeFor(ctx)
+	home, err := sched.HomeFor(ctx)
 	if err != nil {
 		return err
 	}
-	reg, err := registryOf(p.rt)
+	reg, err := registryOf(home.Runtime())
 	if err != nil {
 		return err
 	}
-	slot := reg.cycleSlot(cycleKey{p.loop, before})
+	slot := reg.cycleSlot(cycleKey{home.Loop(), before})
 	if fn == nil {
 		if slot.current.Swap(nil) == nil {
 			return errNoCycle
 		}
-		return p.run(slot.sync)
+		return run(home, slot.sync)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	slot.current.Store(&cycle{ctx, fn})
-	return p.run(slot.sync)
+	return run(home, slot.sync)
 }
 
 type cycleKey struct {

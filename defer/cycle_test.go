@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	event "github.com/whorl-go/whorl/defer"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -86,7 +87,7 @@ func TestCycleFromAPlainGoroutine(t *testing.T) {
 		called := runtime.NewChannel[bool](100)
 		_, err := runtime.Await(ctx, func() (int, error) {
 			return 0, event.Cycle(ctx, func(ctx context.Context) {
-				called.Push(ctx, runtime.OnLoop(loop))
+				called.Push(ctx, runtimetest.OnLoop(loop))
 			}, false)
 		})
 		if here, _ := called.Pop(ctx); !here {

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -36,11 +37,11 @@ func Add(ctx context.Context, fd int, read, write func(ctx context.Context)) err
 }
 
 func add(ctx context.Context, fd int, read, write func(context.Context)) error {
-	p, err := placeFor(ctx)
+	home, err := sched.HomeFor(ctx)
 	if err != nil {
 		return err
 	}
-	reg, err := registryOf(p.rt)
+	reg, err := registryOf(home.Runtime())
 	if err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func add(ctx context.Context, fd int, read, write func(context.Context)) error {
 		return err
 	}
 	w := &watch{reg: reg, ctx: ctx, fd: fd, read: direction{fn: read}, write: direction{fn: write}}
-	if err := w.register(p.loop); err != nil {
+	if err := w.register(home.Loop()); err != nil {
 		return err
 	}
 	w.follow()
@@ -218,7 +219,7 @@ func (w *watch) HandleEvents(events eventloop.Events) {
 	if events&(eventloop.Writable|both) != 0 {
 		w.call(&w.write)
 	}
-	w.settle(nil)
+	w.rearmAfter(nil)
 }
 
 // call starts the function of a direction, unless it still runs.
@@ -234,17 +235,17 @@ func (w *watch) call(d *direction) {
 	w.mu.Unlock()
 	defer w.reg.rt.Release()
 	started := start(w.ctx, w.reg.quiet, func(ctx context.Context) {
-		defer w.settle(d)
+		defer w.rearmAfter(d)
 		fn(ctx)
 	})
 	if !started {
-		w.settle(d)
+		w.rearmAfter(d)
 	}
 }
 
-// settle notes that the call of ended, if not nil, is over, and asks the kernel for what is wanted now. If that fails and the watch is still there,
+// rearmAfter notes that the call of ended, if not nil, is over, and asks the kernel for what is wanted now. If that fails and the watch is still there,
 // the descriptor has been closed: the watch is over.
-func (w *watch) settle(ended *direction) {
+func (w *watch) rearmAfter(ended *direction) {
 	w.mu.Lock()
 	if ended != nil {
 		ended.busy = false

@@ -35,7 +35,7 @@ func ExampleDefer() {
 func ExampleAfter() {
 	runtime.Run(func(ctx context.Context) error {
 		_, err := event.After(ctx, time.Millisecond, func(ctx context.Context) {
-			fmt.Println("a millisecond later, in a coroutine:", runtime.ID(ctx) > 0)
+			fmt.Println("a millisecond later, in a coroutine:", runtime.Current(ctx) != nil)
 		})
 		return err // Run returns when the timer is done
 	})

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	event "github.com/whorl-go/whorl/defer"
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -175,11 +175,11 @@ func TestTimersAreNotARoundLate(t *testing.T) {
 			timer
 			cycle`) // Swoole: cycle, timer
 	})
-	t.Run("a beat that is due", func(t *testing.T) {
+	t.Run("a tick that is due", func(t *testing.T) {
 		var s transcript
 		run(t, func(ctx context.Context) error {
 			tick, err := event.Tick(ctx, time.Millisecond, s.saying("tick"))
-			for start := eventloop.Clock(); eventloop.Clock()-start < time.Millisecond; {
+			for start := clock.Now(); clock.Now()-start < time.Millisecond; {
 			}
 			runtime.Yield(ctx)
 			s.say("main")
@@ -198,7 +198,7 @@ func TestTimersDueTogetherFireInTheirOrder(t *testing.T) {
 		event.After(ctx, 2*time.Millisecond, s.saying("2 ms"))
 		event.After(ctx, time.Millisecond, s.saying("1 ms, first"))
 		event.After(ctx, time.Millisecond, s.saying("1 ms, second"))
-		for start := eventloop.Clock(); eventloop.Clock()-start < 2*time.Millisecond; {
+		for start := clock.Now(); clock.Now()-start < 2*time.Millisecond; {
 		}
 		return nil
 	})

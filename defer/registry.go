@@ -13,41 +13,19 @@ import (
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/local"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 var errNoFunction = errors.New("no function")
 
-// place is where something new lives.
-type place struct {
-	rt     *runtime.Runtime
-	loop   *eventloop.Loop
-	onLoop bool // the caller runs on loop
-}
-
-func placeFor(ctx context.Context) (place, error) {
-	if co := runtime.Current(ctx); co != nil {
-		return place{co.Runtime(), runtime.EventLoop(co.Loop()), true}, nil
-	}
-	loop, err := runtime.LoopFor(ctx)
-	if err != nil {
-		return place{}, err
-	}
-	p := place{loop: loop, onLoop: runtime.OnLoop(loop)}
-	if p.onLoop {
-		ctx = context.Background() // ctx may carry another runtime than this loop's, which is the one that counts
-	}
-	p.rt, err = runtime.From(ctx)
-	return p, err
-}
-
 // run has fn called on the loop: now if the caller is there.
-func (p place) run(fn func()) error {
-	if p.onLoop {
+func run(home sched.Home, fn func()) error {
+	if home.Here() {
 		fn()
 		return nil
 	}
-	if p.loop.Post(fn) != nil {
+	if home.Loop().Post(fn) != nil {
 		return runtime.ErrShutdown
 	}
 	return nil
@@ -70,7 +48,7 @@ func start(ctx context.Context, log *zap.Logger, fn func(context.Context)) bool 
 // Everything in maps timers and watches holds one Retain of the runtime: whoever takes it out of
 // the map, and nobody else, releases it.
 type registry struct {
-	rt *runtime.Runtime
+	rt *sched.Runtime
 	// quiet is for functions that are due again at once when they couldn't be called: it logs once
 	// a second.
 	quiet *zap.Logger
@@ -86,10 +64,10 @@ type registry struct {
 // registryKey is the key of a runtime's *registry, see internal/local.
 type registryKey struct{}
 
-func locals(rt *runtime.Runtime) *sync.Map { return rt.Context().Value(local.Key{}).(*sync.Map) }
+func locals(rt *sched.Runtime) *sync.Map { return rt.Context().Value(local.Key{}).(*sync.Map) }
 
 // registryOf returns the registry of a runtime that isn't shut down.
-func registryOf(rt *runtime.Runtime) (*registry, error) {
+func registryOf(rt *sched.Runtime) (*registry, error) {
 	if rt.Context().Err() != nil {
 		return nil, runtime.ErrShutdown
 	}
@@ -114,10 +92,10 @@ func registryOf(rt *runtime.Runtime) (*registry, error) {
 
 // lookup returns the registry that a call with ctx is about, nil if there is none.
 func lookup(ctx context.Context) *registry {
-	var rt *runtime.Runtime
-	if co := runtime.Current(ctx); co != nil {
+	var rt *sched.Runtime
+	if co := sched.Current(ctx); co != nil {
 		rt = co.Runtime()
-	} else if rt, _ = runtime.From(ctx); rt == nil {
+	} else if rt, _ = sched.From(ctx); rt == nil {
 		return nil
 	}
 	r, ok := locals(rt).Load(registryKey{})

@@ -54,15 +54,15 @@ func TestStress(t *testing.T) {
 				}
 			})
 		}
-		beats := make(chan struct{}, 1)
+		ticks := make(chan struct{}, 1)
 		event.Tick(rt.Context(), 100*time.Microsecond, func(context.Context) {
 			select {
-			case beats <- struct{}{}:
+			case ticks <- struct{}{}:
 			default:
 			}
 		})
 		for range 10 {
-			<-beats
+			<-ticks
 		}
 		shutdown := make(chan error)
 		go func() { shutdown <- rt.Shutdown(context.Background()) }()

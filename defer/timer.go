@@ -7,7 +7,7 @@ import (
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/clock"
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // A Timer calls a function later. [After] and [Tick] make one. Its methods may be called from
@@ -16,7 +16,7 @@ type Timer struct {
 	// Fixed when it is set.
 	id    int64
 	reg   *registry
-	loop  *eventloop.Loop
+	home  sched.Home
 	ctx   context.Context
 	fn    func(context.Context)
 	every time.Duration // 0 = once
@@ -51,9 +51,9 @@ func After(ctx context.Context, d time.Duration, fn func(ctx context.Context)) (
 	return t, nil
 }
 
-// Tick has fn called every interval, first one interval from now. The beat doesn't drift: the n-th
-// is due n intervals from now. Beats that the loop was too busy for are skipped, not made up for.
-// But a beat doesn't wait for the coroutine of the one before: if that waits for longer than an
+// Tick has fn called every interval, first one interval from now. The ticks don't drift: the n-th
+// is due n intervals from now. Ticks that the loop was too busy for are skipped, not made up for.
+// But a tick doesn't wait for the coroutine of the one before: if that waits for longer than an
 // interval, several calls of fn are under way.
 //
 // The timer ends when ctx is done. Tick fails when every <= 0 or ctx is done already, with
@@ -77,11 +77,11 @@ func set(ctx context.Context, d, every time.Duration, fn func(context.Context)) 
 	if fn == nil {
 		return nil, errNoFunction
 	}
-	p, err := placeFor(ctx)
+	home, err := sched.HomeFor(ctx)
 	if err != nil {
 		return nil, err
 	}
-	reg, err := registryOf(p.rt)
+	reg, err := registryOf(home.Runtime())
 	if err != nil {
 		return nil, err
 	}
@@ -89,12 +89,12 @@ func set(ctx context.Context, d, every time.Duration, fn func(context.Context)) 
 		return nil, err
 	}
 	due := clock.Add(clock.Now(), d)
-	t := &Timer{reg: reg, loop: p.loop, ctx: ctx, fn: fn, every: every, due: due}
+	t := &Timer{reg: reg, home: home, ctx: ctx, fn: fn, every: every, due: due}
 	if err := reg.addTimer(t); err != nil {
 		return nil, err
 	}
 	t.follow()
-	if err := p.run(t.arm); err != nil {
+	if err := run(home, t.arm); err != nil {
 		t.Clear()
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func (t *Timer) arm() {
 	t.reg.mu.Lock()
 	defer t.reg.mu.Unlock()
 	if t.pending() {
-		t.loop.InitTimer(&t.timer, (*beat)(t))
+		t.home.Loop().InitTimer(&t.timer, (*timerTask)(t))
 		t.timer.ResetClock(t.due)
 	}
 }
@@ -133,11 +133,11 @@ func (t *Timer) disarm() { t.timer.Stop() }
 // pending reports whether the timer has neither ended nor been cleared. With reg.mu held.
 func (t *Timer) pending() bool { return t.reg.timers[t.id] == t }
 
-// beat is what the loop's timer runs.
-type beat Timer
+// timerTask is what the loop's timer runs.
+type timerTask Timer
 
-func (b *beat) Run() {
-	t := (*Timer)(b)
+func (task *timerTask) Run() {
+	t := (*Timer)(task)
 	if t.ctx.Err() != nil { // what follows ctx comes by way of another goroutine, and may not be here yet
 		t.Clear()
 		return
@@ -149,7 +149,7 @@ func (b *beat) Run() {
 	start(t.ctx, t.reg.rt.Logger(), t.fn)
 }
 
-// begin counts a call of fn and sets the next beat or ends the timer. If it returns true, the
+// begin counts a call of fn and sets the next time or ends the timer. If it returns true, the
 // runtime is retained, once, until fn has been started.
 func (t *Timer) begin() bool {
 	t.reg.mu.Lock()
@@ -159,7 +159,7 @@ func (t *Timer) begin() bool {
 	}
 	t.runs++
 	if t.every > 0 {
-		t.due = clock.Beat(t.due, t.every, clock.Now())
+		t.due = clock.NextTick(t.due, t.every, clock.Now())
 		t.timer.ResetClock(t.due)
 		t.reg.rt.Retain()
 		t.reg.mu.Unlock()
@@ -196,10 +196,10 @@ func (t *Timer) Clear() bool {
 	unhook := t.end()
 	t.reg.mu.Unlock()
 	unhook()
-	if runtime.OnLoop(t.loop) {
+	if t.home.Here() {
 		t.disarm()
 	} else {
-		t.loop.Post(t.disarm) // a loop that has closed fires no timer
+		t.home.Loop().Post(t.disarm) // a loop that has closed fires no timer
 	}
 	t.reg.rt.Release()
 	return true

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	event "github.com/whorl-go/whorl/defer"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -219,7 +220,7 @@ func TestFromPlainGoroutines(t *testing.T) {
 		var fired atomic.Int64
 		_, err := runtime.Await(ctx, func() (int, error) {
 			counted := func(ctx context.Context) {
-				if !runtime.OnLoop(own) || runtime.Current(ctx) == nil {
+				if !runtimetest.OnLoop(own) || runtime.Current(ctx) == nil {
 					t.Error("not a coroutine of the loop that ctx names")
 				}
 				fired.Add(1)
@@ -284,7 +285,7 @@ func TestOnTheLoopOutsideACoroutine(t *testing.T) {
 	where := make(chan bool, 3)
 	set := make(chan *event.Timer)
 	loop.Post(func() {
-		report := func(context.Context) { where <- runtime.OnLoop(loop) }
+		report := func(context.Context) { where <- runtimetest.OnLoop(loop) }
 		ctx := other.Context()
 		event.Defer(ctx, report)
 		event.After(ctx, soon, report)
@@ -325,7 +326,7 @@ func TestAPanicEndsOneCallOnly(t *testing.T) {
 		}
 	}))
 	if runs != 3 || panics != 5 {
-		t.Errorf("%d beats, %d panics; want 3, 5", runs, panics)
+		t.Errorf("%d ticks, %d panics; want 3, 5", runs, panics)
 	}
 }
 

@@ -72,7 +72,7 @@ func BenchmarkDefer(b *testing.B) {
 }
 
 func BenchmarkTimerRearmAmongAMillion(b *testing.B) {
-	l := start(b, eventloop.WithWatchdog(0))
+	l := start(b)
 	on(b, l, func() {
 		const timers = 1 << 20
 		task := new(tick)
@@ -102,7 +102,7 @@ func BenchmarkTimerRearmAmongAMillion(b *testing.B) {
 }
 
 func BenchmarkTimeOutRenewed(b *testing.B) {
-	l := start(b, eventloop.WithWatchdog(0))
+	l := start(b)
 	on(b, l, func() {
 		timer := l.AfterFunc(time.Hour, func() {})
 		b.ReportAllocs()

@@ -16,9 +16,9 @@ import (
 	"github.com/whorl-go/whorl/eventloop"
 )
 
-func newLoop(t testing.TB, options ...eventloop.Option) *eventloop.Loop {
+func newLoop(t testing.TB) *eventloop.Loop {
 	t.Helper()
-	l, err := eventloop.New(options...)
+	l, err := eventloop.New(eventloop.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestNewFailsWithoutDescriptors(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &tight); err != nil {
 		t.Fatal(err)
 	}
-	l, err := eventloop.New()
+	l, err := eventloop.New(eventloop.Config{})
 	unix.Setrlimit(unix.RLIMIT_NOFILE, &was)
 	if l != nil || !errors.Is(err, unix.EMFILE) {
 		t.Errorf("New returns %v, %v", l, err)
@@ -226,7 +226,7 @@ func TestALoopThatClosesTouchesNoForeignDescriptor(t *testing.T) {
 		return errors.Is(err, eventloop.ErrClosed) || errors.Is(err, eventloop.ErrNotRegistered)
 	}
 	for range 500 {
-		l := newLoop(t, eventloop.WithWatchdog(0))
+		l := newLoop(t)
 		ended := run(t, l)
 		var wg sync.WaitGroup
 		busy := make(chan struct{}, 4)

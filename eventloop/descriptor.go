@@ -117,12 +117,6 @@ func (d *Descriptor) forget() error {
 	return nil
 }
 
-// Loop returns the loop that the descriptor was last registered with, nil if none.
-func (d *Descriptor) Loop() *Loop { return d.loop }
-
-// FD returns the file descriptor's number.
-func (d *Descriptor) FD() int { return int(d.fd) }
-
 // descriptors finds the Descriptor of a file descriptor's number. There is one table for the process, because numbers are the
 // process's: a number is watched by one loop at most. Lookups take no lock.
 //

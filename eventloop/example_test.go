@@ -13,7 +13,7 @@ import (
 )
 
 func Example() {
-	loop, err := eventloop.New(eventloop.WithName("example"))
+	loop, err := eventloop.New(eventloop.Config{Name: "example"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func Example() {
 
 // Before Run, everything is allowed to the goroutine that sets the loop up.
 func ExampleLoop_AfterFunc() {
-	loop, err := eventloop.New()
+	loop, err := eventloop.New(eventloop.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -55,7 +55,8 @@ func ExampleLoop_AfterFunc() {
 // pipeReader owns a descriptor and its registration.
 type pipeReader struct {
 	eventloop.Descriptor
-	fd int
+	loop *eventloop.Loop
+	fd   int
 }
 
 func (r *pipeReader) HandleEvents(events eventloop.Events) {
@@ -66,14 +67,14 @@ func (r *pipeReader) HandleEvents(events eventloop.Events) {
 	case n == 0:
 		fmt.Println("end of file")
 		r.Unregister()
-		r.Loop().Close()
+		r.loop.Close()
 	case err != unix.EAGAIN:
 		log.Fatal(err)
 	}
 }
 
 func ExampleLoop_Register() {
-	loop, err := eventloop.New()
+	loop, err := eventloop.New(eventloop.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -81,7 +82,7 @@ func ExampleLoop_Register() {
 	if err := unix.Pipe2(pipe[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		log.Fatal(err)
 	}
-	reader := &pipeReader{fd: pipe[0]}
+	reader := &pipeReader{loop: loop, fd: pipe[0]}
 	defer unix.Close(reader.fd)
 	if err := loop.Register(&reader.Descriptor, reader.fd, eventloop.Readable, reader); err != nil {
 		log.Fatal(err)

@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 )
 
 // hold takes some time on the loop.
 func hold(d time.Duration) {
-	for until := eventloop.Clock() + d; eventloop.Clock() < until; {
+	for until := clock.Now() + d; clock.Now() < until; {
 	}
 }
 

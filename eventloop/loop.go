@@ -1,6 +1,7 @@
 package eventloop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,23 +114,31 @@ const (
 	stateClosed
 )
 
-// Clock reads the clock that all loops of the process go by: monotonic, from an arbitrary start.
-// Deadlines are points on it. It may be called from any goroutine.
-func Clock() time.Duration { return clock.Now() }
-
 var loopNumber atomic.Int64
+
+// Config is what a loop is made with. All of it may be left out.
+type Config struct {
+	Name string      // for log and profiles; "loop-N" by default
+	Log  *zap.Logger // where the loop reports panics and stalls; nowhere by default
+
+	// OnPanic gets each panic the loop has caught, after it was logged. It runs on the loop.
+	OnPanic func(value any, stack []byte)
+
+	// Watchdog is how long one function may hold the loop before that is reported. 0 and less: it
+	// is not watched.
+	Watchdog time.Duration
+}
 
 // New creates a loop. It fails when the kernel has no descriptor to give, and on systems without
 // epoll.
-func New(options ...Option) (*Loop, error) {
+func New(config Config) (*Loop, error) {
+	number := strconv.FormatInt(loopNumber.Add(1), 10)
 	l := &Loop{
-		name:     "loop-" + strconv.FormatInt(loopNumber.Add(1), 10),
-		log:      zap.NewNop(),
-		limit:    DefaultWatchdog,
+		name:     cmp.Or(config.Name, "loop-"+number),
+		log:      cmp.Or(config.Log, zap.NewNop()),
+		onPanic:  config.OnPanic,
+		limit:    max(0, config.Watchdog),
 		finished: make(chan struct{}),
-	}
-	for _, option := range options {
-		option(l)
 	}
 	var err error
 	if l.poller, err = openPoller(); err != nil {
@@ -318,10 +327,8 @@ func (l *Loop) turn() { l.counters.turns.Add(1) }
 // between marks that no user function runs until the next turn: the loop polls.
 func (l *Loop) between() { l.counters.ended.Store(l.counters.turns.Load()) }
 
-// Quiet reports whether the loop sleeps and has nothing of its own that could wake it: no timer, no
-// posted task. Descriptors don't count. It may be called from any goroutine; the answer is of a
-// moment.
-func (l *Loop) Quiet() bool {
+// quiet is Stats.Quiet.
+func (l *Loop) quiet() bool {
 	// In this order: between a post and the run of its batch, one of the first two says no.
 	return l.postedCount.Load() == 0 && l.polling.Load() && l.counters.timers.Load() == 0
 }

@@ -19,10 +19,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is how long a test waits for what must happen before it calls it missing.
 const patience = time.Minute
 
-// start runs a loop until the test ends.
-func start(t testing.TB, options ...eventloop.Option) *eventloop.Loop {
+// start runs a loop until the test ends, one without a Config if none is given.
+func start(t testing.TB, config ...eventloop.Config) *eventloop.Loop {
 	t.Helper()
-	l, err := eventloop.New(options...)
+	l, err := eventloop.New(append(config, eventloop.Config{})[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,18 +159,18 @@ func TestFunctionsRunOnTheLoop(t *testing.T) {
 }
 
 func TestNamesAreGivenOrNumbered(t *testing.T) {
-	name := func(options ...eventloop.Option) string {
-		l, err := eventloop.New(options...)
+	name := func(config eventloop.Config) string {
+		l, err := eventloop.New(config)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.Close()
 		return l.Name()
 	}
-	if n := name(eventloop.WithName("edge")); n != "edge" {
+	if n := name(eventloop.Config{Name: "edge"}); n != "edge" {
 		t.Errorf("name is %q", n)
 	}
-	if a, b := name(), name(); a == b || !strings.HasPrefix(a, "loop-") {
+	if a, b := name(eventloop.Config{}), name(eventloop.Config{}); a == b || !strings.HasPrefix(a, "loop-") {
 		t.Errorf("loops without a given name are called %q and %q", a, b)
 	}
 }

@@ -49,14 +49,14 @@ func TestAFunctionThatFaultsDisturbsNoOther(t *testing.T) {
 				t.Run(name, func(t *testing.T) {
 					var said trace
 					handled := 0
-					var options []eventloop.Option
+					var config eventloop.Config
 					if f.handler != nil {
-						options = append(options, eventloop.WithPanicHandler(func(value any, stack []byte) {
+						config.OnPanic = func(value any, stack []byte) {
 							handled++
 							f.handler(value, stack)
-						}))
+						}
 					}
-					l := start(t, options...)
+					l := start(t, config)
 					await(t, twoIterations(t, l, func(iteration uint64, what string) {
 						line := fmt.Sprintf("%d %s", iteration, what)
 						said.say("%s", line)
@@ -97,7 +97,7 @@ func TestAFunctionThatFaultsDisturbsNoOther(t *testing.T) {
 func TestAFaultInTheLastRoundLosesNothing(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
-			l, err := eventloop.New(eventloop.WithPanicHandler(f.handler))
+			l, err := eventloop.New(eventloop.Config{OnPanic: f.handler})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -147,7 +147,7 @@ func TestAFaultInTheLastRoundLosesNothing(t *testing.T) {
 func TestATimerSetAfterAFaultFiresInItsFirstStep(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
-			l := start(t, eventloop.WithPanicHandler(f.handler))
+			l := start(t, eventloop.Config{OnPanic: f.handler})
 			var said trace
 			done := make(chan struct{})
 			on(t, l, func() {
@@ -175,13 +175,12 @@ func TestAPanicIsLoggedAndHandedOver(t *testing.T) {
 	}
 	var l *eventloop.Loop
 	handled := make(chan panicked, 1)
-	l = start(t, eventloop.WithName("edge"), eventloop.WithLogger(log.Logger),
-		eventloop.WithPanicHandler(func(value any, stack []byte) {
-			if !l.OnLoop() {
-				t.Error("the panic handler doesn't run on the loop")
-			}
-			handled <- panicked{value, string(stack)}
-		}))
+	l = start(t, eventloop.Config{Name: "edge", Log: log.Logger, OnPanic: func(value any, stack []byte) {
+		if !l.OnLoop() {
+			t.Error("the panic handler doesn't run on the loop")
+		}
+		handled <- panicked{value, string(stack)}
+	}})
 	l.Post(panics)
 	p := await(t, handled)
 	if p.value != errBoom {
@@ -203,7 +202,7 @@ func TestAPanicIsLoggedAndHandedOver(t *testing.T) {
 
 func TestAPanicOfThePanicHandlerIsLogged(t *testing.T) {
 	log := newLog()
-	l := start(t, eventloop.WithLogger(log.Logger), eventloop.WithPanicHandler(func(any, []byte) { panic("again") }))
+	l := start(t, eventloop.Config{Log: log.Logger, OnPanic: func(any, []byte) { panic("again") }})
 	l.Post(panics)
 	on(t, l, func() {})
 	entries := log.entries.All()
@@ -214,7 +213,7 @@ func TestAPanicOfThePanicHandlerIsLogged(t *testing.T) {
 
 func TestGoexitIsLoggedAndRunsTheDefersOfItsGoroutine(t *testing.T) {
 	log := newLog()
-	l := start(t, eventloop.WithName("edge"), eventloop.WithLogger(log.Logger))
+	l := start(t, eventloop.Config{Name: "edge", Log: log.Logger})
 	var said trace
 	l.Post(func() {
 		defer said.say("defer of the function that called Goexit")
@@ -234,9 +233,9 @@ func TestGoexitIsLoggedAndRunsTheDefersOfItsGoroutine(t *testing.T) {
 func TestReportPanicTreatsAPanicAsTheLoopsOwn(t *testing.T) {
 	log := newLog()
 	var got any
-	l := start(t, eventloop.WithLogger(log.Logger), eventloop.WithPanicHandler(func(value any, stack []byte) {
+	l := start(t, eventloop.Config{Log: log.Logger, OnPanic: func(value any, stack []byte) {
 		got = fmt.Sprint(value, " ", string(stack))
-	}))
+	}})
 	on(t, l, func() { l.ReportPanic("caught above", []byte("stack")) })
 	if got != "caught above stack" || l.Stats().Panics != 1 || log.entries.Len() != 1 {
 		t.Errorf("the handler got %v, %d panics are counted, %d logged", got, l.Stats().Panics, log.entries.Len())

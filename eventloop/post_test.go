@@ -125,7 +125,7 @@ func TestTasksRunAmongFunctions(t *testing.T) {
 }
 
 func TestPostedAndDeferredTasksAllocateNothing(t *testing.T) {
-	l := start(t, eventloop.WithWatchdog(0))
+	l := start(t)
 	done := make(chan struct{})
 	deferred := &taskLog{say: func(string) { done <- struct{}{} }}
 	posted := &taskLog{say: func(string) { l.DeferTask(deferred) }}
@@ -182,7 +182,7 @@ func TestABurstLargerThanTheIdleListsRunsInOrder(t *testing.T) {
 }
 
 func TestPostAfterCloseIsRefused(t *testing.T) {
-	l, err := eventloop.New()
+	l, err := eventloop.New(eventloop.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestPostAfterCloseIsRefused(t *testing.T) {
 // Whoever got nil from Post can rely on it, even while others close the loop.
 func TestWhatPostAcceptsIsRun(t *testing.T) {
 	for range 30 {
-		l, err := eventloop.New()
+		l, err := eventloop.New(eventloop.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}

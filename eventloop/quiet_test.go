@@ -13,12 +13,12 @@ import (
 func TestQuietMeansThatNothingOfTheLoopsOwnIsComing(t *testing.T) {
 	l := start(t)
 	on(t, l, func() {
-		if l.Quiet() {
+		if l.Stats().Quiet {
 			t.Error("a loop that runs a function is quiet")
 		}
 	})
 	awaitSleep(t, l)
-	if !l.Quiet() {
+	if !l.Stats().Quiet {
 		t.Error("a loop that sleeps, with nothing to wait for, isn't quiet")
 	}
 	var timer *eventloop.Timer
@@ -38,20 +38,20 @@ func TestQuietMeansThatNothingOfTheLoopsOwnIsComing(t *testing.T) {
 		on(t, l, func() { before = l.Stats().Sleeps; set.on() })
 		for asleep, deadline := false, time.Now().Add(patience); !asleep && time.Now().Before(deadline); {
 			asleep = l.Stats().Sleeps > before
-			if l.Quiet() {
+			if l.Stats().Quiet {
 				t.Fatalf("a loop with a timer that was set %s is quiet", set.name)
 			}
 		}
 		on(t, l, func() { timer.Disarm() })
 		awaitSleep(t, l)
-		if !l.Quiet() {
+		if !l.Stats().Quiet {
 			t.Errorf("a loop whose timer is disarmed isn't quiet")
 		}
 	}
 	held := make(chan struct{})
 	l.Post(func() { <-held })
 	for range 1000 {
-		if l.Quiet() {
+		if l.Stats().Quiet {
 			t.Fatal("a loop that has been posted to is quiet")
 		}
 	}

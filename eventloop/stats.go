@@ -2,7 +2,8 @@ package eventloop
 
 import "sync/atomic"
 
-// Stats are a loop's counters. They only grow, but for Timers and Descriptors.
+// Stats are a loop's counters, which only grow, and what it has at the moment: Timers, Descriptors,
+// Quiet.
 type Stats struct {
 	Iterations  uint64 // polls
 	Sleeps      uint64 // polls that were allowed to block
@@ -16,6 +17,7 @@ type Stats struct {
 	Stalls      uint64 // reports of the watchdog
 	Timers      int    // timers set when the last poll began
 	Descriptors int    // descriptors registered now
+	Quiet       bool   // it sleeps, and nothing of its own could wake it: no timer, no posted task
 }
 
 type counters struct {
@@ -46,5 +48,6 @@ func (l *Loop) Stats() Stats {
 		Stalls:      c.stalls.Load(),
 		Timers:      int(c.timers.Load()),
 		Descriptors: int(c.descriptors.Load()),
+		Quiet:       l.quiet(),
 	}
 }

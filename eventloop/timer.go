@@ -58,13 +58,7 @@ func (t *Timer) Reset(d time.Duration) bool {
 	return t.resetAt(int64(clock.Add(clock.Now(), max(0, d))))
 }
 
-// ResetAt is Reset with a point in time, which is compared on the monotonic clock if deadline has
-// its reading.
-func (t *Timer) ResetAt(deadline time.Time) bool {
-	return t.resetAt(int64(clock.At(deadline)))
-}
-
-// ResetClock is Reset with a point in time on the loops' clock, see [Clock].
+// ResetClock is Reset with a point in time on the clock of all loops, see internal/clock.
 func (t *Timer) ResetClock(at time.Duration) bool { return t.resetAt(int64(max(0, at))) }
 
 // Set reports whether the timer is set to fire.

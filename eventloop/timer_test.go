@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 )
 
 func TestTimersNeverFireEarly(t *testing.T) {
@@ -338,10 +339,10 @@ func TestResetClockGoesByTheClockOfAllLoops(t *testing.T) {
 	var said trace
 	done := make(chan struct{})
 	on(t, l, func() {
-		at := eventloop.Clock() + time.Millisecond
+		at := clock.Now() + time.Millisecond
 		timer := func(what string, at time.Duration) *eventloop.Timer {
 			timer := l.AfterFunc(time.Hour, func() {
-				if now := eventloop.Clock(); now < at {
+				if now := clock.Now(); now < at {
 					t.Errorf("%s fired %v early", what, at-now)
 				}
 				said.say("%s", what)
@@ -376,11 +377,11 @@ func TestAMillionTimersFireInOrder(t *testing.T) {
 	model := make([]uint64, timers)
 	const serialBits, indexBits = 22, 20
 	var fired []uint32
-	l := start(t, eventloop.WithWatchdog(0))
+	l := start(t)
 	done := make(chan struct{})
 	on(t, l, func() {
 		random := rand.New(rand.NewPCG(3, 4))
-		base := eventloop.Clock()
+		base := clock.Now()
 		real := make([]eventloop.Timer, timers)
 		tasks := make([]firedTask, timers)
 		serial := uint64(0)
@@ -438,7 +439,7 @@ type firedTask struct {
 func (f *firedTask) Run() { *f.fired = append(*f.fired, f.index) }
 
 func TestSettingATimerAgainAllocatesNothing(t *testing.T) {
-	l := start(t, eventloop.WithWatchdog(0))
+	l := start(t)
 	on(t, l, func() {
 		others := make([]*eventloop.Timer, 1000)
 		for i := range others {

@@ -135,7 +135,7 @@ func TestTheWatchdogNamesTheFunctionThatHoldsTheLoop(t *testing.T) {
 		t.Run(holder.name, func(t *testing.T) {
 			log := newLog()
 			name := `loop of "` + t.Name() + `"`
-			l := start(t, eventloop.WithWatchdog(limit), eventloop.WithLogger(log.Logger), eventloop.WithName(name))
+			l := start(t, eventloop.Config{Watchdog: limit, Log: log.Logger, Name: name})
 			reported, let := make(chan struct{}), make(chan struct{})
 			began := make(chan time.Time, 1)
 			on(t, l, func() {
@@ -173,7 +173,7 @@ func TestTheWatchdogNamesTheFunctionThatHoldsTheLoop(t *testing.T) {
 
 func TestTheWatchdogReportsEachStallOnce(t *testing.T) {
 	log := newLog()
-	l := start(t, eventloop.WithWatchdog(limit), eventloop.WithLogger(log.Logger))
+	l := start(t, eventloop.Config{Watchdog: limit, Log: log.Logger})
 	release := make(chan struct{})
 	hold := func() { heldByWaiting(release) }
 	on(t, l, func() { l.Defer(hold); l.Defer(hold) })
@@ -196,7 +196,7 @@ func TestTheWatchdogReportsEachStallOnce(t *testing.T) {
 
 func TestTheWatchdogOutlivesAGoexit(t *testing.T) {
 	log := newLog()
-	l := start(t, eventloop.WithWatchdog(limit), eventloop.WithLogger(log.Logger))
+	l := start(t, eventloop.Config{Watchdog: limit, Log: log.Logger})
 	release := make(chan struct{})
 	on(t, l, func() {
 		l.Defer(runtime.Goexit)
@@ -210,10 +210,10 @@ func TestTheWatchdogOutlivesAGoexit(t *testing.T) {
 // asleep and one whose watchdog is off, are not.
 func TestTheWatchdogLeavesTheOthersAlone(t *testing.T) {
 	log := newLog()
-	asleep := start(t, eventloop.WithWatchdog(limit), eventloop.WithLogger(log.Logger), eventloop.WithName("asleep"))
-	off := start(t, eventloop.WithWatchdog(0), eventloop.WithLogger(log.Logger), eventloop.WithName("off"))
-	negative := start(t, eventloop.WithWatchdog(-1), eventloop.WithLogger(log.Logger), eventloop.WithName("negative"))
-	held := start(t, eventloop.WithWatchdog(limit), eventloop.WithLogger(log.Logger), eventloop.WithName("held"))
+	asleep := start(t, eventloop.Config{Watchdog: limit, Log: log.Logger, Name: "asleep"})
+	off := start(t, eventloop.Config{Watchdog: 0, Log: log.Logger, Name: "off"})
+	negative := start(t, eventloop.Config{Watchdog: -1, Log: log.Logger, Name: "negative"})
+	held := start(t, eventloop.Config{Watchdog: limit, Log: log.Logger, Name: "held"})
 	on(t, asleep, func() { asleep.AfterFunc(time.Hour, func() {}) })
 	awaitSleep(t, asleep)
 	release := make(chan struct{})

@@ -10,7 +10,7 @@ import (
 	"time"
 	"weak"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -27,9 +27,9 @@ type limit struct {
 	reader  *socket.Socket  // to be told when a period is over; nil if nobody is; fixed
 
 	mu       sync.Mutex
-	deadline runtime.Deadline // guarded by mu
-	timer    *time.Timer      // guarded by mu; nil until there is a deadline to come
-	ended    error            // guarded by mu: why the limit is over for good
+	deadline sched.Deadline // guarded by mu
+	timer    *time.Timer    // guarded by mu; nil until there is a deadline to come
+	ended    error          // guarded by mu: why the limit is over for good
 }
 
 // period returns the present period.
@@ -93,7 +93,7 @@ func (l *limit) set(deadline time.Time) error {
 		if over = left <= 0; over {
 			l.present().end(os.ErrDeadlineExceeded)
 		} else {
-			l.deadline = runtime.DeadlineAfter(left)
+			l.deadline = sched.DeadlineAfter(left)
 			l.start(left)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // Pipe returns the two ends of a connection in memory: each holds up to 64 KiB that the other hasn't read yet. Unlike the ends of net.Pipe, a Write doesn't wait
@@ -31,8 +31,8 @@ type PipeConn struct {
 }
 
 var (
-	reasonPipeRead  = runtime.NewReason("pipe read") // not internal: a deadline may end it
-	reasonPipeWrite = runtime.NewReason("pipe write")
+	reasonPipeRead  = sched.NewReason("pipe read") // not internal: a deadline may end it
+	reasonPipeWrite = sched.NewReason("pipe write")
 )
 
 // flow is one direction of a Pipe. Readers have the turn one at a time, and so have writers, so one of each may wait.
@@ -43,12 +43,12 @@ type flow struct {
 	length int
 	ended  bool // nobody writes any more
 	broken bool // nobody reads any more
-	reader *runtime.Waiter
-	writer *runtime.Waiter
+	reader *sched.Waiter
+	writer *sched.Waiter
 }
 
-// Remove makes it a runtime.Queue.
-func (f *flow) Remove(w *runtime.Waiter) bool {
+// Remove makes it a sched.Queue.
+func (f *flow) Remove(w *sched.Waiter) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch w {
@@ -63,8 +63,8 @@ func (f *flow) Remove(w *runtime.Waiter) bool {
 }
 
 // wait waits in a slot. It is called with mu held and returns without it.
-func (f *flow) wait(ctx context.Context, slot **runtime.Waiter, reason *runtime.Reason) error {
-	w, err := runtime.Enter(ctx)
+func (f *flow) wait(ctx context.Context, slot **sched.Waiter, reason *sched.Reason) error {
+	w, err := sched.Enter(ctx)
 	if err != nil {
 		f.mu.Unlock()
 		return err
@@ -76,8 +76,8 @@ func (f *flow) wait(ctx context.Context, slot **runtime.Waiter, reason *runtime.
 }
 
 // unlockAndWake ends a change, and wakes who waited for it.
-func (f *flow) unlockAndWake(slots ...**runtime.Waiter) {
-	var woken [2]*runtime.Waiter
+func (f *flow) unlockAndWake(slots ...**sched.Waiter) {
+	var woken [2]*sched.Waiter
 	for i, slot := range slots {
 		woken[i], *slot = *slot, nil
 	}
@@ -189,7 +189,7 @@ func (c *PipeConn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	n, err := c.in.read(ctx, p)
-	runtime.Spend(ctx, n)
+	sched.Spend(ctx, n)
 	return n, c.fail("read", err)
 }
 
@@ -200,7 +200,7 @@ func (c *PipeConn) Write(p []byte) (int, error) {
 		return 0, c.fail("write", err)
 	}
 	defer c.wr.turn.Unlock()
-	runtime.Spend(ctx, len(p))
+	sched.Spend(ctx, len(p))
 	written := 0
 	for written < len(p) {
 		n, err := c.out.write(ctx, p[written:])

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -155,7 +156,7 @@ type uncomparable struct {
 
 func TestCoroutineUsesAnyContext(t *testing.T) {
 	program(t, func(ctx context.Context) {
-		rt := runtime.Current(ctx).Runtime()
+		rt := from(ctx)
 		timeout, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
 		cancellable, cancel := context.WithCancel(context.Background())
@@ -208,8 +209,8 @@ func TestContextWithoutARuntime(t *testing.T) {
 		wantError(t, what+": From", err, runtime.ErrNoRuntime)
 		_, err = runtime.Go(context.Background(), func(context.Context) {})
 		wantError(t, what+": Go", err, runtime.ErrNoRuntime)
-		_, err = runtime.LoopFor(context.Background())
-		wantError(t, what+": LoopFor", err, runtime.ErrNoRuntime)
+		_, err = sched.HomeFor(context.Background())
+		wantError(t, what+": HomeFor", err, runtime.ErrNoRuntime)
 	}
 	none("no runtime")
 	a := startRuntime(t)
@@ -268,7 +269,7 @@ func TestWaitsInFunctionsOfTheLoopAreRefused(t *testing.T) {
 		}
 		results := runtime.NewChannel[error](1)
 		for name, wait := range waits {
-			for _, with := range []context.Context{ctx, context.Background(), co.Runtime().Context()} {
+			for _, with := range []context.Context{ctx, context.Background(), from(co.Context()).Context()} {
 				co.Loop().Post(func() { results.Push(ctx, wait(with)) })
 				err, _ := results.Pop(ctx)
 				wantError(t, name, err, runtime.ErrOnLoop)
@@ -278,7 +279,9 @@ func TestWaitsInFunctionsOfTheLoopAreRefused(t *testing.T) {
 		if err, _ := results.Pop(ctx); err == nil {
 			t.Error("Suspend: no error")
 		}
-		if stats := full.Stats(); stats.Producers != 0 || full.Len() != 1 || empty.Stats().Consumers != 0 {
+		producers, _ := full.Waiting()
+		_, consumers := empty.Waiting()
+		if producers != 0 || full.Len() != 1 || consumers != 0 {
 			t.Error("a call that was refused has left something in a queue")
 		}
 	}, runtime.WithLoops(2))
@@ -303,24 +306,21 @@ func TestFunctionOfTheLoopMayStartCoroutines(t *testing.T) {
 	})
 }
 
-func TestLoopForAndOnLoop(t *testing.T) {
+func TestHomeIsWhereTheCallerRuns(t *testing.T) {
 	program(t, func(ctx context.Context) {
-		rt, here := runtime.Current(ctx).Runtime(), runtime.Current(ctx).Loop()
+		rt, here := from(ctx), runtime.Current(ctx).Loop()
 		for _, with := range []context.Context{ctx, context.Background(), rt.Context()} {
-			if loop, err := runtime.LoopFor(with); loop != here || err != nil {
-				t.Errorf("LoopFor(%v) is %v, %v", with, loop, err)
-			}
-		}
-		for _, loop := range rt.Loops() {
-			if runtime.OnLoop(loop) != (loop == here) {
-				t.Errorf("OnLoop(%s) on %s is wrong", loop.Name(), here.Name())
+			home, err := sched.HomeFor(with)
+			if err != nil || home.Loop() != here || !home.Here() {
+				t.Errorf("HomeFor(%v) is %v, %v", with, home, err)
 			}
 		}
 		runtime.Await(ctx, func() (int, error) {
-			if loop, err := runtime.LoopFor(context.WithValue(ctx, keyOfTest{}, 1)); loop != here || err != nil {
-				t.Errorf("LoopFor on a plain goroutine is %v, %v", loop, err)
+			home, err := sched.HomeFor(context.WithValue(ctx, keyOfTest{}, 1))
+			if err != nil || home.Loop() != here {
+				t.Errorf("HomeFor on a plain goroutine is %v, %v", home, err)
 			}
-			if runtime.OnLoop(here) {
+			if home.Here() {
 				t.Error("a plain goroutine takes itself for the loop's")
 			}
 			return 0, nil
@@ -334,12 +334,12 @@ func TestContextGoesBeforeTheDeadline(t *testing.T) {
 	ctx, cancel := context.WithCancel(rt.Context())
 	cancel()
 	wait := func(ctx context.Context) error {
-		w, err := runtime.Enter(ctx)
+		w, err := sched.Enter(ctx)
 		if err != nil {
 			return err
 		}
 		defer w.Leave()
-		return w.Wait(ctx, runtime.NewReason("test"), runtime.DeadlineAfter(1), noWaker{})
+		return w.Wait(ctx, sched.NewReason("test"), sched.DeadlineAfter(1), noWaker{})
 	}
 	look := func(where string, err error) {
 		if err != context.Canceled {

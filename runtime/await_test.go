@@ -101,7 +101,7 @@ func TestAwaitLimit(t *testing.T) {
 		if most.Load() != 2 || runs.Load() != 20 {
 			t.Errorf("%d functions ran, up to %d at once; want 20 and 2", runs.Load(), most.Load())
 		}
-		if n := runtime.Current(ctx).Runtime().Stats().Awaiting; n > 2 {
+		if n := from(ctx).Stats().Awaiting; n > 2 {
 			t.Errorf("the pool has %d goroutines", n)
 		}
 	}, runtime.WithAwaitLimit(2))
@@ -122,7 +122,7 @@ func TestAwaitLeavesAFunctionBehindWhenItsContextIsDone(t *testing.T) {
 			t.Errorf("Await returned the value %d", v)
 		}
 		// The function keeps its place.
-		if n := runtime.Current(ctx).Runtime().Stats().Awaiting; n != 1 {
+		if n := from(ctx).Stats().Awaiting; n != 1 {
 			t.Errorf("the pool has %d goroutines", n)
 		}
 		close(release)
@@ -171,7 +171,7 @@ func TestAwaitReusesGoroutines(t *testing.T) {
 			runtime.Await(ctx, func() (int, error) { return 0, nil })
 		}
 		// A call may come before the goroutine of the last one has reported itself idle, so it needn't be one.
-		if n := runtime.Current(ctx).Runtime().Stats().Awaiting; n > 40 {
+		if n := from(ctx).Stats().Awaiting; n > 40 {
 			t.Errorf("the pool has %d goroutines after 50 calls that came one after the other", n)
 		}
 	})
@@ -185,7 +185,7 @@ func TestFunctionInAwaitMayUseTheRuntime(t *testing.T) {
 			ch.Push(ctx, v*2)
 		})
 		v, err := runtime.Await(ctx, func() (int, error) {
-			if runtime.Current(ctx) != nil || runtime.ID(ctx) != -1 {
+			if runtime.Current(ctx) != nil {
 				t.Error("a function in Await takes itself for a coroutine")
 			}
 			if err := runtime.Sleep(ctx, time.Millisecond); err != nil {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -17,15 +18,38 @@ func inCoroutine(b *testing.B, fn func(ctx context.Context)) {
 	}
 }
 
+// seat is where one coroutine waits to be switched to, over and over.
+type seat struct{ waiter *sched.Waiter }
+
+func (s *seat) Remove(*sched.Waiter) bool {
+	taken := s.waiter != nil
+	s.waiter = nil
+	return taken
+}
+
+// occupy waits until ctx is done.
+func (s *seat) occupy(ctx context.Context) {
+	w, err := sched.Enter(ctx)
+	for err == nil {
+		s.waiter = w
+		err = w.Wait(ctx, reasonTest, 0, s)
+	}
+}
+
+// switchTo switches to the coroutine, and returns when that waits again.
+func (s *seat) switchTo() {
+	w := s.waiter
+	s.waiter = nil
+	w.WakeNow()
+}
+
 // BenchmarkSwitchPair is there and back: a switch to a coroutine, which waits again.
 func BenchmarkSwitchPair(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
-		co := start(ctx, func(ctx context.Context) {
-			for runtime.Suspend(ctx) == nil {
-			}
-		})
+		place := new(seat)
+		co := start(ctx, func(ctx context.Context) { place.occupy(ctx) })
 		for b.Loop() {
-			runtime.SwitchTo(co)
+			place.switchTo()
 		}
 		co.Cancel()
 	})
@@ -197,12 +221,10 @@ func BenchmarkDerivedContext(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		derived, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
-		co := start(derived, func(context.Context) {
-			for runtime.Suspend(derived) == nil {
-			}
-		})
+		place := new(seat)
+		co := start(derived, func(context.Context) { place.occupy(derived) })
 		for b.Loop() {
-			runtime.SwitchTo(co)
+			place.switchTo()
 		}
 		co.Cancel()
 	})
@@ -221,7 +243,7 @@ func BenchmarkAwait(b *testing.B) {
 func BenchmarkSpend(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		for b.Loop() {
-			runtime.Spend(ctx, 100)
+			sched.Spend(ctx, 100)
 		}
 	})
 }

@@ -29,7 +29,8 @@ var sites = map[string]func(ctx context.Context) site{
 		return site{
 			func(ctx context.Context) error { return full.Push(ctx, 2) },
 			func(ctx context.Context) string {
-				if v, _ := full.Pop(ctx); v != 1 || full.Len() != 0 || full.Stats().Producers != 0 {
+				v, _ := full.Pop(ctx)
+				if producers, _ := full.Waiting(); v != 1 || full.Len() != 0 || producers != 0 {
 					return "the value of the cancelled Push is in the channel"
 				}
 				return ""
@@ -131,16 +132,16 @@ func TestEveryWaitCanBeEnded(t *testing.T) {
 			return derived, func(co *runtime.Coroutine) { context.AfterFunc(co.Context(), cancel) }
 		}, context.DeadlineExceeded},
 		{"Shutdown", func(ctx context.Context) (context.Context, func(*runtime.Coroutine)) {
-			return ctx, func(co *runtime.Coroutine) { co.Runtime().Shutdown(context.Background()) }
+			return ctx, func(co *runtime.Coroutine) { from(co.Context()).Shutdown(context.Background()) }
 		}, runtime.ErrShutdown},
 		{"Shutdown, with another context", func(ctx context.Context) (context.Context, func(*runtime.Coroutine)) {
-			return context.WithoutCancel(ctx), func(co *runtime.Coroutine) { co.Runtime().Shutdown(context.Background()) }
+			return context.WithoutCancel(ctx), func(co *runtime.Coroutine) { from(co.Context()).Shutdown(context.Background()) }
 		}, runtime.ErrShutdown},
 		{"Shutdown, with a derived context", func(ctx context.Context) (context.Context, func(*runtime.Coroutine)) {
 			derived, cancel := context.WithTimeout(ctx, time.Hour)
 			return derived, func(co *runtime.Coroutine) {
 				context.AfterFunc(co.Context(), cancel)
-				co.Runtime().Shutdown(context.Background())
+				from(co.Context()).Shutdown(context.Background())
 			}
 		}, runtime.ErrShutdown},
 	} {
@@ -156,12 +157,12 @@ func TestEveryWaitCanBeEnded(t *testing.T) {
 						err = site.wait(with)
 					})
 					found := false
-					for _, info := range co.Runtime().List() {
+					for _, info := range from(co.Context()).List() {
 						found = found || info.ID == co.ID() && info.State == name
 					}
 					late := ending.want == context.DeadlineExceeded && co.Ended() // a busy machine may let the deadline pass before the wait
 					if !found && !late {
-						t.Errorf("%s: the list of coroutines is %v", name, co.Runtime().List())
+						t.Errorf("%s: the list of coroutines is %v", name, from(co.Context()).List())
 					}
 					end(co)
 					co.Join(context.Background()) // ended once by Shutdown
@@ -212,22 +213,4 @@ func TestCancelBeforeTheCoroutineBegins(t *testing.T) {
 	co.Cancel()
 	rt.Start()
 	wantError(t, "Sleep", receive(t, result, "end of Sleep"), context.Canceled)
-}
-
-func TestJoinThatGivesUpIsForgotten(t *testing.T) {
-	program(t, func(ctx context.Context) {
-		longLived := start(ctx, func(ctx context.Context) { runtime.Suspend(ctx) })
-		for range 100 {
-			short, cancel := context.WithTimeout(ctx, time.Microsecond)
-			wantError(t, "Join", longLived.Join(short), context.DeadlineExceeded)
-			cancel()
-		}
-		if n := runtime.JoinsOf(longLived); n != 0 {
-			t.Errorf("%d calls of Join that have ended are remembered", n)
-		}
-		longLived.Resume()
-		if err := longLived.Join(ctx); err != nil {
-			t.Error(err)
-		}
-	})
 }

@@ -3,19 +3,29 @@ package runtime
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"time"
+
+	"github.com/whorl-go/whorl/internal/sched"
+)
+
+var (
+	reasonPush = sched.NewInternalReason("channel push")
+	reasonPop  = sched.NewInternalReason("channel pop")
 )
 
 // ErrChannelTimeout is returned by PushTimeout and PopTimeout when their time has passed. It is also
 // ErrTimeout.
 var ErrChannelTimeout error = channelTimeout{}
 
-type channelTimeout struct{ timeoutError }
+type channelTimeout struct{}
 
-func (channelTimeout) Error() string { return "channel: timeout" }
+func (channelTimeout) Error() string   { return "channel: timeout" }
+func (channelTimeout) Timeout() bool   { return true }
+func (channelTimeout) Temporary() bool { return true }
 func (channelTimeout) Is(target error) bool {
-	return target == ErrTimeout || timeoutError{}.Is(target)
+	return target == ErrTimeout || target == os.ErrDeadlineExceeded
 }
 
 // ErrChannelClosed is returned by Push to a closed Channel, and by Pop from one that is closed and
@@ -36,8 +46,8 @@ type Channel[T any] struct {
 	head      int // of the ring
 	length    int
 	closed    bool
-	producers waitQueue[handOver[T]]
-	consumers waitQueue[handOver[T]]
+	producers sched.WaitQueue[handOver[T]]
+	consumers sched.WaitQueue[handOver[T]]
 }
 
 // handOver is what passes between one who waits and the one who ends the wait.
@@ -59,11 +69,11 @@ func (c *Channel[T]) Push(ctx context.Context, v T) error { return c.push(ctx, v
 // PushTimeout is Push that waits for d at most and then returns ErrChannelTimeout; d <= 0 waits without
 // end.
 func (c *Channel[T]) PushTimeout(ctx context.Context, v T, d time.Duration) error {
-	return c.push(ctx, v, DeadlineAfter(d))
+	return c.push(ctx, v, sched.DeadlineAfter(d))
 }
 
-func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
-	s, co, err := begin(ctx, 0)
+func (c *Channel[T]) push(ctx context.Context, v T, deadline sched.Deadline) error {
+	caller, err := sched.BeginAs(ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -72,10 +82,10 @@ func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
 		c.mu.Unlock()
 		return ErrChannelClosed
 	}
-	if consumer := c.consumers.pop(); consumer != nil {
-		consumer.value = handOver[T]{v, true}
+	if consumer := c.consumers.Pop(); consumer != nil {
+		consumer.Value = handOver[T]{v, true}
 		c.mu.Unlock()
-		consumer.waiter.wakeFrom(s)
+		caller.WakeNow(consumer.Waiter)
 		return nil
 	}
 	if c.length < c.capacity {
@@ -83,7 +93,7 @@ func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
 		c.mu.Unlock()
 		return nil
 	}
-	_, err = c.wait(ctx, s, co, v, &c.producers, reasonPush, deadline)
+	_, err = c.wait(ctx, caller, v, &c.producers, reasonPush, deadline)
 	return err
 }
 
@@ -91,29 +101,28 @@ func (c *Channel[T]) push(ctx context.Context, v T, deadline Deadline) error {
 // what it still holds, then ErrChannelClosed; other errors are those of ctx and ErrShutdown.
 func (c *Channel[T]) Pop(ctx context.Context) (T, error) { return c.pop(ctx, 0) }
 
-// PopTimeout is Pop that waits for d at most and then returns ErrChannelTimeout; d <= 0 waits without
-// end.
+// PopTimeout is Pop that waits for d at most and then returns ErrChannelTimeout; d <= 0 waits without end.
 func (c *Channel[T]) PopTimeout(ctx context.Context, d time.Duration) (T, error) {
-	return c.pop(ctx, DeadlineAfter(d))
+	return c.pop(ctx, sched.DeadlineAfter(d))
 }
 
-func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
+func (c *Channel[T]) pop(ctx context.Context, deadline sched.Deadline) (T, error) {
 	var zero T
-	s, co, err := begin(ctx, 0)
+	caller, err := sched.BeginAs(ctx, 0)
 	if err != nil {
 		return zero, err
 	}
 	c.mu.Lock()
 	if c.length > 0 {
 		v := c.take()
-		producer := c.producers.pop()
+		producer := c.producers.Pop()
 		if producer != nil {
-			c.put(producer.value.value)
-			producer.value.done = true
+			c.put(producer.Value.value)
+			producer.Value.done = true
 		}
 		c.mu.Unlock()
 		if producer != nil {
-			producer.waiter.wakeFrom(s)
+			caller.WakeNow(producer.Waiter)
 		}
 		return v, nil
 	}
@@ -121,30 +130,30 @@ func (c *Channel[T]) pop(ctx context.Context, deadline Deadline) (T, error) {
 		c.mu.Unlock()
 		return zero, ErrChannelClosed
 	}
-	return c.wait(ctx, s, co, zero, &c.consumers, reasonPop, deadline)
+	return c.wait(ctx, caller, zero, &c.consumers, reasonPop, deadline)
 }
 
 // wait waits in q, with v to give or for a value to take. It is called with mu held and returns
 // without it.
 func (c *Channel[T]) wait(
-	ctx context.Context, s *scheduler, co *Coroutine, v T,
-	q *waitQueue[handOver[T]], reason *Reason, deadline Deadline,
+	ctx context.Context, caller sched.Caller, v T,
+	q *sched.WaitQueue[handOver[T]], reason *sched.Reason, deadline sched.Deadline,
 ) (T, error) {
 	var zero T
-	w, err := enter(s, co)
+	w, err := caller.Enter()
 	if err != nil {
 		c.mu.Unlock()
 		return zero, err
 	}
-	place, err := q.wait(ctx, w, &c.mu, handOver[T]{value: v}, reason, deadline)
+	entry, err := q.Wait(ctx, w, &c.mu, handOver[T]{value: v}, reason, deadline)
 	if err == ErrTimeout {
 		err = ErrChannelTimeout
 	}
 	if err != nil {
 		return zero, err
 	}
-	passed := place.value
-	q.recycle(place)
+	passed := entry.Value
+	q.Recycle(entry)
 	if !passed.done {
 		return zero, ErrChannelClosed
 	}
@@ -161,8 +170,8 @@ func (c *Channel[T]) Close() error {
 		return ErrChannelClosed
 	}
 	c.closed = true
-	c.producers.wakeAll()
-	c.consumers.wakeAll()
+	c.producers.WakeAll()
+	c.consumers.WakeAll()
 	return nil
 }
 
@@ -176,14 +185,11 @@ func (c *Channel[T]) Len() int {
 // Cap returns how many values the channel can hold.
 func (c *Channel[T]) Cap() int { return c.capacity }
 
-// ChannelStats says how many wait at a Channel, and how many values it holds.
-type ChannelStats struct{ Producers, Consumers, Len int }
-
-// Stats returns the channel's figures.
-func (c *Channel[T]) Stats() ChannelStats {
+// Waiting returns how many wait in Push, and how many in Pop.
+func (c *Channel[T]) Waiting() (producers, consumers int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return ChannelStats{c.producers.length, c.consumers.length, c.length}
+	return c.producers.Len(), c.consumers.Len()
 }
 
 func (c *Channel[T]) put(v T) {

@@ -50,30 +50,30 @@ func TestCapacityOfAChannel(t *testing.T) {
 	}
 }
 
-func TestStatsOfAChannel(t *testing.T) {
+func TestChannelTellsWhatWaits(t *testing.T) {
 	program(t, func(ctx context.Context) {
 		ch := runtime.NewChannel[int](2)
-		check := func(want runtime.ChannelStats) {
+		check := func(producers, consumers, length int) {
 			t.Helper()
-			if st := ch.Stats(); st != want {
-				t.Errorf("Stats are %+v, want %+v", st, want)
+			if p, c := ch.Waiting(); p != producers || c != consumers || ch.Len() != length {
+				t.Errorf("%d producers, %d consumers, %d values; want %d, %d, %d", p, c, ch.Len(), producers, consumers, length)
 			}
 		}
-		check(runtime.ChannelStats{})
+		check(0, 0, 0)
 		for range 3 {
 			start(ctx, func(ctx context.Context) { ch.Pop(ctx) })
 		}
-		check(runtime.ChannelStats{Consumers: 3})
+		check(0, 3, 0)
 		for i := range 3 {
 			ch.Push(ctx, i)
 		}
-		check(runtime.ChannelStats{})
+		check(0, 0, 0)
 		for i := range 4 {
 			start(ctx, func(ctx context.Context) { ch.Push(ctx, i) })
 		}
-		check(runtime.ChannelStats{Producers: 2, Len: 2})
+		check(2, 0, 2)
 		ch.Close()
-		check(runtime.ChannelStats{Len: 2})
+		check(0, 0, 2)
 	}, runtime.WithLoops(1))
 }
 
@@ -93,8 +93,8 @@ func TestChannelTimeouts(t *testing.T) {
 		if v, err := ch.PopTimeout(ctx, time.Nanosecond); v != 1 || err != nil {
 			t.Errorf("PopTimeout of what is there: %v, %v", v, err)
 		}
-		if st := ch.Stats(); st != (runtime.ChannelStats{}) {
-			t.Errorf("left behind: %+v", st)
+		if producers, consumers := ch.Waiting(); producers+consumers+ch.Len() != 0 {
+			t.Errorf("left behind: %d producers, %d consumers, %d values", producers, consumers, ch.Len())
 		}
 		// 0 and less is without end, as it is in Swoole.
 		for _, d := range []time.Duration{0, -1} {
@@ -200,8 +200,8 @@ func TestNoValueIsLostOrDoubled(t *testing.T) {
 		}
 	}
 	ended.Wait()
-	if st := ch.Stats(); st.Producers+st.Consumers != 0 {
-		t.Errorf("somebody is still in a queue: %+v", st)
+	if producers, consumers := ch.Waiting(); producers+consumers != 0 {
+		t.Errorf("still in a queue: %d producers, %d consumers", producers, consumers)
 	}
 	for ch.Len() > 0 {
 		v, _ := ch.Pop(context.Background())

@@ -124,14 +124,14 @@ func TestCancelReachesChildren(t *testing.T) {
 			})
 			elsewhere := make(chan error, 3)
 			for range 3 { // on other loops, too: a child, and the child of one that has ended
-				parent.Runtime().Go(func(context.Context) {
+				from(parent.Context()).Go(func(context.Context) {
 					start(parent.Context(), func(ctx context.Context) {
 						start(ctx, func(ctx context.Context) { elsewhere <- runtime.Sleep(ctx, time.Hour) })
 					})
 				})
 			}
 			runtime.Await(ctx, func() (int, error) {
-				parked(t, parent.Runtime(), 8, "sleep")
+				parked(t, from(parent.Context()), 8, "sleep")
 				parent.Cancel()
 				for range 3 {
 					wantError(t, "coroutine on another loop", receive(t, elsewhere, "its end"), context.Canceled)

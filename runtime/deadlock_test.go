@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -108,7 +109,7 @@ func waitsDeepDown(ch *runtime.Channel[int], wait func(what, where string)) func
 func TestDeadlockOverTwoLoops(t *testing.T) {
 	var want []string
 	err := run(t, func(ctx context.Context) error {
-		rt := runtime.Current(ctx).Runtime()
+		rt := from(ctx)
 		a, b := runtime.NewChannel[int](1), runtime.NewChannel[int](1)
 		began := runtime.NewChannel[bool](1)
 		rt.Go(func(context.Context) {}) // is on the first loop, so the next one is on the second
@@ -253,7 +254,7 @@ func TestNoDeadlockWhileSomethingMayStillWake(t *testing.T) {
 			}
 		},
 		"something retained": func(ctx context.Context, ch *runtime.Channel[int]) {
-			rt := runtime.Current(ctx).Runtime()
+			rt := (*sched.Runtime)(from(ctx))
 			rt.Retain()
 			time.AfterFunc(late, func() { ch.Push(ctx, 1); rt.Release() })
 		},

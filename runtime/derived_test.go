@@ -19,7 +19,7 @@ func TestDeadlineOfADerivedContextWakes(t *testing.T) {
 			wantError(t, "Pop after the deadline", err, context.DeadlineExceeded)
 			cancel()
 		}
-		if n := ch.Stats().Consumers; n != 0 {
+		if _, n := ch.Waiting(); n != 0 {
 			t.Errorf("%d are still waiting", n)
 		}
 	})
@@ -72,7 +72,7 @@ func TestWithoutCancelKeepsAWaitFromBeingCancelled(t *testing.T) {
 // The end of a context must not end a wait that goes by another one, even if an earlier wait went by it.
 func TestContextOfAnEarlierWaitDoesNotEndALaterOne(t *testing.T) {
 	program(t, func(ctx context.Context) {
-		rt := runtime.Current(ctx).Runtime()
+		rt := from(ctx)
 		longer, cancelLonger := context.WithCancel(context.Background())
 		defer cancelLonger()
 		for name, with := range map[string]context.Context{

@@ -87,7 +87,7 @@ func TestDetourInADetour(t *testing.T) {
 	program(t, func(ctx context.Context) {
 		outer := runtime.Detour(ctx, func(ctx context.Context) {
 			co := runtime.Current(ctx)
-			workers := co.Runtime().Stats().Workers
+			workers := from(co.Context()).Stats().Workers
 			wantExplosion(t, "inner Detour", runtime.Detour(ctx, func(ctx context.Context) {
 				if runtime.Current(ctx) != co {
 					t.Errorf("in %v", runtime.Current(ctx))
@@ -96,7 +96,7 @@ func TestDetourInADetour(t *testing.T) {
 				explode()
 			}))
 			runtime.Yield(ctx)
-			if n := co.Runtime().Stats().Workers; n != workers {
+			if n := from(co.Context()).Stats().Workers; n != workers {
 				t.Errorf("%d workers instead of %d: the inner one needs no other stack", n, workers)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -14,7 +15,7 @@ func TestAtEndComesLast(t *testing.T) {
 	rt := startRuntime(t)
 	var order []string
 	for i := range 3 {
-		rt.AtEnd(func() {
+		(*sched.Runtime)(rt).AtEnd(func() {
 			order = append(order, fmt.Sprint("end ", i))
 			for _, loop := range rt.Loops() {
 				if loop.Post(func() {}) == nil {
@@ -38,7 +39,7 @@ func TestAtEndComesLast(t *testing.T) {
 		t.Errorf("order is %s", got)
 	}
 	called := false
-	rt.AtEnd(func() { called = true })
+	(*sched.Runtime)(rt).AtEnd(func() { called = true })
 	if !called {
 		t.Error("AtEnd after the end has not called its function")
 	}
@@ -47,7 +48,7 @@ func TestAtEndComesLast(t *testing.T) {
 func TestAtEndBeforeRunReturns(t *testing.T) {
 	called := false
 	err := run(t, func(ctx context.Context) error {
-		runtime.Current(ctx).Runtime().AtEnd(func() { called = true })
+		(*sched.Runtime)(from(ctx)).AtEnd(func() { called = true })
 		return nil
 	})
 	if err != nil || !called {
@@ -61,7 +62,7 @@ func TestAtEndOfARuntimeThatWasNotStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	called := false
-	rt.AtEnd(func() { called = true })
+	(*sched.Runtime)(rt).AtEnd(func() { called = true })
 	if err := rt.Shutdown(context.Background()); err != nil || !called {
 		t.Errorf("called is %v, error %v", called, err)
 	}
@@ -71,7 +72,7 @@ func TestAtEndOfARuntimeThatWasNotStarted(t *testing.T) {
 func TestAtEndWaitsForThoseThatShutdownLeaves(t *testing.T) {
 	rt := startRuntime(t)
 	held, letGo, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	rt.AtEnd(func() { close(ended) })
+	(*sched.Runtime)(rt).AtEnd(func() { close(ended) })
 	_, err := rt.Go(func(context.Context) {
 		close(held)
 		<-letGo // holds the loop

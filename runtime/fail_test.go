@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -129,81 +130,22 @@ func TestWhenMainFailsTheOthersAreCancelled(t *testing.T) {
 	}
 }
 
-// What delivers may begin while Shutdown is under way, isn't cancelled by it, and is waited for.
-func TestHomeGoDuringShutdown(t *testing.T) {
-	rt := startRuntime(t, runtime.WithLoops(1))
-	home, err := runtime.HomeFor(rt.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	result := make(chan error, 3)
-	deliver := func(ctx context.Context) {
-		result <- runtime.Sleep(ctx, 2*time.Millisecond)
-		start(ctx, func(ctx context.Context) { result <- runtime.Sleep(ctx, 2*time.Millisecond) })
-		result <- runtime.Sleep(context.Background(), 2*time.Millisecond)
-	}
-	rt.Go(func(ctx context.Context) {
-		runtime.Sleep(ctx, time.Hour)
-		if err := home.Go(deliver); err != nil {
-			t.Error(err)
-		}
-	})
-	parked(t, rt, 1, "sleep")
-	if err := rt.Shutdown(context.Background()); err != nil {
-		t.Errorf("Shutdown: %v", err)
-	}
-	for range 3 {
-		if err := receive(t, result, "delivery"); err != nil {
-			t.Error(err)
-		}
-	}
-	wantError(t, "Go after the end", home.Go(deliver), runtime.ErrShutdown)
-	_, err = runtime.HomeFor(rt.Context())
-	wantError(t, "HomeFor after the end", err, runtime.ErrShutdown)
-}
-
 func TestShutdownSaysWhatWasCut(t *testing.T) {
 	rt := startRuntime(t, runtime.WithLoops(1))
 	lost := errors.New("4 bytes to 192.0.2.1:25 were cut")
-	home, _ := runtime.HomeFor(rt.Context())
-	begun := make(chan bool)
-	home.Go(func(ctx context.Context) {
-		defer func() {
-			for range 100 {
-				rt.Cut(lost)
-			}
-		}()
-		close(begun)
-		wantError(t, "delivery", runtime.Sleep(ctx, time.Hour), nil)
-	})
-	<-begun
-	rt.AtEnd(func() { rt.Cut(errExplosion) })
+	inner := (*sched.Runtime)(rt)
+	inner.Retain()
+	go func() {
+		defer inner.Release()
+		until(t, "the time for an orderly end is over", inner.Forced)
+		for range 100 {
+			inner.Cut(lost)
+		}
+	}()
+	inner.AtEnd(func() { inner.Cut(errExplosion) })
 	err := rt.Shutdown(expired())
 	wantError(t, "Shutdown", err, lost)
 	if text := fmt.Sprint(err); strings.Count(text, "4 bytes") != 16 || !strings.Contains(text, "cut 85 more") {
 		t.Errorf("Shutdown: %v", err)
-	}
-}
-
-// Couriers come from all sides while Shutdown ends: each is refused, or runs to its end.
-func TestHomeGoRacesTheEnd(t *testing.T) {
-	for range 50 {
-		rt := startRuntime(t, runtime.WithLoops(2))
-		home, _ := runtime.HomeFor(rt.Context())
-		accepted, ended := 0, make(chan bool, 2000)
-		enough := make(chan bool)
-		go func() {
-			defer close(enough)
-			for accepted < cap(ended) && home.Go(func(ctx context.Context) { runtime.Yield(ctx); ended <- true }) == nil {
-				accepted++
-			}
-		}()
-		if err := rt.Shutdown(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		<-enough
-		if len(ended) != accepted {
-			t.Fatalf("%d were accepted, %d have ended", accepted, len(ended))
-		}
 	}
 }

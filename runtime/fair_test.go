@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -43,7 +44,7 @@ func TestOperationsThatNeverWaitLetATickerTick(t *testing.T) {
 		},
 		"Go": func(ctx context.Context) func() { return func() { start(ctx, func(context.Context) {}) } },
 		"GoDeep": func(ctx context.Context) func() {
-			return func() { runtime.GoDeep(ctx, func(context.Context) {}) }
+			return func() { sched.GoDeep(ctx, func(context.Context) {}) }
 		},
 		"Go and Join": func(ctx context.Context) func() {
 			return func() { start(ctx, func(context.Context) {}).Join(ctx) }
@@ -132,9 +133,9 @@ func TestManyThatAreWokenAtOnceLetTheLoopPoll(t *testing.T) {
 				}
 		},
 		"time-outs": func() (func(context.Context) error, func([]*runtime.Coroutine)) {
-			at := runtime.DeadlineAfter(50 * time.Millisecond)
+			at := sched.DeadlineAfter(50 * time.Millisecond)
 			return func(ctx context.Context) error {
-					w, err := runtime.Enter(ctx)
+					w, err := sched.Enter(ctx)
 					if err != nil {
 						return err
 					}
@@ -146,7 +147,7 @@ func TestManyThatAreWokenAtOnceLetTheLoopPoll(t *testing.T) {
 		},
 		"Shutdown": func() (func(context.Context) error, func([]*runtime.Coroutine)) {
 			return runtime.Suspend, func(coroutines []*runtime.Coroutine) {
-				coroutines[0].Runtime().Shutdown(context.Background())
+				from(coroutines[0].Context()).Shutdown(context.Background())
 			}
 		},
 	} {
@@ -180,4 +181,4 @@ func TestManyThatAreWokenAtOnceLetTheLoopPoll(t *testing.T) {
 	}
 }
 
-var reasonTest = runtime.NewReason("test")
+var reasonTest = sched.NewReason("test")

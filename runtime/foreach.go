@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"sync"
+
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // ForEach runs fn for each i from 0 to n-1, each in a coroutine of its own, all at once, and waits
@@ -67,14 +69,11 @@ func mapped[T, R any](
 		if returned {
 			return
 		}
-		co := Current(ctx)
 		if value := recover(); value != nil {
-			caught := asPanicError(value)
-			co.sched.rt.report(co, caught)
-			err = caught
+			err = sched.Caught(ctx, value)
 			return
 		}
-		if co.sched.rt.forced.Load() {
+		if sched.Current(ctx).Runtime().Forced() {
 			exited(ErrShutdown)
 		} else {
 			exited(ErrGoexit)

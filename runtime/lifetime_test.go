@@ -128,38 +128,6 @@ func TestBareReceiveFromDoneOutlivesTheCoroutine(t *testing.T) {
 	}
 }
 
-// All that is left of very many coroutines whose contexts were waited for is taken back.
-func TestEndedContextsLeaveNothingBehind(t *testing.T) {
-	const n = 100_000
-	rt := startRuntime(t, runtime.WithLoops(1))
-	longLived, cancel := context.WithCancel(rt.Context())
-	defer cancel()
-	begin := make(chan bool)
-	co := start(longLived, func(ctx context.Context) {
-		runtime.Await(ctx, func() (bool, error) { return <-begin, nil })
-		for i := range n {
-			bases := []context.Context{rt.Context(), ctx, context.WithValue(ctx, keyOfTest{}, 1)}
-			start(bases[i%3], func(ctx context.Context) { ctx.Done() })
-		}
-		runtime.Suspend(ctx)
-	})
-	left := func() int { return runtime.FollowersOf(rt) + runtime.FollowersOfCoroutine(co) }
-	before := left()
-	close(begin)
-	until(t, "all have ended", func() bool { return rt.Stats().Created == n+1 && rt.Stats().Coroutines == 1 })
-	until(t, "nothing follows the contexts but some that have just ended", func() bool {
-		goruntime.GC()
-		var group runtime.WaitGroup
-		for range 200 {
-			for _, base := range []context.Context{rt.Context(), co.Context()} {
-				group.Go(base, func(ctx context.Context) { ctx.Done() })
-			}
-		}
-		group.Wait(rt.Context())
-		return left() <= before+2000
-	})
-}
-
 // What looked at Done before the end says nothing about who looks afterwards.
 func TestDoneAfterTheEnd(t *testing.T) {
 	base, cancel := context.WithCancel(context.Background())

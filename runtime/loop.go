@@ -9,12 +9,11 @@ import (
 // Loop is an event loop of a runtime, as its users may see it. The runtime alone runs it, closes it
 // and hooks into its iteration; for all else see the method's namesake of [eventloop.Loop].
 //
-// Post, PostTask, Register, OnLoop, Stats and Name may be called from any goroutine, and after the
+// Post, PostTask, Register, Stats and Name may be called from any goroutine, and after the
 // runtime's end: Post and Register then return eventloop.ErrClosed. The other methods must be
 // called on the loop: by one of its coroutines or in a function of it.
 type Loop interface {
 	Name() string
-	OnLoop() bool
 	Stats() eventloop.Stats
 
 	Post(fn func()) error
@@ -26,6 +25,3 @@ type Loop interface {
 	InitTimer(t *eventloop.Timer, task eventloop.Task)
 	Register(d *eventloop.Descriptor, fd int, events eventloop.Events, h eventloop.Handler) error
 }
-
-// EventLoop returns the loop behind a Loop, for what is part of the house.
-func EventLoop(loop Loop) *eventloop.Loop { return loop.(*eventloop.Loop) }

@@ -120,6 +120,15 @@ func start(ctx context.Context, fn func(ctx context.Context)) *runtime.Coroutine
 	return co
 }
 
+// from returns the runtime of a coroutine's context.
+func from(ctx context.Context) *runtime.Runtime {
+	rt, err := runtime.From(ctx)
+	if err != nil {
+		panic(err)
+	}
+	return rt
+}
+
 func wantError(t testing.TB, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {

@@ -1,99 +1,62 @@
 package runtime
 
 import (
-	"fmt"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // An Option changes how New and Run make a runtime.
-type Option func(*config)
+type Option func(*sched.Config)
 
-type config struct {
-	name          string
-	loops         int
-	log           *zap.Logger
-	watchdog      time.Duration
-	maxCoroutines int64
-	awaitLimit    int
-	onPanic       func(co *Coroutine, err *PanicError)
-	deadlock      int
-}
-
-// Defaults, for those options that are not given.
-const (
-	DefaultMaxCoroutines = 1_000_000
-	DefaultAwaitLimit    = 256
-)
-
-func defaults() config {
-	return config{
-		name:          "whorl",
-		loops:         defaultLoops(),
-		log:           stderrLogger(),
-		watchdog:      eventloop.DefaultWatchdog,
-		maxCoroutines: DefaultMaxCoroutines,
-		awaitLimit:    DefaultAwaitLimit,
-		deadlock:      deadlockIsLogged,
+func configure(options []Option) sched.Config {
+	config := sched.Defaults()
+	for _, option := range options {
+		option(&config)
 	}
-}
-
-func (c *config) check() error {
-	switch {
-	case c.loops < 1:
-		return fmt.Errorf("runtime: WithLoops(%d): at least one loop is needed", c.loops)
-	case c.maxCoroutines < 1:
-		return fmt.Errorf("runtime: WithMaxCoroutines(%d): at least one is needed", c.maxCoroutines)
-	case c.awaitLimit < 1:
-		return fmt.Errorf("runtime: WithAwaitLimit(%d): at least one is needed", c.awaitLimit)
-	}
-	return nil
-}
-
-// stderrLogger makes sure that panics and stalls are seen when nobody has said where to.
-func stderrLogger() *zap.Logger {
-	encoder := zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig())
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), zapcore.WarnLevel))
+	return config
 }
 
 // WithLoops sets the number of event loops, each on a goroutine of its own; GOMAXPROCS by default.
-func WithLoops(n int) Option { return func(c *config) { c.loops = n } }
+func WithLoops(n int) Option { return func(c *sched.Config) { c.Loops = n } }
 
 // WithName sets the runtime's name for logs and profiles; "whorl" by default.
-func WithName(name string) Option { return func(c *config) { c.name = name } }
+func WithName(name string) Option { return func(c *sched.Config) { c.Name = name } }
 
 // WithLogger sets where panics and stalls are reported; standard error by default. zap.NewNop()
 // silences them.
 func WithLogger(log *zap.Logger) Option {
-	return func(c *config) {
+	return func(c *sched.Config) {
 		if log != nil {
-			c.log = log
+			c.Log = log
 		}
 	}
 }
 
 // WithWatchdog sets how long a coroutine, or a function of the loop, may hold its loop before that
 // is reported with its stack; 100 ms by default, 0 switches it off.
-func WithWatchdog(limit time.Duration) Option { return func(c *config) { c.watchdog = limit } }
+func WithWatchdog(limit time.Duration) Option { return func(c *sched.Config) { c.Watchdog = limit } }
 
 // WithMaxCoroutines limits the number of coroutines that exist at a time; beyond it, Go fails with
-// ErrTooMany.
-func WithMaxCoroutines(n int) Option { return func(c *config) { c.maxCoroutines = int64(n) } }
+// ErrTooMany; 1,000,000 by default.
+func WithMaxCoroutines(n int) Option { return func(c *sched.Config) { c.MaxCoroutines = int64(n) } }
 
 // WithAwaitLimit limits the goroutines on which Await runs functions at a time; further ones wait
-// for their turn.
-func WithAwaitLimit(n int) Option { return func(c *config) { c.awaitLimit = n } }
+// for their turn; 256 by default.
+func WithAwaitLimit(n int) Option { return func(c *sched.Config) { c.AwaitLimit = n } }
 
 // WithPanicHandler sets a function that gets each panic that was caught, after it was logged: with
 // the coroutine, or with nil for a function that the loop ran itself. It runs on the loop and must
 // not wait.
 func WithPanicHandler(fn func(co *Coroutine, err *PanicError)) Option {
-	return func(c *config) { c.onPanic = fn }
+	return func(c *sched.Config) {
+		c.OnPanic = nil
+		if fn != nil {
+			c.OnPanic = func(co *sched.Coroutine, err *PanicError) { fn((*Coroutine)(co), err) }
+		}
+	}
 }
 
 // WithDeadlockCheck switches the check for deadlocks that Run makes on or off; it is on by default.
@@ -102,21 +65,16 @@ func WithPanicHandler(fn func(co *Coroutine, err *PanicError)) Option {
 // once as long as they stay there. The program goes on: what the check can't see is a function that
 // time.AfterFunc or context.AfterFunc will call, and a callback from C.
 func WithDeadlockCheck(on bool) Option {
-	return func(c *config) {
-		c.deadlock = deadlockIgnored
+	return func(c *sched.Config) {
+		c.Deadlock = sched.DeadlockIgnored
 		if on {
-			c.deadlock = deadlockIsLogged
+			c.Deadlock = sched.DeadlockIsLogged
 		}
 	}
 }
 
 // WithDeadlockError has Run shut down on what the check for deadlocks finds, and return it as a
 // *[DeadlockError] instead of logging it. It is for tests.
-func WithDeadlockError() Option { return func(c *config) { c.deadlock = deadlockIsError } }
-
-// What Run does about a deadlock.
-const (
-	deadlockIgnored = iota
-	deadlockIsLogged
-	deadlockIsError
-)
+func WithDeadlockError() Option {
+	return func(c *sched.Config) { c.Deadlock = sched.DeadlockIsError }
+}

@@ -6,7 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -139,7 +140,7 @@ func TestSleepersWakeInTheOrderOfTime(t *testing.T) {
 // noWaker is a place to wait where nobody wakes anybody.
 type noWaker struct{}
 
-func (noWaker) Remove(*runtime.Waiter) bool { return true }
+func (noWaker) Remove(*sched.Waiter) bool { return true }
 
 func TestSameDeadlineEndsInTheOrderOfSetting(t *testing.T) {
 	prints(t, `
@@ -149,11 +150,11 @@ func TestSameDeadlineEndsInTheOrderOfSetting(t *testing.T) {
 		third: timeout
 		late
 	`, func(ctx context.Context, say func(string, ...any)) {
-		reason := runtime.NewReason("test")
-		at := runtime.DeadlineAfter(2 * time.Millisecond)
-		wait := func(deadline runtime.Deadline, done func(error)) {
+		reason := sched.NewReason("test")
+		at := sched.DeadlineAfter(2 * time.Millisecond)
+		wait := func(deadline sched.Deadline, done func(error)) {
 			start(ctx, func(ctx context.Context) {
-				w, _ := runtime.Enter(ctx)
+				w, _ := sched.Enter(ctx)
 				defer w.Leave()
 				done(w.Wait(ctx, reason, deadline, noWaker{}))
 			})
@@ -328,7 +329,7 @@ func TestWakingUpSwitchesToNobody(t *testing.T) {
 
 // hold holds the loop.
 func hold(d time.Duration) {
-	for until := eventloop.Clock() + d; eventloop.Clock() < until; {
+	for until := clock.Now() + d; clock.Now() < until; {
 	}
 }
 
@@ -340,12 +341,12 @@ func TestCoroutineThatGoesOnForTooLongYields(t *testing.T) {
 		spend func(ctx context.Context)
 		most  int
 	}{
-		"operations": {func(ctx context.Context) { runtime.Spend(ctx, 0) }, 32},
-		"bytes":      {func(ctx context.Context) { runtime.Spend(ctx, 64<<10) }, 2},
+		"operations": {func(ctx context.Context) { sched.Spend(ctx, 0) }, 32},
+		"bytes":      {func(ctx context.Context) { sched.Spend(ctx, 64<<10) }, 2},
 		"counted, and one that may wait": {func(ctx context.Context) {
-			runtime.Count(32 << 10)
-			runtime.Count(32 << 10)
-			runtime.Spend(ctx, 0)
+			sched.Count(32 << 10)
+			sched.Count(32 << 10)
+			sched.Spend(ctx, 0)
 		}, 2},
 	} {
 		program(t, func(ctx context.Context) {
@@ -380,7 +381,7 @@ func TestCoroutinesStartedInOneTurnShareItsTime(t *testing.T) {
 		for range all {
 			start(ctx, func(ctx context.Context) {
 				hold(turnTime / 10)
-				runtime.Spend(ctx, 0)
+				sched.Spend(ctx, 0)
 				done++
 			})
 		}

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -125,7 +126,7 @@ func TestPanicOfThePanicHandlerIsSurvivedAndLogged(t *testing.T) {
 
 func TestGoexitInAChildEndsOnlyTheChild(t *testing.T) {
 	program(t, func(ctx context.Context) {
-		rt := runtime.Current(ctx).Runtime()
+		rt := from(ctx)
 		for i := range 20 {
 			child := start(ctx, func(ctx context.Context) {
 				// It waits while it ends, which must not confuse the count of workers.
@@ -184,7 +185,7 @@ func TestReportPanic(t *testing.T) {
 	log, entries := newLog()
 	var handled []*runtime.PanicError
 	report := func(ctx context.Context) (err *runtime.PanicError) {
-		defer func() { err = runtime.ReportPanic(ctx, recover()) }()
+		defer func() { err = sched.ReportPanic(ctx, recover()) }()
 		explode()
 		return nil
 	}

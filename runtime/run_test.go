@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -44,7 +45,7 @@ func TestRunReturnsWhenAllCoroutinesHaveEnded(t *testing.T) {
 func TestRunReturnsWhenWhatWasRetainedIsReleased(t *testing.T) {
 	fired := false
 	program(t, func(ctx context.Context) {
-		co := runtime.Current(ctx)
+		co := sched.Current(ctx)
 		co.Runtime().Retain()
 		co.Loop().AfterFunc(5*time.Millisecond, func() {
 			fired = true
@@ -152,11 +153,11 @@ func TestCoroutineStartsAnotherWithTheContextOfAnotherRuntime(t *testing.T) {
 	a.Go(func(ctx context.Context) {
 		start(b.Context(), func(ctx context.Context) { where <- runtime.Current(ctx) })
 	})
-	if co := receive(t, where, "child"); co.Runtime() != a {
+	if co := receive(t, where, "child"); from(co.Context()) != a {
 		t.Error("the child runs on the runtime of the context, not on its parent's loop")
 	}
 	start(b.Context(), func(ctx context.Context) { where <- runtime.Current(ctx) })
-	if co := receive(t, where, "child"); co.Runtime() != b {
+	if co := receive(t, where, "child"); from(co.Context()) != b {
 		t.Error("Go from a plain goroutine ignored the runtime of its context")
 	}
 }
@@ -185,7 +186,7 @@ func TestGoFromPlainGoroutinesUsesTheLoopsInTurn(t *testing.T) {
 
 func TestGoInACoroutineStaysOnItsLoop(t *testing.T) {
 	program(t, func(ctx context.Context) {
-		rt, loop := runtime.Current(ctx).Runtime(), runtime.Current(ctx).Loop()
+		rt, loop := from(ctx), runtime.Current(ctx).Loop()
 		for _, with := range []context.Context{ctx, rt.Context(), context.Background()} {
 			for range 3 {
 				if co := start(with, func(context.Context) {}); co.Loop() != loop {
@@ -207,7 +208,7 @@ func TestLimitOfCoroutines(t *testing.T) {
 			return err
 		}
 		wantError(t, "beyond the limit", started(), runtime.ErrTooMany)
-		_, err := runtime.Current(ctx).Runtime().Go(func(context.Context) {})
+		_, err := from(ctx).Go(func(context.Context) {})
 		wantError(t, "beyond the limit, by Runtime.Go", err, runtime.ErrTooMany)
 		var group runtime.WaitGroup
 		wantError(t, "beyond the limit, by WaitGroup.Go", group.Go(ctx, func(context.Context) {}), runtime.ErrTooMany)

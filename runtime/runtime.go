@@ -2,117 +2,46 @@ package runtime
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	goruntime "runtime"
-	"slices"
-	"sync"
-	"sync/atomic"
-	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // Runtime is a set of event loops and the coroutines on them. Programs that are coroutines from
 // beginning to end use [Run]; those with a life of their own use New, Start and Shutdown. Several
 // runtimes in one process don't disturb each other. All methods may be called from any goroutine.
-type Runtime struct {
-	config     config
-	schedulers []*scheduler
-	root       rootContext
-	turn       atomic.Uint32 // of pick
-	lastID     atomic.Int64
-	live       atomic.Int64 // coroutines that have not ended, and Retains
-	pool       awaitPool
-	locals     sync.Map // see internal/local
-	signals    signals
-	cuts       cuts
-	panic      atomic.Pointer[PanicError] // the first that nobody took
+type Runtime sched.Runtime
 
-	mu        sync.Mutex
-	phase     phase         // guarded by mu
-	idle      chan struct{} // guarded by mu; closed when live becomes 0; nil if nobody waits
-	atEnd     []func()      // guarded by mu; of AtEnd
-	ended     bool          // guarded by mu: atEnd is being called, or was
-	stopping  atomic.Bool
-	forced    atomic.Bool
-	doorShut  bool           // guarded by mu: no coroutine is left, and none may come
-	started   chan struct{}  // closed when the loops run
-	stopped   chan struct{}  // closed when Shutdown begins
-	loops     sync.WaitGroup // goroutines in Loop.Run
-	finished  chan struct{}  // closed when everything has ended
-	finishErr error          // guarded by finished
+// Run makes a runtime, runs main as its first coroutine, and returns when all coroutines have
+// ended, those that main has started included. When main fails, by an error, a panic or
+// runtime.Goexit, the others are cancelled, as by Shutdown, and Run waits for them.
+//
+// It returns main's error: a *PanicError if main panicked, ErrGoexit. Joined to it are the first
+// panic elsewhere that nothing took, which is to say that there is no panic handler and it wasn't
+// returned to a caller as an error; what the end of the runtime had to cut, see Shutdown; and a
+// *DeadlockError, if that was asked for by [WithDeadlockError].
+func Run(main func(ctx context.Context) error, options ...Option) error {
+	return sched.Run(configure(options), main)
 }
-
-type phase uint8
-
-const (
-	phaseNew phase = iota
-	phaseStarted
-	phaseStopped
-)
 
 // New makes a runtime. It fails when the kernel has no descriptors to give, and on systems other
 // than Linux.
 func New(options ...Option) (*Runtime, error) {
-	rt := &Runtime{
-		config:   defaults(),
-		started:  make(chan struct{}),
-		stopped:  make(chan struct{}),
-		finished: make(chan struct{}),
-	}
-	rt.root.rt = rt
-	for _, option := range options {
-		option(&rt.config)
-	}
-	if err := rt.config.check(); err != nil {
-		return nil, err
-	}
-	rt.pool.limit = rt.config.awaitLimit
-	for i := range rt.config.loops {
-		loop, err := eventloop.New(
-			eventloop.WithName(fmt.Sprintf("%s-%d", rt.config.name, i)),
-			eventloop.WithLogger(rt.config.log),
-			eventloop.WithWatchdog(rt.config.watchdog),
-			eventloop.WithPanicHandler(rt.loopPanicked))
-		if err != nil {
-			for _, s := range rt.schedulers {
-				s.loop.Close()
-			}
-			return nil, fmt.Errorf("runtime: %w", err)
-		}
-		rt.schedulers = append(rt.schedulers, &scheduler{rt: rt, loop: loop})
-	}
-	return rt, nil
+	rt, err := sched.New(configure(options))
+	return (*Runtime)(rt), err
 }
+
+// From returns the runtime that ctx carries: that of the coroutine or of the Runtime.Context it
+// comes from. If ctx carries none it is the runtime of the coroutine that the caller runs in, or
+// the only one that runs in the process; else the error is ErrNoRuntime.
+func From(ctx context.Context) (*Runtime, error) {
+	rt, err := sched.From(ctx)
+	return (*Runtime)(rt), err
+}
+
+func (rt *Runtime) inner() *sched.Runtime { return (*sched.Runtime)(rt) }
 
 // Start starts the loops. It returns an error if the runtime was started before.
-func (rt *Runtime) Start() error {
-	rt.mu.Lock()
-	if rt.phase != phaseNew {
-		rt.mu.Unlock()
-		return errors.New("runtime: started before")
-	}
-	rt.phase = phaseStarted
-	rt.mu.Unlock()
-
-	registry.add(rt)
-	var running sync.WaitGroup // a loop that is closed before it runs drops what was posted
-	for _, s := range rt.schedulers {
-		running.Add(1)
-		s.loop.Post(running.Done)
-		rt.loops.Add(1)
-		go func() {
-			defer rt.loops.Done()
-			s.loop.Run()
-		}()
-	}
-	running.Wait()
-	close(rt.started)
-	return nil
-}
+func (rt *Runtime) Start() error { return rt.inner().Start() }
 
 // Shutdown ends the runtime. It cancels all coroutines: whatever they wait for returns ErrShutdown,
 // once if it doesn't go by the coroutine's context, and for good if it does. What was sent is still
@@ -123,338 +52,43 @@ func (rt *Runtime) Start() error {
 //
 // Called in a coroutine of the runtime, which can't end while it waits here, or in a function of a
 // loop, Shutdown only begins, and returns ErrOnLoop.
-func (rt *Runtime) Shutdown(ctx context.Context) error {
-	s, co := whereAmI(nil)
-	rt.mu.Lock()
-	switch rt.phase {
-	case phaseNew:
-		rt.phase = phaseStopped
-		for _, s := range rt.schedulers {
-			s.loop.Close()
-		}
-		close(rt.stopped)
-		close(rt.finished)
-		defer rt.callAtEnd()
-	case phaseStarted:
-		rt.phase = phaseStopped
-		rt.stopping.Store(true)
-		close(rt.stopped)
-		go func() {
-			rt.finishErr = rt.finish(ctx)
-			close(rt.finished)
-		}()
-	}
-	rt.mu.Unlock()
-	rt.root.cancelled()
-	switch {
-	case s != nil && (s.rt == rt || co == nil):
-		return ErrOnLoop
-	case co != nil: // of another runtime: its loop must not stand still
-		_, err := Await(context.WithoutCancel(ctx), func() (struct{}, error) {
-			<-rt.finished
-			return struct{}{}, rt.finishErr
-		})
-		return err
-	}
-	<-rt.finished
-	return rt.finishErr
-}
-
-// forcedGrace is how long coroutines that are ended by force may take for their deferred calls.
-// Tests shorten it.
-var forcedGrace = time.Second
-
-// finish is what Shutdown does when it is called first.
-func (rt *Runtime) finish(ctx context.Context) error {
-	<-rt.started
-	rt.signals.close()
-	rt.interruptAll()
-	left := rt.whenEnded(ctx)
-	var cause error // why something may be cut
-	if left > 0 {
-		cause = context.Cause(ctx)
-		rt.forced.Store(true)
-		rt.interruptAll()
-		grace, cancel := context.WithTimeout(context.Background(), forcedGrace)
-		left = rt.whenEnded(grace)
-		cancel()
-	}
-	rt.pool.close()
-	for _, s := range rt.schedulers {
-		s.loop.Post(s.dismiss)
-		s.loop.Close()
-	}
-	if left > 0 {
-		go rt.whenLoopsEnd() // those that are still there must know where they are until then
-		err := fmt.Errorf("runtime: %d coroutines or retained tasks did not end: %w", left, cause)
-		return joined(err, rt.cuts.err())
-	}
-	rt.whenLoopsEnd()
-	if err := rt.cuts.err(); err != nil {
-		return joined(cause, err)
-	}
-	return nil
-}
-
-// Forced reports whether the time for an orderly Shutdown is over: what is retained is to end.
-func (rt *Runtime) Forced() bool { return rt.forced.Load() }
-
-// whenLoopsEnd is the last thing that a runtime does.
-func (rt *Runtime) whenLoopsEnd() {
-	rt.loops.Wait()
-	registry.remove(rt)
-	rt.callAtEnd()
-}
-
-// AtEnd has fn called when the runtime has ended, before Shutdown and Run return: the loops have
-// come to a stand, and nothing runs on them any more. So it is the place to close what lives on
-// them and nobody has closed. If Shutdown gives up on coroutines, fn is called when these have let
-// their loops go. After the end, AtEnd calls fn itself. Functions are called in the reverse order
-// of AtEnd, on a plain goroutine; they must not wait for the runtime.
-func (rt *Runtime) AtEnd(fn func()) {
-	rt.mu.Lock()
-	ended := rt.ended
-	if !ended {
-		rt.atEnd = append(rt.atEnd, fn)
-	}
-	rt.mu.Unlock()
-	if ended {
-		fn()
-	}
-}
-
-func (rt *Runtime) callAtEnd() {
-	rt.mu.Lock()
-	rt.ended = true
-	all := rt.atEnd
-	rt.atEnd = nil
-	rt.mu.Unlock()
-	for _, fn := range slices.Backward(all) {
-		fn()
-	}
-}
-
-// shutDoor has the runtime take no coroutine any more, if none is left. Before that those that
-// deliver what was sent may still come.
-func (rt *Runtime) shutDoor() bool {
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	rt.doorShut = rt.live.Load() == 0
-	return rt.doorShut
-}
-
-// whenEnded waits until no coroutine is left, or ctx is done, and returns how many are left then.
-func (rt *Runtime) whenEnded(ctx context.Context) (left int64) {
-	for {
-		if rt.shutDoor() {
-			return 0
-		}
-		select {
-		case <-rt.whenIdle():
-		case <-ctx.Done():
-			return rt.live.Load()
-		}
-	}
-}
+func (rt *Runtime) Shutdown(ctx context.Context) error { return rt.inner().Shutdown(ctx) }
 
 // Context returns a context that carries the runtime, for plain goroutines that use it. It is
 // cancelled when Shutdown begins.
-func (rt *Runtime) Context() context.Context { return &rt.root }
+func (rt *Runtime) Context() context.Context { return rt.inner().Context() }
 
 // Go starts a coroutine on one of the loops, each in turn, and doesn't wait for it. Its context
 // comes from [Runtime.Context].
 func (rt *Runtime) Go(fn func(ctx context.Context)) (*Coroutine, error) {
-	if rt.stopping.Load() {
-		return nil, ErrShutdown
-	}
-	return rt.pick().launch(&rt.root, fn)
+	co, err := rt.inner().Go(fn)
+	return (*Coroutine)(co), err
 }
-
-// Retain keeps Run from returning, and Shutdown until its context is done, as a coroutine would,
-// until Release is called: for what lives on a loop without a coroutine, such as a timer.
-func (rt *Runtime) Retain() { rt.live.Add(1) }
-
-// Release takes one Retain back.
-func (rt *Runtime) Release() { rt.release() }
 
 // Loops returns the runtime's loops.
 func (rt *Runtime) Loops() []Loop {
-	loops := make([]Loop, len(rt.schedulers))
-	for i, s := range rt.schedulers {
-		loops[i] = s.loop
+	own := rt.inner().Loops()
+	loops := make([]Loop, len(own))
+	for i, loop := range own {
+		loops[i] = loop
 	}
 	return loops
 }
 
-// Logger returns the logger that the runtime was given.
-func (rt *Runtime) Logger() *zap.Logger { return rt.config.log }
+// Info describes a coroutine at a moment: its ID, that of its Parent (-1 = none), the name of its
+// Loop, and its State: "running", or what it waits for, such as "sleep", "channel pop", "socket
+// recv".
+type Info = sched.Info
 
-// pick returns the schedulers in turn.
-func (rt *Runtime) pick() *scheduler {
-	return rt.schedulers[int(rt.turn.Add(1)-1)%len(rt.schedulers)]
-}
+// List returns all coroutines that have not ended, in the order of creation for each loop. It may
+// be called from anywhere and doesn't wait, not even for a loop that is held; the descriptions are
+// of slightly different moments.
+func (rt *Runtime) List() []Info { return rt.inner().List() }
 
-// release counts a coroutine or a Retain out.
-func (rt *Runtime) release() {
-	if rt.live.Add(-1) > 0 {
-		return
-	}
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	if rt.idle != nil && rt.over() {
-		close(rt.idle)
-		rt.idle = nil
-	}
-}
+// Stats are a runtime's figures: Coroutines that have not ended; how many were Created so far;
+// Workers, which are the goroutines that coroutines run on, and those Awaiting, which run the
+// functions of Await, idle ones included in both.
+type Stats = sched.Stats
 
-// over reports whether nothing is left that keeps Run or Shutdown, which one of them asks: then that is the
-// end, and nothing new begins.
-func (rt *Runtime) over() bool {
-	if rt.live.Load() > 0 {
-		return false
-	}
-	if was := rt.stopping.Swap(true); rt.live.Load() > 0 { // something has begun meanwhile, see spawn
-		rt.stopping.Store(was)
-		return false
-	}
-	return true
-}
-
-// whenIdle returns a channel that is closed when no coroutine is left.
-func (rt *Runtime) whenIdle() <-chan struct{} {
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	if rt.over() {
-		none := make(chan struct{})
-		close(none)
-		return none
-	}
-	if rt.idle == nil {
-		rt.idle = make(chan struct{})
-	}
-	return rt.idle
-}
-
-// panicked reports a panic that has ended a coroutine, or one of its deferred functions.
-func (rt *Runtime) panicked(co *Coroutine, err *PanicError) {
-	rt.report(co, err)
-	rt.untaken(err)
-}
-
-// untaken remembers the first panic that no handler took, for Run's error.
-func (rt *Runtime) untaken(err *PanicError) {
-	if rt.config.onPanic == nil {
-		rt.panic.CompareAndSwap(nil, err)
-	}
-}
-
-// report logs a panic in the program's code and hands it to the panic handler, once, however far it
-// goes.
-func (rt *Runtime) report(co *Coroutine, err *PanicError) {
-	if err.reported.Swap(true) {
-		return
-	}
-	rt.config.log.Error("panic in a coroutine", zap.Int64("coroutine", co.id),
-		zap.Any("value", err.Value), zap.ByteString("stack", err.Stack))
-	if rt.config.onPanic == nil {
-		return
-	}
-	defer func() {
-		if again := recover(); again != nil {
-			rt.config.log.Error("panic in the panic handler",
-				zap.Int64("coroutine", co.id), zap.Any("value", again))
-		}
-	}()
-	rt.config.onPanic(co, err)
-}
-
-// loopPanicked reports a panic in a function of a loop, which the loop has logged already.
-func (rt *Runtime) loopPanicked(value any, stack []byte) {
-	err, ok := value.(*PanicError)
-	if !ok {
-		err = &PanicError{Value: value, Stack: stack}
-	}
-	rt.untaken(err)
-	if rt.config.onPanic != nil && !err.reported.Swap(true) {
-		rt.config.onPanic(nil, err)
-	}
-}
-
-// registry knows the running runtimes of the process.
-var registry runtimes
-
-type runtimes struct {
-	mu      sync.Mutex
-	running []*Runtime // guarded by mu
-}
-
-func (r *runtimes) add(rt *Runtime) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.running = append(r.running, rt)
-	r.publish()
-}
-
-func (r *runtimes) remove(rt *Runtime) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.running = slices.DeleteFunc(r.running, func(other *Runtime) bool { return other == rt })
-	r.publish()
-}
-
-// publish makes the list that whereAmI searches. With mu held.
-func (r *runtimes) publish() {
-	var all []*scheduler
-	for _, rt := range r.running {
-		all = append(all, rt.schedulers...)
-	}
-	schedulers.Store(&all)
-}
-
-// only returns the running runtime if there is exactly one. One whose Shutdown has given up doesn't
-// count.
-func (r *runtimes) only() *Runtime {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var only *Runtime
-	for _, rt := range r.running {
-		select {
-		case <-rt.finished:
-			continue
-		default:
-		}
-		if only != nil {
-			return nil
-		}
-		only = rt
-	}
-	return only
-}
-
-// From returns the runtime that ctx carries: that of the coroutine or of the Runtime.Context it
-// comes from. If ctx carries none it is the runtime of the coroutine that the caller runs in, or
-// the only one that runs in the process; else the error is ErrNoRuntime.
-func From(ctx context.Context) (*Runtime, error) {
-	if rt, ok := ctx.Value(runtimeKey{}).(*Runtime); ok {
-		return rt, nil
-	}
-	if s, _ := whereAmI(nil); s != nil {
-		return s.rt, nil
-	}
-	if rt := registry.only(); rt != nil {
-		return rt, nil
-	}
-	return nil, ErrNoRuntime
-}
-
-// OnLoop reports whether the caller runs on loop: as a coroutine of a runtime, or as a function of
-// the loop itself.
-func OnLoop(loop Loop) bool {
-	s, _ := whereAmI(nil)
-	if s != nil {
-		return s.loop == loop
-	}
-	return loop.OnLoop()
-}
-
-func defaultLoops() int { return goruntime.GOMAXPROCS(0) }
+// Stats returns the runtime's figures. The figures are of slightly different moments.
+func (rt *Runtime) Stats() Stats { return rt.inner().Stats() }

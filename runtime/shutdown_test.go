@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -90,7 +91,7 @@ func TestShutdownInACoroutineOnlyBegins(t *testing.T) {
 func TestShutdownInMainEndsRun(t *testing.T) {
 	err := run(t, func(ctx context.Context) error {
 		start(ctx, func(ctx context.Context) { runtime.Sleep(ctx, time.Hour) })
-		runtime.Current(ctx).Runtime().Shutdown(context.Background())
+		from(ctx).Shutdown(context.Background())
 		return runtime.Sleep(ctx, time.Hour)
 	})
 	wantError(t, "Run", err, runtime.ErrShutdown)
@@ -220,7 +221,7 @@ func TestGoRacesShutdown(t *testing.T) {
 func TestShutdownWaitsForWhatWasRetained(t *testing.T) {
 	defer runtime.HurryForcedEnd(20 * time.Millisecond)()
 	rt := startRuntime(t)
-	rt.Retain()
+	(*sched.Runtime)(rt).Retain()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	err := rt.Shutdown(ctx)

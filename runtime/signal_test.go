@@ -77,34 +77,3 @@ func TestWaitSignalInALoopLosesNone(t *testing.T) {
 		}
 	})
 }
-
-func TestAllThatWaitForASignalGetIt(t *testing.T) {
-	rt := startRuntime(t, runtime.WithLoops(2))
-	results := make(chan os.Signal, 3)
-	wait := func(ctx context.Context) {
-		s, _ := runtime.WaitSignal(ctx, syscall.SIGUSR1)
-		results <- s
-	}
-	rt.Go(wait)
-	rt.Go(wait)
-	go wait(rt.Context())
-	until(t, "all wait", func() bool { return runtime.SignalWaits(rt) == 3 })
-	syscall.Kill(syscall.Getpid(), syscall.SIGUSR1)
-	for range 3 {
-		if s := receive(t, results, "signal"); s != syscall.SIGUSR1 {
-			t.Errorf("got %v", s)
-		}
-	}
-}
-
-func TestShutdownEndsWaitSignal(t *testing.T) {
-	rt := startRuntime(t)
-	result := make(chan error, 1)
-	go func() {
-		_, err := runtime.WaitSignal(context.WithoutCancel(rt.Context()), syscall.SIGUSR1)
-		result <- err
-	}()
-	until(t, "it waits", func() bool { return runtime.SignalWaits(rt) == 1 })
-	rt.Shutdown(context.Background())
-	wantError(t, "WaitSignal", receive(t, result, "end of WaitSignal"), runtime.ErrShutdown)
-}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -51,7 +52,7 @@ func TestGoSpreadStartsAChild(t *testing.T) {
 			}
 			result.Push(context.Background(), runtime.Sleep(ctx, time.Hour))
 		})
-		if err != nil || co.Parent() != runtime.ID(ctx) {
+		if err != nil || co.Parent() != runtime.Current(ctx).ID() {
 			t.Errorf("parent is %d, error %v", co.Parent(), err)
 		}
 		cancel()
@@ -73,7 +74,7 @@ func TestNothingBeginsWithAContextThatIsDone(t *testing.T) {
 		for what, begin := range map[string]func() error{
 			"Go":           func() error { _, err := runtime.Go(done, never); return err },
 			"GoSpread":     func() error { _, err := runtime.GoSpread(done, never); return err },
-			"GoDeep":       func() error { _, err := runtime.GoDeep(done, never); return err },
+			"GoDeep":       func() error { _, err := sched.GoDeep(done, never); return err },
 			"WaitGroup.Go": func() error { return group.Go(done, never) },
 			"WaitGroup":    func() error { return group.Wait(done) },
 			"Mutex":        func() error { return mu.Lock(done) },

@@ -114,8 +114,8 @@ func TestEverythingAtOnce(t *testing.T) {
 	var left int64
 	for _, ch := range channels {
 		left += int64(ch.Len())
-		if st := ch.Stats(); st.Producers+st.Consumers != 0 {
-			t.Errorf("somebody is still in a queue: %+v", st)
+		if producers, consumers := ch.Waiting(); producers+consumers != 0 {
+			t.Errorf("still in a queue: %d producers, %d consumers", producers, consumers)
 		}
 	}
 	if pushed.Load() != popped.Load()+left {

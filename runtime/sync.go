@@ -4,6 +4,13 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/whorl-go/whorl/internal/sched"
+)
+
+var (
+	reasonGroup = sched.NewInternalReason("wait group")
+	reasonMutex = sched.NewInternalReason("mutex")
 )
 
 // WaitGroup waits for a number of things to be done. The zero WaitGroup is ready for use, from
@@ -11,7 +18,7 @@ import (
 type WaitGroup struct {
 	mu      sync.Mutex
 	count   int // guarded by mu, as waiters
-	waiters waitQueue[struct{}]
+	waiters sched.WaitQueue[struct{}]
 }
 
 // Add adds n, which may be negative, to the count. When the count becomes zero, all that wait are
@@ -23,7 +30,7 @@ func (g *WaitGroup) Add(n int) {
 		panic("runtime: negative WaitGroup count")
 	}
 	if g.count += n; g.count == 0 {
-		g.waiters.wakeAll()
+		g.waiters.WakeAll()
 	}
 }
 
@@ -64,7 +71,7 @@ func (g *WaitGroup) start(
 // Wait waits until the count is zero. It returns early with the error of ctx or ErrShutdown.
 // Several may wait.
 func (g *WaitGroup) Wait(ctx context.Context) error {
-	if err := Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -72,7 +79,7 @@ func (g *WaitGroup) Wait(ctx context.Context) error {
 		g.mu.Unlock()
 		return nil
 	}
-	return g.waiters.join(ctx, &g.mu, reasonGroup)
+	return g.waiters.Park(ctx, &g.mu, reasonGroup)
 }
 
 // Mutex is a lock that a coroutine may hold while it waits for other things; a coroutine that has
@@ -82,7 +89,7 @@ func (g *WaitGroup) Wait(ctx context.Context) error {
 type Mutex struct {
 	state   atomic.Uint32
 	mu      sync.Mutex
-	waiters waitQueue[struct{}] // guarded by mu
+	waiters sched.WaitQueue[struct{}] // guarded by mu
 }
 
 // The states of a Mutex. It becomes mutexWanted, and something else again, with mu held. Those who
@@ -95,7 +102,7 @@ const (
 
 // Lock locks the mutex, or returns the error of ctx or ErrShutdown.
 func (m *Mutex) Lock(ctx context.Context) error {
-	if err := Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return err
 	}
 	if m.TryLock() {
@@ -108,7 +115,7 @@ func (m *Mutex) Lock(ctx context.Context) error {
 			return nil
 		}
 	}
-	return m.waiters.join(ctx, &m.mu, reasonMutex)
+	return m.waiters.Park(ctx, &m.mu, reasonMutex)
 }
 
 // TryLock locks the mutex if it is unlocked, and reports whether it did.
@@ -127,8 +134,8 @@ func (m *Mutex) Unlock() {
 	if m.state.Load() != mutexWanted {
 		panic("runtime: unlock of unlocked Mutex")
 	}
-	if next := m.waiters.pop(); next != nil {
-		next.waiter.Wake()
+	if next := m.waiters.Pop(); next != nil {
+		next.Waiter.Wake()
 	} else {
 		m.state.Store(mutexUnlocked)
 	}

@@ -75,7 +75,7 @@ func TestMisuseOfMutexAndWaitGroupPanics(t *testing.T) {
 
 func TestWaitGroupOverLoops(t *testing.T) {
 	program(t, func(ctx context.Context) {
-		rt := runtime.Current(ctx).Runtime()
+		rt := from(ctx)
 		for range 50 {
 			var group runtime.WaitGroup
 			var done atomic.Int32
@@ -146,7 +146,7 @@ func TestJoin(t *testing.T) {
 
 func TestJoinOverLoopsRacesTheEnd(t *testing.T) {
 	program(t, func(ctx context.Context) {
-		rt := runtime.Current(ctx).Runtime()
+		rt := from(ctx)
 		for range 500 {
 			co, err := rt.Go(func(context.Context) {})
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/whorl-go/whorl/internal/callback"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -316,7 +317,7 @@ func (c *Conn) EnableSSLAsync(ctx context.Context, done func(ctx context.Context
 		return
 	}
 	c.onLoop(func() {
-		c.flow.EnableSSL(ctx, runtime.Go, c.upgrade, func(err error) { finish(c.upgraded(err)) })
+		c.flow.EnableSSL(ctx, sched.Go, c.upgrade, func(err error) { finish(c.upgraded(err)) })
 	})
 }
 

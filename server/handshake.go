@@ -8,7 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -80,7 +81,7 @@ const (
 func (w *worker) queue(h *handshake) {
 	hs := &w.handshakes
 	h.unlist()
-	h.state, h.since = handshakeQueued, eventloop.Clock()
+	h.state, h.since = handshakeQueued, clock.Now()
 	if h.underway {
 		hs.resuming = append(hs.resuming, h)
 	} else {
@@ -170,7 +171,7 @@ func (hs *handshakes) lineUp(h *handshake) {
 // next takes out who is next in a line.
 func (l *line) next() *handshake {
 	h := l.waiting[0]
-	if h.state != handshakeQueued || eventloop.Clock()-h.since <= overload {
+	if h.state != handshakeQueued || clock.Now()-h.since <= overload {
 		return takeFirst(&l.waiting)
 	}
 	last := len(l.waiting) - 1
@@ -203,7 +204,7 @@ func (h *handshake) begin() {
 	c := h.conn
 	c.stage = stageHandshake
 	h.entered = true
-	if _, err := runtime.GoDeep(c.worker.ctx, h.shake); err != nil {
+	if _, err := sched.GoDeep(c.worker.ctx, h.shake); err != nil {
 		h.leave()
 		h.shaken(err)
 	}
@@ -250,7 +251,7 @@ func (c *Conn) upgrade(ctx context.Context) error {
 }
 
 // Enter is of socket.Gate.
-func (h *handshake) Enter(ctx context.Context, deadline runtime.Deadline) error {
+func (h *handshake) Enter(ctx context.Context, deadline sched.Deadline) error {
 	if h.entered {
 		h.entered = false
 		return nil

@@ -371,7 +371,8 @@ func (a *arrival) Run() { a.worker.begin(a.listener, a.incoming, a.refused) }
 func (l *Listener) packet(ctx context.Context, data []byte, from net.Addr) {
 	defer func() {
 		if value := recover(); value != nil {
-			l.sockets[0].Loop().ReportPanic(value, debug.Stack())
+			home, _ := l.sockets[0].Home()
+			home.Loop().ReportPanic(value, debug.Stack())
 		}
 	}()
 	l.server.datagrams.Add(1)

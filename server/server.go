@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
@@ -28,13 +29,13 @@ type Server struct {
 	began  time.Time
 
 	mu        sync.Mutex
-	rt        *runtime.Runtime // guarded by mu: set by the first Listen
-	workers   []*worker        // set with rt, one for each loop
-	listeners []*Listener      // guarded by mu
-	serving   bool             // guarded by mu
-	running   int              // guarded by mu: coroutines of listeners
-	ended     bool             // guarded by mu
-	failed    error            // guarded by mu: why a listener has stopped
+	rt        *sched.Runtime // guarded by mu: set by the first Listen
+	workers   []*worker      // set with rt, one for each loop
+	listeners []*Listener    // guarded by mu
+	serving   bool           // guarded by mu
+	running   int            // guarded by mu: coroutines of listeners
+	ended     bool           // guarded by mu
+	failed    error          // guarded by mu: why a listener has stopped
 
 	watched  map[*tlsconfig.Server]bool // guarded by mu: whose files are watched
 	watching context.Context            // ends with Serve
@@ -63,8 +64,8 @@ func New(config Config) *Server {
 }
 
 // join binds the server to the runtime that ctx carries.
-func (s *Server) join(ctx context.Context) (*runtime.Runtime, error) {
-	rt, err := runtime.From(ctx)
+func (s *Server) join(ctx context.Context) (*sched.Runtime, error) {
+	rt, err := sched.From(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,7 @@ package server
 import (
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 )
 
 // tick is a time on the clock of a server, in milliseconds since it was made. It comes round after
@@ -103,7 +103,7 @@ func (w *wheel) remove(c *Conn) {
 // advance calls fn for the connections that have become due, which must change their due and add
 // them again. It returns false if it has to go on after others.
 func (w *wheel) advance(now tick, fn func(c *Conn)) bool {
-	until := eventloop.Clock() + visitTime
+	until := clock.Now() + visitTime
 	for {
 		if !w.unfinished {
 			behind := (now - w.at) / w.step
@@ -132,7 +132,7 @@ func (w *wheel) visit(until time.Duration, fn func(c *Conn)) bool {
 		if !w.at.before(c.due) {
 			fn(c)
 		}
-		if n%16 == 0 && eventloop.Clock() > until {
+		if n%16 == 0 && clock.Now() > until {
 			return next == nil
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -15,7 +15,7 @@ import (
 type worker struct {
 	server *Server
 	ctx    context.Context // of callbacks
-	loop   runtime.Loop
+	loop   *eventloop.Loop
 	index  int
 
 	// On the loop.
@@ -36,7 +36,7 @@ type worker struct {
 	counters counters
 }
 
-func newWorker(s *Server, rt *runtime.Runtime, loop runtime.Loop, index, loops int) *worker {
+func newWorker(s *Server, rt *sched.Runtime, loop *eventloop.Loop, index, loops int) *worker {
 	w := &worker{server: s, ctx: rt.Context(), loop: loop, index: index}
 	w.handshakes.slots = max(1, s.config.MaxHandshakes/loops)
 	w.handshakes.most = underwayPerSlot * w.handshakes.slots

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -164,7 +165,7 @@ func TestAcceptForAnotherLoop(t *testing.T) {
 		if _, err := l.TryAccept(); !errors.Is(err, socket.ErrWouldBlock) {
 			t.Error(err)
 		}
-		for _, loop := range runtime.Current(ctx).Runtime().Loops() {
+		for _, loop := range sched.Current(ctx).Runtime().Loops() {
 			conn, err := net.Dial("tcp", l.LocalAddr().String())
 			if err != nil {
 				t.Fatal(err)

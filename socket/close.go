@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // Close closes the socket and returns at once. Whoever waits in an operation is woken with
@@ -27,7 +27,7 @@ func (s *Socket) Close() error { return s.shut(false) }
 func (s *Socket) Abort() error { return s.shut(true) }
 
 func (s *Socket) shut(abort bool) error {
-	runtime.Count(0)
+	sched.Count(0)
 	s.mu.Lock()
 	if s.gone {
 		s.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -126,13 +126,13 @@ func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
 //
 // A socket whose Connect has failed may try again, unless it was bound. On a UDP or Unix datagram socket, Connect sets where Send goes.
 func (s *Socket) Connect(ctx context.Context, address string) error {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return s.fail("connect", err)
 	}
 	if err := s.beginConnect(address); err != nil {
 		return s.fail("connect", err)
 	}
-	err := s.connect(ctx, address, runtime.DeadlineAfter(s.timeouts.Load().Connect))
+	err := s.connect(ctx, address, sched.DeadlineAfter(s.timeouts.Load().Connect))
 	return s.endConnect(err)
 }
 
@@ -224,7 +224,7 @@ type dialedAddr struct{ network, address string }
 func (a *dialedAddr) Network() string { return a.network }
 func (a *dialedAddr) String() string  { return a.address }
 
-func (s *Socket) connect(ctx context.Context, address string, deadline runtime.Deadline) error {
+func (s *Socket) connect(ctx context.Context, address string, deadline sched.Deadline) error {
 	if s.network.family == unix.AF_UNIX {
 		sa, err := unixSockaddr(address)
 		if err != nil {
@@ -264,7 +264,7 @@ func (s *Socket) connect(ctx context.Context, address string, deadline runtime.D
 
 // connectAny connects to one of several addresses; a bound socket to the first.
 func (s *Socket) connectAny(
-	ctx context.Context, ips []netip.Addr, port uint16, deadline runtime.Deadline,
+	ctx context.Context, ips []netip.Addr, port uint16, deadline sched.Deadline,
 ) error {
 	targets := make([]target, len(ips))
 	for i, ip := range ips {
@@ -295,7 +295,7 @@ func inetTarget(ip netip.Addr, port uint16) (target, error) {
 }
 
 // connectOne connects to one address, with the descriptor that Bind has made or a new one.
-func (s *Socket) connectOne(ctx context.Context, to target, deadline runtime.Deadline) error {
+func (s *Socket) connectOne(ctx context.Context, to target, deadline sched.Deadline) error {
 	s.mu.Lock()
 	s.opening.cancelDial = nil // from here on it is the descriptor that is waited for
 	canceled := s.opening.canceled
@@ -315,7 +315,7 @@ func (s *Socket) connectOne(ctx context.Context, to target, deadline runtime.Dea
 const attemptDelay = 250 * time.Millisecond
 
 // race connects to the first address that answers.
-func (s *Socket) race(ctx context.Context, targets []target, deadline runtime.Deadline) (*fd, error) {
+func (s *Socket) race(ctx context.Context, targets []target, deadline sched.Deadline) (*fd, error) {
 	type outcome struct {
 		f     *fd
 		err   error
@@ -370,7 +370,7 @@ func (s *Socket) race(ctx context.Context, targets []target, deadline runtime.De
 }
 
 // dial connects one descriptor and returns it; a new one if f is nil, which note, if not nil, is told of before. With an error a new one is closed.
-func (s *Socket) dial(ctx context.Context, f *fd, to target, deadline runtime.Deadline, note func(*fd) error) (*fd, error) {
+func (s *Socket) dial(ctx context.Context, f *fd, to target, deadline sched.Deadline, note func(*fd) error) (*fd, error) {
 	const selfConnects = 3
 	for try := 1; ; try++ {
 		fresh := f == nil
@@ -405,7 +405,7 @@ func (s *Socket) dial(ctx context.Context, f *fd, to target, deadline runtime.De
 }
 
 // connect connects a descriptor that isn't on its loop yet, or is bound.
-func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline runtime.Deadline) error {
+func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline sched.Deadline) error {
 	if err := f.acquire(both); err != nil {
 		return err
 	}
@@ -426,7 +426,7 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline runtime.Dea
 		if errno != 0 && errno != syscall.EISCONN && !pending {
 			return callError("connect", errno)
 		}
-		if f.descriptor.Loop() == nil {
+		if !f.registered {
 			if err := f.register(); err != nil {
 				return err
 			}
@@ -444,7 +444,7 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline runtime.Dea
 
 // mayWait returns runtime.ErrOnLoop to who must not wait, so that he is also told where it just happens not to be necessary.
 func mayWait(ctx context.Context) error {
-	w, err := runtime.Enter(ctx)
+	w, err := sched.Enter(ctx)
 	if err == nil {
 		w.Leave()
 	}
@@ -503,7 +503,7 @@ func (s *Socket) BindOnConnect(address string) error {
 }
 
 // Loop returns the loop that the socket is on, nil if it is on none.
-func (s *Socket) Loop() *eventloop.Loop {
+func (s *Socket) Loop() runtime.Loop {
 	if f := s.conn.Load(); f != nil {
 		return f.home.Loop()
 	}

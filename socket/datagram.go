@@ -11,13 +11,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // SendTo sends a datagram to an address: *net.UDPAddr or *net.UnixAddr. On a socket that isn't bound yet, the kernel chooses the local address. It waits
 // while the kernel has no room. Stream sockets get EPROTONOSUPPORT.
 func (s *Socket) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error) {
-	if err := runtime.Begin(ctx, len(p)); err != nil {
+	if err := sched.Begin(ctx, len(p)); err != nil {
 		return 0, s.fail("sendto", err)
 	}
 	if s.network.kind != unix.SOCK_DGRAM {
@@ -98,7 +98,7 @@ func (s *Socket) RecvFrom(ctx context.Context, p []byte) (n int, from net.Addr, 
 	if s.network.stream() { // what was read ahead, and TLS, would be passed over
 		return 0, nil, s.fail("recvfrom", syscall.EPROTONOSUPPORT)
 	}
-	if err := runtime.Begin(ctx, len(p)); err != nil {
+	if err := sched.Begin(ctx, len(p)); err != nil {
 		return 0, nil, s.fail("recvfrom", err)
 	}
 	f, err := s.acquire(reading)

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // FakeNames has names that no other Resolver is set for looked up by a test, until restore. No name
@@ -47,7 +47,7 @@ func Lookup(ctx context.Context, networkName, host string, timeout time.Duration
 	if err != nil {
 		return nil, err
 	}
-	ips, _, err := lookup(ctx, n, names.byDefault(), host, runtime.DeadlineAfter(timeout))
+	ips, _, err := lookup(ctx, n, names.byDefault(), host, sched.DeadlineAfter(timeout))
 	return ips, err
 }
 
@@ -65,7 +65,7 @@ func (s *Socket) WaitNoBuffers(ctx context.Context, timeout time.Duration) error
 		return err
 	}
 	defer f.leave(writing)
-	return f.waitWrite(ctx, errNoBuffers, runtime.DeadlineAfter(timeout))
+	return f.waitWrite(ctx, errNoBuffers, sched.DeadlineAfter(timeout))
 }
 
 // FakeRoots has the system's roots read by load, as if nobody had wanted them yet, until restore,

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -35,7 +35,7 @@ func TestWhoNeverWaitsLetsOthersRun(t *testing.T) {
 		{"RecvPacket", true, 50_000, func(ctx context.Context, s *socket.Socket) error { _, err := s.RecvPacket(ctx); return err }},
 		{"RecvPacket and 1 µs of work", true, 50_000, func(ctx context.Context, s *socket.Socket) error {
 			_, err := s.RecvPacket(ctx)
-			for end := eventloop.Clock() + time.Microsecond; eventloop.Clock() < end; {
+			for end := clock.Now() + time.Microsecond; clock.Now() < end; {
 			}
 			return err
 		}},
@@ -145,7 +145,7 @@ func TestManyThatAreWokenAtOnceLetAnEchoGoOn(t *testing.T) {
 				if before == 0 {
 					before = trips
 				}
-				for end := eventloop.Clock() + 5*time.Microsecond; eventloop.Clock() < end; {
+				for end := clock.Now() + 5*time.Microsecond; clock.Now() < end; {
 				}
 				after = trips
 			})

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -23,7 +24,7 @@ import (
 // # Who may use it
 //
 // One reader and one writer at a time, from any goroutine; see [lock]. Who waits does so in the slot of its direction, as a
-// runtime.Waiter: the loop, Close and Cancel may take it out from wherever they run.
+// sched.Waiter: the loop, Close and Cancel may take it out from wherever they run.
 type fd struct {
 	// In this order, what a round trip touches takes two cache lines.
 
@@ -40,11 +41,13 @@ type fd struct {
 	short bool
 	// datagrams is whether a read of nothing is an empty packet and not the end.
 	datagrams bool
+	// registered is set with the write lock held, when the loop watches the descriptor.
+	registered bool
 	// unreadable is set by Shutdown: then nothing more to read is the end for datagrams, too.
 	unreadable atomic.Bool
 
 	lock
-	home    runtime.Home
+	home    sched.Home
 	number  int
 	wr      direction
 	out     output
@@ -54,19 +57,19 @@ type fd struct {
 // direction is one of the two ways of a descriptor.
 type direction struct {
 	// slot is nil (nobody waits, nothing has happened), &edge (something has happened since the last wait) or who waits.
-	slot     atomic.Pointer[runtime.Waiter]
+	slot     atomic.Pointer[sched.Waiter]
 	canceled atomic.Bool // Cancel has taken out who waited
 	drained  bool        // don't try before the next edge. Of rd only; belongs to who holds the read lock
 }
 
-var edge runtime.Waiter
+var edge sched.Waiter
 
 // watchedEvents is what every descriptor is registered for.
 const watchedEvents = eventloop.Readable | eventloop.Writable | eventloop.PeerClosed | eventloop.Urgent | eventloop.EdgeTriggered
 
 // newFD takes over a descriptor that is not on a loop yet. For a socket that is still to be connected, register comes after connect(2), since
 // epoll reports an unconnected one as hung up.
-func newFD(number int, home runtime.Home, n *network) *fd {
+func newFD(number int, home sched.Home, n *network) *fd {
 	return &fd{
 		home: home, number: number,
 		stream: n.stream(), short: n.tcp(), datagrams: n.kind == unix.SOCK_DGRAM,
@@ -78,6 +81,7 @@ func (f *fd) register() error {
 	if errors.Is(err, eventloop.ErrClosed) {
 		return runtime.ErrShutdown
 	}
+	f.registered = err == nil
 	return err
 }
 
@@ -145,8 +149,8 @@ func (d *direction) prompt() {
 	}
 }
 
-// Remove takes out who gives up waiting; it makes a direction a runtime.Queue.
-func (d *direction) Remove(w *runtime.Waiter) bool { return d.slot.CompareAndSwap(w, nil) }
+// Remove takes out who gives up waiting; it makes a direction a sched.Queue.
+func (d *direction) Remove(w *sched.Waiter) bool { return d.slot.CompareAndSwap(w, nil) }
 
 // exhausted reports whether a read would find nothing, as far as is known.
 func (f *fd) exhausted() bool {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -32,7 +33,7 @@ type Delivery struct {
 	then       Delivered // nil: nobody wants to know
 	timer      eventloop.Timer
 	pause      time.Duration // until the next look
-	deadline   runtime.Deadline
+	deadline   sched.Deadline
 	left       int // bytes that the peer hadn't taken at the last look
 	started    bool
 	halfClosed bool
@@ -137,7 +138,7 @@ func (l *Delivery) start() {
 	loop := l.fd.home.Loop()
 	l.started, l.fd.watcher = true, l
 	l.left = l.fd.unsent()
-	l.deadline = runtime.DeadlineAfter(l.silence)
+	l.deadline = sched.DeadlineAfter(l.silence)
 	loop.InitTimer(&l.timer, l)
 	loop.DeferTask(l)
 }
@@ -201,7 +202,7 @@ func (l *Delivery) discard() bool {
 func (l *Delivery) look() {
 	if left := l.fd.unsent(); left < l.left {
 		l.left = left
-		l.deadline = runtime.DeadlineAfter(l.silence)
+		l.deadline = sched.DeadlineAfter(l.silence)
 	}
 	switch {
 	case l.deadline.Passed():
@@ -211,7 +212,7 @@ func (l *Delivery) look() {
 		l.cut(runtime.ErrShutdown)
 		return
 	}
-	l.timer.ResetClock(time.Duration(runtime.DeadlineAfter(l.pause).Earlier(l.deadline)))
+	l.timer.ResetClock(time.Duration(sched.DeadlineAfter(l.pause).Earlier(l.deadline)))
 	l.pause = min(2*l.pause, longestPause)
 }
 

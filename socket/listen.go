@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // DefaultBacklog is how many connections the kernel completes ahead of Accept, unless Listen says otherwise. The kernel caps it at net.core.somaxconn.
@@ -29,7 +29,7 @@ func (s *Socket) Listen(backlog int) error {
 		return s.fail("listen", os.NewSyscallError("listen", err))
 	}
 	s.listening.Store(true)
-	if f.descriptor.Loop() == nil {
+	if !f.registered {
 		return s.fail("listen", f.register())
 	}
 	return nil
@@ -62,7 +62,7 @@ type Incoming struct {
 
 // AcceptIncoming is Accept for who decides afterwards which loop the connection is for.
 func (s *Socket) AcceptIncoming(ctx context.Context) (in Incoming, err error) {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return Incoming{}, s.fail("accept", err)
 	}
 	f, err := s.acquire(reading)

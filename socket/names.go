@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -75,9 +76,9 @@ var errAskerEnded = errors.New("the look-up has ended with the runtime that it w
 
 // resolve returns what a name stands for, and looks it up if need be.
 func (c *nameCache) resolve(
-	ctx context.Context, key nameKey, deadline runtime.Deadline,
+	ctx context.Context, key nameKey, deadline sched.Deadline,
 ) (*resolved, error) {
-	rt, err := runtime.From(ctx)
+	rt, err := sched.From(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -146,14 +147,14 @@ func (c *nameCache) forget(name *resolved) {
 // nameLookup is a look-up under way.
 type nameLookup struct {
 	name   *resolved
-	rt     *runtime.Runtime
+	rt     *sched.Runtime
 	ctx    context.Context
 	cancel context.CancelFunc
 	ended  atomic.Bool
 }
 
 // begin begins to look a name up. It doesn't wait.
-func (c *nameCache) begin(rt *runtime.Runtime, name *resolved) {
+func (c *nameCache) begin(rt *sched.Runtime, name *resolved) {
 	l := &nameLookup{name: name, rt: rt}
 	l.ctx, l.cancel = context.WithTimeout(rt.Context(), c.limit)
 	context.AfterFunc(l.ctx, func() { c.end(l, nil, l.ctx.Err()) }) // whatever the resolver does

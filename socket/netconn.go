@@ -4,7 +4,7 @@ import (
 	"context"
 	"syscall"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // What a net.Conn promises beyond the verbs of a Socket; package hooks is the user of these.
@@ -26,11 +26,11 @@ func (s *Socket) RecvUntil(limit Limit, p []byte) (int, error) {
 	for {
 		n := s.take(p)
 		if n > 0 {
-			runtime.Spend(context.Background(), n)
+			sched.Spend(context.Background(), n)
 			return n, nil
 		}
 		if n, err = s.tryRecv(f, p); err != errWait {
-			runtime.Spend(context.Background(), n)
+			sched.Spend(context.Background(), n)
 			return n, s.fail("recv", err)
 		}
 		f.flushPending()
@@ -56,7 +56,7 @@ func (s *Socket) Interrupt() {
 // byte once. SendAll can't say that of TLS, whose records are queued whole. SendExact counts what is queued as sent, as one counts what the kernel has queued. It
 // waits for room before it queues, 32 KiB at a time, and what the kernel doesn't take at once is sent by the loop, and by Close.
 func (s *Socket) SendExact(ctx context.Context, p []byte) (int, error) {
-	if err := runtime.Begin(ctx, len(p)); err != nil {
+	if err := sched.Begin(ctx, len(p)); err != nil {
 		return 0, s.fail("send", err)
 	}
 	f, err := s.acquire(writing)
@@ -86,7 +86,7 @@ func (s *Socket) SendExact(ctx context.Context, p []byte) (int, error) {
 			return sent, s.fail("send", err)
 		}
 		if sent < len(p) {
-			runtime.Spend(ctx, 0) // a peer that always has room must not keep the loop from the others
+			sched.Spend(ctx, 0) // a peer that always has room must not keep the loop from the others
 		}
 	}
 	return sent, nil

@@ -5,8 +5,8 @@ import (
 	"io"
 	"iter"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/internal/turn"
-	"github.com/whorl-go/whorl/runtime"
 )
 
 // Packets returns the packets of the stream, as RecvPacket would one after the other, at less cost:
@@ -36,7 +36,7 @@ func (s *Socket) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
 // EachPacket calls yield for each packet, as Packets does, until yield returns false. It returns the
 // error that ends the sequence; nil if yield or the end of the stream did.
 func (s *Socket) EachPacket(ctx context.Context, yield func([]byte, error) bool) error {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return s.fail("recv", err)
 	}
 	f, err := s.acquire(reading)
@@ -75,7 +75,7 @@ func (s *Socket) handOut(
 		if err != nil || pkt == nil {
 			return err == nil, err
 		}
-		runtime.Spend(ctx, 0)
+		sched.Spend(ctx, 0)
 		if !yield(pkt, nil) {
 			return false, nil
 		}
@@ -93,7 +93,7 @@ func (s *Socket) handOutIndexed(
 	x, buf, start := s.in.index, s.in.buf, s.in.start
 	from := x.next
 	to := min(x.size, from+spendEvery)
-	runtime.Spend(ctx, (to-from)*turn.Unit)
+	sched.Spend(ctx, (to-from)*turn.Unit)
 	last := to == x.size
 	for i, place := range x.ends[from:to] {
 		end := x.base + int(place)

@@ -5,15 +5,15 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // What waiting callers show in runtime.List.
 var (
-	reasonRecv    = runtime.NewReason("socket recv")
-	reasonSend    = runtime.NewReason("socket send")
-	reasonConnect = runtime.NewReason("socket connect")
-	reasonAccept  = runtime.NewReason("socket accept")
+	reasonRecv    = sched.NewReason("socket recv")
+	reasonSend    = sched.NewReason("socket send")
+	reasonConnect = sched.NewReason("socket connect")
+	reasonAccept  = sched.NewReason("socket accept")
 )
 
 // errWait, errNoBuffers and errPeerFull are for the package's own ears: the kernel has nothing, or takes nothing, at the moment.

@@ -6,14 +6,14 @@ import (
 	"io"
 	"syscall"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/internal/turn"
-	"github.com/whorl-go/whorl/runtime"
 )
 
 // Recv receives what there is, up to len(p) bytes, and waits until there is something. It returns io.EOF when the peer has closed its sending
 // side. Bytes that Peek, RecvLine or RecvPacket have read ahead come first. On a datagram socket it receives one datagram; what doesn't fit p is lost.
 func (s *Socket) Recv(ctx context.Context, p []byte) (n int, err error) {
-	if err := runtime.Begin(ctx, len(p)); err != nil {
+	if err := sched.Begin(ctx, len(p)); err != nil {
 		return 0, s.fail("recv", err)
 	}
 	f, err := s.acquire(reading)
@@ -72,7 +72,7 @@ func (s *Socket) tryRecv(f *fd, p []byte) (n int, err error) {
 // RecvAll receives until p is full. It returns how much it has received: with an error less than len(p), io.ErrUnexpectedEOF when the peer closed
 // after some of it, io.EOF when it closed before.
 func (s *Socket) RecvAll(ctx context.Context, p []byte) (received int, err error) {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return 0, s.fail("recv", err)
 	}
 	f, err := s.acquire(reading)
@@ -87,7 +87,7 @@ func (s *Socket) RecvAll(ctx context.Context, p []byte) (received int, err error
 				return err
 			}
 			if received < len(p) {
-				runtime.Spend(ctx, n)
+				sched.Spend(ctx, n)
 			}
 		}
 		return nil
@@ -101,7 +101,7 @@ func (s *Socket) RecvAll(ctx context.Context, p []byte) (received int, err error
 // RecvLine receives a line, through and including its "\n", and at most max bytes: a longer one is ErrLineTooLong, and stays unread. If the peer
 // closes in the middle of a line, that part comes with io.ErrUnexpectedEOF. The line is valid until the next operation that receives.
 func (s *Socket) RecvLine(ctx context.Context, max int) (line []byte, err error) {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return nil, s.fail("recv", err)
 	}
 	f, err := s.acquire(reading)
@@ -134,7 +134,7 @@ func (s *Socket) RecvLine(ctx context.Context, max int) (line []byte, err error)
 			if err := s.tryFill(f); err != nil {
 				return err
 			}
-			runtime.Spend(ctx, readCost)
+			sched.Spend(ctx, readCost)
 		}
 	})
 	return line, s.fail("recv", err)
@@ -159,7 +159,7 @@ func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
 	if pkt := s.packetAtHand(ctx); pkt != nil {
 		return pkt, nil
 	}
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return nil, s.fail("recv", err)
 	}
 	return s.recvPacket(ctx)
@@ -177,17 +177,17 @@ func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 		return nil, s.fail("recv", err)
 	}
 	defer f.leave(reading)
-	var deadline runtime.Deadline
+	var deadline sched.Deadline
 	for {
 		if pkt, err = s.nextPacket(); pkt != nil || err != nil {
 			return pkt, s.fail("recv", err)
 		}
 		switch err = s.tryFill(f); err {
 		case nil:
-			runtime.Spend(ctx, readCost)
+			sched.Spend(ctx, readCost)
 		case errWait:
 			if deadline == 0 {
-				deadline = runtime.DeadlineAfter(s.timeouts.Load().Read)
+				deadline = sched.DeadlineAfter(s.timeouts.Load().Read)
 			}
 			f.flushPending()
 			err = f.wait(ctx, &f.rd, reasonRecv, deadline)
@@ -203,14 +203,14 @@ func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 // read already. It returns nil for everything else.
 func (s *Socket) packetAtHand(ctx context.Context) []byte {
 	f := s.conn.Load()
-	if f == nil || !runtime.Live(ctx) || f.acquire(reading) != nil {
+	if f == nil || !sched.Live(ctx) || f.acquire(reading) != nil {
 		return nil
 	}
 	pkt := s.nextAtHand()
 	due := s.in.due()
 	f.leave(reading)
 	if due && pkt != nil {
-		runtime.Spend(ctx, spendEvery*turn.Unit)
+		sched.Spend(ctx, spendEvery*turn.Unit)
 	}
 	return pkt
 }

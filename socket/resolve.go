@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -42,7 +43,7 @@ func (s *Socket) resolver() Resolver {
 
 // lookup returns the addresses of host that the network admits, in the order in which to try them.
 // name is what they are remembered as, nil if nobody had to be asked.
-func lookup(ctx context.Context, n *network, r Resolver, host string, deadline runtime.Deadline) (
+func lookup(ctx context.Context, n *network, r Resolver, host string, deadline sched.Deadline) (
 	ips []netip.Addr, name *resolved, err error,
 ) {
 	code := codeBadHost
@@ -96,7 +97,7 @@ func interleave(ips []netip.Addr) []netip.Addr {
 }
 
 // waitUntil waits for a group, no longer than until the deadline.
-func waitUntil(ctx context.Context, group *runtime.WaitGroup, deadline runtime.Deadline) error {
+func waitUntil(ctx context.Context, group *runtime.WaitGroup, deadline sched.Deadline) error {
 	cancel := context.CancelFunc(func() {})
 	if deadline != 0 {
 		ctx, cancel = context.WithTimeout(ctx, deadline.Until())

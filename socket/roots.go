@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -26,7 +27,7 @@ type roots struct {
 }
 
 // wait waits until the roots are there.
-func (r *roots) wait(ctx context.Context, deadline runtime.Deadline) error {
+func (r *roots) wait(ctx context.Context, deadline sched.Deadline) error {
 	if r.loaded.Load() {
 		return nil
 	}

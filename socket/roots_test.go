@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -68,7 +69,7 @@ func TestSystemRootsAreReadOffTheLoop(t *testing.T) {
 				defer socket.FakeRoots(func() {
 					reads.Add(1)
 					for _, loop := range rt.Loops() {
-						if runtime.OnLoop(loop) {
+						if runtimetest.OnLoop(loop) {
 							t.Error("the roots are read on a loop")
 						}
 					}

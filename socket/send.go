@@ -3,13 +3,14 @@ package socket
 import (
 	"context"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 // Send sends once: as much of p as the kernel takes now, at least one byte, and waits if it takes none. It returns how much that was. With TLS, and on
 // datagram sockets, it is all of p.
 func (s *Socket) Send(ctx context.Context, p []byte) (int, error) {
-	if err := runtime.Begin(ctx, len(p)); err != nil {
+	if err := sched.Begin(ctx, len(p)); err != nil {
 		return 0, s.fail("send", err)
 	}
 	f, err := s.acquire(writing)
@@ -31,7 +32,7 @@ func (s *Socket) Send(ctx context.Context, p []byte) (int, error) {
 // SendAll sends all of p and returns when the kernel has it. It returns how much the kernel has taken; with an error that is less than len(p), and with
 // TLS only whole records are counted.
 func (s *Socket) SendAll(ctx context.Context, p []byte) (int, error) {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return 0, s.fail("send", err)
 	}
 	f, err := s.acquire(writing)
@@ -59,7 +60,7 @@ const gatherLimit = 8 << 10
 // 64 KiB are queued; then SendSoon waits until the kernel has taken them. From elsewhere than the
 // socket's loop, for large messages and for packets, it is SendAll.
 func (s *Socket) SendSoon(ctx context.Context, p []byte) (n int, err error) {
-	if err := runtime.Begin(ctx, len(p)); err != nil {
+	if err := sched.Begin(ctx, len(p)); err != nil {
 		return 0, s.fail("send", err)
 	}
 	if s.gather(p) {

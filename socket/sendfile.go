@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -62,7 +63,7 @@ func (s *Socket) sendFile(ctx context.Context, f *fd, file *os.File, offset, len
 	var sent int64
 	for length == 0 || sent < length {
 		n, err := f.transmit(ctx, s.patience(), func() (int, error) {
-			return runtime.AwaitEnd(ctx, func() (int, error) {
+			return sched.AwaitEnd(ctx, func() (int, error) {
 				return sendfileOnce(f.number, raw, offset+sent, left(length, sent, sendfileChunk))
 			})
 		})
@@ -102,7 +103,7 @@ func (s *Socket) copyFile(ctx context.Context, f *fd, t *secure, file *os.File, 
 	defer giveBack(buf)
 	var sent int64
 	for length == 0 || sent < length {
-		n, err := runtime.AwaitEnd(ctx, func() (int, error) {
+		n, err := sched.AwaitEnd(ctx, func() (int, error) {
 			return file.ReadAt(buf[:left(length, sent, len(buf))], offset+sent)
 		})
 		if n > 0 {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -167,8 +168,8 @@ func (s *Socket) adopt(ctx context.Context, number int) error {
 }
 
 // homeFor returns the loop for a new descriptor, if there is one that still runs.
-func homeFor(ctx context.Context) (runtime.Home, error) {
-	home, err := runtime.HomeFor(ctx)
+func homeFor(ctx context.Context) (sched.Home, error) {
+	home, err := sched.HomeFor(ctx)
 	if err == nil && home.Loop().Closed() {
 		err = runtime.ErrShutdown
 	}

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -52,7 +53,7 @@ type link struct {
 // that says nothing keeps nobody out. Its methods are called where the handshake runs.
 type Gate interface {
 	// Enter waits until the handshake may compute. Its error ends the handshake.
-	Enter(ctx context.Context, deadline runtime.Deadline) error
+	Enter(ctx context.Context, deadline sched.Deadline) error
 	// Leave follows Enter: the handshake has ended, or waits for the peer, after which it enters again.
 	Leave()
 }
@@ -60,7 +61,7 @@ type Gate interface {
 // shaking is what a handshake needs.
 type shaking struct {
 	ctx      context.Context // nil when it is over
-	deadline runtime.Deadline
+	deadline sched.Deadline
 	gate     Gate // nil: none
 	inside   bool // the gate
 
@@ -99,7 +100,7 @@ func (h *shaking) leave() {
 // From its first moment to its last the handshake has the socket to itself: whoever else sends,
 // receives, or begins a handshake gets ErrBusy.
 //
-// In a coroutine, the handshake runs on another coroutine's stack, see runtime.Detour. In the
+// In a coroutine, the handshake runs on another coroutine's stack, see sched.Detour. In the
 // server's role that, and all that TLS needs, is only spent when the client's hello is there.
 // Callbacks of config run on the loop and must not block. If one of them panics, or calls
 // runtime.Goexit, that is logged with its stack and handed to the runtime's panic handler, and a
@@ -179,7 +180,7 @@ func (f *fd) helloArrived() bool {
 }
 
 // awaitHello waits for the client's hello, with both locks held. What comes while the answer that allows the client to begin is still here was not meant to be one.
-func (s *Socket) awaitHello(ctx context.Context, f *fd, deadline runtime.Deadline) error {
+func (s *Socket) awaitHello(ctx context.Context, f *fd, deadline sched.Deadline) error {
 	for f.out.pending.Load() {
 		err := f.flush()
 		if err == nil {
@@ -215,7 +216,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config, gate 
 	if s.framer != nil {
 		s.framer.Reset()
 	}
-	shaking := &shaking{deadline: runtime.DeadlineAfter(s.timeouts.Load().Handshake), gate: gate}
+	shaking := &shaking{deadline: sched.DeadlineAfter(s.timeouts.Load().Handshake), gate: gate}
 	if s.accepted {
 		if err := s.awaitHello(ctx, f, shaking.deadline); err != nil {
 			return nil, err
@@ -238,7 +239,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config, gate 
 		t.conn = tls.Client(link, config)
 	}
 	var err error
-	detourErr := runtime.Detour(ctx, func(ctx context.Context) {
+	detourErr := sched.Detour(ctx, func(ctx context.Context) {
 		returned := false
 		defer func() {
 			if returned || runtime.Current(ctx) == nil { // on a goroutine it is for whoever recovers there
@@ -248,7 +249,7 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config, gate 
 			if recovered := recover(); recovered != nil {
 				value = recovered
 			}
-			err = runtime.ReportPanic(ctx, value)
+			err = sched.ReportPanic(ctx, value)
 		}()
 		shaking.ctx = ctx
 		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and callbacks still find the context's values.
@@ -338,7 +339,7 @@ func (t *secure) send(ctx context.Context, f *fd, p []byte, wait patience) (int,
 			return sent, err
 		}
 		if sent += n; sent < len(p) {
-			runtime.Spend(ctx, n) // a peer that always has room must not keep the loop from the others
+			sched.Spend(ctx, n) // a peer that always has room must not keep the loop from the others
 		}
 	}
 	return sent, nil

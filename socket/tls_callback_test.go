@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -136,8 +137,8 @@ func TestCallbackThatBreaks(t *testing.T) {
 						err := runtime.ErrGoexit // what it is where the coroutine ends with the callback
 						shake := func(ctx context.Context) { err = s.SSLHandshake(ctx, config) }
 						if deep {
-							co, _ := runtime.GoDeep(ctx, shake)
-							co.Join(ctx)
+							co, _ := sched.GoDeep(ctx, shake)
+							sched.Join(ctx, co)
 						} else {
 							shake(ctx)
 						}

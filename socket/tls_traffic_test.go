@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -77,7 +78,7 @@ func callAs(ctx context.Context, all *runtime.WaitGroup, who string, fn func(ctx
 	case "goroutine":
 		go counted(ctx)
 	default:
-		co := runtime.Current(ctx)
+		co := sched.Current(ctx)
 		for _, loop := range co.Runtime().Loops() {
 			if loop != co.Loop() {
 				loop.Post(func() { runtime.Go(ctx, counted) })

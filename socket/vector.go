@@ -6,7 +6,7 @@ import (
 	"io"
 	"syscall"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // maxVector is how many buffers the vector calls take: the kernel's IOV_MAX.
@@ -43,7 +43,7 @@ func (s *Socket) vector(
 // ReadVector receives once, into several buffers in turn (readv(2)), and returns how many bytes came
 // in all. None of the buffers may be empty.
 func (s *Socket) ReadVector(ctx context.Context, bufs [][]byte) (int, error) {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return 0, s.fail("readv", err)
 	}
 	return s.vector("readv", reading, bufs, func(f *fd) (n int, err error) {
@@ -85,7 +85,7 @@ func (f *fd) tryReadv(bufs [][]byte) (int, error) {
 
 // ReadVectorAll receives until all the buffers are full. Its errors are those of RecvAll.
 func (s *Socket) ReadVectorAll(ctx context.Context, bufs [][]byte) (int, error) {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return 0, s.fail("readv", err)
 	}
 	return s.vector("readv", reading, bufs, func(f *fd) (int, error) {
@@ -110,7 +110,7 @@ func (s *Socket) ReadVectorAll(ctx context.Context, bufs [][]byte) (int, error) 
 // WriteVector sends once, from several buffers in turn (writev(2)), and returns how many bytes went
 // in all. None of the buffers may be empty.
 func (s *Socket) WriteVector(ctx context.Context, bufs [][]byte) (int, error) {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return 0, s.fail("writev", err)
 	}
 	return s.vector("writev", writing, bufs, func(f *fd) (int, error) {
@@ -140,7 +140,7 @@ func (f *fd) trySendv(bufs [][]byte) (int, error) {
 
 // WriteVectorAll sends all of the buffers. Its results are those of SendAll.
 func (s *Socket) WriteVectorAll(ctx context.Context, bufs [][]byte) (int, error) {
-	if err := runtime.Begin(ctx, 0); err != nil {
+	if err := sched.Begin(ctx, 0); err != nil {
 		return 0, s.fail("writev", err)
 	}
 	return s.vector("writev", writing, bufs, func(f *fd) (int, error) {
@@ -152,7 +152,7 @@ func (s *Socket) WriteVectorAll(ctx context.Context, bufs [][]byte) (int, error)
 				return rest.done, err
 			}
 			if len(rest.bufs) > 0 {
-				runtime.Spend(ctx, n)
+				sched.Spend(ctx, n)
 			}
 		}
 		return rest.done, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -16,16 +17,16 @@ import (
 // timeout bounds the whole of it. What is queued for sending goes out before a wait: the peer may
 // be waiting for it.
 func (f *fd) receive(
-	ctx context.Context, reason *runtime.Reason, timeout time.Duration, try func() error,
+	ctx context.Context, reason *sched.Reason, timeout time.Duration, try func() error,
 ) error {
-	var deadline runtime.Deadline
+	var deadline sched.Deadline
 	for {
 		err := try()
 		if err != errWait {
 			return err
 		}
 		if deadline == 0 {
-			deadline = runtime.DeadlineAfter(timeout)
+			deadline = sched.DeadlineAfter(timeout)
 		}
 		if err := f.waitRead(ctx, reason, deadline); err != nil {
 			return err
@@ -37,7 +38,7 @@ func (f *fd) receive(
 // waits for room in between. try returns how much the kernel has taken; transmit returns the sum.
 // The time-out is for a peer that takes nothing: each byte taken renews it.
 func (f *fd) transmit(ctx context.Context, p patience, try func() (int, error)) (int, error) {
-	var deadline runtime.Deadline
+	var deadline sched.Deadline
 	total := 0
 	for {
 		n, err := try()
@@ -48,7 +49,7 @@ func (f *fd) transmit(ctx context.Context, p patience, try func() (int, error)) 
 			return total, nil
 		}
 		if deadline == 0 {
-			deadline = runtime.DeadlineAfter(p.timeout).Earlier(p.limit)
+			deadline = sched.DeadlineAfter(p.timeout).Earlier(p.limit)
 		}
 		if err := f.waitWrite(ctx, err, deadline); err != nil {
 			return total, err
@@ -58,8 +59,8 @@ func (f *fd) transmit(ctx context.Context, p patience, try func() (int, error)) 
 
 // patience is how long an operation waits that sends.
 type patience struct {
-	timeout time.Duration    // for a peer that takes nothing; none if it isn't positive
-	limit   runtime.Deadline // of the whole operation
+	timeout time.Duration  // for a peer that takes nothing; none if it isn't positive
+	limit   sched.Deadline // of the whole operation
 }
 
 // NoWait returns a context by which no operation waits: one that would returns ErrWouldBlock instead,
@@ -71,7 +72,7 @@ type noWait struct{ context.Context }
 
 // wait waits for the next edge. An edge that has come since the last wait ends it at once.
 func (f *fd) wait(
-	ctx context.Context, d *direction, reason *runtime.Reason, deadline runtime.Deadline,
+	ctx context.Context, d *direction, reason *sched.Reason, deadline sched.Deadline,
 ) error {
 	if _, ok := ctx.(noWait); ok {
 		if d.slot.CompareAndSwap(&edge, nil) {
@@ -79,7 +80,7 @@ func (f *fd) wait(
 		}
 		return ErrWouldBlock
 	}
-	w, err := runtime.Enter(ctx)
+	w, err := sched.Enter(ctx)
 	if err != nil {
 		return err
 	}
@@ -115,7 +116,7 @@ func (f *fd) woken(d *direction) error {
 
 // waitRead waits until there may be something to read.
 func (f *fd) waitRead(
-	ctx context.Context, reason *runtime.Reason, deadline runtime.Deadline,
+	ctx context.Context, reason *sched.Reason, deadline sched.Deadline,
 ) error {
 	f.flushPending()
 	err := f.wait(ctx, &f.rd, reason, deadline)
@@ -142,7 +143,7 @@ const peerFull = time.Millisecond
 
 // waitWrite waits until it may be possible to send after err: errWait, errNoBuffers, errPeerFull,
 // or a final error, which it returns.
-func (f *fd) waitWrite(ctx context.Context, err error, deadline runtime.Deadline) error {
+func (f *fd) waitWrite(ctx context.Context, err error, deadline sched.Deadline) error {
 	switch err {
 	case errWait:
 		return f.wait(ctx, &f.wr, reasonSend, deadline)
@@ -155,8 +156,8 @@ func (f *fd) waitWrite(ctx context.Context, err error, deadline runtime.Deadline
 }
 
 // waitAndLook waits for a pause: for what the kernel's edges say nothing about.
-func (f *fd) waitAndLook(ctx context.Context, pause time.Duration, limit runtime.Deadline) error {
-	look := runtime.DeadlineAfter(pause).Earlier(limit)
+func (f *fd) waitAndLook(ctx context.Context, pause time.Duration, limit sched.Deadline) error {
+	look := sched.DeadlineAfter(pause).Earlier(limit)
 	for {
 		err := f.wait(ctx, &f.wr, reasonSend, look)
 		if errors.Is(err, runtime.ErrTimeout) && !limit.Passed() {
@@ -202,7 +203,7 @@ func (f *fd) send(ctx context.Context, p []byte, wait patience) (int, error) {
 				return taken, err
 			}
 			if sent < len(p) {
-				runtime.Spend(ctx, n)
+				sched.Spend(ctx, n)
 			}
 		}
 		return taken, nil
@@ -212,7 +213,7 @@ func (f *fd) send(ctx context.Context, p []byte, wait patience) (int, error) {
 // waitUntil is wait for input by a Limit.
 func (f *fd) waitUntil(limit Limit) error {
 	ctx := context.Background()
-	w, err := runtime.Enter(ctx)
+	w, err := sched.Enter(ctx)
 	if err != nil {
 		return err
 	}

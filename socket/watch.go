@@ -5,7 +5,7 @@ import (
 	"math"
 	"syscall"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // A Watcher is told what a socket is ready for, on the socket's loop, instead of a coroutine that waits; see [Socket.Watch].
@@ -210,7 +210,7 @@ func (s *Socket) OnLoop() bool {
 }
 
 // Home returns where the socket lives; ok is false if it has no descriptor yet.
-func (s *Socket) Home() (home runtime.Home, ok bool) {
+func (s *Socket) Home() (home sched.Home, ok bool) {
 	f := s.conn.Load()
 	if f == nil {
 		return home, false

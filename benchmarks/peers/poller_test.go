@@ -88,7 +88,7 @@ func (h *bouncer) HandleEvents(eventloop.Events) {
 }
 
 func benchWhorl(b *testing.B, pairs int, hook bool) {
-	l, err := eventloop.New(eventloop.WithWatchdog(0))
+	l, err := eventloop.New(eventloop.Config{Watchdog: 0})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -85,7 +85,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		Listen: *listen, Network: "tcp",
 		Config: server.Config{Port: server.Port{EOF: "\n", MaxPacket: 64 << 10, Handle: echo}},
 		Begin: func(co context.Context, s *server.Server, l *server.Listener) (string, error) {
-			server, at, err := expose(runtime.Current(co).Runtime(), s, *web)
+			rt, err := runtime.From(co)
+			if err != nil {
+				return "", err
+			}
+			server, at, err := expose(rt, s, *web)
 			if err != nil {
 				return "", err
 			}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // StreamTarget is what a URL of a stream comes to.
@@ -50,7 +50,7 @@ func WaitFired(ctx context.Context, fired bool, timeout time.Duration) error {
 		sel.fire()
 		sel.fire()
 	}
-	return sel.wait(ctx, runtime.DeadlineAfter(timeout))
+	return sel.wait(ctx, sched.DeadlineAfter(timeout))
 }
 
 // SplitLines returns the lines of data as a stream that is fed so many bytes at a time finds them.

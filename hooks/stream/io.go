@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -204,7 +205,7 @@ func (s *Stream) Copy(ctx context.Context, dst *Stream, max int64) (int64, error
 
 // look copies what has arrived without taking it, and waits until there is something.
 func (s *Stream) look(ctx context.Context, p []byte) (int, error) {
-	deadline := runtime.DeadlineAfter(time.Duration(s.timeout.Load()))
+	deadline := sched.DeadlineAfter(time.Duration(s.timeout.Load()))
 	for {
 		n, err := s.socket.Peek(p)
 		if !errors.Is(err, socket.ErrWouldBlock) || ctx == impatient {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -118,12 +119,12 @@ func (i *selectItem) side() *streamSide {
 type selection struct {
 	// slot is nil (nobody waits, nothing has happened), &selectFired (something has happened since
 	// the last look) or who waits.
-	slot atomic.Pointer[runtime.Waiter]
+	slot atomic.Pointer[sched.Waiter]
 }
 
-var selectFired runtime.Waiter
+var selectFired sched.Waiter
 
-var reasonSelect = runtime.NewReason("stream select")
+var reasonSelect = sched.NewReason("stream select")
 
 // fire ends the wait, or the next one.
 func (s *selection) fire() {
@@ -132,12 +133,12 @@ func (s *selection) fire() {
 	}
 }
 
-// Remove makes a selection a runtime.Queue.
-func (s *selection) Remove(w *runtime.Waiter) bool { return s.slot.CompareAndSwap(w, nil) }
+// Remove makes a selection a sched.Queue.
+func (s *selection) Remove(w *sched.Waiter) bool { return s.slot.CompareAndSwap(w, nil) }
 
 // wait waits for fire, unless there was one since slot was cleared.
-func (s *selection) wait(ctx context.Context, deadline runtime.Deadline) error {
-	w, err := runtime.Enter(ctx)
+func (s *selection) wait(ctx context.Context, deadline sched.Deadline) error {
+	w, err := sched.Enter(ctx)
 	if err != nil {
 		return err
 	}
@@ -175,7 +176,7 @@ func selectStreams(ctx context.Context, items []selectItem, timeout time.Duratio
 	if at, err := sel.claim(items); err != nil {
 		return at, err
 	}
-	deadline := runtime.DeadlineAfter(timeout)
+	deadline := sched.DeadlineAfter(timeout)
 	polls := make([]unix.PollFd, len(items))
 	for {
 		sel.slot.Store(nil)
@@ -184,7 +185,7 @@ func selectStreams(ctx context.Context, items []selectItem, timeout time.Duratio
 			return at, err
 		}
 		if found || timeout == 0 {
-			runtime.Spend(ctx, 0)
+			sched.Spend(ctx, 0)
 			return 0, ctx.Err()
 		}
 		if more, at, err := watchAll(items); err != nil {
@@ -256,15 +257,20 @@ func (s *Stream) watch() error {
 	if !ok {
 		return s.unwatched(net.ErrClosed) // before it had a descriptor
 	}
+	var done runtime.WaitGroup
+	done.Add(1)
 	set := func() {
+		defer done.Done()
 		if s.socket.Watch(streamWatcher{weak.Make(s)}) == nil {
 			s.watched.Store(true)
 		}
 	}
 	if home.Here() {
 		set()
-	} else if err := home.Do(set); err != nil {
-		return s.unwatched(err)
+	} else if home.Loop().Post(set) == nil {
+		if err := done.Wait(context.Background()); err != nil {
+			return s.unwatched(err)
+		}
 	}
 	switch {
 	case s.watched.Load():

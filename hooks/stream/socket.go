@@ -11,6 +11,7 @@ import (
 	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/fallback"
 	"github.com/whorl-go/whorl/internal/numeric"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -221,7 +222,7 @@ func (s *Stream) accept(ctx context.Context, timeout time.Duration) (socket.Inco
 	in, err := s.socket.TryAccept()
 	switch {
 	case err == nil:
-		runtime.Spend(ctx, 0)
+		sched.Spend(ctx, 0)
 	case errors.Is(err, socket.ErrWouldBlock) && timeout == 0:
 		return in, runtime.ErrTimeout
 	case errors.Is(err, socket.ErrWouldBlock):

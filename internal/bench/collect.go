@@ -7,8 +7,8 @@ import (
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/internal/clock"
 )
 
 // result puts together what the lanes have noted. All coroutines have ended.
@@ -224,14 +224,14 @@ func (r *run) display() (stop func()) {
 		tick := time.NewTicker(displayEvery)
 		defer tick.Stop()
 		var last Progress
-		at := eventloop.Clock()
+		at := clock.Now()
 		for {
 			select {
 			case <-done:
 				return
 			case <-tick.C:
 			}
-			now := eventloop.Clock()
+			now := clock.Now()
 			p := r.progress(now)
 			if p.Operations >= last.Operations {
 				p.Rate = float64(p.Operations-last.Operations) / (now - at).Seconds()

@@ -6,8 +6,9 @@ import (
 	"net"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/bench/proc"
+	"github.com/whorl-go/whorl/internal/clock"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -70,7 +71,7 @@ func (r *run) openers(ctx context.Context, w *worker) {
 			return err
 		}
 		if t.ended == 0 {
-			t.ended = eventloop.Clock()
+			t.ended = clock.Now()
 		}
 		l := w.lane
 		l.held = append(l.held, held{run: r, lane: l, socket: s})
@@ -138,7 +139,7 @@ func (h *held) beat(ctx context.Context, due time.Duration) {
 	h.lane.beating--
 	switch {
 	case err == nil:
-		record(&h.lane.phases[phaseHeartbeat], eventloop.Clock()-due)
+		record(&h.lane.phases[phaseHeartbeat], clock.Now()-due)
 	case errors.Is(err, net.ErrClosed), errors.Is(err, runtime.ErrShutdown):
 		if !h.run.interrupted { // written before the connections were closed
 			h.waited(due)
@@ -155,7 +156,7 @@ func (h *held) beat(ctx context.Context, due time.Duration) {
 
 // waited notes among the latencies a heartbeat that has no answer.
 func (h *held) waited(due time.Duration) {
-	took := eventloop.Clock() - due
+	took := clock.Now() - due
 	record(&h.lane.phases[phaseHeartbeat], took)
 	h.lane.cutBeats.note(took, 1)
 }
@@ -163,7 +164,7 @@ func (h *held) waited(due time.Duration) {
 // hold keeps the connections for a while.
 func (r *run) hold(ctx context.Context) {
 	r.enter("holding")
-	begin := eventloop.Clock()
+	begin := clock.Now()
 	end := begin + r.options.Duration
 	r.begun.Store(int64(begin))
 	r.pace.close.Store(int64(end)) // for the display
@@ -199,13 +200,13 @@ func (r *run) heartbeats(ctx context.Context, l *lane, begin, end time.Duration)
 			if due >= end {
 				return r.lastBeats(ctx, l, end)
 			}
-			if ahead := due - eventloop.Clock(); ahead > 0 {
+			if ahead := due - clock.Now(); ahead > 0 {
 				if err := runtime.Sleep(ctx, ahead); err != nil {
 					return err
 				}
-				l.woke(eventloop.Clock() - due)
+				l.woke(clock.Now() - due)
 			}
-			runtime.Spend(ctx, 0)
+			sched.Spend(ctx, 0)
 			if err := l.held[at].startBeat(due); err != nil {
 				return err
 			}
@@ -217,8 +218,8 @@ func (r *run) heartbeats(ctx context.Context, l *lane, begin, end time.Duration)
 // lastBeats waits for the end, and then for the heartbeats that are under way, as long as the run's
 // grace is.
 func (r *run) lastBeats(ctx context.Context, l *lane, end time.Duration) error {
-	err := runtime.Sleep(ctx, end-eventloop.Clock())
-	for err == nil && l.beating > 0 && eventloop.Clock() < end+r.options.Grace {
+	err := runtime.Sleep(ctx, end-clock.Now())
+	for err == nil && l.beating > 0 && clock.Now() < end+r.options.Grace {
 		err = runtime.Sleep(ctx, time.Millisecond)
 	}
 	return err
@@ -257,7 +258,7 @@ func (r *run) release() error {
 				if h.socket == nil {
 					continue
 				}
-				runtime.Spend(ctx, 0)
+				sched.Spend(ctx, 0)
 				if !h.socket.Alive() {
 					h.lose(&phaseError{"held", errGone})
 					continue

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -80,7 +80,7 @@ func (d *dialer) resolve(ctx context.Context, t *trial) ([]netip.AddrPort, error
 	if ip, err := netip.ParseAddr(d.host); err == nil {
 		return []netip.AddrPort{netip.AddrPortFrom(ip.Unmap(), d.port)}, nil
 	}
-	began := eventloop.Clock()
+	began := clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
 	defer cancel()
 	ips, err := runtime.Await(ctx, func() ([]netip.Addr, error) {
@@ -92,7 +92,7 @@ func (d *dialer) resolve(ctx context.Context, t *trial) ([]netip.AddrPort, error
 	if err != nil {
 		return nil, failedIn(phaseDNS, err)
 	}
-	t.note(phaseDNS, eventloop.Clock()-began)
+	t.note(phaseDNS, clock.Now()-began)
 	addresses := make([]netip.AddrPort, len(ips))
 	for i, ip := range ips {
 		addresses[i] = netip.AddrPortFrom(ip.Unmap(), d.port)
@@ -139,11 +139,11 @@ func (d *dialer) open(ctx context.Context, l *lane, t *trial, i int64,
 			return s, failedIn(phaseConnect, err)
 		}
 	}
-	began := eventloop.Clock()
+	began := clock.Now()
 	if err := s.Connect(ctx, to); err != nil {
 		return s, failedIn(phaseConnect, err)
 	}
-	t.note(phaseConnect, eventloop.Clock()-began)
+	t.note(phaseConnect, clock.Now()-began)
 	if d.full == nil {
 		return s, nil
 	}
@@ -162,7 +162,7 @@ func (d *dialer) converse(ctx context.Context, s *socket.Socket, t *trial) error
 		return failedIn(phaseStartTLS, err)
 	}
 	defer s.SetProtocol(nil)
-	now, began := phaseStartTLS, eventloop.Clock()
+	now, began := phaseStartTLS, clock.Now()
 	if d.options.StartTLS.HasBanner() {
 		now = phaseBanner
 	}
@@ -176,26 +176,26 @@ func (d *dialer) converse(ctx context.Context, s *socket.Socket, t *trial) error
 			return failedIn(now, err)
 		}
 		if now == phaseBanner {
-			moment := eventloop.Clock()
+			moment := clock.Now()
 			t.note(now, moment-began)
 			now, began = phaseStartTLS, moment
 		}
 	}
-	t.note(now, eventloop.Clock()-began)
+	t.note(now, clock.Now()-began)
 	return nil
 }
 
 // secure makes the handshake.
 func (d *dialer) secure(ctx context.Context, l *lane, s *socket.Socket, t *trial,
 	resume bool) error {
-	began, config := eventloop.Clock(), d.config(l, resume)
+	began, config := clock.Now(), d.config(l, resume)
 	if err := s.SSLHandshake(ctx, config); err != nil {
 		if !errors.Is(err, socket.ErrPlaintextPending) && !errors.Is(err, runtime.ErrShutdown) {
 			err = explain.Client(err, d.host, config)
 		}
 		return failedIn(phaseTLS, err)
 	}
-	took := eventloop.Clock() - began
+	took := clock.Now() - began
 	t.note(phaseTLS, took)
 	state, _ := s.ConnectionState()
 	t.agreed = agreementOf(state)

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -29,7 +29,7 @@ func (r *run) handshakes(ctx context.Context, w *worker) {
 			return err
 		}
 		if t.ended == 0 {
-			t.ended = eventloop.Clock()
+			t.ended = clock.Now()
 		}
 		if resume && !t.agreed.resumed {
 			// The server didn't want the session, or a failure has used it up. If there is no other
@@ -45,7 +45,7 @@ func (r *run) firstByte(ctx context.Context, s *socket.Socket, t *trial) error {
 	if !r.options.FirstByte {
 		return nil
 	}
-	began := eventloop.Clock()
+	began := clock.Now()
 	if opening := r.options.Opening; len(opening) > 0 {
 		if _, err := s.SendSoon(ctx, opening); err != nil {
 			return failedIn(phaseFirstByte, r.dialer.refusal(err))
@@ -55,7 +55,7 @@ func (r *run) firstByte(ctx context.Context, s *socket.Socket, t *trial) error {
 	if _, err := s.RecvPacket(ctx); err != nil {
 		return failedIn(phaseFirstByte, r.dialer.refusal(err))
 	}
-	t.note(phaseFirstByte, eventloop.Clock()-began)
+	t.note(phaseFirstByte, clock.Now()-began)
 	return nil
 }
 
@@ -109,7 +109,7 @@ func (r *run) roundTrip(ctx context.Context, w *worker, t *trial) error {
 		if r.options.Rate == 0 {
 			// in a closed loop a round trip is one; in an open one, who wanted it had to wait for
 			// the connection too
-			t.intended = eventloop.Clock()
+			t.intended = clock.Now()
 		}
 	}
 	err := r.exchange(ctx, w.lane, w.socket, t)

@@ -9,9 +9,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/bench/proc"
 	"github.com/whorl-go/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -272,7 +272,7 @@ func (r *run) crowd(ctx context.Context, load workload) error {
 		}
 	}
 	over := !waitFor(ctx, ready, never)
-	r.pace = newPacer(eventloop.Clock(), o.Warmup, load.duration, o.Operations, o.Rate)
+	r.pace = newPacer(clock.Now(), o.Warmup, load.duration, o.Operations, o.Rate)
 	if over {
 		r.interrupted = true
 		r.from = r.instant()
@@ -309,7 +309,7 @@ func (r *run) steer(ctx context.Context, load workload, done <-chan struct{}) {
 	}
 	if !over && (load.atEnd != nil || !r.interrupted) {
 		r.enter("finishing")
-		over = waitFor(grace, done, eventloop.Clock()+r.options.Grace)
+		over = waitFor(grace, done, clock.Now()+r.options.Grace)
 		// Whoever doesn't wait for the end of the grace has no right to say that it is over.
 		r.interrupted = r.interrupted || !over && ctx.Err() != nil
 	}
@@ -325,7 +325,7 @@ func (r *run) steer(ctx context.Context, load workload, done <-chan struct{}) {
 // waitFor waits, on a plain goroutine, for a channel to be closed, and reports whether it was; it
 // gives up at a moment, or when ctx is done.
 func waitFor(ctx context.Context, done <-chan struct{}, until time.Duration) bool {
-	timer := time.NewTimer(max(0, until-eventloop.Clock()))
+	timer := time.NewTimer(max(0, until-clock.Now()))
 	defer timer.Stop()
 	select {
 	case <-done:
@@ -337,7 +337,7 @@ func waitFor(ctx context.Context, done <-chan struct{}, until time.Duration) boo
 }
 
 func (r *run) instant() instant {
-	i := takeInstant(eventloop.Clock())
+	i := takeInstant(clock.Now())
 	for _, l := range r.lanes {
 		i.stallCount += l.loop.Stats().Stalls
 	}
@@ -360,7 +360,7 @@ func (r *run) each(ctx context.Context, w *worker, operate func(ctx context.Cont
 	t *trial) error) {
 	backoff := time.Millisecond
 	for {
-		now := eventloop.Clock()
+		now := clock.Now()
 		next, ok := r.pace.take(now)
 		if !ok {
 			return
@@ -402,7 +402,7 @@ func (r *run) await(ctx context.Context, l *lane, next ticket, now time.Duration
 		return err
 	}
 	if next.measured {
-		l.woke(eventloop.Clock() - next.intended)
+		l.woke(clock.Now() - next.intended)
 	}
 	return nil
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -27,7 +27,7 @@ func (r *run) settle(l *lane, t *trial, err error) {
 	if !t.measured {
 		return
 	}
-	now := eventloop.Clock()
+	now := clock.Now()
 	if t.ended > 0 {
 		now = t.ended
 	}

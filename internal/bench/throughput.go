@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -68,7 +68,7 @@ func (r *run) stream(ctx, limited context.Context, w *worker) {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		// cut off by the end of the time, a message may have ended anywhere
-		w.lane.last = eventloop.Clock()
+		w.lane.last = clock.Now()
 	case receiver != nil && !errors.Is(err, runtime.ErrTimeout):
 		r.streamEnded(w, err)
 		fallthrough
@@ -101,7 +101,7 @@ func (r *run) streamEnded(w *worker, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		w.lane.fail(classify(err), err)
 	}
-	w.lane.last = max(w.lane.last, min(eventloop.Clock(), r.pace.end()))
+	w.lane.last = max(w.lane.last, min(clock.Now(), r.pace.end()))
 }
 
 // every is of how many messages one is timed.
@@ -116,11 +116,11 @@ func (r *run) every() int {
 // connection has failed.
 func (r *run) send(ctx context.Context, w *worker) error {
 	l, every := w.lane, r.every()
-	now := eventloop.Clock()
+	now := clock.Now()
 	for k := 0; ; k++ {
 		timed := k%every == 0 || r.options.Rate > 0
 		if timed {
-			now = eventloop.Clock()
+			now = clock.Now()
 		}
 		next, ok := r.pace.take(now)
 		if !ok || r.await(ctx, l, next, now) != nil {
@@ -136,7 +136,7 @@ func (r *run) send(ctx context.Context, w *worker) error {
 		}
 		if err != nil {
 			if next.measured && r.options.Rate > 0 && timedOut(err) {
-				l.waited(eventloop.Clock() - next.intended)
+				l.waited(clock.Now() - next.intended)
 			}
 			return err
 		}
@@ -144,7 +144,7 @@ func (r *run) send(ctx context.Context, w *worker) error {
 			continue
 		}
 		if timed {
-			end := eventloop.Clock()
+			end := clock.Now()
 			r.sample(l, end, end-next.intended)
 			now = end
 		}
@@ -159,11 +159,11 @@ func (r *run) send(ctx context.Context, w *worker) error {
 // their number is over. At the end of the stream between two messages it returns io.EOF.
 func (r *run) receive(ctx context.Context, w *worker, tickets bool) error {
 	l, every := w.lane, r.every()
-	now := eventloop.Clock()
+	now := clock.Now()
 	for k := 0; ; k++ {
 		timed := k%every == 0
 		if timed {
-			now = eventloop.Clock()
+			now = clock.Now()
 		}
 		measured := now >= r.pace.open
 		if tickets {
@@ -182,7 +182,7 @@ func (r *run) receive(ctx context.Context, w *worker, tickets bool) error {
 			continue
 		}
 		if timed {
-			end := eventloop.Clock()
+			end := clock.Now()
 			if tickets { // with an echo it is the sending that is timed
 				r.sample(l, end, end-now)
 			}

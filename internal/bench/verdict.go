@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -49,14 +49,14 @@ const (
 func (d *dialer) verdict(
 	ctx context.Context, l *lane, s *socket.Socket, t *trial, took time.Duration,
 ) error {
-	began, tickets := eventloop.Clock(), l.sessions.tickets
+	began, tickets := clock.Now(), l.sessions.tickets
 	patience := min(max(leastVerdictPatience, verdictPatience*took), d.options.Timeout)
 	err := hear(ctx, s, patience, func(n int) bool {
 		return n > 0 || l.sessions.tickets != tickets
 	})
 	switch {
 	case err == nil:
-		t.note(phaseVerdict, eventloop.Clock()-began)
+		t.note(phaseVerdict, clock.Now()-began)
 	case errors.Is(err, errSilence):
 		t.ended = began
 		if t.measured {
@@ -96,7 +96,7 @@ func hear(
 ) error {
 	timeouts := s.Timeouts()
 	defer s.SetTimeouts(timeouts)
-	deadline := eventloop.Clock() + patience
+	deadline := clock.Now() + patience
 	var some [512]byte
 	for {
 		n, err := s.Peek(some[:])
@@ -111,7 +111,7 @@ func hear(
 		case !errors.Is(err, socket.ErrWouldBlock):
 			return err
 		}
-		left := deadline - eventloop.Clock()
+		left := deadline - clock.Now()
 		if left <= 0 {
 			return errSilence
 		}

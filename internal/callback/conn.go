@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/internal/turn"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -191,7 +192,8 @@ func (c *Conn) handedOut() {
 // Panicked ends the connection after a panic that was caught in one of its functions.
 func (c *Conn) Panicked(value any) {
 	stack := debug.Stack()
-	c.Socket.Loop().ReportPanic(value, stack)
+	home, _ := c.Socket.Home()
+	home.Loop().ReportPanic(value, stack)
 	c.End(&runtime.PanicError{Value: value, Stack: stack}, true)
 }
 
@@ -426,8 +428,8 @@ func (c *Conn) Gone() bool { return c.state&gone != 0 }
 // Over reports whether the connection has ended.
 func (c *Conn) Over() bool { return c.state&ended != 0 }
 
-// Spawn is runtime.Go or runtime.GoDeep.
-type Spawn func(ctx context.Context, fn func(ctx context.Context)) (*runtime.Coroutine, error)
+// Spawn is sched.Go or sched.GoDeep.
+type Spawn func(ctx context.Context, fn func(ctx context.Context)) (*sched.Coroutine, error)
 
 // EnableSSL runs the handshake on a coroutine that comes from ctx and calls done with its outcome. No packets are handed out meanwhile. After a failure
 // that has closed the socket the connection ends, too.

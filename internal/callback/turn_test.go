@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
@@ -26,7 +26,7 @@ type slow struct {
 }
 
 func (s *slow) Received([]byte) {
-	for begin := eventloop.Clock(); eventloop.Clock()-begin < s.each; {
+	for begin := clock.Now(); clock.Now()-begin < s.each; {
 	}
 	if s.received++; s.received == s.most {
 		s.done.Done()

@@ -27,8 +27,8 @@ func Add(at, d time.Duration) time.Duration {
 	return at + d
 }
 
-// Beat returns the first point after now that lies a whole number of periods after due, which must
-// not lie after now. Beats that have been missed are passed over.
-func Beat(due, period, now time.Duration) time.Duration {
+// NextTick returns the first point after now that lies a whole number of periods after due, which
+// must not lie after now. Ticks that have been missed are passed over.
+func NextTick(due, period, now time.Duration) time.Duration {
 	return Add(due, ((now-due)/period+1)*period)
 }

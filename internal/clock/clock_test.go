@@ -27,8 +27,8 @@ func TestBeatPassesOverWhatWasMissed(t *testing.T) {
 		{100, 110, 120},
 		{100, 137, 140},
 	} {
-		if got := Beat(c.due, 10, c.now); got != c.want {
-			t.Errorf("due %d, now %d: the next beat is %d, want %d", c.due, c.now, got, c.want)
+		if got := NextTick(c.due, 10, c.now); got != c.want {
+			t.Errorf("due %d, now %d: the next tick is %d, want %d", c.due, c.now, got, c.want)
 		}
 	}
 }

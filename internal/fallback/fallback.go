@@ -56,7 +56,7 @@ func WithinAs(ctx context.Context, s *socket.Socket) context.Context {
 		return ctx
 	}
 	if home, ok := s.Home(); ok {
-		return runtimeContext{ctx, home.Runtime()}
+		return runtimeContext{ctx, (*runtime.Runtime)(home.Runtime())}
 	}
 	return ctx
 }

@@ -1,6 +1,8 @@
 package resident
 
-import "github.com/whorl-go/whorl/runtime"
+import (
+	"github.com/whorl-go/whorl/runtime"
+)
 
 // Count returns how many sockets are known on a runtime, for tests; -1 if it doesn't know the
 // runtime.

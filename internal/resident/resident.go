@@ -8,7 +8,7 @@ import (
 	"sync"
 	"weak"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -88,7 +88,7 @@ func (r *Resident) forgotten() {
 
 // residents are those of one runtime.
 type residents struct {
-	rt *runtime.Runtime
+	rt *sched.Runtime
 
 	mu       sync.Mutex
 	list     Resident // guarded by mu: the head of a ring
@@ -96,10 +96,10 @@ type residents struct {
 	ended    bool     // guarded by mu: the loops have ended
 }
 
-// houses has the residents of each runtime that has, or had, some: *runtime.Runtime to *residents.
+// houses has the residents of each runtime that has, or had, some: *sched.Runtime to *residents.
 var houses sync.Map
 
-func residentsOf(rt *runtime.Runtime) *residents {
+func residentsOf(rt *sched.Runtime) *residents {
 	if found, ok := houses.Load(rt); ok {
 		return found.(*residents)
 	}

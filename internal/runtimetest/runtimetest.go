@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -61,6 +62,12 @@ func Coroutine(t *testing.T, options func(testing.TB) []runtime.Option, test fun
 	if err != runtime.ErrGoexit { // that is how t.Fatal ends
 		leaktest.Check(t, err)
 	}
+}
+
+// OnLoop reports whether the caller runs on loop.
+func OnLoop(loop runtime.Loop) bool {
+	home, err := sched.HomeFor(context.Background())
+	return err == nil && home.Here() && home.Loop() == loop
 }
 
 // Beside runs fn in a coroutine, beside the caller. The function that it returns waits for fn and returns its error.

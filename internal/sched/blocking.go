@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 import (
 	"context"
@@ -29,7 +29,7 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// single is the place of one Waiter that one event ends.
+// single is the entry of one Waiter that one event ends.
 type single struct {
 	waiter *Waiter
 	taken  atomic.Bool
@@ -103,50 +103,47 @@ func Join(ctx context.Context, coroutines ...*Coroutine) error {
 	}
 	j := &join{single: single{waiter: w}}
 	j.left.Store(1) // ours, until all are registered
-	places := make([]waiting[*join], len(coroutines))
+	entries := make([]Entry[*join], len(coroutines))
 	for i, co := range coroutines {
-		places[i].value = j
-		co.addJoin(&places[i])
+		entries[i].Value = j
+		co.addJoin(&entries[i])
 	}
 	if j.left.Add(-1) == 0 {
 		return ctx.Err()
 	}
 	if err := w.Wait(ctx, reasonJoin, 0, j); err != nil {
 		for i, co := range coroutines {
-			co.dropJoin(&places[i])
+			co.dropJoin(&entries[i])
 		}
 		return err
 	}
 	return nil
 }
 
-// Join waits until the coroutine has ended.
-func (co *Coroutine) Join(ctx context.Context) error { return Join(ctx, co) }
-
 // Ended reports whether the coroutine has ended.
 func (co *Coroutine) Ended() bool {
 	return co.over.Load()
 }
 
-func (co *Coroutine) addJoin(place *waiting[*join]) {
+func (co *Coroutine) addJoin(entry *Entry[*join]) {
 	co.ctx.mu.Lock()
 	defer co.ctx.mu.Unlock()
 	if co.over.Load() {
 		return
 	}
-	place.value.left.Add(1)
+	entry.Value.left.Add(1)
 	if co.rare == nil {
 		co.rare = new(rare)
 	}
-	co.rare.joins.push(place)
+	co.rare.joins.push(entry)
 }
 
 // dropJoin forgets a Join that has given up.
-func (co *Coroutine) dropJoin(place *waiting[*join]) {
+func (co *Coroutine) dropJoin(entry *Entry[*join]) {
 	co.ctx.mu.Lock()
 	defer co.ctx.mu.Unlock()
-	if place.queue != nil {
-		place.queue.remove(place)
+	if entry.queue != nil {
+		entry.queue.remove(entry)
 	}
 }
 
@@ -160,11 +157,11 @@ func (co *Coroutine) wakeJoins() {
 	}
 	for {
 		co.ctx.mu.Lock()
-		place := r.joins.pop()
+		entry := r.joins.Pop()
 		co.ctx.mu.Unlock()
-		if place == nil {
+		if entry == nil {
 			return
 		}
-		place.value.ended()
+		entry.Value.ended()
 	}
 }

@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 import "context"
 
@@ -17,20 +17,20 @@ func Detour(ctx context.Context, fn func(ctx context.Context)) error {
 	case co == nil:
 		fn(ctx)
 		return nil
-	case co.worker.roomy || co.worker.away:
+	case co.worker.deep || co.worker.detoured:
 		return co.callDeep(ctx, fn)
 	default:
-		t := &trip{worker: co.roomy(), ctx: ctx, fn: fn}
-		co.travel(t)
-		return co.backFrom(t)
+		d := &detour{worker: co.deepWorker(), ctx: ctx, fn: fn}
+		co.switchTo(d)
+		return co.endDetour(d)
 	}
 }
 
-// trip is a call of Detour. Its worker isn't the coroutine's, but has the coroutine's own goroutine
+// detour is a call of Detour. Its worker isn't the coroutine's, but has the coroutine's own goroutine
 // wait in worker.next, as loops do. When the coroutine parks, it yields to its loop by its own
 // worker all the same, from the other goroutine; and that is the one that is resumed. What is on
 // the coroutine's own stack meanwhile is little.
-type trip struct {
+type detour struct {
 	worker   *worker
 	ctx      context.Context
 	fn       func(ctx context.Context)
@@ -38,21 +38,21 @@ type trip struct {
 	returned bool
 }
 
-// travel makes a trip, and returns when that has ended.
-func (co *Coroutine) travel(t *trip) {
+// switchTo runs the coroutine on a detour's worker, and returns when the detour has ended.
+func (co *Coroutine) switchTo(d *detour) {
 	own, home := co.worker, co.worker.id.Load()
-	own.away = true
-	t.worker.co, t.worker.trip = co, t
-	t.worker.switchTo(co.sched.loop)
-	t.worker.co, t.worker.trip = nil, nil
-	own.away = false
+	own.detoured = true
+	d.worker.co, d.worker.detour = co, d
+	d.worker.switchTo(co.sched.loop)
+	d.worker.co, d.worker.detour = nil, nil
+	own.detoured = false
 	own.id.Store(home)
 	co.sched.running.Store(home)
 }
 
-// backFrom ends a detour.
-func (co *Coroutine) backFrom(t *trip) error {
-	s, w := co.sched, t.worker
+// endDetour gives the detour's worker back and returns the detour's error.
+func (co *Coroutine) endDetour(d *detour) error {
+	s, w := co.sched, d.worker
 	switch {
 	case w.dead:
 		s.workers.Add(-1)
@@ -61,54 +61,52 @@ func (co *Coroutine) backFrom(t *trip) error {
 		w.next()
 		s.workers.Add(-1)
 	}
-	if !t.returned && s.rt.forced.Load() {
+	if !d.returned && s.rt.forced.Load() {
 		goexit()
 	}
-	return t.err
+	return d.err
 }
 
-// roomy returns a worker for a detour. A new one is made by another one, as that, too, takes more
-// stack than very many coroutines should have.
-func (co *Coroutine) roomy() *worker {
+// deepWorker returns a worker for a detour. A new one is made by another one, the spawner, as that,
+// too, takes more stack than very many coroutines should have.
+func (co *Coroutine) deepWorker() *worker {
 	s := co.sched
-	if len(s.roomy) == 0 {
-		if s.maker == nil {
-			s.maker = newWorker()
+	if len(s.deep) == 0 {
+		if s.spawner == nil {
+			s.spawner = newWorker()
 			s.workers.Add(1)
 		}
-		another := func(context.Context) { s.roomy = append(s.roomy, newWorker()) }
-		co.travel(&trip{worker: s.maker, fn: another})
+		another := func(context.Context) { s.deep = append(s.deep, newWorker()) }
+		co.switchTo(&detour{worker: s.spawner, fn: another})
 		s.workers.Add(1)
 	}
-	w := s.take(&s.roomy)
-	w.roomy = true
+	w := s.take(&s.deep)
+	w.deep = true
 	return w
 }
 
-// travel is the worker's part of a detour. After a Goexit it doesn't return, see
+// runDetour is the worker's part of a detour. After a Goexit it doesn't return, see
 // worker.runFunction.
-func (w *worker) travel(t *trip) {
+func (w *worker) runDetour(d *detour) {
 	defer func() {
-		if !t.returned {
+		if !d.returned {
 			w.dead = true
-			// This goroutine ends. Its identity may be another's before travel stores the former one.
+			// This goroutine ends. Its identity may be another's before switchTo stores the former one.
 			w.co.sched.running.Store(0)
 			panic(errGoexit)
 		}
 	}()
 	w.co.worker.id.Store(w.id.Load()) // that is where the coroutine runs
 	w.co.sched.running.Store(w.id.Load())
-	t.err = w.co.callDeep(t.ctx, t.fn)
-	t.returned = true
+	d.err = w.co.callDeep(d.ctx, d.fn)
+	d.returned = true
 }
 
 // callDeep calls fn as a detour.
 func (co *Coroutine) callDeep(ctx context.Context, fn func(ctx context.Context)) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			caught := asPanicError(value)
-			co.sched.rt.report(co, caught)
-			err = caught
+			err = co.caught(value)
 		}
 	}()
 	fn(ctx)
@@ -128,8 +126,8 @@ func GoDeep(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, erro
 	}
 	co, err := s.spawn(ctx, parent)
 	if err == nil {
-		w := s.take(&s.roomy)
-		w.roomy = true
+		w := s.take(&s.deep)
+		w.deep = true
 		s.startOn(w, co, fn)
 	}
 	return co, err

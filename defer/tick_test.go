@@ -5,11 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/clock"
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Whatever the loop is late by, each beat is due a whole number of intervals after the first.
+// Whatever the loop is late by, each tick is due a whole number of intervals after the first.
 func TestBeatsDoNotDrift(t *testing.T) {
 	err := runtime.Run(func(ctx context.Context) error {
 		const every = 700 * time.Microsecond
@@ -17,10 +17,10 @@ func TestBeatsDoNotDrift(t *testing.T) {
 		var last time.Duration
 		tick, err := Tick(ctx, every, func(context.Context) {
 			if step := tick.due - last; step < every || step%every != 0 {
-				t.Errorf("beats %v apart", step)
+				t.Errorf("ticks %v apart", step)
 			}
 			last = tick.due
-			for start := eventloop.Clock(); eventloop.Clock()-start < time.Duration(tick.runs)*every/2; {
+			for start := clock.Now(); clock.Now()-start < time.Duration(tick.runs)*every/2; {
 			}
 			if tick.runs == 6 {
 				tick.Clear()
@@ -40,13 +40,13 @@ func TestMissedBeatsAreSkipped(t *testing.T) {
 		var tick *Timer
 		var first time.Duration
 		tick, err := Tick(ctx, every, func(context.Context) {
-			switch late := eventloop.Clock() - first; tick.runs {
+			switch late := clock.Now() - first; tick.runs {
 			case 1:
-				for eventloop.Clock() < first+9*every { // hold the loop
+				for clock.Now() < first+9*every { // hold the loop
 				}
-			case 3: // the second call is that of the first beat that was missed
+			case 3: // the second call is that of the first tick that was missed
 				if late < 10*every {
-					t.Errorf("third call %v after the first was due: a missed beat was made up for", late)
+					t.Errorf("third call %v after the first was due: a missed tick was made up for", late)
 				}
 				tick.Clear()
 			}

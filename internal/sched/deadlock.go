@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 import (
 	"bytes"
@@ -39,12 +39,12 @@ func (e *DeadlockError) places() string {
 }
 
 // How often a silent runtime is looked at: a check is only made when it could be a deadlock, and
-// one that can't tell is repeated less and less often. deadlockGrace is how long the coroutines may
+// one that can't tell is repeated less and less often. DeadlockGrace is how long the coroutines may
 // take to end when one is Run's error. Tests shorten them.
 var (
-	firstDeadlockCheck = 100 * time.Millisecond
+	FirstDeadlockCheck = 100 * time.Millisecond
 	lastDeadlockCheck  = 5 * time.Second
-	deadlockGrace      = 5 * time.Second
+	DeadlockGrace      = 5 * time.Second
 )
 
 // waitIdle waits until all coroutines have ended, main has failed, or a Shutdown has given up on
@@ -52,11 +52,11 @@ var (
 // and else logs it, once as long as the same coroutines wait in the same places.
 func (rt *Runtime) waitIdle(failed <-chan struct{}) *DeadlockError {
 	idle := rt.whenIdle()
-	if rt.config.deadlock == deadlockIgnored {
+	if rt.config.Deadlock == DeadlockIgnored {
 		rt.waitForEnd(idle, failed, nil)
 		return nil
 	}
-	interval := firstDeadlockCheck
+	interval := FirstDeadlockCheck
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
 	var before uint64
@@ -65,10 +65,10 @@ func (rt *Runtime) waitIdle(failed <-chan struct{}) *DeadlockError {
 		stuck, now := rt.stuck()
 		switch {
 		case !stuck || now != before:
-			interval = firstDeadlockCheck
+			interval = FirstDeadlockCheck
 		case rt.nobodyElse() && rt.stillStuck(now):
 			deadlock := rt.describeDeadlock(now)
-			if deadlock != nil && rt.config.deadlock == deadlockIsError {
+			if deadlock != nil && rt.config.Deadlock == DeadlockIsError {
 				return deadlock
 			}
 			if deadlock != nil && deadlock.places() != reported {
@@ -86,10 +86,10 @@ func (rt *Runtime) waitIdle(failed <-chan struct{}) *DeadlockError {
 }
 
 func (rt *Runtime) warn(places string) {
-	rt.config.log.Warn("all coroutines wait for each other, "+
+	rt.config.Log.Warn("all coroutines wait for each other, "+
 		"and nothing is seen that could wake one; what can't be seen is a function that time.AfterFunc or context.AfterFunc will call, "+
 		"a callback from C, another process",
-		zap.String("runtime", rt.config.name), zap.String("coroutines", places))
+		zap.String("runtime", rt.config.Name), zap.String("coroutines", places))
 }
 
 // waitForEnd reports true when it is time for a check, false when there is nothing to wait for any
@@ -110,7 +110,7 @@ func (rt *Runtime) waitForEnd(idle, failed <-chan struct{}, check <-chan time.Ti
 // run.
 func (rt *Runtime) stuck() (all bool, switches uint64) {
 	for _, s := range rt.schedulers {
-		if !s.loop.Quiet() || s.loop.Stats().Descriptors > 0 {
+		if st := s.loop.Stats(); !st.Quiet || st.Descriptors > 0 {
 			return false, 0 // nearly always; the loops needn't be asked
 		}
 	}
@@ -156,7 +156,7 @@ func (co *Coroutine) stuck() bool {
 // soon: it is held, or has been closed. Then fn may still run there, but what it writes is nobody's
 // any more.
 func (rt *Runtime) onEachLoop(fn func(s *scheduler)) bool {
-	patience := time.NewTimer(firstDeadlockCheck)
+	patience := time.NewTimer(FirstDeadlockCheck)
 	defer patience.Stop()
 	for _, s := range rt.schedulers {
 		taken, done := new(atomic.Bool), make(chan struct{})
@@ -243,9 +243,9 @@ func (rt *Runtime) nobodyElse() bool {
 func harmless(record string) bool {
 	for _, function := range []string{
 		// Coroutines: stuck has looked at them.
-		module + "runtime.newWorker.func1", module + "runtime.(*Coroutine).park",
-		module + "runtime.(*Runtime).waitIdle",
-		module + "runtime.(*Waiter).waitWithoutEnd",
+		module + "internal/sched.newWorker.func1", module + "internal/sched.(*Coroutine).park",
+		module + "internal/sched.(*Runtime).waitIdle",
+		module + "internal/sched.(*Waiter).waitWithoutEnd",
 		"testing.(*T).Run", "testing.(*T).Parallel", "testing.(*F).Fuzz",
 		"testing.(*M).Run", "testing.runTests",
 		"os/signal.loop", "os/signal.signal_recv",

@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 import (
 	"context"
@@ -61,7 +61,7 @@ func (c *coroutineContext) init(co *Coroutine, ctx context.Context) {
 
 // tie links the context into the tree. On the loop, when the coroutine starts.
 func (c *coroutineContext) tie() {
-	if c.co.mustEnd() {
+	if c.co.sched.rt.stopping.Load() {
 		c.cancel(ErrShutdown)
 	}
 	tied := c.tied.Load()
@@ -121,7 +121,7 @@ func (c *coroutineContext) ended() {
 	if c.shared != nil && tied != nil {
 		c.shared.unfollow() // it is above that is followed from now on
 	}
-	c.settle()
+	c.refollow()
 	if c.shared == nil {
 		return
 	}
@@ -179,7 +179,7 @@ func (c *coroutineContext) mark(err error) bool {
 		}
 		s.orphans.all = nil
 		after, s.after = s.after, nil
-		c.settle()
+		c.refollow()
 	}
 	c.mu.Unlock()
 	for f := range after {
@@ -269,18 +269,18 @@ func (c *coroutineContext) share() *sharedContext {
 		if c.cause.Load() != nil {
 			close(c.shared.done)
 		}
-		c.settle()
+		c.refollow()
 	}
 	return c.shared
 }
 
-// settle follows base, or stops following it, whichever the users of the context need. With mu
+// refollow follows base, or stops following it, whichever the users of the context need. With mu
 // held.
 //
 // A context that lives long must not collect the contexts of coroutines that came and went. So
 // after the end of the coroutine base is followed by way of the Done channel's afterlife, and else
 // only for contexts that derive from this one, which say when they need it no more.
-func (c *coroutineContext) settle() {
+func (c *coroutineContext) refollow() {
 	s := c.shared
 	if s == nil {
 		return
@@ -325,13 +325,13 @@ func (c *coroutineContext) AfterFunc(f func()) (stop func() bool) {
 	}
 	key := &f
 	s.after[key] = struct{}{}
-	c.settle()
+	c.refollow()
 	return func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		_, waiting := s.after[key]
 		delete(s.after, key)
-		c.settle()
+		c.refollow()
 		return waiting
 	}
 }

@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 import (
 	"context"
@@ -6,19 +6,12 @@ import (
 	"slices"
 )
 
-// Run makes a runtime, runs main as its first coroutine, and returns when all coroutines have
-// ended, those that main has started included. When main fails, by an error, a panic or
-// runtime.Goexit, the others are cancelled, as by Shutdown, and Run waits for them.
-//
-// It returns main's error: a *PanicError if main panicked, ErrGoexit. Joined to it are the first
-// panic elsewhere that nothing took, which is to say that there is no panic handler and it wasn't
-// returned to a caller as an error; what the end of the runtime had to cut, see Shutdown; and a
-// *DeadlockError, if that was asked for by [WithDeadlockError].
-func Run(main func(ctx context.Context) error, options ...Option) error {
+// Run makes a runtime and runs main as its first coroutine, see runtime.Run.
+func Run(config Config, main func(ctx context.Context) error) error {
 	if s, _ := whereAmI(nil); s != nil {
 		return errors.New("runtime: Run called on an event loop; use Go, or a plain goroutine")
 	}
-	rt, err := New(options...)
+	rt, err := New(config)
 	if err != nil {
 		return err
 	}
@@ -44,7 +37,7 @@ func Run(main func(ctx context.Context) error, options ...Option) error {
 	ctx := context.Background()
 	if deadlock != nil { // ErrShutdown is lost on coroutines that ignore errors
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, deadlockGrace)
+		ctx, cancel = context.WithTimeout(ctx, DeadlockGrace)
 		defer cancel()
 	}
 	shutdownErr := rt.Shutdown(ctx)

@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 import (
 	"context"
@@ -21,11 +21,11 @@ type worker struct {
 	sp       uintptr        // where on its stack the coroutine has parked; not to be followed
 	co       *Coroutine     // that runs on it; nil while it is idle
 	fn       func(context.Context)
-	trip     *trip // that it makes for a coroutine of another worker
-	dead     bool  // its goroutine has ended, or ends when it is resumed
-	roomy    bool  // kept for Detour
-	away     bool  // its coroutine is on a detour
-	panicked bool  // its coroutine's function
+	detour   *detour // that it runs for a coroutine of another worker
+	dead     bool    // its goroutine has ended, or ends when it is resumed
+	deep     bool    // its stack has grown: kept for Detour and GoDeep
+	detoured bool    // its coroutine is on a detour, on another worker
+	panicked bool    // its coroutine's function
 }
 
 // errGoexit is what a worker panics with when a coroutine called runtime.Goexit: iter.Pull would
@@ -42,8 +42,8 @@ func newWorker() *worker {
 		w.id.Store(uintptr(goroutine.Current()))
 		w.co.sched.running.Store(w.id.Load()) // resume could not know it the first time
 		for !w.dead {
-			if w.trip != nil {
-				w.travel(w.trip)
+			if w.detour != nil {
+				w.runDetour(w.detour)
 			} else {
 				w.runFunction()
 				w.finish()

@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 import "context"
 
@@ -13,5 +13,20 @@ func ReportPanic(ctx context.Context, value any) *PanicError {
 	if s, co := whereAmI(schedulerHint(ctx)); co != nil && !(value == any(ErrGoexit) && s.rt.forced.Load()) {
 		s.rt.panicked(co, err)
 	}
+	return err
+}
+
+// Caught reports a panic that its caller has recovered from, as ReportPanic does, and that goes on
+// to somebody who may handle it, as an error. On a plain goroutine it reports nothing.
+func Caught(ctx context.Context, value any) *PanicError {
+	if _, co := whereAmI(schedulerHint(ctx)); co != nil {
+		return co.caught(value)
+	}
+	return asPanicError(value)
+}
+
+func (co *Coroutine) caught(value any) *PanicError {
+	err := asPanicError(value)
+	co.sched.rt.report(co, err)
 	return err
 }

@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 import (
 	"context"
@@ -10,9 +10,8 @@ import (
 	"github.com/whorl-go/whorl/internal/prefetch"
 )
 
-// A Waiter is one caller's place to wait, be it a coroutine or a plain goroutine. It is what the
-// waiting of this package, of sockets and of channels is built on, and is exported for those who
-// build their own.
+// A Waiter is one caller's place to wait, be it a coroutine or a plain goroutine. All waiting of
+// the house is built on it, that of channels and sockets included.
 //
 // # Protocol
 //
@@ -63,10 +62,6 @@ var (
 	reasonSignal  = NewReason("signal")
 	reasonSuspend = NewInternalReason("suspend")
 	reasonJoin    = NewInternalReason("join")
-	reasonPush    = NewInternalReason("channel push")
-	reasonPop     = NewInternalReason("channel pop")
-	reasonGroup   = NewInternalReason("wait group")
-	reasonMutex   = NewInternalReason("mutex")
 )
 
 // Deadline is a point in time on the loops' clock. The zero Deadline is none.
@@ -150,10 +145,10 @@ func (w *Waiter) WakeNow() {
 	}
 }
 
-// wakeFrom is WakeNow for a caller that runs on the loop of s, or on none if s is nil.
-func (w *Waiter) wakeFrom(s *scheduler) {
-	if w.co != nil && w.co.sched == s {
-		s.resume(w.co)
+// WakeNow is the Waiter's WakeNow without asking again where the caller runs.
+func (c Caller) WakeNow(w *Waiter) {
+	if w.co != nil && w.co.sched == c.sched {
+		c.sched.resume(w.co)
 	} else {
 		w.Wake()
 	}

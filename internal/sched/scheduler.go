@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 import (
 	"context"
@@ -31,8 +31,8 @@ type scheduler struct {
 	// On the loop.
 	current  *Coroutine // that runs
 	idle     []*worker
-	roomy    []*worker   // idle workers whose stacks have grown, for Detour
-	maker    *worker     // makes them, and nothing else; nil before the first
+	deep     []*worker   // idle workers whose stacks have grown, for Detour and GoDeep
+	spawner  *worker     // makes them, and nothing else; nil before the first
 	switches uint64      // to coroutines, so far
 	where    string      // the answer to errWhere
 	wakeErr  error       // why the coroutine that is about to be resumed has waited in vain, or nil
@@ -99,21 +99,17 @@ func schedulerHint(ctx context.Context) *scheduler {
 
 // spawn makes a coroutine; start begins it. Any goroutine may call spawn.
 func (s *scheduler) spawn(ctx context.Context, parent *Coroutine) (*Coroutine, error) {
-	return s.spawnFor(ctx, parent, parent != nil && parent.courier)
-}
-
-func (s *scheduler) spawnFor(ctx context.Context, parent *Coroutine, courier bool) (*Coroutine, error) {
 	rt := s.rt
-	if n := rt.live.Add(1); n > rt.config.maxCoroutines {
+	if n := rt.live.Add(1); n > rt.config.MaxCoroutines {
 		rt.release()
 		return nil, ErrTooMany
 	}
 	// stopping is looked at after live was counted: Shutdown sees one of the two.
-	if parent == nil && !courier && rt.stopping.Load() {
+	if parent == nil && rt.stopping.Load() {
 		rt.release()
 		return nil, ErrShutdown
 	}
-	co := &Coroutine{id: rt.lastID.Add(1), sched: s, courier: courier}
+	co := &Coroutine{id: rt.lastID.Add(1), sched: s}
 	if parent != nil {
 		co.parent = parent.id
 	}
@@ -202,8 +198,8 @@ func (s *scheduler) ended(co *Coroutine) {
 // keep puts a worker on its list of idle ones, unless there are enough.
 func (s *scheduler) keep(w *worker) bool {
 	idle := &s.idle
-	if w.roomy {
-		idle = &s.roomy
+	if w.deep {
+		idle = &s.deep
 	}
 	if len(*idle) >= maxIdleWorkers || s.rt.stopping.Load() {
 		return false
@@ -214,16 +210,16 @@ func (s *scheduler) keep(w *worker) bool {
 
 // dismiss ends the idle workers. On the loop.
 func (s *scheduler) dismiss() {
-	workers := append(s.idle, s.roomy...)
-	if s.maker != nil {
-		workers = append(workers, s.maker)
+	workers := append(s.idle, s.deep...)
+	if s.spawner != nil {
+		workers = append(workers, s.spawner)
 	}
 	for _, w := range workers {
 		w.dead = true
 		w.next()
 		s.workers.Add(-1)
 	}
-	s.idle, s.roomy, s.maker = nil, nil, nil
+	s.idle, s.deep, s.spawner = nil, nil, nil
 }
 
 func (s *scheduler) link(co *Coroutine) {

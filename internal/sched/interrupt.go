@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 // Interrupt ends what the coroutine waits for at present, which returns ErrInterrupted, and nothing
 // else: unlike Cancel it leaves the context as it is, so the coroutine may wait again. It is what
@@ -15,13 +15,6 @@ func (co *Coroutine) Interrupt() bool {
 	return !co.Ended() && co.sched.loop.Post(func() { co.interrupt(ErrInterrupted) }) == nil
 }
 
-// mustEnd reports whether a Shutdown has cancelled the coroutine, or would have if it had seen it.
-// One that delivers what was sent goes on until the time for an orderly end is over.
-func (co *Coroutine) mustEnd() bool {
-	rt := co.sched.rt
-	return rt.forced.Load() || rt.stopping.Load() && !co.courier
-}
-
 // interruptAll cancels all coroutines, and ends all their waits, once each, with ErrShutdown. The
 // contexts come first, all of them, so that nobody begins something anew; then the waits, before
 // anybody goes on, so that none ends for another reason that the end of somebody else has caused.
@@ -30,10 +23,8 @@ func (rt *Runtime) interruptAll() {
 	all := make([][]*Coroutine, len(rt.schedulers))
 	for i, s := range rt.schedulers {
 		for _, co := range s.coroutines() {
-			if co.mustEnd() {
-				co.ctx.mark(ErrShutdown)
-				all[i] = append(all[i], co)
-			}
+			co.ctx.mark(ErrShutdown)
+			all[i] = append(all[i], co)
 		}
 	}
 	for i, s := range rt.schedulers {

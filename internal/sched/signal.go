@@ -1,4 +1,4 @@
-package runtime
+package sched
 
 import (
 	"context"
@@ -108,7 +108,7 @@ func (l *signals) add(w *signalWait) (os.Signal, error) {
 func (l *signals) receive(arrived <-chan os.Signal, ended chan<- struct{}) {
 	defer close(ended)
 	for s := range arrived {
-		if !l.give(s) {
+		if !l.deliver(s) {
 			l.mu.Lock()
 			if !slices.Contains(l.pending, s) {
 				l.pending = append(l.pending, s)
@@ -118,9 +118,9 @@ func (l *signals) receive(arrived <-chan os.Signal, ended chan<- struct{}) {
 	}
 }
 
-// give gives a signal to all that wait for it, or nil to all that wait, and reports whether there
+// deliver gives a signal to all that wait for it, or nil to all that wait, and reports whether there
 // was one.
-func (l *signals) give(s os.Signal) bool {
+func (l *signals) deliver(s os.Signal) bool {
 	var taken []*signalWait
 	l.mu.Lock()
 	l.waiting = slices.DeleteFunc(l.waiting, func(w *signalWait) bool {
@@ -146,7 +146,7 @@ func (l *signals) close() {
 	l.closed = true
 	arrived, ended := l.arrived, l.ended
 	l.mu.Unlock()
-	defer l.give(nil)
+	defer l.deliver(nil)
 	if arrived != nil {
 		signal.Stop(arrived) // nothing is sent to it afterwards
 		close(arrived)
