@@ -7,7 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// Events says what a descriptor is ready for, or what one wants to hear of. The bits are those of epoll_ctl(2).
+// Events says what a descriptor is ready for, or what one wants to hear of. The bits are those of
+// epoll_ctl(2).
 type Events uint32
 
 const (
@@ -25,25 +26,30 @@ type Handler interface {
 	HandleEvents(Events)
 }
 
-// An Anticipator is a Handler whose events touch much memory. The loop tells it of an event that it is about to handle, after some others, so that the processor can fetch that memory
-// meanwhile (see internal/prefetch): first with stage 0, when the Descriptor itself has been fetched, then with 1 and 2, when what was asked for in the stage before is there. Anticipate
-// must change nothing; the event may not come to pass.
+// An Anticipator is a Handler whose events touch much memory. The loop tells it of an event that
+// it is about to handle, after some others, so that the processor can fetch that memory meanwhile
+// (see internal/prefetch): first with stage 0, when the Descriptor itself has been fetched, then
+// with 1 and 2, when what was asked for in the stage before is there. Anticipate must change
+// nothing; the event may not come to pass.
 type Anticipator interface {
 	Handler
 	Anticipate(stage int)
 }
 
-// An EndListener is a Handler that is told when its loop has ended while its descriptor is registered: no event will come any more.
+// An EndListener is a Handler that is told when its loop has ended while its descriptor is
+// registered: no event will come any more.
 type EndListener interface {
 	Handler
 
-	// LoopEnded is called once, on the loop's goroutine, after the last task; on the goroutine that calls Close if the loop has never
-	// run. The Descriptor is not registered any more, and Post and Register fail. A panic is caught as those of all handlers are.
+	// LoopEnded is called once, on the loop's goroutine, after the last task; on the goroutine
+	// that calls Close if the loop has never run. The Descriptor is not registered any more, and
+	// Post and Register fail. A panic is caught as those of all handlers are.
 	LoopEnded()
 }
 
-// A Descriptor is the registration of a file descriptor with a loop. It is meant to be part of the type that owns the file descriptor. After
-// Unregister it must not be registered again: an event may be on its way to it.
+// A Descriptor is the registration of a file descriptor with a loop. It is meant to be part of the
+// type that owns the file descriptor. After Unregister it must not be registered again: an event
+// may be on its way to it.
 type Descriptor struct {
 	loop        *Loop
 	handler     Handler
@@ -59,8 +65,9 @@ var ErrRegistered = errors.New("eventloop: descriptor is already registered")
 // ErrNotRegistered is returned for a Descriptor that no loop watches.
 var ErrNotRegistered = errors.New("eventloop: descriptor is not registered")
 
-// Register has the loop watch fd for the events and call h on the loop when they occur. fd must stay open until Unregister. It may be
-// called from any goroutine; the first events may then be handled before Register returns.
+// Register has the loop watch fd for the events and call h on the loop when they occur. fd must
+// stay open until Unregister. It may be called from any goroutine; the first events may then be
+// handled before Register returns.
 func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 	if l.closing.Load() {
 		return ErrClosed
@@ -85,8 +92,8 @@ func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 	return nil
 }
 
-// Modify changes the events that are watched for. With EdgeTriggered set, it also reports anew what the descriptor is ready for. It may be
-// called from any goroutine.
+// Modify changes the events that are watched for. With EdgeTriggered set, it also reports anew
+// what the descriptor is ready for. It may be called from any goroutine.
 func (d *Descriptor) Modify(events Events) error {
 	if !d.registered.Load() {
 		return ErrNotRegistered
@@ -97,8 +104,9 @@ func (d *Descriptor) Modify(events Events) error {
 	return nil
 }
 
-// Unregister ends the watch; do it before the file descriptor is closed. Called on the loop, the handler is not called any more; called
-// elsewhere, a call under way may still end. A second Unregister returns ErrNotRegistered, and so does one after the loop's end.
+// Unregister ends the watch; do it before the file descriptor is closed. Called on the loop, the
+// handler is not called any more; called elsewhere, a call under way may still end. A second
+// Unregister returns ErrNotRegistered, and so does one after the loop's end.
 func (d *Descriptor) Unregister() error {
 	if err := d.forget(); err != nil {
 		return err
@@ -117,11 +125,13 @@ func (d *Descriptor) forget() error {
 	return nil
 }
 
-// descriptors finds the Descriptor of a file descriptor's number. There is one table for the process, because numbers are the
-// process's: a number is watched by one loop at most. Lookups take no lock.
+// descriptors finds the Descriptor of a file descriptor's number. There is one table for the
+// process, because numbers are the process's: a number is watched by one loop at most. Lookups
+// take no lock.
 //
-// A number is used again soon after it was closed, while an event for the former holder may lie in a batch that a loop is just
-// working off. So each registration has a generation, which epoll hands back with the event.
+// A number is used again soon after it was closed, while an event for the former holder may lie in
+// a batch that a loop is just working off. So each registration has a generation, which epoll
+// hands back with the event.
 var descriptors descriptorTable
 
 const (
@@ -182,7 +192,8 @@ func (t *descriptorTable) takeLoop(l *Loop) []*Descriptor {
 	return all
 }
 
-// tellEnd tells the handlers that were still registered that the loop has ended. It goes on behind one that has panicked.
+// tellEnd tells the handlers that were still registered that the loop has ended. It goes on behind
+// one that has panicked.
 func (l *Loop) tellEnd() {
 	for l.cursor < len(l.left) {
 		d := l.left[l.cursor]

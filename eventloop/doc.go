@@ -21,12 +21,13 @@
 //
 // # How long a step may take
 //
-// Steps 3 to 6 take no longer than about a millisecond each: then what is left waits for the same step
-// of the next iteration, where it comes first, ahead of what was posted or deferred since. A poll
-// reports 128 descriptors at most, and the next one waits until their handlers have been called. So
-// however much there is to do at once, descriptors and timers don't wait for all of it, and the order
-// is the same. The functions of the house that run the program's code on a loop go on for about 100 µs
-// at a time (see internal/turn); how long any other function takes is its own affair.
+// Steps 3 to 6 take no longer than about a millisecond each: then what is left waits for the same
+// step of the next iteration, where it comes first, ahead of what was posted or deferred since. A
+// poll reports 128 descriptors at most, and the next one waits until their handlers have been
+// called. So however much there is to do at once, descriptors and timers don't wait for all of it,
+// and the order is the same. The functions of the house that run the program's code on a loop go
+// on for about 100 µs at a time (see internal/turn); how long any other function takes is its own
+// affair.
 //
 // # Who may call what
 //

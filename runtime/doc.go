@@ -12,26 +12,27 @@
 //
 // # Order
 //
-// A coroutine belongs to one loop for life, and the coroutines of a loop run one at a time. A switch
-// happens only where a coroutine waits, so coroutines of one loop need no locks between them. What
-// doesn't wait only schedules those whom it wakes: [Coroutine.Cancel], [Coroutine.Resume],
-// [WaitGroup.Done], [Mutex.Unlock], [Channel.Close], the cancellation of a context, Close of a socket.
-// They go on when the loop comes to its deferred functions, in the order in which they were woken. So a
-// sync.Mutex may be held around these.
+// A coroutine belongs to one loop for life, and the coroutines of a loop run one at a time. A
+// switch happens only where a coroutine waits, so coroutines of one loop need no locks between
+// them. What doesn't wait only schedules those whom it wakes: [Coroutine.Cancel],
+// [Coroutine.Resume], [WaitGroup.Done], [Mutex.Unlock], [Channel.Close], the cancellation of a
+// context, Close of a socket. They go on when the loop comes to its deferred functions, in the
+// order in which they were woken. So a sync.Mutex may be held around these.
 //
 // The places that switch are, beside waiting, [Yield] and [Sleep]:
 //   - [Go]: a new coroutine runs at once, up to its first wait, before the one that started it goes on;
 //   - Push and Pop of a [Channel]: a coroutine of the same loop that waits in the other one runs at once,
 //     up to its next wait.
 //
-// A coroutine goes on when its time is up, before the coroutines that are woken in the same iteration of
-// the loop; what waits for a socket goes on in the order in which the kernel reports the sockets.
+// A coroutine goes on when its time is up, before the coroutines that are woken in the same
+// iteration of the loop; what waits for a socket goes on in the order in which the kernel reports
+// the sockets.
 //
 // # Turns
 //
-// A coroutine that never has to wait, as its peer always has something for it, yields all the same when
-// it has gone on for about 100 µs: in each call that may wait, [Go] included. So it keeps nobody of its
-// loop waiting for long, as long as it doesn't compute for long between such calls.
+// A coroutine that never has to wait, as its peer always has something for it, yields all the same
+// when it has gone on for about 100 µs: in each call that may wait, [Go] included. So it keeps
+// nobody of its loop waiting for long, as long as it doesn't compute for long between such calls.
 //
 // # Anywhere
 //

@@ -37,7 +37,9 @@ func WithLogger(log *zap.Logger) Option {
 
 // WithWatchdog sets how long a coroutine, or a function of the loop, may hold its loop before that
 // is reported with its stack; 100 ms by default, 0 switches it off.
-func WithWatchdog(limit time.Duration) Option { return func(c *sched.Config) { c.Watchdog = limit } }
+func WithWatchdog(limit time.Duration) Option {
+	return func(c *sched.Config) { c.Watchdog = limit }
+}
 
 // WithMaxCoroutines limits the number of coroutines that exist at a time; beyond it, Go fails with
 // ErrTooMany; 1,000,000 by default.

@@ -49,13 +49,15 @@ func (g *WaitGroup) Go(ctx context.Context, fn func(ctx context.Context)) error 
 	return g.start(Go, ctx, fn)
 }
 
-// GoSpread is Go, but the coroutines run on the runtime's loops in turn, as those of the function [GoSpread].
+// GoSpread is Go, but the coroutines run on the runtime's loops in turn, as those of the function
+// [GoSpread].
 func (g *WaitGroup) GoSpread(ctx context.Context, fn func(ctx context.Context)) error {
 	return g.start(GoSpread, ctx, fn)
 }
 
 func (g *WaitGroup) start(
-	how func(context.Context, func(context.Context)) (*Coroutine, error), ctx context.Context, fn func(context.Context),
+	how func(context.Context, func(context.Context)) (*Coroutine, error),
+	ctx context.Context, fn func(context.Context),
 ) error {
 	g.Add(1)
 	_, err := how(ctx, func(ctx context.Context) {

@@ -60,4 +60,6 @@ func Await[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 // a *PanicError. A runtime.Goexit ends fn only, and Detour returns nil, unless it comes from a
 // Shutdown whose time is over. On a detour already fn is called where it is, with the same result;
 // on a plain goroutine it is simply called. In a function of a loop Detour returns ErrOnLoop.
-func Detour(ctx context.Context, fn func(ctx context.Context)) error { return sched.Detour(ctx, fn) }
+func Detour(ctx context.Context, fn func(ctx context.Context)) error {
+	return sched.Detour(ctx, fn)
+}

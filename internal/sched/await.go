@@ -6,21 +6,14 @@ import (
 	"time"
 )
 
-// Await runs fn, which may block, on a goroutine of a bounded pool while the coroutine is parked,
-// and returns what fn returns. It is how a coroutine uses code that blocks: files, database/sql, a
-// Go channel, a C library. From a plain goroutine, which may block, fn is simply called.
-//
-// If ctx is done first, Await returns its error at once; fn goes on, keeps its place in the pool,
-// and its result is dropped. If ctx is done before, fn isn't called. A panic in fn comes out of
-// Await, as a *PanicError with the stack of where it happened; if Await has returned, it is logged
-// and handed to the panic handler. fn must not use the coroutine's data unguarded after Await has
-// returned with an error of ctx.
+// Await is runtime.Await.
 func Await[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	return await(ctx, fn, false)
 }
 
 // AwaitEnd is Await that returns only when fn has ended, whatever becomes of ctx and the runtime
-// meanwhile: for a function that uses what is the caller's, such as a buffer. It must end by itself.
+// meanwhile: for a function that uses what is the caller's, such as a buffer. It must end by
+// itself.
 func AwaitEnd[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	return await(ctx, fn, true)
 }

@@ -12,8 +12,7 @@ type nobody struct{}
 
 func (nobody) Remove(*Waiter) bool { return true }
 
-// Sleep waits for d. It returns nil afterwards, or before that the error of ctx or ErrShutdown.
-// With d <= 0 it is Yield.
+// Sleep is runtime.Sleep.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return Yield(ctx)
@@ -46,8 +45,7 @@ func (s *single) fire() bool {
 	return true
 }
 
-// Suspend parks the current coroutine until [Coroutine.Resume]. It returns nil then, or the error
-// of ctx or ErrShutdown. Outside a coroutine it is an error.
+// Suspend is runtime.Suspend.
 func Suspend(ctx context.Context) error {
 	co := Current(ctx)
 	if co == nil {
@@ -61,9 +59,7 @@ type suspendQueue Coroutine
 
 func (q *suspendQueue) Remove(*Waiter) bool { return q.suspended.CompareAndSwap(true, false) }
 
-// Resume has a coroutine go on that waits in Suspend. It only schedules, see [Waiter.Wake]. A
-// coroutine that doesn't wait there, but for something else or not at all, is left alone:
-// ErrNotSuspended.
+// Resume has a coroutine go on that waits in Suspend. It only schedules, see [Waiter.Wake].
 func (co *Coroutine) Resume() error {
 	if !co.suspended.CompareAndSwap(true, false) {
 		return ErrNotSuspended
@@ -85,8 +81,7 @@ func (j *join) ended() {
 	}
 }
 
-// Join waits until all the coroutines have ended. The caller goes on in the deferred functions of
-// the loop's turn in which the last one ended. Joining oneself is an error.
+// Join is runtime.Join.
 func Join(ctx context.Context, coroutines ...*Coroutine) error {
 	if err := Begin(ctx, 0); err != nil {
 		return err

@@ -11,10 +11,7 @@ import (
 	"github.com/whorl-go/whorl/internal/turn"
 )
 
-// A Coroutine is a function that runs on an event loop and yields to it whenever it waits. [Go]
-// makes one.
-//
-// Its methods may be called from anywhere, also after it has ended, unless they say otherwise.
+// A Coroutine is what runtime.Coroutine shows.
 type Coroutine struct {
 	// The size counts: programs have 100,000 of these and more. What few coroutines need is in
 	// rare. The order counts, too: what each wait and each wake-up touches comes first and takes
@@ -64,17 +61,7 @@ const (
 	stateEnded
 )
 
-// Go starts a coroutine that runs fn.
-//
-// Called in a coroutine, or in a function of the event loop, the new coroutine belongs to the same
-// loop and runs at once, up to its first wait; then Go returns. Called from a plain goroutine, it
-// runs on the loop of the coroutine whose context ctx is or comes from, else on one of the
-// runtime's loops in turn, and Go doesn't wait for it.
-//
-// fn gets a context of its own: it has the values and the deadline of ctx, is cancelled when ctx is
-// and by [Coroutine.Cancel]. It isn't cancelled when the coroutine ends. Go fails with ErrTooMany,
-// ErrNoRuntime, or ErrShutdown when the runtime has stopped; and when ctx is done already, with its
-// error: nothing is started then.
+// Go is runtime.Go.
 func Go(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, error) {
 	s, parent, err := begin(ctx, 0)
 	if err != nil {
@@ -115,9 +102,7 @@ func (s *scheduler) startLater(co *Coroutine, fn func(context.Context)) error {
 	return nil
 }
 
-// GoSpread is Go, but the coroutine runs on the next of the runtime's loops in turn, whoever calls it from wherever: so a program's
-// coroutines use all processors. It never runs at once, and coroutines of different loops do run at the same time: what they share needs
-// a lock, a [Channel] or an atomic. The runtime is that of ctx, see [From].
+// GoSpread is runtime.GoSpread.
 func GoSpread(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, error) {
 	if err := Begin(ctx, 0); err != nil {
 		return nil, err
@@ -135,15 +120,13 @@ func GoSpread(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, er
 	return co, s.startLater(co, fn)
 }
 
-// Current returns the coroutine that the caller runs in, nil if it runs in none. It goes by the
-// goroutine, whatever ctx is.
+// Current is runtime.Current.
 func Current(ctx context.Context) *Coroutine {
 	_, co := whereAmI(schedulerHint(ctx))
 	return co
 }
 
-// ID returns the coroutine's number: from 1, in the order of creation, never used again within a
-// runtime.
+// ID returns the coroutine's number.
 func (co *Coroutine) ID() int64 { return co.id }
 
 // Parent returns the number of the coroutine that started this one, -1 if none did.
@@ -163,15 +146,10 @@ func (co *Coroutine) Loop() *eventloop.Loop { return co.sched.loop }
 // Context returns the coroutine's context.
 func (co *Coroutine) Context() context.Context { return &co.ctx }
 
-// Cancel cancels the coroutine's context, with context.Canceled: what it waits for with that
-// context, or one that comes from it, ends with an error now, and so does whatever it starts to
-// wait for later. Coroutines started with that context are cancelled too. A coroutine that runs
-// isn't interrupted. Cancelling a coroutine that has ended changes nothing for its children.
+// Cancel cancels the coroutine's context with context.Canceled, for good.
 func (co *Coroutine) Cancel() { co.ctx.cancel(context.Canceled) }
 
-// Defer has fn called when the current coroutine ends, after its function has returned, panicked or
-// called runtime.Goexit. Functions are called in the reverse order of Defer, may wait and may call
-// Defer themselves. Outside a coroutine Defer panics, as there is nothing whose end it could mean.
+// Defer is runtime.Defer.
 func Defer(ctx context.Context, fn func(ctx context.Context)) {
 	co := Current(ctx)
 	if co == nil {
@@ -277,7 +255,8 @@ func Count(n int) {
 	}
 }
 
-// spend is Spend that tells what the caller is, as whereAmI does. It begins with the usual case of that.
+// spend is Spend that tells what the caller is, as whereAmI does. It begins with the usual case of
+// that.
 func spend(ctx context.Context, n int) (s *scheduler, co *Coroutine) {
 	s = schedulerHint(ctx)
 	if s != nil && s.running.Load() == uintptr(goroutine.Current()) {
@@ -296,9 +275,7 @@ func (co *Coroutine) spend(n int) {
 	}
 }
 
-// Yield lets everything else run that is ready, on the loop and in the kernel's queues, before the
-// coroutine goes on. From a plain goroutine it yields the processor. It returns the context's error
-// if that is done.
+// Yield is runtime.Yield.
 func Yield(ctx context.Context) error {
 	s, co := whereAmI(schedulerHint(ctx))
 	switch {

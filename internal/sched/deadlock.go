@@ -87,7 +87,8 @@ func (rt *Runtime) waitIdle(failed <-chan struct{}) *DeadlockError {
 
 func (rt *Runtime) warn(places string) {
 	rt.config.Log.Warn("all coroutines wait for each other, "+
-		"and nothing is seen that could wake one; what can't be seen is a function that time.AfterFunc or context.AfterFunc will call, "+
+		"and nothing is seen that could wake one; what can't be seen is a function "+
+		"that time.AfterFunc or context.AfterFunc will call, "+
 		"a callback from C, another process",
 		zap.String("runtime", rt.config.Name), zap.String("coroutines", places))
 }

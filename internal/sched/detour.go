@@ -2,14 +2,7 @@ package sched
 
 import "context"
 
-// Detour calls fn on another stack, one that has grown in earlier detours: something that needs a
-// deep stack for a while, such as a TLS handshake, doesn't make the stacks of the many coroutines
-// that go through it grow, and doesn't pay for growing one each time. It is still the same
-// coroutine, and fn may wait. A panic in fn is logged, handed to the panic handler and returned as
-// a *PanicError. A runtime.Goexit ends fn only, and Detour returns nil, unless it comes from a
-// Shutdown whose time is over. On a detour already, and in a coroutine that GoDeep has started, fn
-// is called where it is, with the same result; on a plain goroutine it is simply called. In a
-// function of a loop Detour returns ErrOnLoop.
+// Detour is runtime.Detour. In a coroutine that GoDeep has started, fn is called where it is.
 func Detour(ctx context.Context, fn func(ctx context.Context)) error {
 	switch s, co := whereAmI(schedulerHint(ctx)); {
 	case co == nil && s != nil:
@@ -26,10 +19,10 @@ func Detour(ctx context.Context, fn func(ctx context.Context)) error {
 	}
 }
 
-// detour is a call of Detour. Its worker isn't the coroutine's, but has the coroutine's own goroutine
-// wait in worker.next, as loops do. When the coroutine parks, it yields to its loop by its own
-// worker all the same, from the other goroutine; and that is the one that is resumed. What is on
-// the coroutine's own stack meanwhile is little.
+// detour is a call of Detour. Its worker isn't the coroutine's, but has the coroutine's own
+// goroutine wait in worker.next, as loops do. When the coroutine parks, it yields to its loop by
+// its own worker all the same, from the other goroutine; and that is the one that is resumed. What
+// is on the coroutine's own stack meanwhile is little.
 type detour struct {
 	worker   *worker
 	ctx      context.Context

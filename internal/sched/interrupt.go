@@ -1,13 +1,6 @@
 package sched
 
-// Interrupt ends what the coroutine waits for at present, which returns ErrInterrupted, and nothing
-// else: unlike Cancel it leaves the context as it is, so the coroutine may wait again. It is what
-// Swoole's Coroutine::cancel does. The coroutine goes on in the deferred functions of its loop's
-// turn.
-//
-// On the coroutine's own loop Interrupt reports whether there was a wait to end: not if the
-// coroutine runs, yields, is about to go on anyway, or has ended. Called elsewhere it has the loop
-// do this soon, and reports whether the coroutine has not ended.
+// Interrupt ends the present wait only, with ErrInterrupted.
 func (co *Coroutine) Interrupt() bool {
 	if co.sched.onLoop() {
 		return co.interrupt(ErrInterrupted)

@@ -17,9 +17,7 @@ func (i Info) String() string {
 	return fmt.Sprintf("coroutine#%d on %s: %s", i.ID, i.Loop, i.State)
 }
 
-// List returns all coroutines that have not ended, in the order of creation for each loop. It may
-// be called from anywhere and doesn't wait, not even for a loop that is held; the descriptions are
-// of slightly different moments.
+// List describes all coroutines that have not ended.
 func (rt *Runtime) List() []Info {
 	var all []Info
 	for _, s := range rt.schedulers {
@@ -68,7 +66,7 @@ type Stats struct {
 	Awaiting   int   // goroutines of Await, idle ones included
 }
 
-// Stats returns the runtime's figures. The figures are of slightly different moments.
+// Stats returns the runtime's figures.
 func (rt *Runtime) Stats() Stats {
 	st := Stats{Created: rt.lastID.Load()}
 	for _, s := range rt.schedulers {

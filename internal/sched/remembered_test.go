@@ -62,10 +62,14 @@ func TestEndedContextsLeaveNothingBehind(t *testing.T) {
 		}
 		runtime.Suspend(ctx)
 	})
-	left := func() int { return sched.FollowersOf((*sched.Runtime)(rt)) + sched.FollowersOfCoroutine(inner(co)) }
+	left := func() int {
+		return sched.FollowersOf((*sched.Runtime)(rt)) + sched.FollowersOfCoroutine(inner(co))
+	}
 	before := left()
 	close(begin)
-	leaktest.Until(t, "all have ended", func() bool { return rt.Stats().Created == n+1 && rt.Stats().Coroutines == 1 })
+	leaktest.Until(t, "all have ended", func() bool {
+		return rt.Stats().Created == n+1 && rt.Stats().Coroutines == 1
+	})
 	leaktest.Until(t, "nothing follows the contexts but some that have just ended", func() bool {
 		goruntime.GC()
 		var group runtime.WaitGroup

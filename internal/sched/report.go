@@ -10,7 +10,8 @@ import "context"
 // what is called outside a coroutine.
 func ReportPanic(ctx context.Context, value any) *PanicError {
 	err := asPanicError(value)
-	if s, co := whereAmI(schedulerHint(ctx)); co != nil && !(value == any(ErrGoexit) && s.rt.forced.Load()) {
+	s, co := whereAmI(schedulerHint(ctx))
+	if co != nil && !(value == any(ErrGoexit) && s.rt.forced.Load()) {
 		s.rt.panicked(co, err)
 	}
 	return err

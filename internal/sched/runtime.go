@@ -14,9 +14,7 @@ import (
 	"github.com/whorl-go/whorl/eventloop"
 )
 
-// Runtime is a set of event loops and the coroutines on them. Programs that are coroutines from
-// beginning to end use [Run]; those with a life of their own use New, Start and Shutdown. Several
-// runtimes in one process don't disturb each other. All methods may be called from any goroutine.
+// A Runtime is what runtime.Runtime shows. All methods may be called from any goroutine.
 type Runtime struct {
 	config     Config
 	schedulers []*scheduler
@@ -52,8 +50,7 @@ const (
 	phaseStopped
 )
 
-// New makes a runtime. It fails when the kernel has no descriptors to give, and on systems other
-// than Linux.
+// New is runtime.New.
 func New(config Config) (*Runtime, error) {
 	if err := config.check(); err != nil {
 		return nil, err
@@ -84,7 +81,7 @@ func New(config Config) (*Runtime, error) {
 	return rt, nil
 }
 
-// Start starts the loops. It returns an error if the runtime was started before.
+// Start starts the loops.
 func (rt *Runtime) Start() error {
 	rt.mu.Lock()
 	if rt.phase != phaseNew {
@@ -110,15 +107,7 @@ func (rt *Runtime) Start() error {
 	return nil
 }
 
-// Shutdown ends the runtime. It cancels all coroutines: whatever they wait for returns ErrShutdown,
-// once if it doesn't go by the coroutine's context, and for good if it does. What was sent is still
-// delivered. It returns nil when all have ended. When ctx is done before that, it ends those that
-// wait as by runtime.Goexit and gives them a second to run their deferred calls. Its error says how
-// many didn't end, and what was cut: connections that had something to deliver yet. Further calls
-// wait for the first and return its result.
-//
-// Called in a coroutine of the runtime, which can't end while it waits here, or in a function of a
-// loop, Shutdown only begins, and returns ErrOnLoop.
+// Shutdown ends the runtime, see finish.
 func (rt *Runtime) Shutdown(ctx context.Context) error {
 	s, co := whereAmI(nil)
 	rt.mu.Lock()
@@ -242,12 +231,10 @@ func (rt *Runtime) whenEnded(ctx context.Context) (left int64) {
 	return 0
 }
 
-// Context returns a context that carries the runtime, for plain goroutines that use it. It is
-// cancelled when Shutdown begins.
+// Context returns the context that the coroutines' come from.
 func (rt *Runtime) Context() context.Context { return &rt.root }
 
-// Go starts a coroutine on one of the loops, each in turn, and doesn't wait for it. Its context
-// comes from [Runtime.Context].
+// Go starts a coroutine on one of the loops, each in turn, and doesn't wait for it.
 func (rt *Runtime) Go(fn func(ctx context.Context)) (*Coroutine, error) {
 	if rt.stopping.Load() {
 		return nil, ErrShutdown
@@ -292,8 +279,8 @@ func (rt *Runtime) release() {
 	}
 }
 
-// over reports whether nothing is left that keeps Run or Shutdown, which one of them asks: then that is the
-// end, and nothing new begins.
+// over reports whether nothing is left that keeps Run or Shutdown, which one of them asks: then
+// that is the end, and nothing new begins.
 func (rt *Runtime) over() bool {
 	if rt.live.Load() > 0 {
 		return false
@@ -416,9 +403,7 @@ func (r *runtimes) only() *Runtime {
 	return only
 }
 
-// From returns the runtime that ctx carries: that of the coroutine or of the Runtime.Context it
-// comes from. If ctx carries none it is the runtime of the coroutine that the caller runs in, or
-// the only one that runs in the process; else the error is ErrNoRuntime.
+// From is runtime.From.
 func From(ctx context.Context) (*Runtime, error) {
 	if rt, ok := ctx.Value(runtimeKey{}).(*Runtime); ok {
 		return rt, nil

@@ -42,11 +42,7 @@ func (w *signalWait) Remove(waiter *Waiter) bool {
 // signalBuffer is how many signals may arrive before the goroutine gets to them.
 const signalBuffer = 64
 
-// WaitSignal waits for one of the signals and returns it. From the first call on until Shutdown
-// begins the signals don't have their default effect (signal.Reset gives it back sooner): one that
-// comes between two calls is returned by the second one, at once. Of several that wait for a signal
-// each gets it. It returns early with the error of ctx or ErrShutdown. It needs a runtime, see
-// [From].
+// WaitSignal is runtime.WaitSignal.
 func WaitSignal(ctx context.Context, wanted ...os.Signal) (os.Signal, error) {
 	if len(wanted) == 0 {
 		return nil, errors.New("runtime: WaitSignal without a signal")
@@ -118,8 +114,8 @@ func (l *signals) receive(arrived <-chan os.Signal, ended chan<- struct{}) {
 	}
 }
 
-// deliver gives a signal to all that wait for it, or nil to all that wait, and reports whether there
-// was one.
+// deliver gives a signal to all that wait for it, or nil to all that wait, and reports whether
+// there was one.
 func (l *signals) deliver(s os.Signal) bool {
 	var taken []*signalWait
 	l.mu.Lock()
