@@ -217,13 +217,20 @@ func (s *Server) abort() {
 	workers := s.workers
 	s.mu.Unlock()
 	aborted := runtime.NewChannel[struct{}](len(workers))
+	waited := 0
 	for _, w := range workers {
-		w.do(func() {
+		abort := func() {
 			w.abort()
 			aborted.Push(context.Background(), struct{}{}) // it has room
-		})
+		}
+		if w.loop.OnLoop() {
+			abort()
+		} else if w.loop.Post(abort) != nil {
+			continue // the loop has ended, and its connections with it
+		}
+		waited++
 	}
-	for range workers {
+	for range waited {
 		if _, err := aborted.PopTimeout(context.Background(), time.Second); err != nil {
 			return
 		}

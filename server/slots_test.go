@@ -168,8 +168,8 @@ func TestWaitingForASlotEnds(t *testing.T) {
 // established.
 func TestHalfOpenBurst(t *testing.T) {
 	many := min(2000, fileLimit(t)/2-500)
-	if testing.Short() {
-		many = 500
+	if testing.Short() || raceDetector {
+		many = 300
 	}
 	config := server.Config{Port: server.Port{HandshakeTimeout: time.Second}}
 	eachOpening(t, config, func(t *testing.T, h *house, l *server.Listener, upgrades bool) {
@@ -202,10 +202,10 @@ func TestHalfOpenBurst(t *testing.T) {
 // established, from nothing.
 func TestHalfOpenFlood(t *testing.T) {
 	many := min(4000, fileLimit(t)/2-500)
-	if testing.Short() {
-		many = 500
+	if testing.Short() || raceDetector {
+		many = 300
 	}
-	h, l := start(t, "tls", server.Config{Port: server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: time.Second}})
+	h, l := start(t, "tls", server.Config{Port: server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: 2 * time.Second}})
 	established := dialTLS(t, l)
 	trip(t, established, "hello")
 	first := []byte(hello(t))
