@@ -72,6 +72,32 @@ func TestForcedShutdownEndsCoroutinesThatIgnoreErrors(t *testing.T) {
 	}
 }
 
+// A coroutine that is forced out in WaitGroup.Go leaves nothing in the count that nobody takes back.
+func TestForcedShutdownLeavesNoCountInAWaitGroup(t *testing.T) {
+	for name, start := range map[string]func(*runtime.WaitGroup, context.Context, func(context.Context)) error{
+		"Go": (*runtime.WaitGroup).Go, "GoSpread": (*runtime.WaitGroup).GoSpread,
+	} {
+		t.Run(name, func(t *testing.T) {
+			rt := startRuntime(t, runtime.WithLoops(1))
+			var group runtime.WaitGroup
+			begun := make(chan bool)
+			rt.Go(func(ctx context.Context) {
+				close(begun)
+				for {
+					start(&group, ctx, func(context.Context) {})
+				}
+			})
+			<-begun
+			if err := rt.Shutdown(expired()); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+			if n := group.Count(); n != 0 {
+				t.Errorf("the count is %d", n)
+			}
+		})
+	}
+}
+
 // One that ignores errors must not keep the others of its loop from an orderly end.
 func TestShutdownReachesEverybodyBesidesOneThatIgnoresErrors(t *testing.T) {
 	rt := startRuntime(t, runtime.WithLoops(1))
