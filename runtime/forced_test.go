@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,6 +70,46 @@ func TestForcedShutdownEndsCoroutinesThatIgnoreErrors(t *testing.T) {
 				t.Errorf("the coroutine said %q, want %q", s, want)
 			}
 		})
+	}
+}
+
+// What AwaitEnd runs may use what is the caller's: a forced Shutdown, too, ends the caller only when
+// it has ended.
+func TestForcedShutdownWaitsForAwaitEnd(t *testing.T) {
+	rt := startRuntime(t, runtime.WithLoops(1))
+	var running atomic.Bool
+	begun, forced, release := make(chan bool), make(chan bool), make(chan bool)
+	left := make(chan bool, 1)
+	rt.Go(func(ctx context.Context) {
+		defer close(forced)
+		for {
+			runtime.Yield(ctx)
+		}
+	})
+	rt.Go(func(ctx context.Context) {
+		defer func() { left <- running.Load() }()
+		runtime.AwaitEnd(ctx, func() (int, error) {
+			running.Store(true)
+			close(begun)
+			<-release
+			running.Store(false)
+			return 0, nil
+		})
+		runtime.Sleep(ctx, time.Hour)
+	})
+	<-begun
+	go func() {
+		<-forced
+		if len(left) > 0 {
+			t.Error("the caller has ended before its function")
+		}
+		close(release)
+	}()
+	if err := rt.Shutdown(expired()); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if <-left {
+		t.Error("the caller has ended before its function")
 	}
 }
 

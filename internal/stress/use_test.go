@@ -36,6 +36,7 @@ func (r *round) useLinks(ctx context.Context, rnd *rand.Rand) {
 			e.writing.Store(false)
 		default:
 			r.disturb(rnd, l, e)
+			runtime.Yield(ctx) // none of that waits
 		}
 		cancel()
 	}
