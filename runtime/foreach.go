@@ -72,6 +72,7 @@ func mapped[T, R any](
 			caught := asPanicError(value)
 			co.sched.rt.report(co, caught)
 			err = caught
+			exited(caught) // it may have come after a Goexit
 			return
 		}
 		if co.sched.rt.forced.Load() {
