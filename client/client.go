@@ -164,7 +164,7 @@ func (c *Client) SendFile(ctx context.Context, name string, offset, length int64
 	return conn.socket.SendPath(ctx, name, offset, length)
 }
 
-// Recv receives one packet, or without framing what there is. The packet is valid until the next Recv, Peek or EnableSSL of this Client, whatever other
+// Recv receives one packet, or without framing what there is. The packet is valid until the next Recv or EnableSSL of this Client, whatever other
 // coroutines do meanwhile.
 //
 // io.EOF says that the server has closed the connection after a packet, io.ErrUnexpectedEOF that it did so in the middle of one. After a time-out or a

@@ -17,10 +17,11 @@ func Defer(ctx context.Context, fn func(ctx context.Context)) error {
 	if fn == nil {
 		return fmt.Errorf("event: defer: %w", errNoFunction)
 	}
-	// Yield ends in the step of deferred functions. And a coroutine that is there already can't be refused when fn is due.
+	// Yield ends in the step of deferred functions. And a coroutine that is there already can't be
+	// refused when fn is due. fn is called when Shutdown forces the coroutine out, too.
 	_, err := runtime.Go(ctx, func(ctx context.Context) {
+		defer fn(ctx)
 		runtime.Yield(ctx)
-		fn(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("event: defer: %w", err)

@@ -72,6 +72,30 @@ func TestNothingCanBeSetDuringShutdown(t *testing.T) {
 	}
 }
 
+// What was deferred is called also when Shutdown has no time, which ends coroutines where they wait.
+func TestForcedShutdownCallsWhatWasDeferred(t *testing.T) {
+	rt := started(t, runtime.WithLoops(1))
+	begun := make(chan struct{})
+	set, called := 0, 0
+	rt.Go(func(ctx context.Context) {
+		close(begun)
+		for {
+			if event.Defer(context.Background(), func(context.Context) { called++ }) == nil {
+				set++
+			}
+		}
+	})
+	<-begun
+	ctx, cancel := context.WithTimeout(context.Background(), 0)
+	defer cancel()
+	if err := rt.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if set != called {
+		t.Errorf("%d functions were deferred, %d called", set, called)
+	}
+}
+
 // Neither what was set nor the machinery behind it hides a deadlock.
 func TestDeadlocksAreStillFound(t *testing.T) {
 	err := runtime.Run(func(ctx context.Context) error {

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -67,6 +69,72 @@ func TestForcedShutdownEndsCoroutinesThatIgnoreErrors(t *testing.T) {
 			want := "defer: runtime: shutting down, runtime.Defer: runtime: shutting down"
 			if s := strings.Join(got, ", "); s != want {
 				t.Errorf("the coroutine said %q, want %q", s, want)
+			}
+		})
+	}
+}
+
+// What AwaitEnd runs may use what is the caller's: a forced Shutdown, too, ends the caller only when
+// it has ended.
+func TestForcedShutdownWaitsForAwaitEnd(t *testing.T) {
+	rt := startRuntime(t, runtime.WithLoops(1))
+	var running atomic.Bool
+	begun, forced, release := make(chan bool), make(chan bool), make(chan bool)
+	left := make(chan bool, 1)
+	rt.Go(func(ctx context.Context) {
+		defer close(forced)
+		for {
+			runtime.Yield(ctx)
+		}
+	})
+	rt.Go(func(ctx context.Context) {
+		defer func() { left <- running.Load() }()
+		sched.AwaitEnd(ctx, func() (int, error) {
+			running.Store(true)
+			close(begun)
+			<-release
+			running.Store(false)
+			return 0, nil
+		})
+		runtime.Sleep(ctx, time.Hour)
+	})
+	<-begun
+	go func() {
+		<-forced
+		if len(left) > 0 {
+			t.Error("the caller has ended before its function")
+		}
+		close(release)
+	}()
+	if err := rt.Shutdown(expired()); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if <-left {
+		t.Error("the caller has ended before its function")
+	}
+}
+
+// A coroutine that is forced out in WaitGroup.Go leaves nothing in the count that nobody takes back.
+func TestForcedShutdownLeavesNoCountInAWaitGroup(t *testing.T) {
+	for name, start := range map[string]func(*runtime.WaitGroup, context.Context, func(context.Context)) error{
+		"Go": (*runtime.WaitGroup).Go, "GoSpread": (*runtime.WaitGroup).GoSpread,
+	} {
+		t.Run(name, func(t *testing.T) {
+			rt := startRuntime(t, runtime.WithLoops(1))
+			var group runtime.WaitGroup
+			begun := make(chan bool)
+			rt.Go(func(ctx context.Context) {
+				close(begun)
+				for {
+					start(&group, ctx, func(context.Context) {})
+				}
+			})
+			<-begun
+			if err := rt.Shutdown(expired()); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+			if n := group.Count(); n != 0 {
+				t.Errorf("the count is %d", n)
 			}
 		})
 	}

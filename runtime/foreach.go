@@ -70,7 +70,9 @@ func mapped[T, R any](
 			return
 		}
 		if value := recover(); value != nil {
-			err = sched.Caught(ctx, value)
+			caught := sched.Caught(ctx, value)
+			err = caught
+			exited(caught) // it may have come after a Goexit
 			return
 		}
 		if sched.Current(ctx).Runtime().Forced() {

@@ -12,13 +12,14 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what has to happen: far longer than a busy machine needs.
-const patience = 10 * time.Second
+// patience is how long a test waits for what has to happen.
+const patience = leaktest.Patience
 
 // guard ends the test process, with all stacks, if the test hangs. It does so without a goroutine
 // of its own, which the check for deadlocks would have to reckon with.

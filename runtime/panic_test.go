@@ -146,6 +146,59 @@ func TestGoexitInAChildEndsOnlyTheChild(t *testing.T) {
 	}, runtime.WithLoops(1))
 }
 
+// A deferred call that panics after a Goexit, as one may whose coroutine Shutdown forces out, is a
+// panic as any other, and what it ends has ended.
+func TestAPanicAfterGoexit(t *testing.T) {
+	guard(t)
+	both := func() {
+		defer explode()
+		goruntime.Goexit()
+	}
+	for name, do := range map[string]func(ctx context.Context) error{
+		"Go": func(ctx context.Context) error {
+			return start(ctx, func(ctx context.Context) { both() }).Join(ctx)
+		},
+		"Go, after a wait": func(ctx context.Context) error {
+			return start(ctx, func(ctx context.Context) { runtime.Yield(ctx); both() }).Join(ctx)
+		},
+		"Detour": func(ctx context.Context) error {
+			runtime.Detour(ctx, func(ctx context.Context) { runtime.Yield(ctx); both() })
+			return nil
+		},
+		"Map": func(ctx context.Context) error {
+			err := runtime.ForEach(ctx, 1, func(ctx context.Context, _ int) error { both(); return nil })
+			wantExplosion(t, "ForEach", err)
+			return nil
+		},
+		"a function of the loop": func(ctx context.Context) error {
+			ended := runtime.NewChannel[bool](1)
+			runtime.Current(ctx).Loop().Post(func() {
+				defer ended.Push(context.Background(), true)
+				both()
+			})
+			_, err := ended.Pop(ctx)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reported := 0
+			err := run(t, func(ctx context.Context) error {
+				if err := do(ctx); err != nil {
+					return err
+				}
+				if n := runtime.Current(ctx).Runtime().Stats().Workers; n != 1 && name != "Detour" {
+					t.Errorf("there are %d workers, want main's only", n)
+				}
+				return runtime.Sleep(ctx, 0)
+			}, silent([]runtime.Option{runtime.WithLoops(1), runtime.WithPanicHandler(
+				func(*runtime.Coroutine, *runtime.PanicError) { reported++ })})...)
+			if err != nil || reported != 1 {
+				t.Errorf("%v; %d panics were reported", err, reported)
+			}
+		})
+	}
+}
+
 func TestPanicsAndGoexitsAmongManyCoroutines(t *testing.T) {
 	log, entries := newLog()
 	const n = 300

@@ -60,13 +60,17 @@ func (g *WaitGroup) start(
 	ctx context.Context, fn func(context.Context),
 ) error {
 	g.Add(1)
+	started := false
+	defer func() { // how doesn't return if Shutdown forces the caller out
+		if !started {
+			g.Done()
+		}
+	}()
 	_, err := how(ctx, func(ctx context.Context) {
 		defer g.Done()
 		fn(ctx)
 	})
-	if err != nil {
-		g.Done()
-	}
+	started = err == nil
 	return err
 }
 

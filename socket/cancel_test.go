@@ -135,7 +135,7 @@ func TestCancelEndsADirection(t *testing.T) {
 
 // Each Cancel that says that it has ended an operation has ended one, and each operation that says that it was cancelled was.
 func TestCancelAndItsVictimsAgree(t *testing.T) {
-	const rounds = 300
+	const rounds = 300 // and more until the two have met
 	for _, waiter := range callers {
 		withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
 			s, peer := connected(ctx, t, "tcp")
@@ -154,7 +154,7 @@ func TestCancelAndItsVictimsAgree(t *testing.T) {
 			var victims, read int64
 			waiter.call(ctx, func(ctx context.Context) {
 				buf := make([]byte, 100)
-				for range rounds {
+				for n := 0; n < rounds || victims == 0 || read == 0; n++ {
 					n, err := s.Recv(ctx, buf)
 					read += int64(n)
 					switch {
@@ -169,9 +169,6 @@ func TestCancelAndItsVictimsAgree(t *testing.T) {
 			await(ctx, func() { <-stopped })
 			if told.Load() != victims {
 				t.Errorf("%s: Cancel has ended %d operations, %d were cancelled", waiter.name, told.Load(), victims)
-			}
-			if victims == 0 || read == 0 {
-				t.Errorf("%d operations cancelled, %d bytes read: the two didn't meet", victims, read)
 			}
 			s.Abort()
 			peer.Abort()

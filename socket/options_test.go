@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -299,4 +300,24 @@ func TestSignalsAreNotNoticed(t *testing.T) {
 		all.Wait(ctx)
 		over.Store(true)
 	}, runtime.WithLoops(2))
+}
+
+// What was read ahead is unread data, also when the peer has closed and the kernel has nothing more.
+func TestAliveCountsWhatWasReadAhead(t *testing.T) {
+	overStreams(t, func(t *testing.T, s stream) {
+		lines, _ := packet.NewEOF("\n", 100)
+		s.SetProtocol(lines)
+		s.send("one\ntwo\n")
+		s.end()
+		check(s, "one\n", nil)(s.packet())
+		until(s.ctx, func() bool { return s.Buffered() == 4 })
+		if !s.Alive() {
+			t.Error("a packet is unread")
+		}
+		check(s, "two\n", nil)(s.packet())
+		if until(s.ctx, func() bool { return !s.Alive() }); s.Alive() {
+			t.Error("it lives again")
+		}
+		check(s, "", io.EOF)(s.packet())
+	})
 }

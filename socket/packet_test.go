@@ -363,3 +363,40 @@ func TestPeekTakesNothing(t *testing.T) {
 		check(s, "", io.EOF)(s.recv(10))
 	})
 }
+
+// A packet stays valid while one peeks behind it, whatever has arrived, and whatever other sockets
+// do with the loop's buffers meanwhile.
+func TestAPacketIsValidAfterPeek(t *testing.T) {
+	overStreams(t, func(t *testing.T, s stream) {
+		lines, _ := packet.NewEOF("\n", 100)
+		s.SetProtocol(lines)
+		other, feed := connected(s.ctx, t, "pair")
+		defer other.Close()
+		defer feed.Close()
+		disturb := func() {
+			feed.SendAll(s.ctx, bytes.Repeat([]byte("X"), 100))
+			if _, err := other.RecvPacket(s.ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, behind := range []string{"", "half"} {
+			s.send("hello\n")
+			pkt, err := s.RecvPacket(s.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if behind != "" {
+				s.send(behind)
+			}
+			until(s.ctx, func() bool {
+				disturb()
+				_, err := s.Peek(make([]byte, 100))
+				return behind == "" || err == nil
+			})
+			disturb()
+			mustBe(t, pkt, []byte("hello\n"))
+		}
+		s.send("-whole\n")
+		check(s, "half-whole\n", nil)(s.packet())
+	})
+}

@@ -89,17 +89,21 @@ func TestAPeerThatTakesNothingIsReset(t *testing.T) {
 		withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
 			s, peer := secured(ctx, t, "tcp", false)
 			s.SetLinger(linger)
-			fill(ctx, t, s)
-			if _, err := s.SendSoon(ctx, make([]byte, 5000)); err != nil {
+			sent := len(fill(ctx, t, s))
+			n, err := s.SendSoon(ctx, make([]byte, 5000))
+			if err != nil {
 				t.Error(err)
 			}
 			s.Close()
 			peers.Go(func() {
 				defer peer.Close()
 				lingers(0)
-				n, err := io.Copy(io.Discard, peer)
+				got, err := io.Copy(io.Discard, peer)
+				if linger == 0 && int(got) == sent+n && err == nil {
+					return // the kernel has found room for the rest after all, and delivers it without us
+				}
 				wantError(t, "the peer's Read", err, syscall.ECONNRESET)
-				t.Logf("the peer got %d bytes", n)
+				t.Logf("the peer got %d bytes of %d", got, sent+n)
 			})
 		})
 	}
