@@ -186,7 +186,11 @@ func TestAPanicAfterGoexit(t *testing.T) {
 				if err := do(ctx); err != nil {
 					return err
 				}
-				if n := runtime.Current(ctx).Runtime().Stats().Workers; n != 1 && name != "Detour" {
+				rt, err := runtime.From(ctx)
+				if err != nil {
+					return err
+				}
+				if n := rt.Stats().Workers; n != 1 && name != "Detour" {
 					t.Errorf("there are %d workers, want main's only", n)
 				}
 				return runtime.Sleep(ctx, 0)
