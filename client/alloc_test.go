@@ -30,7 +30,8 @@ func TestNoAllocations(t *testing.T) {
 					failed = err
 				}
 			}
-			// It is an average, rounded down: a garbage collection empties the pools that buffers come from.
+			// It is an average, rounded down: a garbage collection empties the pools that buffers
+			// come from.
 			if n := testing.AllocsPerRun(2000, exchange); n != 0 || failed != nil {
 				t.Errorf("%s: %v allocations, %v", f.name, n, failed)
 			}
@@ -39,8 +40,8 @@ func TestNoAllocations(t *testing.T) {
 	})
 }
 
-// Very many coroutines wait in Recv, so what Connect and EnableSSL need must not stay on their stacks, which would have to grow for it. In plaintext Send and Recv do with what a new
-// stack has.
+// Very many coroutines wait in Recv, so what Connect and EnableSSL need must not stay on their
+// stacks, which would have to grow for it. In plaintext Send and Recv do with what a new stack has.
 func TestStackStaysSmall(t *testing.T) {
 	if !childtest.Alone(t, "GODEBUG=adaptivestackstart=0") { // Go would begin with larger stacks once there have been many.
 		return
@@ -99,7 +100,8 @@ func (o *opener) openMany(ctx context.Context, t *testing.T) {
 	}
 }
 
-// open is a frame on the stack that it watches, so there is no more in it than a program would have.
+// open is a frame on the stack that it watches, so there is no more in it than a program would
+// have.
 func (o *opener) open(ctx context.Context, c *client.Client) {
 	var here byte
 	before := uintptr(unsafe.Pointer(&here))

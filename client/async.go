@@ -19,14 +19,17 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// Async is a connection to a server that is served by callbacks: Swoole's async client. While nothing happens it has no coroutine, no stack and no buffer. Make
-// it with [NewAsync], or with an [AsyncDialer] if there are to be many of a kind; [AsyncConfig] says what is called when.
+// Async is a connection to a server that is served by callbacks: Swoole's async client. While
+// nothing happens it has no coroutine, no stack and no buffer. Make it with [NewAsync], or with an
+// [AsyncDialer] if there are to be many of a kind; [AsyncConfig] says what is called when.
 //
-// An Async lives on one event loop, for life: that of whoever calls Connect first. Its methods may be called from callbacks, coroutines and plain goroutines;
-// they don't wait, except for SendFile. From elsewhere than the loop, what they do is handed over to it, in the order of the calls of each goroutine.
+// An Async lives on one event loop, for life: that of whoever calls Connect first. Its methods may
+// be called from callbacks, coroutines and plain goroutines; they don't wait, except for SendFile.
+// From elsewhere than the loop, what they do is handed over to it, in the order of the calls of
+// each goroutine.
 //
-// An Async that is connecting, connected, or waiting for its next attempt keeps runtime.Run from returning. Shutdown of the runtime ends it, with
-// runtime.ErrShutdown for OnClose or OnError.
+// An Async that is connecting, connected, or waiting for its next attempt keeps runtime.Run from
+// returning. Shutdown of the runtime ends it, with runtime.ErrShutdown for OnClose or OnError.
 type Async struct {
 	dialer *AsyncDialer
 	keeper atomic.Pointer[keeper]    // of its loop; set by the first Connect
@@ -53,7 +56,8 @@ var asyncNetworks = []string{"tcp", "tcp4", "tcp6", "tls", "tls4", "tls6", "unix
 // AsyncState says what an Async is at.
 type AsyncState uint32
 
-// Any goroutine may go from idle and waiting to connecting (Connect), and to closing (Close); everything else is done on the loop.
+// Any goroutine may go from idle and waiting to connecting (Connect), and to closing (Close);
+// everything else is done on the loop.
 const (
 	AsyncIdle       AsyncState = iota // nothing; Connect may be called
 	AsyncConnecting                   // an attempt is under way, or about to be
@@ -72,14 +76,16 @@ type asyncConn struct {
 	async *Async
 }
 
-// NewAsync makes an Async that is not connected, with a configuration of its own, which costs more than the rest of it: for many of a kind there is AsyncDialer.
-// What is wrong with the configuration is returned by Connect.
+// NewAsync makes an Async that is not connected, with a configuration of its own, which costs more
+// than the rest of it: for many of a kind there is AsyncDialer. What is wrong with the
+// configuration is returned by Connect.
 func NewAsync(config AsyncConfig) *Async { return newAsyncDialer(config).New() }
 
-// Connect begins to connect and returns at once; OnConnect or OnError answers. network is "tcp", "tcp4", "tcp6", "unix", or "tls", "tls4", "tls6" for TCP with
-// TLS from the start; address is "host:port" or the path of a Unix socket. DNS, several addresses, proxy and TLS handshake are run by a coroutine that has
-// ended when the connection stands. If ctx is done before that, the attempt fails with its error, and is not repeated; attempts of AsyncConfig.Reconnect don't
-// go by ctx.
+// Connect begins to connect and returns at once; OnConnect or OnError answers. network is "tcp",
+// "tcp4", "tcp6", "unix", or "tls", "tls4", "tls6" for TCP with TLS from the start; address is
+// "host:port" or the path of a Unix socket. DNS, several addresses, proxy and TLS handshake are run
+// by a coroutine that has ended when the connection stands. If ctx is done before that, the attempt
+// fails with its error, and is not repeated; attempts of AsyncConfig.Reconnect don't go by ctx.
 //
 // An error means that nothing has begun and nothing is called back: the configuration or the
 // address is wrong, ctx is done, the Async is connected or connecting (socket.ErrConnected; it is
@@ -169,7 +175,8 @@ func (a *Async) use(op string) (*asyncConn, error) {
 	return c, nil
 }
 
-// do has fn run on the loop: here, if this is it. If the loop has ended, so has the connection, and fn is dropped.
+// do has fn run on the loop: here, if this is it. If the loop has ended, so has the connection, and
+// fn is dropped.
 func (a *Async) do(fn func()) {
 	k := a.keeper.Load()
 	if k.home.Here() {
@@ -179,12 +186,14 @@ func (a *Async) do(fn func()) {
 	}
 }
 
-// Send sends all of p, which may be used again when it returns, and never waits: what the server doesn't take is queued, up to AsyncConfig.MaxQueue. Beyond
-// that Send takes nothing and returns socket.ErrQueueFull. What is sent in one turn of the loop leaves together; what is sent while a TLS handshake or a
-// SendFile is under way leaves after it.
+// Send sends all of p, which may be used again when it returns, and never waits: what the server
+// doesn't take is queued, up to AsyncConfig.MaxQueue. Beyond that Send takes nothing and returns
+// socket.ErrQueueFull. What is sent in one turn of the loop leaves together; what is sent while a
+// TLS handshake or a SendFile is under way leaves after it.
 //
-// From elsewhere than the loop, p is copied and handed over. If it turns out there that the queue is full, the connection is aborted with ErrOverflow, since
-// nothing that was taken is dropped in silence.
+// From elsewhere than the loop, p is copied and handed over. If it turns out there that the queue
+// is full, the connection is aborted with ErrOverflow, since nothing that was taken is dropped in
+// silence.
 func (a *Async) Send(p []byte) error {
 	c, err := a.use("send")
 	if err != nil {
@@ -204,9 +213,10 @@ func (a *Async) Send(p []byte) error {
 	return &net.OpError{Op: "send", Err: err}
 }
 
-// SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It returns how many bytes were sent. In plaintext the kernel
-// copies the file (sendfile(2)). It waits, so a callback has to call it in a coroutine; what is sent by Send meanwhile goes out after it. A second SendFile at
-// the same time is socket.ErrBusy.
+// SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It
+// returns how many bytes were sent. In plaintext the kernel copies the file (sendfile(2)). It
+// waits, so a callback has to call it in a coroutine; what is sent by Send meanwhile goes out after
+// it. A second SendFile at the same time is socket.ErrBusy.
 func (a *Async) SendFile(ctx context.Context, name string, offset, length int64) (int64, error) {
 	c, err := a.use("sendfile")
 	if err != nil {
@@ -219,15 +229,20 @@ func (a *Async) SendFile(ctx context.Context, name string, offset, length int64)
 	return c.flow.Socket.SendPath(ctx, name, offset, length)
 }
 
-// EnableSSL begins to turn the connection into TLS, in place: STARTTLS, after the server has agreed to it. It returns at once; no packets are handed out until
-// onReady was called with the outcome. The certificate is verified against the host that was dialled, or Config.TLS.ServerName. Config.HandshakeTimeout bounds
-// the handshake, and ctx does. onReady is a callback as the others: it must not wait.
+// EnableSSL begins to turn the connection into TLS, in place: STARTTLS, after the server has agreed
+// to it. It returns at once; no packets are handed out until onReady was called with the outcome.
+// The certificate is verified against the host that was dialled, or Config.TLS.ServerName.
+// Config.HandshakeTimeout bounds the handshake, and ctx does. onReady is a callback as the others:
+// it must not wait.
 //
-// What EnableSSL finds out at once, it returns, and onReady is not called: socket.ErrNotConnected, socket.ErrSSLActive when TLS is on already, socket.ErrBusy
-// during another EnableSSL or SendFile, after which the connection stays as it was; socket.ErrPlaintextPending, before anything is sent, when something has
-// arrived in plaintext that was not handed out; and what else keeps a handshake from beginning. Called from elsewhere than the loop, it can only find out the
-// first, and the others are for onReady. A handshake that fails is a *explain.HandshakeError for onReady. After ErrPlaintextPending and all that follows it
-// here the connection is closed, so that nothing can go on in plaintext by mistake, and OnClose gets that reason.
+// What EnableSSL finds out at once, it returns, and onReady is not called: socket.ErrNotConnected,
+// socket.ErrSSLActive when TLS is on already, socket.ErrBusy during another EnableSSL or SendFile,
+// after which the connection stays as it was; socket.ErrPlaintextPending, before anything is sent,
+// when something has arrived in plaintext that was not handed out; and what else keeps a handshake
+// from beginning. Called from elsewhere than the loop, it can only find out the first, and the
+// others are for onReady. A handshake that fails is a *explain.HandshakeError for onReady. After
+// ErrPlaintextPending and all that follows it here the connection is closed, so that nothing can go
+// on in plaintext by mistake, and OnClose gets that reason.
 func (a *Async) EnableSSL(ctx context.Context, onReady func(ctx context.Context, a *Async, err error)) error {
 	if onReady == nil {
 		return &net.OpError{Op: "handshake", Err: errors.New("EnableSSL needs a function to call when TLS is ready")}
@@ -281,9 +296,10 @@ func (a *Async) target() *target {
 	return to
 }
 
-// Pause has no more packets handed to OnReceive until Resume, not even the next one of those that have arrived together. What arrives stays in the kernel,
-// which tells the server to stop when it has enough. That the server has closed isn't noticed meanwhile. Swoole: sleep. Without a connection it does nothing; a
-// new connection isn't paused.
+// Pause has no more packets handed to OnReceive until Resume, not even the next one of those that
+// have arrived together. What arrives stays in the kernel, which tells the server to stop when it
+// has enough. That the server has closed isn't noticed meanwhile. Swoole: sleep. Without a
+// connection it does nothing; a new connection isn't paused.
 func (a *Async) Pause() { a.with((*callback.Conn).Pause) }
 
 // Resume ends a Pause. Swoole: wakeup.
@@ -295,9 +311,11 @@ func (a *Async) with(fn func(*callback.Conn)) {
 	}
 }
 
-// Close closes the connection; what was sent is still delivered, see Config.Linger. OnClose follows, with nil. An attempt to connect is ended, and so is the
-// wait for the next one: OnError gets net.ErrClosed. But Close in OnError or OnClose only calls off the attempt that Reconnect has asked for, and nothing
-// follows. Close returns net.ErrClosed if there is nothing to close, or it was called before.
+// Close closes the connection; what was sent is still delivered, see Config.Linger. OnClose
+// follows, with nil. An attempt to connect is ended, and so is the wait for the next one: OnError
+// gets net.ErrClosed. But Close in OnError or OnClose only calls off the attempt that Reconnect has
+// asked for, and nothing follows. Close returns net.ErrClosed if there is nothing to close, or it
+// was called before.
 func (a *Async) Close() error { return a.end(false) }
 
 // Abort is Close, but drops what is still under way, and the server sees a reset.
@@ -319,7 +337,8 @@ func (a *Async) end(abort bool) error {
 	return nil
 }
 
-// Retry tells, in OnError and OnClose, whether Reconnect has asked for another attempt, and how long from now that will be. Elsewhere ok is false.
+// Retry tells, in OnError and OnClose, whether Reconnect has asked for another attempt, and how
+// long from now that will be. Elsewhere ok is false.
 func (a *Async) Retry() (in time.Duration, ok bool) {
 	k := a.keeper.Load()
 	if k == nil || !k.home.Here() || a.effort == nil || a.effort.stage != effortAnswering {
@@ -331,7 +350,8 @@ func (a *Async) Retry() (in time.Duration, ok bool) {
 // State returns what the Async is at, which may change at once.
 func (a *Async) State() AsyncState { return AsyncState(a.state.Load()) }
 
-// Connected reports whether the connection stands: from OnConnect to OnClose, or to Close. It doesn't notice that the server has gone.
+// Connected reports whether the connection stands: from OnConnect to OnClose, or to Close. It
+// doesn't notice that the server has gone.
 func (a *Async) Connected() bool { return a.State() == AsyncOpen }
 
 // ConnectionState returns what the TLS handshake has agreed on; ok is false without TLS.
@@ -342,7 +362,8 @@ func (a *Async) ConnectionState() (state tls.ConnectionState, ok bool) {
 	return state, false
 }
 
-// PeerCertificates returns the certificates that the server has shown, its own first; nil without TLS.
+// PeerCertificates returns the certificates that the server has shown, its own first; nil without
+// TLS.
 func (a *Async) PeerCertificates() []*x509.Certificate {
 	state, _ := a.ConnectionState()
 	return state.PeerCertificates
@@ -372,10 +393,12 @@ func (a *Async) Queued() int {
 	return 0
 }
 
-// Value returns what SetValue has set. Both are for callbacks and coroutines of the Async's loop, which need no lock, and for whoever has made the Async until
-// it calls Connect.
+// Value returns what SetValue has set. Both are for callbacks and coroutines of the Async's loop,
+// which need no lock, and for whoever has made the Async until it calls Connect.
 func (a *Async) Value() any { return a.value }
 
-// SetValue keeps a value with the Async, such as the state of its session. It is kept until the end of the connection, OnClose included, but not beyond a successful EnableSSL: what was
-// learnt of one connection, or in plaintext, is nothing to go by afterwards. What is set in OnClose, or in EnableSSL's onReady, is for what follows.
+// SetValue keeps a value with the Async, such as the state of its session. It is kept until the end
+// of the connection, OnClose included, but not beyond a successful EnableSSL: what was learnt of
+// one connection, or in plaintext, is nothing to go by afterwards. What is set in OnClose, or in
+// EnableSSL's onReady, is for what follows.
 func (a *Async) SetValue(v any) { a.value, a.valued = v, true }

@@ -9,53 +9,68 @@ import (
 	"github.com/whorl-go/whorl/internal/callback"
 )
 
-// AsyncConfig says how Asyncs connect, what their packets are, and what is called back. OnReceive is needed; the other callbacks may be nil.
+// AsyncConfig says how Asyncs connect, what their packets are, and what is called back. OnReceive
+// is needed; the other callbacks may be nil.
 //
 // # Callbacks
 //
-// All callbacks of an Async run on one event loop, one at a time, in the order in which things happen, and not in a coroutine: they must not wait. Who has to,
-// starts a coroutine with runtime.Go(ctx, …); a call that waits returns runtime.ErrOnLoop. ctx is the runtime's. Every method of Async may be called in every
-// callback. None is called within another one of the same Async, but for OnBufferFull, nor within Connect.
+// All callbacks of an Async run on one event loop, one at a time, in the order in which things
+// happen, and not in a coroutine: they must not wait. Who has to, starts a coroutine with
+// runtime.Go(ctx, …); a call that waits returns runtime.ErrOnLoop. ctx is the runtime's. Every
+// method of Async may be called in every callback. None is called within another one of the same
+// Async, but for OnBufferFull, nor within Connect.
 //
-// The order is certain. Each attempt to connect (one by Connect, and those of Reconnect) is answered once, by OnConnect or by OnError. After OnConnect comes
-// OnReceive, any number of times, then OnClose, once. In OnClose and OnError the Async is free again: Connect may be called there, and [Async.Retry] tells
-// whether Reconnect will.
+// The order is certain. Each attempt to connect (one by Connect, and those of Reconnect) is
+// answered once, by OnConnect or by OnError. After OnConnect comes OnReceive, any number of times,
+// then OnClose, once. In OnClose and OnError the Async is free again: Connect may be called there,
+// and [Async.Retry] tells whether Reconnect will.
 //
-// A panic in a callback is logged. In OnClose and OnError that is all; in others it also ends the connection, with OnClose.
+// A panic in a callback is logged. In OnClose and OnError that is all; in others it also ends the
+// connection, with OnClose.
 type AsyncConfig struct {
-	// Config is the configuration of each connection. Its ReadTimeout has no meaning here: a server may be silent for as long as it likes, see KeepAlive. Its
-	// WriteTimeout is how long a server may take nothing of what is queued for it, after which the connection ends with ErrStalled.
+	// Config is the configuration of each connection. Its ReadTimeout has no meaning here: a server
+	// may be silent for as long as it likes, see KeepAlive. Its WriteTimeout is how long a server
+	// may take nothing of what is queued for it, after which the connection ends with ErrStalled.
 	Config
 
-	// OnConnect is called when the connection stands: after the proxy's answer and, on "tls", after the TLS handshake.
+	// OnConnect is called when the connection stands: after the proxy's answer and, on "tls", after
+	// the TLS handshake.
 	OnConnect func(ctx context.Context, a *Async)
 
 	// OnReceive gets each packet, or without framing what there is. pkt is valid until it returns.
 	OnReceive func(ctx context.Context, a *Async, pkt []byte)
 
-	// OnError is called when an attempt to connect has failed: the name is unknown, nobody listens, the proxy refuses, the TLS handshake of "tls" has failed,
-	// time is up, Close was called meanwhile (net.ErrClosed), the runtime shuts down (runtime.ErrShutdown). Connections that stood end with OnClose instead.
+	// OnError is called when an attempt to connect has failed: the name is unknown, nobody listens,
+	// the proxy refuses, the TLS handshake of "tls" has failed, time is up, Close was called
+	// meanwhile (net.ErrClosed), the runtime shuts down (runtime.ErrShutdown). Connections that
+	// stood end with OnClose instead.
 	OnError func(ctx context.Context, a *Async, err error)
 
-	// OnClose is called when a connection that stood has ended, at the end of the loop's turn in which it did. reason is nil after Close and Abort; io.EOF when
-	// the server has closed after a packet, and io.ErrUnexpectedEOF in the middle of one; else what went wrong: packet.ErrPacketTooLarge, ErrStalled,
-	// ErrOverflow, a reset, a failed EnableSSL, a *runtime.PanicError, runtime.ErrShutdown.
+	// OnClose is called when a connection that stood has ended, at the end of the loop's turn in
+	// which it did. reason is nil after Close and Abort; io.EOF when the server has closed after a
+	// packet, and io.ErrUnexpectedEOF in the middle of one; else what went wrong:
+	// packet.ErrPacketTooLarge, ErrStalled, ErrOverflow, a reset, a failed EnableSSL, a
+	// *runtime.PanicError, runtime.ErrShutdown.
 	OnClose func(ctx context.Context, a *Async, reason error)
 
-	// OnBufferFull is called when more than HighWater bytes are queued for a server that takes less than it is sent, OnBufferEmpty when no more than LowWater
-	// are any more. OnBufferFull may be called within Send, wherever that was called on the loop; else both are called later.
+	// OnBufferFull is called when more than HighWater bytes are queued for a server that takes less
+	// than it is sent, OnBufferEmpty when no more than LowWater are any more. OnBufferFull may be
+	// called within Send, wherever that was called on the loop; else both are called later.
 	OnBufferFull, OnBufferEmpty func(ctx context.Context, a *Async)
 
-	// MaxQueue is how many bytes may be queued for a server that takes less than it is sent; 0 means 2 MiB. HighWater and LowWater are the marks of
-	// OnBufferFull and OnBufferEmpty; 0 means 80 and 20 per cent of MaxQueue.
+	// MaxQueue is how many bytes may be queued for a server that takes less than it is sent; 0
+	// means 2 MiB. HighWater and LowWater are the marks of OnBufferFull and OnBufferEmpty; 0 means
+	// 80 and 20 per cent of MaxQueue.
 	MaxQueue, HighWater, LowWater int
 
-	// Reconnect decides whether and when to connect again after an attempt has failed or a connection has ended; nil: never. It isn't asked after Close and
-	// Abort, when the context of Connect is done, and when the runtime shuts down. See [Backoff].
+	// Reconnect decides whether and when to connect again after an attempt has failed or a
+	// connection has ended; nil: never. It isn't asked after Close and Abort, when the context of
+	// Connect is done, and when the runtime shuts down. See [Backoff].
 	Reconnect Reconnect
 
-	// MaxConnecting is how many attempts to connect may be under way at a time among Asyncs of one AsyncDialer; further ones wait for their turn, without a
-	// stack and a buffer, and ConnectTimeout begins with it. 0 means DefaultMaxConnecting, negative any number.
+	// MaxConnecting is how many attempts to connect may be under way at a time among Asyncs of one
+	// AsyncDialer; further ones wait for their turn, without a stack and a buffer, and
+	// ConnectTimeout begins with it. 0 means DefaultMaxConnecting, negative any number.
 	MaxConnecting int
 }
 
@@ -64,14 +79,17 @@ const DefaultMaxConnecting = 1024
 
 // Why connections of Asyncs end.
 var (
-	// ErrStalled ends a connection whose server has taken nothing of what is queued for it for Config.WriteTimeout.
+	// ErrStalled ends a connection whose server has taken nothing of what is queued for it for
+	// Config.WriteTimeout.
 	ErrStalled = callback.ErrStalled
 
-	// ErrOverflow ends a connection for which more was sent from elsewhere than its loop than AsyncConfig.MaxQueue allows.
+	// ErrOverflow ends a connection for which more was sent from elsewhere than its loop than
+	// AsyncConfig.MaxQueue allows.
 	ErrOverflow = callback.ErrOverflow
 )
 
-// An AsyncDialer makes Asyncs that share a configuration, with its TLS sessions and its limit on attempts under way. Its methods may be called from anywhere.
+// An AsyncDialer makes Asyncs that share a configuration, with its TLS sessions and its limit on
+// attempts under way. Its methods may be called from anywhere.
 type AsyncDialer struct {
 	dialer
 	callbacks AsyncConfig

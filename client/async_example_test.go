@@ -18,7 +18,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// A thousand connections, and no coroutine for any of them. Run returns when the last one is closed.
+// A thousand connections, and no coroutine for any of them. Run returns when the last one is
+// closed.
 func ExampleAsyncDialer() {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

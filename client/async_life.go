@@ -15,7 +15,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
-// An Async lives like this. Whatever has no connection yet is in an effort, which is gone when the connection stands.
+// An Async lives like this. Whatever has no connection yet is in an effort, which is gone when the
+// connection stands.
 //
 //	Connect → start → (turn) → dial, in a coroutine → outcome ─┬→ stand → OnConnect … Ended ─┬→ lost → OnClose or OnError ─→ idle
 //	             ↑                                             └─────────────────────────────┘                           │
@@ -203,7 +204,8 @@ func (e *asyncEvents) Ended(cause error) {
 	})
 }
 
-// lost follows a connection that has ended, or an attempt that has failed. tell calls the program back, which finds the Async free for Connect.
+// lost follows a connection that has ended, or an attempt that has failed. tell calls the program
+// back, which finds the Async free for Connect.
 func (a *Async) lost(cause error, attempt *effort, tell func(ctx context.Context)) {
 	k := a.keeper.Load()
 	e := &effort{async: a, ctx: k.ctx, stage: effortAnswering}
@@ -261,7 +263,8 @@ func (t *due) Run() {
 	}
 }
 
-// finish is the part of Close and Abort that is done on the loop. was is the state in which they were called.
+// finish is the part of Close and Abort that is done on the loop. was is the state in which they
+// were called.
 func (a *Async) finish(was AsyncState, abort bool) {
 	if a.State() != AsyncClosing {
 		return // it has ended by itself, and may be at something else
@@ -332,7 +335,8 @@ func (k *keeper) leave() {
 	}
 }
 
-// close ends all Asyncs, as the runtime shuts down. Attempts end with their coroutines; those that wait for their turn get it then, and no coroutine any more.
+// close ends all Asyncs, as the runtime shuts down. Attempts end with their coroutines; those that
+// wait for their turn get it then, and no coroutine any more.
 func (k *keeper) close() {
 	k.closed = true
 	for a := k.first; a != nil; a = a.next {

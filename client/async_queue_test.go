@@ -20,7 +20,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// clogged returns an Async, and its server, which reads nothing until goOn is closed and then tells what has arrived. The kernel takes little.
+// clogged returns an Async, and its server, which reads nothing until goOn is closed and then tells
+// what has arrived. The kernel takes little.
 func clogged(
 	ctx context.Context, t testing.TB, config client.AsyncConfig, r *record, network string, open func(*script),
 ) (a *client.Async, goOn chan struct{}, arrived chan digest) {
@@ -39,7 +40,8 @@ func clogged(
 	return r.open(ctx, config, network, address), goOn, arrived
 }
 
-// A server that never reads: the queue has a bound, its marks are told once each, and everything that was taken arrives when it reads at last.
+// A server that never reads: the queue has a bound, its marks are told once each, and everything
+// that was taken arrives when it reads at last.
 func TestAsyncQueue(t *testing.T) {
 	transports(t, func(ctx context.Context, t *testing.T, network string, open func(s *script)) {
 		if runtime.Current(ctx) == nil {
@@ -74,7 +76,8 @@ func TestAsyncQueue(t *testing.T) {
 	})
 }
 
-// From elsewhere than the loop, as much may be on its way as may be queued, and what is too much there ends the connection.
+// From elsewhere than the loop, as much may be on its way as may be queued, and what is too much
+// there ends the connection.
 func TestAsyncQueueFromElsewhere(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
 		config, r := recording(t, client.Config{})
@@ -159,7 +162,8 @@ func TestAsyncStalls(t *testing.T) {
 	})
 }
 
-// During a pause nothing is handed out, not even what arrives in the same segment; and nothing is lost.
+// During a pause nothing is handed out, not even what arrives in the same segment; and nothing is
+// lost.
 func TestAsyncPause(t *testing.T) {
 	for _, elsewhere := range []bool{false, true} {
 		t.Run(fmt.Sprintf("elsewhere=%v", elsewhere), func(t *testing.T) {
@@ -190,7 +194,8 @@ func TestAsyncPause(t *testing.T) {
 				})
 				a := r.open(ctx, config, network, address)
 				defer a.Close()
-				// What the loop does for another connection meanwhile shows that it had the opportunity.
+				// What the loop does for another connection meanwhile shows that it had the
+				// opportunity.
 				other := func() {
 					config, o := recording(t, client.Config{EOF: "\n", TLS: trusting()})
 					defer o.open(ctx, config, network, serve(t, func(s *script) { open(s); s.say("hello\n"); s.rest() })).Close()

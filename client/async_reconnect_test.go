@@ -86,7 +86,8 @@ func (p *policy) list() []int {
 	return slices.Clone(p.asked)
 }
 
-// A server that dies and comes back finds its client again, at the address of Connect. Attempts in between fail; each is told.
+// A server that dies and comes back finds its client again, at the address of Connect. Attempts in
+// between fail; each is told.
 func TestAsyncReconnects(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -144,7 +145,8 @@ func TestAsyncReconnects(t *testing.T) {
 	})
 }
 
-// A connection that has stood for long enough begins a new series of losses; one that didn't, doesn't.
+// A connection that has stood for long enough begins a new series of losses; one that didn't,
+// doesn't.
 func TestAsyncSeries(t *testing.T) {
 	for _, tc := range []struct {
 		stable time.Duration
@@ -393,7 +395,8 @@ func TestAsyncMaxConnecting(t *testing.T) {
 	})
 }
 
-// When the runtime shuts down all Asyncs end with ErrShutdown, whatever they are at, and none connects again.
+// When the runtime shuts down all Asyncs end with ErrShutdown, whatever they are at, and none
+// connects again.
 func TestAsyncShutdown(t *testing.T) {
 	guard(t)
 	rt, err := runtime.New(append(quiet, runtime.WithLoops(2))...)
@@ -442,7 +445,8 @@ func TestAsyncShutdown(t *testing.T) {
 	}
 }
 
-// A goroutine for each method, on a few Asyncs whose server leaves all the time. Each attempt has one answer, each connection one end.
+// A goroutine for each method, on a few Asyncs whose server leaves all the time. Each attempt has
+// one answer, each connection one end.
 func TestAsyncFromEverywhere(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		const clients, rounds = 4, 200

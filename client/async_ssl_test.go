@@ -89,7 +89,8 @@ func TestAsyncEnableSSL(t *testing.T) {
 	}
 }
 
-// Plaintext that lies behind the server's agreement when EnableSSL is called is found, TLS is not started, and nothing is handed out any more.
+// Plaintext that lies behind the server's agreement when EnableSSL is called is found, TLS is not
+// started, and nothing is handed out any more.
 func TestAsyncInjectedPlaintext(t *testing.T) {
 	for _, injection := range injections {
 		t.Run(injection.id+" "+injection.name, func(t *testing.T) {
@@ -234,7 +235,8 @@ func TestAsyncEnableSSLRefused(t *testing.T) {
 	})
 }
 
-// Close during the handshake: onReady hears of it, then OnClose. A context that ends has the same effect.
+// Close during the handshake: onReady hears of it, then OnClose. A context that ends has the same
+// effect.
 func TestAsyncCloseDuringHandshake(t *testing.T) {
 	for _, closes := range []bool{true, false} {
 		t.Run(fmt.Sprintf("closes=%v", closes), func(t *testing.T) {
@@ -275,7 +277,8 @@ func TestAsyncCloseDuringHandshake(t *testing.T) {
 	}
 }
 
-// Close right behind EnableSSL, in a callback: onReady waits until that has returned, and still comes before OnClose.
+// Close right behind EnableSSL, in a callback: onReady waits until that has returned, and still
+// comes before OnClose.
 func TestAsyncCloseBehindEnableSSL(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		address := serve(t, func(s *script) { s.rest() })
@@ -317,7 +320,8 @@ func TestAsyncEnableSSLWithoutACoroutine(t *testing.T) {
 	wantError(t, "reason", r.reason(), runtime.ErrTooMany)
 }
 
-// With TLS 1.3 a server refuses a client without a certificate only when the connection stands already. OnClose is told what lies behind the alert.
+// With TLS 1.3 a server refuses a client without a certificate only when the connection stands
+// already. OnClose is told what lies behind the alert.
 func TestAsyncClientCertificateMissing(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		address := serve(t, func(s *script) {

@@ -26,7 +26,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
-// record is what has been called back, in order. In callbacks of which nothing is expected but to be called, it is all there is to do.
+// record is what has been called back, in order. In callbacks of which nothing is expected but to
+// be called, it is all there is to do.
 type record struct {
 	t      testing.TB
 	mu     sync.Mutex
@@ -120,7 +121,8 @@ func (r *record) want(events ...string) {
 	}
 }
 
-// open returns an Async that is connected. It keeps the test's runtime.Run from returning, until it is closed.
+// open returns an Async that is connected. It keeps the test's runtime.Run from returning, until it
+// is closed.
 func (r *record) open(ctx context.Context, config client.AsyncConfig, network, address string) *client.Async {
 	r.t.Helper()
 	a := client.NewAsync(config)
@@ -129,7 +131,8 @@ func (r *record) open(ctx context.Context, config client.AsyncConfig, network, a
 	return a
 }
 
-// Each packet comes once and in order, however the network has cut it, between OnConnect and OnClose.
+// Each packet comes once and in order, however the network has cut it, between OnConnect and
+// OnClose.
 func TestAsyncOrder(t *testing.T) {
 	for _, size := range []int{1, 0} {
 		t.Run(fmt.Sprintf("pieces of %d", size), func(t *testing.T) {
@@ -309,7 +312,8 @@ func TestAsyncRefusals(t *testing.T) {
 	})
 }
 
-// A second Connect is refused as long as there is something to be closed; in OnClose and OnError it is welcome.
+// A second Connect is refused as long as there is something to be closed; in OnClose and OnError it
+// is welcome.
 func TestAsyncConnectAgain(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		address := serve(t, func(s *script) { s.rest() })
@@ -409,7 +413,8 @@ func TestAsyncKeepsRunGoing(t *testing.T) {
 	r.want("connect", `receive "hello"`, "close")
 }
 
-// Close and Abort in each callback end the connection, which OnClose is told as its last, without a reason.
+// Close and Abort in each callback end the connection, which OnClose is told as its last, without a
+// reason.
 func TestAsyncCloseInCallbacks(t *testing.T) {
 	for _, name := range []string{"connect", "receive", "full", "empty"} {
 		for how, end := range map[string]func(*client.Async) error{"Close": (*client.Async).Close, "Abort": (*client.Async).Abort} {
@@ -503,7 +508,8 @@ func provoking(t testing.TB, open func(s *script)) string {
 	})
 }
 
-// provokingBy is provoking for provoke: it doesn't read before the queue is full, if that is to be; else the kernel might take all at once.
+// provokingBy is provoking for provoke: it doesn't read before the queue is full, if that is to be;
+// else the kernel might take all at once.
 func provokingBy(t testing.TB, open func(s *script), r *record, name string) string {
 	if name != "full" && name != "empty" {
 		return provoking(t, open)
@@ -563,7 +569,8 @@ func TestAsyncReset(t *testing.T) {
 	})
 }
 
-// Close delivers what was sent, to a server that reads late, and to one that has said all it has to say before it reads.
+// Close delivers what was sent, to a server that reads late, and to one that has said all it has to
+// say before it reads.
 func TestAsyncCloseDelivers(t *testing.T) {
 	const size = 8 << 20
 	transports(t, func(ctx context.Context, t *testing.T, network string, open func(s *script)) {

@@ -14,8 +14,9 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// A value is one of a connection: OnClose still finds it, the next connection doesn't. Nor is what was
-// set in plaintext there after EnableSSL. What was set before Connect, in onReady and in OnClose is.
+// A value is one of a connection: OnClose still finds it, the next connection doesn't. Nor is what
+// was set in plaintext there after EnableSSL. What was set before Connect, in onReady and in
+// OnClose is.
 func TestAsyncValueLivesAsLongAsWhatItSays(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		var connections atomic.Int32

@@ -24,10 +24,12 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Each benchmark stands next to its peer, the same work done with net and goroutines, in the same run. Their servers are in another process; what is
-// reported as cpu-… is this process's user and system time.
+// Each benchmark stands next to its peer, the same work done with net and goroutines, in the same
+// run. Their servers are in another process; what is reported as cpu-… is this process's user and
+// system time.
 
-// measure resets the benchmark and returns a function that reports the CPU time used until then, divided by b.N.
+// measure resets the benchmark and returns a function that reports the CPU time used until then,
+// divided by b.N.
 func measure(b *testing.B, metric string, unit time.Duration) (done func()) {
 	b.Helper()
 	b.ReportAllocs()
@@ -107,7 +109,8 @@ func whorlRoundTrips(ctx context.Context, b *testing.B, address string, message 
 	return err
 }
 
-// spread runs fn n times at once, as coroutines on all loops, and waits for them. What a coroutine connects lives on its own loop.
+// spread runs fn n times at once, as coroutines on all loops, and waits for them. What a coroutine
+// connects lives on its own loop.
 func spread(ctx context.Context, n int, fn func(ctx context.Context, i int) error) error {
 	rt, err := runtime.From(ctx)
 	if err != nil {
@@ -230,8 +233,8 @@ func BenchmarkEOFPackets(b *testing.B) {
 	})
 }
 
-// One large packet that arrives in many pieces. Twice the size in twice the pieces should take twice the time; reads/op says that they really came
-// in pieces.
+// One large packet that arrives in many pieces. Twice the size in twice the pieces should take
+// twice the time; reads/op says that they really came in pieces.
 func BenchmarkPieces(b *testing.B) {
 	p := startPeer(b)
 	for _, bm := range []struct{ size, pieces int }{{1 << 20, 750}, {2 << 20, 1500}} {
@@ -307,7 +310,8 @@ type forgetful struct{}
 func (forgetful) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
 func (forgetful) Put(string, *tls.ClientSessionState)        {}
 
-// Connections with a TLS 1.3 handshake, 50 at a time, on each of which the server says one byte; that is where a client gets its session.
+// Connections with a TLS 1.3 handshake, 50 at a time, on each of which the server says one byte;
+// that is where a client gets its session.
 func BenchmarkHandshake(b *testing.B) {
 	const concurrency = 50
 	p := startPeer(b)

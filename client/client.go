@@ -17,12 +17,13 @@ import (
 
 // Client is a connection to a server. Make it with [New].
 //
-// Its methods may be called from any coroutine and any goroutine. At a time one caller may be in Recv and one in Send or SendFile; a second one gets
-// socket.ErrBusy. EnableSSL wants both directions for itself. Close may be called at any time; who waits is woken with net.ErrClosed. After Close the
-// Client can connect again.
+// Its methods may be called from any coroutine and any goroutine. At a time one caller may be in
+// Recv and one in Send or SendFile; a second one gets socket.ErrBusy. EnableSSL wants both
+// directions for itself. Close may be called at any time; who waits is woken with net.ErrClosed.
+// After Close the Client can connect again.
 //
-// An error leaves the connection open, unless it is one of EnableSSL; an error other than a time-out or a cancellation means that the connection is
-// of no use any more and should be closed.
+// An error leaves the connection open, unless it is one of EnableSSL; an error other than a
+// time-out or a cancellation means that the connection is of no use any more and should be closed.
 type Client struct {
 	current atomic.Pointer[connection] // first: each operation begins here
 	*dialer
@@ -34,14 +35,16 @@ type Client struct {
 type connection struct {
 	socket socket.Socket // first: each operation goes on here
 	to     *target
-	// state is nil until Connect has done all it had to, proxy and TLS included; then it is &stands, or the error of EnableSSL.
+	// state is nil until Connect has done all it had to, proxy and TLS included; then it is
+	// &stands, or the error of EnableSSL.
 	state atomic.Pointer[error]
 }
 
 var stands error
 
-// New makes a Client that is not connected, with a configuration of its own, which costs more than the rest of it: for many of a kind there is [Dialer]. What is
-// wrong with the configuration is returned by Connect.
+// New makes a Client that is not connected, with a configuration of its own, which costs more than
+// the rest of it: for many of a kind there is [Dialer]. What is wrong with the configuration is
+// returned by Connect.
 //
 //go:noinline
 func New(config Config) *Client { // not inlined: a coroutine that calls it has a small stack
@@ -91,7 +94,8 @@ func (c *Client) connect(ctx context.Context, network, address string) (err erro
 	return err
 }
 
-// deep runs what needs a deep stack on one that is kept for that, so that those of very many coroutines stay small.
+// deep runs what needs a deep stack on one that is kept for that, so that those of very many
+// coroutines stay small.
 func deep(ctx context.Context, op string, fn func(ctx context.Context) error) error {
 	var err error
 	returned := false
@@ -118,7 +122,8 @@ func (c *Client) begin(conn *connection) error {
 	return nil
 }
 
-// use returns the connection, or the error of having none. One that Connect still works on is not to be used: it may be to a proxy, or in plaintext.
+// use returns the connection, or the error of having none. One that Connect still works on is not
+// to be used: it may be to a proxy, or in plaintext.
 func (c *Client) use(op string) (*connection, error) {
 	conn := c.current.Load()
 	if conn != nil {
@@ -143,9 +148,10 @@ func (conn *connection) failed() error {
 	return nil
 }
 
-// Send sends all of p. Small messages that are sent in one turn of the loop leave together, at its end or when the Client waits in Recv, so p may be used again as
-// soon as Send has returned; an error of the connection may come out of a later operation. A sender that outruns its peer waits. Send returns
-// len(p), or with an error how much was taken before it.
+// Send sends all of p. Small messages that are sent in one turn of the loop leave together, at its
+// end or when the Client waits in Recv, so p may be used again as soon as Send has returned; an
+// error of the connection may come out of a later operation. A sender that outruns its peer waits.
+// Send returns len(p), or with an error how much was taken before it.
 func (c *Client) Send(ctx context.Context, p []byte) (int, error) {
 	conn, err := c.use("send")
 	if err != nil {
@@ -154,8 +160,8 @@ func (c *Client) Send(ctx context.Context, p []byte) (int, error) {
 	return conn.socket.SendSoon(ctx, p)
 }
 
-// SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It returns how many bytes were sent. In plaintext the
-// kernel copies the file (sendfile(2)).
+// SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It
+// returns how many bytes were sent. In plaintext the kernel copies the file (sendfile(2)).
 func (c *Client) SendFile(ctx context.Context, name string, offset, length int64) (int64, error) {
 	conn, err := c.use("sendfile")
 	if err != nil {
@@ -164,12 +170,13 @@ func (c *Client) SendFile(ctx context.Context, name string, offset, length int64
 	return conn.socket.SendPath(ctx, name, offset, length)
 }
 
-// Recv receives one packet, or without framing what there is. The packet is valid until the next Recv or EnableSSL of this Client, whatever other
-// coroutines do meanwhile.
+// Recv receives one packet, or without framing what there is. The packet is valid until the next
+// Recv or EnableSSL of this Client, whatever other coroutines do meanwhile.
 //
-// io.EOF says that the server has closed the connection after a packet, io.ErrUnexpectedEOF that it did so in the middle of one. After a time-out or a
-// cancellation nothing is lost: the next Recv goes on with the bytes that have come. A packet of more than MaxPacket bytes is packet.ErrPacketTooLarge, and so
-// is every Recv afterwards.
+// io.EOF says that the server has closed the connection after a packet, io.ErrUnexpectedEOF that it
+// did so in the middle of one. After a time-out or a cancellation nothing is lost: the next Recv
+// goes on with the bytes that have come. A packet of more than MaxPacket bytes is
+// packet.ErrPacketTooLarge, and so is every Recv afterwards.
 func (c *Client) Recv(ctx context.Context) ([]byte, error) {
 	conn := c.current.Load()
 	if conn == nil || conn.state.Load() != &stands {
@@ -201,8 +208,8 @@ func (c *Client) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
 	}
 }
 
-// Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them there. It doesn't wait: socket.ErrWouldBlock if nothing
-// has arrived, io.EOF if nothing more will.
+// Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them
+// there. It doesn't wait: socket.ErrWouldBlock if nothing has arrived, io.EOF if nothing more will.
 func (c *Client) Peek(p []byte) (int, error) {
 	conn, err := c.use("peek")
 	if err != nil {
@@ -211,13 +218,16 @@ func (c *Client) Peek(p []byte) (int, error) {
 	return conn.socket.Peek(p)
 }
 
-// EnableSSL turns the connection into TLS, in place: STARTTLS, after the server has agreed to it. The certificate is verified against the host that was
-// dialled, or Config.TLS.ServerName. Config.HandshakeTimeout bounds the whole handshake.
+// EnableSSL turns the connection into TLS, in place: STARTTLS, after the server has agreed to it.
+// The certificate is verified against the host that was dialled, or Config.TLS.ServerName.
+// Config.HandshakeTimeout bounds the whole handshake.
 //
-// It returns socket.ErrSSLActive when TLS is on already, socket.ErrBusy while another caller sends or receives, and syscall.ESOCKTNOSUPPORT on a network
-// without streams; then the connection stays as it was. It returns socket.ErrPlaintextPending, before anything is sent, when something has arrived in
-// plaintext that was not received. A handshake that fails returns a *explain.HandshakeError, which says why. In these two cases the connection is
-// closed, and operations afterwards return net.ErrClosed with that reason.
+// It returns socket.ErrSSLActive when TLS is on already, socket.ErrBusy while another caller sends
+// or receives, and syscall.ESOCKTNOSUPPORT on a network without streams; then the connection stays
+// as it was. It returns socket.ErrPlaintextPending, before anything is sent, when something has
+// arrived in plaintext that was not received. A handshake that fails returns a
+// *explain.HandshakeError, which says why. In these two cases the connection is closed, and
+// operations afterwards return net.ErrClosed with that reason.
 func (c *Client) EnableSSL(ctx context.Context) error {
 	conn, err := c.use("handshake")
 	if err != nil {
@@ -234,7 +244,8 @@ func (c *Client) EnableSSL(ctx context.Context) error {
 	return err
 }
 
-// failedError is what operations return after a failed EnableSSL: the connection is closed, and that is why.
+// failedError is what operations return after a failed EnableSSL: the connection is closed, and
+// that is why.
 type failedError struct{ cause error }
 
 func (e *failedError) Error() string        { return net.ErrClosed.Error() + ": " + e.cause.Error() }
@@ -250,14 +261,15 @@ func (c *Client) ConnectionState() (state tls.ConnectionState, ok bool) {
 	return conn.socket.ConnectionState()
 }
 
-// PeerCertificates returns the certificates that the server has shown, its own first; nil without TLS.
+// PeerCertificates returns the certificates that the server has shown, its own first; nil without
+// TLS.
 func (c *Client) PeerCertificates() []*x509.Certificate {
 	state, _ := c.ConnectionState()
 	return state.PeerCertificates
 }
 
-// Connected reports whether Connect has succeeded and neither Close nor a failed EnableSSL has ended the connection since. It doesn't notice that the server has
-// gone.
+// Connected reports whether Connect has succeeded and neither Close nor a failed EnableSSL has
+// ended the connection since. It doesn't notice that the server has gone.
 func (c *Client) Connected() bool {
 	conn := c.current.Load()
 	return conn != nil && conn.state.Load() != nil && conn.socket.Connected()
@@ -279,7 +291,8 @@ func (c *Client) RemoteAddr() net.Addr {
 	return nil
 }
 
-// Socket returns the connection's socket, nil if there is none, for what the Client has no method for. It shares the connection with the Client.
+// Socket returns the connection's socket, nil if there is none, for what the Client has no method
+// for. It shares the connection with the Client.
 func (c *Client) Socket() *socket.Socket {
 	if conn := c.current.Load(); conn != nil {
 		return &conn.socket
@@ -287,7 +300,8 @@ func (c *Client) Socket() *socket.Socket {
 	return nil
 }
 
-// Close closes the connection and returns at once; what was sent is still delivered, see Config.Linger. It returns net.ErrClosed if there is none.
+// Close closes the connection and returns at once; what was sent is still delivered, see
+// Config.Linger. It returns net.ErrClosed if there is none.
 func (c *Client) Close() error { return c.end((*socket.Socket).Close) }
 
 // Abort closes the connection and drops what is still under way; the server sees a reset.

@@ -20,7 +20,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Close wakes who waits, each once, with net.ErrClosed, and who comes later gets the same. That something is still to be delivered makes no difference.
+// Close wakes who waits, each once, with net.ErrClosed, and who comes later gets the same. That
+// something is still to be delivered makes no difference.
 func TestCloseWakes(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -81,8 +82,9 @@ func digestOf(r io.Reader) (d digest) {
 	return d
 }
 
-// Close returns at once and delivers what was sent, 16 MiB, the last part of which the server reads only after Close. Run doesn't return before that. The
-// server may send without end meanwhile, which nobody reads: to close the socket then would reset the connection.
+// Close returns at once and delivers what was sent, 16 MiB, the last part of which the server reads
+// only after Close. Run doesn't return before that. The server may send without end meanwhile,
+// which nobody reads: to close the socket then would reset the connection.
 func TestCloseDelivers(t *testing.T) {
 	const size, late = 16 << 20, 256 << 10
 	data := numbers(size)
@@ -105,7 +107,8 @@ func TestCloseDelivers(t *testing.T) {
 				}
 				check(t, c.Close())
 				close(closed)
-				// Nothing waits for the delivery here: it goes on after this function has returned, and is looked at when the runtime has ended.
+				// Nothing waits for the delivery here: it goes on after this function has returned,
+				// and is looked at when the runtime has ended.
 				t.Cleanup(func() {
 					got := <-arrived
 					if got.size != size || got.sum != want || got.err != nil {

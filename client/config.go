@@ -11,10 +11,12 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// DefaultMaxPacket is the largest packet that a Client takes unless its Config says otherwise: 2 MiB, as with Swoole.
+// DefaultMaxPacket is the largest packet that a Client takes unless its Config says otherwise: 2
+// MiB, as with Swoole.
 const DefaultMaxPacket = packet.DefaultMax
 
-// Config says how a Client connects and what its packets are. The zero Config is usable: no framing, verified TLS.
+// Config says how a Client connects and what its packets are. The zero Config is usable: no
+// framing, verified TLS.
 type Config struct {
 	// Framing: at most one of the three. Without any, Recv returns what there is.
 
@@ -22,7 +24,8 @@ type Config struct {
 	Length packet.LengthField // packets have a length field
 	Split  bufio.SplitFunc    // packets are what it says
 
-	// MaxPacket is the largest packet, in bytes; a larger one is packet.ErrPacketTooLarge. 0 means DefaultMaxPacket, and with Split packet.DefaultSplitMax.
+	// MaxPacket is the largest packet, in bytes; a larger one is packet.ErrPacketTooLarge. 0 means
+	// DefaultMaxPacket, and with Split packet.DefaultSplitMax.
 	MaxPacket int
 
 	// TLS is for EnableSSL and for networks "tls", "tls4" and "tls6". nil: TLS 1.2 or later,
@@ -31,24 +34,28 @@ type Config struct {
 	// resumed. Renegotiation must be RenegotiateNever.
 	TLS *tls.Config
 
-	// Time-outs of whole operations. 0 means the default (see package socket: 10 s to connect, 60 s to read a packet, 60 s to write, 10 s
-	// for a TLS handshake), negative none. ConnectTimeout covers DNS, all addresses, and the proxy.
+	// Time-outs of whole operations. 0 means the default (see package socket: 10 s to connect, 60 s
+	// to read a packet, 60 s to write, 10 s for a TLS handshake), negative none. ConnectTimeout
+	// covers DNS, all addresses, and the proxy.
 	ConnectTimeout, ReadTimeout, WriteTimeout, HandshakeTimeout time.Duration
 
-	// LocalAddress is the address to connect from, "host:port" or "host:0"; empty: the kernel's choice.
+	// LocalAddress is the address to connect from, "host:port" or "host:0"; empty: the kernel's
+	// choice.
 	LocalAddress string
 
-	// KeepAlive has TCP find out that an idle server is gone. The zero one is on, with the defaults of socket.KeepAlive;
-	// Idle < 0 switches it off.
+	// KeepAlive has TCP find out that an idle server is gone. The zero one is on, with the defaults
+	// of socket.KeepAlive; Idle < 0 switches it off.
 	KeepAlive socket.KeepAlive
 
 	// Nagle has TCP gather small segments, which delays them. It is off (TCP_NODELAY is on).
 	Nagle bool
 
-	// ReceiveBuffer and SendBuffer are the sizes of the kernel's buffers, in bytes; 0 leaves them to the kernel.
+	// ReceiveBuffer and SendBuffer are the sizes of the kernel's buffers, in bytes; 0 leaves them
+	// to the kernel.
 	ReceiveBuffer, SendBuffer int
 
-	// Linger is how long Close goes on delivering what was sent, in the background; 0 means ten seconds, negative not at all.
+	// Linger is how long Close goes on delivering what was sent, in the background; 0 means ten
+	// seconds, negative not at all.
 	Linger time.Duration
 
 	// Proxy is what to connect through; nil: nothing.
@@ -60,7 +67,8 @@ type Config struct {
 	Resolver socket.Resolver
 }
 
-// Proxy is a SOCKS5 (RFC 1928) or HTTP (CONNECT, RFC 9110) proxy. It resolves the names; it is spoken to in plaintext.
+// Proxy is a SOCKS5 (RFC 1928) or HTTP (CONNECT, RFC 9110) proxy. It resolves the names; it is
+// spoken to in plaintext.
 type Proxy struct {
 	Type           string // "socks5" or "http"
 	Address        string // "host:port"
@@ -108,7 +116,8 @@ func (c *Config) timeouts() socket.Timeouts {
 	}
 }
 
-// apply makes the configuration's settings on a socket that is not connected yet. Those of TCP are not for other sockets.
+// apply makes the configuration's settings on a socket that is not connected yet. Those of TCP are
+// not for other sockets.
 func (c *Config) apply(s *socket.Socket, tcp bool) error {
 	s.SetTimeouts(c.timeouts())
 	if c.Linger != 0 {

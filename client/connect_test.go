@@ -117,7 +117,8 @@ func TestConnectTLSFails(t *testing.T) {
 	})
 }
 
-// Whether the server's plaintext is there before the ClientHello is sent or after makes no difference.
+// Whether the server's plaintext is there before the ClientHello is sent or after makes no
+// difference.
 func TestConnectTLSToPlaintext(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		for _, early := range []bool{true, false} {
@@ -355,7 +356,8 @@ func TestSocketOptions(t *testing.T) {
 	})
 }
 
-// Until its handshake is done, a connection with TLS from the start can't be used: it would be in plaintext.
+// Until its handshake is done, a connection with TLS from the start can't be used: it would be in
+// plaintext.
 func TestNothingIsSentBeforeTLS(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		helloed, goOn := make(chan struct{}), make(chan struct{})

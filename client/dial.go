@@ -17,7 +17,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
-// A Dialer makes Clients that share a configuration, with its TLS sessions: each of very many takes less memory. Its methods may be called from anywhere.
+// A Dialer makes Clients that share a configuration, with its TLS sessions: each of very many takes
+// less memory. Its methods may be called from anywhere.
 type Dialer struct{ dialer }
 
 // NewDialer makes a Dialer. The error says what is wrong with the configuration.
@@ -181,7 +182,8 @@ func (d *dialer) explainHandshake(s *socket.Socket, to *target, err error) error
 	return explain.Client(err, to.host, d.tlsFor(to.name))
 }
 
-// secureFirst begins a connection with TLS. A server that speaks first doesn't speak TLS, and how soon it does so makes no difference.
+// secureFirst begins a connection with TLS. A server that speaks first doesn't speak TLS, and how
+// soon it does so makes no difference.
 func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, to *target) error {
 	err := d.handshake(ctx, s, to)
 	if !errors.Is(err, socket.ErrPlaintextPending) {
@@ -197,8 +199,9 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, to *target) 
 	}
 }
 
-// explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server that refuses the client's certificate says so only after
-// the handshake. So does one that can't decrypt what comes, or sends what can't be decrypted.
+// explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server
+// that refuses the client's certificate says so only after the handshake. So does one that can't
+// decrypt what comes, or sends what can't be decrypted.
 func (d *dialer) explain(to *target, err error) error {
 	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
 		if op.Op == "remote error" || op.Op == "local error" { // an alert: the server's, or one for it

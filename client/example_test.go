@@ -19,7 +19,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// mailServer is a server for one client that knows two commands. What it says behind its agreement to STARTTLS is tail.
+// mailServer is a server for one client that knows two commands. What it says behind its agreement
+// to STARTTLS is tail.
 func mailServer(cert tls.Certificate, tail string) net.Listener {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,7 +49,8 @@ func mailServer(cert tls.Certificate, tail string) net.Listener {
 	return l
 }
 
-// Recv returns one packet, however the network has cut the stream. This server sends two lines at once.
+// Recv returns one packet, however the network has cut the stream. This server sends two lines at
+// once.
 func ExampleClient_Recv() {
 	server := mailServer(tls.Certificate{}, "")
 	defer server.Close()

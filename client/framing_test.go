@@ -31,7 +31,8 @@ var (
 	lengths = client.Config{Length: packet.LengthField{Type: 'N', BodyOffset: 4}}
 )
 
-// framings are the ways to frame the same words. wrap makes a packet of a word, and got is what Recv makes of that.
+// framings are the ways to frame the same words. wrap makes a packet of a word, and got is what
+// Recv makes of that.
 var framings = []struct {
 	name      string
 	config    client.Config
@@ -52,7 +53,8 @@ func lengthOf(header []byte) (int, error) {
 	return 4 + int(binary.BigEndian.Uint32(header)), nil
 }
 
-// words are packets of several sizes, some of which are larger than the buffer that a client begins with.
+// words are packets of several sizes, some of which are larger than the buffer that a client begins
+// with.
 var words = []string{"a", "", "hello", strings.Repeat("x", 5000), strings.Repeat("y", 64<<10), strings.Repeat("z", 200_000), "end"}
 
 func TestFraming(t *testing.T) {
@@ -116,7 +118,8 @@ func TestNoFraming(t *testing.T) {
 	})
 }
 
-// The end of the stream in the middle of a packet is not its end. Only a SplitFunc may make a packet of the rest.
+// The end of the stream in the middle of a packet is not its end. Only a SplitFunc may make a
+// packet of the rest.
 func TestEndInPacket(t *testing.T) {
 	for _, f := range framings {
 		t.Run(f.name, func(t *testing.T) {
@@ -142,7 +145,8 @@ func TestEndInPacket(t *testing.T) {
 	}
 }
 
-// A Recv that times out, or is cancelled, has lost nothing. The server goes on only afterwards, at each byte of the packet.
+// A Recv that times out, or is cancelled, has lost nothing. The server goes on only afterwards, at
+// each byte of the packet.
 func TestTimeoutLosesNothing(t *testing.T) {
 	for _, f := range framings[:3] {
 		t.Run(f.name, func(t *testing.T) {
@@ -312,7 +316,8 @@ func TestLargePacketInPieces(t *testing.T) {
 	}
 }
 
-// A packet stays as it is until the next Recv, though the buffers of other connections come and go, with TLS and without.
+// A packet stays as it is until the next Recv, though the buffers of other connections come and go,
+// with TLS and without.
 func TestPacketStaysValid(t *testing.T) {
 	for _, network := range []string{"tcp", "tls"} {
 		t.Run(network, func(t *testing.T) {

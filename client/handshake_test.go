@@ -147,7 +147,8 @@ func (c *oneFlight) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A server that stalls within its part of the handshake doesn't keep the client beyond HandshakeTimeout, wherever it stalls.
+// A server that stalls within its part of the handshake doesn't keep the client beyond
+// HandshakeTimeout, wherever it stalls.
 func TestHandshakeStalls(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
@@ -194,7 +195,8 @@ func TestHandshakeStalls(t *testing.T) {
 	}
 }
 
-// The time is for the whole handshake, and not for each byte of it: a server that lets its part drip would take longer by far.
+// The time is for the whole handshake, and not for each byte of it: a server that lets its part
+// drip would take longer by far.
 func TestHandshakeTimeoutIsForTheWhole(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		address := serve(t, func(s *script) {
@@ -212,7 +214,8 @@ func TestHandshakeTimeoutIsForTheWhole(t *testing.T) {
 	})
 }
 
-// A handshake has no time-out of its own if that is how it is configured; the context's deadline holds all the same.
+// A handshake has no time-out of its own if that is how it is configured; the context's deadline
+// holds all the same.
 func TestHandshakeWithoutTimeout(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		config := mail()

@@ -34,7 +34,8 @@ var (
 // soon is a time-out for what is not going to happen.
 const soon = 30 * time.Millisecond
 
-// both runs a test in a coroutine and again on a plain goroutine. It must leave neither goroutines nor descriptors behind.
+// both runs a test in a coroutine and again on a plain goroutine. It must leave neither goroutines
+// nor descriptors behind.
 func both(t *testing.T, test func(ctx context.Context, t *testing.T)) {
 	t.Helper()
 	runtimetest.Both(t, runtimetest.Quiet, test)

@@ -19,7 +19,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// peer says where the servers of the benchmarks are. They run in a process of their own, so that a benchmark measures the client's CPU time alone.
+// peer says where the servers of the benchmarks are. They run in a process of their own, so that a
+// benchmark measures the client's CPU time alone.
 type peer struct {
 	Echo   string // sends back what comes
 	Flood  string // sends packets of 100 bytes that end with CR LF for as long as it can
@@ -75,8 +76,9 @@ func serveFlood(conn net.Conn) error {
 	}
 }
 
-// servePieces is asked, with two 32-bit numbers, for a packet of so many bytes in so many pieces; the packet ends with CR LF. The kernel's buffer is as small
-// as can be, and holds no more than two or three of the pieces: a client can't read them all at once.
+// servePieces is asked, with two 32-bit numbers, for a packet of so many bytes in so many pieces;
+// the packet ends with CR LF. The kernel's buffer is as small as can be, and holds no more than two
+// or three of the pieces: a client can't read them all at once.
 func servePieces(conn net.Conn) error {
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// connect connects a socket to the proxy and has it open a tunnel to address, all before the deadline.
+// connect connects a socket to the proxy and has it open a tunnel to address, all before the
+// deadline.
 func (p *Proxy) connect(ctx context.Context, s *socket.Socket, network, address string, deadline sched.Deadline) error {
 	fail := func(err error) error {
 		return &net.OpError{Op: "connect", Net: network, Addr: proxied{address, p}, Err: err}
@@ -67,7 +68,8 @@ func (a proxied) String() string {
 	return a.address + " through " + a.proxy.Type + " proxy " + a.proxy.Address
 }
 
-// negotiate runs the proxy's handshake. What follows it in the stream stays unread: it belongs to the tunnel.
+// negotiate runs the proxy's handshake. What follows it in the stream stays unread: it belongs to
+// the tunnel.
 func negotiate(ctx context.Context, s *socket.Socket, h proxy.Handshake) error {
 	steps := &steps{handshake: h}
 	if err := s.SetProtocol(steps); err != nil {

@@ -20,7 +20,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// The proxies are scripts; behind the tunnel is the same script. The target's address is never dialled: the proxy is the target as well.
+// The proxies are scripts; behind the tunnel is the same script. The target's address is never
+// dialled: the proxy is the target as well.
 const (
 	behindName = "\x05\x01\x00\x03\x0bmail.behind\x02\x4b" // CONNECT mail.behind:587
 	opened     = "\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x01"

@@ -16,7 +16,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// script is one connection of a server that does what the test says. A failure ends the script, and the test has failed.
+// script is one connection of a server that does what the test says. A failure ends the script, and
+// the test has failed.
 type script struct {
 	t testing.TB
 	net.Conn
@@ -25,8 +26,9 @@ type script struct {
 	over  chan struct{} // closed when the test is over
 }
 
-// serve starts a server on the loopback that runs play for each connection, and returns its address. At the end of the test the connections that are
-// still open are closed, and the scripts have to end.
+// serve starts a server on the loopback that runs play for each connection, and returns its
+// address. At the end of the test the connections that are still open are closed, and the scripts
+// have to end.
 func serve(t testing.TB, play func(s *script)) (address string) {
 	t.Helper()
 	return serveOn(t, "tcp", "127.0.0.1:0", play)
@@ -72,7 +74,8 @@ func serveOn(t testing.TB, network, address string, play func(s *script)) string
 // socketPath returns a path for a Unix socket.
 func socketPath(t testing.TB) string { return filepath.Join(t.TempDir(), "s") }
 
-// ok ends the script if err is an error. That is a failure of the test, unless the test is over or the client may leave at any time.
+// ok ends the script if err is an error. That is a failure of the test, unless the test is over or
+// the client may leave at any time.
 func (s *script) ok(err error) {
 	s.t.Helper()
 	if err == nil {
@@ -116,8 +119,9 @@ func (s *script) secure(config *tls.Config) {
 	s.ok(s.handshake(s.raw, config))
 }
 
-// handshake makes a TLS handshake over conn, which is s.raw or something in front of it. If it fails, it sees to it that the client gets the alert:
-// to close with something unread would reset the connection.
+// handshake makes a TLS handshake over conn, which is s.raw or something in front of it. If it
+// fails, it sees to it that the client gets the alert: to close with something unread would reset
+// the connection.
 func (s *script) handshake(conn net.Conn, config *tls.Config) error {
 	secured := tls.Server(conn, config)
 	err := secured.Handshake()

@@ -47,7 +47,8 @@ func numbers(n int) []byte {
 	return p[:n]
 }
 
-// Messages of many sizes arrive, all of their bytes, in order, at a server that reads a little at a time.
+// Messages of many sizes arrive, all of their bytes, in order, at a server that reads a little at a
+// time.
 func TestSendAllArrives(t *testing.T) {
 	transports(t, func(ctx context.Context, t *testing.T, network string, open func(s *script)) {
 		sizes := []int{0, 1, 100, 8 << 10, 8<<10 + 1, 64 << 10, 200_000, 5, 500_000}
@@ -311,7 +312,8 @@ func TestBusy(t *testing.T) {
 	})
 }
 
-// One coroutine sends while another one receives, a megabyte each way, with each message as large as a record of TLS, or not.
+// One coroutine sends while another one receives, a megabyte each way, with each message as large
+// as a record of TLS, or not.
 func TestBothDirections(t *testing.T) {
 	transports(t, func(ctx context.Context, t *testing.T, network string, open func(s *script)) {
 		const size = 1 << 20

@@ -190,8 +190,8 @@ func TestServerName(t *testing.T) {
 	}
 }
 
-// The second connection of a Client resumes the session of the first. Another Client has no part in that, even if its configuration is the same, unless
-// that brings a cache.
+// The second connection of a Client resumes the session of the first. Another Client has no part in
+// that, even if its configuration is the same, unless that brings a cache.
 func TestResumption(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
@@ -303,7 +303,8 @@ func TestClientCertificate(t *testing.T) {
 					explain.ReasonClientCertRefused: {foreign},
 				} {
 					options.TLS.Certificates = certificates
-					// A client sends only what fits the server's list of authorities, unless it is told to.
+					// A client sends only what fits the server's list of authorities, unless it is
+					// told to.
 					options.TLS.GetClientCertificate = nil
 					if certificates != nil {
 						options.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &foreign, nil }
@@ -390,7 +391,8 @@ func TestEnableSSLOnUnixSocket(t *testing.T) {
 	})
 }
 
-// What can't be decrypted is explained after the handshake, too: both sides have to agree since when new keys hold.
+// What can't be decrypted is explained after the handshake, too: both sides have to agree since
+// when new keys hold.
 func TestRecordThatCannotBeDecrypted(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		address := serve(t, func(s *script) {

@@ -20,7 +20,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
-// The ids are those of the case list for STARTTLS clients: what somebody on the wire may append to the server's agreement.
+// The ids are those of the case list for STARTTLS clients: what somebody on the wire may append to
+// the server's agreement.
 var injections = []struct{ id, name, tail string }{
 	{"ST-C-B1", "replies", "250-x\r\n250 AUTH LOGIN\r\n"},
 	{"ST-C-B2", "part of a reply", "250-INJ"},
@@ -32,8 +33,8 @@ var injections = []struct{ id, name, tail string }{
 	{"ST-C-B8", "4 MiB", strings.Repeat("250 x\r\n", 4<<20/7)},
 }
 
-// Plaintext behind the server's agreement is found, and TLS is not started: the server sees not a byte of a ClientHello. The tail comes in one segment with
-// the agreement, or after it.
+// Plaintext behind the server's agreement is found, and TLS is not started: the server sees not a
+// byte of a ClientHello. The tail comes in one segment with the agreement, or after it.
 func TestInjectedPlaintext(t *testing.T) {
 	for _, injection := range injections {
 		for _, apart := range []bool{false, true} {
@@ -228,7 +229,8 @@ func TestFramingBeginsAnew(t *testing.T) {
 	})
 }
 
-// Small messages that are still queued when EnableSSL is called leave in plaintext, before the ClientHello.
+// Small messages that are still queued when EnableSSL is called leave in plaintext, before the
+// ClientHello.
 func TestQueuedPlaintextLeavesBeforeTLS(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		address := serve(t, func(s *script) {

@@ -13,19 +13,22 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Add has read called whenever the file descriptor is readable, and write whenever it is writable; either may be nil. Readable includes the end
-// of the data, and an error on the descriptor counts as both.
+// Add has read called whenever the file descriptor is readable, and write whenever it is writable;
+// either may be nil. Readable includes the end of the data, and an error on the descriptor counts
+// as both.
 //
-// The watch is level-triggered: a function that returns and has left the descriptor as it was is called again in the next iteration of
-// the loop. It should read or write until EAGAIN, or once; the descriptor should be non-blocking. A function is not called again while a
-// call of it is still under way, so it may wait in the middle of its work. (Swoole would call it again and again.) read is called before write.
+// The watch is level-triggered: a function that returns and has left the descriptor as it was is
+// called again in the next iteration of the loop. It should read or write until EAGAIN, or once;
+// the descriptor should be non-blocking. A function is not called again while a call of it is still
+// under way, so it may wait in the middle of its work. (Swoole would call it again and again.) read
+// is called before write.
 //
-// Before fd is closed, it must be taken out with [Del]: the number may soon be another file's. Add, Set and Del don't touch fd itself, nor close it.
-// The watch ends when ctx is done.
+// Before fd is closed, it must be taken out with [Del]: the number may soon be another file's. Add,
+// Set and Del don't touch fd itself, nor close it. The watch ends when ctx is done.
 //
-// Add fails with eventloop.ErrRegistered when some loop of the process watches fd already, also on behalf of a socket; with the error of
-// epoll_ctl(2), EPERM for regular files; when ctx is done already; with runtime.ErrNoRuntime; and with runtime.ErrShutdown when the runtime
-// shuts down.
+// Add fails with eventloop.ErrRegistered when some loop of the process watches fd already, also on
+// behalf of a socket; with the error of epoll_ctl(2), EPERM for regular files; when ctx is done
+// already; with runtime.ErrNoRuntime; and with runtime.ErrShutdown when the runtime shuts down.
 func Add(ctx context.Context, fd int, read, write func(ctx context.Context)) error {
 	if read == nil && write == nil {
 		return fmt.Errorf("event: add descriptor %d: %w", fd, errNoFunction)
@@ -56,10 +59,12 @@ func add(ctx context.Context, fd int, read, write func(context.Context)) error {
 	return nil
 }
 
-// Set replaces both functions of a descriptor that was added; nil means that fd is not watched in that direction any more. A call of the former
-// function that is under way goes on, and the new one is not called before it ends. The functions get their contexts from that of Add.
+// Set replaces both functions of a descriptor that was added; nil means that fd is not watched in
+// that direction any more. A call of the former function that is under way goes on, and the new one
+// is not called before it ends. The functions get their contexts from that of Add.
 //
-// Set fails with eventloop.ErrNotRegistered when fd was not added, in the runtime of the calling coroutine or else of ctx, and when both are nil.
+// Set fails with eventloop.ErrNotRegistered when fd was not added, in the runtime of the calling
+// coroutine or else of ctx, and when both are nil.
 func Set(ctx context.Context, fd int, read, write func(ctx context.Context)) error {
 	if read == nil && write == nil {
 		return fmt.Errorf("event: set descriptor %d: %w", fd, errNoFunction)
@@ -77,8 +82,9 @@ func Set(ctx context.Context, fd int, read, write func(ctx context.Context)) err
 	return nil
 }
 
-// Del ends the watch of a descriptor. Its functions are not called any more; called elsewhere than on the loop that watches fd, a call may be just
-// about to begin. A call that is under way goes on; it may be the caller. Del fails with eventloop.ErrNotRegistered as [Set] does.
+// Del ends the watch of a descriptor. Its functions are not called any more; called elsewhere than
+// on the loop that watches fd, a call may be just about to begin. A call that is under way goes on;
+// it may be the caller. Del fails with eventloop.ErrNotRegistered as [Set] does.
 func Del(ctx context.Context, fd int) error {
 	if w := findWatch(ctx, fd); w != nil && w.remove() {
 		return nil
@@ -107,8 +113,9 @@ func findWatch(ctx context.Context, fd int) *watch {
 
 // watch is a descriptor that was added.
 //
-// The kernel reports a level as long as it lasts, so while a call is under way its direction is not asked for. Asking anew when the call
-// has ended reports what is there by then. A call that ends before its coroutine waits, as most do, costs no system call.
+// The kernel reports a level as long as it lasts, so while a call is under way its direction is not
+// asked for. Asking anew when the call has ended reports what is there by then. A call that ends
+// before its coroutine waits, as most do, costs no system call.
 type watch struct {
 	reg        *registry
 	ctx        context.Context
@@ -243,8 +250,9 @@ func (w *watch) call(d *direction) {
 	}
 }
 
-// rearmAfter notes that the call of ended, if not nil, is over, and asks the kernel for what is wanted now. If that fails and the watch is still there,
-// the descriptor has been closed: the watch is over.
+// rearmAfter notes that the call of ended, if not nil, is over, and asks the kernel for what is
+// wanted now. If that fails and the watch is still there, the descriptor has been closed: the watch
+// is over.
 func (w *watch) rearmAfter(ended *direction) {
 	w.mu.Lock()
 	if ended != nil {

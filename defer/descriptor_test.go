@@ -88,8 +88,8 @@ func TestNoWriteAfterDelInRead(t *testing.T) {
 	})
 }
 
-// A function that waits before it has read is not called again meanwhile, and the loop is not kept busy either, also if the peer
-// hangs up. When it has ended, what is there then is reported.
+// A function that waits before it has read is not called again meanwhile, and the loop is not kept
+// busy either, also if the peer hangs up. When it has ended, what is there then is reported.
 func TestACallThatWaitsIsTheOnlyOne(t *testing.T) {
 	for _, hangUp := range []bool{false, true} {
 		var s transcript

@@ -10,7 +10,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Deferred functions are called after the timers of the same turn, in their order; a nested one a turn later.
+// Deferred functions are called after the timers of the same turn, in their order; a nested one a
+// turn later.
 func ExampleDefer() {
 	err := runtime.Run(func(ctx context.Context) error {
 		event.Defer(ctx, func(ctx context.Context) {

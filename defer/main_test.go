@@ -59,7 +59,8 @@ func turns(ctx context.Context, n int) {
 	}
 }
 
-// socketpair returns two connected, non-blocking stream sockets, which are closed at the end if close isn't called before.
+// socketpair returns two connected, non-blocking stream sockets, which are closed at the end if
+// close isn't called before.
 func socketpair(t testing.TB) (a, b *descriptor) {
 	t.Helper()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)

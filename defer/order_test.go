@@ -13,7 +13,8 @@ import (
 // soon is a time that has passed when the loop looks at its timers next.
 const soon = time.Nanosecond
 
-// The whole order in one program. The main coroutine is work that was posted to the loop, so the first turn goes on with timers.
+// The whole order in one program. The main coroutine is work that was posted to the loop, so the
+// first turn goes on with timers.
 func TestEachTurnHasItsOrder(t *testing.T) {
 	var s transcript
 	r, w := pipe(t)
@@ -108,7 +109,8 @@ func TestDeferOfACycleFunction(t *testing.T) {
 		})
 		return nil
 	})
-	// after is called at the end of turn 1, so what it defers is the next turn's, as is what before does then.
+	// after is called at the end of turn 1, so what it defers is the next turn's, as is what before
+	// does then.
 	s.want(t, `
 		turn 1
 		after

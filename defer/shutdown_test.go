@@ -72,7 +72,8 @@ func TestNothingCanBeSetDuringShutdown(t *testing.T) {
 	}
 }
 
-// What was deferred is called also when Shutdown has no time, which ends coroutines where they wait.
+// What was deferred is called also when Shutdown has no time, which ends coroutines where they
+// wait.
 func TestForcedShutdownCallsWhatWasDeferred(t *testing.T) {
 	rt := started(t, runtime.WithLoops(1))
 	begun := make(chan struct{})

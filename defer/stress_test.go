@@ -17,8 +17,9 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Everything at once, from plain goroutines and coroutines of two loops, with a Shutdown in the middle. What was accepted must end, or Shutdown
-// would not return; what is refused must be refused for the shutdown's sake.
+// Everything at once, from plain goroutines and coroutines of two loops, with a Shutdown in the
+// middle. What was accepted must end, or Shutdown would not return; what is refused must be refused
+// for the shutdown's sake.
 func TestStress(t *testing.T) {
 	rounds := 8
 	if testing.Short() {

@@ -74,7 +74,8 @@ func serveCalls(ctx context.Context, t testing.TB, secure bool) (c *calls, stop 
 	}
 }
 
-// caller returns gRPC's client over the Dialer, which it calls from goroutines of its own, with a context that comes from no coroutine.
+// caller returns gRPC's client over the Dialer, which it calls from goroutines of its own, with a
+// context that comes from no coroutine.
 func caller(ctx context.Context, t testing.TB, addr string, secure bool) pb.TestServiceClient {
 	t.Helper()
 	creds := insecure.NewCredentials()
@@ -94,7 +95,8 @@ func caller(ctx context.Context, t testing.TB, addr string, secure bool) pb.Test
 
 func payload(size int) *pb.Payload { return &pb.Payload{Body: make([]byte, size)} }
 
-// unary makes a call. gRPC waits for its own goroutines on Go channels, so a coroutine calls it by Await.
+// unary makes a call. gRPC waits for its own goroutines on Go channels, so a coroutine calls it by
+// Await.
 func unary(ctx context.Context, c pb.TestServiceClient, size int) error {
 	return await(ctx, func() error {
 		out, err := c.UnaryCall(ctx, &pb.SimpleRequest{Payload: payload(size)}, grpc.WaitForReady(true))

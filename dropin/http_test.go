@@ -59,7 +59,8 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	io.Copy(w, r.Body)
 }
 
-// wait answers never: it waits until the client goes, which net/http sees when the body has been read.
+// wait answers never: it waits until the client goes, which net/http sees when the body has been
+// read.
 func (s *site) wait(_ http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
 	s.waiting <- struct{}{}
@@ -98,8 +99,9 @@ type answer struct {
 	body  []byte
 }
 
-// post makes a request. A coroutine waits for it by Await, as net/http waits for its own goroutines on Go channels. The whole request is made there: if ctx is
-// done first, Await returns without its result, and nobody else would close the body.
+// post makes a request. A coroutine waits for it by Await, as net/http waits for its own goroutines
+// on Go channels. The whole request is made there: if ctx is done first, Await returns without its
+// result, and nobody else would close the body.
 func (b *browser) post(ctx context.Context, path string, body []byte) (answer, error) {
 	return runtime.Await(ctx, func() (answer, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, b.base+path, bytes.NewReader(body))
@@ -171,7 +173,8 @@ func TestHTTPRequestEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// A connection that is cut in the middle of an answer is an error of that request, not of the next one.
+// A connection that is cut in the middle of an answer is an error of that request, not of the next
+// one.
 func TestHTTPConnectionCut(t *testing.T) {
 	eachHTTP(t, func(ctx context.Context, t *testing.T, _ string, secure bool) {
 		s, stop := serve(ctx, t, secure)
@@ -197,7 +200,8 @@ func TestHTTPConnectionCut(t *testing.T) {
 	})
 }
 
-// Shutdown lets the request that is under way end, and Serve returns in the coroutine that it was called in.
+// Shutdown lets the request that is under way end, and Serve returns in the coroutine that it was
+// called in.
 func TestHTTPServerInACoroutineShutsDown(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		l := listen(ctx, t)
@@ -245,7 +249,8 @@ func TestHTTPServerTimesOut(t *testing.T) {
 	})
 }
 
-// With nobody to listen, with a peer that says nothing, and with a certificate that nobody trusts, the client says so.
+// With nobody to listen, with a peer that says nothing, and with a certificate that nobody trusts,
+// the client says so.
 func TestHTTPFailures(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		l := listen(ctx, t)

@@ -34,17 +34,20 @@ var (
 	wantError = leaktest.WantError
 )
 
-// stall is how long a loop may be held before the watchdog reports it. It is more than the default, since a busy machine can stop a loop for a while, too, and
-// much less than the waits that the tests have.
+// stall is how long a loop may be held before the watchdog reports it. It is more than the default,
+// since a busy machine can stop a loop for a while, too, and much less than the waits that the
+// tests have.
 const stall = 2 * time.Second
 
-// both runs a test in a coroutine and again on a plain goroutine. It must leave neither goroutines nor descriptors behind, nor hold a loop.
+// both runs a test in a coroutine and again on a plain goroutine. It must leave neither goroutines
+// nor descriptors behind, nor hold a loop.
 func both(t *testing.T, test func(ctx context.Context, t *testing.T)) {
 	t.Helper()
 	runtimetest.Both(t, func(t testing.TB) []runtime.Option { return watched(t, stall) }, test)
 }
 
-// watched returns the options of a runtime with two loops, of which everything that it logs is an error of the test.
+// watched returns the options of a runtime with two loops, of which everything that it logs is an
+// error of the test.
 func watched(t testing.TB, limit time.Duration) []runtime.Option {
 	core, logs := observer.New(zap.WarnLevel)
 	t.Cleanup(func() {
@@ -55,14 +58,16 @@ func watched(t testing.TB, limit time.Duration) []runtime.Option {
 	return []runtime.Option{runtime.WithLoops(2), runtime.WithLogger(zap.New(core)), runtime.WithWatchdog(limit)}
 }
 
-// await is how a coroutine calls what blocks; on a plain goroutine it simply calls it. fn must not write to what the caller reads: if ctx is done first, await
-// doesn't wait for it. What has a result goes by runtime.Await itself.
+// await is how a coroutine calls what blocks; on a plain goroutine it simply calls it. fn must not
+// write to what the caller reads: if ctx is done first, await doesn't wait for it. What has a
+// result goes by runtime.Await itself.
 func await(ctx context.Context, fn func() error) error {
 	_, err := runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, fn() })
 	return err
 }
 
-// beside runs fn beside the caller: in a coroutine if the caller is one, else on a plain goroutine. The function that it returns waits for fn and returns its error.
+// beside runs fn beside the caller: in a coroutine if the caller is one, else on a plain goroutine.
+// The function that it returns waits for fn and returns its error.
 func beside(ctx context.Context, t testing.TB, fn func(ctx context.Context) error) (wait func() error) {
 	t.Helper()
 	if runtime.Current(ctx) == nil {
@@ -73,7 +78,8 @@ func beside(ctx context.Context, t testing.TB, fn func(ctx context.Context) erro
 	return runtimetest.Beside(ctx, t, fn)
 }
 
-// many calls fn n times at once, in coroutines if the caller is one, else on plain goroutines, and returns all errors.
+// many calls fn n times at once, in coroutines if the caller is one, else on plain goroutines, and
+// returns all errors.
 func many(ctx context.Context, n int, fn func(ctx context.Context, i int) error) error {
 	if runtime.Current(ctx) != nil {
 		return runtime.ForEach(ctx, n, fn)

@@ -12,7 +12,8 @@ import (
 	"github.com/whorl-go/whorl/internal/servers"
 )
 
-// Postfix takes what net/smtp and go-mail send it over the Dialer, by STARTTLS and with TLS from the first byte on.
+// Postfix takes what net/smtp and go-mail send it over the Dialer, by STARTTLS and with TLS from
+// the first byte on.
 func TestPostfix(t *testing.T) {
 	p := servers.NewPostfix(t, "")
 	addrs := p.Start("", "-o smtpd_tls_wrappermode=yes")

@@ -25,7 +25,8 @@ type silence struct{}
 
 func (silence) Printf(context.Context, string, ...any) {}
 
-// redisOptions are those of go-redis over the Dialer. A Dialer of one's own has to speak TLS itself.
+// redisOptions are those of go-redis over the Dialer. A Dialer of one's own has to speak TLS
+// itself.
 func redisOptions(addr string, secure *tls.Config) *redis.Options {
 	return &redis.Options{
 		Addr:                  addr,
@@ -46,7 +47,8 @@ func redisOptions(addr string, secure *tls.Config) *redis.Options {
 	}
 }
 
-// openRedis makes a client of an empty Redis. end closes it; over TLS it takes leave of the server, for which the runtime has to be there.
+// openRedis makes a client of an empty Redis. end closes it; over TLS it takes leave of the server,
+// for which the runtime has to be there.
 func openRedis(ctx context.Context, t testing.TB, options *redis.Options) (c *redis.Client, end func()) {
 	t.Helper()
 	c = redis.NewClient(options)
@@ -70,7 +72,8 @@ func TestRedis(t *testing.T) {
 	t.Run("forgotten Await", func(t *testing.T) { testRedisForgottenAwait(t, s) })
 }
 
-// Single commands and pipelines, from many callers that share few connections. go-redis waits for these on Go channels, so coroutines call it by Await.
+// Single commands and pipelines, from many callers that share few connections. go-redis waits for
+// these on Go channels, so coroutines call it by Await.
 func testRedisCommands(ctx context.Context, t *testing.T, s *servers.Server) {
 	options := redisOptions(s.Addr, nil)
 	options.PoolSize = 3
@@ -149,7 +152,8 @@ func testRedisPublish(ctx context.Context, t *testing.T, s *servers.Server) {
 	}
 }
 
-// blockedPop begins to pop from an empty list, and returns when the server waits for it. The function that it returns waits for its end.
+// blockedPop begins to pop from an empty list, and returns when the server waits for it. The
+// function that it returns waits for its end.
 func blockedPop(ctx, until context.Context, t *testing.T, c, observer *redis.Client) (wait func() error) {
 	t.Helper()
 	wait = beside(ctx, t, func(ctx context.Context) error {

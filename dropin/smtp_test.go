@@ -87,7 +87,8 @@ func trust() *tls.Config {
 	return config
 }
 
-// dialMail connects net/smtp's client. Its caller may be a coroutine: net/smtp only reads and writes.
+// dialMail connects net/smtp's client. Its caller may be a coroutine: net/smtp only reads and
+// writes.
 func dialMail(ctx context.Context, addr string, wrapped bool, config *tls.Config) (*smtp.Client, error) {
 	conn, err := new(hooks.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -200,7 +201,9 @@ func TestNetSMTPDeadline(t *testing.T) {
 	})
 }
 
-// newMailer makes go-mail's client over the Dialer. Its caller may be a coroutine, if no other one uses the same client: it holds a sync.Mutex while it works. wrapped is TLS from the start; otherwise it is STARTTLS.
+// newMailer makes go-mail's client over the Dialer. Its caller may be a coroutine, if no other one
+// uses the same client: it holds a sync.Mutex while it works. wrapped is TLS from the start;
+// otherwise it is STARTTLS.
 func newMailer(addr string, wrapped bool, config *tls.Config, timeout time.Duration) (*mail.Client, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -269,7 +272,8 @@ func TestGoMail(t *testing.T) {
 	})
 }
 
-// One client for many senders: they wait for each other in a sync.Mutex, so coroutines call it by Await.
+// One client for many senders: they wait for each other in a sync.Mutex, so coroutines call it by
+// Await.
 func TestGoMailClientShared(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		p, stop := servePost(ctx, t, false)

@@ -40,7 +40,8 @@ const workers = 4
 type trade struct {
 	name  string
 	proxy *cut.Proxy
-	// client makes what one worker works with. When put returns nil, the server has acknowledged the number.
+	// client makes what one worker works with. When put returns nil, the server has acknowledged
+	// the number.
 	client func() (put func(ctx context.Context, number int64) error, done func())
 	kept   func(ctx context.Context) (map[int64]bool, error) // what the server has
 	end    func()
@@ -51,8 +52,9 @@ type trade struct {
 	hung   error   // guarded by mu: a put that took too long
 }
 
-// Clients of all kinds at once on two loops, from coroutines and from goroutines, while connections are cut at random. At the end the servers have all that they
-// have acknowledged, no loop was held, and neither goroutines nor descriptors are left.
+// Clients of all kinds at once on two loops, from coroutines and from goroutines, while connections
+// are cut at random. At the end the servers have all that they have acknowledged, no loop was held,
+// and neither goroutines nor descriptors are left.
 func TestSoak(t *testing.T) {
 	pg, maria, cache := postgres(t), mariadb(t), servers.StartRedis(t)
 	leaktest.GuardFor(t, *soakTime+4*patience)
@@ -235,7 +237,8 @@ func soakHTTP(ctx context.Context, t *testing.T) *trade {
 	}
 }
 
-// soakRaw has lines over hooked connections, read and written by the coroutines themselves, and over TLS by Conn.EnableSSL.
+// soakRaw has lines over hooked connections, read and written by the coroutines themselves, and
+// over TLS by Conn.EnableSSL.
 func soakRaw(ctx context.Context, t *testing.T) *trade {
 	l := listen(ctx, t)
 	book := new(ledger)

@@ -76,7 +76,8 @@ func mariadb(t testing.TB) *database {
 	}
 }
 
-// begin opens the database at an address and makes an empty table. end closes it; it takes leave of the server, for which the runtime has to be there.
+// begin opens the database at an address and makes an empty table. end closes it; it takes leave of
+// the server, for which the runtime has to be there.
 func (d *database) begin(ctx context.Context, t *testing.T, addr string) (db *sql.DB, end func()) {
 	t.Helper()
 	db, err := d.open(addr, nil)
@@ -90,7 +91,8 @@ type execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// execute is for statements without a result. database/sql waits on mutexes and channels, so coroutines call it by Await.
+// execute is for statements without a result. database/sql waits on mutexes and channels, so
+// coroutines call it by Await.
 func execute(ctx context.Context, db execer, query string, args ...any) error {
 	return await(ctx, func() error {
 		_, err := db.ExecContext(ctx, query, args...)
@@ -106,7 +108,8 @@ func value[T any](ctx context.Context, db *sql.DB, query string, args ...any) (T
 	})
 }
 
-// sleeping begins a statement that takes a minute, and returns when it runs. The function that it returns waits for its end.
+// sleeping begins a statement that takes a minute, and returns when it runs. The function that it
+// returns waits for its end.
 func (d *database) sleeping(ctx, until context.Context, t *testing.T, db execer) (wait func() error) {
 	t.Helper()
 	statement := fmt.Sprintf("%s /* %d */", d.sleep, time.Now().UnixNano()) // a name of its own
@@ -250,7 +253,8 @@ func (d *database) testContext(ctx context.Context, t *testing.T) {
 	check(t, execute(ctx, db, d.insert, 1))
 }
 
-// A connection that is cut in the middle of a statement is an error of that one; the next one gets a new connection. What was not committed is not there.
+// A connection that is cut in the middle of a statement is an error of that one; the next one gets
+// a new connection. What was not committed is not there.
 func (d *database) testCut(ctx context.Context, t *testing.T) {
 	p := proxy(t, d.Addr)
 	db, end := d.begin(ctx, t, p.Addr())
@@ -286,7 +290,8 @@ func (d *database) testCut(ctx context.Context, t *testing.T) {
 	}
 }
 
-// Many callers share few connections. They wait for each other on Go channels, on which Await waits.
+// Many callers share few connections. They wait for each other on Go channels, on which Await
+// waits.
 func (d *database) testFullPool(ctx context.Context, t *testing.T) {
 	db, end := d.begin(ctx, t, d.Addr)
 	defer end()
@@ -298,7 +303,8 @@ func (d *database) testFullPool(ctx context.Context, t *testing.T) {
 	}
 }
 
-// Who waits for a connection of a full pool without Await holds the loop, and with it the coroutine that has the connection.
+// Who waits for a connection of a full pool without Await holds the loop, and with it the coroutine
+// that has the connection.
 func (d *database) testForgottenAwait(t *testing.T) {
 	forgotten(t, "database/sql.(*DB).conn", func(ctx context.Context, t *testing.T) func(ctx context.Context) error {
 		db, end := d.begin(ctx, t, d.Addr)

@@ -16,8 +16,10 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// forgotten tests what becomes of a coroutine that calls a library without Await where it blocks: never a silent deadlock. The watchdog reports it, with the stack
-// of what holds the loop, which has to contain culprit. When the call's context ends, so does the call, and the loop goes on. prepare returns the call.
+// forgotten tests what becomes of a coroutine that calls a library without Await where it blocks:
+// never a silent deadlock. The watchdog reports it, with the stack of what holds the loop, which
+// has to contain culprit. When the call's context ends, so does the call, and the loop goes on.
+// prepare returns the call.
 func forgotten(t *testing.T, culprit string, prepare func(ctx context.Context, t *testing.T) (call func(ctx context.Context) error)) {
 	t.Helper()
 	guard(t)
@@ -29,7 +31,8 @@ func forgotten(t *testing.T, culprit string, prepare func(ctx context.Context, t
 		}
 		var stack string
 		for end := time.Now().Add(patience); !strings.Contains(stack, culprit) && time.Now().Before(end); {
-			// The watchdog reports a call that holds the loop once. On a busy machine it may do so before the call has come to where it waits; then the next one counts.
+			// The watchdog reports a call that holds the loop once. On a busy machine it may do so
+			// before the call has come to where it waits; then the next one counts.
 			var err error
 			if stack, err = core.during(ctx, call); err == nil {
 				t.Error("no error of the call that nobody could serve")
@@ -49,7 +52,8 @@ func forgotten(t *testing.T, culprit string, prepare func(ctx context.Context, t
 // reports is a log that hands on the stacks of the watchdog's warnings.
 type reports struct{ stacks chan string }
 
-// during makes a call, ends its context when something is reported, and returns what, with the call's error.
+// during makes a call, ends its context when something is reported, and returns what, with the
+// call's error.
 func (r *reports) during(ctx context.Context, call func(ctx context.Context) error) (stack string, err error) {
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -22,8 +22,8 @@ import (
 // wanted is how many requests wrk makes at least of each server.
 const wanted = 100_000
 
-// net/http's server over hooks.Listen and over net.Listen, each under the load of wrk. No request may fail. How fast they are is printed only: the machine has
-// other things to do, too.
+// net/http's server over hooks.Listen and over net.Listen, each under the load of wrk. No request
+// may fail. How fast they are is printed only: the machine has other things to do, too.
 func TestWrk(t *testing.T) {
 	program, err := exec.LookPath("wrk")
 	check(t, err)

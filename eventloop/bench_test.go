@@ -136,7 +136,8 @@ func BenchmarkAfterFuncFires(b *testing.B) {
 	<-k.done
 }
 
-// Poll and dispatch of descriptors that are always ready; the handlers do nothing. An operation is one event.
+// Poll and dispatch of descriptors that are always ready; the handlers do nothing. An operation is
+// one event.
 func BenchmarkEvents(b *testing.B) {
 	for _, ready := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("%d ready", ready), func(b *testing.B) {
@@ -170,8 +171,8 @@ func BenchmarkEvents(b *testing.B) {
 	}
 }
 
-// A byte goes through as many pipes as are ready in each iteration: the handler reads it and writes it again. An operation is one event
-// with its two system calls.
+// A byte goes through as many pipes as are ready in each iteration: the handler reads it and writes
+// it again. An operation is one event with its two system calls.
 func BenchmarkPipes(b *testing.B) {
 	for _, ready := range []int{1, 100} {
 		b.Run(fmt.Sprintf("%d ready", ready), func(b *testing.B) {

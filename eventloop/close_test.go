@@ -197,7 +197,8 @@ func TestNewFailsWithoutDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := openDescriptors(t)
-	// Room for one descriptor fewer than a loop needs: the epoll instance is opened, the eventfd isn't.
+	// Room for one descriptor fewer than a loop needs: the epoll instance is opened, the eventfd
+	// isn't.
 	first := newEventFD(t) // takes the lowest free number
 	second := newEventFD(t)
 	unix.Close(first)
@@ -217,8 +218,8 @@ func TestNewFailsWithoutDescriptors(t *testing.T) {
 	}
 }
 
-// When a loop ends, its descriptors' numbers are free and soon somebody else's. Who still posts or registers at that moment must not write
-// to what has them now.
+// When a loop ends, its descriptors' numbers are free and soon somebody else's. Who still posts or
+// registers at that moment must not write to what has them now.
 func TestALoopThatClosesTouchesNoForeignDescriptor(t *testing.T) {
 	idle := newEventFD(t)
 	raise(t, idle)

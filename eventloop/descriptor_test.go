@@ -60,7 +60,8 @@ func newPipe(t testing.TB) (r, w int) {
 	return pair[0], pair[1]
 }
 
-// iterations runs the functions on the loop, each as the last of an iteration of its own, one iteration after the other.
+// iterations runs the functions on the loop, each as the last of an iteration of its own, one
+// iteration after the other.
 func iterations(t testing.TB, l *eventloop.Loop, functions ...func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -216,7 +217,8 @@ func TestTheEndOfAPeerIsReported(t *testing.T) {
 	}
 }
 
-// The number of a closed descriptor is given to the next one that is opened, while an event for the former holder may wait in the batch.
+// The number of a closed descriptor is given to the next one that is opened, while an event for the
+// former holder may wait in the batch.
 func TestAnEventNeverReachesTheNextHolderOfANumber(t *testing.T) {
 	for _, reuse := range []struct {
 		name     string
@@ -444,7 +446,8 @@ func TestDescriptorsOutliveTheirLoop(t *testing.T) {
 	if err := l.Register(&later, newEventFD(t), readable, h); !errors.Is(err, eventloop.ErrClosed) {
 		t.Errorf("Register: %v", err)
 	}
-	// The number is free for another loop, and what is left of the former watch doesn't touch the new one.
+	// The number is free for another loop, and what is left of the former watch doesn't touch the
+	// new one.
 	other := start(t)
 	got := make(chan struct{}, 1)
 	register(t, other, fd, readable|edgeTriggered, func(eventloop.Events) { got <- struct{}{} })
@@ -547,7 +550,8 @@ func TestDescriptorsComeAndGoFromAllSides(t *testing.T) {
 	}
 }
 
-// The first event may be handled before Register has returned, and the handler may end the watch at once.
+// The first event may be handled before Register has returned, and the handler may end the watch at
+// once.
 func TestAHandlerMayUnregisterBeforeRegisterReturns(t *testing.T) {
 	l := start(t)
 	fd := newEventFD(t)

@@ -87,8 +87,8 @@ func TestManyFunctionsDontKeepDescriptorsAndTimersWaiting(t *testing.T) {
 	}
 }
 
-// Descriptors that are ready at once, and whose handlers take long, don't keep a timer waiting for all of
-// them. Each is handled once.
+// Descriptors that are ready at once, and whose handlers take long, don't keep a timer waiting for
+// all of them. Each is handled once.
 func TestManyEventsDontKeepTimersWaiting(t *testing.T) {
 	const all = 100
 	l := start(t)

@@ -201,7 +201,8 @@ func (l *Loop) main() {
 	orderly := false
 	defer func() {
 		if !orderly {
-			// This goroutine ends, and its identity may be another's before the new one has stored its own.
+			// This goroutine ends, and its identity may be another's before the new one has stored
+			// its own.
 			l.self.Store(0)
 			l.counters.goexits.Add(1)
 			l.log.Error("runtime.Goexit in a function run by the loop; the loop goes on in a new goroutine",

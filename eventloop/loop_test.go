@@ -67,8 +67,8 @@ func await[T any](t testing.TB, c <-chan T) T {
 	}
 }
 
-// awaitSleep waits until the loop sleeps in its poll. There is no event to wait on: whatever the loop could send, it would not be asleep.
-// To be called when nothing is posted to the loop.
+// awaitSleep waits until the loop sleeps in its poll. There is no event to wait on: whatever the
+// loop could send, it would not be asleep. To be called when nothing is posted to the loop.
 func awaitSleep(t testing.TB, l *eventloop.Loop) {
 	t.Helper()
 	var before uint64

@@ -9,8 +9,9 @@ import (
 	"github.com/whorl-go/whorl/eventloop"
 )
 
-// twoIterations has the loop run an iteration with several functions in each step, and one more with what those functions left for
-// it. Each function calls say as the last thing it does. The channel is closed at the end of the second iteration.
+// twoIterations has the loop run an iteration with several functions in each step, and one more
+// with what those functions left for it. Each function calls say as the last thing it does. The
+// channel is closed at the end of the second iteration.
 func twoIterations(t *testing.T, l *eventloop.Loop, say func(iteration uint64, what string)) <-chan struct{} {
 	t.Helper()
 	end := make(chan struct{})
@@ -219,7 +220,8 @@ func TestTimerSetInATimerWaitsForTheNextIteration(t *testing.T) {
 	}
 }
 
-// A function that comes back in each iteration keeps its loop from sleeping, but holds up nothing else.
+// A function that comes back in each iteration keeps its loop from sleeping, but holds up nothing
+// else.
 func TestFunctionsThatComeBackStarveNobody(t *testing.T) {
 	for _, kind := range []struct {
 		name  string

@@ -35,7 +35,8 @@ var faults = []struct {
 	{"calls Goexit", runtime.Goexit, func(any, []byte) {}, false, true},
 }
 
-// An iteration in which a function faults does the same as one in which it returns: each function is called in turn, and once.
+// An iteration in which a function faults does the same as one in which it returns: each function
+// is called in turn, and once.
 func TestAFunctionThatFaultsDisturbsNoOther(t *testing.T) {
 	var victims []string
 	for line := range strings.Lines(whatTwoIterationsSay) {
@@ -143,7 +144,8 @@ func TestAFaultInTheLastRoundLosesNothing(t *testing.T) {
 	}
 }
 
-// The step 5 that a fault has cut short is over when the next begins, even if the timer was the last one.
+// The step 5 that a fault has cut short is over when the next begins, even if the timer was the
+// last one.
 func TestATimerSetAfterAFaultFiresInItsFirstStep(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Before Linux 5.11 and under some seccomp filters there is no epoll_pwait2(2), and the poll's time-out is in milliseconds.
+// Before Linux 5.11 and under some seccomp filters there is no epoll_pwait2(2), and the poll's
+// time-out is in milliseconds.
 func TestTimersNeverFireEarlyWithAPollInMilliseconds(t *testing.T) {
 	l, err := New(Config{})
 	if err != nil {

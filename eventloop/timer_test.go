@@ -259,7 +259,8 @@ func TestATimerCanStopAnotherThatIsDueWithIt(t *testing.T) {
 		moved`)
 }
 
-// The entry of a disarmed timer stays in the loop's heap. It must neither fire nor keep the timer's next time from counting.
+// The entry of a disarmed timer stays in the loop's heap. It must neither fire nor keep the timer's
+// next time from counting.
 func TestADisarmedTimerFiresAtItsNewTimeOnly(t *testing.T) {
 	l := start(t)
 	var said trace
@@ -365,15 +366,16 @@ func TestResetClockGoesByTheClockOfAllLoops(t *testing.T) {
 		third`)
 }
 
-// Of a million pending timers, set, moved, stopped and disarmed at random, those that are due soon fire in the order that a sort of their
-// times gives. The others are due in an hour.
+// Of a million pending timers, set, moved, stopped and disarmed at random, those that are due soon
+// fire in the order that a sort of their times gives. The others are due in an hour.
 func TestAMillionTimersFireInOrder(t *testing.T) {
 	const (
 		timers = 1 << 20
 		soon   = 1 << 15 // the instants that are soon
 		later  = 1 << 21
 	)
-	// The model: for each timer when it is due, then when it was set, then which it is, all in one number; 0 = not set.
+	// The model: for each timer when it is due, then when it was set, then which it is, all in one
+	// number; 0 = not set.
 	model := make([]uint64, timers)
 	const serialBits, indexBits = 22, 20
 	var fired []uint32

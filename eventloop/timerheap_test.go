@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// heapTest drives a timer heap and a naive model of it: a list of what is set, searched from end to end.
+// heapTest drives a timer heap and a naive model of it: a list of what is set, searched from end to
+// end.
 type heapTest struct {
 	t      *testing.T
 	loop   *Loop // nobody runs it; only its heap is used
@@ -75,7 +76,8 @@ func (h *heapTest) next() {
 	}
 }
 
-// fire takes one timer that is due at now, set no later than serial, and reports whether there was one.
+// fire takes one timer that is due at now, set no later than serial, and reports whether there was
+// one.
 func (h *heapTest) fire(now int64, serial uint64) bool {
 	timer := h.loop.timers.due(now, serial)
 	want := h.earliest()
@@ -141,7 +143,8 @@ func (h *heapTest) drain() {
 	}
 }
 
-// play has the heap do what the bytes say, three for each operation: what, with which timer, and when or how many.
+// play has the heap do what the bytes say, three for each operation: what, with which timer, and
+// when or how many.
 func (h *heapTest) play(program []byte) {
 	const instants = 32 // few, so that many timers share one
 	now := int64(0)

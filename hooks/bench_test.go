@@ -15,8 +15,9 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Messages of 64 bytes go to a server in another process and come back, over the same code on a net.Conn: those of package net, hooked ones from plain goroutines,
-// and hooked ones from coroutines. cpu-ns/op is this process's CPU time, kernel-ns/op the part of it in the kernel.
+// Messages of 64 bytes go to a server in another process and come back, over the same code on a
+// net.Conn: those of package net, hooked ones from plain goroutines, and hooked ones from
+// coroutines. cpu-ns/op is this process's CPU time, kernel-ns/op the part of it in the kernel.
 func BenchmarkRoundTrip(b *testing.B) {
 	address := startEchoes(b)
 	for _, connections := range []int{1, 1000} {
@@ -101,7 +102,8 @@ func fromCoroutines(b *testing.B, connections int, address string) {
 	done()
 }
 
-// measure resets the benchmark and returns a function that reports the CPU time used until then, divided by b.N: all of it, and the kernel's part.
+// measure resets the benchmark and returns a function that reports the CPU time used until then,
+// divided by b.N: all of it, and the kernel's part.
 func measure(b *testing.B) (done func()) {
 	b.Helper()
 	b.ReportAllocs()

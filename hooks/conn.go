@@ -18,19 +18,25 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// Conn is a connection over "tcp", "unix" or "unixpacket" as a net.Conn. [Dialer] and the listeners of [Listen] make it.
+// Conn is a connection over "tcp", "unix" or "unixpacket" as a net.Conn. [Dialer] and the listeners
+// of [Listen] make it.
 //
-// All methods may be called from any coroutine and any goroutine, several at once, as net.Conn promises. Who reads while somebody else does waits for its turn, in the
-// order of arrival, and so with writing: what one Write sends is not mixed with another's. The deadlines bound the wait for the turn, too.
+// All methods may be called from any coroutine and any goroutine, several at once, as net.Conn
+// promises. Who reads while somebody else does waits for its turn, in the order of arrival, and so
+// with writing: what one Write sends is not mixed with another's. The deadlines bound the wait for
+// the turn, too.
 //
-// The connection lives on the loop of the coroutine that has dialled or accepted it, else on one of its runtime's loops. It is cheapest there. When the
-// runtime shuts down, what waits returns runtime.ErrShutdown, and so does what begins afterwards.
+// The connection lives on the loop of the coroutine that has dialled or accepted it, else on one of
+// its runtime's loops. It is cheapest there. When the runtime shuts down, what waits returns
+// runtime.ErrShutdown, and so does what begins afterwards.
 //
-// A connection that nobody closes is closed when the garbage collector finds that nobody refers to it, as package net's are, and at the latest when its runtime
-// has ended. Neither is soon: close what isn't needed any more.
+// A connection that nobody closes is closed when the garbage collector finds that nobody refers to
+// it, as package net's are, and at the latest when its runtime has ended. Neither is soon: close
+// what isn't needed any more.
 //
-// Errors are *net.OpError with the operations of package net ("read", "write", "close", …), and errors.Is finds in them net.ErrClosed, os.ErrDeadlineExceeded and the
-// errors of the system. io.EOF comes bare.
+// Errors are *net.OpError with the operations of package net ("read", "write", "close", …), and
+// errors.Is finds in them net.ErrClosed, os.ErrDeadlineExceeded and the errors of the system.
+// io.EOF comes bare.
 type Conn struct{ conn }
 
 // conn is what Conn and PacketConn have in common.
@@ -47,7 +53,8 @@ type conn struct {
 	resident *resident.Resident
 }
 
-// side is one direction of a connection. What each operation looks at lies together: the beginning of both fields.
+// side is one direction of a connection. What each operation looks at lies together: the beginning
+// of both fields.
 type side struct {
 	turn  runtime.Mutex
 	limit limit
@@ -127,7 +134,8 @@ func (c *conn) fail(op string, err error) error {
 	return &net.OpError{Op: op, Net: c.network, Source: c.local, Addr: c.remote, Err: err}
 }
 
-// Read reads what there is, up to len(p) bytes, and waits until there is something. On a PacketConn it reads one datagram, of which is lost what doesn't fit.
+// Read reads what there is, up to len(p) bytes, and waits until there is something. On a PacketConn
+// it reads one datagram, of which is lost what doesn't fit.
 func (c *conn) Read(p []byte) (int, error) {
 	period, err := c.rd.enter()
 	if err != nil {
@@ -138,8 +146,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, c.fail("read", err)
 }
 
-// Write writes all of p, and waits where the peer is slow. When a deadline passes it returns how much is on its way: writing on from there sends each byte once,
-// with TLS too.
+// Write writes all of p, and waits where the peer is slow. When a deadline passes it returns how
+// much is on its way: writing on from there sends each byte once, with TLS too.
 func (c *conn) Write(p []byte) (int, error) {
 	ctx, err := c.wr.enterContext()
 	if err != nil {
@@ -150,8 +158,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, c.fail("write", err)
 }
 
-// Close closes the connection and returns at once. Whoever waits in an operation, or for its turn, is woken with net.ErrClosed. What was written is still
-// delivered in the background, see SetLinger. A second Close returns net.ErrClosed.
+// Close closes the connection and returns at once. Whoever waits in an operation, or for its turn,
+// is woken with net.ErrClosed. What was written is still delivered in the background, see
+// SetLinger. A second Close returns net.ErrClosed.
 func (c *conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return c.fail("close", net.ErrClosed)
@@ -175,11 +184,13 @@ func (c *conn) Close() error {
 // LocalAddr returns the address that the connection was made from; also after Close.
 func (c *conn) LocalAddr() net.Addr { return c.local }
 
-// RemoteAddr returns the address of the peer; also after Close. It is nil for a PacketConn that isn't connected.
+// RemoteAddr returns the address of the peer; also after Close. It is nil for a PacketConn that
+// isn't connected.
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
-// SetDeadline sets the time after which reading and writing return os.ErrDeadlineExceeded, those that wait at that moment included. It may be moved at any
-// time; the zero time is none. What a Read that timed out didn't get, the next one gets.
+// SetDeadline sets the time after which reading and writing return os.ErrDeadlineExceeded, those
+// that wait at that moment included. It may be moved at any time; the zero time is none. What a
+// Read that timed out didn't get, the next one gets.
 func (c *conn) SetDeadline(t time.Time) error {
 	if err := c.SetReadDeadline(t); err != nil {
 		return err
@@ -203,8 +214,9 @@ func (c *conn) set(level, name, value int) error {
 	return c.fail("set", c.socket.SetOption(level, name, value))
 }
 
-// CloseWrite ends the writing side: the peer reads io.EOF and can still send. It comes after the writes that are under way, within the write deadline. With TLS, the
-// peer is told so by an alert, too (close_notify).
+// CloseWrite ends the writing side: the peer reads io.EOF and can still send. It comes after the
+// writes that are under way, within the write deadline. With TLS, the peer is told so by an alert,
+// too (close_notify).
 func (c *Conn) CloseWrite() error {
 	ctx, err := c.wr.enterContext()
 	if err != nil {
@@ -214,17 +226,21 @@ func (c *Conn) CloseWrite() error {
 	return c.fail("close", c.socket.Shutdown(ctx, socket.ShutdownWrite))
 }
 
-// CloseRead ends the reading side. Who reads gets what has arrived and then io.EOF; what arrives later the kernel may keep.
+// CloseRead ends the reading side. Who reads gets what has arrived and then io.EOF; what arrives
+// later the kernel may keep.
 func (c *Conn) CloseRead() error {
 	return c.fail("close", c.socket.Shutdown(context.Background(), socket.ShutdownRead)) // which doesn't wait
 }
 
-// EnableSSL turns the connection, in place, into TLS: as the client if it was dialled, as the server if it was accepted. It waits until the reads and writes that are
-// under way have ended. ctx, the deadlines and socket.DefaultHandshakeTimeout bound it. A client whose config has no ServerName expects the host that was
-// dialled.
+// EnableSSL turns the connection, in place, into TLS: as the client if it was dialled, as the
+// server if it was accepted. It waits until the reads and writes that are under way have ended.
+// ctx, the deadlines and socket.DefaultHandshakeTimeout bound it. A client whose config has no
+// ServerName expects the host that was dialled.
 //
-// It refuses to start behind plaintext that has arrived and was not read (socket.ErrPlaintextPending), and whatever goes wrong closes the connection: see
-// socket.Socket.SSLHandshake. Only socket.ErrSSLActive, and a turn that doesn't come in time, leave it as it is.
+// It refuses to start behind plaintext that has arrived and was not read
+// (socket.ErrPlaintextPending), and whatever goes wrong closes the connection: see
+// socket.Socket.SSLHandshake. Only socket.ErrSSLActive, and a turn that doesn't come in time, leave
+// it as it is.
 func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config) error {
 	if config == nil {
 		config = new(tls.Config)
@@ -274,8 +290,9 @@ func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) {
 	return c.socket.ConnectionState()
 }
 
-// SetLinger says what becomes, after Close, of data that was not sent and acknowledged yet: it is delivered in the background, for at most that many seconds
-// (negative: socket.DefaultLinger); with 0 it is dropped, and a TCP connection reset.
+// SetLinger says what becomes, after Close, of data that was not sent and acknowledged yet: it is
+// delivered in the background, for at most that many seconds (negative: socket.DefaultLinger); with
+// 0 it is dropped, and a TCP connection reset.
 func (c *Conn) SetLinger(seconds int) error {
 	if c.closed.Load() {
 		return c.fail("set", net.ErrClosed)

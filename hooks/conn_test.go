@@ -118,7 +118,8 @@ func TestEnableSSLEnds(t *testing.T) {
 	})
 }
 
-// It waits for a Read that is under way, and a turn that doesn't come leaves the connection as it was.
+// It waits for a Read that is under way, and a turn that doesn't come leaves the connection as it
+// was.
 func TestEnableSSLWaitsForItsTurn(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		c1, c2 := pair(ctx, t, "tcp")
@@ -262,7 +263,8 @@ func pairOf(ctx context.Context, t testing.TB, network string) (c1, c2 *hooks.Co
 	return dialled.(*hooks.Conn), accepted.(*hooks.Conn)
 }
 
-// Who has to wait for its turn gets it in the order of arrival. Coroutines of one loop arrive in a certain order.
+// Who has to wait for its turn gets it in the order of arrival. Coroutines of one loop arrive in a
+// certain order.
 func TestTurnsAreFair(t *testing.T) {
 	guard(t)
 	check(t, runtime.Run(func(ctx context.Context) error {

@@ -15,8 +15,9 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// Dialer makes connections as net.Dialer does, on Whorl's loops. The zero Dialer is ready for use. The fields that it has mean what they do in net.Dialer; what it
-// can't do has no field. It may be used by many at once and must not be changed meanwhile.
+// Dialer makes connections as net.Dialer does, on Whorl's loops. The zero Dialer is ready for use.
+// The fields that it has mean what they do in net.Dialer; what it can't do has no field. It may be
+// used by many at once and must not be changed meanwhile.
 //
 // Names are looked up off the loop and remembered for a minute, or until none of their addresses
 // can be connected to; several addresses are tried as RFC 8305 says, 250 ms apart. International
@@ -29,22 +30,26 @@ type Dialer struct {
 	Deadline time.Time
 	// LocalAddr is the address to dial from, of the network's type; nil leaves it to the kernel.
 	LocalAddr net.Addr
-	// KeepAlive is the interval of TCP's keep-alive probes: 0 means 15 seconds, negative none. It counts only if KeepAliveConfig isn't enabled.
+	// KeepAlive is the interval of TCP's keep-alive probes: 0 means 15 seconds, negative none. It
+	// counts only if KeepAliveConfig isn't enabled.
 	KeepAlive time.Duration
 	// KeepAliveConfig sets the probes up in detail.
 	KeepAliveConfig net.KeepAliveConfig
-	// Control is called with each descriptor before it is bound and connected, with the network and address that were given to Dial: a name is not resolved.
-	// Its error ends the attempt. It must not wait.
+	// Control is called with each descriptor before it is bound and connected, with the network and
+	// address that were given to Dial: a name is not resolved. Its error ends the attempt. It must
+	// not wait.
 	Control func(network, address string, c syscall.RawConn) error
-	// ControlContext is Control with the context of DialContext. If both are set, only this one is called.
+	// ControlContext is Control with the context of DialContext. If both are set, only this one is
+	// called.
 	ControlContext func(ctx context.Context, network, address string, c syscall.RawConn) error
 
 	// Resolver is who looks names up; nil: net.DefaultResolver, as it is when it is wanted. What
 	// each has answered is remembered apart.
 	Resolver socket.Resolver
 
-	// Runtime is whose loops a connection lives on if neither the caller, by being a coroutine, nor the context says so. nil means the only one that runs in the
-	// process, and if there is none, or several, the one of Default.
+	// Runtime is whose loops a connection lives on if neither the caller, by being a coroutine, nor
+	// the context says so. nil means the only one that runs in the process, and if there is none,
+	// or several, the one of Default.
 	Runtime *runtime.Runtime
 }
 
@@ -53,8 +58,10 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, address)
 }
 
-// DialContext connects to an address. network is "tcp", "tcp4", "tcp6", "unix" or "unixpacket" for a *Conn, or "udp", "udp4", "udp6" or "unixgram" for a *PacketConn; address
-// is "host:port" or the path of a Unix socket. ctx bounds the dialling only, not the life of the connection. Errors are *net.OpError with Op "dial".
+// DialContext connects to an address. network is "tcp", "tcp4", "tcp6", "unix" or "unixpacket" for
+// a *Conn, or "udp", "udp4", "udp6" or "unixgram" for a *PacketConn; address is "host:port" or the
+// path of a Unix socket. ctx bounds the dialling only, not the life of the connection. Errors are
+// *net.OpError with Op "dial".
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	err := dialing.Done(ctx)
 	if err == nil {
@@ -63,7 +70,8 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, dialError(network, address, err)
 	}
-	// Two types, because others tell a stream from datagrams by what the type can do: Go's own resolver, for one.
+	// Two types, because others tell a stream from datagrams by what the type can do: Go's own
+	// resolver, for one.
 	var c *conn
 	var made net.Conn
 	if datagrams(network) {
@@ -152,7 +160,8 @@ func (d *Dialer) timeLeft() (time.Duration, error) {
 	return timeout, nil
 }
 
-// localAddress returns the address to bind to, "" for none, and the network narrowed down to the address family that it is of.
+// localAddress returns the address to bind to, "" for none, and the network narrowed down to the
+// address family that it is of.
 func (d *Dialer) localAddress(network string) (narrowed, local string, err error) {
 	if d.LocalAddr == nil {
 		return network, "", nil
@@ -212,7 +221,8 @@ const (
 	tcpKeepCount    = 6
 )
 
-// setKeepAlive sets TCP's probes up. As in package net, what is 0 has a default, and what is negative is left as it is.
+// setKeepAlive sets TCP's probes up. As in package net, what is 0 has a default, and what is
+// negative is left as it is.
 func setKeepAlive(s *socket.Socket, config net.KeepAliveConfig) error {
 	on := 0
 	if config.Enable {

@@ -165,7 +165,8 @@ func TestDialByName(t *testing.T) {
 	})
 }
 
-// Which runtime a connection belongs to: the caller's, the context's, the Dialer's, the only one, the default one.
+// Which runtime a connection belongs to: the caller's, the context's, the Dialer's, the only one,
+// the default one.
 func TestWhoseRuntime(t *testing.T) {
 	guard(t)
 	accept, err := net.Listen("tcp", "127.0.0.1:0")
@@ -206,8 +207,9 @@ func TestWhoseRuntime(t *testing.T) {
 	}
 }
 
-// The end of the runtime ends all waiting, and the connection can still be closed. Who waits on a goroutine may see the end of its wait and the closed connection in
-// either order, and is told the same.
+// The end of the runtime ends all waiting, and the connection can still be closed. Who waits on a
+// goroutine may see the end of its wait and the closed connection in either order, and is told the
+// same.
 func TestRuntimeEndsUnderAConnection(t *testing.T) {
 	guard(t)
 	for range 30 {

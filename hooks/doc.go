@@ -1,4 +1,5 @@
-// Package hooks lets code that speaks net.Conn run on Whorl's event loops, unchanged: net/http, net/smtp, database drivers, whatever takes a dialer or a listener.
+// Package hooks lets code that speaks net.Conn run on Whorl's event loops, unchanged: net/http,
+// net/smtp, database drivers, whatever takes a dialer or a listener.
 //
 //	transport := &http.Transport{DialContext: new(hooks.Dialer).DialContext}
 //	…
@@ -6,8 +7,10 @@
 //	…
 //	err = http.Serve(l, handler)
 //
-// A [Conn] works from coroutines, which yield to their loop while they wait, and from plain goroutines, which are parked. There is nothing to choose: each call
-// looks who is calling. Reading and writing take no context, so they are bounded by the deadlines, by Close, and by the end of the runtime.
+// A [Conn] works from coroutines, which yield to their loop while they wait, and from plain
+// goroutines, which are parked. There is nothing to choose: each call looks who is calling. Reading
+// and writing take no context, so they are bounded by the deadlines, by Close, and by the end of
+// the runtime.
 //
 // # What there is
 //
@@ -33,19 +36,24 @@
 //
 // # In a coroutine
 //
-// A library that only reads and writes the connection can be called as it is: net/smtp, a protocol of one's own, crypto/tls. One that waits in ways of its
-// own would stop the loop with all its coroutines: net/http's client waits on Go channels for its goroutines, http.Server.Close on a sync.WaitGroup, database/sql
-// on a mutex. Call these by runtime.Await, or from goroutines. Where that was forgotten, the watchdog reports the loop that doesn't turn, with the stack of what
-// holds it.
+// A library that only reads and writes the connection can be called as it is: net/smtp, a protocol
+// of one's own, crypto/tls. One that waits in ways of its own would stop the loop with all its
+// coroutines: net/http's client waits on Go channels for its goroutines, http.Server.Close on a
+// sync.WaitGroup, database/sql on a mutex. Call these by runtime.Await, or from goroutines. Where
+// that was forgotten, the watchdog reports the loop that doesn't turn, with the stack of what holds
+// it.
 //
-// crypto/tls holds a sync.Mutex while it writes, and another one while it reads. So a tls.Conn over a Conn serves coroutines as long as no two of one loop write at
-// once, nor two read. A Conn that has become TLS by EnableSSL has no such restriction.
+// crypto/tls holds a sync.Mutex while it writes, and another one while it reads. So a tls.Conn over
+// a Conn serves coroutines as long as no two of one loop write at once, nor two read. A Conn that
+// has become TLS by EnableSSL has no such restriction.
 //
-// [Exec] runs a command. What else would hold the loop, such as a file or a look-up, goes through runtime.Await.
+// [Exec] runs a command. What else would hold the loop, such as a file or a look-up, goes through
+// runtime.Await.
 //
 // # Which runtime
 //
-// A connection lives on a loop. If a coroutine dials or accepts it, that is the coroutine's own. Otherwise it is one of the runtime that the context comes from
-// (net/http hands the request's context down to the dialer); of the one in the field Runtime of the Dialer or ListenConfig; of the only one that runs in the process; or of
-// [Default], which is started for the purpose.
+// A connection lives on a loop. If a coroutine dials or accepts it, that is the coroutine's own.
+// Otherwise it is one of the runtime that the context comes from (net/http hands the request's
+// context down to the dialer); of the one in the field Runtime of the Dialer or ListenConfig; of
+// the only one that runs in the process; or of [Default], which is started for the purpose.
 package hooks

@@ -8,7 +8,8 @@ import (
 	"github.com/whorl-go/whorl/internal/childtest"
 )
 
-// The echo server of the benchmarks runs in a process of its own, so that a benchmark measures the client's CPU time alone.
+// The echo server of the benchmarks runs in a process of its own, so that a benchmark measures the
+// client's CPU time alone.
 
 // startEchoes starts the process and returns where the server is.
 func startEchoes(b *testing.B) (address string) {

@@ -19,14 +19,17 @@ var enabled struct {
 	dialDNS   func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Enable has http.DefaultTransport, and so http.Get and http.DefaultClient, and net.DefaultResolver make their connections with the zero Dialer; the resolver is Go's own
-// then (PreferGo). It returns an error, and changes nothing, if http.DefaultTransport is not an *http.Transport.
+// Enable has http.DefaultTransport, and so http.Get and http.DefaultClient, and net.DefaultResolver
+// make their connections with the zero Dialer; the resolver is Go's own then (PreferGo). It returns
+// an error, and changes nothing, if http.DefaultTransport is not an *http.Transport.
 //
-// Calls are counted: a second Enable changes nothing, and the Disable that belongs to the first one undoes it. Both may be called by many at once, but not while the
-// transport or the resolver is in use, since these read what is changed here without a lock: call Enable when the program starts.
+// Calls are counted: a second Enable changes nothing, and the Disable that belongs to the first one
+// undoes it. Both may be called by many at once, but not while the transport or the resolver is in
+// use, since these read what is changed here without a lock: call Enable when the program starts.
 //
-// Connections live on the runtime that Dialer says. A coroutine must not call http.Get itself, which waits on Go channels, but through runtime.Await. The request's context
-// brings the runtime along.
+// Connections live on the runtime that Dialer says. A coroutine must not call http.Get itself,
+// which waits on Go channels, but through runtime.Await. The request's context brings the runtime
+// along.
 func Enable() error {
 	e := &enabled
 	e.mu.Lock()
@@ -48,8 +51,9 @@ func Enable() error {
 	return nil
 }
 
-// Disable undoes Enable, if as many calls of it have come as of Enable; without one it does nothing. The transport and the resolver that Enable has changed get back
-// what they had then, whatever was set meanwhile, and the transport's idle connections are closed.
+// Disable undoes Enable, if as many calls of it have come as of Enable; without one it does
+// nothing. The transport and the resolver that Enable has changed get back what they had then,
+// whatever was set meanwhile, and the transport's idle connections are closed.
 func Disable() {
 	e := &enabled
 	e.mu.Lock()

@@ -95,7 +95,8 @@ func TestResolverOverTheDialer(t *testing.T) {
 	})
 }
 
-// nameServer answers each question for an address of IPv4 with 192.0.2.7, and others with nothing. It ends with the test's runtime.
+// nameServer answers each question for an address of IPv4 with 192.0.2.7, and others with nothing.
+// It ends with the test's runtime.
 func nameServer(ctx context.Context, t testing.TB, network string) (address string) {
 	t.Helper()
 	if network == "udp" {

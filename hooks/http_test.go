@@ -112,7 +112,8 @@ func TestNetHTTP(t *testing.T) {
 	}
 }
 
-// The server itself in a coroutine: Serve is an endless loop of Accept, which yields to the loop, and of Go's own goroutines.
+// The server itself in a coroutine: Serve is an endless loop of Accept, which yields to the loop,
+// and of Go's own goroutines.
 func TestNetHTTPServerInACoroutine(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		l, err := hooks.Listen(ctx, "tcp", "127.0.0.1:0")

@@ -13,8 +13,9 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// What an idle connection takes, by which nobody waits: both ends of it are hooked, have said something, and have had a deadline. heap-B/conn is for each end;
-// off-heap-B/conn is what Go's garbage collector keeps beside it.
+// What an idle connection takes, by which nobody waits: both ends of it are hooked, have said
+// something, and have had a deadline. heap-B/conn is for each end; off-heap-B/conn is what Go's
+// garbage collector keeps beside it.
 func BenchmarkIdleConn(b *testing.B) {
 	b.Run("coroutines", func(b *testing.B) {
 		check(b, runtime.Run(func(ctx context.Context) error { idleConns(ctx, b); return nil }, append(quiet[:2:2], runtime.WithLoops(1))...))

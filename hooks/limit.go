@@ -14,12 +14,14 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// limit is until when the operations of one direction of a connection may wait: a deadline that can be moved while they do.
+// limit is until when the operations of one direction of a connection may wait: a deadline that can
+// be moved while they do.
 //
-// Each operation is given the limit's present period. A period is over when the deadline passes, however often that is moved before. Moving it afterwards
-// begins the next period: for what was waiting it is too late. Operations without a deadline are given a period, too, since one may be set while they wait.
-// Whorl's operations wait as long as a context lets them, so a period can be had as one. Reading is done so often that it has a way without a channel:
-// socket.RecvUntil.
+// Each operation is given the limit's present period. A period is over when the deadline passes,
+// however often that is moved before. Moving it afterwards begins the next period: for what was
+// waiting it is too late. Operations without a deadline are given a period, too, since one may be
+// set while they wait. Whorl's operations wait as long as a context lets them, so a period can be
+// had as one. Reading is done so often that it has a way without a channel: socket.RecvUntil.
 type limit struct {
 	current atomic.Pointer[period]
 	first   period          // beside current, as most connections see no second one, and every operation looks at it
@@ -150,8 +152,9 @@ func (l *limit) end(err error) {
 	l.tell()
 }
 
-// why is for operations that have failed with err on a socket that Close has not closed. The end of the runtime ends the limit first and then closes the socket, and
-// who was waiting may hear of either first.
+// why is for operations that have failed with err on a socket that Close has not closed. The end of
+// the runtime ends the limit first and then closes the socket, and who was waiting may hear of
+// either first.
 func (l *limit) why(err error) error {
 	if !errors.Is(err, net.ErrClosed) {
 		return err
@@ -164,7 +167,8 @@ func (l *limit) why(err error) error {
 	return l.ended
 }
 
-// tell tells the reader that the period is over. It is called without mu: no lock is held while others are woken.
+// tell tells the reader that the period is over. It is called without mu: no lock is held while
+// others are woken.
 func (l *limit) tell() {
 	if l.reader != nil {
 		l.reader.Interrupt()
@@ -177,7 +181,8 @@ type period struct {
 	context atomic.Pointer[periodContext] // nil until somebody needs it
 }
 
-// Err returns nil at first, and os.ErrDeadlineExceeded, or what the limit has ended with, when the period is over.
+// Err returns nil at first, and os.ErrDeadlineExceeded, or what the limit has ended with, when the
+// period is over.
 func (p *period) Err() error {
 	if cause := p.cause.Load(); cause != nil {
 		return *cause
@@ -194,8 +199,9 @@ func (p *period) end(err error) {
 	}
 }
 
-// periodContext is a context.Context that is done when its period is over, with the same error. It refers neither to the period nor to the limit: a coroutine
-// that has waited by it may keep it for as long as it lives.
+// periodContext is a context.Context that is done when its period is over, with the same error. It
+// refers neither to the period nor to the limit: a coroutine that has waited by it may keep it for
+// as long as it lives.
 type periodContext struct {
 	cause  atomic.Pointer[error]
 	values context.Context
@@ -235,7 +241,8 @@ func (c *periodContext) Done() <-chan struct{} {
 	return c.done
 }
 
-// AfterFunc is how package context, and by it a coroutine that waits, hears of the end without a goroutine.
+// AfterFunc is how package context, and by it a coroutine that waits, hears of the end without a
+// goroutine.
 func (c *periodContext) AfterFunc(f func()) (stop func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

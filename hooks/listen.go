@@ -19,16 +19,21 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// ListenConfig says how to listen, as net.ListenConfig does. The zero ListenConfig is ready for use.
+// ListenConfig says how to listen, as net.ListenConfig does. The zero ListenConfig is ready for
+// use.
 type ListenConfig struct {
-	// KeepAlive and KeepAliveConfig set up TCP's keep-alive probes on the connections that are accepted, see Dialer.
+	// KeepAlive and KeepAliveConfig set up TCP's keep-alive probes on the connections that are
+	// accepted, see Dialer.
 	KeepAlive       time.Duration
 	KeepAliveConfig net.KeepAliveConfig
-	// Backlog is how many connections the kernel completes ahead of Accept; 0 means socket.DefaultBacklog.
+	// Backlog is how many connections the kernel completes ahead of Accept; 0 means
+	// socket.DefaultBacklog.
 	Backlog int
-	// Control is called with the descriptor before it is bound, with the network and address that were given. Its error ends the attempt. It must not wait.
+	// Control is called with the descriptor before it is bound, with the network and address that
+	// were given. Its error ends the attempt. It must not wait.
 	Control func(network, address string, c syscall.RawConn) error
-	// Runtime is whose loops the listener and its connections live on if neither the caller nor the context says so, see Dialer.
+	// Runtime is whose loops the listener and its connections live on if neither the caller nor the
+	// context says so, see Dialer.
 	Runtime *runtime.Runtime
 }
 
@@ -42,9 +47,11 @@ func ListenPacket(ctx context.Context, network, address string) (net.PacketConn,
 	return new(ListenConfig).ListenPacket(ctx, network, address)
 }
 
-// Listen listens on an address and returns a *Listener. network is "tcp", "tcp4", "tcp6", "unix" or "unixpacket"; address is "host:port" or the path of a Unix socket. As in
-// package net, an empty or unspecified host with "tcp" means all addresses of both families, a name stands for its first address, and port 0 has the kernel
-// choose. ctx bounds the look-up of a name only. Errors are *net.OpError with Op "listen".
+// Listen listens on an address and returns a *Listener. network is "tcp", "tcp4", "tcp6", "unix" or
+// "unixpacket"; address is "host:port" or the path of a Unix socket. As in package net, an empty or
+// unspecified host with "tcp" means all addresses of both families, a name stands for its first
+// address, and port 0 has the kernel choose. ctx bounds the look-up of a name only. Errors are
+// *net.OpError with Op "listen".
 func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	if datagrams(network) {
 		return nil, lc.failed(network, address, net.UnknownNetworkError(network))
@@ -75,7 +82,8 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (ne
 	return l, nil
 }
 
-// ListenPacket opens a bound datagram socket and returns a *PacketConn. network is "udp", "udp4", "udp6" or "unixgram"; addresses are those of Listen.
+// ListenPacket opens a bound datagram socket and returns a *PacketConn. network is "udp", "udp4",
+// "udp6" or "unixgram"; addresses are those of Listen.
 func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	if !datagrams(network) {
 		return nil, lc.failed(network, address, net.UnknownNetworkError(network))
@@ -107,7 +115,8 @@ func (lc *ListenConfig) failed(network, address string, err error) error {
 	return &net.OpError{Op: "listen", Net: network, Addr: dialedAddr{network, address}, Err: err}
 }
 
-// bind calls attempt with what to bind to: a numeric host, and an address of IPv6 for all of both families, unless the machine has no IPv6.
+// bind calls attempt with what to bind to: a numeric host, and an address of IPv6 for all of both
+// families, unless the machine has no IPv6.
 func (lc *ListenConfig) bind(ctx context.Context, network, address string, attempt func(network, address string) error) error {
 	if err := new(socket.Socket).Init(network); err != nil { // no such network
 		return err
@@ -167,8 +176,9 @@ func (lc *ListenConfig) prepare(s *socket.Socket, network, address string) error
 
 // Listener is a net.Listener on a loop. Listen makes it.
 //
-// All methods may be called from any coroutine and any goroutine; who accepts while somebody else does waits for its turn. One that nobody closes is closed as
-// a [Conn] is; at the end of the runtime the path of a Unix socket is removed, too.
+// All methods may be called from any coroutine and any goroutine; who accepts while somebody else
+// does waits for its turn. One that nobody closes is closed as a [Conn] is; at the end of the
+// runtime the path of a Unix socket is removed, too.
 type Listener struct {
 	socket   *socket.Socket
 	network  string
@@ -192,7 +202,8 @@ func (l *Listener) begin(network string) {
 func (l *Listener) ShutdownBegins() { l.side.limit.end(runtime.ErrShutdown) }
 func (l *Listener) RuntimeEnded()   { l.unlink() }
 
-// unlink removes the path of a Unix socket, once. It comes before the socket is closed, lest it be another's by then.
+// unlink removes the path of a Unix socket, once. It comes before the socket is closed, lest it be
+// another's by then.
 func (l *Listener) unlink() {
 	if path, ok := l.addr.(*net.UnixAddr); ok && path.Name != "" && path.Name[0] != '@' && !l.keep.Swap(true) {
 		os.Remove(path.Name)
@@ -212,7 +223,8 @@ func (l *Listener) fail(op string, err error) error {
 	return &net.OpError{Op: op, Net: l.network, Addr: l.addr, Err: err}
 }
 
-// Accept waits for a connection and returns it, a *Conn: on the caller's loop if the caller is a coroutine, else on one of the runtime's loops in turn.
+// Accept waits for a connection and returns it, a *Conn: on the caller's loop if the caller is a
+// coroutine, else on one of the runtime's loops in turn.
 func (l *Listener) Accept() (net.Conn, error) {
 	c := new(Conn)
 	if err := l.accept(c); err != nil {
@@ -239,8 +251,8 @@ func (l *Listener) accept(c *Conn) error {
 	return c.socket.Begin(ctx, in)
 }
 
-// Close stops listening; who waits in Accept is woken with net.ErrClosed. Connections stay as they are. The path of a Unix socket is removed, see
-// SetUnlinkOnClose.
+// Close stops listening; who waits in Accept is woken with net.ErrClosed. Connections stay as they
+// are. The path of a Unix socket is removed, see SetUnlinkOnClose.
 func (l *Listener) Close() error {
 	if !l.closed.CompareAndSwap(false, true) {
 		return l.fail("close", net.ErrClosed)
@@ -258,7 +270,8 @@ func (l *Listener) Close() error {
 // Addr returns the address that is listened on; also after Close.
 func (l *Listener) Addr() net.Addr { return l.addr }
 
-// SetDeadline sets the time after which Accept returns os.ErrDeadlineExceeded. It may be moved at any time; the zero time is none.
+// SetDeadline sets the time after which Accept returns os.ErrDeadlineExceeded. It may be moved at
+// any time; the zero time is none.
 func (l *Listener) SetDeadline(t time.Time) error { return l.fail("set", l.side.limit.set(t)) }
 
 // SetUnlinkOnClose says whether Close removes the path of a Unix socket; it does by default.

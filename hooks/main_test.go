@@ -31,7 +31,8 @@ var (
 
 var quiet = runtimetest.Quiet(nil)
 
-// both runs a test in a coroutine and again on a plain goroutine. It must leave neither goroutines nor descriptors behind.
+// both runs a test in a coroutine and again on a plain goroutine. It must leave neither goroutines
+// nor descriptors behind.
 func both(t *testing.T, test func(ctx context.Context, t *testing.T)) {
 	t.Helper()
 	runtimetest.Both(t, runtimetest.Quiet, test)
@@ -46,7 +47,8 @@ func start(t testing.TB, options ...runtime.Option) context.Context {
 	return startBare(t, options...)
 }
 
-// startSuite is start for a suite of dozens of tests, each of which ends when it hangs. On a busy machine they take minutes together.
+// startSuite is start for a suite of dozens of tests, each of which ends when it hangs. On a busy
+// machine they take minutes together.
 func startSuite(t *testing.T, options ...runtime.Option) context.Context {
 	leaktest.GuardFor(t, 10*leaktest.Patience)
 	return startBare(t, options...)

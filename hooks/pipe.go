@@ -12,8 +12,10 @@ import (
 	"github.com/whorl-go/whorl/internal/sched"
 )
 
-// Pipe returns the two ends of a connection in memory: each holds up to 64 KiB that the other hasn't read yet. Unlike the ends of net.Pipe, a Write doesn't wait
-// for the Read, and they have CloseWrite and CloseRead. They need neither a descriptor nor a runtime, and may be used as [Conn] may: from any coroutine and any goroutine.
+// Pipe returns the two ends of a connection in memory: each holds up to 64 KiB that the other
+// hasn't read yet. Unlike the ends of net.Pipe, a Write doesn't wait for the Read, and they have
+// CloseWrite and CloseRead. They need neither a descriptor nor a runtime, and may be used as [Conn]
+// may: from any coroutine and any goroutine.
 func Pipe() (*PipeConn, *PipeConn) {
 	there, back := new(flow), new(flow)
 	a, b := &PipeConn{in: back, out: there}, &PipeConn{in: there, out: back}
@@ -23,7 +25,8 @@ func Pipe() (*PipeConn, *PipeConn) {
 	return a, b
 }
 
-// PipeConn is one end of a Pipe. Errors have the form of those of Conn; writing to an end that reads no more is syscall.EPIPE.
+// PipeConn is one end of a Pipe. Errors have the form of those of Conn; writing to an end that
+// reads no more is syscall.EPIPE.
 type PipeConn struct {
 	in, out *flow
 	rd, wr  side
@@ -35,7 +38,8 @@ var (
 	reasonPipeWrite = sched.NewReason("pipe write")
 )
 
-// flow is one direction of a Pipe. Readers have the turn one at a time, and so have writers, so one of each may wait.
+// flow is one direction of a Pipe. Readers have the turn one at a time, and so have writers, so one
+// of each may wait.
 type flow struct {
 	mu     sync.Mutex
 	buf    *[chunk]byte // a ring, borrowed while there is something in it
@@ -193,7 +197,8 @@ func (c *PipeConn) Read(p []byte) (int, error) {
 	return n, c.fail("read", err)
 }
 
-// Write writes all of p, and waits for the reader where there is no room. When a deadline passes it returns how much is on its way.
+// Write writes all of p, and waits for the reader where there is no room. When a deadline passes it
+// returns how much is on its way.
 func (c *PipeConn) Write(p []byte) (int, error) {
 	ctx, err := c.wr.enterContext()
 	if err != nil {
@@ -211,7 +216,8 @@ func (c *PipeConn) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// Close closes the end. Who waits in it is woken with net.ErrClosed; the other end reads what was written, and then io.EOF. A second Close returns net.ErrClosed.
+// Close closes the end. Who waits in it is woken with net.ErrClosed; the other end reads what was
+// written, and then io.EOF. A second Close returns net.ErrClosed.
 func (c *PipeConn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return c.fail("close", net.ErrClosed)
@@ -223,7 +229,8 @@ func (c *PipeConn) Close() error {
 	return nil
 }
 
-// CloseWrite ends the writing side: the other end reads io.EOF and can still write. It comes after the writes that are under way, within the write deadline.
+// CloseWrite ends the writing side: the other end reads io.EOF and can still write. It comes after
+// the writes that are under way, within the write deadline.
 func (c *PipeConn) CloseWrite() error {
 	_, err := c.wr.enter()
 	if err != nil {

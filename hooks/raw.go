@@ -8,8 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SyscallConn gives access to the descriptor, as package syscall defines it. Read and Write call f until it returns true and wait in between, within the connection's
-// deadlines and in its turn; they pass over TLS, so Write refuses it. f must not wait, nor close the descriptor or make it blocking.
+// SyscallConn gives access to the descriptor, as package syscall defines it. Read and Write call f
+// until it returns true and wait in between, within the connection's deadlines and in its turn;
+// they pass over TLS, so Write refuses it. f must not wait, nor close the descriptor or make it
+// blocking.
 func (c *conn) SyscallConn() (syscall.RawConn, error) { return &rawConn{c}, nil }
 
 type rawConn struct{ conn *conn }
@@ -35,7 +37,8 @@ func (c *conn) raw(op string, side *side, call func(context.Context, func(uintpt
 	return c.fail(op, call(ctx, f))
 }
 
-// SyscallConn gives access to the descriptor. Only Control is of use; Read and Write return EOPNOTSUPP, as nothing can be read from a listener.
+// SyscallConn gives access to the descriptor. Only Control is of use; Read and Write return
+// EOPNOTSUPP, as nothing can be read from a listener.
 func (l *Listener) SyscallConn() (syscall.RawConn, error) {
 	return &descriptor{func(f func(fd uintptr)) error { return l.fail("raw-control", l.socket.Control(f)) }}, nil
 }
@@ -54,8 +57,9 @@ func (d *descriptor) Control(f func(fd uintptr)) error { return d.control(f) }
 func (d *descriptor) Read(func(uintptr) bool) error    { return syscall.EOPNOTSUPP }
 func (d *descriptor) Write(func(uintptr) bool) error   { return syscall.EOPNOTSUPP }
 
-// File returns a duplicate of the descriptor; closing one doesn't close the other. Both are non-blocking, and options are common to both. It is for handing the
-// connection to another process. What Whorl has queued or decrypted doesn't come with it.
+// File returns a duplicate of the descriptor; closing one doesn't close the other. Both are
+// non-blocking, and options are common to both. It is for handing the connection to another
+// process. What Whorl has queued or decrypted doesn't come with it.
 func (c *conn) File() (*os.File, error) {
 	file, err := duplicate(c.socket.Control, c.network)
 	return file, c.fail("file", err)

@@ -122,7 +122,8 @@ func collectUntil(ctx context.Context, t *testing.T, what string, condition func
 	}
 }
 
-// What nobody refers to any more is closed, though its runtime goes on, and so does the coroutine that has used it.
+// What nobody refers to any more is closed, though its runtime goes on, and so does the coroutine
+// that has used it.
 func TestForgottenIsClosed(t *testing.T) {
 	for _, possession := range possessions {
 		t.Run(possession.name, func(t *testing.T) {
@@ -160,7 +161,8 @@ func TestClosedIsNotRemembered(t *testing.T) {
 	}
 }
 
-// What is open when the runtime ends is closed when Shutdown returns, and can still be closed by hand.
+// What is open when the runtime ends is closed when Shutdown returns, and can still be closed by
+// hand.
 func TestEndOfTheRuntimeCloses(t *testing.T) {
 	for _, possession := range possessions {
 		t.Run(possession.name, func(t *testing.T) {

@@ -45,7 +45,8 @@ func (s mailSession) Data(r io.Reader) error {
 	return err
 }
 
-// net/smtp's client, with STARTTLS, and a server that knows nothing of Whorl, over the Dialer and a listener.
+// net/smtp's client, with STARTTLS, and a server that knows nothing of Whorl, over the Dialer and a
+// listener.
 func TestNetSMTP(t *testing.T) {
 	both(t, func(ctx context.Context, t *testing.T) {
 		l, err := hooks.Listen(ctx, "tcp", "127.0.0.1:0")

@@ -15,9 +15,11 @@ const chunk = 64 << 10
 
 var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 
-// ReadFrom writes what it reads from r, up to io.EOF, and returns how much it has written; io.Copy uses it. A regular file, also behind an *io.LimitedReader, is sent
-// by the kernel (sendfile(2)), as one Write as far as other writers are concerned, and its offset moves on. Reading from a file doesn't hold the loop; any other r is
-// called where ReadFrom is, and must not block in a coroutine.
+// ReadFrom writes what it reads from r, up to io.EOF, and returns how much it has written; io.Copy
+// uses it. A regular file, also behind an *io.LimitedReader, is sent by the kernel (sendfile(2)),
+// as one Write as far as other writers are concerned, and its offset moves on. Reading from a file
+// doesn't hold the loop; any other r is called where ReadFrom is, and must not block in a
+// coroutine.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	limited, _ := r.(*io.LimitedReader)
 	source := r
@@ -46,7 +48,8 @@ type file interface {
 	SyscallConn() (syscall.RawConn, error)
 }
 
-// sendFile sends a file by sendfile(2). handled is false, and nothing was done, if it is not a regular one: a pipe has no offset.
+// sendFile sends a file by sendfile(2). handled is false, and nothing was done, if it is not a
+// regular one: a pipe has no offset.
 func (c *Conn) sendFile(from file, limited *io.LimitedReader) (n int64, handled bool, err error) {
 	if info, err := from.Stat(); err != nil || !info.Mode().IsRegular() {
 		return 0, false, nil
@@ -90,8 +93,8 @@ func (c *Conn) sendFile(from file, limited *io.LimitedReader) (n int64, handled 
 	return n, true, c.fail("write", err)
 }
 
-// WriteTo writes what it reads to w, up to io.EOF, and returns how much that was; io.Copy uses it. w is called where WriteTo is, and must not block in a
-// coroutine. What w refuses is lost.
+// WriteTo writes what it reads to w, up to io.EOF, and returns how much that was; io.Copy uses it.
+// w is called where WriteTo is, and must not block in a coroutine. What w refuses is lost.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) { return transfer(w.Write, c.Read) }
 
 // transfer writes what it reads.

@@ -165,7 +165,8 @@ func TestStreamFromGoroutines(t *testing.T) {
 	}
 }
 
-// And with everything in coroutines: of one loop, so that nobody runs at the same time and what blocks one would block all; and of several.
+// And with everything in coroutines: of one loop, so that nobody runs at the same time and what
+// blocks one would block all; and of several.
 func TestStreamFromCoroutines(t *testing.T) {
 	for _, loops := range []int{1, 3} {
 		for _, tr := range transports {

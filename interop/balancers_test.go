@@ -25,7 +25,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// A balancer is a HAProxy or an nginx that forwards connections to a backend, beginning with a header of the PROXY protocol.
+// A balancer is a HAProxy or an nginx that forwards connections to a backend, beginning with a
+// header of the PROXY protocol.
 type balancer struct {
 	*servers.Process
 	t      *testing.T
@@ -33,7 +34,8 @@ type balancer struct {
 	socket string // and a Unix socket, with no options
 }
 
-// startHAProxy starts a HAProxy. bind and server are the options of its two sides: "ssl crt FILE", "send-proxy-v2" and so on.
+// startHAProxy starts a HAProxy. bind and server are the options of its two sides: "ssl crt FILE",
+// "send-proxy-v2" and so on.
 func startHAProxy(t *testing.T, bind, backend, server string) *balancer {
 	t.Helper()
 	addr, _ := servers.FreeAddress(t)
@@ -54,7 +56,8 @@ listen forward
 	return &balancer{dir.Start(servers.Find(t, "haproxy"), "-db", "-f", dir.Write("haproxy.cfg", config)), t, addr, socket}
 }
 
-// startNginx starts an nginx that sends version 1, the only one that it can send. options are those of its other side.
+// startNginx starts an nginx that sends version 1, the only one that it can send. options are those
+// of its other side.
 func startNginx(t *testing.T, options, backend string) *balancer {
 	t.Helper()
 	addr, _ := servers.FreeAddress(t)
@@ -79,7 +82,8 @@ stream {
 	return &balancer{dir.Start(servers.Find(t, "nginx"), "-e", "stderr", "-p", dir.Dir, "-c", dir.Write("nginx.conf", config)), t, addr, socket}
 }
 
-// dial connects as a client as soon as the balancer listens. Each connection is forwarded, so there is no trying before.
+// dial connects as a client as soon as the balancer listens. Each connection is forwarded, so there
+// is no trying before.
 func (b *balancer) dial(network, addr string) net.Conn {
 	b.t.Helper()
 	conn := b.Dial(network, addr)
@@ -132,7 +136,8 @@ func forwarded(t *testing.T, listener *net.TCPListener) (proxyproto.Header, *buf
 	}
 }
 
-// exchange has the client say a line and the server answer it, which shows that the header has the right length.
+// exchange has the client say a line and the server answer it, which shows that the header has the
+// right length.
 func exchange(t *testing.T, client net.Conn, server *bufio.ReadWriter) {
 	t.Helper()
 	if _, err := io.WriteString(client, "hello\n"); err != nil {
@@ -194,7 +199,8 @@ func TestHeaderFromHAProxy(t *testing.T) {
 	}
 }
 
-// For a client without addresses HAProxy says the same as for itself, so LOCAL is no sign of a health check.
+// For a client without addresses HAProxy says the same as for itself, so LOCAL is no sign of a
+// health check.
 func TestUnixClientOfHAProxy(t *testing.T) {
 	for server, want := range map[string]proxyproto.Header{
 		"send-proxy":    {Version: 1},
@@ -320,8 +326,8 @@ func TestHeaderFromNginx(t *testing.T) {
 	}
 }
 
-// What our tests take for a header is one for others, and what others make of it is read: a balancer
-// in front of the balancer is played by the test.
+// What our tests take for a header is one for others, and what others make of it is read: a
+// balancer in front of the balancer is played by the test.
 func TestHeaderForABalancer(t *testing.T) {
 	from4, to4 := netip.MustParseAddrPort("192.0.2.1:1234"), netip.MustParseAddrPort("198.51.100.2:443")
 	from6, to6 := netip.MustParseAddrPort("[2001:db8::a]:65535"), netip.MustParseAddrPort("[2001:db8::b]:1")
@@ -346,8 +352,8 @@ func TestHeaderForABalancer(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		start func(t *testing.T, backend string) *balancer
-		// nginx replaces only the source, and tells its own address as the destination. Next to an IPv6 client it writes an IPv4
-		// address under TCP6, which the specification rules out.
+		// nginx replaces only the source, and tells its own address as the destination. Next to an
+		// IPv6 client it writes an IPv4 address under TCP6, which the specification rules out.
 		sourceOnly bool
 	}{
 		{"HAProxy, v1", func(t *testing.T, backend string) *balancer {

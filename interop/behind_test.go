@@ -18,7 +18,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// Whorl's server behind real load balancers knows the client, whichever of them tells it in whichever version, and whichever style serves the connection.
+// Whorl's server behind real load balancers knows the client, whichever of them tells it in
+// whichever version, and whichever style serves the connection.
 func TestServerBehindBalancers(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T, backend string) *balancer{
 		"HAProxy v1": func(t *testing.T, backend string) *balancer { return startHAProxy(t, "", backend, "send-proxy") },

@@ -19,7 +19,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
-// openssl starts openssl s_server for some connections, one after the other, and returns its address. -msg has it print the handshake messages.
+// openssl starts openssl s_server for some connections, one after the other, and returns its
+// address. -msg has it print the handshake messages.
 func openssl(t *testing.T, ca *devca.CA, args ...string) (server *servers.Process, addr string) {
 	t.Helper()
 	dir := servers.NewFolder(t)
@@ -38,7 +39,8 @@ func upgrade(ctx context.Context, addr string, config *tls.Config) (*client.Clie
 	return c, c.EnableSSL(ctx)
 }
 
-// converse has both sides say something. The server types what it gets; what is typed into it, it sends.
+// converse has both sides say something. The server types what it gets; what is typed into it, it
+// sends.
 func converse(ctx context.Context, c *client.Client, server *servers.Process, word string) error {
 	if _, err := c.Send(ctx, []byte("client says "+word+"\n")); err != nil {
 		return err
@@ -93,7 +95,8 @@ func TestOpenSSL(t *testing.T) {
 	}
 }
 
-// The server changes its keys and asks the client to change its own, RFC 8446, section 4.6.3. "K" has s_server do that.
+// The server changes its keys and asks the client to change its own, RFC 8446, section 4.6.3. "K"
+// has s_server do that.
 func TestKeyUpdateByOpenSSL(t *testing.T) {
 	ca := servers.NewCA(t)
 	server, addr := openssl(t, ca, "-tls1_3")
@@ -108,7 +111,8 @@ func TestKeyUpdateByOpenSSL(t *testing.T) {
 				return err
 			}
 			server.Tell("K")
-			// s_server takes for a command what it reads at once, so the next line has to come after what it does about this one.
+			// s_server takes for a command what it reads at once, so the next line has to come
+			// after what it does about this one.
 			if _, err := runtime.Await(ctx, func() (struct{}, error) {
 				return struct{}{}, awaitKeyUpdates(server, ">>>", i+1)
 			}); err != nil {
@@ -123,13 +127,15 @@ func TestKeyUpdateByOpenSSL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The client's last answer went out when it read the server's last line: nothing that has been waited for says that it has arrived.
+	// The client's last answer went out when it read the server's last line: nothing that has been
+	// waited for says that it has arrived.
 	if err := awaitKeyUpdates(server, "<<<", 3); err != nil {
 		t.Error(err)
 	}
 }
 
-// awaitKeyUpdates waits until the server has printed that many KeyUpdate messages of one direction, and fails if they don't come or if there are more.
+// awaitKeyUpdates waits until the server has printed that many KeyUpdate messages of one direction,
+// and fails if they don't come or if there are more.
 func awaitKeyUpdates(server *servers.Process, direction string, want int) error {
 	server.Until(func(said string) bool { return keyUpdates(said, direction) >= want })
 	if n := keyUpdates(server.Said(), direction); n != want {

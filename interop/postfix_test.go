@@ -26,7 +26,8 @@ sasldb_path: %s
 mech_list: %s
 `
 
-// startPostfix starts a Postfix that takes mail from alice only, and returns the addresses where she proves who she is by AUTH PLAIN and by AUTH LOGIN.
+// startPostfix starts a Postfix that takes mail from alice only, and returns the addresses where
+// she proves who she is by AUTH PLAIN and by AUTH LOGIN.
 func startPostfix(t *testing.T) (p *servers.Postfix, plain, login string) {
 	t.Helper()
 	p = servers.NewPostfix(t, `

@@ -60,7 +60,8 @@ func sClient(t *testing.T, addr string, dir *servers.Folder, args ...string) *se
 		"-verify_hostname", "localhost", "-servername", "localhost"}, args...)...)
 }
 
-// serverTLS writes ca.pem, cert.pem and key.pem, and returns the configuration of a server with them.
+// serverTLS writes ca.pem, cert.pem and key.pem, and returns the configuration of a server with
+// them.
 func serverTLS(t *testing.T, options tlsconfig.ServerOptions) (config *tls.Config, dir *servers.Folder, ca *devca.CA) {
 	t.Helper()
 	ca, dir = servers.NewCA(t), servers.NewFolder(t)

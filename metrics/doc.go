@@ -7,8 +7,9 @@
 //	)
 //	http.Handle("/metrics", promhttp.Handler())
 //
-// It is a package of its own so that servers without it do without its dependencies. It counts nothing itself: a scrape reads the counters that
-// server.Server, runtime.Runtime and eventloop.Loop keep anyway, which takes microseconds, waits for no loop and holds none up.
+// It is a package of its own so that servers without it do without its dependencies. It counts
+// nothing itself: a scrape reads the counters that server.Server, runtime.Runtime and
+// eventloop.Loop keep anyway, which takes microseconds, waits for no loop and holds none up.
 //
 // # Of a server
 //
@@ -52,7 +53,8 @@
 //
 // # What to look at
 //
-// A loop that is full: whorl_server_loop_lag_seconds stays above a few milliseconds. A call that should have gone through runtime.Await:
-// whorl_loop_stalls_total grows. Clients that are slower than what they are sent: whorl_server_output_queues_full. Certificates that clients refuse, or
+// A loop that is full: whorl_server_loop_lag_seconds stays above a few milliseconds. A call that
+// should have gone through runtime.Await: whorl_loop_stalls_total grows. Clients that are slower
+// than what they are sent: whorl_server_output_queues_full. Certificates that clients refuse, or
 // somebody who tries: whorl_server_handshakes_total with another outcome than "ok".
 package metrics

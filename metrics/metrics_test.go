@@ -333,7 +333,8 @@ func TestFiguresOfARuntime(t *testing.T) {
 	}
 }
 
-// Everything that any collector can tell, checked as Prometheus wants it, and against the list in the package comment.
+// Everything that any collector can tell, checked as Prometheus wants it, and against the list in
+// the package comment.
 func TestTheListOfMetrics(t *testing.T) {
 	rt := start(t)
 	s := server.New(server.Config{Port: server.Port{EOF: "\n", OnReceive: echo}})

@@ -7,8 +7,10 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// NewRuntimeCollector returns a collector of the figures of a runtime and its event loops, which have their names in the label "loop"; see the package
-// comment for what it collects. Labels are as for NewCollector. A runtime is shared by its servers, so it is registered once, not with each of them.
+// NewRuntimeCollector returns a collector of the figures of a runtime and its event loops, which
+// have their names in the label "loop"; see the package comment for what it collects. Labels are as
+// for NewCollector. A runtime is shared by its servers, so it is registered once, not with each of
+// them.
 func NewRuntimeCollector(rt *runtime.Runtime, labels prometheus.Labels) prometheus.Collector {
 	c := &runtimeCollector{runtime: rt, loops: rt.Loops()}
 	for _, m := range runtimeMetrics {

@@ -8,11 +8,13 @@ import (
 	"github.com/whorl-go/whorl/server"
 )
 
-// NewCollector returns a collector of a server's figures, for any number of registries; see the package comment for what it collects. It may be made before the
-// server serves, and stay registered when it has ended.
+// NewCollector returns a collector of a server's figures, for any number of registries; see the
+// package comment for what it collects. It may be made before the server serves, and stay
+// registered when it has ended.
 //
-// labels are constant labels of all its metrics, nil for none. Several servers in one registry need some that tell them apart, with the same names for all.
-// Registering fails for labels that Prometheus doesn't allow, and for "outcome", which is taken.
+// labels are constant labels of all its metrics, nil for none. Several servers in one registry need
+// some that tell them apart, with the same names for all. Registering fails for labels that
+// Prometheus doesn't allow, and for "outcome", which is taken.
 func NewCollector(s *server.Server, labels prometheus.Labels) prometheus.Collector {
 	c := &serverCollector{
 		server:     s,

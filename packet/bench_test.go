@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Packets of 100 bytes in a buffer of 64 KiB, filled anew whenever it has been emptied. The peer to compare with is
-// bufio.Reader in the same run; it is handed the same bytes by the same copy.
+// Packets of 100 bytes in a buffer of 64 KiB, filled anew whenever it has been emptied. The peer to
+// compare with is bufio.Reader in the same run; it is handed the same bytes by the same copy.
 func BenchmarkEOF100B(b *testing.B) {
 	for _, delimiter := range []string{"\n", "\r\n"} {
 		packet := append(bytes.Repeat([]byte("x"), 100-len(delimiter)), delimiter...)
@@ -45,8 +45,9 @@ func BenchmarkLength4KiB(b *testing.B) {
 	benchmarkFull(b, f, bytes.Repeat(packet, 16))
 }
 
-// One packet of 2 MiB, the delimiter at its end, in pieces as large as a TCP segment. Linear is: the time of one scan,
-// which is the bench next to it. Scanning from the start at each piece would take 700 times as long.
+// One packet of 2 MiB, the delimiter at its end, in pieces as large as a TCP segment. Linear is:
+// the time of one scan, which is the bench next to it. Scanning from the start at each piece would
+// take 700 times as long.
 func BenchmarkEOF2MiB(b *testing.B) {
 	packet := append(bytes.Repeat([]byte("x"), 2<<20-2), "\r\n"...)
 	f := must(NewEOF("\r\n", 2<<20))

@@ -6,12 +6,13 @@ import (
 	"fmt"
 )
 
-// NewEOF returns a Framer for packets that end with delimiter: a packet is everything through and including the first
-// delimiter, which may have any length from 1 byte. max is the largest packet in bytes, delimiter included; once max
-// bytes hold no complete delimiter, Next returns [ErrPacketTooLarge].
+// NewEOF returns a Framer for packets that end with delimiter: a packet is everything through and
+// including the first delimiter, which may have any length from 1 byte. max is the largest packet
+// in bytes, delimiter included; once max bytes hold no complete delimiter, Next returns
+// [ErrPacketTooLarge].
 //
-// What is left at the end of the stream without a delimiter is not a packet. For a last line without its line feed use
-// [NewSplit] with [bufio.ScanLines].
+// What is left at the end of the stream without a delimiter is not a packet. For a last line
+// without its line feed use [NewSplit] with [bufio.ScanLines].
 //
 // An empty delimiter is an error, and so is a max that the delimiter alone exceeds.
 func NewEOF(delimiter string, max int) (Framer, error) {
@@ -71,7 +72,8 @@ func (f *eofFramer) Next(data []byte, _ bool) (advance int, pkt []byte, err erro
 	return 0, nil, nil
 }
 
-// Index is of Indexer. It goes by the delimiter's last byte alone, so a peer that sends many false ones fills ends with them; the rest is left to Next then, and to search.
+// Index is of Indexer. It goes by the delimiter's last byte alone, so a peer that sends many false
+// ones fills ends with them; the rest is left to Next then, and to search.
 func (f *eofFramer) Index(data []byte, ends []uint32) int {
 	before := len(f.delimiter) - 1
 	first := f.place + before
@@ -105,10 +107,11 @@ func (f *eofFramer) Index(data []byte, ends []uint32) int {
 
 // search returns where the first delimiter ends that starts at data[from] or later, or -1.
 //
-// It isn't done by looking for the delimiter's last byte again and again, since a peer can send as many false ones as it
-// likes: at a call for each, "\n\n\n…" took hundreds of times as long. bytes.Index changes to a vectorised or
-// rolling-hash search once it finds too many false starts, so nothing makes it slow. Used alone it would need a third
-// more time for lines of 100 bytes that end with "\r\n", hence the fast path in Next.
+// It isn't done by looking for the delimiter's last byte again and again, since a peer can send as
+// many false ones as it likes: at a call for each, "\n\n\n…" took hundreds of times as long.
+// bytes.Index changes to a vectorised or rolling-hash search once it finds too many false starts,
+// so nothing makes it slow. Used alone it would need a third more time for lines of 100 bytes that
+// end with "\r\n", hence the fast path in Next.
 func (f *eofFramer) search(data []byte, from int) (end int) {
 	i := bytes.Index(data[from:], []byte(f.delimiter))
 	if i < 0 {
@@ -117,7 +120,8 @@ func (f *eofFramer) search(data []byte, from int) (end int) {
 	return from + i + len(f.delimiter)
 }
 
-// endsWith is bytes.HasSuffix for data that is at least as long as suffix, without a call: suffix is a few bytes long.
+// endsWith is bytes.HasSuffix for data that is at least as long as suffix, without a call: suffix
+// is a few bytes long.
 func endsWith(data []byte, suffix string) bool {
 	data = data[len(data)-len(suffix):]
 	for i := len(suffix) - 1; i >= 0; i-- {

@@ -63,7 +63,8 @@ func TestEOFErrorGivesFigures(t *testing.T) {
 	}
 }
 
-// The bytes seen already are changed under the Framer's feet: if it looked at them again it would find a delimiter.
+// The bytes seen already are changed under the Framer's feet: if it looked at them again it would
+// find a delimiter.
 func TestEOFNeverScansAByteTwice(t *testing.T) {
 	f := must(NewEOF("\r\n", 1000))
 	if n, pkt, err := f.Next([]byte("0123456789"), false); n != 0 || pkt != nil || err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/whorl-go/whorl/packet"
 )
 
-// A whole reader around a Framer: it owns the buffer, and a packet is valid until the next call of handle.
+// A whole reader around a Framer: it owns the buffer, and a packet is valid until the next call of
+// handle.
 func ExampleFramer() {
 	readPackets := func(r io.Reader, f packet.Framer, handle func(pkt []byte)) error {
 		buf := make([]byte, 0, 16) // tiny, to show it grow
@@ -36,7 +37,8 @@ func ExampleFramer() {
 				return nil
 			}
 
-			// More bytes are needed: make room, at once as much as the packet takes if that is known.
+			// More bytes are needed: make room, at once as much as the packet takes if that is
+			// known.
 			buf = append(buf[:0], buf[start:]...)
 			start = 0
 			if room := max(f.Want(), len(buf)+1); room > cap(buf) {

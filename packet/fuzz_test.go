@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// Each fuzz test cuts a stream into arbitrary pieces and compares with a reference that sees it whole and is too simple
-// to be wrong.
+// Each fuzz test cuts a stream into arbitrary pieces and compares with a reference that sees it
+// whole and is too simple to be wrong.
 
 func FuzzEOF(f *testing.F) {
 	f.Add([]byte("220 hi\r\n250 ok\r\nQUIT"), "\r\n", uint16(100), []byte{1})
@@ -122,8 +122,9 @@ func referenceLength(stream []byte, field LengthField, max int64) (want outcome)
 	return want
 }
 
-// The reference for NewSplit is bufio.Scanner itself. None of the functions does what the two treat differently: an
-// advance without a token while there is more to be found, and many tokens without an advance.
+// The reference for NewSplit is bufio.Scanner itself. None of the functions does what the two treat
+// differently: an advance without a token while there is more to be found, and many tokens without
+// an advance.
 func FuzzSplit(f *testing.F) {
 	splits := []bufio.SplitFunc{bufio.ScanLines, bufio.ScanWords, bufio.ScanRunes, bufio.ScanBytes, commas, failAtColon}
 	for i := range splits {

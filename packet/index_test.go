@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// indexing is an Indexer whose packets are found by Index, some at a time, and handed out one by one, as a reader does that uses it. It must be no different from the Framer itself.
+// indexing is an Indexer whose packets are found by Index, some at a time, and handed out one by
+// one, as a reader does that uses it. It must be no different from the Framer itself.
 type indexing struct {
 	Indexer
 	some  int

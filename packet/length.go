@@ -7,14 +7,15 @@ import (
 	"slices"
 )
 
-// LengthField says how a packet's header tells the packet's length. Either a field of the header does (Type, Offset,
-// BodyOffset) or a function of yours (Func).
+// LengthField says how a packet's header tells the packet's length. Either a field of the header
+// does (Type, Offset, BodyOffset) or a function of yours (Func).
 //
-// With a field the whole packet is BodyOffset + length bytes long, counted from the packet's first byte. So BodyOffset
-// is the number of bytes that the field doesn't count: the header's size if the length is that of the body alone, 0 if
-// it is that of the whole packet.
+// With a field the whole packet is BodyOffset + length bytes long, counted from the packet's first
+// byte. So BodyOffset is the number of bytes that the field doesn't count: the header's size if the
+// length is that of the body alone, 0 if it is that of the whole packet.
 //
-// The zero LengthField means "no length framing" wherever a configuration holds one; see [LengthField.IsZero].
+// The zero LengthField means "no length framing" wherever a configuration holds one; see
+// [LengthField.IsZero].
 type LengthField struct {
 	// Type is the letter of PHP's pack() for the field, as in Swoole's package_length_type:
 	//
@@ -23,26 +24,29 @@ type LengthField struct {
 	//	N V l L      4 bytes
 	//	J P q Q      8 bytes
 	//
-	// n N J are big endian (network order) and v V P little endian, all unsigned. s S l L q Q are in the machine's
-	// byte order, which is little endian on amd64 and arm64: prefer the others for anything that crosses a network.
-	// c s l q are signed, and a negative length is ErrMalformed.
+	// n N J are big endian (network order) and v V P little endian, all unsigned. s S l L q Q are
+	// in the machine's byte order, which is little endian on amd64 and arm64: prefer the others for
+	// anything that crosses a network. c s l q are signed, and a negative length is ErrMalformed.
 	//
 	// 0 is 'N', Swoole's default.
 	Type byte
 
-	// Offset is where the field starts, in bytes from the start of the packet. Swoole: package_length_offset.
+	// Offset is where the field starts, in bytes from the start of the packet. Swoole:
+	// package_length_offset.
 	Offset int
 
-	// BodyOffset is the number of bytes that the field doesn't count. Swoole: package_body_offset, which is 0 on a
-	// client by default but 4 on a server's port.
+	// BodyOffset is the number of bytes that the field doesn't count. Swoole: package_body_offset,
+	// which is 0 on a client by default but 4 on a server's port.
 	BodyOffset int
 
-	// Func, if set, is used instead of the other three fields, which are ignored. Swoole: package_length_func.
+	// Func, if set, is used instead of the other three fields, which are ignored. Swoole:
+	// package_length_func.
 	//
-	// It is called with all bytes read so far, from the start of the packet: at least one, at most as many as the
-	// limit, and perhaps some beyond the packet's end. It returns the size of the whole packet in bytes; or 0 if it needs more bytes to tell, and is
-	// called again when there are some. A negative size or an error is ErrMalformed; the error is wrapped as well.
-	// Once it gave a size it isn't called again for that packet. It may not change or keep header.
+	// It is called with all bytes read so far, from the start of the packet: at least one, at most
+	// as many as the limit, and perhaps some beyond the packet's end. It returns the size of the
+	// whole packet in bytes; or 0 if it needs more bytes to tell, and is called again when there
+	// are some. A negative size or an error is ErrMalformed; the error is wrapped as well. Once it
+	// gave a size it isn't called again for that packet. It may not change or keep header.
 	Func func(header []byte) (size int, err error)
 }
 
@@ -51,16 +55,17 @@ func (f LengthField) IsZero() bool {
 	return f.Func == nil && f.Type == 0 && f.Offset == 0 && f.BodyOffset == 0
 }
 
-// NewLength returns a Framer for packets that say how long they are. A packet is the whole of it, header included. max
-// is the largest packet in bytes; a length that exceeds it is [ErrPacketTooLarge] as soon as the header has been read,
-// before the body is waited for. With f.Func, so are max bytes from which it can't tell the size.
+// NewLength returns a Framer for packets that say how long they are. A packet is the whole of it,
+// header included. max is the largest packet in bytes; a length that exceeds it is
+// [ErrPacketTooLarge] as soon as the header has been read, before the body is waited for. With
+// f.Func, so are max bytes from which it can't tell the size.
 //
-// A packet contains its own length field. A length that puts the packet's end before the end of the field, size 0
-// included, is therefore [ErrMalformed]. Otherwise the next packet would begin inside the field, or the same empty
-// packet come for ever. From f.Func every size from 1 is accepted.
+// A packet contains its own length field. A length that puts the packet's end before the end of the
+// field, size 0 included, is therefore [ErrMalformed]. Otherwise the next packet would begin inside
+// the field, or the same empty packet come for ever. From f.Func every size from 1 is accepted.
 //
-// Errors of NewLength: the zero LengthField (for a 4-byte length of the whole packet say Type: 'N'), an unknown Type, a
-// negative offset, a field or BodyOffset beyond max.
+// Errors of NewLength: the zero LengthField (for a 4-byte length of the whole packet say Type:
+// 'N'), an unknown Type, a negative offset, a field or BodyOffset beyond max.
 func NewLength(f LengthField, max int) (Framer, error) {
 	if err := checkLimit(max); err != nil {
 		return nil, err
@@ -125,7 +130,8 @@ func (f *lengthFramer) Next(data []byte, _ bool) (advance int, pkt []byte, err e
 	return n, data[:n:n], nil
 }
 
-// measure returns the size of the packet that data begins with, 1 … limit, or 0 if data is too short to tell.
+// measure returns the size of the packet that data begins with, 1 … limit, or 0 if data is too
+// short to tell.
 func (f *lengthFramer) measure(data []byte) (size int, err error) {
 	if f.sizeFunc != nil {
 		return f.measureFunc(data)
@@ -137,7 +143,8 @@ func (f *lengthFramer) measure(data []byte) (size int, err error) {
 	if negative {
 		return 0, fmt.Errorf("%w: length %d is negative", ErrMalformed, int64(length))
 	}
-	// Compared in this way round nothing overflows, be it 2^64-1 on a 32-bit machine: bodyOffset is at most limit.
+	// Compared in this way round nothing overflows, be it 2^64-1 on a 32-bit machine: bodyOffset is
+	// at most limit.
 	if length > uint64(f.limit-f.bodyOffset) {
 		return 0, fmt.Errorf("%w: length %d and body offset %d, limit %d bytes", ErrPacketTooLarge, length, f.bodyOffset, f.limit)
 	}

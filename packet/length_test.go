@@ -225,7 +225,8 @@ func TestLengthFuncSeesAllBytesAndIsAskedOnce(t *testing.T) {
 		return netstring(header)
 	}}, 9))
 	deliver(t, f, [][]byte{nil, []byte("1"), nil, []byte(":"), []byte("a"), []byte(",3:defghijklm")})
-	// The empty reads ask again, which is harmless; "1:" gives the answer; the last is cut at the limit.
+	// The empty reads ask again, which is harmless; "1:" gives the answer; the last is cut at the
+	// limit.
 	want := []string{"1", "1", "1:", "3:defghij", "hijklm"}
 	if !slices.Equal(seen, want) {
 		t.Fatalf("the function saw %q, want %q", seen, want)

@@ -8,11 +8,13 @@ import (
 // DefaultMax is the largest packet unless a Rule says otherwise: 2 MiB, as with Swoole.
 const DefaultMax = 2 << 20
 
-// DefaultSplitMax is DefaultMax for a SplitFunc: 64 KiB, as with bufio.Scanner. It looks at all that has come of a packet each time
-// that more comes, so a peer can have it work in proportion to the square of the size.
+// DefaultSplitMax is DefaultMax for a SplitFunc: 64 KiB, as with bufio.Scanner. It looks at all
+// that has come of a packet each time that more comes, so a peer can have it work in proportion to
+// the square of the size.
 const DefaultSplitMax = bufio.MaxScanTokenSize
 
-// Rule says where packets end, as a configuration does: by at most one of EOF, Length and Split. The zero Rule is no framing.
+// Rule says where packets end, as a configuration does: by at most one of EOF, Length and Split.
+// The zero Rule is no framing.
 type Rule struct {
 	EOF    string          // packets end with this delimiter, see NewEOF
 	Length LengthField     // packets have a length field, see NewLength
@@ -20,7 +22,8 @@ type Rule struct {
 	Max    int             // the largest packet, in bytes; 0 means DefaultMax, with Split DefaultSplitMax
 }
 
-// Framer makes a Framer for one stream; nil if the Rule is no framing. It fails if the Rule contradicts itself.
+// Framer makes a Framer for one stream; nil if the Rule is no framing. It fails if the Rule
+// contradicts itself.
 func (r Rule) Framer() (Framer, error) {
 	limit := r.Max
 	switch {

@@ -29,7 +29,8 @@ func checkScan(t *testing.T, data []byte, c byte, most int) {
 	if !slices.Equal(room[:found], want) || slices.ContainsFunc(room[found:], func(end uint32) bool { return end != untouched }) {
 		t.Fatalf("%q in %q: %d, want %d", c, data, room, want)
 	}
-	// When all ends are used, scan may not have looked at what comes between the last one and what would be the next.
+	// When all ends are used, scan may not have looked at what comes between the last one and what
+	// would be the next.
 	least := all
 	if found == most {
 		least = 0
@@ -42,7 +43,8 @@ func checkScan(t *testing.T, data []byte, c byte, most int) {
 	}
 }
 
-// Every place in a block and behind the last one, at every alignment, with neighbours that are equal but for a bit, and with as much room as is needed, more and less.
+// Every place in a block and behind the last one, at every alignment, with neighbours that are
+// equal but for a bit, and with as much room as is needed, more and less.
 func TestScanFindsEachByteAtEveryPlace(t *testing.T) {
 	memory := bytes.Repeat([]byte{'\n' ^ 0x01, '\n' ^ 0x80}, 120)
 	for size := range 200 {

@@ -8,10 +8,12 @@ import (
 	"slices"
 )
 
-// maxStalls is how many packets in a row may come without consuming a byte. It is the number that bufio.Scanner uses.
+// maxStalls is how many packets in a row may come without consuming a byte. It is the number that
+// bufio.Scanner uses.
 const maxStalls = 100
 
-// NewSplit returns a Framer that cuts the stream into packets with split, under the rules of [bufio.Scanner]:
+// NewSplit returns a Framer that cuts the stream into packets with split, under the rules of
+// [bufio.Scanner]:
 //
 //   - (0, nil, nil) asks for more bytes; an advance without a token skips bytes;
 //   - an empty token that isn't nil is an empty packet;
@@ -22,17 +24,19 @@ const maxStalls = 100
 //   - split is called with empty data only at the end of the stream;
 //   - a panic of split is the caller's.
 //
-// max bounds the bytes that have to be buffered: split never sees more than max bytes, and if it finds nothing in so
-// many, Next returns [ErrPacketTooLarge]. A token and the bytes behind it that prove its end must fit in together; the
+// max bounds the bytes that have to be buffered: split never sees more than max bytes, and if it
+// finds nothing in so many, Next returns [ErrPacketTooLarge]. A token and the bytes behind it that
+// prove its end must fit in together; the
 // line "abcd\n" needs a max of 5 under [bufio.ScanLines], with or without its line feed.
 //
-// In two points NewSplit does better than the Scanner. After a skip it calls split at once with the bytes it has, where
-// the Scanner first waits for the peer to send more, and at the end of the stream gives up. And more than 100 packets
-// in a row that consume nothing are [io.ErrNoProgress], where the Scanner panics at the end of the stream, and in the
-// middle goes on for ever.
+// In two points NewSplit does better than the Scanner. After a skip it calls split at once with the
+// bytes it has, where the Scanner first waits for the peer to send more, and at the end of the
+// stream gives up. And more than 100 packets in a row that consume nothing are [io.ErrNoProgress],
+// where the Scanner panics at the end of the stream, and in the middle goes on for ever.
 //
-// A SplitFunc sees all bytes from the start each time more of them arrive (and not again before that, however often Next is called), so a large token in many pieces costs time
-// in proportion to size × pieces. For a delimiter use [NewEOF] and for a length [NewLength], which scan once.
+// A SplitFunc sees all bytes from the start each time more of them arrive (and not again before
+// that, however often Next is called), so a large token in many pieces costs time in proportion to
+// size × pieces. For a delimiter use [NewEOF] and for a length [NewLength], which scan once.
 func NewSplit(split bufio.SplitFunc, max int) (Framer, error) {
 	if err := checkLimit(max); err != nil {
 		return nil, err

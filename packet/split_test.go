@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// commas is the SplitFunc of bufio's documentation for the comma-separated list whose last element may be empty, with
-// STOP as an element that ends the list and isn't one.
+// commas is the SplitFunc of bufio's documentation for the comma-separated list whose last element
+// may be empty, with STOP as an element that ends the list and isn't one.
 func commas(data []byte, atEOF bool) (int, []byte, error) {
 	if i := bytes.IndexByte(data, ','); i >= 0 {
 		if string(data[:i]) == "STOP" {
@@ -121,7 +121,8 @@ func TestSplitLimitBoundsWhatIsBuffered(t *testing.T) {
 	}
 }
 
-// Were it not so, a last token of max bytes would pass or not depending on whether the end came in the same read.
+// Were it not so, a last token of max bytes would pass or not depending on whether the end came in
+// the same read.
 func TestSplitLimitIsTheSameAtTheEnd(t *testing.T) {
 	f := must(NewSplit(bufio.ScanLines, 5))
 	if n, pkt, err := f.Next([]byte("12345"), true); !errors.Is(err, ErrPacketTooLarge) {

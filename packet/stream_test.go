@@ -15,8 +15,8 @@ type outcome struct {
 	err     error
 }
 
-// deliver feeds the pieces to f one after the other, and the end of the stream after the last, as a connection's reader
-// would, and holds f to the contract of Framer at every step.
+// deliver feeds the pieces to f one after the other, and the end of the stream after the last, as a
+// connection's reader would, and holds f to the contract of Framer at every step.
 func deliver(t testing.TB, f Framer, pieces [][]byte) outcome {
 	t.Helper()
 	var out outcome
@@ -28,7 +28,8 @@ func deliver(t testing.TB, f Framer, pieces [][]byte) outcome {
 			pending = append(pending, pieces[i]...)
 		}
 		for {
-			// A new place in memory for each call, spoilt afterwards: a Framer may keep its place, not the bytes.
+			// A new place in memory for each call, spoilt afterwards: a Framer may keep its place,
+			// not the bytes.
 			data := slices.Clone(pending)
 			advance, pkt, err := f.Next(data, atEOF)
 			got := string(pkt)
@@ -82,7 +83,8 @@ func requireSticky(t testing.TB, f Framer, want error) {
 	}
 }
 
-// cut cuts stream into pieces of the given sizes, over and over; size 0 is an empty piece. No sizes: one piece.
+// cut cuts stream into pieces of the given sizes, over and over; size 0 is an empty piece. No
+// sizes: one piece.
 func cut(stream []byte, sizes ...byte) [][]byte {
 	progress := slices.ContainsFunc(sizes, func(n byte) bool { return n > 0 })
 	if !progress {
@@ -97,8 +99,8 @@ func cut(stream []byte, sizes ...byte) [][]byte {
 	return pieces
 }
 
-// requireOutcome feeds stream to f in one piece, byte by byte, and cut in two at every place, and requires the same
-// outcome each time. Between the runs f is Reset, so that is tested throughout.
+// requireOutcome feeds stream to f in one piece, byte by byte, and cut in two at every place, and
+// requires the same outcome each time. Between the runs f is Reset, so that is tested throughout.
 func requireOutcome(t *testing.T, f Framer, stream string, want outcome) {
 	t.Helper()
 	deliveries := map[string][][]byte{
@@ -118,8 +120,8 @@ func requireOutcome(t *testing.T, f Framer, stream string, want outcome) {
 	}
 }
 
-// differs compares by errors.Is. What is left when an error strikes depends on how much had been read by then, so rest
-// is compared only without an error.
+// differs compares by errors.Is. What is left when an error strikes depends on how much had been
+// read by then, so rest is compared only without an error.
 func (want outcome) differs(got outcome, withRest bool) string {
 	switch {
 	case !slices.Equal(got.packets, want.packets):

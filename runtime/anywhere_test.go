@@ -12,7 +12,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// usesOfContext are calls that wait, each of which must do the same wherever it is made from and whichever context it is given.
+// usesOfContext are calls that wait, each of which must do the same wherever it is made from and
+// whichever context it is given.
 var usesOfContext = []struct {
 	name string
 	call func(ctx context.Context) error
@@ -240,7 +241,8 @@ func TestContextWithoutARuntime(t *testing.T) {
 	}
 }
 
-// Waiting in a function that the loop runs itself would stop the loop, so it is refused, whichever context is given.
+// Waiting in a function that the loop runs itself would stop the loop, so it is refused, whichever
+// context is given.
 func TestWaitsInFunctionsOfTheLoopAreRefused(t *testing.T) {
 	program(t, func(ctx context.Context) {
 		var mu runtime.Mutex
@@ -328,7 +330,8 @@ func TestHomeIsWhereTheCallerRuns(t *testing.T) {
 	}, runtime.WithLoops(2))
 }
 
-// A context that is done goes before a deadline that has passed, always, for goroutines as for coroutines.
+// A context that is done goes before a deadline that has passed, always, for goroutines as for
+// coroutines.
 func TestContextGoesBeforeTheDeadline(t *testing.T) {
 	rt := startRuntime(t)
 	ctx, cancel := context.WithCancel(rt.Context())

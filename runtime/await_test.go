@@ -170,7 +170,8 @@ func TestAwaitReusesGoroutines(t *testing.T) {
 		for range 50 {
 			runtime.Await(ctx, func() (int, error) { return 0, nil })
 		}
-		// A call may come before the goroutine of the last one has reported itself idle, so it needn't be one.
+		// A call may come before the goroutine of the last one has reported itself idle, so it
+		// needn't be one.
 		if n := from(ctx).Stats().Awaiting; n > 40 {
 			t.Errorf("the pool has %d goroutines after 50 calls that came one after the other", n)
 		}

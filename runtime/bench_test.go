@@ -64,7 +64,8 @@ func BenchmarkGo(b *testing.B) {
 	})
 }
 
-// BenchmarkGoWithATimeout is a coroutine that ends at once, and from whose context another was derived.
+// BenchmarkGoWithATimeout is a coroutine that ends at once, and from whose context another was
+// derived.
 func BenchmarkGoWithATimeout(b *testing.B) {
 	inCoroutine(b, func(ctx context.Context) {
 		for b.Loop() {

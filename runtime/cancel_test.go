@@ -12,7 +12,8 @@ import (
 // site is something to wait at, without end.
 type site struct {
 	wait func(ctx context.Context) error
-	// settle ends what the wait was for, and reports what the wait has left behind, if anything. It is called in a coroutine.
+	// settle ends what the wait was for, and reports what the wait has left behind, if anything. It
+	// is called in a coroutine.
 	settle func(ctx context.Context) (fault string)
 }
 
@@ -179,7 +180,8 @@ func TestEveryWaitCanBeEnded(t *testing.T) {
 	}
 }
 
-// A coroutine that has been cancelled begins nothing with its own context any more, but with others.
+// A coroutine that has been cancelled begins nothing with its own context any more, but with
+// others.
 func TestCancelledCoroutine(t *testing.T) {
 	program(t, func(ctx context.Context) {
 		start(ctx, func(ctx context.Context) {

@@ -15,8 +15,8 @@ var (
 	reasonPop  = sched.NewInternalReason("channel pop")
 )
 
-// ErrChannelTimeout is returned by PushTimeout and PopTimeout when their time has passed. It is also
-// ErrTimeout.
+// ErrChannelTimeout is returned by PushTimeout and PopTimeout when their time has passed. It is
+// also ErrTimeout.
 var ErrChannelTimeout error = channelTimeout{}
 
 type channelTimeout struct{}
@@ -66,8 +66,8 @@ func NewChannel[T any](capacity int) *Channel[T] {
 // that is done already ends Push and Pop even where they needn't wait.
 func (c *Channel[T]) Push(ctx context.Context, v T) error { return c.push(ctx, v, 0) }
 
-// PushTimeout is Push that waits for d at most and then returns ErrChannelTimeout; d <= 0 waits without
-// end.
+// PushTimeout is Push that waits for d at most and then returns ErrChannelTimeout; d <= 0 waits
+// without end.
 func (c *Channel[T]) PushTimeout(ctx context.Context, v T, d time.Duration) error {
 	return c.push(ctx, v, sched.DeadlineAfter(d))
 }
@@ -101,7 +101,8 @@ func (c *Channel[T]) push(ctx context.Context, v T, deadline sched.Deadline) err
 // what it still holds, then ErrChannelClosed; other errors are those of ctx and ErrShutdown.
 func (c *Channel[T]) Pop(ctx context.Context) (T, error) { return c.pop(ctx, 0) }
 
-// PopTimeout is Pop that waits for d at most and then returns ErrChannelTimeout; d <= 0 waits without end.
+// PopTimeout is Pop that waits for d at most and then returns ErrChannelTimeout; d <= 0 waits
+// without end.
 func (c *Channel[T]) PopTimeout(ctx context.Context, d time.Duration) (T, error) {
 	return c.pop(ctx, sched.DeadlineAfter(d))
 }

@@ -123,7 +123,8 @@ func TestReadyValueWinsOverATimeoutThatHasPassed(t *testing.T) {
 	}, runtime.WithLoops(1))
 }
 
-// Producers and consumers on four loops and on goroutines give up at random moments. Every value that Push took is popped or left, once.
+// Producers and consumers on four loops and on goroutines give up at random moments. Every value
+// that Push took is popped or left, once.
 func TestNoValueIsLostOrDoubled(t *testing.T) {
 	const producers, consumers, each = 12, 12, 250
 	rt := startRuntime(t, runtime.WithLoops(4))

@@ -69,7 +69,8 @@ func TestWithoutCancelKeepsAWaitFromBeingCancelled(t *testing.T) {
 	})
 }
 
-// The end of a context must not end a wait that goes by another one, even if an earlier wait went by it.
+// The end of a context must not end a wait that goes by another one, even if an earlier wait went
+// by it.
 func TestContextOfAnEarlierWaitDoesNotEndALaterOne(t *testing.T) {
 	program(t, func(ctx context.Context) {
 		rt := from(ctx)

@@ -187,8 +187,8 @@ func TestShutdownDuringADetour(t *testing.T) {
 	}
 }
 
-// After a Goexit in a Detour its goroutine is gone, and its identity may be that of another goroutine at once, which must not be taken for
-// the coroutine.
+// After a Goexit in a Detour its goroutine is gone, and its identity may be that of another
+// goroutine at once, which must not be taken for the coroutine.
 func TestPlainGoroutineIsNeverTakenForACoroutineAfterAGoexit(t *testing.T) {
 	rt := startRuntime(t, runtime.WithLoops(1))
 	over := make(chan bool)

@@ -10,7 +10,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Functions for the end run when nothing else does any more, the last one first, and Shutdown waits for them.
+// Functions for the end run when nothing else does any more, the last one first, and Shutdown waits
+// for them.
 func TestAtEndComesLast(t *testing.T) {
 	rt := startRuntime(t)
 	var order []string

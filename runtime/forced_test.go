@@ -74,8 +74,8 @@ func TestForcedShutdownEndsCoroutinesThatIgnoreErrors(t *testing.T) {
 	}
 }
 
-// What AwaitEnd runs may use what is the caller's: a forced Shutdown, too, ends the caller only when
-// it has ended.
+// What AwaitEnd runs may use what is the caller's: a forced Shutdown, too, ends the caller only
+// when it has ended.
 func TestForcedShutdownWaitsForAwaitEnd(t *testing.T) {
 	rt := startRuntime(t, runtime.WithLoops(1))
 	var running atomic.Bool
@@ -114,7 +114,8 @@ func TestForcedShutdownWaitsForAwaitEnd(t *testing.T) {
 	}
 }
 
-// A coroutine that is forced out in WaitGroup.Go leaves nothing in the count that nobody takes back.
+// A coroutine that is forced out in WaitGroup.Go leaves nothing in the count that nobody takes
+// back.
 func TestForcedShutdownLeavesNoCountInAWaitGroup(t *testing.T) {
 	for name, start := range map[string]func(*runtime.WaitGroup, context.Context, func(context.Context)) error{
 		"Go": (*runtime.WaitGroup).Go, "GoSpread": (*runtime.WaitGroup).GoSpread,
@@ -166,7 +167,8 @@ func TestShutdownReachesEverybodyBesidesOneThatIgnoresErrors(t *testing.T) {
 	}
 }
 
-// A coroutine that is forced out while it is about to wait must not stay behind in the queue, where it would be given what others wait for.
+// A coroutine that is forced out while it is about to wait must not stay behind in the queue, where
+// it would be given what others wait for.
 func TestForcedOutCoroutineIsNotLeftInAQueue(t *testing.T) {
 	rt := startRuntime(t, runtime.WithLoops(1))
 	var mu runtime.Mutex

@@ -14,8 +14,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// net/http dials on goroutines of its own, with contexts that derive from the request's. What a dial function does with such a context must
-// work there, although it comes from a coroutine.
+// net/http dials on goroutines of its own, with contexts that derive from the request's. What a
+// dial function does with such a context must work there, although it comes from a coroutine.
 func TestDialFunctionOfHTTPTransportUsesTheRuntime(t *testing.T) {
 	guard(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))

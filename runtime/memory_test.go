@@ -8,10 +8,12 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// BenchmarkParkedCoroutine reports what a parked coroutine takes: heap, which includes the goroutine's descriptor, and stack.
+// BenchmarkParkedCoroutine reports what a parked coroutine takes: heap, which includes the
+// goroutine's descriptor, and stack.
 //
-// Go's runtime starts goroutines with the stack size that was enough on average at the last garbage collection, so the coroutines that are measured are
-// made when there are some of their kind already.
+// Go's runtime starts goroutines with the stack size that was enough on average at the last garbage
+// collection, so the coroutines that are measured are made when there are some of their kind
+// already.
 func BenchmarkParkedCoroutine(b *testing.B) {
 	const n = 20_000
 	err := runtime.Run(func(ctx context.Context) error {

@@ -97,7 +97,8 @@ func TestShutdownInMainEndsRun(t *testing.T) {
 	wantError(t, "Run", err, runtime.ErrShutdown)
 }
 
-// A coroutine of one runtime that shuts down another must not hold its loop meanwhile: here the other one needs that loop to end.
+// A coroutine of one runtime that shuts down another must not hold its loop meanwhile: here the
+// other one needs that loop to end.
 func TestShutdownOfAnotherRuntimeInACoroutine(t *testing.T) {
 	a, b := startRuntime(t, runtime.WithLoops(1)), startRuntime(t, runtime.WithLoops(1))
 	goodbye := runtime.NewChannel[string](1)
@@ -179,7 +180,8 @@ func TestGoWhileShutdownIsUnderWay(t *testing.T) {
 	}
 }
 
-// Coroutines are started from all sides while the runtime is shut down: each is refused, or runs to its end.
+// Coroutines are started from all sides while the runtime is shut down: each is refused, or runs to
+// its end.
 func TestGoRacesShutdown(t *testing.T) {
 	for range 30 {
 		rt := startRuntime(t, runtime.WithLoops(2))

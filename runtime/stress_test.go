@@ -13,8 +13,9 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Two hundred coroutines on four loops, and some goroutines, do everything at once for a while, cancel each other, and are shut down in the
-// middle of it. It has to end cleanly, and what can be counted must add up.
+// Two hundred coroutines on four loops, and some goroutines, do everything at once for a while,
+// cancel each other, and are shut down in the middle of it. It has to end cleanly, and what can be
+// counted must add up.
 func TestEverythingAtOnce(t *testing.T) {
 	guard(t)
 	rt, err := runtime.New(silent([]runtime.Option{runtime.WithLoops(4), runtime.WithAwaitLimit(8)})...)

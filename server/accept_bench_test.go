@@ -16,8 +16,10 @@ import (
 	"github.com/whorl-go/whorl/server"
 )
 
-// BenchmarkAccept opens connections, has each answered with a byte and closes them: CPU of the whole process, the bare clients' part included, for each, with one listener that hands
-// connections to the loops in turn and with one on each loop (SO_REUSEPORT). skew says by how much the loop with the most connections has more than its share, when 1,000 are open.
+// BenchmarkAccept opens connections, has each answered with a byte and closes them: CPU of the
+// whole process, the bare clients' part included, for each, with one listener that hands
+// connections to the loops in turn and with one on each loop (SO_REUSEPORT). skew says by how much
+// the loop with the most connections has more than its share, when 1,000 are open.
 func BenchmarkAccept(b *testing.B) {
 	for name, reuse := range map[string]bool{"handed-out": false, "reuseport": true} {
 		b.Run(name, func(b *testing.B) {

@@ -89,9 +89,9 @@ var callers = map[string]func(h *house, c *server.Conn, fn func(ctx context.Cont
 	"goroutine": func(h *house, _ *server.Conn, fn func(ctx context.Context) error) error { return fn(h.ctx()) },
 }
 
-// While STARTTLS waits for the client's hello, and while it shakes hands, no verb does anything, wherever
-// it is called: ErrBusy, nothing goes out in the clear, the hello is nobody's plaintext, and the
-// upgrade goes on. What callbacks send is kept, and goes out encrypted.
+// While STARTTLS waits for the client's hello, and while it shakes hands, no verb does anything,
+// wherever it is called: ErrBusy, nothing goes out in the clear, the hello is nobody's plaintext,
+// and the upgrade goes on. What callbacks send is kept, and goes out encrypted.
 func TestNothingPassesTheBoundary(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	check(t, os.WriteFile(file, []byte("in the clear\n"), 0o600))

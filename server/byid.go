@@ -30,9 +30,11 @@ func (s *Server) Conn(id ID) *Conn {
 // Exists reports whether there is a connection with the ID that is not closed.
 func (s *Server) Exists(id ID) bool { return s.Conn(id) != nil }
 
-// Send sends all of p on a connection, in both styles, from any coroutine, callback and goroutine, and never waits. On the connection's own loop p is queued at once, and socket.ErrQueueFull says
-// that Port.MaxQueue is reached. From elsewhere p is copied and handed to the connection's loop: what one goroutine sends stays in order, and if the queue turns out to be full
-// there, the connection is closed with ErrOverflow, as nothing that was taken is dropped in silence.
+// Send sends all of p on a connection, in both styles, from any coroutine, callback and goroutine,
+// and never waits. On the connection's own loop p is queued at once, and socket.ErrQueueFull says
+// that Port.MaxQueue is reached. From elsewhere p is copied and handed to the connection's loop:
+// what one goroutine sends stays in order, and if the queue turns out to be full there, the
+// connection is closed with ErrOverflow, as nothing that was taken is dropped in silence.
 func (s *Server) Send(id ID, p []byte) error {
 	c, err := s.find(id)
 	if err != nil {
@@ -41,7 +43,8 @@ func (s *Server) Send(id ID, p []byte) error {
 	return c.send(p)
 }
 
-// CloseConn closes a connection: what was sent is still delivered, unless reset drops it and resets the connection.
+// CloseConn closes a connection: what was sent is still delivered, unless reset drops it and resets
+// the connection.
 func (s *Server) CloseConn(id ID, reset bool) error {
 	c, err := s.find(id)
 	if err != nil {
@@ -109,7 +112,8 @@ func (c *Conn) Info() Info {
 	}
 }
 
-// Connections yields the connections there are, in the order of their IDs for each loop. Those that come or go meanwhile may be among them or not.
+// Connections yields the connections there are, in the order of their IDs for each loop. Those that
+// come or go meanwhile may be among them or not.
 func (s *Server) Connections() iter.Seq[*Conn] {
 	return func(yield func(*Conn) bool) {
 		s.mu.Lock()
@@ -137,8 +141,9 @@ func (r *registry) ids() []ID {
 	return ids
 }
 
-// Broadcast sends p on all connections for which want returns true; nil means all. It returns on how many it was sent. want runs where Broadcast was called, so what
-// belongs to a connection's loop, such as Conn.Value, is not for it.
+// Broadcast sends p on all connections for which want returns true; nil means all. It returns on
+// how many it was sent. want runs where Broadcast was called, so what belongs to a connection's
+// loop, such as Conn.Value, is not for it.
 func (s *Server) Broadcast(p []byte, want func(c *Conn) bool) int {
 	sent := 0
 	for c := range s.Connections() {

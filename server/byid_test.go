@@ -108,7 +108,8 @@ func TestIDsAreUnique(t *testing.T) {
 	}
 }
 
-// Callbacks and handlers reach the connections of other loops, and each other's order is kept: a relay between pairs of clients.
+// Callbacks and handlers reach the connections of other loops, and each other's order is kept: a
+// relay between pairs of clients.
 func TestRelayBetweenLoops(t *testing.T) {
 	var peers sync.Map // ID of each to ID of the other
 	relay := func(c *server.Conn, pkt []byte) {
@@ -173,7 +174,8 @@ func TestRelayBetweenLoops(t *testing.T) {
 	}
 }
 
-// Everything by ID at once, from goroutines, coroutines of all loops and callbacks, as connections come and go.
+// Everything by ID at once, from goroutines, coroutines of all loops and callbacks, as connections
+// come and go.
 func TestByIDConcurrently(t *testing.T) {
 	eachStyle(t, func(t *testing.T, port server.Port) {
 		port.IdleTimeout = time.Minute
@@ -270,7 +272,8 @@ func TestBroadcast(t *testing.T) {
 	})
 }
 
-// What is sent by ID while a handler is in the middle of a long Send, or a file, comes behind it, whole and in order.
+// What is sent by ID while a handler is in the middle of a long Send, or a file, comes behind it,
+// whole and in order.
 func TestSendIntoTheMiddle(t *testing.T) {
 	const size = 2 << 20
 	file := filepath.Join(t.TempDir(), "file")
@@ -351,7 +354,8 @@ func TestSendIntoTheMiddle(t *testing.T) {
 	}
 }
 
-// Several goroutines send to one connection by ID: each message arrives whole, and each goroutine's in order.
+// Several goroutines send to one connection by ID: each message arrives whole, and each goroutine's
+// in order.
 func TestManySendersOfOneConnection(t *testing.T) {
 	eachStyle(t, func(t *testing.T, port server.Port) {
 		port.MaxQueue = 64 << 20

@@ -246,7 +246,8 @@ func TestReasonOfWhatTheServerDoes(t *testing.T) {
 	}
 }
 
-// With callbacks, all happens in the order of events; a packet that is handed out as the client closes comes before OnClose.
+// With callbacks, all happens in the order of events; a packet that is handed out as the client
+// closes comes before OnClose.
 func TestOrderOfCallbacks(t *testing.T) {
 	port := server.Port{EOF: "\n", OnReceive: echoBack}
 	d := keep(&port)
@@ -278,7 +279,8 @@ func TestPanicInOnClose(t *testing.T) {
 	})
 }
 
-// The marks' callbacks come in pairs, also when the end comes between them, and their panics cost only the connection.
+// The marks' callbacks come in pairs, also when the end comes between them, and their panics cost
+// only the connection.
 func TestBufferCallbacksComeInPairs(t *testing.T) {
 	var mu sync.Mutex
 	full, empty, doubled := 0, 0, false
@@ -343,7 +345,8 @@ func TestBufferCallbacksComeInPairs(t *testing.T) {
 	}
 }
 
-// What is queued within one turn of the loop, and taken by the kernel at its end, is no full queue; and BufferEmpty never stays away.
+// What is queued within one turn of the loop, and taken by the kernel at its end, is no full queue;
+// and BufferEmpty never stays away.
 func TestSendsOfOneTurn(t *testing.T) {
 	var mu sync.Mutex
 	full, empty := 0, 0

@@ -14,13 +14,15 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// ID is the number of a connection: never 0, and never used again by the same Server. Swoole's session id.
+// ID is the number of a connection: never 0, and never used again by the same Server. Swoole's
+// session id.
 type ID uint64
 
 // Conn is a connection that the server has accepted.
 //
-// Its methods may be called from any coroutine and any goroutine, and those that don't wait from callbacks. With Handle, one caller at a time may be in Recv, and one
-// in Send or SendFile; a second one gets socket.ErrBusy. Close may be called at any time.
+// Its methods may be called from any coroutine and any goroutine, and those that don't wait from
+// callbacks. With Handle, one caller at a time may be in Recv, and one in Send or SendFile; a
+// second one gets socket.ErrBusy. Close may be called at any time.
 type Conn struct {
 	flow     callback.Conn // first: packets begin here
 	listener *Listener
@@ -81,13 +83,16 @@ func (c *Conn) Listener() *Listener { return c.listener }
 // Server returns the server.
 func (c *Conn) Server() *Server { return c.worker.server }
 
-// Socket returns the connection's socket, for what Conn has no method for. It shares the connection with the Conn.
+// Socket returns the connection's socket, for what Conn has no method for. It shares the connection
+// with the Conn.
 func (c *Conn) Socket() *socket.Socket { return &c.flow.Socket }
 
-// Value returns what SetValue has set. Both are for callbacks and coroutines of the connection's loop, which need no lock.
+// Value returns what SetValue has set. Both are for callbacks and coroutines of the connection's
+// loop, which need no lock.
 func (c *Conn) Value() any { return c.value }
 
-// SetValue keeps a value with the connection, such as the state of its session; not beyond a successful EnableSSL.
+// SetValue keeps a value with the connection, such as the state of its session; not beyond a
+// successful EnableSSL.
 func (c *Conn) SetValue(v any) { c.value = v }
 
 func (c *Conn) setRemote(a netip.AddrPort) {
@@ -109,7 +114,8 @@ func (c *Conn) setRemote(a netip.AddrPort) {
 	c.remote = ip.As16()
 }
 
-// RemoteAddrPort returns the address of the client, also when a proxy has told it; not valid on a Unix socket.
+// RemoteAddrPort returns the address of the client, also when a proxy has told it; not valid on a
+// Unix socket.
 func (c *Conn) RemoteAddrPort() netip.AddrPort {
 	ip := netip.AddrFrom16(c.remote)
 	switch c.family {
@@ -154,10 +160,12 @@ func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) {
 	return c.flow.Socket.ConnectionState()
 }
 
-// Recv receives one packet, or without framing what there is, with Handle. The packet is valid until the next Recv or EnableSSL.
+// Recv receives one packet, or without framing what there is, with Handle. The packet is valid
+// until the next Recv or EnableSSL.
 //
-// io.EOF says that the client has closed after a packet, io.ErrUnexpectedEOF that it did so in the middle of one, ErrShutdown that the server shuts down and no packet
-// has come any more. After a time-out nothing is lost: the next Recv goes on with the bytes that have come.
+// io.EOF says that the client has closed after a packet, io.ErrUnexpectedEOF that it did so in the
+// middle of one, ErrShutdown that the server shuts down and no packet has come any more. After a
+// time-out nothing is lost: the next Recv goes on with the bytes that have come.
 func (c *Conn) Recv(ctx context.Context) ([]byte, error) {
 	if c.listener.port.Handle == nil || c.worker.server.draining.Load() && !c.fresh() {
 		return c.recvFailed(ctx, socket.ErrCanceled)
@@ -170,7 +178,8 @@ func (c *Conn) Recv(ctx context.Context) ([]byte, error) {
 	return pkt, nil
 }
 
-// recvFailed is the part of Recv that follows an error. When the server shuts down, what has begun to arrive is still received.
+// recvFailed is the part of Recv that follows an error. When the server shuts down, what has begun
+// to arrive is still received.
 func (c *Conn) recvFailed(ctx context.Context, err error) (pkt []byte, _ error) {
 	if c.listener.port.Handle == nil {
 		return nil, &net.OpError{Op: "recv", Err: errCallbacks}
@@ -214,14 +223,16 @@ func (c *Conn) received(pkt []byte) {
 	w.counters.bytesIn.Add(uint64(len(pkt)))
 }
 
-// Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them there. It doesn't wait: socket.ErrWouldBlock if nothing has arrived.
+// Peek copies up to len(p) bytes that have arrived and were not received yet, and leaves them
+// there. It doesn't wait: socket.ErrWouldBlock if nothing has arrived.
 func (c *Conn) Peek(p []byte) (int, error) { return c.flow.Socket.Peek(p) }
 
 // Send sends all of p, which may be used again when it returns.
 //
-// With Handle, small messages that are sent in one turn of the loop leave together, and a sender that outruns its client waits. With callbacks, Send never waits: what the
-// client doesn't take is queued, up to Port.MaxQueue; beyond that Send fails with socket.ErrQueueFull and takes nothing. From elsewhere than the connection's
-// loop it is Server.Send.
+// With Handle, small messages that are sent in one turn of the loop leave together, and a sender
+// that outruns its client waits. With callbacks, Send never waits: what the client doesn't take is
+// queued, up to Port.MaxQueue; beyond that Send fails with socket.ErrQueueFull and takes nothing.
+// From elsewhere than the connection's loop it is Server.Send.
 func (c *Conn) Send(ctx context.Context, p []byte) (int, error) {
 	if c.listener.port.Handle == nil {
 		if err := c.send(p); err != nil {
@@ -263,8 +274,9 @@ func (c *Conn) sent(n int) {
 	c.worker.counters.bytesOut.Add(uint64(n))
 }
 
-// SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It waits, so a callback must call it in a coroutine; packets that
-// are sent meanwhile go out after it. In plaintext the kernel copies the file (sendfile(2)). It returns how many bytes were sent.
+// SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It
+// waits, so a callback must call it in a coroutine; packets that are sent meanwhile go out after
+// it. In plaintext the kernel copies the file (sendfile(2)). It returns how many bytes were sent.
 func (c *Conn) SendFile(ctx context.Context, name string, offset, length int64) (int64, error) {
 	if r := c.rare.Load(); r != nil {
 		if err := r.outside.Arrive(ctx, &c.flow); err != nil {
@@ -277,19 +289,23 @@ func (c *Conn) SendFile(ctx context.Context, name string, offset, length int64) 
 	return n, err
 }
 
-// EnableSSL turns the connection into TLS, in place, in the server's role: STARTTLS, after the answer that allows the client to begin was sent. It waits for the end of the
-// handshake; callbacks use EnableSSLAsync.
+// EnableSSL turns the connection into TLS, in place, in the server's role: STARTTLS, after the
+// answer that allows the client to begin was sent. It waits for the end of the handshake; callbacks
+// use EnableSSLAsync.
 //
-// From its first moment to its last the connection is its own: whatever else sends or receives, or would begin TLS, gets socket.ErrBusy and changes nothing. Only what
-// Server.Send, and Send of callbacks, have taken is kept, and goes out afterwards, encrypted. Afterwards, too, nothing is left of what was learnt in plaintext: the framing
-// begins anew, and Value is nil.
+// From its first moment to its last the connection is its own: whatever else sends or receives, or
+// would begin TLS, gets socket.ErrBusy and changes nothing. Only what Server.Send, and Send of
+// callbacks, have taken is kept, and goes out afterwards, encrypted. Afterwards, too, nothing is
+// left of what was learnt in plaintext: the framing begins anew, and Value is nil.
 //
-// When more has arrived in plaintext than was received, or anything while the answer is still on its way, it fails with socket.ErrPlaintextPending: whoever put
-// it there could pass it off as the client's words over TLS (CVE-2011-0411). Then, and when the handshake fails, the connection is closed. Port.HandshakeTimeout
-// bounds all of it, the wait for the client's hello included.
+// When more has arrived in plaintext than was received, or anything while the answer is still on
+// its way, it fails with socket.ErrPlaintextPending: whoever put it there could pass it off as the
+// client's words over TLS (CVE-2011-0411). Then, and when the handshake fails, the connection is
+// closed. Port.HandshakeTimeout bounds all of it, the wait for the client's hello included.
 //
-// It fails with socket.ErrBusy while another caller sends or receives or is in EnableSSL, with socket.ErrSSLActive when TLS is on already, and with ErrNoTLS if Port has no
-// certificates; then the connection stays as it was.
+// It fails with socket.ErrBusy while another caller sends or receives or is in EnableSSL, with
+// socket.ErrSSLActive when TLS is on already, and with ErrNoTLS if Port has no certificates; then
+// the connection stays as it was.
 func (c *Conn) EnableSSL(ctx context.Context) error {
 	if c.listener.port.Handle == nil {
 		return &net.OpError{Op: "handshake", Err: errCallbacksSSL}
@@ -304,8 +320,9 @@ func (c *Conn) EnableSSL(ctx context.Context) error {
 
 var errCallbacksSSL = errors.New("the connection is served by callbacks, which use EnableSSLAsync")
 
-// EnableSSLAsync is EnableSSL for callbacks: it returns at once, no packets are handed out meanwhile, and done is called with the outcome, on the connection's loop; nil for
-// done is allowed.
+// EnableSSLAsync is EnableSSL for callbacks: it returns at once, no packets are handed out
+// meanwhile, and done is called with the outcome, on the connection's loop; nil for done is
+// allowed.
 func (c *Conn) EnableSSLAsync(ctx context.Context, done func(ctx context.Context, c *Conn, err error)) {
 	finish := func(err error) {
 		if done != nil {
@@ -348,7 +365,8 @@ func (c *Conn) upgraded(err error) error {
 // ErrNoTLS is returned by EnableSSL on a listener whose Port has neither Certificates nor TLS.
 var ErrNoTLS = errors.New("server: no certificates are set")
 
-// Pause has no more packets handed to OnReceive until Resume; what arrives stays in the kernel, which tells the client to stop when it has enough.
+// Pause has no more packets handed to OnReceive until Resume; what arrives stays in the kernel,
+// which tells the client to stop when it has enough.
 func (c *Conn) Pause() { c.onLoop(c.flow.Pause) }
 
 // Resume ends a Pause.
@@ -374,7 +392,8 @@ func (c *Conn) UID() int64 {
 	return 0
 }
 
-// Close closes the connection; what was sent is still delivered, see Port.Linger. It returns net.ErrClosed when the connection has been closed before.
+// Close closes the connection; what was sent is still delivered, see Port.Linger. It returns
+// net.ErrClosed when the connection has been closed before.
 func (c *Conn) Close() error { return c.end(nil, false) }
 
 // Abort closes the connection, drops what is still under way and resets it.

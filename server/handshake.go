@@ -26,9 +26,9 @@ import (
 //     one whose client has been silent for the longest is ended.
 //
 // Who is in the middle of a handshake comes before those who begin. Of these, the addresses have
-// their turns one after the other, and those of one address come in their order; but when the oldest
-// has waited for longer than a client should, the newest is next, as its client is the one that
-// certainly still waits. So a flood delays itself.
+// their turns one after the other, and those of one address come in their order; but when the
+// oldest has waited for longer than a client should, the newest is next, as its client is the one
+// that certainly still waits. So a flood delays itself.
 
 // A handshake is a TLS handshake as its worker sees it. It is the socket.Gate of it.
 type handshake struct {

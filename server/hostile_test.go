@@ -23,7 +23,8 @@ func bareClient(t testing.TB, port int) int {
 	return fd
 }
 
-// Very many clients that shake hands a byte at a time cost little, no handshake, and keep nobody else waiting; and all are dropped when their time is over.
+// Very many clients that shake hands a byte at a time cost little, no handshake, and keep nobody
+// else waiting; and all are dropped when their time is over.
 func TestSlowLoris(t *testing.T) {
 	many, handshake := 10_000, 20*time.Second
 	if testing.Short() || raceDetector {

@@ -27,8 +27,10 @@ import (
 
 var idleProfile = flag.String("idle.profile", "", "BenchmarkIdle writes a heap profile of the open connections to this file; use -memprofilerate 1")
 
-// BenchmarkIdle opens connections on which nothing happens and reports what each costs the server: bytes of heap and of stack. Next to each other: Whorl's two styles, and net with
-// a goroutine for each. The clients' ends of the plain ones are bare descriptors; those of the TLS ones say their part and drop all but the descriptor.
+// BenchmarkIdle opens connections on which nothing happens and reports what each costs the server:
+// bytes of heap and of stack. Next to each other: Whorl's two styles, and net with a goroutine for
+// each. The clients' ends of the plain ones are bare descriptors; those of the TLS ones say their
+// part and drop all but the descriptor.
 func BenchmarkIdle(b *testing.B) {
 	connections := min(20_000, (raiseFileLimit(b)-1000)/2) // both ends are here
 	if testing.Short() {
@@ -175,7 +177,8 @@ func startIdleNet(b *testing.B, config *tls.Config) (net.Addr, func() int, func(
 	}
 }
 
-// openIdle opens connections from as many addresses as it takes, and waits until the server has them all. The function that it returns closes them.
+// openIdle opens connections from as many addresses as it takes, and waits until the server has
+// them all. The function that it returns closes them.
 func openIdle(b *testing.B, addr net.Addr, config *tls.Config, opened func() int, n int) func() {
 	to := addr.(*net.TCPAddr)
 	fds := make([]int, n)

@@ -17,9 +17,10 @@ type Inherited struct {
 // firstInherited is SD_LISTEN_FDS_START.
 const firstInherited = 3
 
-// TakeInherited returns the sockets that systemd has passed on by socket activation (sd_listen_fds(3)), for Server.ListenFile; none if LISTEN_PID isn't this process. It
-// removes LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES from the environment, so that children don't take them for theirs, and has the descriptors closed in children. A second
-// call finds none.
+// TakeInherited returns the sockets that systemd has passed on by socket activation
+// (sd_listen_fds(3)), for Server.ListenFile; none if LISTEN_PID isn't this process. It removes
+// LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES from the environment, so that children don't take them
+// for theirs, and has the descriptors closed in children. A second call finds none.
 func TakeInherited() ([]Inherited, error) {
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {

@@ -113,7 +113,8 @@ func TestTakeInheritedRefusesNonsense(t *testing.T) {
 	}
 }
 
-// A listening socket is handed from one server to its successor, and nobody who connects meanwhile is turned away.
+// A listening socket is handed from one server to its successor, and nobody who connects meanwhile
+// is turned away.
 func TestListenFile(t *testing.T) {
 	for _, network := range []string{"tcp", "tls", "unix"} {
 		t.Run(network, func(t *testing.T) {

@@ -103,7 +103,8 @@ func TestMaxPerAddress(t *testing.T) {
 	})
 }
 
-// A reader that never reads costs bounded memory, and is dropped by WriteTimeout, however it is sent to.
+// A reader that never reads costs bounded memory, and is dropped by WriteTimeout, however it is
+// sent to.
 func TestReaderThatNeverReads(t *testing.T) {
 	const queue = 1 << 20
 	outcome := make(chan error, 1)
@@ -157,7 +158,8 @@ func TestReaderThatNeverReads(t *testing.T) {
 	}
 }
 
-// A reader that takes something now and then is not dropped: WriteTimeout is for those who take nothing.
+// A reader that takes something now and then is not dropped: WriteTimeout is for those who take
+// nothing.
 func TestSlowReaderIsNotDropped(t *testing.T) {
 	const total = 3 << 20
 	port := server.Port{MaxQueue: 4 << 20, WriteTimeout: 2 * time.Second, SendBuffer: 16 << 10, OnReceive: func(ctx context.Context, c *server.Conn, pkt []byte) {
@@ -263,7 +265,8 @@ func TestIdleTimeoutAndProtect(t *testing.T) {
 	})
 }
 
-// A queue that overflows from elsewhere ends the connection, since nothing that was taken may be lost in silence.
+// A queue that overflows from elsewhere ends the connection, since nothing that was taken may be
+// lost in silence.
 func TestOverflowFromElsewhere(t *testing.T) {
 	eachStyle(t, func(t *testing.T, port server.Port) {
 		port.MaxQueue, port.SendBuffer = 100_000, 16<<10
@@ -292,7 +295,8 @@ func TestOverflowFromElsewhere(t *testing.T) {
 	})
 }
 
-// A process that has no descriptors left doesn't spin, accepts again when there are some, and has told the log once.
+// A process that has no descriptors left doesn't spin, accepts again when there are some, and has
+// told the log once.
 func TestNoDescriptorsLeft(t *testing.T) {
 	if !childtest.Alone(t) {
 		return
@@ -332,7 +336,8 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	})
 }
 
-// 16 MiB that were sent before the end arrive whole, at a reader with little room that takes small pieces.
+// 16 MiB that were sent before the end arrive whole, at a reader with little room that takes small
+// pieces.
 func TestAllArrivesAtASlowReader(t *testing.T) {
 	const size = 16 << 20
 	ends := map[string]server.Port{
@@ -398,7 +403,8 @@ func TestAllArrivesAtASlowReader(t *testing.T) {
 	}
 }
 
-// sendByMarks is a Port whose connections send so many bytes, as much at a time as there is room for, and close.
+// sendByMarks is a Port whose connections send so many bytes, as much at a time as there is room
+// for, and close.
 func sendByMarks(size int) server.Port {
 	more := func(ctx context.Context, c *server.Conn) {
 		left, _ := c.Value().([]byte)
@@ -423,7 +429,8 @@ func sendByMarks(size int) server.Port {
 	}
 }
 
-// Idle connections end when their time is over, never before, and a tenth of it later at most; a busy machine may be late once in a while.
+// Idle connections end when their time is over, never before, and a tenth of it later at most; a
+// busy machine may be late once in a while.
 func TestIdleTimesAreExact(t *testing.T) {
 	for _, limit := range []time.Duration{200 * time.Millisecond, time.Second} {
 		t.Run(limit.String(), func(t *testing.T) {

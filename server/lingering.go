@@ -45,7 +45,8 @@ func (w *worker) delivering(c *Conn) {
 	}
 }
 
-// mostSilent returns the delivery whose client has taken nothing for the longest, of the oldest few.
+// mostSilent returns the delivery whose client has taken nothing for the longest, of the oldest
+// few.
 func (ls *lingerings) mostSilent() (found *socket.Delivery) {
 	const few = 16
 	for i, c := 0, ls.first; i < few && c != nil; i, c = i+1, c.next {

@@ -35,7 +35,8 @@ func greedy(t *testing.T, l *server.Listener, from string) net.Conn {
 	return conn
 }
 
-// Ask for much, have the server close, take nothing, and again: such a client gets no further than the bounds, and another one is served.
+// Ask for much, have the server close, take nothing, and again: such a client gets no further than
+// the bounds, and another one is served.
 func TestGreedyClientsAreBounded(t *testing.T) {
 	const connections, each = 40, 1 << 20
 	port := generous(each)
@@ -202,8 +203,8 @@ func TestShutdownSaysWhatItCuts(t *testing.T) {
 	h.settled()
 }
 
-// Clients that have just been accepted may say their first word: each of them is answered. Those that
-// have nothing to say don't keep Shutdown for longer than five seconds.
+// Clients that have just been accepted may say their first word: each of them is answered. Those
+// that have nothing to say don't keep Shutdown for longer than five seconds.
 func TestShutdownLetsClientsSayTheirFirstWord(t *testing.T) {
 	eachStyle(t, func(t *testing.T, port server.Port) {
 		port.EOF = "\n"
@@ -235,8 +236,8 @@ func TestShutdownLetsClientsSayTheirFirstWord(t *testing.T) {
 	})
 }
 
-// A file waits behind what is queued. A client that takes that slowly is not one that takes nothing, though
-// it is the sender of the file who notices.
+// A file waits behind what is queued. A client that takes that slowly is not one that takes
+// nothing, though it is the sender of the file who notices.
 func TestSlowReaderOfAFileIsNotStalled(t *testing.T) {
 	const size = 1 << 20
 	file := filepath.Join(t.TempDir(), "file")

@@ -30,12 +30,14 @@ type Listener struct {
 	turn       atomic.Uint32        // of the workers
 }
 
-// Listen listens on an address with Config.Port. network is "tcp", "tcp4", "tcp6", the same with TLS from the start as "tls", "tls4", "tls6", or "unix", or for datagrams
-// "udp", "udp4", "udp6", "unixgram". address is "host:port" with a numeric host or "localhost" (empty: all), where port 0 has the kernel choose (Addr tells), or the path of a
-// Unix socket. A stale file of a Unix socket, on which nobody listens any more, is replaced.
+// Listen listens on an address with Config.Port. network is "tcp", "tcp4", "tcp6", the same with
+// TLS from the start as "tls", "tls4", "tls6", or "unix", or for datagrams "udp", "udp4", "udp6",
+// "unixgram". address is "host:port" with a numeric host or "localhost" (empty: all), where port 0
+// has the kernel choose (Addr tells), or the path of a Unix socket. A stale file of a Unix socket,
+// on which nobody listens any more, is replaced.
 //
-// The kernel completes connections from now on; they are served when Serve runs. ctx carries the runtime: Listen is called in a coroutine, or with a context that comes from
-// Runtime.Context.
+// The kernel completes connections from now on; they are served when Serve runs. ctx carries the
+// runtime: Listen is called in a coroutine, or with a context that comes from Runtime.Context.
 func (s *Server) Listen(ctx context.Context, network, address string) (*Listener, error) {
 	return s.ListenPort(ctx, network, address, s.config.Port)
 }
@@ -56,8 +58,9 @@ func (s *Server) ListenPort(ctx context.Context, network, address string, port P
 	return l, s.add(l)
 }
 
-// ListenFile is ListenPort for a listening socket, or a bound one for datagrams, that was made elsewhere: inherited from systemd (see Inherited) or from a predecessor. The file
-// may be closed afterwards. secure has connections begin with TLS.
+// ListenFile is ListenPort for a listening socket, or a bound one for datagrams, that was made
+// elsewhere: inherited from systemd (see Inherited) or from a predecessor. The file may be closed
+// afterwards. secure has connections begin with TLS.
 func (s *Server) ListenFile(ctx context.Context, file *os.File, secure bool, port Port) (*Listener, error) {
 	adopted, err := socket.Adopt(ctx, file)
 	if err != nil {
@@ -201,10 +204,12 @@ func (l *Listener) Network() string { return l.network }
 // Server returns the server.
 func (l *Listener) Server() *Server { return l.server }
 
-// File returns a duplicate of the listening socket, to be handed to a successor of the process, which takes it with ListenFile. With ReusePort it is the first of several.
+// File returns a duplicate of the listening socket, to be handed to a successor of the process,
+// which takes it with ListenFile. With ReusePort it is the first of several.
 func (l *Listener) File() (*os.File, error) { return l.sockets[0].File() }
 
-// SendTo sends a datagram from a listener for datagrams. It waits while the kernel has no room; a callback, which must not wait, gets runtime.ErrOnLoop then.
+// SendTo sends a datagram from a listener for datagrams. It waits while the kernel has no room; a
+// callback, which must not wait, gets runtime.ErrOnLoop then.
 func (l *Listener) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error) {
 	for _, s := range l.sockets {
 		if s.OnLoop() { // the one of the callback, with ReusePort: another loop may be sending on the others
@@ -311,11 +316,13 @@ func (l *Listener) accept(ctx context.Context, listening *socket.Socket) {
 	}
 }
 
-// How long accepting rests when the machine is short of something: long enough to be no load, short enough for those who wait.
+// How long accepting rests when the machine is short of something: long enough to be no load, short
+// enough for those who wait.
 const acceptRest = 50 * time.Millisecond
 
-// rest waits after an error of accept(2), and reports whether to go on. Besides those of a machine that is short of something there are errors of the connection's network, and of a
-// firewall, that say nothing about the next connection.
+// rest waits after an error of accept(2), and reports whether to go on. Besides those of a machine
+// that is short of something there are errors of the connection's network, and of a firewall, that
+// say nothing about the next connection.
 func (l *Listener) rest(ctx context.Context, err error) bool {
 	s := l.server
 	if errors.Is(err, syscall.EBADF) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSOCK) || errors.Is(err, syscall.EOPNOTSUPP) {

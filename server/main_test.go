@@ -44,7 +44,8 @@ var (
 // loops is how many event loops a test's runtime has.
 const loops = 2
 
-// house is a server with a runtime of its own. It is closed at the end of the test, and must leave neither goroutines nor descriptors behind.
+// house is a server with a runtime of its own. It is closed at the end of the test, and must leave
+// neither goroutines nor descriptors behind.
 type house struct {
 	*server.Server
 	t      testing.TB
@@ -160,7 +161,8 @@ func abstractName() string {
 // socketPath returns a path for a Unix socket.
 func socketPath(t testing.TB) string { return filepath.Join(t.TempDir(), "s") }
 
-// dial connects to a listener, from an address if one is given. The connection is closed at the end of the test.
+// dial connects to a listener, from an address if one is given. The connection is closed at the end
+// of the test.
 func dial(t testing.TB, l *server.Listener, from ...string) net.Conn {
 	t.Helper()
 	var d net.Dialer
@@ -306,7 +308,8 @@ func await[T any](ctx context.Context, ch <-chan T) (v T) {
 	return v
 }
 
-// pattern returns n bytes, 16 MiB at most, that look random and are the same each time. They must not be changed.
+// pattern returns n bytes, 16 MiB at most, that look random and are the same each time. They must
+// not be changed.
 func pattern(n int) []byte { return random()[:n:n] }
 
 var random = sync.OnceValue(func() []byte {

@@ -13,9 +13,11 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
-// A connection comes to stand in stages. Each of the first three waits for the client without a coroutine and a buffer, so that very many clients that
-// say nothing, or say it a byte at a time, cost little and keep nobody else waiting: what they send is looked at while it still lies in the kernel. Only a whole ClientHello
-// gets a handshake. All together must be over within Port.HandshakeTimeout.
+// A connection comes to stand in stages. Each of the first three waits for the client without a
+// coroutine and a buffer, so that very many clients that say nothing, or say it a byte at a time,
+// cost little and keep nobody else waiting: what they send is looked at while it still lies in the
+// kernel. Only a whole ClientHello gets a handshake. All together must be over within
+// Port.HandshakeTimeout.
 type stage uint8
 
 const (
@@ -68,8 +70,9 @@ func (c *Conn) enterAddress() bool {
 	return true
 }
 
-// addressOf returns whose connections MaxPerAddress counts together, and whose handshakes take turns with those of others. Zones say nothing about a
-// client, but of link-local addresses each is another's, as all share a prefix.
+// addressOf returns whose connections MaxPerAddress counts together, and whose handshakes take
+// turns with those of others. Zones say nothing about a client, but of link-local addresses each is
+// another's, as all share a prefix.
 func (s *Server) addressOf(c *Conn) netip.Prefix {
 	if c.family == 0 {
 		return netip.Prefix{} // of a Unix socket
@@ -114,7 +117,8 @@ func (o *opener) Readable() {
 	}
 }
 
-// look returns what waits in the kernel, without taking it. It is valid until the next look on the loop.
+// look returns what waits in the kernel, without taking it. It is valid until the next look on the
+// loop.
 func (c *Conn) look() ([]byte, error) {
 	w := c.worker
 	if w.scratch == nil {
@@ -124,7 +128,8 @@ func (c *Conn) look() ([]byte, error) {
 	return w.scratch[:n], err
 }
 
-// readProxy reads the header of a proxy and goes on to the next stage; false if it must wait for more, or the connection has ended.
+// readProxy reads the header of a proxy and goes on to the next stage; false if it must wait for
+// more, or the connection has ended.
 func (c *Conn) readProxy(data []byte) bool {
 	n, header, err := proxyproto.Parse(data)
 	if err != nil {
@@ -212,7 +217,8 @@ func (c *Conn) refusePlaintext(data []byte) {
 	c.bidFarewell(hint, ErrPlaintext)
 }
 
-// refuse ends a connection that the limits leave no room for. Whoever expects TLS would not understand a word.
+// refuse ends a connection that the limits leave no room for. Whoever expects TLS would not
+// understand a word.
 func (c *Conn) refuse(reason error) {
 	word := ""
 	if !c.listener.port.secure {

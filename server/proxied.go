@@ -12,8 +12,8 @@ type Proxied struct {
 	Version int  // 1 or 2
 	Local   bool // a connection of the proxy's own, such as a health check
 
-	// Source and Destination are the client's end of its connection to the proxy, and the proxy's; not valid if the header told none (UNKNOWN, LOCAL) or paths of
-	// Unix sockets.
+	// Source and Destination are the client's end of its connection to the proxy, and the proxy's;
+	// not valid if the header told none (UNKNOWN, LOCAL) or paths of Unix sockets.
 	Source, Destination netip.AddrPort
 
 	SourcePath, DestinationPath string // of Unix sockets

@@ -14,8 +14,8 @@ import (
 	"github.com/whorl-go/whorl/server"
 )
 
-// header returns the header that a proxy sends for a client. Version 2 tells the name that the client
-// has asked for, mail.test.
+// header returns the header that a proxy sends for a client. Version 2 tells the name that the
+// client has asked for, mail.test.
 func header(t testing.TB, version int, client string) string {
 	t.Helper()
 	source := netip.MustParseAddrPort(client)

@@ -234,7 +234,8 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// A runtime that shuts down takes its servers along, wherever Serve runs and whatever its context: nothing is left open.
+// A runtime that shuts down takes its servers along, wherever Serve runs and whatever its context:
+// nothing is left open.
 func TestRuntimeShutsDownWhileServing(t *testing.T) {
 	eachStyle(t, func(t *testing.T, port server.Port) {
 		for _, from := range []string{"goroutine", "foreign context", "coroutine"} {

@@ -21,8 +21,9 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
-// Server accepts connections on any number of listeners and serves them. Make it with [New]. Its methods may be called from any coroutine and any
-// goroutine; those that have to do with one connection work from callbacks of other connections, too.
+// Server accepts connections on any number of listeners and serves them. Make it with [New]. Its
+// methods may be called from any coroutine and any goroutine; those that have to do with one
+// connection work from callbacks of other connections, too.
 type Server struct {
 	config Config
 	log    *zap.Logger
@@ -120,8 +121,10 @@ func connectionLimit(limit int) (int, error) {
 	return int(max(1, min(rlimit.Cur, 1<<30)-others)), nil
 }
 
-// Serve accepts connections on the listeners, those that are added later included, and returns when Shutdown or Close has ended the server and everything that was sent is
-// delivered or given up, see Port.Linger: nil, or why a listener has stopped working. When ctx is done, Serve does what Close does, and returns the cause. A server serves once.
+// Serve accepts connections on the listeners, those that are added later included, and returns when
+// Shutdown or Close has ended the server and everything that was sent is delivered or given up, see
+// Port.Linger: nil, or why a listener has stopped working. When ctx is done, Serve does what Close
+// does, and returns the cause. A server serves once.
 func (s *Server) Serve(ctx context.Context) error {
 	rt, err := s.join(ctx)
 	if err != nil {
@@ -163,7 +166,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	return s.failed
 }
 
-// beginServing returns the listeners to start. Their coroutines are counted before they run, so that a Shutdown waits for them.
+// beginServing returns the listeners to start. Their coroutines are counted before they run, so
+// that a Shutdown waits for them.
 func (s *Server) beginServing() ([]*Listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,13 +184,16 @@ func (s *Server) beginServing() ([]*Listener, error) {
 	return slices.Clone(s.listeners), nil
 }
 
-// Shutdown ends the server in order. It accepts what is in the backlog and stops listening. Connections that wait for a packet are told at once, those at work
-// afterwards: Recv returns ErrShutdown to a handler between two packets, and a callback connection is closed when it has nothing more to read and nothing queued. What has
-// arrived by then is still served, what was sent is delivered, and Shutdown waits for that. A client that has been accepted less than five seconds before has until then to
-// send its first packet, as with net/http.
+// Shutdown ends the server in order. It accepts what is in the backlog and stops listening.
+// Connections that wait for a packet are told at once, those at work afterwards: Recv returns
+// ErrShutdown to a handler between two packets, and a callback connection is closed when it has
+// nothing more to read and nothing queued. What has arrived by then is still served, what was sent
+// is delivered, and Shutdown waits for that. A client that has been accepted less than five seconds
+// before has until then to send its first packet, as with net/http.
 //
-// When ctx is done the rest is aborted, and Shutdown returns the cause. If connections were cut off, then or before, because their clients took nothing, it returns
-// a *CutError that says how many.
+// When ctx is done the rest is aborted, and Shutdown returns the cause. If connections were cut
+// off, then or before, because their clients took nothing, it returns a *CutError that says how
+// many.
 func (s *Server) Shutdown(ctx context.Context) error {
 	connections, bytes := s.cuts.connections.Load(), s.cuts.bytes.Load()
 	s.drain()
@@ -206,8 +213,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// Close ends the server at once: all connections are closed, OnClose is told ErrShutdown, and what was sent is delivered in the background. Handlers that still
-// run find their connection closed. Close doesn't wait for anything.
+// Close ends the server at once: all connections are closed, OnClose is told ErrShutdown, and what
+// was sent is delivered in the background. Handlers that still run find their connection closed.
+// Close doesn't wait for anything.
 func (s *Server) Close() error {
 	s.drain()
 	s.onWorkers(func(w *worker) { w.endAll(w.wheel.all(), false) })
@@ -282,7 +290,8 @@ func (s *Server) checkOver() {
 	}
 }
 
-// watch watches the files of a listener's certificates, on a goroutine for each that ends with Serve.
+// watch watches the files of a listener's certificates, on a goroutine for each that ends with
+// Serve.
 func (s *Server) watch(certificates *tlsconfig.Server) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -302,8 +311,9 @@ func (s *Server) watch(certificates *tlsconfig.Server) {
 	}()
 }
 
-// Reload reloads the files of all listeners' certificates at once, as ReloadOnHangup does. What is wrong with new files is returned, and those that were in use stay so. It reads files, so
-// call it off the event loops, or in runtime.Await.
+// Reload reloads the files of all listeners' certificates at once, as ReloadOnHangup does. What is
+// wrong with new files is returned, and those that were in use stay so. It reads files, so call it
+// off the event loops, or in runtime.Await.
 func (s *Server) Reload() error {
 	s.mu.Lock()
 	listeners := slices.Clone(s.listeners)
@@ -369,7 +379,8 @@ func (b *addressBook) leave(a netip.Prefix) {
 	}
 }
 
-// Addrs returns the addresses of the listeners, in the order in which they were made: with port 0, this tells which port each got.
+// Addrs returns the addresses of the listeners, in the order in which they were made: with port 0,
+// this tells which port each got.
 func (s *Server) Addrs() []net.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -93,8 +93,10 @@ func (c *Conn) serveCallbacks() {
 	}
 }
 
-// handler returns the function of the connection's coroutine: it runs Handle, and closes the connection when that has ended, how ever that was. It is one function and no method
-// value, as each has a frame on the stack of every connection that waits for a packet, and these stacks are to stay at 2 KiB.
+// handler returns the function of the connection's coroutine: it runs Handle, and closes the
+// connection when that has ended, how ever that was. It is one function and no method value, as
+// each has a frame on the stack of every connection that waits for a packet, and these stacks are
+// to stay at 2 KiB.
 func (c *Conn) handler() func(ctx context.Context) {
 	return func(ctx context.Context) {
 		c.parts++
@@ -147,8 +149,8 @@ func (c *Conn) drain() {
 	}
 }
 
-// firstWord is how long after it was accepted a client may take for its first packet when the server
-// shuts down, as with net/http: it has connected in the belief that it would be served.
+// firstWord is how long after it was accepted a client may take for its first packet when the
+// server shuts down, as with net/http: it has connected in the belief that it would be served.
 const firstWord = 5 * time.Second
 
 // fresh reports whether the client has said nothing yet, and still may.
@@ -156,8 +158,8 @@ func (c *Conn) fresh() bool {
 	return c.flags.Load()&flagSpoken == 0 && c.age() < firstWord
 }
 
-// age is when a connection was accepted, in units of 50 ms since the server was made: rounded up, so
-// that no time is over too early. It lasts for 6 years.
+// age is when a connection was accepted, in units of 50 ms since the server was made: rounded up,
+// so that no time is over too early. It lasts for 6 years.
 type age uint32
 
 const ageUnit = 50 * time.Millisecond

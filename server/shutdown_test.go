@@ -61,7 +61,8 @@ func TestShutdownOfIdleConnections(t *testing.T) {
 	}
 }
 
-// Under load, each request that a handler has seen gets its answer whole, and each client is told so; connections in the backlog are served as well.
+// Under load, each request that a handler has seen gets its answer whole, and each client is told
+// so; connections in the backlog are served as well.
 func TestShutdownUnderLoad(t *testing.T) {
 	for _, reuse := range []bool{false, true} {
 		for _, secure := range []bool{false, true} {
@@ -186,7 +187,8 @@ func TestShutdownServesTheBacklog(t *testing.T) {
 	}
 }
 
-// A handler in the middle of its work finishes it, and may send; half a packet waits for its other half.
+// A handler in the middle of its work finishes it, and may send; half a packet waits for its other
+// half.
 func TestShutdownWaitsForWork(t *testing.T) {
 	began, goOn := make(chan struct{}), make(chan struct{})
 	port := server.Port{EOF: "\n", Handle: func(ctx context.Context, c *server.Conn) {
@@ -443,7 +445,8 @@ func TestCloseDelivers(t *testing.T) {
 	check(t, receive(t, h.served))
 }
 
-// A listener that was never served is closed, and so is one of a server that is over before it serves.
+// A listener that was never served is closed, and so is one of a server that is over before it
+// serves.
 func TestShutdownWithoutServe(t *testing.T) {
 	for name, end := range map[string]func(h *house) error{
 		"Close":    func(h *house) error { return h.Close() },

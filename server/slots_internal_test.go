@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// waiters makes a worker without a free slot, and handshakes that wait for one, of clients from these addresses.
+// waiters makes a worker without a free slot, and handshakes that wait for one, of clients from
+// these addresses.
 func waiters(addresses ...string) (w *worker, all []*handshake) {
 	w = &worker{server: New(Config{AddressPrefix: 64})}
 	for _, address := range addresses {

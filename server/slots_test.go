@@ -60,8 +60,8 @@ func eachOpening(
 	}
 }
 
-// ST-S-9, the cap: after STARTTLS as with TLS from the start, no more than MaxHandshakes compute, and
-// the others wait.
+// ST-S-9, the cap: after STARTTLS as with TLS from the start, no more than MaxHandshakes compute,
+// and the others wait.
 func TestSTS9HandshakesAreCapped(t *testing.T) {
 	for network, upgrades := range map[string]bool{"tcp": true, "tls": false} {
 		for _, style := range []string{"handler", "callbacks"} {
@@ -165,8 +165,8 @@ func TestWaitingForASlotEnds(t *testing.T) {
 	}
 }
 
-// Very many hellos at once, whose clients then say nothing, and time out together, stop nobody who is
-// established.
+// Very many hellos at once, whose clients then say nothing, and time out together, stop nobody who
+// is established.
 func TestHalfOpenBurst(t *testing.T) {
 	many := min(2000, fileLimit(t)/2-500)
 	if testing.Short() || raceDetector {
@@ -199,8 +199,8 @@ func TestHalfOpenBurst(t *testing.T) {
 	})
 }
 
-// Many that half open TLS, all at once and again and again, keep a client of good faith, and one that is
-// established, from nothing.
+// Many that half open TLS, all at once and again and again, keep a client of good faith, and one
+// that is established, from nothing.
 func TestHalfOpenFlood(t *testing.T) {
 	many := min(4000, fileLimit(t)/2-500)
 	if testing.Short() || raceDetector {
@@ -262,7 +262,8 @@ func TestHalfOpenFlood(t *testing.T) {
 	}
 }
 
-// A negative HandshakeTimeout is none: a client that says nothing for longer than others have may still begin.
+// A negative HandshakeTimeout is none: a client that says nothing for longer than others have may
+// still begin.
 func TestNoHandshakeTimeout(t *testing.T) {
 	eachStyle(t, func(t *testing.T, port server.Port) {
 		port.TLS = serverTLS()

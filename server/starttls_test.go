@@ -23,7 +23,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// mailer is a line server in the manner of SMTP, in both styles, that upgrades to TLS. It notes the commands that it executes.
+// mailer is a line server in the manner of SMTP, in both styles, that upgrades to TLS. It notes the
+// commands that it executes.
 type mailer struct {
 	requireTLS bool
 	before     func(c *server.Conn) // before STARTTLS is answered
@@ -63,7 +64,8 @@ func (m *mailer) execute(c *server.Conn, s *session, line string) (answer string
 	return "250 ok\r\n"
 }
 
-// upgraded notes how an upgrade has ended, and forgets what was learnt in the clear. What it returns is answered.
+// upgraded notes how an upgrade has ended, and forgets what was learnt in the clear. What it
+// returns is answered.
 func (m *mailer) upgraded(s *session, err error) (answer string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -178,7 +180,8 @@ func hello(t testing.TB) string {
 	return string(record) + string(body)
 }
 
-// onlyAlerts reads to the end: nothing may come in the clear but what TLS says of a handshake that has failed.
+// onlyAlerts reads to the end: nothing may come in the clear but what TLS says of a handshake that
+// has failed.
 func onlyAlerts(t testing.TB, conn io.Reader) {
 	t.Helper()
 	rest, _ := io.ReadAll(conn)
@@ -261,7 +264,8 @@ func TestSTS2LineEndsAndHalfACommand(t *testing.T) {
 	})
 }
 
-// ST-S-3: a command that arrives in a segment of its own while the answer is written, at all kinds of moments.
+// ST-S-3: a command that arrives in a segment of its own while the answer is written, at all kinds
+// of moments.
 func TestSTS3CommandWhileTheAnswerIsWritten(t *testing.T) {
 	times := 1000
 	if testing.Short() {
@@ -294,7 +298,8 @@ func TestSTS3CommandWhileTheAnswerIsWritten(t *testing.T) {
 	})
 }
 
-// ST-S-4: the client's hello comes too early: in STARTTLS's own segment, or before the answer has left. Nobody can tell that from an injection.
+// ST-S-4: the client's hello comes too early: in STARTTLS's own segment, or before the answer has
+// left. Nobody can tell that from an injection.
 func TestSTS4HelloBeforeTheAnswer(t *testing.T) {
 	t.Run("same segment", func(t *testing.T) {
 		eachMailer(t, server.Port{}, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
@@ -339,7 +344,8 @@ func TestSTS6SecondSTARTTLS(t *testing.T) {
 	})
 }
 
-// ST-S-7: a handshake that fails, stalls or is cut off ends the connection in time, and nothing more is said in the clear.
+// ST-S-7: a handshake that fails, stalls or is cut off ends the connection in time, and nothing
+// more is said in the clear.
 func TestSTS7HandshakeFails(t *testing.T) {
 	for name, client := range map[string]func(conn net.Conn){
 		"garbage": func(conn net.Conn) { conn.Write([]byte("EHLO again\r\n")) },

@@ -89,7 +89,8 @@ func (o *outcomes) snapshot() map[string]uint64 {
 	return maps.Clone(o.counts)
 }
 
-// outcomeOK is the outcome of a handshake that has succeeded; others have the reason of a *explain.HandshakeError.
+// outcomeOK is the outcome of a handshake that has succeeded; others have the reason of a
+// *explain.HandshakeError.
 const outcomeOK = "ok"
 
 // handshaken counts the outcome of a handshake and returns the error with what lies behind it.

@@ -103,7 +103,8 @@ func TestTLSHelloInTwoRecords(t *testing.T) {
 	})
 }
 
-// Who speaks something else on a port with TLS is told so, and disconnected; nothing of it reaches a handler.
+// Who speaks something else on a port with TLS is told so, and disconnected; nothing of it reaches
+// a handler.
 func TestPlaintextClientOnTLS(t *testing.T) {
 	for name, test := range map[string]struct {
 		hint, sent, want string
@@ -296,7 +297,8 @@ func TestServerSaysCloseNotify(t *testing.T) {
 	})
 }
 
-// Names of the client's choice get certificates of their own, and a name that the server doesn't have fails at the client only.
+// Names of the client's choice get certificates of their own, and a name that the server doesn't
+// have fails at the client only.
 func TestServerNames(t *testing.T) {
 	config, pool := serverTLS(), x509.NewCertPool()
 	for _, name := range []string{"one.test", "two.test"} {
@@ -316,7 +318,8 @@ func TestServerNames(t *testing.T) {
 	}
 }
 
-// A callback of the configuration that doesn't return is the server's fault: it is logged, and the client isn't blamed.
+// A callback of the configuration that doesn't return is the server's fault: it is logged, and the
+// client isn't blamed.
 func TestCallbackOfTLSThatBreaks(t *testing.T) {
 	for name, broken := range map[string]func(){"panic": func() { panic("broken callback") }, "Goexit": goruntime.Goexit} {
 		for _, style := range []string{"handler", "callbacks", "STARTTLS", "STARTTLS, callbacks"} {
@@ -387,7 +390,8 @@ func TestCallbackOfTLSThatBreaks(t *testing.T) {
 	}
 }
 
-// What is changed in a configuration after a listener was made has no effect on it, as with a client's.
+// What is changed in a configuration after a listener was made has no effect on it, as with a
+// client's.
 func TestTLSConfigurationIsCopied(t *testing.T) {
 	config := serverTLS()
 	_, l := start(t, "tls", server.Config{Port: server.Port{TLS: config, Handle: echo}})

@@ -92,7 +92,8 @@ func TestStaleUnixSocket(t *testing.T) {
 	}
 }
 
-// Of several that start on one path at the same time, exactly one listens, and can be reached; also if a killed process has left its file.
+// Of several that start on one path at the same time, exactly one listens, and can be reached; also
+// if a killed process has left its file.
 func TestManyStartOnOnePath(t *testing.T) {
 	h := open(t, server.Config{})
 	h.serve()

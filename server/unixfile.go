@@ -17,9 +17,9 @@ import (
 // unixFile is the file of a Unix socket.
 //
 // Whoever looks whether somebody listens there, and then removes the file and binds, has locked the
-// folder meanwhile (flock(2)), so of two that start on one path none removes what the other has just
-// made. A folder that can't be locked, as the process may not read it or its file system doesn't have
-// it, is used as it is.
+// folder meanwhile (flock(2)), so of two that start on one path none removes what the other has
+// just made. A folder that can't be locked, as the process may not read it or its file system
+// doesn't have it, is used as it is.
 type unixFile struct {
 	path string
 	info fs.FileInfo
@@ -56,8 +56,8 @@ func lockFolder(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
-// clearStale removes the file of a Unix socket on which nobody listens any more, as a process leaves it that was killed. Anything else at the path stays, and binding will
-// say so.
+// clearStale removes the file of a Unix socket on which nobody listens any more, as a process
+// leaves it that was killed. Anything else at the path stays, and binding will say so.
 func clearStale(network, path string) error {
 	info, err := os.Lstat(path)
 	if abstract(path) || err != nil || info.Mode().Type() != fs.ModeSocket {
@@ -90,7 +90,8 @@ func clearStale(network, path string) error {
 	return nil
 }
 
-// keepUnixFile sets the mode of the file that was just bound and remembers it; nil for a name in the abstract namespace.
+// keepUnixFile sets the mode of the file that was just bound and remembers it; nil for a name in
+// the abstract namespace.
 func keepUnixFile(path string, mode fs.FileMode) (*unixFile, error) {
 	if abstract(path) {
 		return nil, nil
@@ -104,8 +105,8 @@ func keepUnixFile(path string, mode fs.FileMode) (*unixFile, error) {
 	return &unixFile{path, info}, err
 }
 
-// remove removes the file, unless it is another's by now. It comes before the socket is closed: as long
-// as that listens, nobody takes the file for a stale one.
+// remove removes the file, unless it is another's by now. It comes before the socket is closed: as
+// long as that listens, nobody takes the file for a stale one.
 func (f *unixFile) remove() {
 	if f == nil {
 		return

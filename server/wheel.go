@@ -25,8 +25,8 @@ func ticks(d time.Duration) tick { return tick(min(d+tickLength-1, longestIdle) 
 func (t tick) before(o tick) bool { return int32(t-o) < 0 }
 
 // wheel is a timing wheel: it keeps all connections of a loop by the time when each is due to be
-// looked at. Each time-out of a connection costs one visit when it is over, and one for each turn of
-// the wheel before that; packets cost nothing, as a visit looks when the last one has come.
+// looked at. Each time-out of a connection costs one visit when it is over, and one for each turn
+// of the wheel before that; packets cost nothing, as a visit looks when the last one has come.
 //
 // It turns in steps of a fortieth of the shortest time-out that there is, and no more than
 // coarsest. A time-out comes after its time, by two steps at most.

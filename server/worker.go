@@ -11,7 +11,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// worker is a server's part on one loop. Connections belong to one worker for life; what a worker has is touched on its loop only, but for the registry and the counters.
+// worker is a server's part on one loop. Connections belong to one worker for life; what a worker
+// has is touched on its loop only, but for the registry and the counters.
 type worker struct {
 	server *Server
 	ctx    context.Context // of callbacks

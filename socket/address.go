@@ -56,7 +56,8 @@ func (n *network) admits(ip netip.Addr) bool {
 	return true
 }
 
-// splitHostPort takes an address apart. Ports are numbers from 0 to 65535, or names of services in /etc/services.
+// splitHostPort takes an address apart. Ports are numbers from 0 to 65535, or names of services in
+// /etc/services.
 func splitHostPort(n *network, address string) (host string, port uint16, err error) {
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
@@ -76,7 +77,8 @@ func splitHostPort(n *network, address string) (host string, port uint16, err er
 	return host, uint16(named), nil
 }
 
-// unixSockaddr makes the address of a Unix socket. A name that begins with "@" is in the abstract namespace.
+// unixSockaddr makes the address of a Unix socket. A name that begins with "@" is in the abstract
+// namespace.
 func unixSockaddr(path string) (unix.Sockaddr, error) {
 	if len(path) > 107 {
 		return nil, fmt.Errorf("%w: %d bytes", ErrPathTooLong, len(path))

@@ -15,7 +15,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// Over loopback the answer to a connect is nearly always there at once. Here it comes when the kernel asks again, after a second.
+// Over loopback the answer to a connect is nearly always there at once. Here it comes when the
+// kernel asks again, after a second.
 func TestConnectWaitsForTheAnswer(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		var group runtime.WaitGroup

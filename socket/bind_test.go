@@ -100,7 +100,8 @@ func TestBindOnConnect(t *testing.T) {
 	})
 }
 
-// One local address serves for the same port to different peers: the kernel chooses the port when it knows the peer.
+// One local address serves for the same port to different peers: the kernel chooses the port when
+// it knows the peer.
 func TestBindOnConnectUsesAPortForSeveralPeers(t *testing.T) {
 	const ipLocalPortRange = 51 // IP_LOCAL_PORT_RANGE, Linux 6.3
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
@@ -138,8 +139,8 @@ func TestBindOnConnectUsesAPortForSeveralPeers(t *testing.T) {
 			}
 			return true
 		}
-		// A port is no good when another socket was bound to it, to whatever address, even one that is in TIME-WAIT now: after many tests that is a good part of
-		// the ports.
+		// A port is no good when another socket was bound to it, to whatever address, even one that
+		// is in TIME-WAIT now: after many tests that is a good part of the ports.
 		for range 500 {
 			if shares() {
 				return
@@ -208,7 +209,8 @@ func TestAddressesThatCannotBeBoundTo(t *testing.T) {
 	})
 }
 
-// "localhost" is a loopback address (RFC 6761, section 6.3) of the network's family, and no name to look up.
+// "localhost" is a loopback address (RFC 6761, section 6.3) of the network's family, and no name to
+// look up.
 func TestBindToLocalhost(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		for network, want := range map[string]string{"tcp": "127.0.0.1", "tcp4": "127.0.0.1", "tcp6": "::1", "udp": "127.0.0.1"} {
@@ -223,7 +225,8 @@ func TestBindToLocalhost(t *testing.T) {
 	})
 }
 
-// Whoever makes a descriptor second, of several that bind at a time, doesn't leave the first one open.
+// Whoever makes a descriptor second, of several that bind at a time, doesn't leave the first one
+// open.
 func TestBindingAtATimeMakesOneDescriptor(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		for range 50 {

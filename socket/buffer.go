@@ -2,8 +2,9 @@ package socket
 
 import "sync"
 
-// Buffers come in two sizes. A connection borrows one while it has something in it: a small one, unless what came last was more than that. So a hundred
-// thousand connections that have a short message each hold a few KiB each, and the few that are busy read 64 KiB at a time.
+// Buffers come in two sizes. A connection borrows one while it has something in it: a small one,
+// unless what came last was more than that. So a hundred thousand connections that have a short
+// message each hold a few KiB each, and the few that are busy read 64 KiB at a time.
 const (
 	bufferSize      = 64 << 10
 	smallBufferSize = 4 << 10
@@ -46,7 +47,8 @@ func giveBack(p []byte) {
 	}
 }
 
-// input is what has arrived and was not handed out yet. buf is borrowed, and nil when nothing is pending.
+// input is what has arrived and was not handed out yet. buf is borrowed, and nil when nothing is
+// pending.
 type input struct {
 	buf        []byte
 	start, end int  // buf[start:end] is unread
@@ -56,7 +58,8 @@ type input struct {
 	index      *index
 }
 
-// index tells where packets end that were found before they are asked for. It is borrowed, as the buffer is, which doesn't change as long as there is one.
+// index tells where packets end that were found before they are asked for. It is borrowed, as the
+// buffer is, which doesn't change as long as there is one.
 type index struct {
 	base       int // of ends, in the buffer
 	next, size int // ends[next:size] are still to be handed out

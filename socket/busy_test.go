@@ -83,7 +83,8 @@ func waitsToSend(ctx context.Context, s *socket.Socket) error {
 	return err
 }
 
-// insists calls fn again as long as somebody else is busy there: the test, which looks whether fn has begun.
+// insists calls fn again as long as somebody else is busy there: the test, which looks whether fn
+// has begun.
 func insists(fn func() error) error {
 	for {
 		if err := fn(); !errors.Is(err, socket.ErrBusy) {
@@ -216,7 +217,8 @@ func TestCloseEndsWhoWaits(t *testing.T) {
 	}
 }
 
-// Closing with somebody waiting must go well with the delivery in the background, too, which waits in the same places.
+// Closing with somebody waiting must go well with the delivery in the background, too, which waits
+// in the same places.
 func TestCloseEndsWhoWaitsWhileItLingers(t *testing.T) {
 	for _, closer := range callers {
 		for _, waiter := range callers {
@@ -293,8 +295,8 @@ func TestVerbsBeforeConnectAndAfterClose(t *testing.T) {
 	}, runtime.WithLoops(2))
 }
 
-// The number of a descriptor is used again at once by the next one, but never while somebody may still read or write by it: nobody gets the data
-// of another connection.
+// The number of a descriptor is used again at once by the next one, but never while somebody may
+// still read or write by it: nobody gets the data of another connection.
 func TestALateUserDoesntMeetTheNextDescriptor(t *testing.T) {
 	const (
 		workers = 4

@@ -86,7 +86,8 @@ func wantError(t testing.TB, what string, err, want error) {
 	}
 }
 
-// sleepsFully checks that no wake-up was left over for the caller: it would end the next wait early.
+// sleepsFully checks that no wake-up was left over for the caller: it would end the next wait
+// early.
 func sleepsFully(ctx context.Context, t testing.TB) {
 	t.Helper()
 	begun := time.Now()

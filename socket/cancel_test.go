@@ -38,7 +38,8 @@ func TestCancelWithoutAnybodyWaiting(t *testing.T) {
 	}, runtime.WithLoops(2))
 }
 
-// What Cancel ends, in each direction, and nothing else; the next operation goes on where that one was.
+// What Cancel ends, in each direction, and nothing else; the next operation goes on where that one
+// was.
 func TestCancelEndsADirection(t *testing.T) {
 	for _, canceler := range callers {
 		for _, waiter := range callers {
@@ -96,7 +97,8 @@ func TestCancelEndsADirection(t *testing.T) {
 					t.Errorf("ended: %q, after %d bytes received and %d sent", ended, received, sent)
 				}
 
-				// Both at once: the writer first. Where they are goroutines, the one may come to wait only after the other was cancelled.
+				// Both at once: the writer first. Where they are goroutines, the one may come to
+				// wait only after the other was cancelled.
 				ended = nil
 				wait()
 				talk("second ")
@@ -133,7 +135,8 @@ func TestCancelEndsADirection(t *testing.T) {
 	}
 }
 
-// Each Cancel that says that it has ended an operation has ended one, and each operation that says that it was cancelled was.
+// Each Cancel that says that it has ended an operation has ended one, and each operation that says
+// that it was cancelled was.
 func TestCancelAndItsVictimsAgree(t *testing.T) {
 	const rounds = 300 // and more until the two have met
 	for _, waiter := range callers {
@@ -176,7 +179,8 @@ func TestCancelAndItsVictimsAgree(t *testing.T) {
 	}
 }
 
-// An operation that time or a context ends has lost nothing that came in, nor does it leave a mark on the next.
+// An operation that time or a context ends has lost nothing that came in, nor does it leave a mark
+// on the next.
 func TestTimeoutsLoseNothing(t *testing.T) {
 	for _, from := range callers {
 		withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {

@@ -71,8 +71,8 @@ func (s *Socket) finish(f *fd, abort bool) {
 	f.close()
 	switch {
 	case s.listening.Load():
-		// Whoever waits in Accept has the descriptor until the end of the turn, but the address is to
-		// be free now. (Not by shutdown(2), as another process may have the listener, too.)
+		// Whoever waits in Accept has the descriptor until the end of the turn, but the address is
+		// to be free now. (Not by shutdown(2), as another process may have the listener, too.)
 		f.descriptor.Unregister()
 		sysVacate(f.number)
 	case !abort:
@@ -119,8 +119,9 @@ const (
 	ShutdownBoth  How = unix.SHUT_RDWR
 )
 
-// Shutdown ends one direction of the connection, or both, and leaves the socket open (shutdown(2)). To end writing, it first waits until what is queued
-// has been sent, and with TLS says so to the peer (close_notify); the peer then reads io.EOF while it can still send.
+// Shutdown ends one direction of the connection, or both, and leaves the socket open (shutdown(2)).
+// To end writing, it first waits until what is queued has been sent, and with TLS says so to the
+// peer (close_notify); the peer then reads io.EOF while it can still send.
 func (s *Socket) Shutdown(ctx context.Context, how How) error {
 	if how < ShutdownRead || how > ShutdownBoth {
 		return s.fail("shutdown", syscall.EINVAL)

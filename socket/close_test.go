@@ -25,7 +25,8 @@ func lingers(n int) {
 	}
 }
 
-// secured connects a Socket, the client, to a connection of package net, and turns it into TLS if asked to.
+// secured connects a Socket, the client, to a connection of package net, and turns it into TLS if
+// asked to.
 func secured(ctx context.Context, t testing.TB, network string, secure bool) (*socket.Socket, net.Conn) {
 	t.Helper()
 	s, peer := dialed(ctx, t, network)
@@ -50,7 +51,8 @@ func secured(ctx context.Context, t testing.TB, network string, secure bool) (*s
 	return s, tlsPeer
 }
 
-// Close at once after SendAll loses nothing of 16 MiB, though the peer takes its time, and though it sends what nobody reads.
+// Close at once after SendAll loses nothing of 16 MiB, though the peer takes its time, and though
+// it sends what nobody reads.
 func TestCloseDeliversWhatWasSent(t *testing.T) {
 	sent := pattern(16 << 20)
 	const late = 1 << 20 // that the peer reads after Close
@@ -102,7 +104,8 @@ func TestCloseDeliversWhatWasSent(t *testing.T) {
 	}
 }
 
-// What SendSoon has queued is delivered, too: in the turn in which it was queued, and when the kernel has no room for it.
+// What SendSoon has queued is delivered, too: in the turn in which it was queued, and when the
+// kernel has no room for it.
 func TestCloseDeliversWhatIsQueued(t *testing.T) {
 	for _, c := range []struct {
 		name, network string
@@ -195,7 +198,8 @@ func TestCloseReadsWhileItDelivers(t *testing.T) {
 	})
 }
 
-// Those who wait are woken with net.ErrClosed, also if something is still to be delivered; and that is delivered. Whoever closes.
+// Those who wait are woken with net.ErrClosed, also if something is still to be delivered; and that
+// is delivered. Whoever closes.
 func TestCloseWakesThoseWhoWaitAndDelivers(t *testing.T) {
 	for _, from := range []string{"coroutine", "goroutine"} {
 		for _, secure := range []bool{false, true} {
@@ -253,7 +257,8 @@ func TestCloseWakesThoseWhoWaitAndDelivers(t *testing.T) {
 	}
 }
 
-// Whoever is sending while another goroutine closes is told of that, and not of what closing does to the connection.
+// Whoever is sending while another goroutine closes is told of that, and not of what closing does
+// to the connection.
 func TestWhoSendsIsToldOfClose(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		for range 200 {

@@ -15,9 +15,10 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Bind binds the socket to a local address: "host:port" with a numeric host or "localhost" (empty: all), or the path of a Unix socket, which must not exist yet; a
-// path that begins with "@" is in the abstract namespace. Port 0 has the kernel choose; LocalAddr tells. SO_REUSEADDR is set.
-// On a socket that is then connected, the address may also be given as "host:0".
+// Bind binds the socket to a local address: "host:port" with a numeric host or "localhost" (empty:
+// all), or the path of a Unix socket, which must not exist yet; a path that begins with "@" is in
+// the abstract namespace. Port 0 has the kernel choose; LocalAddr tells. SO_REUSEADDR is set. On a
+// socket that is then connected, the address may also be given as "host:0".
 func (s *Socket) Bind(ctx context.Context, address string) error {
 	sa, family, err := s.localSockaddr(address)
 	if err != nil {
@@ -124,7 +125,8 @@ func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
 // in turn, each 250 ms after the one before or when that has failed, and the first connection that
 // stands is taken. Timeouts.Connect bounds all of it.
 //
-// A socket whose Connect has failed may try again, unless it was bound. On a UDP or Unix datagram socket, Connect sets where Send goes.
+// A socket whose Connect has failed may try again, unless it was bound. On a UDP or Unix datagram
+// socket, Connect sets where Send goes.
 func (s *Socket) Connect(ctx context.Context, address string) error {
 	if err := sched.Begin(ctx, 0); err != nil {
 		return s.fail("connect", err)
@@ -175,7 +177,8 @@ func (s *Socket) endConnect(err error) error {
 	return nil
 }
 
-// cancelable derives a context that Close ends, for the part of Connect that has no descriptor yet, or several.
+// cancelable derives a context that Close ends, for the part of Connect that has no descriptor yet,
+// or several.
 func (s *Socket) cancelable(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	s.mu.Lock()
@@ -187,7 +190,8 @@ func (s *Socket) cancelable(ctx context.Context) (context.Context, context.Cance
 	return ctx, cancel
 }
 
-// cancelConnect ends a Connect that has no connected descriptor yet, for Cancel, and reports whether one waited.
+// cancelConnect ends a Connect that has no connected descriptor yet, for Cancel, and reports
+// whether one waited.
 func (s *Socket) cancelConnect() bool {
 	s.mu.Lock()
 	var attempt *fd
@@ -311,7 +315,8 @@ func (s *Socket) connectOne(ctx context.Context, to target, deadline sched.Deadl
 	return s.install(f)
 }
 
-// attemptDelay is how long an attempt has before the next address is tried beside it (RFC 8305, section 5).
+// attemptDelay is how long an attempt has before the next address is tried beside it (RFC 8305,
+// section 5).
 const attemptDelay = 250 * time.Millisecond
 
 // race connects to the first address that answers.
@@ -369,7 +374,8 @@ func (s *Socket) race(ctx context.Context, targets []target, deadline sched.Dead
 	}
 }
 
-// dial connects one descriptor and returns it; a new one if f is nil, which note, if not nil, is told of before. With an error a new one is closed.
+// dial connects one descriptor and returns it; a new one if f is nil, which note, if not nil, is
+// told of before. With an error a new one is closed.
 func (s *Socket) dial(ctx context.Context, f *fd, to target, deadline sched.Deadline, note func(*fd) error) (*fd, error) {
 	const selfConnects = 3
 	for try := 1; ; try++ {
@@ -420,7 +426,8 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline sched.Deadl
 		}
 		errno = sysConnect(f.number, to) // the other end has answered within the first call
 	}
-	// The answer to a connect that goes on is asked for by another one: 0 when the connection has come to stand, EALREADY when it goes on still.
+	// The answer to a connect that goes on is asked for by another one: 0 when the connection has
+	// come to stand, EALREADY when it goes on still.
 	for {
 		pending := errno == syscall.EINPROGRESS || errno == syscall.EALREADY || errno == syscall.EINTR
 		if errno != 0 && errno != syscall.EISCONN && !pending {
@@ -442,7 +449,8 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline sched.Deadl
 	}
 }
 
-// mayWait returns runtime.ErrOnLoop to who must not wait, so that he is also told where it just happens not to be necessary.
+// mayWait returns runtime.ErrOnLoop to who must not wait, so that he is also told where it just
+// happens not to be necessary.
 func mayWait(ctx context.Context) error {
 	w, err := sched.Enter(ctx)
 	if err == nil {
@@ -451,14 +459,16 @@ func mayWait(ctx context.Context) error {
 	return err
 }
 
-// loopback reports whether an address is one of this host for sure, so that TCP's handshake with it needs no waiting.
+// loopback reports whether an address is one of this host for sure, so that TCP's handshake with it
+// needs no waiting.
 func loopback(to unix.Sockaddr) bool {
 	ip := addrPortOf(to).Addr().Unmap()
 	return ip.IsLoopback() || ip.IsUnspecified()
 }
 
-// connectedToItself reports whether the kernel has joined the socket, which was to be connected to that address, with itself. TCP allows it (simultaneous open), and it
-// happens when the port that is dialled has no listener and is chosen as the local port.
+// connectedToItself reports whether the kernel has joined the socket, which was to be connected to
+// that address, with itself. TCP allows it (simultaneous open), and it happens when the port that
+// is dialled has no listener and is chosen as the local port.
 func connectedToItself(number int, to unix.Sockaddr) bool {
 	if port, ok := sysLocalPort(number); !ok || port != addrPortOf(to).Port() {
 		return false // nearly always
@@ -489,9 +499,10 @@ func (s *Socket) bindBefore(f *fd) error {
 	return bindTo(f.number, sa)
 }
 
-// BindOnConnect sets the local address that each descriptor is bound to when Connect makes it: "host:0", "host:port" or a path. Unlike after
-// Bind, several addresses of the peer can be tried. With port 0 the kernel chooses the port when it connects, so that one address serves for far more connections
-// than it has ports (IP_BIND_ADDRESS_NO_PORT).
+// BindOnConnect sets the local address that each descriptor is bound to when Connect makes it:
+// "host:0", "host:port" or a path. Unlike after Bind, several addresses of the peer can be tried.
+// With port 0 the kernel chooses the port when it connects, so that one address serves for far more
+// connections than it has ports (IP_BIND_ADDRESS_NO_PORT).
 func (s *Socket) BindOnConnect(address string) error {
 	if _, _, err := s.localSockaddr(address); err != nil {
 		return s.fail("bind", err)

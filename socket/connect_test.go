@@ -20,7 +20,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// full is a TCP listener whose backlog is full, so that the kernel doesn't answer those who connect. close ends it.
+// full is a TCP listener whose backlog is full, so that the kernel doesn't answer those who
+// connect. close ends it.
 func full(t testing.TB, address string) (at string, close func()) {
 	t.Helper()
 	_, at, close = fullListener(t, address)
@@ -56,7 +57,8 @@ func fullListener(t testing.TB, address string) (listener int, at string, close 
 	if err := unix.Connect(filler, bound); err != nil {
 		t.Fatal(err)
 	}
-	// A backlog of 0 holds one connection; it counts when the kernel has seen the last segment of its handshake.
+	// A backlog of 0 holds one connection; it counts when the kernel has seen the last segment of
+	// its handshake.
 	unix.Poll([]unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}, -1)
 	port := strconv.Itoa(bound.(*unix.SockaddrInet4).Port)
 	return listener, net.JoinHostPort(to.IP.String(), port), func() {

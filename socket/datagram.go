@@ -14,8 +14,9 @@ import (
 	"github.com/whorl-go/whorl/internal/sched"
 )
 
-// SendTo sends a datagram to an address: *net.UDPAddr or *net.UnixAddr. On a socket that isn't bound yet, the kernel chooses the local address. It waits
-// while the kernel has no room. Stream sockets get EPROTONOSUPPORT.
+// SendTo sends a datagram to an address: *net.UDPAddr or *net.UnixAddr. On a socket that isn't
+// bound yet, the kernel chooses the local address. It waits while the kernel has no room. Stream
+// sockets get EPROTONOSUPPORT.
 func (s *Socket) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error) {
 	if err := sched.Begin(ctx, len(p)); err != nil {
 		return 0, s.fail("sendto", err)
@@ -92,8 +93,9 @@ func (s *Socket) datagramSockaddr(to net.Addr) (unix.Sockaddr, int, error) {
 	return nil, 0, fmt.Errorf("address %v (%T) is not of network %s: %w", to, to, s.network.name, syscall.EAFNOSUPPORT)
 }
 
-// RecvFrom receives one datagram and tells where it came from. What doesn't fit p is lost. A Unix sender that isn't bound has no address: from is then
-// a *net.UnixAddr without a name. Stream sockets get EPROTONOSUPPORT.
+// RecvFrom receives one datagram and tells where it came from. What doesn't fit p is lost. A Unix
+// sender that isn't bound has no address: from is then a *net.UnixAddr without a name. Stream
+// sockets get EPROTONOSUPPORT.
 func (s *Socket) RecvFrom(ctx context.Context, p []byte) (n int, from net.Addr, err error) {
 	if s.network.stream() { // what was read ahead, and TLS, would be passed over
 		return 0, nil, s.fail("recvfrom", syscall.EPROTONOSUPPORT)

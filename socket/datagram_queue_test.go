@@ -15,7 +15,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// A Unix socket whose queue is full makes senders wait, connected ones and others, and they go on when there is room.
+// A Unix socket whose queue is full makes senders wait, connected ones and others, and they go on
+// when there is room.
 func TestSendersWaitForAFullUnixQueue(t *testing.T) {
 	for _, connect := range []bool{false, true} {
 		for _, by := range []string{"coroutine", "goroutine"} {
@@ -67,7 +68,8 @@ func TestSendersWaitForAFullUnixQueue(t *testing.T) {
 	}
 }
 
-// Whoever has filled the queue. And the wait is one: the edge that each attempt gives of itself doesn't have the loop try again and again.
+// Whoever has filled the queue. And the wait is one: the edge that each attempt gives of itself
+// doesn't have the loop try again and again.
 func TestSenderWaitsForAQueueFilledByOthers(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		s, other, peer := bound(ctx, t, "unixgram"), bound(ctx, t, "unixgram"), bound(ctx, t, "unixgram")

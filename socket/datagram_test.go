@@ -62,7 +62,8 @@ func TestSendToAndRecvFrom(t *testing.T) {
 	})
 }
 
-// A sender that has no address of its own yet gets one by sending, but for Unix ones, which stay without.
+// A sender that has no address of its own yet gets one by sending, but for Unix ones, which stay
+// without.
 func TestSendToFromAnUnboundSocket(t *testing.T) {
 	eachDatagram(t, datagramNetworks, func(ctx context.Context, t *testing.T, network string) {
 		s := bound(ctx, t, network)
@@ -291,7 +292,8 @@ func TestSendToTheWrongAddress(t *testing.T) {
 	})
 }
 
-// RecvFrom waits as all that receives does, and nothing of it works on streams, which may have bytes read ahead, or encrypted ones.
+// RecvFrom waits as all that receives does, and nothing of it works on streams, which may have
+// bytes read ahead, or encrypted ones.
 func TestRecvFromIsEnded(t *testing.T) {
 	eachDatagram(t, datagramNetworks, func(ctx context.Context, t *testing.T, network string) {
 		s := bound(ctx, t, network)

@@ -11,7 +11,8 @@ import (
 )
 
 var (
-	// ErrBusy is returned to a second reader, or a second writer, of a socket: one of each is allowed at a time.
+	// ErrBusy is returned to a second reader, or a second writer, of a socket: one of each is
+	// allowed at a time.
 	ErrBusy = errors.New("another caller is in the same operation")
 
 	// ErrCanceled is returned by an operation that Cancel has ended. It is also context.Canceled.
@@ -20,27 +21,33 @@ var (
 	// ErrWouldBlock is returned by Peek, and by others that don't wait, when there is nothing yet.
 	ErrWouldBlock = errors.New("nothing has arrived yet")
 
-	// ErrQueueFull is returned by Queue when the peer takes less than it is sent and as much is queued as may be. Nothing was taken.
+	// ErrQueueFull is returned by Queue when the peer takes less than it is sent and as much is
+	// queued as may be. Nothing was taken.
 	ErrQueueFull = errors.New("the output queue is full")
 
-	// ErrNotConnected is returned by what needs a connection, or a bound address, before there is one. It is also syscall.ENOTCONN.
+	// ErrNotConnected is returned by what needs a connection, or a bound address, before there is
+	// one. It is also syscall.ENOTCONN.
 	ErrNotConnected error = fmt.Errorf("not connected: %w", syscall.ENOTCONN)
 
-	// ErrConnected is returned by Connect on a socket that is connected. It is also syscall.EISCONN.
+	// ErrConnected is returned by Connect on a socket that is connected. It is also
+	// syscall.EISCONN.
 	ErrConnected error = fmt.Errorf("already connected: %w", syscall.EISCONN)
 
-	// ErrPlaintextPending is returned by SSLHandshake while bytes that arrived in plaintext have not been read: whoever put them there could pass
-	// them off as the other side's words over TLS (CVE-2011-0411 and its kin). No handshake has begun.
+	// ErrPlaintextPending is returned by SSLHandshake while bytes that arrived in plaintext have
+	// not been read: whoever put them there could pass them off as the other side's words over TLS
+	// (CVE-2011-0411 and its kin). No handshake has begun.
 	ErrPlaintextPending = errors.New("plaintext is still unread; TLS must not start behind it")
 
 	// ErrSSLActive is returned by SSLHandshake on a socket that uses TLS, or has tried to.
 	ErrSSLActive = errors.New("TLS is active already")
 
-	// ErrTruncated is returned when the peer has closed the connection without the close_notify that TLS asks for (RFC 8446, section 6.1): what
-	// was received may have been cut short by somebody else. It is also io.EOF and io.ErrUnexpectedEOF.
+	// ErrTruncated is returned when the peer has closed the connection without the close_notify
+	// that TLS asks for (RFC 8446, section 6.1): what was received may have been cut short by
+	// somebody else. It is also io.EOF and io.ErrUnexpectedEOF.
 	ErrTruncated error = truncatedError{}
 
-	// ErrPathTooLong is returned for a Unix socket path that doesn't fit a socket address: 107 bytes.
+	// ErrPathTooLong is returned for a Unix socket path that doesn't fit a socket address: 107
+	// bytes.
 	ErrPathTooLong = errors.New("path of Unix socket is longer than 107 bytes")
 
 	// ErrLineTooLong is returned by RecvLine when max bytes hold no line end.
@@ -59,8 +66,9 @@ func (truncatedError) Is(target error) bool {
 	return target == io.EOF || target == io.ErrUnexpectedEOF
 }
 
-// fail wraps an error with the operation and the addresses. io.EOF stays as it is, as readers of Go expect; so does what is wrapped already. What the system says of a connection that Close
-// has just ended, such as EPIPE to who was sending, is net.ErrClosed.
+// fail wraps an error with the operation and the addresses. io.EOF stays as it is, as readers of Go
+// expect; so does what is wrapped already. What the system says of a connection that Close has just
+// ended, such as EPIPE to who was sending, is net.ErrClosed.
 func (s *Socket) fail(op string, err error) error {
 	if err == nil || err == io.EOF {
 		return err

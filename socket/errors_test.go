@@ -306,7 +306,8 @@ func TestEOFComesBare(t *testing.T) {
 	})
 }
 
-// A function of an event loop must not wait: it gets an error and the loop goes on. What needn't wait works there.
+// A function of an event loop must not wait: it gets an error and the loop goes on. What needn't
+// wait works there.
 func TestCallsOnALoopOutsideACoroutine(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		rt, _ := runtime.From(ctx)
@@ -342,7 +343,8 @@ func TestCallsOnALoopOutsideACoroutine(t *testing.T) {
 			if i == 0 {
 				continue
 			}
-			// Those who have come here in coroutines and goroutines have made it a shared socket. Now filling it up:
+			// Those who have come here in coroutines and goroutines have made it a shared socket.
+			// Now filling it up:
 			onGoroutine(ctx, func(ctx context.Context) { talk(ctx, t, b, a) })
 			on(ctx, t, loop, func() { wantError(t, "SendAll", waitsToSend(ctx, a), runtime.ErrOnLoop) })
 		}

@@ -73,7 +73,8 @@ func Example() {
 	// client: "250 OK\r\n"
 }
 
-// Errors say what has failed, and errors.Is finds what a caller decides by. Code gives the number that ported code knows.
+// Errors say what has failed, and errors.Is finds what a caller decides by. Code gives the number
+// that ported code knows.
 func ExampleCode() {
 	runtime.Run(func(ctx context.Context) error {
 		s, _ := socket.New("unix")

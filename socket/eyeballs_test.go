@@ -25,7 +25,8 @@ import (
 // attemptDelay is how long an address has before the next one is tried beside it.
 const attemptDelay = 250 * time.Millisecond
 
-// A street has several houses of one number: loopback addresses with the same port, at which somebody listens, nobody does, or nobody answers.
+// A street has several houses of one number: loopback addresses with the same port, at which
+// somebody listens, nobody does, or nobody answers.
 type street struct {
 	name      string // resolves to all of them, in order
 	listeners map[string]*socket.Socket
@@ -70,8 +71,9 @@ func newStreet(ctx context.Context, t testing.TB, houses ...string) *street {
 	return s
 }
 
-// portOfAll returns a port that nobody else has at any address, until release is called. The street's houses may be bound to it all the same, as all of them, and this one, have
-// SO_REUSEADDR, and this one doesn't listen.
+// portOfAll returns a port that nobody else has at any address, until release is called. The
+// street's houses may be bound to it all the same, as all of them, and this one, have SO_REUSEADDR,
+// and this one doesn't listen.
 func portOfAll(t testing.TB) (port string, release func()) {
 	t.Helper()
 	number, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -157,7 +159,8 @@ func TestTheNextAddressIsTriedBesideASilentOne(t *testing.T) {
 	}, runtime.WithLoops(2))
 }
 
-// Each of forty addresses refuses; if each cost a quarter of a second, that would take longer than there is.
+// Each of forty addresses refuses; if each cost a quarter of a second, that would take longer than
+// there is.
 func TestTheNextAddressIsTriedAtOnceAfterARefusal(t *testing.T) {
 	var houses []string
 	for i := range 40 {

@@ -15,8 +15,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// A coroutine that never has to wait doesn't keep its loop from the others, nor from the timers, be its
-// operations short or long.
+// A coroutine that never has to wait doesn't keep its loop from the others, nor from the timers, be
+// its operations short or long.
 func TestWhoNeverWaitsLetsOthersRun(t *testing.T) {
 	lines, err := packet.NewEOF("\n", 10)
 	if err != nil {

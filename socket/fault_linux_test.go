@@ -41,7 +41,8 @@ func exhaust(t testing.TB) (free func(n int)) {
 	}
 }
 
-// A process that has as many descriptors as it may have gets errors, loses nothing, and goes on when there are some again.
+// A process that has as many descriptors as it may have gets errors, loses nothing, and goes on
+// when there are some again.
 func TestWithoutDescriptors(t *testing.T) {
 	if !childtest.Alone(t) {
 		return
@@ -134,7 +135,8 @@ func TestWithoutDescriptors(t *testing.T) {
 	}, runtime.WithLoops(2))
 }
 
-// When the kernel has no buffers (ENOBUFS) it gives no edge for when it has some again, so there is a pause before the next try.
+// When the kernel has no buffers (ENOBUFS) it gives no edge for when it has some again, so there is
+// a pause before the next try.
 func TestAPauseWhenTheKernelHasNoBuffers(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		for _, from := range callers {
@@ -165,7 +167,8 @@ func TestAPauseWhenTheKernelHasNoBuffers(t *testing.T) {
 	}, runtime.WithLoops(2))
 }
 
-// Without a runtime, or with one that has ended, there is no loop for a descriptor: it is closed again.
+// Without a runtime, or with one that has ended, there is no loop for a descriptor: it is closed
+// again.
 func TestWithoutALoop(t *testing.T) {
 	rt, err := runtime.New(runtime.WithLogger(zap.NewNop()))
 	if err != nil {

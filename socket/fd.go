@@ -13,26 +13,31 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// fd is a non-blocking file descriptor on an event loop: its life, its readiness and what is queued for sending.
+// fd is a non-blocking file descriptor on an event loop: its life, its readiness and what is queued
+// for sending.
 //
 // # Readiness
 //
-// It is registered once, edge-triggered, for both directions. Input and output is tried first and waited for when the kernel says EAGAIN, or
-// when a short read has said as much beforehand (epoll(7): on a stream, a short read means drained; the next byte to arrive is a new edge). The
-// loop reads and writes nothing for it, it only notes the edge and wakes who waits. So a round trip costs one read and one write.
+// It is registered once, edge-triggered, for both directions. Input and output is tried first and
+// waited for when the kernel says EAGAIN, or when a short read has said as much beforehand
+// (epoll(7): on a stream, a short read means drained; the next byte to arrive is a new edge). The
+// loop reads and writes nothing for it, it only notes the edge and wakes who waits. So a round trip
+// costs one read and one write.
 //
 // # Who may use it
 //
-// One reader and one writer at a time, from any goroutine; see [lock]. Who waits does so in the slot of its direction, as a
-// sched.Waiter: the loop, Close and Cancel may take it out from wherever they run.
+// One reader and one writer at a time, from any goroutine; see [lock]. Who waits does so in the
+// slot of its direction, as a sched.Waiter: the loop, Close and Cancel may take it out from
+// wherever they run.
 type fd struct {
 	// In this order, what a round trip touches takes two cache lines.
 
 	descriptor eventloop.Descriptor
 	rd         direction
 
-	// eager is set once the peer has hung up or sent urgent data: then a short read doesn't mean drained, as the edge of the hang-up may have come
-	// together with that of the data, and a read stops short at urgent data.
+	// eager is set once the peer has hung up or sent urgent data: then a short read doesn't mean
+	// drained, as the edge of the hang-up may have come together with that of the data, and a read
+	// stops short at urgent data.
 	eager atomic.Bool
 	// stream is whether what is read is a stream of bytes, and not of packets.
 	stream bool
@@ -56,7 +61,8 @@ type fd struct {
 
 // direction is one of the two ways of a descriptor.
 type direction struct {
-	// slot is nil (nobody waits, nothing has happened), &edge (something has happened since the last wait) or who waits.
+	// slot is nil (nobody waits, nothing has happened), &edge (something has happened since the
+	// last wait) or who waits.
 	slot     atomic.Pointer[sched.Waiter]
 	canceled atomic.Bool // Cancel has taken out who waited
 	drained  bool        // don't try before the next edge. Of rd only; belongs to who holds the read lock
@@ -67,8 +73,8 @@ var edge sched.Waiter
 // watchedEvents is what every descriptor is registered for.
 const watchedEvents = eventloop.Readable | eventloop.Writable | eventloop.PeerClosed | eventloop.Urgent | eventloop.EdgeTriggered
 
-// newFD takes over a descriptor that is not on a loop yet. For a socket that is still to be connected, register comes after connect(2), since
-// epoll reports an unconnected one as hung up.
+// newFD takes over a descriptor that is not on a loop yet. For a socket that is still to be
+// connected, register comes after connect(2), since epoll reports an unconnected one as hung up.
 func newFD(number int, home sched.Home, n *network) *fd {
 	return &fd{
 		home: home, number: number,
@@ -111,7 +117,8 @@ func (f *fd) Anticipate(stage int) {
 	}
 }
 
-// notify records an edge, and reports whether somebody waited for it: they go on at once. It is for HandleEvents.
+// notify records an edge, and reports whether somebody waited for it: they go on at once. It is for
+// HandleEvents.
 func (d *direction) notify() bool {
 	for {
 		switch waiting := d.slot.Load(); waiting {
@@ -130,7 +137,8 @@ func (d *direction) notify() bool {
 	}
 }
 
-// evict wakes who waits without an edge, and reports whether there was somebody. mark is called before that.
+// evict wakes who waits without an edge, and reports whether there was somebody. mark is called
+// before that.
 func (d *direction) evict(mark func()) bool {
 	waiting := d.slot.Load()
 	if waiting == nil || waiting == &edge || !d.slot.CompareAndSwap(waiting, nil) {
@@ -157,7 +165,8 @@ func (f *fd) exhausted() bool {
 	return f.rd.drained && !f.eager.Load() && !f.unreadable.Load() && f.rd.slot.Load() != &edge
 }
 
-// tryRead reads once without waiting; errWait says that there is nothing. The caller holds the read lock.
+// tryRead reads once without waiting; errWait says that there is nothing. The caller holds the read
+// lock.
 func (f *fd) tryRead(p []byte) (int, error) {
 	if f.exhausted() {
 		return 0, errWait
@@ -201,16 +210,17 @@ func (f *fd) nothing() error {
 	return errWait
 }
 
-// stoppedShort reports whether a read that ended with EAGAIN has to be made again: at urgent data, a signal that the thread is about to get has the kernel say so though there is more, and no
-// edge follows.
+// stoppedShort reports whether a read that ended with EAGAIN has to be made again: at urgent data,
+// a signal that the thread is about to get has the kernel say so though there is more, and no edge
+// follows.
 func (f *fd) stoppedShort() bool { return f.eager.Load() && f.stream && sysReadable(f.number) }
 
 // close begins the end of the descriptor: no new operation may start, whoever waits is woken with
 // net.ErrClosed, writers first, and the last one to leave closes it. Any goroutine.
 func (f *fd) close() { f.end(lockClosed) }
 
-// LoopEnded closes a descriptor that nobody has closed before its loop has ended: nothing would wake
-// whoever waits for it any more. It makes an fd an eventloop.EndListener.
+// LoopEnded closes a descriptor that nobody has closed before its loop has ended: nothing would
+// wake whoever waits for it any more. It makes an fd an eventloop.EndListener.
 func (f *fd) LoopEnded() {
 	if l, ok := f.watcher.(*Delivery); ok {
 		l.cut(runtime.ErrShutdown)

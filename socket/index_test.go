@@ -12,7 +12,8 @@ import (
 	"github.com/whorl-go/whorl/packet"
 )
 
-// Packets that were found beforehand are no different from others for who takes the bytes in another way in between.
+// Packets that were found beforehand are no different from others for who takes the bytes in
+// another way in between.
 func TestPacketsFoundBeforehand(t *testing.T) {
 	const lines = 200 // more than an index holds
 	var stream bytes.Buffer

@@ -16,15 +16,16 @@ import (
 )
 
 // A Delivery delivers what a socket has sent before it was closed. It is a state machine on the
-// socket's loop: the many that an attacker may cause take neither a coroutine nor a buffer each. Its
-// methods are for that loop.
+// socket's loop: the many that an attacker may cause take neither a coroutine nor a buffer each.
+// Its methods are for that loop.
 //
 // It sends what is queued, half-closes, and waits until the peer has acknowledged everything. It
-// reads all the while: a peer that waits for us to take what it sends may not take anything
-// before. There is no event for an acknowledgement, so it has to be looked for, less and less often.
+// reads all the while: a peer that waits for us to take what it sends may not take anything before.
+// There is no event for an acknowledgement, so it has to be looked for, less and less often.
 //
 // The time limit is for a peer that takes nothing; one that takes something now and then gets all
-// of it. When the limit has passed the connection is reset: half an answer must not look like a whole one.
+// of it. When the limit has passed the connection is reset: half an answer must not look like a
+// whole one.
 type Delivery struct {
 	fd      *fd
 	remote  string        // for the log
@@ -42,14 +43,14 @@ type Delivery struct {
 
 // Delivered is told of the end of a Delivery.
 type Delivered interface {
-	// Delivered is called on the socket's loop when the descriptor is closed. cut is nil if the peer
-	// has everything, or has reset the connection itself, and otherwise says why it was cut off.
-	// left is how many bytes it hadn't taken.
+	// Delivered is called on the socket's loop when the descriptor is closed. cut is nil if the
+	// peer has everything, or has reset the connection itself, and otherwise says why it was cut
+	// off. left is how many bytes it hadn't taken.
 	Delivered(left int, cut error)
 }
 
-// Delivery returns what a socket that was closed still delivers; nil if there is nothing, or no more.
-// It is for the socket's own loop.
+// Delivery returns what a socket that was closed still delivers; nil if there is nothing, or no
+// more. It is for the socket's own loop.
 func (s *Socket) Delivery() *Delivery {
 	f := s.conn.Load()
 	if f == nil || !f.closed() || !f.home.Here() {
@@ -62,8 +63,8 @@ func (s *Socket) Delivery() *Delivery {
 // Then has d told of the end, in place of the log.
 func (l *Delivery) Then(d Delivered) { l.then = d }
 
-// Unsent returns how many bytes were sent that the peer hasn't acknowledged, or on a Unix socket the
-// kernel hasn't taken. It may be called from anywhere.
+// Unsent returns how many bytes were sent that the peer hasn't acknowledged, or on a Unix socket
+// the kernel hasn't taken. It may be called from anywhere.
 func (s *Socket) Unsent() int {
 	f, err := s.acquire(using)
 	if err != nil {

@@ -60,7 +60,8 @@ func TestLingerEndsWithItsTime(t *testing.T) {
 	})
 }
 
-// A runtime that is shut down goes on delivering until Shutdown's time is over, and its loop goes on, too.
+// A runtime that is shut down goes on delivering until Shutdown's time is over, and its loop goes
+// on, too.
 func TestShutdownOfTheRuntimeWhileDelivering(t *testing.T) {
 	rt, err := runtime.New(runtime.WithLoops(1))
 	if err != nil {
@@ -148,7 +149,8 @@ func TestCloseStartsNothingWithoutNeed(t *testing.T) {
 	}
 }
 
-// The peer ends its side and then resets the connection. The kernel goes on counting what it will never take; that is no reason to linger.
+// The peer ends its side and then resets the connection. The kernel goes on counting what it will
+// never take; that is no reason to linger.
 func TestCloseDoesNotLingerAfterAReset(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		s, peer := secured(ctx, t, "tcp", false)

@@ -12,7 +12,8 @@ import (
 	"github.com/whorl-go/whorl/internal/sched"
 )
 
-// DefaultBacklog is how many connections the kernel completes ahead of Accept, unless Listen says otherwise. The kernel caps it at net.core.somaxconn.
+// DefaultBacklog is how many connections the kernel completes ahead of Accept, unless Listen says
+// otherwise. The kernel caps it at net.core.somaxconn.
 const DefaultBacklog = 4096
 
 // Listen makes a bound stream socket a listener; backlog <= 0 means DefaultBacklog.
@@ -35,10 +36,12 @@ func (s *Socket) Listen(backlog int) error {
 	return nil
 }
 
-// Accept waits for a connection and returns it, on the caller's loop, with the listener's time-outs and linger. Timeouts.Read bounds the wait. The
-// TLS handshake, if there is to be one, is left to the caller, so that a slow peer doesn't keep others from being accepted.
+// Accept waits for a connection and returns it, on the caller's loop, with the listener's time-outs
+// and linger. Timeouts.Read bounds the wait. The TLS handshake, if there is to be one, is left to
+// the caller, so that a slow peer doesn't keep others from being accepted.
 //
-// EMFILE, ENFILE, ENOBUFS and ENOMEM say that the machine is short of something: the connection stays in the backlog; wait a little before the next Accept.
+// EMFILE, ENFILE, ENOBUFS and ENOMEM say that the machine is short of something: the connection
+// stays in the backlog; wait a little before the next Accept.
 func (s *Socket) Accept(ctx context.Context) (*Socket, error) {
 	in, err := s.AcceptIncoming(ctx)
 	if err != nil {
@@ -51,7 +54,8 @@ func (s *Socket) Accept(ctx context.Context) (*Socket, error) {
 	return child, nil
 }
 
-// Incoming is a connection that was accepted and is on no loop yet. It is either begun, on the loop that is to have it, or dropped.
+// Incoming is a connection that was accepted and is on no loop yet. It is either begun, on the loop
+// that is to have it, or dropped.
 type Incoming struct {
 	// Remote is the peer's address; not valid for a Unix socket.
 	Remote netip.AddrPort
@@ -109,7 +113,8 @@ func (s *Socket) tryAccept(f *fd) (Incoming, error) {
 	}
 }
 
-// Begin makes a zero Socket the connection, on the caller's loop, with the listener's time-outs, linger and TCP_NODELAY. With an error the connection is closed.
+// Begin makes a zero Socket the connection, on the caller's loop, with the listener's time-outs,
+// linger and TCP_NODELAY. With an error the connection is closed.
 func (s *Socket) Begin(ctx context.Context, in Incoming) error {
 	s.init(in.listener.network)
 	s.accepted = true
@@ -121,9 +126,10 @@ func (s *Socket) Begin(ctx context.Context, in Incoming) error {
 // Drop closes the connection; the peer sees a reset if it has sent something.
 func (in Incoming) Drop() { sysClose(in.number) }
 
-// Adopt makes a Socket of a descriptor that was made elsewhere: a listener that was inherited or passed by systemd (LISTEN_FDS), a connection that
-// another process has passed on. It duplicates the file's descriptor, which makes both non-blocking (the flag is shared), and puts its own on the caller's loop. In a TLS
-// handshake, a connection that is adopted has the client's role.
+// Adopt makes a Socket of a descriptor that was made elsewhere: a listener that was inherited or
+// passed by systemd (LISTEN_FDS), a connection that another process has passed on. It duplicates
+// the file's descriptor, which makes both non-blocking (the flag is shared), and puts its own on
+// the caller's loop. In a TLS handshake, a connection that is adopted has the client's role.
 func Adopt(ctx context.Context, file *os.File) (*Socket, error) {
 	number, err := duplicate(file)
 	if err != nil {
@@ -178,10 +184,12 @@ func Listen(ctx context.Context, networkName, address string) (*Socket, error) {
 // Listening reports whether the socket is a listener.
 func (s *Socket) Listening() bool { return s.listening.Load() }
 
-// Network returns the network that the socket was made for; for one that was adopted, a network with a version, such as "tcp4".
+// Network returns the network that the socket was made for; for one that was adopted, a network
+// with a version, such as "tcp4".
 func (s *Socket) Network() string { return s.network.name }
 
-// File returns a duplicate of the socket's descriptor, for another process to adopt. It is non-blocking, as the socket's own is.
+// File returns a duplicate of the socket's descriptor, for another process to adopt. It is
+// non-blocking, as the socket's own is.
 func (s *Socket) File() (*os.File, error) {
 	f, err := s.acquire(using)
 	if err != nil {

@@ -33,7 +33,8 @@ func (l *limit) Err() error {
 	return nil
 }
 
-// started starts RecvUntil in a coroutine, which waits when started returns. The function that it returns waits for its end.
+// started starts RecvUntil in a coroutine, which waits when started returns. The function that it
+// returns waits for its end.
 func started(ctx context.Context, s *socket.Socket, l socket.Limit) (wait func() (string, error)) {
 	var got [10]byte
 	var n int

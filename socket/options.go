@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// option is a setting that is made on the descriptor, when there is one and on each that Connect makes.
+// option is a setting that is made on the descriptor, when there is one and on each that Connect
+// makes.
 type option struct {
 	level, name, value int
 	set                func(number int) error // instead of the three
@@ -21,7 +22,8 @@ func (o option) apply(number int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(number, o.level, o.name, o.value))
 }
 
-// SetOption sets an integer option of the socket, as setsockopt(2) knows it. Before Bind and Connect it is kept for the descriptors that they make.
+// SetOption sets an integer option of the socket, as setsockopt(2) knows it. Before Bind and
+// Connect it is kept for the descriptors that they make.
 func (s *Socket) SetOption(level, name, value int) error {
 	return s.setOption(option{level: level, name: name, value: value})
 }
@@ -61,7 +63,8 @@ func (s *Socket) Option(level, name int) (int, error) {
 	return value, s.fail("get option", os.NewSyscallError("getsockopt", err))
 }
 
-// SetNoDelay switches TCP's gathering of small segments (Nagle's algorithm) off or on; it is off by default.
+// SetNoDelay switches TCP's gathering of small segments (Nagle's algorithm) off or on; it is off by
+// default.
 func (s *Socket) SetNoDelay(noDelay bool) error {
 	value := 0
 	if noDelay {
@@ -70,9 +73,10 @@ func (s *Socket) SetNoDelay(noDelay bool) error {
 	return s.SetOption(unix.IPPROTO_TCP, unix.TCP_NODELAY, value)
 }
 
-// KeepAlive says when TCP finds out that an idle peer is gone (tcp(7)): the first probe after Idle, further ones at
-// Interval, given up after Count. Times are rounded up to seconds. What is 0 has its default: 2 minutes, 30 seconds, 4.
-// Idle < 0 means no probes. It means the same in the configurations of clients and of servers.
+// KeepAlive says when TCP finds out that an idle peer is gone (tcp(7)): the first probe after Idle,
+// further ones at Interval, given up after Count. Times are rounded up to seconds. What is 0 has
+// its default: 2 minutes, 30 seconds, 4. Idle < 0 means no probes. It means the same in the
+// configurations of clients and of servers.
 type KeepAlive struct {
 	Idle, Interval time.Duration
 	Count          int
@@ -107,7 +111,8 @@ func (s *Socket) SetBuffers(receive, send int) error {
 	return nil
 }
 
-// SetReusePort lets several sockets be bound to one address, between which the kernel distributes what comes (SO_REUSEPORT). Call it before Bind.
+// SetReusePort lets several sockets be bound to one address, between which the kernel distributes
+// what comes (SO_REUSEPORT). Call it before Bind.
 func (s *Socket) SetReusePort(on bool) error {
 	value := 0
 	if on {

@@ -92,7 +92,8 @@ func TestOptionsBeforeAndAfterConnect(t *testing.T) {
 	})
 }
 
-// An option that the kernel refuses is told when it is set; for one that was set before Connect, by Connect.
+// An option that the kernel refuses is told when it is set; for one that was set before Connect, by
+// Connect.
 func TestOptionsThatTheKernelRefuses(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		s := fresh(t, "tcp")
@@ -302,7 +303,8 @@ func TestSignalsAreNotNoticed(t *testing.T) {
 	}, runtime.WithLoops(2))
 }
 
-// What was read ahead is unread data, also when the peer has closed and the kernel has nothing more.
+// What was read ahead is unread data, also when the peer has closed and the kernel has nothing
+// more.
 func TestAliveCountsWhatWasReadAhead(t *testing.T) {
 	overStreams(t, func(t *testing.T, s stream) {
 		lines, _ := packet.NewEOF("\n", 100)

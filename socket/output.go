@@ -6,11 +6,12 @@ import (
 	"syscall"
 )
 
-// output is what is queued for sending: TLS records, and small writes of one turn, which go out together. Its buffer is borrowed while there
-// is something in it.
+// output is what is queued for sending: TLS records, and small writes of one turn, which go out
+// together. Its buffer is borrowed while there is something in it.
 //
-// Only the holder of the write lock adds to it and waits for it to drain, with two exceptions, which never wait: crypto/tls may answer a KeyUpdate
-// while it reads, and the loop flushes it at the end of the turn and when the kernel takes more.
+// Only the holder of the write lock adds to it and waits for it to drain, with two exceptions,
+// which never wait: crypto/tls may answer a KeyUpdate while it reads, and the loop flushes it at
+// the end of the turn and when the kernel takes more.
 type output struct {
 	pending   atomic.Bool // there is something in queue
 	scheduled bool        // guarded by mu: the loop will flush at the end of its turn
@@ -24,8 +25,8 @@ type output struct {
 // highWater is how much may be queued before a sender has to wait.
 const highWater = bufferSize
 
-// queueLimit is more than senders ever queue. Only answers of crypto/tls get there, to a peer that asks for new keys (KeyUpdate) again and again and takes no
-// answer.
+// queueLimit is more than senders ever queue. Only answers of crypto/tls get there, to a peer that
+// asks for new keys (KeyUpdate) again and again and takes no answer.
 const queueLimit = 4 * highWater
 
 // enqueue adds p to the queue.
@@ -83,8 +84,9 @@ func (f *fd) queued() int {
 	return len(f.out.queue) - int(f.out.sent)
 }
 
-// flush gives the kernel what it takes, without waiting. errWait says that some is left. Coroutines that have sent and are about to wait call it, very many of them, so its frame is kept
-// small, so that the first 2 KiB of a stack do: nothing is deferred.
+// flush gives the kernel what it takes, without waiting. errWait says that some is left. Coroutines
+// that have sent and are about to wait call it, very many of them, so its frame is kept small, so
+// that the first 2 KiB of a stack do: nothing is deferred.
 func (f *fd) flush() error {
 	f.out.mu.Lock()
 	o := &f.out

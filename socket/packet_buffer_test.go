@@ -31,8 +31,8 @@ func pairs(t *testing.T, test func(ctx context.Context, s, peer *Socket)) {
 	}
 }
 
-// Each way to receive, once it has waited in vain, holds no buffer: neither one of its own nor that of the operation before, whose packet is
-// no longer valid.
+// Each way to receive, once it has waited in vain, holds no buffer: neither one of its own nor that
+// of the operation before, whose packet is no longer valid.
 func TestIdleSocketHoldsNoBuffer(t *testing.T) {
 	for name, receive := range map[string]func(ctx context.Context, s *Socket) error{
 		"Recv":    func(ctx context.Context, s *Socket) error { _, err := s.Recv(ctx, make([]byte, 10)); return err },
@@ -106,8 +106,8 @@ func TestTimeoutKeepsAnUnfinishedPacket(t *testing.T) {
 	})
 }
 
-// A packet whose length is known makes the buffer grow with what has arrived, not with what the peer
-// has declared, and not beyond twice what is needed. The buffer is let go afterwards.
+// A packet whose length is known makes the buffer grow with what has arrived, not with what the
+// peer has declared, and not beyond twice what is needed. The buffer is let go afterwards.
 func TestLengthPacketGrowsTheBufferAsItArrives(t *testing.T) {
 	const size = 1 << 20
 	pairs(t, func(ctx context.Context, s, peer *Socket) {
@@ -163,7 +163,8 @@ func (f *watchedFramer) Next(data []byte, atEOF bool) (int, []byte, error) {
 	return f.Framer.Next(data, atEOF)
 }
 
-// A packet stays as it is whatever others do meanwhile, until the next operation of its own socket that receives.
+// A packet stays as it is whatever others do meanwhile, until the next operation of its own socket
+// that receives.
 func TestPacketIsValidUntilTheNextReceive(t *testing.T) {
 	pairs(t, func(ctx context.Context, s, peer *Socket) {
 		other, otherPeer, err := Pair(ctx, "unix")
@@ -195,7 +196,8 @@ func TestPacketIsValidUntilTheNextReceive(t *testing.T) {
 	})
 }
 
-// After a burst, packets are found in what was read ahead, without a system call each and without an allocation.
+// After a burst, packets are found in what was read ahead, without a system call each and without
+// an allocation.
 func TestRecvPacketAllocatesNothing(t *testing.T) {
 	pairs(t, func(ctx context.Context, s, peer *Socket) {
 		framer, _ := packet.NewEOF("\n", 100)

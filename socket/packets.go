@@ -33,8 +33,8 @@ func (s *Socket) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
 	}
 }
 
-// EachPacket calls yield for each packet, as Packets does, until yield returns false. It returns the
-// error that ends the sequence; nil if yield or the end of the stream did.
+// EachPacket calls yield for each packet, as Packets does, until yield returns false. It returns
+// the error that ends the sequence; nil if yield or the end of the stream did.
 func (s *Socket) EachPacket(ctx context.Context, yield func([]byte, error) bool) error {
 	if err := sched.Begin(ctx, 0); err != nil {
 		return s.fail("recv", err)

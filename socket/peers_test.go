@@ -25,7 +25,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// withPeers runs main as run does, waits for the goroutines that it has started as peers, and checks that all sockets are closed again.
+// withPeers runs main as run does, waits for the goroutines that it has started as peers, and
+// checks that all sockets are closed again.
 func withPeers(t *testing.T, main func(ctx context.Context, peers *sync.WaitGroup), options ...runtime.Option) {
 	t.Helper()
 	wakeNetpoll(t)
@@ -108,7 +109,8 @@ func listenAddress(network string) string {
 	return "127.0.0.1:0"
 }
 
-// connected makes two Sockets that are connected to each other: by "tcp" or "unix" through a listener, by "pair" through Pair.
+// connected makes two Sockets that are connected to each other: by "tcp" or "unix" through a
+// listener, by "pair" through Pair.
 func connected(ctx context.Context, t testing.TB, network string) (client, server *socket.Socket) {
 	t.Helper()
 	if network == "pair" {
@@ -205,7 +207,8 @@ func until(ctx context.Context, condition func() bool) {
 	}
 }
 
-// pattern returns n bytes, 32 MiB at most, that look random and are the same each time. They must not be changed.
+// pattern returns n bytes, 32 MiB at most, that look random and are the same each time. They must
+// not be changed.
 func pattern(n int) []byte { return random()[:n:n] }
 
 var random = sync.OnceValue(func() []byte {
@@ -231,7 +234,8 @@ func mustBe(t testing.TB, got, want []byte) {
 	t.Errorf("got %q, want %q", got, want)
 }
 
-// waiting reports whether somebody waits in the runtime for what state says, such as "socket recv". It must not be called on a loop.
+// waiting reports whether somebody waits in the runtime for what state says, such as "socket recv".
+// It must not be called on a loop.
 func waiting(rt *runtime.Runtime, state string) bool {
 	for _, co := range rt.List() {
 		if co.State == state {
@@ -250,8 +254,9 @@ func unread(s *socket.Socket) int {
 	return n
 }
 
-// trickle forwards src to dst byte by byte. If to is not nil it is the Socket at the other end of dst, and each byte is sent only when the one before
-// has been read, so that each read gets one. It ends, and half-closes dst, when src does.
+// trickle forwards src to dst byte by byte. If to is not nil it is the Socket at the other end of
+// dst, and each byte is sent only when the one before has been read, so that each read gets one. It
+// ends, and half-closes dst, when src does.
 func trickle(dst, src net.Conn, to *socket.Socket) {
 	buf := make([]byte, 4096)
 	for {
@@ -292,7 +297,8 @@ func (t *tape) deliver() error {
 	return err
 }
 
-// corked is a net.Conn that writes when it is read from, or told to: what is written in between arrives together.
+// corked is a net.Conn that writes when it is read from, or told to: what is written in between
+// arrives together.
 type corked struct{ tape }
 
 func (c *corked) Read(p []byte) (int, error) {

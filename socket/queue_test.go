@@ -42,7 +42,8 @@ func TestQueueThatIsNeverEmptyStaysSmall(t *testing.T) {
 	})
 }
 
-// What crypto/tls says on its own account is bounded, too: the peer may ask for it without end and take nothing.
+// What crypto/tls says on its own account is bounded, too: the peer may ask for it without end and
+// take nothing.
 func TestQueueIsBounded(t *testing.T) {
 	pairs(t, func(ctx context.Context, s, peer *Socket) {
 		f := s.conn.Load()

@@ -88,7 +88,8 @@ func TestBytesThatComeOneByOne(t *testing.T) {
 	}
 }
 
-// With the smallest buffers that the kernel allows, reader and writer wait for each other all the time.
+// With the smallest buffers that the kernel allows, reader and writer wait for each other all the
+// time.
 func TestTheSmallestBuffers(t *testing.T) {
 	for _, c := range []struct {
 		network string
@@ -128,7 +129,8 @@ func TestTheSmallestBuffers(t *testing.T) {
 	}
 }
 
-// The end of the stream is seen, without further traffic, however it falls in with the data and with the reads.
+// The end of the stream is seen, without further traffic, however it falls in with the data and
+// with the reads.
 func TestTheEndBesideTheDataIsSeen(t *testing.T) {
 	const rounds = 120
 	message := []byte("the last words")
@@ -276,7 +278,8 @@ func TestShutdownEndsWhoWaits(t *testing.T) {
 	}, runtime.WithLoops(2))
 }
 
-// A read stops short at urgent data (MSG_OOB) though there is more; that is received without further traffic.
+// A read stops short at urgent data (MSG_OOB) though there is more; that is received without
+// further traffic.
 func TestDataBehindUrgentData(t *testing.T) {
 	for _, from := range callers {
 		withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
@@ -318,7 +321,8 @@ func TestDataBehindUrgentData(t *testing.T) {
 	}
 }
 
-// Hundreds of sockets, their ends on either loop or used from goroutines, and every byte is counted.
+// Hundreds of sockets, their ends on either loop or used from goroutines, and every byte is
+// counted.
 func TestPingPongOnTwoLoops(t *testing.T) {
 	const (
 		pairs  = 150

@@ -16,7 +16,8 @@ var (
 	reasonAccept  = sched.NewReason("socket accept")
 )
 
-// errWait, errNoBuffers and errPeerFull are for the package's own ears: the kernel has nothing, or takes nothing, at the moment.
+// errWait, errNoBuffers and errPeerFull are for the package's own ears: the kernel has nothing, or
+// takes nothing, at the moment.
 var (
 	errWait      error = waitError{}
 	errNoBuffers       = errors.New("no buffer space")
@@ -26,7 +27,8 @@ var (
 // errQueueFull ends a connection whose peer makes us say more than it takes.
 var errQueueFull = errors.New("the peer takes no answers")
 
-// waitError tells crypto/tls that it may go on later: it keeps its state over a read error whose Temporary method says true.
+// waitError tells crypto/tls that it may go on later: it keeps its state over a read error whose
+// Temporary method says true.
 type waitError struct{}
 
 func (waitError) Error() string   { return "operation would block" }

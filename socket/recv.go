@@ -10,8 +10,9 @@ import (
 	"github.com/whorl-go/whorl/internal/turn"
 )
 
-// Recv receives what there is, up to len(p) bytes, and waits until there is something. It returns io.EOF when the peer has closed its sending
-// side. Bytes that Peek, RecvLine or RecvPacket have read ahead come first. On a datagram socket it receives one datagram; what doesn't fit p is lost.
+// Recv receives what there is, up to len(p) bytes, and waits until there is something. It returns
+// io.EOF when the peer has closed its sending side. Bytes that Peek, RecvLine or RecvPacket have
+// read ahead come first. On a datagram socket it receives one datagram; what doesn't fit p is lost.
 func (s *Socket) Recv(ctx context.Context, p []byte) (n int, err error) {
 	if err := sched.Begin(ctx, len(p)); err != nil {
 		return 0, s.fail("recv", err)
@@ -48,7 +49,8 @@ func (s *Socket) take(p []byte) int {
 	return n
 }
 
-// dropIndex forgets the packets that were found beforehand, for who takes the bytes otherwise. The stream is at the beginning of a packet then.
+// dropIndex forgets the packets that were found beforehand, for who takes the bytes otherwise. The
+// stream is at the beginning of a packet then.
 func (s *Socket) dropIndex() {
 	if s.in.index != nil {
 		s.in.giveIndex()
@@ -69,8 +71,8 @@ func (s *Socket) tryRecv(f *fd, p []byte) (n int, err error) {
 	return n, err
 }
 
-// RecvAll receives until p is full. It returns how much it has received: with an error less than len(p), io.ErrUnexpectedEOF when the peer closed
-// after some of it, io.EOF when it closed before.
+// RecvAll receives until p is full. It returns how much it has received: with an error less than
+// len(p), io.ErrUnexpectedEOF when the peer closed after some of it, io.EOF when it closed before.
 func (s *Socket) RecvAll(ctx context.Context, p []byte) (received int, err error) {
 	if err := sched.Begin(ctx, 0); err != nil {
 		return 0, s.fail("recv", err)
@@ -98,8 +100,9 @@ func (s *Socket) RecvAll(ctx context.Context, p []byte) (received int, err error
 	return received, s.fail("recv", err)
 }
 
-// RecvLine receives a line, through and including its "\n", and at most max bytes: a longer one is ErrLineTooLong, and stays unread. If the peer
-// closes in the middle of a line, that part comes with io.ErrUnexpectedEOF. The line is valid until the next operation that receives.
+// RecvLine receives a line, through and including its "\n", and at most max bytes: a longer one is
+// ErrLineTooLong, and stays unread. If the peer closes in the middle of a line, that part comes
+// with io.ErrUnexpectedEOF. The line is valid until the next operation that receives.
 func (s *Socket) RecvLine(ctx context.Context, max int) (line []byte, err error) {
 	if err := sched.Begin(ctx, 0); err != nil {
 		return nil, s.fail("recv", err)
@@ -150,11 +153,13 @@ func (s *Socket) rest() ([]byte, error) {
 	return rest[:len(rest):len(rest)], io.ErrUnexpectedEOF
 }
 
-// RecvPacket receives one packet, as SetProtocol has said; without a protocol, what there is. The packet is valid until the next operation that
-// receives on this socket, whoever makes it, and whatever others do meanwhile.
+// RecvPacket receives one packet, as SetProtocol has said; without a protocol, what there is. The
+// packet is valid until the next operation that receives on this socket, whoever makes it, and
+// whatever others do meanwhile.
 //
-// io.EOF says that the peer has closed after a packet, io.ErrUnexpectedEOF that it has closed in the middle of one. The errors of the Framer, such as
-// packet.ErrPacketTooLarge, are final: the stream can't be understood from there on.
+// io.EOF says that the peer has closed after a packet, io.ErrUnexpectedEOF that it has closed in
+// the middle of one. The errors of the Framer, such as packet.ErrPacketTooLarge, are final: the
+// stream can't be understood from there on.
 func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
 	if pkt := s.packetAtHand(ctx); pkt != nil {
 		return pkt, nil
@@ -168,9 +173,10 @@ func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
 // readCost is how many bytes a read into the buffer counts as, whatever it has found.
 const readCost = bufferSize / 4
 
-// recvPacket is RecvPacket for packets that are still to be received. Very many coroutines are parked in it: its frame, and those below, are kept small, so that the first
-// 2 KiB of a stack do, and few cache lines are touched on the way back. So its loop is that of
-// receive, without two frames.
+// recvPacket is RecvPacket for packets that are still to be received. Very many coroutines are
+// parked in it: its frame, and those below, are kept small, so that the first 2 KiB of a stack do,
+// and few cache lines are touched on the way back. So its loop is that of receive, without two
+// frames.
 func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
 	f, err := s.acquire(reading)
 	if err != nil {
@@ -234,7 +240,8 @@ func (s *Socket) nextAtHand() []byte {
 	return pkt
 }
 
-// searched searches what is unread for packets, if it is likely to hold several, and reports whether it has found some.
+// searched searches what is unread for packets, if it is likely to hold several, and reports
+// whether it has found some.
 func (s *Socket) searched() bool {
 	if s.in.end-s.in.start < indexFrom {
 		return false
@@ -369,8 +376,8 @@ func (s *Socket) readAhead(f *fd) error {
 	return err
 }
 
-// Buffered returns how many bytes were read ahead and not handed out yet; 0 while somebody receives.
-// It may be called from anywhere, and keeps nobody from receiving.
+// Buffered returns how many bytes were read ahead and not handed out yet; 0 while somebody
+// receives. It may be called from anywhere, and keeps nobody from receiving.
 func (s *Socket) Buffered() int {
 	f, err := s.acquire(looking)
 	if err != nil {

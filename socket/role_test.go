@@ -32,7 +32,8 @@ func TestServerRoleOfWhoeverConnected(t *testing.T) {
 	}
 }
 
-// A client's handshake comes first, so plaintext that has arrived before is refused, also where the client has accepted the connection.
+// A client's handshake comes first, so plaintext that has arrived before is refused, also where the
+// client has accepted the connection.
 func TestRoleDecidesWhatIsPlaintext(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		connector, acceptor := connected(ctx, t, "pair")

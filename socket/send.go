@@ -7,8 +7,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Send sends once: as much of p as the kernel takes now, at least one byte, and waits if it takes none. It returns how much that was. With TLS, and on
-// datagram sockets, it is all of p.
+// Send sends once: as much of p as the kernel takes now, at least one byte, and waits if it takes
+// none. It returns how much that was. With TLS, and on datagram sockets, it is all of p.
 func (s *Socket) Send(ctx context.Context, p []byte) (int, error) {
 	if err := sched.Begin(ctx, len(p)); err != nil {
 		return 0, s.fail("send", err)
@@ -29,8 +29,8 @@ func (s *Socket) Send(ctx context.Context, p []byte) (int, error) {
 	return n, s.fail("send", err)
 }
 
-// SendAll sends all of p and returns when the kernel has it. It returns how much the kernel has taken; with an error that is less than len(p), and with
-// TLS only whole records are counted.
+// SendAll sends all of p and returns when the kernel has it. It returns how much the kernel has
+// taken; with an error that is less than len(p), and with TLS only whole records are counted.
 func (s *Socket) SendAll(ctx context.Context, p []byte) (int, error) {
 	if err := sched.Begin(ctx, 0); err != nil {
 		return 0, s.fail("send", err)
@@ -51,11 +51,12 @@ func (s *Socket) sendAll(ctx context.Context, f *fd, p []byte) (int, error) {
 	return f.send(ctx, p, s.patience())
 }
 
-// gatherLimit is the largest send that is put together with others. For larger ones a system call costs less than copying.
+// gatherLimit is the largest send that is put together with others. For larger ones a system call
+// costs less than copying.
 const gatherLimit = 8 << 10
 
-// SendSoon is SendAll for small messages: what the coroutines of a loop send in one turn of the loop
-// goes to the kernel together, one write for each socket, at the end of the turn or when the
+// SendSoon is SendAll for small messages: what the coroutines of a loop send in one turn of the
+// loop goes to the kernel together, one write for each socket, at the end of the turn or when the
 // socket's owner waits to receive. An error of that write is returned by a later operation. At most
 // 64 KiB are queued; then SendSoon waits until the kernel has taken them. From elsewhere than the
 // socket's loop, for large messages and for packets, it is SendAll.
@@ -69,8 +70,8 @@ func (s *Socket) SendSoon(ctx context.Context, p []byte) (n int, err error) {
 	return s.sendSoon(ctx, p)
 }
 
-// gather is SendSoon for the usual case: in plaintext, on the socket's loop, and there is room. Very
-// many coroutines are here and then wait for the answer: its frame, and those below, are kept
+// gather is SendSoon for the usual case: in plaintext, on the socket's loop, and there is room.
+// Very many coroutines are here and then wait for the answer: its frame, and those below, are kept
 // small, so that the first 2 KiB of a stack do.
 func (s *Socket) gather(p []byte) bool {
 	f := s.conn.Load()

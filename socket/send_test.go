@@ -119,7 +119,8 @@ func TestSendingNothing(t *testing.T) {
 	})
 }
 
-// What is sent soon in one turn of the loop, by whichever of its coroutines, goes out at its end, in one write.
+// What is sent soon in one turn of the loop, by whichever of its coroutines, goes out at its end,
+// in one write.
 func TestSendSoonGathers(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		s, peer := connected(ctx, t, "tcp")
@@ -152,7 +153,8 @@ func TestSendSoonGathers(t *testing.T) {
 			}
 		}
 
-		// Flush doesn't wait for the end of the turn, nor does what is sent otherwise, which goes out behind it.
+		// Flush doesn't wait for the end of the turn, nor does what is sent otherwise, which goes
+		// out behind it.
 		s.SendSoon(ctx, []byte("soon"))
 		if err := s.Flush(ctx); err != nil || unread(peer) != 4 {
 			t.Errorf("%d bytes have arrived, %v", unread(peer), err)
@@ -176,7 +178,8 @@ func TestSendSoonGathers(t *testing.T) {
 	}, runtime.WithLoops(1))
 }
 
-// From elsewhere than its loop SendSoon is SendAll; so it is for packets, which must not be put together.
+// From elsewhere than its loop SendSoon is SendAll; so it is for packets, which must not be put
+// together.
 func TestSendSoonThatIsSendAll(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		s, peer := connected(ctx, t, "pair")

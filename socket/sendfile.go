@@ -12,14 +12,16 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// sendfileChunk bounds one call of sendfile(2), so that a file doesn't keep a goroutine of Await for long.
+// sendfileChunk bounds one call of sendfile(2), so that a file doesn't keep a goroutine of Await
+// for long.
 const sendfileChunk = 1 << 20
 
-// SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It returns how many the kernel has taken, with
-// io.ErrUnexpectedEOF when the file ends early. The file's own offset is neither used nor changed.
+// SendFile sends length bytes of a file from offset on; length 0 means to the end of the file. It
+// returns how many the kernel has taken, with io.ErrUnexpectedEOF when the file ends early. The
+// file's own offset is neither used nor changed.
 //
-// In plaintext the kernel copies (sendfile(2)); with TLS the file is read and encrypted piece by piece. Both run on a goroutine of
-// runtime.Await, since they may wait for the disk.
+// In plaintext the kernel copies (sendfile(2)); with TLS the file is read and encrypted piece by
+// piece. Both run on a goroutine of runtime.Await, since they may wait for the disk.
 func (s *Socket) SendFile(ctx context.Context, file *os.File, offset, length int64) (int64, error) {
 	if !s.network.stream() {
 		return 0, s.fail("sendfile", syscall.EOPNOTSUPP)
@@ -138,7 +140,8 @@ func (s *Socket) SendPath(ctx context.Context, name string, offset, length int64
 	return s.SendFile(ctx, file, offset, length)
 }
 
-// openFile opens a file to be sent. A directory can be opened, but not sent, and sendfile(2) wouldn't say that this is why.
+// openFile opens a file to be sent. A directory can be opened, but not sent, and sendfile(2)
+// wouldn't say that this is why.
 func openFile(name string) (*os.File, error) {
 	file, err := os.Open(name)
 	if err != nil {

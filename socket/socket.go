@@ -14,13 +14,17 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Socket is one socket: TCP, UDP or Unix, client, listener or accepted connection. Make it with [New], [Pair] or [Socket.Accept].
+// Socket is one socket: TCP, UDP or Unix, client, listener or accepted connection. Make it with
+// [New], [Pair] or [Socket.Accept].
 //
-// Methods may be called from any coroutine and any goroutine. At a time there may be one caller in an operation that receives and one in an operation
-// that sends; a second one gets ErrBusy. Connect and SSLHandshake need both directions. Close, Cancel and everything that doesn't wait may be called at any time.
+// Methods may be called from any coroutine and any goroutine. At a time there may be one caller in
+// an operation that receives and one in an operation that sends; a second one gets ErrBusy. Connect
+// and SSLHandshake need both directions. Close, Cancel and everything that doesn't wait may be
+// called at any time.
 //
-// An operation that times out, or whose context ends, has lost nothing that came in: the next one goes on from there. What a sender had
-// sent by then is told by the count it returns. Other errors of the connection are final.
+// An operation that times out, or whose context ends, has lost nothing that came in: the next one
+// goes on from there. What a sender had sent by then is told by the count it returns. Other errors
+// of the connection are final.
 //
 // A socket is used once: after Close it stays closed.
 type Socket struct {
@@ -45,7 +49,8 @@ type Socket struct {
 	listening atomic.Bool
 }
 
-// opening is what only matters until a socket has its descriptor. It is apart since sockets that were accepted, of which there may be very many, do without.
+// opening is what only matters until a socket has its descriptor. It is apart since sockets that
+// were accepted, of which there may be very many, do without.
 type opening struct {
 	options    []option
 	connecting bool               // Connect is under way
@@ -83,15 +88,17 @@ const (
 	DefaultLinger           = 10 * time.Second
 )
 
-// A Framer finds packets in the stream, for RecvPacket; package packet has them. See packet.Framer for what the methods mean.
+// A Framer finds packets in the stream, for RecvPacket; package packet has them. See packet.Framer
+// for what the methods mean.
 type Framer interface {
 	Next(data []byte, atEOF bool) (advance int, pkt []byte, err error)
 	Want() int
 	Reset()
 }
 
-// New makes a socket that is neither bound nor connected. network is "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram" or
-// "unixpacket". The descriptor is made by Bind or Connect, when the address family is known.
+// New makes a socket that is neither bound nor connected. network is "tcp", "tcp4", "tcp6", "udp",
+// "udp4", "udp6", "unix", "unixgram" or "unixpacket". The descriptor is made by Bind or Connect,
+// when the address family is known.
 func New(networkName string) (*Socket, error) {
 	s := new(Socket)
 	if err := s.Init(networkName); err != nil {
@@ -100,7 +107,8 @@ func New(networkName string) (*Socket, error) {
 	return s, nil
 }
 
-// Init makes a zero Socket what New returns, for one that is part of something else. It must come before everything else, and once.
+// Init makes a zero Socket what New returns, for one that is part of something else. It must come
+// before everything else, and once.
 func (s *Socket) Init(networkName string) error {
 	n, err := networkOf(networkName)
 	if err != nil {
@@ -122,8 +130,9 @@ func newSocket(n *network) *Socket {
 	return s
 }
 
-// Pair makes two sockets that are connected to each other, of network "unix", "unixgram" or "unixpacket", on the caller's loop. For
-// SSLHandshake, the first is the client and the second the server.
+// Pair makes two sockets that are connected to each other, of network "unix", "unixgram" or
+// "unixpacket", on the caller's loop. For SSLHandshake, the first is the client and the second the
+// server.
 func Pair(ctx context.Context, networkName string) (client, server *Socket, err error) {
 	n, err := networkOf(networkName)
 	if err == nil && n.family != unix.AF_UNIX {
@@ -152,7 +161,8 @@ func Pair(ctx context.Context, networkName string) (client, server *Socket, err 
 	return ends[0], ends[1], nil
 }
 
-// adopt makes a connected descriptor the socket's and puts it on a loop. With an error it is closed.
+// adopt makes a connected descriptor the socket's and puts it on a loop. With an error it is
+// closed.
 func (s *Socket) adopt(ctx context.Context, number int) error {
 	home, err := homeFor(ctx)
 	if err != nil {
@@ -176,7 +186,8 @@ func homeFor(ctx context.Context) (sched.Home, error) {
 	return home, err
 }
 
-// install makes a registered descriptor the socket's, or closes it if the socket was closed meanwhile.
+// install makes a registered descriptor the socket's, or closes it if the socket was closed
+// meanwhile.
 func (s *Socket) install(f *fd) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,8 +221,8 @@ func (s *Socket) acquire(kind uint32) (*fd, error) {
 	return nil, ErrNotConnected
 }
 
-// SetTimeouts replaces the time-outs, for the operations that begin afterwards. It may be called from
-// anywhere at any time.
+// SetTimeouts replaces the time-outs, for the operations that begin afterwards. It may be called
+// from anywhere at any time.
 func (s *Socket) SetTimeouts(t Timeouts) {
 	if t == defaultTimeouts {
 		s.timeouts.Store(&defaultTimeouts)
@@ -220,7 +231,8 @@ func (s *Socket) SetTimeouts(t Timeouts) {
 	}
 }
 
-// What sockets never change they share with others that have the same: 32 bytes less for each of very many.
+// What sockets never change they share with others that have the same: 32 bytes less for each of
+// very many.
 var (
 	lastTimeouts atomic.Pointer[Timeouts]
 	lastDialed   atomic.Pointer[dialedAddr]
@@ -249,8 +261,8 @@ func (s *Socket) patience() patience { return patience{timeout: s.timeouts.Load(
 // anywhere, before Close.
 func (s *Socket) SetLinger(d time.Duration) { s.linger.Store(int64(max(0, d))) }
 
-// SetProtocol sets how RecvPacket finds packets in the stream; nil: it returns what there is. Each socket needs a Framer of its own. It returns
-// ErrBusy while somebody receives.
+// SetProtocol sets how RecvPacket finds packets in the stream; nil: it returns what there is. Each
+// socket needs a Framer of its own. It returns ErrBusy while somebody receives.
 func (s *Socket) SetProtocol(framer Framer) error {
 	if s.conn.Load() == nil {
 		s.framer = framer
@@ -285,7 +297,8 @@ func (s *Socket) address(get func(int) (unix.Sockaddr, error)) net.Addr {
 	return s.network.addrOf(sa)
 }
 
-// Connected reports whether the socket has a descriptor and was not closed. It doesn't notice that the peer has gone; see Alive.
+// Connected reports whether the socket has a descriptor and was not closed. It doesn't notice that
+// the peer has gone; see Alive.
 func (s *Socket) Connected() bool {
 	return s.FD() >= 0
 }
@@ -326,7 +339,8 @@ func (s *Socket) ahead(f *fd) bool {
 	return t != nil && t.rest && s.readAhead(f) == nil
 }
 
-// FD returns the descriptor's number for looking at it, -1 if there is none. It must not be closed, nor read, written or made blocking.
+// FD returns the descriptor's number for looking at it, -1 if there is none. It must not be closed,
+// nor read, written or made blocking.
 func (s *Socket) FD() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -344,7 +358,8 @@ const (
 	WriteEvent                   // sending, connecting
 )
 
-// Cancel ends the operation that waits in the direction, with ErrCanceled, and reports whether one did.
+// Cancel ends the operation that waits in the direction, with ErrCanceled, and reports whether one
+// did.
 func (s *Socket) Cancel(event Event) bool {
 	if event&WriteEvent != 0 && s.cancelConnect() {
 		return true

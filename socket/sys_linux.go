@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls that read and write go by RawSyscall: the descriptors are non-blocking, so the scheduler needn't be told.
+// The calls that read and write go by RawSyscall: the descriptors are non-blocking, so the
+// scheduler needn't be told.
 
 func sysRead(fd int, p []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
@@ -120,7 +121,8 @@ func sysLocalPort(fd int) (port uint16, ok bool) {
 	return networkOrder(address.Port), errno == 0
 }
 
-// networkOrder returns a number of 16 bits in the order of the network that was in the machine's, and the other way round.
+// networkOrder returns a number of 16 bits in the order of the network that was in the machine's,
+// and the other way round.
 func networkOrder(n uint16) uint16 {
 	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(make([]byte, 0, 2), n))
 }
@@ -169,7 +171,8 @@ func sysVacate(fd int) {
 // sysUnread asks how many bytes wait in the kernel's receive queue.
 func sysUnread(fd int) int { return ioctl(fd, unix.SIOCINQ) }
 
-// sysUnsent asks how many bytes of a TCP connection the peer hasn't acknowledged yet. When it was reset, the kernel goes on counting those that never will be.
+// sysUnsent asks how many bytes of a TCP connection the peer hasn't acknowledged yet. When it was
+// reset, the kernel goes on counting those that never will be.
 func sysUnsent(fd int) int {
 	n := ioctl(fd, unix.SIOCOUTQ)
 	if n > 0 {
@@ -180,7 +183,8 @@ func sysUnsent(fd int) int {
 	return n
 }
 
-// sysNotSent asks how many bytes the kernel has queued and not sent yet (SIOCOUTQNSD in linux/sockios.h).
+// sysNotSent asks how many bytes the kernel has queued and not sent yet (SIOCOUTQNSD in
+// linux/sockios.h).
 func sysNotSent(fd int) int { return ioctl(fd, 0x894B) }
 
 func ioctl(fd int, request uint) int {
@@ -198,7 +202,8 @@ func sysFailed(fd int) bool {
 	return n > 0 && look[0].Revents&unix.POLLERR != 0
 }
 
-// setBindNoPort leaves the choice of a port to connect(2), which knows the peer and can use a port again that is in use for another one.
+// setBindNoPort leaves the choice of a port to connect(2), which knows the peer and can use a port
+// again that is in use for another one.
 func setBindNoPort(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) }
 
 // setKeepAlive sets the keep-alive probes' times, in seconds.

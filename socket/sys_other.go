@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// On systems without epoll there is no loop that a socket could be on, so none of these is ever called; they are here so that one can
-// work on Whorl there.
+// On systems without epoll there is no loop that a socket could be on, so none of these is ever
+// called; they are here so that one can work on Whorl there.
 
 func sysRead(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }
 func sysSend(int, []byte) (int, syscall.Errno)               { return 0, syscall.ENOSYS }

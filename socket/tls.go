@@ -16,16 +16,17 @@ import (
 
 // TLS is crypto/tls over a link that never waits where crypto/tls holds a lock.
 //
-// crypto/tls keeps a mutex for each direction while it reads or writes. A coroutine that parked inside would leave it locked, and another
-// coroutine of the loop that wants it would stop the loop for good. So after the handshake:
+// crypto/tls keeps a mutex for each direction while it reads or writes. A coroutine that parked
+// inside would leave it locked, and another coroutine of the loop that wants it would stop the loop
+// for good. So after the handshake:
 //
 //   - link.Read doesn't wait. When nothing has arrived it returns errWait, over which crypto/tls keeps its state, a partial record
 //     included; the socket waits outside and calls again.
 //   - link.Write doesn't wait and never fails half-way, since for crypto/tls an error on this side is final: it puts all it gets into the queue
 //     of the descriptor. The socket bounds the queue by writing piece by piece and waiting for it to drain between the pieces.
 //
-// The handshake is straight-line code that can't be resumed after an error, so during it link.Read does wait. Nobody else wants the mutexes then: the
-// socket's read and write locks are both held.
+// The handshake is straight-line code that can't be resumed after an error, so during it link.Read
+// does wait. Nobody else wants the mutexes then: the socket's read and write locks are both held.
 
 // secure is the TLS of a socket.
 type secure struct {
@@ -54,7 +55,8 @@ type link struct {
 type Gate interface {
 	// Enter waits until the handshake may compute. Its error ends the handshake.
 	Enter(ctx context.Context, deadline sched.Deadline) error
-	// Leave follows Enter: the handshake has ended, or waits for the peer, after which it enters again.
+	// Leave follows Enter: the handshake has ended, or waits for the peer, after which it enters
+	// again.
 	Leave()
 }
 
@@ -65,7 +67,8 @@ type shaking struct {
 	gate     Gate // nil: none
 	inside   bool // the gate
 
-	// ahead is what has arrived and crypto/tls hasn't asked for yet: it reads the messages of a handshake in small pieces, each of which would be a call.
+	// ahead is what has arrived and crypto/tls hasn't asked for yet: it reads the messages of a
+	// handshake in small pieces, each of which would be a call.
 	ahead input
 }
 
@@ -90,12 +93,15 @@ func (h *shaking) leave() {
 // certificates. A client's Renegotiation other than tls.RenegotiateNever is refused. Where config
 // names no roots to verify with, the system's are read off the loop before the first handshake.
 //
-// It fails with ErrPlaintextPending, before anything is sent, when plaintext has arrived that was not read; with ErrSSLActive when TLS is on already; with
-// ErrBusy while others send or receive. Timeouts.Handshake bounds the whole of it. What RecvPacket has learnt of the plaintext is forgotten. If
-// the handshake fails, for whatever reason but ErrSSLActive and ErrBusy, the connection is closed: it can't go on in plaintext by mistake.
+// It fails with ErrPlaintextPending, before anything is sent, when plaintext has arrived that was
+// not read; with ErrSSLActive when TLS is on already; with ErrBusy while others send or receive.
+// Timeouts.Handshake bounds the whole of it. What RecvPacket has learnt of the plaintext is
+// forgotten. If the handshake fails, for whatever reason but ErrSSLActive and ErrBusy, the
+// connection is closed: it can't go on in plaintext by mistake.
 //
-// A client's config without ServerName, InsecureSkipVerify aside, is an *explain.HandshakeError that
-// says so. Other errors are crypto/tls's; explain.Client and explain.Server put them into words.
+// A client's config without ServerName, InsecureSkipVerify aside, is an *explain.HandshakeError
+// that says so. Other errors are crypto/tls's; explain.Client and explain.Server put them into
+// words.
 //
 // From its first moment to its last the handshake has the socket to itself: whoever else sends,
 // receives, or begins a handshake gets ErrBusy.
@@ -104,8 +110,8 @@ func (h *shaking) leave() {
 // server's role that, and all that TLS needs, is only spent when the client's hello is there.
 // Callbacks of config run on the loop and must not block. If one of them panics, or calls
 // runtime.Goexit, that is logged with its stack and handed to the runtime's panic handler, and a
-// panic is the error of the handshake, a *runtime.PanicError. (On a plain goroutine either does what
-// it does there.)
+// panic is the error of the handshake, a *runtime.PanicError. (On a plain goroutine either does
+// what it does there.)
 func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
 	return s.SSLHandshakeThrough(ctx, config, nil)
 }
@@ -140,14 +146,17 @@ func (s *Socket) SSLHandshakeThrough(ctx context.Context, config *tls.Config, ga
 	return nil
 }
 
-// plaintextPending: a server has nothing to say before the client's hello, so whatever waits in the kernel was not meant to be TLS. What a client has sent may be its
-// hello, unless the answer that allows it to begin is still here, in the queue.
+// plaintextPending: a server has nothing to say before the client's hello, so whatever waits in the
+// kernel was not meant to be TLS. What a client has sent may be its hello, unless the answer that
+// allows it to begin is still here, in the queue.
 func (s *Socket) plaintextPending(f *fd) bool {
 	return len(s.in.unread()) > 0 || (!s.accepted || f.out.pending.Load()) && sysUnread(f.number) > 0
 }
 
-// HelloArrived reports whether an accepted connection's first TLS record, the client's hello, waits in the kernel: on TCP whole, or as much of it as the kernel is sure to
-// have room for, elsewhere any of it. It is also true if what has come is no hello, or nothing more will come: then the handshake says what is wrong.
+// HelloArrived reports whether an accepted connection's first TLS record, the client's hello, waits
+// in the kernel: on TCP whole, or as much of it as the kernel is sure to have room for, elsewhere
+// any of it. It is also true if what has come is no hello, or nothing more will come: then the
+// handshake says what is wrong.
 func (s *Socket) HelloArrived() bool {
 	f, err := s.acquire(using)
 	if err != nil {
@@ -179,7 +188,8 @@ func (f *fd) helloArrived() bool {
 	return unread >= min(length, max(512, sysReceiveBuffer(f.number)/4))
 }
 
-// awaitHello waits for the client's hello, with both locks held. What comes while the answer that allows the client to begin is still here was not meant to be one.
+// awaitHello waits for the client's hello, with both locks held. What comes while the answer that
+// allows the client to begin is still here was not meant to be one.
 func (s *Socket) awaitHello(ctx context.Context, f *fd, deadline sched.Deadline) error {
 	for f.out.pending.Load() {
 		err := f.flush()
@@ -252,7 +262,8 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config, gate 
 			err = sched.ReportPanic(ctx, value)
 		}()
 		shaking.ctx = ctx
-		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and callbacks still find the context's values.
+		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and
+		// callbacks still find the context's values.
 		err = t.conn.HandshakeContext(context.WithoutCancel(ctx))
 		shaking.leave()
 		if err == nil {
@@ -324,7 +335,8 @@ func (t *secure) tryRead(f *fd, p []byte) (int, error) {
 // piece is how much is encrypted at a time; with the records' overhead it fits the queue.
 const piece = 32 << 10
 
-// send encrypts and sends p. It returns how much of p has gone to the kernel. The caller holds the write lock.
+// send encrypts and sends p. It returns how much of p has gone to the kernel. The caller holds the
+// write lock.
 func (t *secure) send(ctx context.Context, f *fd, p []byte, wait patience) (int, error) {
 	if err := f.drain(ctx, wait); err != nil {
 		return 0, err
@@ -413,8 +425,8 @@ const (
 	changeCipherSpec = 20 // a record's type: without effect in TLS 1.3, and crypto/tls reads on behind it
 )
 
-// feed notes how many whole records crypto/tls has, after p. When it asks for more it has used up all that it had before, so if this makes no more than one, it has none left once that
-// is read.
+// feed notes how many whole records crypto/tls has, after p. When it asks for more it has used up
+// all that it had before, so if this makes no more than one, it has none left once that is read.
 func (l *link) feed(p []byte) {
 	records := 0
 	for len(p) > 0 {
@@ -446,7 +458,8 @@ func (l *link) Close() error { return nil }
 func (l *link) LocalAddr() net.Addr  { return l.socket.LocalAddr() }
 func (l *link) RemoteAddr() net.Addr { return l.socket.RemoteAddr() }
 
-// The deadlines that crypto/tls sets around its alerts have no meaning for a link that doesn't wait.
+// The deadlines that crypto/tls sets around its alerts have no meaning for a link that doesn't
+// wait.
 func (l *link) SetDeadline(time.Time) error      { return nil }
 func (l *link) SetReadDeadline(time.Time) error  { return nil }
 func (l *link) SetWriteDeadline(time.Time) error { return nil }

@@ -27,7 +27,8 @@ import (
 
 type callbackKey struct{}
 
-// Callbacks of the configuration find the values of the context that SSLHandshake was given, and may wait as coroutines do.
+// Callbacks of the configuration find the values of the context that SSLHandshake was given, and
+// may wait as coroutines do.
 func TestCallbacksHaveTheContext(t *testing.T) {
 	for _, by := range []string{"coroutine", "goroutine"} {
 		t.Run(by, func(t *testing.T) {
@@ -103,8 +104,9 @@ func shakeWith(peers *sync.WaitGroup, wire net.Conn, config *tls.Config) {
 	})
 }
 
-// A callback that panics, or ends its goroutine, ends the handshake and the connection, and neither the loop nor who waits for the handshake. It is logged with its stack and handed
-// to the panic handler, once.
+// A callback that panics, or ends its goroutine, ends the handshake and the connection, and neither
+// the loop nor who waits for the handshake. It is logged with its stack and handed to the panic
+// handler, once.
 func TestCallbackThatBreaks(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -182,7 +184,8 @@ func TestHandshakeWithoutServerName(t *testing.T) {
 	})
 }
 
-// In a plain goroutine a panic goes up to whoever recovers it, as everywhere in Go; the connection is closed nevertheless.
+// In a plain goroutine a panic goes up to whoever recovers it, as everywhere in Go; the connection
+// is closed nevertheless.
 func TestCallbackThatPanicsInAGoroutine(t *testing.T) {
 	eachRole(t, "tcp", func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, wire net.Conn, config *tls.Config) {
 		shakeWith(peers, wire, config)

@@ -18,7 +18,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// eachRole runs a test with a Socket as the client and as the server, connected to a bare connection.
+// eachRole runs a test with a Socket as the client and as the server, connected to a bare
+// connection.
 func eachRole(t *testing.T, network string, test func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, peer net.Conn, config *tls.Config)) {
 	for _, role := range []string{"client", "server"} {
 		t.Run(role, func(t *testing.T) {
@@ -186,8 +187,8 @@ func TestHandshakeTimeout(t *testing.T) {
 	})
 }
 
-// One deadline for the whole handshake: a peer that says a byte now and then doesn't extend it. It would take it several seconds to say
-// all.
+// One deadline for the whole handshake: a peer that says a byte now and then doesn't extend it. It
+// would take it several seconds to say all.
 func TestHandshakeTimeoutIsNotExtendedByBytes(t *testing.T) {
 	eachRole(t, "tcp", func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, wire net.Conn, config *tls.Config) {
 		s.SetTimeouts(socket.Timeouts{Handshake: 50 * time.Millisecond})

@@ -21,7 +21,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// OpenSSL asks for new keys (KeyUpdate, which crypto/tls never does on its own account) while both sides send. Run with -tags interop where there is openssl.
+// OpenSSL asks for new keys (KeyUpdate, which crypto/tls never does on its own account) while both
+// sides send. Run with -tags interop where there is openssl.
 func TestKeyUpdatesOfOpenSSL(t *testing.T) {
 	_, forServer := configs(tls.VersionTLS13)
 	chain, key := pemFiles(t, forServer.Certificates[0])
@@ -104,7 +105,8 @@ func TestKeyUpdatesOfOpenSSL(t *testing.T) {
 	}
 }
 
-// hearsUpdate waits until openssl says that it changes its keys: commands must not come in one read with what is behind them.
+// hearsUpdate waits until openssl says that it changes its keys: commands must not come in one read
+// with what is behind them.
 func hearsUpdate(said chan string) {
 	for line := range said {
 		if strings.Contains(line, "KEYUPDATE") || strings.Contains(line, "SSL_do_handshake") {

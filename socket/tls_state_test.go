@@ -18,7 +18,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// Plaintext that was not read ends the connection before the handshake begins, wherever it waits; the peer gets nothing.
+// Plaintext that was not read ends the connection before the handshake begins, wherever it waits;
+// the peer gets nothing.
 func TestSSLHandshakeRefusesUnreadPlaintext(t *testing.T) {
 	for _, c := range []struct {
 		name, role string
@@ -60,7 +61,8 @@ func TestSSLHandshakeRefusesUnreadPlaintext(t *testing.T) {
 	}
 }
 
-// closedForGood checks that a Socket is closed, as after a failed handshake: it can't be used in plaintext by mistake.
+// closedForGood checks that a Socket is closed, as after a failed handshake: it can't be used in
+// plaintext by mistake.
 func closedForGood(ctx context.Context, t testing.TB, s *socket.Socket) {
 	t.Helper()
 	if s.Connected() || s.FD() != -1 {
@@ -242,7 +244,8 @@ func TestSSLHandshakeResetsTheFramer(t *testing.T) {
 	})
 }
 
-// tapedPeer shakes hands with a Socket and returns the peer's end, whose later writes are kept on the tape.
+// tapedPeer shakes hands with a Socket and returns the peer's end, whose later writes are kept on
+// the tape.
 func tapedPeer(ctx context.Context, t testing.TB, peers *sync.WaitGroup, role string, version uint16) (*socket.Socket, *tls.Conn, *tape) {
 	t.Helper()
 	forClient, forServer := configs(version)

@@ -122,7 +122,8 @@ func TestSSLHandshakeWithCryptoTLS(t *testing.T) {
 	}
 }
 
-// withCryptoTLS connects a Socket in a role to crypto/tls in the other, and returns the Socket's configuration.
+// withCryptoTLS connects a Socket in a role to crypto/tls in the other, and returns the Socket's
+// configuration.
 func withCryptoTLS(ctx context.Context, t testing.TB, network, role string, version uint16) (*socket.Socket, *tls.Conn, *tls.Config) {
 	t.Helper()
 	forClient, forServer := configs(version)
@@ -251,7 +252,8 @@ func TestSSLHandshakeFromPlainGoroutines(t *testing.T) {
 	})
 }
 
-// Both ends send 4 MiB at the same time, through kernel buffers of 4 KiB: nobody may wait for sending to end before it receives.
+// Both ends send 4 MiB at the same time, through kernel buffers of 4 KiB: nobody may wait for
+// sending to end before it receives.
 func TestTLSBothDirectionsThroughTinyBuffers(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version uint16) {
 		withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {

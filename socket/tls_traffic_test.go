@@ -18,8 +18,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// One reads and one writes at each end, at the same time, in coroutines of the Socket's loop, of another one, and in plain goroutines. This is for the race
-// detector.
+// One reads and one writes at each end, at the same time, in coroutines of the Socket's loop, of
+// another one, and in plain goroutines. This is for the race detector.
 func TestTLSReadAndWriteAtTheSameTime(t *testing.T) {
 	for _, c := range []struct{ name, reader, writer string }{
 		{"two coroutines", "coroutine", "coroutine"},
@@ -113,7 +113,8 @@ func TestTLSSendAllLetsOthersRun(t *testing.T) {
 	})
 }
 
-// Close, from anywhere, ends both the reader and the writer of a TLS connection with net.ErrClosed, at whatever moment it comes.
+// Close, from anywhere, ends both the reader and the writer of a TLS connection with net.ErrClosed,
+// at whatever moment it comes.
 func TestTLSCloseAtAnyMoment(t *testing.T) {
 	for _, who := range []string{"coroutine", "goroutine", "another loop"} {
 		t.Run(who, func(t *testing.T) {

@@ -40,8 +40,8 @@ func (s *Socket) vector(
 	return n, s.fail(op, err)
 }
 
-// ReadVector receives once, into several buffers in turn (readv(2)), and returns how many bytes came
-// in all. None of the buffers may be empty.
+// ReadVector receives once, into several buffers in turn (readv(2)), and returns how many bytes
+// came in all. None of the buffers may be empty.
 func (s *Socket) ReadVector(ctx context.Context, bufs [][]byte) (int, error) {
 	if err := sched.Begin(ctx, 0); err != nil {
 		return 0, s.fail("readv", err)

@@ -34,9 +34,9 @@ func (f *fd) receive(
 	}
 }
 
-// transmit calls try until it returns something else than errWait, errNoBuffers and errPeerFull, and
-// waits for room in between. try returns how much the kernel has taken; transmit returns the sum.
-// The time-out is for a peer that takes nothing: each byte taken renews it.
+// transmit calls try until it returns something else than errWait, errNoBuffers and errPeerFull,
+// and waits for room in between. try returns how much the kernel has taken; transmit returns the
+// sum. The time-out is for a peer that takes nothing: each byte taken renews it.
 func (f *fd) transmit(ctx context.Context, p patience, try func() (int, error)) (int, error) {
 	var deadline sched.Deadline
 	total := 0
@@ -63,9 +63,9 @@ type patience struct {
 	limit   sched.Deadline // of the whole operation
 }
 
-// NoWait returns a context by which no operation waits: one that would returns ErrWouldBlock instead,
-// with what it has done by then, as system calls do with MSG_DONTWAIT. Operations know it only
-// if it isn't derived from.
+// NoWait returns a context by which no operation waits: one that would returns ErrWouldBlock
+// instead, with what it has done by then, as system calls do with MSG_DONTWAIT. Operations know it
+// only if it isn't derived from.
 func NoWait(ctx context.Context) context.Context { return noWait{ctx} }
 
 type noWait struct{ context.Context }
@@ -124,8 +124,8 @@ func (f *fd) waitRead(
 	return err
 }
 
-// flushPending is flush for whoever is going to wait to receive. An error is for whoever sends next,
-// and the kernel has it for the reader, too.
+// flushPending is flush for whoever is going to wait to receive. An error is for whoever sends
+// next, and the kernel has it for the reader, too.
 func (f *fd) flushPending() {
 	if f.out.pending.Load() {
 		f.flush()
@@ -169,7 +169,8 @@ func (f *fd) waitAndLook(ctx context.Context, pause time.Duration, limit sched.D
 	}
 }
 
-// drain waits until the kernel has taken everything that is queued. The caller holds the write lock.
+// drain waits until the kernel has taken everything that is queued. The caller holds the write
+// lock.
 func (f *fd) drain(ctx context.Context, p patience) error {
 	if f.out.pending.Load() {
 		left := f.queued()

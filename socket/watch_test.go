@@ -122,7 +122,8 @@ func TestTryRecvPacketWithAProtocol(t *testing.T) {
 	})
 }
 
-// An operation that waits gets the event instead of the watcher; afterwards, and with nil, it is as before.
+// An operation that waits gets the event instead of the watcher; afterwards, and with nil, it is as
+// before.
 func TestWatcherStandsBack(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		s, peer, w := watched(ctx, t, "tcp")
@@ -186,7 +187,8 @@ func TestWatchElsewhere(t *testing.T) {
 	})
 }
 
-// Queue takes all or nothing, up to the limit; what the kernel has no room for goes out as it gets some, in order, and Writable tells.
+// Queue takes all or nothing, up to the limit; what the kernel has no room for goes out as it gets
+// some, in order, and Writable tells.
 func TestQueue(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		for _, secure := range []bool{false, true} {
@@ -293,7 +295,8 @@ func TestPushAndSending(t *testing.T) {
 	})
 }
 
-// Arrived looks and takes nothing, Discard takes; afterwards everything works as if they had not been.
+// Arrived looks and takes nothing, Discard takes; afterwards everything works as if they had not
+// been.
 func TestArrivedAndDiscard(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {

@@ -15,7 +15,8 @@ var concurrencyTests = []test{
 	{"ManyPairs", testManyPairs},
 }
 
-// Several writers, each with records of many sizes: a record arrives in one piece, and those of one writer in order.
+// Several writers, each with records of many sizes: a record arrives in one piece, and those of one
+// writer in order.
 func testAtomicWrites(p *pair) {
 	const writers, records, largest = 8, 40, 60_000
 	parties := make(map[string]func() error)

@@ -133,8 +133,9 @@ func testReadTimeouts(p *pair) {
 	})
 }
 
-// A Write that times out says how much is on its way: who writes on from there sends each byte once. A transport that can't say so, as crypto/tls, must refuse every
-// further Write, and have sent nothing wrong. Nor may it take any amount when nobody reads.
+// A Write that times out says how much is on its way: who writes on from there sends each byte
+// once. A transport that can't say so, as crypto/tls, must refuse every further Write, and have
+// sent nothing wrong. Nor may it take any amount when nobody reads.
 func testWriteTimeouts(p *pair) {
 	const bound, piece = 128 << 20, 300_000
 	from := newSource("exact")
@@ -203,7 +204,8 @@ func testRandomDeadlines(p *pair) {
 			if err := conn.SetReadDeadline(at); err != nil {
 				return err
 			}
-			// It goes through the connection, so that a party that must not hold its loop lets others run.
+			// It goes through the connection, so that a party that must not hold its loop lets
+			// others run.
 			if _, err := conn.Write(nil); err != nil {
 				return err
 			}

@@ -13,13 +13,14 @@ import (
 // patience is how long the suite waits for what has to happen before it calls it a failure.
 const patience = 30 * time.Second
 
-// pause is given to an operation to begin waiting, which can't be seen from outside. Where it is too short, a test says less, but holds.
+// pause is given to an operation to begin waiting, which can't be seen from outside. Where it is
+// too short, a test says less, but holds.
 const pause = 20 * time.Millisecond
 
 // TestStream runs the suite, each test on a pair of its own, which makePair makes as for
-// nettest.TestConn: stop closes both ends, may be called when they are closed already, and must wake
-// who waits in them. What an end may have beyond net.Conn is tested if it is there: CloseWrite and
-// CloseRead, io.ReaderFrom, io.WriterTo, SyscallConn.
+// nettest.TestConn: stop closes both ends, may be called when they are closed already, and must
+// wake who waits in them. What an end may have beyond net.Conn is tested if it is there: CloseWrite
+// and CloseRead, io.ReaderFrom, io.WriterTo, SyscallConn.
 //
 // spawn starts the suite's parties: it calls party elsewhere, in a coroutine, for one, and doesn't
 // wait for it. nil is a goroutine for each. A party makes the pair, another one reads, and so on;

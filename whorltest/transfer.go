@@ -105,7 +105,8 @@ func testBackPressure(p *pair) {
 	writer.succeed(p)
 }
 
-// io.Copy to the connection, which calls ReadFrom if there is one: files, from where they stand and up to a limit, and other readers.
+// io.Copy to the connection, which calls ReadFrom if there is one: files, from where they stand and
+// up to a limit, and other readers.
 func testReadFrom(p *pair) {
 	const total, skip, limit = 1 << 20, 1000, 100_000
 	content := newSource("file").take(total)

@@ -1,4 +1,5 @@
-// Chat is a room where everybody hears everybody else, a line at a time. It is served by callbacks, so that very many can sit in it in silence.
+// Chat is a room where everybody hears everybody else, a line at a time. It is served by callbacks,
+// so that very many can sit in it in silence.
 //
 //	go run ./examples/chat
 //

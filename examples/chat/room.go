@@ -14,15 +14,16 @@ import (
 	"github.com/whorl-go/whorl/server"
 )
 
-// A room is where all who are connected hear each other. Its methods are the callbacks of their connections, which run on several loops at once.
+// A room is where all who are connected hear each other. Its methods are the callbacks of their
+// connections, which run on several loops at once.
 type room struct {
 	mu      sync.Mutex
 	members map[string]server.ID // by their names; guarded by mu
 	guests  int                  // so far; guarded by mu
 }
 
-// A member is the value of a connection. Only callbacks of that connection use it, which run one at a time: so it needs no lock, and so others, on other
-// loops, have to go by the room's list.
+// A member is the value of a connection. Only callbacks of that connection use it, which run one at
+// a time: so it needs no lock, and so others, on other loops, have to go by the room's list.
 type member struct {
 	name string
 	slow bool
@@ -121,7 +122,8 @@ func (r *room) whisper(ctx context.Context, c *server.Conn, m *member, rest stri
 	}
 }
 
-// drop ends the connection of somebody who reads too slowly. It can't be slowed down instead: the others are the ones who talk.
+// drop ends the connection of somebody who reads too slowly. It can't be slowed down instead: the
+// others are the ones who talk.
 func (r *room) drop(_ context.Context, c *server.Conn) {
 	c.Value().(*member).slow = true
 	c.Abort()
@@ -141,7 +143,8 @@ func (r *room) leave(_ context.Context, c *server.Conn, reason error) {
 	}
 }
 
-// tell sends a line to one. Whether it can be sent makes no difference: who doesn't take it is dropped.
+// tell sends a line to one. Whether it can be sent makes no difference: who doesn't take it is
+// dropped.
 func tell(ctx context.Context, c *server.Conn, format string, values ...any) {
 	c.Send(ctx, fmt.Appendf(nil, format+"\n", values...))
 }

@@ -1,4 +1,5 @@
-// Echo sends back each line that it gets, in either of the two styles of package server, in plaintext or over TLS.
+// Echo sends back each line that it gets, in either of the two styles of package server, in
+// plaintext or over TLS.
 //
 //	go run ./examples/echo
 //
@@ -10,8 +11,8 @@
 //	Client 3: "hello from client 3", "and goodbye from client 3"
 //	Connections served: 3, over TLS: 0. Lines in: 6, out: 6.
 //
-// With -style callback no connection has a coroutine; with -tls they begin with TLS. With -listen it serves until it is told to end
-// (SIGINT or SIGTERM):
+// With -style callback no connection has a coroutine; with -tls they begin with TLS. With -listen
+// it serves until it is told to end (SIGINT or SIGTERM):
 //
 //	go run ./examples/echo -listen 127.0.0.1:7007 -tls -ca ca.pem
 //	openssl s_client -connect 127.0.0.1:7007 -CAfile ca.pem -verify_return_error
@@ -34,7 +35,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// useHandle serves with a coroutine per connection, straight on. While a client doesn't read its lines Send waits, and nothing more is received from it.
+// useHandle serves with a coroutine per connection, straight on. While a client doesn't read its
+// lines Send waits, and nothing more is received from it.
 func useHandle(port *server.Port) {
 	port.Handle = func(ctx context.Context, c *server.Conn) {
 		for {
@@ -49,8 +51,8 @@ func useHandle(port *server.Port) {
 	}
 }
 
-// useCallbacks serves with a callback for each line, which must not wait. What a client doesn't read is queued, and while there is much of that,
-// nothing more is received from the client.
+// useCallbacks serves with a callback for each line, which must not wait. What a client doesn't
+// read is queued, and while there is much of that, nothing more is received from the client.
 func useCallbacks(port *server.Port) {
 	port.OnReceive = func(ctx context.Context, c *server.Conn, line []byte) {
 		if _, err := c.Send(ctx, line); err != nil {

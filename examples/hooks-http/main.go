@@ -1,8 +1,10 @@
-// Hooks-http runs net/http's own server and client, unchanged, over Whorl's loops: requests in plaintext and over TLS with HTTP/2, from many coroutines at once.
+// Hooks-http runs net/http's own server and client, unchanged, over Whorl's loops: requests in
+// plaintext and over TLS with HTTP/2, from many coroutines at once.
 //
 //	go run ./examples/hooks-http
 //
-// It needs no network: the server listens on the loopback, and its certificate is from an authority that is made for the occasion. It ends by itself.
+// It needs no network: the server listens on the loopback, and its certificate is from an authority
+// that is made for the occasion. It ends by itself.
 package main
 
 import (
@@ -112,7 +114,8 @@ func load(ctx context.Context, out io.Writer, client *http.Client, base string) 
 	return nil
 }
 
-// get makes a request. net/http waits for its own goroutines, on Go channels, which must not be done on a loop: Await does it elsewhere, and parks the coroutine.
+// get makes a request. net/http waits for its own goroutines, on Go channels, which must not be
+// done on a loop: Await does it elsewhere, and parks the coroutine.
 func get(ctx context.Context, client *http.Client, url string) (string, error) {
 	return runtime.Await(ctx, func() (string, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -2,7 +2,8 @@
 //
 //	go run ./examples/metrics
 //
-// starts an echo server and an HTTP server with its figures, has three clients connect, scrapes the figures once, and ends:
+// starts an echo server and an HTTP server with its figures, has three clients connect, scrapes the
+// figures once, and ends:
 //
 //	Echo on 127.0.0.1:41063, metrics on http://127.0.0.1:36717/metrics
 //	3 clients have sent 2 lines each. 42 figures were scraped, among them:
@@ -44,7 +45,8 @@ import (
 
 func main() { program.Main("metrics", run) }
 
-// expose serves the metrics by package net/http, on goroutines of its own: a scrape costs the event loops nothing.
+// expose serves the metrics by package net/http, on goroutines of its own: a scrape costs the event
+// loops nothing.
 func expose(rt *runtime.Runtime, s *server.Server, address string) (*http.Server, net.Addr, error) {
 	registry := prometheus.NewRegistry()
 	for _, collector := range []prometheus.Collector{

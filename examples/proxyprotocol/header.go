@@ -15,7 +15,8 @@ func headerV1(client, server netip.AddrPort) []byte {
 	return fmt.Appendf(nil, "PROXY %s %s %s %d %d\r\n", family, client.Addr(), server.Addr(), client.Port(), server.Port())
 }
 
-// Version 2 is binary: a signature that no text protocol begins with, what kind of connection it is, how much follows, the addresses, and additions.
+// Version 2 is binary: a signature that no text protocol begins with, what kind of connection it
+// is, how much follows, the addresses, and additions.
 const (
 	signature = "\r\n\r\n\x00\r\nQUIT\n"
 

@@ -1,5 +1,6 @@
-// Proxyprotocol is a server behind a load balancer, such as HAProxy, nginx, or that of a cloud, which still knows who its clients are: the balancer
-// says so in a header at the beginning of each connection (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt).
+// Proxyprotocol is a server behind a load balancer, such as HAProxy, nginx, or that of a cloud,
+// which still knows who its clients are: the balancer says so in a header at the beginning of each
+// connection (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt).
 //
 //	go run ./examples/proxyprotocol
 //
@@ -12,12 +13,14 @@
 //	No header:          the server closes the connection
 //	By somebody else:   client 127.0.0.2:41002, without a balancer, says "PROXY TCP4 192.0.2.1 198.51.100.7 51234 443"
 //
-// A header is all that it takes to be somebody else. So it is taken from the addresses in -trust only, and not believed, but served as what it is, from others.
-// With -listen the example serves until it is told to end (SIGINT or SIGTERM):
+// A header is all that it takes to be somebody else. So it is taken from the addresses in -trust
+// only, and not believed, but served as what it is, from others. With -listen the example serves
+// until it is told to end (SIGINT or SIGTERM):
 //
 //	go run ./examples/proxyprotocol -listen 127.0.0.1:7007 -trust 127.0.0.1,10.0.0.0/8
 //
-// and HAProxy sends it headers with "server one 127.0.0.1:7007 send-proxy-v2". header.go writes them, as balancers do.
+// and HAProxy sends it headers with "server one 127.0.0.1:7007 send-proxy-v2". header.go writes
+// them, as balancers do.
 package main
 
 import (
@@ -43,7 +46,8 @@ func answer(ctx context.Context, c *server.Conn, line []byte) {
 	}
 }
 
-// describe says who a client is. What comes from a header is the client's word as much as the balancer's, so it is quoted.
+// describe says who a client is. What comes from a header is the client's word as much as the
+// balancer's, so it is quoted.
 func describe(c *server.Conn) string {
 	p := c.Proxied()
 	switch {

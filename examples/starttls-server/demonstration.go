@@ -86,7 +86,8 @@ func attack(co context.Context, show io.Writer, address string) error {
 	if _, err := c.Send(co, []byte(both)); err != nil {
 		return err
 	}
-	// Its 220 may arrive or be cut off with the connection. What must not come is an answer to the second command.
+	// Its 220 may arrive or be cut off with the connection. What must not come is an answer to the
+	// second command.
 	line, err := c.Recv(co)
 	if err == nil && strings.HasPrefix(string(line), "220 ") {
 		line, err = c.Recv(co)

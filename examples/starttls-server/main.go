@@ -1,4 +1,5 @@
-// Starttls-server is a server of lines, in the manner of SMTP, whose connections begin in plaintext and become TLS in place.
+// Starttls-server is a server of lines, in the manner of SMTP, whose connections begin in plaintext
+// and become TLS in place.
 //
 //	go run ./examples/starttls-server
 //
@@ -40,7 +41,8 @@
 //	go run ./examples/starttls-server -listen 127.0.0.1:2525 -ca ca.pem
 //	openssl s_client -starttls smtp -connect 127.0.0.1:2525 -CAfile ca.pem -verify_return_error
 //
-// session.go is the protocol, server.go serves it on connections, demonstration.go is the dialogue above, and this file has the flags.
+// session.go is the protocol, server.go serves it on connections, demonstration.go is the dialogue
+// above, and this file has the flags.
 package main
 
 import (
@@ -108,7 +110,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	return o.serve(ctx, stdout, certificates.Config(), &tls.Config{RootCAs: roots})
 }
 
-// certificates returns the server's certificate: that of the files, or one for development with the authority that has issued it.
+// certificates returns the server's certificate: that of the files, or one for development with the
+// authority that has issued it.
 func (o *options) certificates() (*tlsconfig.Server, *x509.CertPool, error) {
 	certificate := tlsconfig.ServerCertificate{CertFile: o.certFile, KeyFile: o.keyFile}
 	var roots *x509.CertPool
@@ -130,7 +133,8 @@ func (o *options) certificates() (*tlsconfig.Server, *x509.CertPool, error) {
 	return certificates, roots, err
 }
 
-// keepCurrent has files read again when they change, and at SIGHUP, until stop is called. Connections notice nothing.
+// keepCurrent has files read again when they change, and at SIGHUP, until stop is called.
+// Connections notice nothing.
 func keepCurrent(certificates *tlsconfig.Server) (stop func(), err error) {
 	log, err := zap.NewProduction()
 	if err != nil {

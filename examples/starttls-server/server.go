@@ -31,8 +31,9 @@ func handle(ctx context.Context, c *server.Conn) {
 			return
 		}
 		if then == startTLS {
-			// If there is something behind STARTTLS in plaintext, EnableSSL refuses: over TLS it would pass for the client's words (CVE-2011-0411). After that, and
-			// after a handshake that fails, the connection is closed. There is no way back to plaintext.
+			// If there is something behind STARTTLS in plaintext, EnableSSL refuses: over TLS it
+			// would pass for the client's words (CVE-2011-0411). After that, and after a handshake
+			// that fails, the connection is closed. There is no way back to plaintext.
 			if err := c.EnableSSL(ctx); err != nil {
 				return
 			}

@@ -19,7 +19,8 @@ type trial struct {
 	heard  string   // what the server heard over TLS, see peer.verbs
 }
 
-// patience is much more than any trial needs, and less than the time-outs that hold unless -timeout is heeded everywhere.
+// patience is much more than any trial needs, and less than the time-outs that hold unless -timeout
+// is heeded everywhere.
 const patience = 5 * time.Second
 
 // try runs trials side by side. Each ends with status 1 and one line that names the phase.
@@ -83,7 +84,8 @@ func TestConnectionThatCannotBeMade(t *testing.T) {
 	checkFailure(t, status, stderr, "connect") // an answer, or none in time
 }
 
-// The ids are those of the catalogue of STARTTLS attacks; see "Why TLS is better without STARTTLS" (USENIX Security 2021).
+// The ids are those of the catalogue of STARTTLS attacks; see "Why TLS is better without STARTTLS"
+// (USENIX Security 2021).
 func TestPlaintextInjectedAroundTheUpgrade(t *testing.T) {
 	t.Parallel()
 	upgrade := func(answer string) func(*peer) {
@@ -116,7 +118,8 @@ func TestPlaintextInjectedAroundTheUpgrade(t *testing.T) {
 	})
 }
 
-// B10. Whether the reply comes before or after the question is asked depends on the network; either way it isn't taken for an offer of AUTH.
+// B10. Whether the reply comes before or after the question is asked depends on the network; either
+// way it isn't taken for an offer of AUTH.
 func TestReplyOverTLSBeforeTheQuestion(t *testing.T) {
 	t.Parallel()
 	p := startPeer(t, func(p *peer) {

@@ -1,4 +1,5 @@
-// Starttls sends a mail over a connection that begins in plaintext and becomes TLS in place, and shows the whole dialogue.
+// Starttls sends a mail over a connection that begins in plaintext and becomes TLS in place, and
+// shows the whole dialogue.
 //
 //	go run ./examples/starttls
 //
@@ -6,8 +7,9 @@
 //
 //	go run ./examples/starttls -addr mail.example.com:587 -from me@example.com -to you@example.com -user me -password-file secret
 //
-// talks to a real one. session.go is the dialogue, on a Whorl client; reply.go reads what the server says; explain.go puts errors into words;
-// server.go is the server in the process; this file has the flags and the printing.
+// talks to a real one. session.go is the dialogue, on a Whorl client; reply.go reads what the
+// server says; explain.go puts errors into words; server.go is the server in the process; this file
+// has the flags and the printing.
 package main
 
 import (
@@ -61,7 +63,8 @@ func send(o order, out *output) error {
 	var s *session
 	err := runtime.Run(func(ctx context.Context) error {
 		s = newSession(o, func(l line) {
-			// This runs in a coroutine. Standard output may block, which the loop must not, so that is awaited.
+			// This runs in a coroutine. Standard output may block, which the loop must not, so that
+			// is awaited.
 			runtime.Await(ctx, func() (struct{}, error) { out.line(l); return struct{}{}, nil })
 		})
 		return s.run(ctx)
@@ -217,7 +220,8 @@ func checkHostPort(addr string) error {
 	return nil
 }
 
-// checkAddress refuses what could be more than an address: a line end in it would begin a command of its own (MAIL FROM:<…>) or a header.
+// checkAddress refuses what could be more than an address: a line end in it would begin a command
+// of its own (MAIL FROM:<…>) or a header.
 func checkAddress(address string) error {
 	local, domain, ok := strings.Cut(address, "@")
 	if !ok || !plainWord(local) || !plainWord(domain) || strings.Contains(domain, "@") || len(address) > 254 {
@@ -226,7 +230,8 @@ func checkAddress(address string) error {
 	return nil
 }
 
-// plainWord reports whether s is a word of printable ASCII characters, without the brackets that SMTP gives a meaning.
+// plainWord reports whether s is a word of printable ASCII characters, without the brackets that
+// SMTP gives a meaning.
 func plainWord(s string) bool {
 	for _, c := range s {
 		if c <= ' ' || c > '~' || strings.ContainsRune(`<>"\`, c) {

@@ -66,7 +66,8 @@ func (c *tap) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// startPeer starts a server with a certificate for localhost and 127.0.0.1. After the script it listens until the client closes.
+// startPeer starts a server with a certificate for localhost and 127.0.0.1. After the script it
+// listens until the client closes.
 func startPeer(t *testing.T, script func(*peer)) *peer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -233,7 +234,8 @@ func (p *peer) checkWire(t *testing.T) {
 	}
 }
 
-// verbs returns what was said over TLS: the first word of each line, * for a secret, the mail as one word.
+// verbs returns what was said over TLS: the first word of each line, * for a secret, the mail as
+// one word.
 func (p *peer) verbs() string {
 	var verbs []string
 	inMail := false

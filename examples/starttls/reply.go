@@ -14,7 +14,8 @@ const (
 	maxReplyLines = 100
 )
 
-// A reply is what an SMTP server answers: some lines with one code. The zero reply is ready for its first line.
+// A reply is what an SMTP server answers: some lines with one code. The zero reply is ready for its
+// first line.
 type reply struct {
 	code int
 	text []string
@@ -26,7 +27,8 @@ type reply struct {
 //	250-SIZE 10240000
 //	250 STARTTLS
 //
-// It takes no liberties: a reply that can be read in two ways is one that somebody else can have a say in.
+// It takes no liberties: a reply that can be read in two ways is one that somebody else can have a
+// say in.
 func (r *reply) add(line string) (last bool, err error) {
 	text, ok := strings.CutSuffix(line, "\r\n")
 	if !ok || strings.ContainsAny(text, "\r\n\x00") {
@@ -58,8 +60,8 @@ func digits(s string) bool {
 	return true
 }
 
-// keywords returns what a server offers in its answer to EHLO, in upper case: STARTTLS, AUTH with its mechanisms, and so on. The first line is the
-// server's name.
+// keywords returns what a server offers in its answer to EHLO, in upper case: STARTTLS, AUTH with
+// its mechanisms, and so on. The first line is the server's name.
 func (r *reply) keywords() map[string][]string {
 	keywords := make(map[string][]string)
 	for _, text := range r.text[1:] {
@@ -73,8 +75,8 @@ func (r *reply) keywords() map[string][]string {
 // String returns the reply on one line.
 func (r *reply) String() string { return fmt.Sprintf("%d %s", r.code, strings.Join(r.text, " ")) }
 
-// printable returns s with a '?' for whatever is not a printable character: what a server says must not move the cursor, colour the terminal or
-// fake a line of ours.
+// printable returns s with a '?' for whatever is not a printable character: what a server says must
+// not move the cursor, colour the terminal or fake a line of ours.
 func printable(s string) string {
 	return strings.Map(func(c rune) rune {
 		if c == unicode.ReplacementChar || !unicode.IsPrint(c) {
@@ -84,7 +86,8 @@ func printable(s string) string {
 	}, s)
 }
 
-// quote returns s in quotes, with escapes for whatever is not printable, and no longer than an error text may be.
+// quote returns s in quotes, with escapes for whatever is not printable, and no longer than an
+// error text may be.
 func quote(s string) string {
 	const most = 160
 	if len(s) > most {

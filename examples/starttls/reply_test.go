@@ -27,7 +27,8 @@ func TestReplyOfSeveralLines(t *testing.T) {
 	}
 }
 
-// Whatever a server sends, a reply that is accepted is made of lines that say the same thing to every reader.
+// Whatever a server sends, a reply that is accepted is made of lines that say the same thing to
+// every reader.
 func FuzzReply(f *testing.F) {
 	f.Add("220 mail.test ESMTP\r\n")
 	f.Add("250-mail.test\r\n250-SIZE\r\n250 AUTH PLAIN\r\n")

@@ -19,8 +19,9 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// A server is the other side of the dialogue when there is no real one: emersion/go-smtp on a port of the loopback interface, on goroutines of
-// its own. It takes mail only from a user who has logged in, which is possible only over TLS.
+// A server is the other side of the dialogue when there is no real one: emersion/go-smtp on a port
+// of the loopback interface, on goroutines of its own. It takes mail only from a user who has
+// logged in, which is possible only over TLS.
 type server struct {
 	smtp  *smtp.Server
 	addr  string         // localhost:port
@@ -77,7 +78,8 @@ func (s *server) stop() {
 	}
 }
 
-// NewSession is called at the first EHLO, and again at the first one over TLS: nothing from before is kept.
+// NewSession is called at the first EHLO, and again at the first one over TLS: nothing from before
+// is kept.
 func (s *server) NewSession(*smtp.Conn) (smtp.Session, error) {
 	return &serverSession{server: s}, nil
 }

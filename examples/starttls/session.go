@@ -28,7 +28,8 @@ type order struct {
 	timeout    time.Duration // of each step
 }
 
-// A session is one SMTP dialogue (RFC 5321) over STARTTLS (RFC 3207): from the connection to QUIT, in a coroutine.
+// A session is one SMTP dialogue (RFC 5321) over STARTTLS (RFC 3207): from the connection to QUIT,
+// in a coroutine.
 //
 // Until the handshake is done, anybody on the wire can read what is said and make things up. So:
 //
@@ -51,7 +52,8 @@ type session struct {
 	accepted string // the server's last word about the mail
 }
 
-// A line of the dialogue. What the server says is made printable, what this side says has its secrets masked.
+// A line of the dialogue. What the server says is made printable, what this side says has its
+// secrets masked.
 type line struct {
 	secure bool
 	who    string // "C" or "S"
@@ -122,7 +124,8 @@ func (s *session) greeting(ctx context.Context) error {
 	return s.expect(greeting, 220)
 }
 
-// startTLS asks the server to go on over TLS. What the server offers in plaintext is good for one question only: is STARTTLS among it?
+// startTLS asks the server to go on over TLS. What the server offers in plaintext is good for one
+// question only: is STARTTLS among it?
 func (s *session) startTLS(ctx context.Context) error {
 	hello, err := s.command(ctx, "EHLO "+s.name, 250)
 	if err != nil {
@@ -135,7 +138,8 @@ func (s *session) startTLS(ctx context.Context) error {
 	return err
 }
 
-// handshake turns the connection into TLS. If that fails, EnableSSL has closed it: there is no way back to plaintext.
+// handshake turns the connection into TLS. If that fails, EnableSSL has closed it: there is no way
+// back to plaintext.
 func (s *session) handshake(ctx context.Context) error {
 	if err := s.conn.EnableSSL(ctx); err != nil {
 		return s.explain(err)

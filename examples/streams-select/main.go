@@ -1,5 +1,5 @@
-// Streams-select is the multi-client server of PHP's stream_select, ported: one coroutine and one loop around stream.Select serve all clients. It is a chat:
-// what one says, the others get.
+// Streams-select is the multi-client server of PHP's stream_select, ported: one coroutine and one
+// loop around stream.Select serve all clients. It is a chat: what one says, the others get.
 //
 //	go run ./examples/streams-select
 //
@@ -21,8 +21,9 @@
 //	client 3 hears: number 1 has left
 //	client 3 hears: number 2 has left
 //
-// The Go program differs from what is usually ported in one place: what a client doesn't read waits in a buffer of its own, of limited size, until
-// stream.Select says that the client takes more. With a plain fwrite, one client that doesn't read would hold up all the others.
+// The Go program differs from what is usually ported in one place: what a client doesn't read waits
+// in a buffer of its own, of limited size, until stream.Select says that the client takes more.
+// With a plain fwrite, one client that doesn't read would hold up all the others.
 package main
 
 import (
@@ -211,7 +212,8 @@ func demonstrate(ctx context.Context, show io.Writer, url string) error {
 		}
 	}
 	for i, text := range []string{"hello, everybody", "hello, number 1", "good night"} {
-		// In two parts: the chat waits for the rest of a line without losing the others out of sight.
+		// In two parts: the chat waits for the rest of a line without losing the others out of
+		// sight.
 		for _, part := range []string{text[:4], text[4:] + "\n"} {
 			if _, err := clients[i].Write(ctx, []byte(part)); err != nil {
 				return err

@@ -24,7 +24,8 @@ func TestDemonstration(t *testing.T) {
 	exampletest.Demonstration(t, func(_ context.Context, _ []string, stdout io.Writer) error { return run(stdout) })
 }
 
-// TestGuestThatDoesNotListen has one client never read: the others must not notice until it is shown the door.
+// TestGuestThatDoesNotListen has one client never read: the others must not notice until it is
+// shown the door.
 func TestGuestThatDoesNotListen(t *testing.T) {
 	err := runtime.Run(func(ctx context.Context) error {
 		listener, err := stream.SocketServer(ctx, "tcp://127.0.0.1:0")

@@ -1,4 +1,5 @@
-// Streams-selfsigned is the development server of PHP's streams, ported: it makes itself a self-signed certificate and serves a page over tls://.
+// Streams-selfsigned is the development server of PHP's streams, ported: it makes itself a
+// self-signed certificate and serves a page over tls://.
 //
 //	go run ./examples/streams-selfsigned
 //
@@ -9,7 +10,8 @@
 //	allow_self_signed, another name: refused: name mismatch
 //	peer_fingerprint: you asked "GET / HTTP/1.1" by TLSv1.3
 //
-// A certificate that nobody else has signed proves nothing: allow_self_signed is for development, and peer_fingerprint says which certificate is meant.
+// A certificate that nobody else has signed proves nothing: allow_self_signed is for development,
+// and peer_fingerprint says which certificate is meant.
 package main
 
 import (
@@ -33,7 +35,8 @@ import (
 
 const maxLine = 4096
 
-// serve accepts until the listener is closed. Accepting takes no time: a client's handshake runs beside it, and what reads from the client waits for that.
+// serve accepts until the listener is closed. Accepting takes no time: a client's handshake runs
+// beside it, and what reads from the client waits for that.
 func serve(ctx context.Context, listener *stream.Stream) {
 	for {
 		s, err := stream.Accept(ctx, listener, -1)

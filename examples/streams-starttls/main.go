@@ -1,9 +1,10 @@
-// Streams-starttls is the TLS server of PHP's streams, ported: it accepts on tcp:// and switches TLS on later, on the live connection, when the client asks
-// for it.
+// Streams-starttls is the TLS server of PHP's streams, ported: it accepts on tcp:// and switches
+// TLS on later, on the live connection, when the client asks for it.
 //
 //	go run ./examples/streams-starttls
 //
-// starts the server, shows a client that upgrades its connection and one that tries to smuggle a command past the upgrade, and ends:
+// starts the server, shows a client that upgrades its connection and one that tries to smuggle a
+// command past the upgrade, and ends:
 //
 //	server: 220 hello
 //	client: "SECRET"
@@ -21,7 +22,8 @@
 //	-- connection closed
 //	server refuses: plaintext is still unread; TLS must not start behind it
 //
-// The second client is the attack that STARTTLS is known for (CVE-2011-0411): what it has sent in the clear is not taken for something that came over TLS.
+// The second client is the attack that STARTTLS is known for (CVE-2011-0411): what it has sent in
+// the clear is not taken for something that came over TLS.
 package main
 
 import (
@@ -43,7 +45,8 @@ import (
 
 const maxLine = 512
 
-// serve accepts until the listener is closed. Each connection has a coroutine, so that nobody waits for another one's handshake.
+// serve accepts until the listener is closed. Each connection has a coroutine, so that nobody waits
+// for another one's handshake.
 func serve(ctx context.Context, listener *stream.Stream, report func(error)) {
 	for {
 		s, err := stream.Accept(ctx, listener, -1)
@@ -204,7 +207,8 @@ func upgrade(ctx context.Context, show io.Writer, url string, c *stream.Context)
 	return nil
 }
 
-// smuggle sends a command in the clear behind STARTTLS, for the server to take it for one that came over TLS.
+// smuggle sends a command in the clear behind STARTTLS, for the server to take it for one that came
+// over TLS.
 func smuggle(ctx context.Context, show io.Writer, url string) error {
 	s, err := stream.SocketClient(ctx, url)
 	if err != nil {

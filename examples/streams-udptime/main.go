@@ -1,4 +1,5 @@
-// Streams-udptime is the UDP time server of PHP's stream_socket_server page, ported: it answers each datagram with the time.
+// Streams-udptime is the UDP time server of PHP's stream_socket_server page, ported: it answers
+// each datagram with the time.
 //
 //	go run ./examples/streams-udptime
 //
@@ -24,7 +25,8 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// serve answers until the stream is closed. One buffer is enough: a datagram that is longer is cut, and what it says doesn't matter.
+// serve answers until the stream is closed. One buffer is enough: a datagram that is longer is cut,
+// and what it says doesn't matter.
 func serve(ctx context.Context, s *stream.Stream, now func() time.Time) (answered int) {
 	p := make([]byte, 64)
 	for {
@@ -70,7 +72,8 @@ func run(stdout io.Writer, now func() time.Time) error {
 	return err
 }
 
-// ask asks twice. A datagram may get lost, on other networks than this machine's, so an answer that doesn't come in time is asked for again.
+// ask asks twice. A datagram may get lost, on other networks than this machine's, so an answer that
+// doesn't come in time is asked for again.
 func ask(ctx context.Context, show io.Writer, url string) error {
 	s, err := stream.SocketClient(ctx, url)
 	if err != nil {

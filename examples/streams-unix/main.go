@@ -1,4 +1,5 @@
-// Streams-unix is the AF_UNIX server of PHP's streams, ported: it serves at a path of the file system, to which file permissions apply.
+// Streams-unix is the AF_UNIX server of PHP's streams, ported: it serves at a path of the file
+// system, to which file permissions apply.
 //
 //	go run ./examples/streams-unix
 //
@@ -7,7 +8,8 @@
 //	client 1 hears ["desserts" "nalp a ,nam a"]
 //	client 2 hears ["eßürG" ""]
 //
-// A path that an earlier server has left behind is taken over, one at which somebody answers is not.
+// A path that an earlier server has left behind is taken over, one at which somebody answers is
+// not.
 package main
 
 import (
@@ -28,7 +30,8 @@ import (
 
 const maxLine = 1024
 
-// listen makes the server. A path that a server before has left is taken over, unless somebody still answers there.
+// listen makes the server. A path that a server before has left is taken over, unless somebody
+// still answers there.
 func listen(ctx context.Context, path string) (*stream.Stream, error) {
 	if s, err := stream.SocketClient(ctx, "unix://"+path, stream.WithTimeout(time.Second)); err == nil {
 		s.Close()

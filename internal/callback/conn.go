@@ -1,10 +1,12 @@
-// Package callback serves a connection by callbacks on its loop, for servers and clients whose connections shall have no coroutine: while nothing happens there
-// is no stack and no buffer, only the Conn and its socket.
+// Package callback serves a connection by callbacks on its loop, for servers and clients whose
+// connections shall have no coroutine: while nothing happens there is no stack and no buffer, only
+// the Conn and its socket.
 //
 // # Order
 //
-// All of a Conn happens on its socket's loop, and its methods may only be called there. Received is called for each packet in turn, and never while another
-// callback of the connection runs. Ended is called once, at the end of the loop's turn in which the connection ended, as the last of all.
+// All of a Conn happens on its socket's loop, and its methods may only be called there. Received is
+// called for each packet in turn, and never while another callback of the connection runs. Ended is
+// called once, at the end of the loop's turn in which the connection ended, as the last of all.
 //
 // A connection that always has something to read gives way to others when its turn is over, see
 // internal/turn. Output is queued while packets are handed out, and goes to the kernel together
@@ -152,8 +154,9 @@ func (c *Conn) handOut() {
 	}
 }
 
-// drained ends a connection that is to end, if nothing is left to be handed out. It reports whether there is something after all: the loop may not have been told
-// yet of what the kernel has. Half a packet waits for its other half, and whoever sends a file may finish.
+// drained ends a connection that is to end, if nothing is left to be handed out. It reports whether
+// there is something after all: the loop may not have been told yet of what the kernel has. Half a
+// packet waits for its other half, and whoever sends a file may finish.
 func (c *Conn) drained() (more bool) {
 	if c.Socket.Buffered() > 0 {
 		return false
@@ -268,7 +271,8 @@ func (c *Conn) keep(p []byte) error {
 	return nil
 }
 
-// released follows an operation that has held the write lock, such as SendFile. It sends what Send couldn't.
+// released follows an operation that has held the write lock, such as SendFile. It sends what Send
+// couldn't.
 func (c *Conn) released() {
 	if c.state&(suspended|ended) != 0 {
 		return
@@ -324,7 +328,8 @@ func (c *Conn) relieve() {
 	}
 }
 
-// give gives the kernel what it takes, compares what is left with the high mark, and minds that the peer takes it.
+// give gives the kernel what it takes, compares what is left with the high mark, and minds that the
+// peer takes it.
 func (c *Conn) give() (queued int, ok bool) {
 	queued, err := c.Socket.Push()
 	if err != nil {
@@ -399,7 +404,8 @@ func (c *Conn) toRare() *rare {
 	return c.rare
 }
 
-// Pause has no more packets handed out until Resume. What arrives stays in the kernel, which tells the peer to stop when it has enough.
+// Pause has no more packets handed out until Resume. What arrives stays in the kernel, which tells
+// the peer to stop when it has enough.
 func (c *Conn) Pause() { c.state |= paused }
 
 // Resume ends a Pause.
@@ -410,7 +416,8 @@ func (c *Conn) Resume() {
 	}
 }
 
-// Drain ends the connection, with a cause, as soon as what has arrived is handed out: now, if that is not half a packet.
+// Drain ends the connection, with a cause, as soon as what has arrived is handed out: now, if that
+// is not half a packet.
 func (c *Conn) Drain(cause error) {
 	if c.state&ended == 0 {
 		c.toRare().cause = cause
@@ -431,8 +438,9 @@ func (c *Conn) Over() bool { return c.state&ended != 0 }
 // Spawn is sched.Go or sched.GoDeep.
 type Spawn func(ctx context.Context, fn func(ctx context.Context)) (*sched.Coroutine, error)
 
-// EnableSSL runs the handshake on a coroutine that comes from ctx and calls done with its outcome. No packets are handed out meanwhile. After a failure
-// that has closed the socket the connection ends, too.
+// EnableSSL runs the handshake on a coroutine that comes from ctx and calls done with its outcome.
+// No packets are handed out meanwhile. After a failure that has closed the socket the connection
+// ends, too.
 func (c *Conn) EnableSSL(
 	ctx context.Context, spawn Spawn, handshake func(ctx context.Context) error, done func(error),
 ) {
@@ -469,7 +477,8 @@ func (c *Conn) secured(err error, done func(error)) {
 	c.again()    // crypto/tls may have read ahead
 }
 
-// End closes the connection, or aborts it, which drops what is queued. Ended is told the cause. A second End does nothing and returns false.
+// End closes the connection, or aborts it, which drops what is queued. Ended is told the cause. A
+// second End does nothing and returns false.
 func (c *Conn) End(cause error, abort bool) bool {
 	if c.state&ended != 0 {
 		return false

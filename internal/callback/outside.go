@@ -13,7 +13,8 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// ErrOverflow is the cause of the end of a connection for which more was sent from elsewhere than Limits.Queue allows.
+// ErrOverflow is the cause of the end of a connection for which more was sent from elsewhere than
+// Limits.Queue allows.
 var ErrOverflow error = overflow{}
 
 type overflow struct{}
@@ -24,8 +25,8 @@ func (overflow) Code() int     { return 1009 } // SW_ERROR_OUTPUT_BUFFER_OVERFLO
 // DefaultQueue is Limits.Queue unless something else is asked for: 2 MiB.
 const DefaultQueue = 2 << 20
 
-// NewLimits fills in the defaults of what is 0: DefaultQueue, and 80 and 20 per cent of the queue for the marks. The names in its errors are those of the
-// fields that configurations have for them.
+// NewLimits fills in the defaults of what is 0: DefaultQueue, and 80 and 20 per cent of the queue
+// for the marks. The names in its errors are those of the fields that configurations have for them.
 func NewLimits(queue, high, low int, stall time.Duration) (Limits, error) {
 	if queue < 0 || high < 0 || low < 0 {
 		return Limits{}, errors.New("MaxQueue, HighWater and LowWater must not be negative")
@@ -45,12 +46,14 @@ func NewLimits(queue, high, low int, stall time.Duration) (Limits, error) {
 	return Limits{Queue: queue, High: high, Low: low, Stall: max(0, stall)}, nil
 }
 
-// Outside is what a connection has for those who send from elsewhere than its loop: how much is on its way there.
+// Outside is what a connection has for those who send from elsewhere than its loop: how much is on
+// its way there.
 type Outside struct{ bytes atomic.Int64 }
 
-// Send copies p and hands it to the connection's loop, where send, which is the connection's Send or ends in it, is called. What one goroutine sends stays in
-// order. As much may be on its way as may be queued: beyond that it is socket.ErrQueueFull. What was taken is never dropped in silence: if send fails, the
-// connection is ended, with ErrOverflow if that is because the queue was full.
+// Send copies p and hands it to the connection's loop, where send, which is the connection's Send
+// or ends in it, is called. What one goroutine sends stays in order. As much may be on its way as
+// may be queued: beyond that it is socket.ErrQueueFull. What was taken is never dropped in silence:
+// if send fails, the connection is ended, with ErrOverflow if that is because the queue was full.
 func (o *Outside) Send(c *Conn, p []byte, send func(p []byte) error) error {
 	n := int64(len(p))
 	if o.bytes.Add(n) > int64(c.limits.Queue) {
@@ -92,7 +95,8 @@ func (o *Outside) Arrive(ctx context.Context, c *Conn) error {
 	return arrived.Wait(ctx)
 }
 
-// WriteReleased is to be called after an operation that has held the write lock, such as SendFile: what was sent meanwhile is sent then. It may be called from anywhere.
+// WriteReleased is to be called after an operation that has held the write lock, such as SendFile:
+// what was sent meanwhile is sent then. It may be called from anywhere.
 func (c *Conn) WriteReleased() {
 	switch {
 	case !c.owing.Load():

@@ -66,7 +66,8 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// A connection whose packets are all there doesn't keep its loop from the others, be they quick or not.
+// A connection whose packets are all there doesn't keep its loop from the others, be they quick or
+// not.
 func TestBusyConnectionLetsOthersRun(t *testing.T) {
 	const packets = 20_000
 	for _, c := range []struct {

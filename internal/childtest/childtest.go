@@ -1,4 +1,5 @@
-// Package childtest has tests start their own binary again, as a process of its own: for what a test does to the whole process, and for the other side of a benchmark.
+// Package childtest has tests start their own binary again, as a process of its own: for what a
+// test does to the whole process, and for the other side of a benchmark.
 package childtest
 
 import (
@@ -21,8 +22,9 @@ func Command(t testing.TB) *exec.Cmd {
 // Is reports whether this is the process that [Command] has been for.
 func Is(t testing.TB) bool { return os.Getenv(testVariable) == t.Name() }
 
-// Alone runs the test in a process of its own, with variables added to its environment, and reports whether this is that process: what it does to itself doesn't
-// concern others. Where it is false the test is over, and has failed if it failed there.
+// Alone runs the test in a process of its own, with variables added to its environment, and reports
+// whether this is that process: what it does to itself doesn't concern others. Where it is false
+// the test is over, and has failed if it failed there.
 func Alone(t testing.TB, environment ...string) bool {
 	t.Helper()
 	if Is(t) {

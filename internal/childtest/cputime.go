@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// CPUTime returns how much CPU time this process has used, in its own code and in the kernel's for it, getrusage(2). Unlike the time on the wall it doesn't count what
-// other processes take, so it measures one side of a benchmark whose other side is a [Peer].
+// CPUTime returns how much CPU time this process has used, in its own code and in the kernel's for
+// it, getrusage(2). Unlike the time on the wall it doesn't count what other processes take, so it
+// measures one side of a benchmark whose other side is a [Peer].
 func CPUTime() time.Duration {
 	user, kernel := UserAndKernelTime()
 	return user + kernel

@@ -2,8 +2,8 @@ package childtest
 
 import "runtime"
 
-// MemoryInUse returns the bytes of heap and of stacks that this process uses once garbage is gone. What a garbage collection finds only clears the way for the next one:
-// finalizers, pools.
+// MemoryInUse returns the bytes of heap and of stacks that this process uses once garbage is gone.
+// What a garbage collection finds only clears the way for the next one: finalizers, pools.
 func MemoryInUse() (heap, stack int64) {
 	for range 3 {
 		runtime.GC()

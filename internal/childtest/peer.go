@@ -14,8 +14,10 @@ import (
 // peerVariable is set in the environment of a peer.
 const peerVariable = "WHORL_TEST_PEER"
 
-// Main is for the beginning of TestMain, before anything else. In a process that [Peer] has started it calls serve, which starts servers and returns where they are, in
-// a form that JSON can hold; it tells that process's parent, waits until the parent is done with them, and ends the process. Elsewhere it does nothing.
+// Main is for the beginning of TestMain, before anything else. In a process that [Peer] has started
+// it calls serve, which starts servers and returns where they are, in a form that JSON can hold; it
+// tells that process's parent, waits until the parent is done with them, and ends the process.
+// Elsewhere it does nothing.
 func Main(serve func() (where any, err error)) {
 	if os.Getenv(peerVariable) == "" {
 		return
@@ -34,8 +36,9 @@ func Main(serve func() (where any, err error)) {
 	os.Exit(0)
 }
 
-// Peer starts the test binary again, as the other side of a benchmark whose own CPU time alone is to be measured, and puts what the serve function of [Main] has
-// returned there where the pointer says. That process ends with the benchmark.
+// Peer starts the test binary again, as the other side of a benchmark whose own CPU time alone is
+// to be measured, and puts what the serve function of [Main] has returned there where the pointer
+// says. That process ends with the benchmark.
 func Peer(t testing.TB, where any) {
 	t.Helper()
 	self, err := os.Executable()
@@ -67,8 +70,9 @@ func Peer(t testing.TB, where any) {
 	}
 }
 
-// Listen has a peer serve connections at an address, over TLS if there is a configuration, and returns the address. serve is called for each connection, on a goroutine
-// of its own; its error is the client's leaving, of which nobody has to know.
+// Listen has a peer serve connections at an address, over TLS if there is a configuration, and
+// returns the address. serve is called for each connection, on a goroutine of its own; its error is
+// the client's leaving, of which nobody has to know.
 func Listen(network, address string, config *tls.Config, serve func(net.Conn) error) (string, error) {
 	l, err := net.Listen(network, address)
 	if err != nil {

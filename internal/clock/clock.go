@@ -1,5 +1,5 @@
-// Package clock is the clock that all event loops of the process go by: monotonic, from an arbitrary
-// start. Points on it are durations since then.
+// Package clock is the clock that all event loops of the process go by: monotonic, from an
+// arbitrary start. Points on it are durations since then.
 package clock
 
 import (

@@ -8,8 +8,9 @@ import (
 	"strconv"
 )
 
-// Current returns the identity of the calling goroutine. Without assembly for this architecture it is read from the head of
-// a stack trace, "goroutine 42 [running]:", which takes about a microsecond.
+// Current returns the identity of the calling goroutine. Without assembly for this architecture it
+// is read from the head of a stack trace, "goroutine 42 [running]:", which takes about a
+// microsecond.
 func Current() ID {
 	var buf [32]byte
 	head := buf[:runtime.Stack(buf[:], false)]

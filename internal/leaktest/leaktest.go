@@ -1,5 +1,6 @@
-// Package leaktest is what the tests of several packages have in common: no test leaves goroutines or descriptors behind, or hangs without saying where, and what has to happen
-// is waited for and not slept for.
+// Package leaktest is what the tests of several packages have in common: no test leaves goroutines
+// or descriptors behind, or hangs without saying where, and what has to happen is waited for and
+// not slept for.
 package leaktest
 
 import (
@@ -17,17 +18,20 @@ import (
 // Patience is how long a test waits for what has to happen: far longer than a busy machine needs.
 const Patience = 30 * time.Second
 
-// Main is for TestMain: it runs the package's tests and looks for goroutines that they leave behind.
+// Main is for TestMain: it runs the package's tests and looks for goroutines that they leave
+// behind.
 func Main(m *testing.M) {
-	// Package net keeps a descriptor for its poller from the first use on; it is no leak of a test's.
+	// Package net keeps a descriptor for its poller from the first use on; it is no leak of a
+	// test's.
 	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
 		l.Close()
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// Guard ends the test process, with all stacks, if the test hangs, and looks for what the test leaves behind when all its other cleaning up is done. What was there
-// when it is called may stay: a server, say, that several tests use.
+// Guard ends the test process, with all stacks, if the test hangs, and looks for what the test
+// leaves behind when all its other cleaning up is done. What was there when it is called may stay:
+// a server, say, that several tests use.
 func Guard(t testing.TB) { GuardFor(t, 3*Patience) }
 
 // GuardFor is [Guard] for a test that may take longer.
@@ -76,7 +80,8 @@ func Check(t testing.TB, err error) {
 	}
 }
 
-// WantError fails the test, and lets it go on, unless the error of what was tried is, or wraps, the one that is wanted.
+// WantError fails the test, and lets it go on, unless the error of what was tried is, or wraps, the
+// one that is wanted.
 func WantError(t testing.TB, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {

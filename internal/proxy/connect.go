@@ -12,8 +12,9 @@ import (
 const nameConnect = "HTTP CONNECT"
 
 const (
-	// maxHead bounds everything before the tunnel, in bytes: interim answers, status line and header fields. Proxies
-	// send a few hundred; the loquacious ones, with cookies and policies, a few thousand.
+	// maxHead bounds everything before the tunnel, in bytes: interim answers, status line and
+	// header fields. Proxies send a few hundred; the loquacious ones, with cookies and policies, a
+	// few thousand.
 	maxHead = 16 << 10
 
 	// maxReason bounds what of a reason phrase gets into an error, in bytes.
@@ -29,8 +30,8 @@ const (
 //	proxy:  status line                            statusLine; anything but 2xx fails here
 //	proxy:  fields, empty line                     field; the tunnel begins right behind
 //
-// An answer of 2xx has no content; Content-Length and Transfer-Encoding in it have to be ignored (RFC 9110 section
-// 9.3.6). So the fields are checked for their form only.
+// An answer of 2xx has no content; Content-Length and Transfer-Encoding in it have to be ignored
+// (RFC 9110 section 9.3.6). So the fields are checked for their form only.
 type connect struct {
 	exchange
 	left    int      // how much of maxHead is not used up yet
@@ -38,10 +39,11 @@ type connect struct {
 	secrets [][]byte // what must not be quoted from the proxy's text
 }
 
-// NewConnect prepares an HTTP CONNECT handshake for a tunnel to target, which is host:port. A host that is no IP
-// address is resolved by the proxy. User and password both empty: no credentials. Otherwise they go with the request,
-// legible to whoever can read the connection to the proxy; the user must not contain a colon, and neither may contain
-// control characters. An error means that an argument is invalid.
+// NewConnect prepares an HTTP CONNECT handshake for a tunnel to target, which is host:port. A host
+// that is no IP address is resolved by the proxy. User and password both empty: no credentials.
+// Otherwise they go with the request, legible to whoever can read the connection to the proxy; the
+// user must not contain a colon, and neither may contain control characters. An error means that an
+// argument is invalid.
 func NewConnect(target, user, password string) (Handshake, error) {
 	to, err := parseTarget(target)
 	if err != nil {
@@ -69,7 +71,8 @@ func NewConnect(target, user, password string) (Handshake, error) {
 
 // statusLine reads the first line of an answer, RFC 9112 section 4.
 func (c *connect) statusLine(in []byte) (used int, out []byte, err error) {
-	// Judged before the line is complete: a peer that speaks something else may never send a line end.
+	// Judged before the line is complete: a peer that speaks something else may never send a line
+	// end.
 	if n := min(len(in), len(versionPrefix)); string(in[:n]) != versionPrefix[:n] {
 		return 0, nil, malformed(nameConnect, "it does not begin with HTTP/1")
 	}
@@ -93,8 +96,8 @@ func (c *connect) statusLine(in []byte) (used int, out []byte, err error) {
 	return used, nil, nil
 }
 
-// parseStatus takes a status line apart. The space behind the status may be missing together with the reason phrase:
-// RFC 9112 asks for it, but proxies leave it out.
+// parseStatus takes a status line apart. The space behind the status may be missing together with
+// the reason phrase: RFC 9112 asks for it, but proxies leave it out.
 func parseStatus(line []byte) (status int, reason []byte, ok bool) {
 	rest, ok := bytes.CutPrefix(line, []byte(versionPrefix))
 	if !ok || len(rest) < 5 || !isDigit(rest[0]) || rest[1] != ' ' {
@@ -125,8 +128,8 @@ func (c *connect) field(in []byte) (used int, out []byte, err error) {
 		}
 		return used, nil, nil
 	}
-	// Folded lines are deprecated since RFC 7230, and their reading as continuation or as a field of its own is what
-	// implementations differ about.
+	// Folded lines are deprecated since RFC 7230, and their reading as continuation or as a field
+	// of its own is what implementations differ about.
 	if line[0] == ' ' || line[0] == '\t' {
 		return 0, nil, malformed(nameConnect, "folded header field")
 	}
@@ -138,8 +141,8 @@ func (c *connect) field(in []byte) (used int, out []byte, err error) {
 }
 
 // line cuts the first line off in and counts it against maxHead; used is 0 while the line is incomplete. Lines end in
-// CR LF and nothing else: who takes a bare LF or a bare CR for a line end as well finds the empty line, and with it the
-// beginning of the tunnel, at another place than who does not.
+// CR LF and nothing else: who takes a bare LF or a bare CR for a line end as well finds the empty
+// line, and with it the beginning of the tunnel, at another place than who does not.
 func (c *connect) line(in []byte) (line []byte, used int, err error) {
 	end := bytes.IndexByte(in[:min(len(in), c.left)], '\n')
 	if end < 0 {
@@ -159,8 +162,9 @@ func (c *connect) line(in []byte) (line []byte, used int, err error) {
 	return line, end + 1, nil
 }
 
-// failed is the error for a status other than 2xx. Of the proxy's reason phrase it keeps printable ASCII, so that
-// neither a terminal nor a log is at the peer's mercy, and nothing at all if the phrase repeats our credentials.
+// failed is the error for a status other than 2xx. Of the proxy's reason phrase it keeps printable
+// ASCII, so that neither a terminal nor a log is at the peer's mercy, and nothing at all if the
+// phrase repeats our credentials.
 func (c *connect) failed(status int, kind error, reason []byte) error {
 	short := bytes.TrimSpace(reason)
 	text := strings.Map(printable, string(short[:min(len(short), maxReason)]))

@@ -233,8 +233,8 @@ func FuzzConnect(f *testing.F) {
 	})
 }
 
-// FuzzConnectRequest looks for arguments that smuggle something into the request: another parser has to find in it one
-// request with these fields and nothing else.
+// FuzzConnectRequest looks for arguments that smuggle something into the request: another parser
+// has to find in it one request with these fields and nothing else.
 func FuzzConnectRequest(f *testing.F) {
 	f.Add("mail.example.com:25", "user", "hunter2")
 	f.Add("[2001:db8::1]:443", "", "")

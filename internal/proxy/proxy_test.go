@@ -22,8 +22,8 @@ func (o outcome) String() string {
 	return fmt.Sprintf("consumed %d, out %q, done %t, err %v", o.consumed, o.out, o.done, o.err)
 }
 
-// run plays the owner's part: it feeds answer in pieces of the given sizes (the last one repeats) until there is a
-// verdict, and checks what Next promises on every call.
+// run plays the owner's part: it feeds answer in pieces of the given sizes (the last one repeats)
+// until there is a verdict, and checks what Next promises on every call.
 func run(t testing.TB, h proxy.Handshake, answer string, pieces ...int) outcome {
 	t.Helper()
 	var o outcome

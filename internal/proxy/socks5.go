@@ -39,10 +39,10 @@ type socks5 struct {
 	request []byte // the CONNECT message
 }
 
-// NewSOCKS5 prepares a SOCKS5 handshake for a tunnel to target, which is host:port. A host that is no IP address is
-// resolved by the proxy. User and password both empty: no authentication is offered. Otherwise both have to be 1 to 255
-// bytes, without control characters; they go to the proxy in the clear, and only if it asks for them. An error means
-// that an argument is invalid.
+// NewSOCKS5 prepares a SOCKS5 handshake for a tunnel to target, which is host:port. A host that is
+// no IP address is resolved by the proxy. User and password both empty: no authentication is
+// offered. Otherwise both have to be 1 to 255 bytes, without control characters; they go to the
+// proxy in the clear, and only if it asks for them. An error means that an argument is invalid.
 func NewSOCKS5(target, user, password string) (Handshake, error) {
 	to, err := parseTarget(target)
 	if err != nil {
@@ -115,8 +115,8 @@ func (s *socks5) authStatus(in []byte) (used int, out []byte, err error) {
 	return 2, s.request, nil
 }
 
-// reply reads the answer to CONNECT, RFC 1928 section 6. The bound address is measured and skipped: it is the proxy's
-// own end of the connection and tells the client nothing it could use.
+// reply reads the answer to CONNECT, RFC 1928 section 6. The bound address is measured and skipped:
+// it is the proxy's own end of the connection and tells the client nothing it could use.
 func (s *socks5) reply(in []byte) (used int, out []byte, err error) {
 	if err := checkVersion(in, socksVersion); err != nil || len(in) < 2 {
 		return 0, nil, err
@@ -154,8 +154,8 @@ func (s *socks5) reply(in []byte) (used int, out []byte, err error) {
 	return size, nil, nil
 }
 
-// checkVersion judges the first byte of a message as soon as it is there: a peer that speaks something else would
-// leave us waiting for the second.
+// checkVersion judges the first byte of a message as soon as it is there: a peer that speaks
+// something else would leave us waiting for the second.
 func checkVersion(in []byte, want byte) error {
 	if len(in) > 0 && in[0] != want {
 		err := fmt.Errorf("%w: %w: message begins with version %d instead of %d",
@@ -171,7 +171,8 @@ var (
 	errMethod  = errors.New("no acceptable method")
 )
 
-// A replyError is a failure reply: the words of RFC 1928, and the errno that a direct connect would have brought.
+// A replyError is a failure reply: the words of RFC 1928, and the errno that a direct connect would
+// have brought.
 type replyError struct {
 	text  string
 	errno syscall.Errno // 0 if none fits
@@ -186,8 +187,8 @@ func (e replyError) Unwrap() error {
 	return e.errno
 }
 
-// replies is indexed by the reply code. That 6 is a timeout is not in the RFC, which has packets in mind that ran out
-// of hops; Dante and others send it when their connect timed out.
+// replies is indexed by the reply code. That 6 is a timeout is not in the RFC, which has packets in
+// mind that ran out of hops; Dante and others send it when their connect timed out.
 var replies = [...]replyError{
 	1: {"general SOCKS server failure", 0},
 	2: {"connection not allowed by ruleset", syscall.EACCES},

@@ -399,7 +399,8 @@ func TestAppendTakesIPv4InEitherForm(t *testing.T) {
 	}
 }
 
-// The header and its checksum come from an HAProxy 2.6.12 with send-proxy-v2 and proxy-v2-options crc32c,unique-id.
+// The header and its checksum come from an HAProxy 2.6.12 with send-proxy-v2 and proxy-v2-options
+// crc32c,unique-id.
 func TestChecksumOfHAProxy(t *testing.T) {
 	header, err := hex.DecodeString(headerOfHAProxy)
 	if err != nil {

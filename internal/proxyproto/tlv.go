@@ -9,7 +9,8 @@ import (
 // A Type says what a TLV holds, specification section 2.2.
 type Type byte
 
-// Types of a header's TLVs. 0xE0 to 0xEF are for agreements of the two sides, for instance AWS's 0xEA.
+// Types of a header's TLVs. 0xE0 to 0xEF are for agreements of the two sides, for instance AWS's
+// 0xEA.
 const (
 	TypeALPN      Type = 0x01 // the application protocol agreed on, as RFC 7301 names it: "h2"
 	TypeAuthority Type = 0x02 // the host name that the client asked for (SNI), UTF-8
@@ -34,11 +35,12 @@ const (
 
 const maxUniqueID = 128
 
-// TLVs are type-length-value records as they are on the wire. Those of a Header that Parse has returned are well-formed.
-// In others, iteration ends where a record is cut off.
+// TLVs are type-length-value records as they are on the wire. Those of a Header that Parse has
+// returned are well-formed. In others, iteration ends where a record is cut off.
 type TLVs []byte
 
-// next splits the first record off. ok is false at the end and where a record is cut off; rest is empty only at the end.
+// next splits the first record off. ok is false at the end and where a record is cut off; rest is
+// empty only at the end.
 func (t TLVs) next() (typ Type, value []byte, rest TLVs, ok bool) {
 	if len(t) < 3 {
 		return 0, nil, t, false
@@ -50,8 +52,8 @@ func (t TLVs) next() (typ Type, value []byte, rest TLVs, ok bool) {
 	return Type(t[0]), t[3:end:end], t[end:], true
 }
 
-// All yields all records in their order, those of a type that comes twice and those to be ignored included. The values
-// are parts of t.
+// All yields all records in their order, those of a type that comes twice and those to be ignored
+// included. The values are parts of t.
 func (t TLVs) All() iter.Seq2[Type, []byte] {
 	return func(yield func(Type, []byte) bool) {
 		for {
@@ -64,7 +66,8 @@ func (t TLVs) All() iter.Seq2[Type, []byte] {
 	}
 }
 
-// Get returns the value of the first record of a type, which is a part of t, and whether there is one.
+// Get returns the value of the first record of a type, which is a part of t, and whether there is
+// one.
 func (t TLVs) Get(typ Type) (value []byte, ok bool) {
 	for each, value := range t.All() {
 		if each == typ {
@@ -74,7 +77,8 @@ func (t TLVs) Get(typ Type) (value []byte, ok bool) {
 	return nil, false
 }
 
-// Text returns a copy of the value of the first record of a type, or "". It is the sender's: quote it before it is printed.
+// Text returns a copy of the value of the first record of a type, or "". It is the sender's: quote
+// it before it is printed.
 func (t TLVs) Text(typ Type) string {
 	value, _ := t.Get(typ)
 	return string(value)
@@ -91,7 +95,8 @@ func (t TLVs) wellFormed() bool {
 	}
 }
 
-// inspect checks what the specification says about the records, and returns where in t the checksum is, or -1.
+// inspect checks what the specification says about the records, and returns where in t the checksum
+// is, or -1.
 func (t TLVs) inspect() (sum int, err error) {
 	sum = -1
 	if !t.wellFormed() {
@@ -138,7 +143,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var zeros [4]byte // a variable of its own function would be allocated
 
-// checksum is CRC-32C over the header with zeros in place of the 4 bytes at sum, specification section 2.2.3.
+// checksum is CRC-32C over the header with zeros in place of the 4 bytes at sum, specification
+// section 2.2.3.
 func checksum(header []byte, sum int) uint32 {
 	crc := crc32.Update(0, castagnoli, header[:sum])
 	crc = crc32.Update(crc, castagnoli, zeros[:])
@@ -154,16 +160,16 @@ const (
 	ClientCertSession             // it has presented one in the TLS session that this connection belongs to
 )
 
-// SSL is what the proxy says of its TLS connection with the client. A proxy may send it for a client without TLS, too:
-// then Client is 0.
+// SSL is what the proxy says of its TLS connection with the client. A proxy may send it for a
+// client without TLS, too: then Client is 0.
 type SSL struct {
 	Client byte   // flags: ClientSSL and others
 	Verify uint32 // what the verification of the certificate came to, in codes of OpenSSL. Ask Verified instead
 	TLVs   TLVs   // types TypeSSLVersion and following
 }
 
-// Verified reports whether the client has proved itself by a certificate that the proxy accepts. That Verify is 0 does
-// not say so: HAProxy sends 0 also if there is no certificate or no TLS.
+// Verified reports whether the client has proved itself by a certificate that the proxy accepts.
+// That Verify is 0 does not say so: HAProxy sends 0 also if there is no certificate or no TLS.
 func (s SSL) Verified() bool {
 	return s.Client&ClientSSL != 0 && s.Client&(ClientCertConn|ClientCertSession) != 0 && s.Verify == 0
 }

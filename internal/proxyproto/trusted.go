@@ -8,15 +8,17 @@ import (
 	"strings"
 )
 
-// Trusted is the list of those from whom a header is taken. The zero value trusts nobody. It is safe for concurrent use.
+// Trusted is the list of those from whom a header is taken. The zero value trusts nobody. It is
+// safe for concurrent use.
 type Trusted struct {
 	prefixes []netip.Prefix // without IPv4-mapped ones
 	unix     bool
 }
 
-// ParseTrusted reads a list of sources, each an address ("127.0.0.1", "::1"), a network in CIDR notation ("10.0.0.0/8"),
-// or "unix" for whoever connects through a Unix socket. IPv4-mapped IPv6 addresses are IPv4 addresses: "::/0" has none of
-// them, "0.0.0.0/0" has all. A network with bits set behind the prefix is an error, for it's not clear what was meant.
+// ParseTrusted reads a list of sources, each an address ("127.0.0.1", "::1"), a network in CIDR
+// notation ("10.0.0.0/8"), or "unix" for whoever connects through a Unix socket. IPv4-mapped IPv6
+// addresses are IPv4 addresses: "::/0" has none of them, "0.0.0.0/0" has all. A network with bits
+// set behind the prefix is an error, for it's not clear what was meant.
 func ParseTrusted(sources ...string) (Trusted, error) {
 	var t Trusted
 	for _, source := range sources {
@@ -59,8 +61,9 @@ func parsePrefix(source string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// Contains reports whether addr, the connection's own remote address, is one of the trusted sources. Ports, zones and
-// the names of Unix sockets don't matter. An address that is neither of IP nor of Unix is not trusted.
+// Contains reports whether addr, the connection's own remote address, is one of the trusted
+// sources. Ports, zones and the names of Unix sockets don't matter. An address that is neither of
+// IP nor of Unix is not trusted.
 func (t Trusted) Contains(addr net.Addr) bool {
 	switch a := addr.(type) {
 	case *net.UnixAddr:

@@ -13,8 +13,9 @@ type protocolV1 struct {
 	min, max int // length of the whole line
 }
 
-// TCP6 has the limit of all lines, not the 104 bytes of the specification's longest: an address in the mixed notation
-// (::ffff:192.0.2.1, which nginx writes) is nowhere ruled out, and can be longer than one of plain groups.
+// TCP6 has the limit of all lines, not the 104 bytes of the specification's longest: an address in
+// the mixed notation (::ffff:192.0.2.1, which nginx writes) is nowhere ruled out, and can be longer
+// than one of plain groups.
 var protocolsV1 = [...]protocolV1{
 	{"TCP4 ", "tcp4", len("PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n"), len("PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n")},
 	{"TCP6 ", "tcp6", len("PROXY TCP6 :: :: 0 0\r\n"), MaxHeaderV1},
@@ -28,8 +29,8 @@ func (p *protocolV1) matches(data []byte) bool {
 	return begins(data[min(len(data), len(signatureV1)):], p.name)
 }
 
-// parseV1 reads a line that begins with signatureV1, as far as there is data. The protocol is judged at once, addresses
-// only when the line has ended.
+// parseV1 reads a line that begins with signatureV1, as far as there is data. The protocol is
+// judged at once, addresses only when the line has ended.
 func parseV1(data []byte) (n int, h Header, err error) {
 	var protocol *protocolV1
 	for i := range protocolsV1 {
@@ -101,13 +102,15 @@ func addressV1(text []byte, is4 bool) (netip.Addr, bool) {
 	if len(text) == 0 || bytes.IndexByte(text, '%') >= 0 { // a zone means nothing on another machine
 		return netip.Addr{}, false
 	}
-	// A string of its own would cost an allocation for each address. This one is gone before the caller can change the
-	// bytes: only zones and errors keep text, and there is no zone and the error goes no further.
+	// A string of its own would cost an allocation for each address. This one is gone before the
+	// caller can change the bytes: only zones and errors keep text, and there is no zone and the
+	// error goes no further.
 	ip, err := netip.ParseAddr(unsafe.String(&text[0], len(text)))
 	return ip, err == nil && ip.Is4() == is4
 }
 
-// portV1 reads a decimal number without leading zeros, which strconv would accept, as it would a sign.
+// portV1 reads a decimal number without leading zeros, which strconv would accept, as it would a
+// sign.
 func portV1(text []byte) (uint16, bool) {
 	if len(text) == 0 || len(text) > len("65535") || text[0] == '0' && len(text) > 1 {
 		return 0, false

@@ -17,7 +17,8 @@ const (
 	pathSize = 108 // of an address of AF_UNIX
 )
 
-// A layout says how the addresses are written that a family byte stands for, specification section 2.2.
+// A layout says how the addresses are written that a family byte stands for, specification section
+// 2.2.
 type layout struct {
 	family  byte // address family and transport
 	network string
@@ -43,8 +44,8 @@ func layoutOf(family byte) *layout {
 	return nil
 }
 
-// parseV2 reads a header that begins with signatureV2, as far as there is data. Each byte of the fixed part is judged
-// when it comes, the rest when it is complete.
+// parseV2 reads a header that begins with signatureV2, as far as there is data. Each byte of the
+// fixed part is judged when it comes, the rest when it is complete.
 func parseV2(data []byte, limit int) (n int, h Header, err error) {
 	if len(data) > 12 && data[12] != versionCommandLocal && data[12] != versionCommandProxy {
 		return 0, h, malformed(fmt.Sprintf("version %d, command %d", data[12]>>4, data[12]&15))
@@ -80,8 +81,9 @@ func parseV2(data []byte, limit int) (n int, h Header, err error) {
 		h.readAddresses(header[sizeV2:][:addresses.size])
 		h.TLVs = TLVs(header[sizeV2+addresses.size:])
 	case data[13] == 0 && TLVs(header[sizeV2:]).wellFormed():
-		// Here addresses may stand before the TLVs, of unknown size. Most senders put none there, so if the whole reads as
-		// TLVs it is taken for them. All else has to be skipped: there is no telling what it is.
+		// Here addresses may stand before the TLVs, of unknown size. Most senders put none there,
+		// so if the whole reads as TLVs it is taken for them. All else has to be skipped: there is
+		// no telling what it is.
 		h.TLVs = TLVs(header[sizeV2:])
 	}
 	if len(h.TLVs) == 0 {
@@ -109,8 +111,9 @@ func (h *Header) readAddresses(block []byte) {
 	}
 }
 
-// pathOf reads sun_path, see unix(7). A path ends at the first zero byte. A name in the abstract namespace begins with
-// one and may contain more, but the length that it has there doesn't come with the header.
+// pathOf reads sun_path, see unix(7). A path ends at the first zero byte. A name in the abstract
+// namespace begins with one and may contain more, but the length that it has there doesn't come
+// with the header.
 func pathOf(field []byte) string {
 	if field[0] != 0 {
 		path, _, _ := bytes.Cut(field, []byte{0})

@@ -10,10 +10,11 @@ import (
 
 // Writers of headers, for tests only: what is written has to say the same when it is read.
 
-// Append appends the header to dst, in the version that it names, and returns the whole. A checksum (TypeCRC32C) among
-// the TLVs is filled in. An error says what can't be expressed: addresses that don't fit the network, a network or TLVs
-// that version 1 doesn't know, TLVs that Parse would refuse. Then dst is returned as it was. A header that is longer
-// than [DefaultLimit] is written; whether the receiver takes it is another question.
+// Append appends the header to dst, in the version that it names, and returns the whole. A checksum
+// (TypeCRC32C) among the TLVs is filled in. An error says what can't be expressed: addresses that
+// don't fit the network, a network or TLVs that version 1 doesn't know, TLVs that Parse would
+// refuse. Then dst is returned as it was. A header that is longer than [DefaultLimit] is written;
+// whether the receiver takes it is another question.
 func Append(dst []byte, h Header) ([]byte, error) {
 	var out []byte
 	var err error
@@ -42,7 +43,8 @@ func (h *Header) endpoints() (src, dst netip.AddrPort, err error) {
 	return src, dst, nil
 }
 
-// endpoint turns IPv4 into IPv4-mapped addresses and back, as the network wants: a net.TCPAddr holds IPv4 in either form.
+// endpoint turns IPv4 into IPv4-mapped addresses and back, as the network wants: a net.TCPAddr
+// holds IPv4 in either form.
 func endpoint(network string, a netip.AddrPort) (netip.AddrPort, error) {
 	ip := a.Addr().Unmap()
 	switch {
@@ -153,7 +155,8 @@ func appendPaths(dst []byte, paths ...string) ([]byte, error) {
 	return dst, nil
 }
 
-// AppendTLV appends a record to dst. It fails for a value of more than 65,535 bytes, and then returns dst as it was.
+// AppendTLV appends a record to dst. It fails for a value of more than 65,535 bytes, and then
+// returns dst as it was.
 func AppendTLV(dst TLVs, typ Type, value []byte) (TLVs, error) {
 	if len(value) >= 1<<16 {
 		return dst, fmt.Errorf("proxyproto: a value of %d bytes is too long for a TLV", len(value))

@@ -1,4 +1,5 @@
-// Package runtimetest is what tests of several packages have in common that start runtimes. For the rest there is package leaktest.
+// Package runtimetest is what tests of several packages have in common that start runtimes. For the
+// rest there is package leaktest.
 package runtimetest
 
 import (
@@ -12,12 +13,14 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// Quiet keeps reports out of the tests' output. The watchdog is off, because a busy machine can stop a loop, too.
+// Quiet keeps reports out of the tests' output. The watchdog is off, because a busy machine can
+// stop a loop, too.
 func Quiet(testing.TB) []runtime.Option {
 	return []runtime.Option{runtime.WithLogger(zap.NewNop()), runtime.WithWatchdog(0)}
 }
 
-// QuietPanics is Quiet for tests that panic on purpose: Run doesn't return what a panic handler has taken.
+// QuietPanics is Quiet for tests that panic on purpose: Run doesn't return what a panic handler has
+// taken.
 func QuietPanics(t testing.TB) []runtime.Option { return append(Quiet(t), PanicsTaken()) }
 
 // PanicsTaken is the panic handler of QuietPanics.
@@ -43,8 +46,9 @@ func Shutdown(t testing.TB, rt *runtime.Runtime) {
 	leaktest.Check(t, rt.Shutdown(ctx))
 }
 
-// Both runs a test in a coroutine and again on a plain goroutine, each time on a runtime of its own, with options that are made for it. The test must leave neither
-// goroutines nor descriptors behind.
+// Both runs a test in a coroutine and again on a plain goroutine, each time on a runtime of its
+// own, with options that are made for it. The test must leave neither goroutines nor descriptors
+// behind.
 func Both(t *testing.T, options func(testing.TB) []runtime.Option, test func(ctx context.Context, t *testing.T)) {
 	t.Helper()
 	t.Run("coroutine", func(t *testing.T) { Coroutine(t, options, test) })
@@ -70,7 +74,8 @@ func OnLoop(loop runtime.Loop) bool {
 	return err == nil && home.Here() && home.Loop() == loop
 }
 
-// Beside runs fn in a coroutine, beside the caller. The function that it returns waits for fn and returns its error.
+// Beside runs fn in a coroutine, beside the caller. The function that it returns waits for fn and
+// returns its error.
 func Beside(ctx context.Context, t testing.TB, fn func(ctx context.Context) error) (wait func() error) {
 	t.Helper()
 	var result error

@@ -84,7 +84,8 @@ func (w *worker) runDetour(d *detour) {
 	defer func() {
 		if !d.returned {
 			w.dead = true
-			// This goroutine ends. Its identity may be another's before switchTo stores the former one.
+			// This goroutine ends. Its identity may be another's before switchTo stores the former
+			// one.
 			w.co.sched.running.Store(0)
 			panic(errGoexit)
 		}

@@ -189,7 +189,8 @@ func (s *scheduler) ended(co *Coroutine) {
 		w.dead = true
 	}
 	if w.dead {
-		// The goroutine ends, and its identity may be another's before resume has stored the previous.
+		// The goroutine ends, and its identity may be another's before resume has stored the
+		// previous.
 		s.running.Store(0)
 	}
 	s.rt.release()

@@ -56,9 +56,9 @@ func newWorker() *worker {
 	return w
 }
 
-// runFunction runs the function of the worker's coroutine, and catches its panic. After a panic or a
-// Goexit it doesn't return. It is a frame on the stack of every parked coroutine, so it does nothing that
-// finish can do.
+// runFunction runs the function of the worker's coroutine, and catches its panic. After a panic or
+// a Goexit it doesn't return. It is a frame on the stack of every parked coroutine, so it does
+// nothing that finish can do.
 func (w *worker) runFunction() {
 	co := w.co
 	returned := false
@@ -67,8 +67,8 @@ func (w *worker) runFunction() {
 			return
 		}
 		if value := recover(); value != nil {
-			// A Goexit may be under way, too, if it was a deferred call that has panicked. There is no
-			// telling, so the goroutine ends in any case.
+			// A Goexit may be under way, too, if it was a deferred call that has panicked. There is
+			// no telling, so the goroutine ends in any case.
 			co.uncommon().panicked, w.panicked = asPanicError(value), true
 			w.dead = true
 			w.finish()

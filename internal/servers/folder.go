@@ -65,7 +65,8 @@ func (f *Folder) Certify(ca *devca.CA) {
 	f.write("key.pem", string(key), 0o600) // PostgreSQL insists
 }
 
-// RunBy has the servers of the folder run by a user, if root runs the tests, and gives the folder to him, with all that is in it. Some servers insist on not being root.
+// RunBy has the servers of the folder run by a user, if root runs the tests, and gives the folder
+// to him, with all that is in it. Some servers insist on not being root.
 func (f *Folder) RunBy(user string) {
 	f.t.Helper()
 	if os.Getuid() != 0 {

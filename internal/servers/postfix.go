@@ -53,8 +53,9 @@ proxymap unix       -  -  n  -     -  proxymap
 postlog  unix-dgram n  -  n  -     1  postlogd
 `
 
-// A Postfix is a mail system of its own, apart from the machine's. It takes mail over TLS only, and delivers what comes for bob@mail.test. Its configuration is in the
-// folder etc, and data belongs to the user postfix.
+// A Postfix is a mail system of its own, apart from the machine's. It takes mail over TLS only, and
+// delivers what comes for bob@mail.test. Its configuration is in the folder etc, and data belongs
+// to the user postfix.
 type Postfix struct {
 	*Folder
 	CA *devca.CA // that has issued its certificate
@@ -76,7 +77,8 @@ func NewPostfix(t testing.TB, config string) *Postfix {
 	return p
 }
 
-// Start starts it with an smtpd for each of the options, as master.cf takes them. It returns where each of these listens.
+// Start starts it with an smtpd for each of the options, as master.cf takes them. It returns where
+// each of these listens.
 func (p *Postfix) Start(options ...string) (addrs []string) {
 	p.t.Helper()
 	services := masterCF

@@ -18,8 +18,9 @@ import (
 	"github.com/whorl-go/whorl/internal/leaktest"
 )
 
-// A Process is a program that a test has started. It ends with the test, with all processes that it has started itself. Methods that wait in vain end the test, so they
-// are for its goroutine, or for one that it waits for.
+// A Process is a program that a test has started. It ends with the test, with all processes that it
+// has started itself. Methods that wait in vain end the test, so they are for its goroutine, or for
+// one that it waits for.
 type Process struct {
 	t     testing.TB
 	cmd   *exec.Cmd
@@ -106,8 +107,8 @@ func (p *Process) Said() string {
 	return p.output.String()
 }
 
-// Until waits until what the process has printed fulfils a condition, and reports whether it does. It is false when the process ends without, or when nothing more comes
-// for too long.
+// Until waits until what the process has printed fulfils a condition, and reports whether it does.
+// It is false when the process ends without, or when nothing more comes for too long.
 func (p *Process) Until(condition func(said string) bool) bool {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -125,7 +126,8 @@ func (p *Process) Expect(text string) {
 	}
 }
 
-// Match waits until the process has printed what a regular expression matches, and returns the match and what its groups have matched.
+// Match waits until the process has printed what a regular expression matches, and returns the
+// match and what its groups have matched.
 func (p *Process) Match(expression string) (match []string) {
 	p.t.Helper()
 	compiled := regexp.MustCompile(expression)
@@ -158,7 +160,8 @@ func (p *Process) Over() bool {
 	}
 }
 
-// Ended waits until the process ends by itself, and returns its exit status, which is -1 if a signal has ended it.
+// Ended waits until the process ends by itself, and returns its exit status, which is -1 if a
+// signal has ended it.
 func (p *Process) Ended() (status int) {
 	p.t.Helper()
 	select {

@@ -1,11 +1,14 @@
 //go:build linux
 
-// Package servers starts real servers for tests: PostgreSQL, MariaDB, Redis, Postfix, or any other program. Each has a folder of its own and listens on the loopback only.
-// It ends with the test, or with the test's process if that comes first, and its folder goes with the test. Debian has them in these packages:
+// Package servers starts real servers for tests: PostgreSQL, MariaDB, Redis, Postfix, or any other
+// program. Each has a folder of its own and listens on the loopback only. It ends with the test, or
+// with the test's process if that comes first, and its folder goes with the test. Debian has them
+// in these packages:
 //
 //	apt-get install postgresql mariadb-server redis-server postfix sasl2-bin libsasl2-modules openssl haproxy nginx libnginx-mod-stream wrk
 //
-// Where one is missing the test fails: whoever asks for such tests wants to know. The tests may be run by root or by anybody else; Postfix wants root.
+// Where one is missing the test fails: whoever asks for such tests wants to know. The tests may be
+// run by root or by anybody else; Postfix wants root.
 package servers
 
 import (
@@ -25,7 +28,8 @@ import (
 // patience is how long a server may take to start or to end on a busy machine.
 const patience = 2 * leaktest.Patience
 
-// Find returns the path of a program. It looks into folders first, which may be patterns for [filepath.Glob], and then where the shell does.
+// Find returns the path of a program. It looks into folders first, which may be patterns for
+// [filepath.Glob], and then where the shell does.
 func Find(t testing.TB, name string, folders ...string) string {
 	t.Helper()
 	for _, folder := range append(folders, "/usr/sbin") { // which isn't in everybody's PATH
@@ -40,8 +44,9 @@ func Find(t testing.TB, name string, folders ...string) string {
 	return path
 }
 
-// FreeAddress returns an address of the loopback on which nobody listens, and its port. It is below those that the kernel gives to whoever doesn't ask for one, so that
-// nobody gets it by chance before the server does; nor does anybody get it from this function until the test ends.
+// FreeAddress returns an address of the loopback on which nobody listens, and its port. It is below
+// those that the kernel gives to whoever doesn't ask for one, so that nobody gets it by chance
+// before the server does; nor does anybody get it from this function until the test ends.
 func FreeAddress(t testing.TB) (addr, port string) {
 	t.Helper()
 	for range 100 {
@@ -73,7 +78,8 @@ type Server struct {
 	TLS     *tls.Config // for clients that shall trust the server
 }
 
-// database makes the folder of a server that clients trust by its TLS, and that the user of this name runs.
+// database makes the folder of a server that clients trust by its TLS, and that the user of this
+// name runs.
 func database(t testing.TB, user string) (s *Server, port string) {
 	t.Helper()
 	ca := NewCA(t)
@@ -101,7 +107,8 @@ func StartPostgres(t testing.TB) *Server {
 	return s
 }
 
-// PostgresURL returns the URL of StartPostgres's database, without a query, as if the server were at an address.
+// PostgresURL returns the URL of StartPostgres's database, without a query, as if the server were
+// at an address.
 func (s *Server) PostgresURL(addr string) string {
 	return fmt.Sprintf("postgres://%s@%s/postgres", s.User, addr)
 }

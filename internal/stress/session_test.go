@@ -137,7 +137,8 @@ func (r *round) onReceive(ctx context.Context, c *server.Conn, pkt []byte) {
 	}
 }
 
-// holdSessions connects to the servers, one time after the other. What nobody disturbs must not fail.
+// holdSessions connects to the servers, one time after the other. What nobody disturbs must not
+// fail.
 func (r *round) holdSessions(ctx context.Context, rnd *rand.Rand) {
 	trust, _ := certified()
 	for !r.over(ctx) {

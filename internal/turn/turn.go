@@ -1,10 +1,10 @@
 // Package turn bounds for how long something may go on before others get their turn.
 //
-// It is a bound on operations, on bytes and on time. An operation counts as one unit, and as one more
-// for each 4 KiB that it has moved. After 16 units there is a look at the clock: the first look
-// sets the end of the turn, and one that finds the end passed ends it. So cheap operations go on for
-// as long as the turn may take, with hardly any cost for counting them, and expensive ones end it
-// soon: nothing goes on for longer than the turn and 32 operations.
+// It is a bound on operations, on bytes and on time. An operation counts as one unit, and as one
+// more for each 4 KiB that it has moved. After 16 units there is a look at the clock: the first
+// look sets the end of the turn, and one that finds the end passed ends it. So cheap operations go
+// on for as long as the turn may take, with hardly any cost for counting them, and expensive ones
+// end it soon: nothing goes on for longer than the turn and 32 operations.
 package turn
 
 import (

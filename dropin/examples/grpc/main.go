@@ -1,4 +1,5 @@
-// Grpc asks a gRPC server how it is, by the health-checking protocol, over Whorl's loops. Without -addr it starts such a server itself, over Whorl as well.
+// Grpc asks a gRPC server how it is, by the health-checking protocol, over Whorl's loops. Without
+// -addr it starts such a server itself, over Whorl as well.
 //
 //	go run ./examples/grpc
 //	go run ./examples/grpc -addr localhost:50051
@@ -54,8 +55,8 @@ func run(args []string, out io.Writer) error {
 	})
 }
 
-// check asks. gRPC dials from goroutines of its own, and waits for these on Go channels, which must not be done on a loop: Await does it elsewhere, and parks the
-// coroutine.
+// check asks. gRPC dials from goroutines of its own, and waits for these on Go channels, which must
+// not be done on a loop: Await does it elsewhere, and parks the coroutine.
 func check(ctx context.Context, addr, service string) (pb.HealthCheckResponse_ServingStatus, error) {
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {

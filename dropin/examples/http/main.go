@@ -1,4 +1,5 @@
-// Http is a reverse proxy: net/http's server and client, and httputil's proxy between them, all over Whorl's loops. It runs until it is interrupted.
+// Http is a reverse proxy: net/http's server and client, and httputil's proxy between them, all
+// over Whorl's loops. It runs until it is interrupted.
 //
 //	go run ./examples/http -listen localhost:8080 -to http://localhost:80
 package main
@@ -62,8 +63,8 @@ func run(until context.Context, args []string, out io.Writer) error {
 // grace is how long requests that are under way may take when the program is interrupted.
 const grace = 10 * time.Second
 
-// serve runs the server until it is to end. Waiting on a Go channel, and Shutdown, which waits for goroutines, must not be done on a loop: Await does it elsewhere,
-// and parks the coroutine.
+// serve runs the server until it is to end. Waiting on a Go channel, and Shutdown, which waits for
+// goroutines, must not be done on a loop: Await does it elsewhere, and parks the coroutine.
 func serve(ctx, until context.Context, server *http.Server, serve func() error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- serve() }()

@@ -1,4 +1,5 @@
-// Mysql asks a MariaDB or MySQL server for its version and has coroutines count together, by database/sql and go-sql-driver/mysql over Whorl's loops.
+// Mysql asks a MariaDB or MySQL server for its version and has coroutines count together, by
+// database/sql and go-sql-driver/mysql over Whorl's loops.
 //
 //	go run ./examples/mysql -dsn 'me:secret@tcp(localhost:3306)/test'
 package main
@@ -58,8 +59,9 @@ func run(args []string, out io.Writer) error {
 	})
 }
 
-// ask returns the only value of a query's result. database/sql waits for a free connection on a Go channel, which must not be done on a loop: Await does it
-// elsewhere, and parks the coroutine. All that belongs together, up to Scan, is done there.
+// ask returns the only value of a query's result. database/sql waits for a free connection on a Go
+// channel, which must not be done on a loop: Await does it elsewhere, and parks the coroutine. All
+// that belongs together, up to Scan, is done there.
 func ask[T any](ctx context.Context, db *sql.DB, query string, args ...any) (T, error) {
 	return runtime.Await(ctx, func() (value T, err error) {
 		err = db.QueryRowContext(ctx, query, args...).Scan(&value)

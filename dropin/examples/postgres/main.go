@@ -1,4 +1,5 @@
-// Postgres asks a PostgreSQL server for its version and has coroutines count together, by database/sql and pgx over Whorl's loops.
+// Postgres asks a PostgreSQL server for its version and has coroutines count together, by
+// database/sql and pgx over Whorl's loops.
 //
 //	go run ./examples/postgres -url 'postgres://me@localhost/postgres'
 package main
@@ -55,8 +56,9 @@ func run(args []string, out io.Writer) error {
 	})
 }
 
-// ask returns the only value of a query's result. database/sql waits for a free connection on a Go channel, which must not be done on a loop: Await does it
-// elsewhere, and parks the coroutine. All that belongs together, up to Scan, is done there.
+// ask returns the only value of a query's result. database/sql waits for a free connection on a Go
+// channel, which must not be done on a loop: Await does it elsewhere, and parks the coroutine. All
+// that belongs together, up to Scan, is done there.
 func ask[T any](ctx context.Context, db *sql.DB, query string, args ...any) (T, error) {
 	return runtime.Await(ctx, func() (value T, err error) {
 		err = db.QueryRowContext(ctx, query, args...).Scan(&value)

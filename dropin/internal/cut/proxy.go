@@ -1,4 +1,5 @@
-// Package cut is a TCP proxy that cuts connections in the middle, for tests of what becomes of their clients.
+// Package cut is a TCP proxy that cuts connections in the middle, for tests of what becomes of
+// their clients.
 package cut
 
 import (
@@ -10,8 +11,8 @@ import (
 	"time"
 )
 
-// A Proxy stands before a server and passes everything on, both ways, until it is told to cut. It knows nothing of Whorl. All methods may be called by
-// many at once.
+// A Proxy stands before a server and passes everything on, both ways, until it is told to cut. It
+// knows nothing of Whorl. All methods may be called by many at once.
 type Proxy struct {
 	listener net.Listener
 	target   string
@@ -70,7 +71,8 @@ func (p *Proxy) CutSome(probability float64) {
 	p.cut(func() bool { return rand.Float64() < probability })
 }
 
-// Silence has the proxy swallow what comes from the servers (true), so that clients wait in vain, or pass it on again.
+// Silence has the proxy swallow what comes from the servers (true), so that clients wait in vain,
+// or pass it on again.
 func (p *Proxy) Silence(on bool) { p.silent.Store(on) }
 
 func (p *Proxy) cut(chosen func() bool) {
@@ -135,7 +137,8 @@ func (p *Proxy) join(client *net.TCPConn) {
 	both.Wait()
 }
 
-// plain hides what else a connection can do: splice(2) would keep pipes open for a while, and tests count descriptors.
+// plain hides what else a connection can do: splice(2) would keep pipes open for a while, and tests
+// count descriptors.
 type plain struct{ io.Writer }
 
 // A gate passes on to the client unless the proxy is to be silent.

@@ -18,10 +18,12 @@ import (
 // Patience is how long a test waits for what has to happen: far longer than a busy machine needs.
 const Patience = 30 * time.Second
 
-// varies is what an example prints differently each time: ports, and what depends on the number of loops.
+// varies is what an example prints differently each time: ports, and what depends on the number of
+// loops.
 var varies = regexp.MustCompile(`(127\.0\.0\.\d:)\d+|\d+( figures)`)
 
-// Demonstration runs an example without flags. What it prints has to be what its package comment, in main.go, says it does.
+// Demonstration runs an example without flags. What it prints has to be what its package comment,
+// in main.go, says it does.
 func Demonstration(t *testing.T, run program.Run) {
 	t.Helper()
 	var stdout bytes.Buffer
@@ -47,8 +49,9 @@ func Demonstration(t *testing.T, run program.Run) {
 	}
 }
 
-// Serve runs an example with -listen until stop is called or the test ends. It returns the first line that is printed, which has to begin with prefix,
-// without that; and stop returns what was printed after it.
+// Serve runs an example with -listen until stop is called or the test ends. It returns the first
+// line that is printed, which has to begin with prefix, without that; and stop returns what was
+// printed after it.
 func Serve(t *testing.T, run program.Run, prefix string, args ...string) (first string, stop func() string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -86,9 +89,9 @@ func Serve(t *testing.T, run program.Run, prefix string, args ...string) (first 
 	return first, stop
 }
 
-// Flags runs an example with flags that make no sense: what has to be in the error, and the flags. It
-// also has an argument behind the flags refused, and asks for help, in which those that are listed
-// have to be.
+// Flags runs an example with flags that make no sense: what has to be in the error, and the flags.
+// It also has an argument behind the flags refused, and asks for help, in which those that are
+// listed have to be.
 func Flags(t *testing.T, run program.Run, wrong map[string][]string, listed ...string) {
 	t.Helper()
 	for want, args := range wrong {

@@ -44,8 +44,8 @@ type Example struct {
 // patience is how long connections that are at work have at the end.
 const patience = 10 * time.Second
 
-// Run serves on Listen until ctx is done, or SIGINT or SIGTERM comes; a second one ends the process at
-// once. Without Listen it has the server shown.
+// Run serves on Listen until ctx is done, or SIGINT or SIGTERM comes; a second one ends the process
+// at once. Without Listen it has the server shown.
 func (e *Example) Run(ctx context.Context, stdout io.Writer) error {
 	address := e.Listen
 	if address == "" {

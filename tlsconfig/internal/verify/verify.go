@@ -22,7 +22,8 @@ type Verifier struct {
 	Roots            *x509.CertPool   // nil: the system's
 	Now              func() time.Time // nil: time.Now
 	AcceptSelfSigned bool             // what is signed with its own key
-	// AnyChain: whoever has signed the certificate, and whenever it is valid; only its name is checked.
+	// AnyChain: whoever has signed the certificate, and whenever it is valid; only its name is
+	// checked.
 	AnyChain bool
 	AnyName  bool // whomever the certificate is for
 	Client   bool // the certificate is a client's, which is for no host
