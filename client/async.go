@@ -62,8 +62,9 @@ const (
 	AsyncIdle       AsyncState = iota // nothing; Connect may be called
 	AsyncConnecting                   // an attempt is under way, or about to be
 	AsyncOpen                         // the connection stands, or OnClose is due
-	AsyncWaiting                      // it will be time for the next attempt, see AsyncConfig.Reconnect; Connect may be called
-	AsyncClosing                      // Close was called, OnClose or OnError is due
+	// It will be time for the next attempt, see AsyncConfig.Reconnect; Connect may be called.
+	AsyncWaiting
+	AsyncClosing // Close was called, OnClose or OnError is due
 )
 
 func (s AsyncState) String() string {
@@ -292,7 +293,8 @@ func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context
 
 // target returns what was dialled.
 func (a *Async) target() *target {
-	to, _ := a.dialer.target(asyncNetworks[a.network], a.address) // it was right when it was dialled
+	// It was right when it was dialled.
+	to, _ := a.dialer.target(asyncNetworks[a.network], a.address)
 	return to
 }
 

@@ -102,7 +102,8 @@ func (e *effort) launch() {
 // dial is the coroutine.
 func (e *effort) dial(ctx context.Context) {
 	a := e.async
-	err := runtime.ErrGoexit // unless dial returns: a Shutdown that has waited for long enough ends coroutines by force
+	// Unless dial returns: a Shutdown that has waited for long enough ends coroutines by force.
+	err := runtime.ErrGoexit
 	defer func() { e.over(err) }()
 	to, _ := a.dialer.target(asyncNetworks[a.network], a.address)
 	e.conn.flow.Socket.Init(to.transport) // one of asyncNetworks
@@ -221,7 +222,8 @@ func (a *Async) lost(cause error, attempt *effort, tell func(ctx context.Context
 		})
 	}
 	if again {
-		_, again = a.move(AsyncWaiting, AsyncConnecting, AsyncOpen) // or Close was called meanwhile, elsewhere
+		// Or Close was called meanwhile, elsewhere.
+		_, again = a.move(AsyncWaiting, AsyncConnecting, AsyncOpen)
 	}
 	if again {
 		a.effort = e
@@ -291,7 +293,8 @@ type keeper struct {
 	home sched.Home
 	loop *eventloop.Loop
 	ctx  context.Context // the runtime's, for callbacks
-	open atomic.Int64    // Asyncs that are not idle. As long as there are some, the runtime is retained
+	// Asyncs that are not idle. As long as there are some, the runtime is retained.
+	open atomic.Int64
 
 	// On the loop.
 	first  *Async // those that are not idle

@@ -60,8 +60,10 @@ func New(config Config) *Client { // not inlined: a coroutine that calls it has 
 // and verified as DNS has it. A Client that is connected returns socket.ErrConnected. With a
 // context that is done Connect begins nothing.
 //
+// Not inlined: the caller's frame stays on a small stack.
+//
 //go:noinline
-func (c *Client) Connect(ctx context.Context, network, address string) error { // not inlined: the caller's frame stays on a small stack
+func (c *Client) Connect(ctx context.Context, network, address string) error {
 	return deep(ctx, "connect", func(ctx context.Context) error { return c.connect(ctx, network, address) })
 }
 
@@ -81,7 +83,8 @@ func (c *Client) connect(ctx context.Context, network, address string) (err erro
 	if err := c.begin(conn); err != nil {
 		return err
 	}
-	err = runtime.ErrGoexit // unless dial returns: callbacks of the TLS configuration are the program's
+	// Unless dial returns: callbacks of the TLS configuration are the program's.
+	err = runtime.ErrGoexit
 	defer func() {
 		if err != nil {
 			conn.socket.Abort()
@@ -105,7 +108,8 @@ func deep(ctx context.Context, op string, fn func(ctx context.Context) error) er
 	case detour != nil:
 		panic(detour)
 	case !returned:
-		return &net.OpError{Op: op, Err: explain.Local(runtime.ErrGoexit, "")} // only callbacks of the TLS configuration can
+		// Only callbacks of the TLS configuration can.
+		return &net.OpError{Op: op, Err: explain.Local(runtime.ErrGoexit, "")}
 	}
 	return err
 }

@@ -204,7 +204,8 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, to *target) 
 // decrypt what comes, or sends what can't be decrypted.
 func (d *dialer) explain(to *target, err error) error {
 	for op, ok := errors.AsType[*net.OpError](err); ok; op, ok = errors.AsType[*net.OpError](op.Err) {
-		if op.Op == "remote error" || op.Op == "local error" { // an alert: the server's, or one for it
+		// An alert: the server's, or one for it.
+		if op.Op == "remote error" || op.Op == "local error" {
 			return explain.Client(err, to.host, d.tlsFor(to.name))
 		}
 	}

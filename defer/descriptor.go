@@ -198,7 +198,8 @@ func (w *watch) wanted() eventloop.Events {
 		events |= eventloop.Writable
 	}
 	if events == 0 {
-		return eventloop.EdgeTriggered // errors and hang-ups can't be switched off, but they need not be reported over and over
+		// Errors and hang-ups can't be switched off, but they need not be reported over and over.
+		return eventloop.EdgeTriggered
 	}
 	return events
 }
@@ -215,7 +216,8 @@ func (w *watch) rearm() error {
 
 // HandleEvents is called by the loop.
 func (w *watch) HandleEvents(events eventloop.Events) {
-	if w.ctx.Err() != nil { // what follows ctx comes by way of another goroutine, and may not be here yet
+	// What follows ctx comes by way of another goroutine, and may not be here yet.
+	if w.ctx.Err() != nil {
 		w.remove()
 		return
 	}

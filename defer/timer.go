@@ -138,7 +138,8 @@ type timerTask Timer
 
 func (task *timerTask) Run() {
 	t := (*Timer)(task)
-	if t.ctx.Err() != nil { // what follows ctx comes by way of another goroutine, and may not be here yet
+	// What follows ctx comes by way of another goroutine, and may not be here yet.
+	if t.ctx.Err() != nil {
 		t.Clear()
 		return
 	}

@@ -61,7 +61,8 @@ func openPoller() (*poller, error) {
 	var zero unix.Timespec
 	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(epfd),
 		uintptr(unsafe.Pointer(&p.events[0])), maxEvents, uintptr(unsafe.Pointer(&zero)), 0, 0)
-	p.coarse = errno == unix.ENOSYS || errno == unix.EPERM // EPERM: a seccomp filter that doesn't know it
+	// EPERM: a seccomp filter that doesn't know it.
+	p.coarse = errno == unix.ENOSYS || errno == unix.EPERM
 	return p, nil
 }
 
@@ -92,7 +93,8 @@ func (p *poller) wait(timeout time.Duration) int {
 	if p.coarse {
 		ms := -1
 		if timeout >= 0 {
-			ms = int(min((timeout+time.Millisecond-1)/time.Millisecond, 1<<30)) // rounded up: never early
+			// Rounded up: never early.
+			ms = int(min((timeout+time.Millisecond-1)/time.Millisecond, 1<<30))
 		}
 		n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epfd),
 			uintptr(unsafe.Pointer(&p.events[0])), maxEvents, uintptr(ms), 0, 0)

@@ -71,7 +71,8 @@ func (t *Timer) resetAt(when int64) bool {
 		t.loop.timers.set++
 	}
 	if p := &t.loop.timerPass; p.active {
-		when = max(when, p.now) // it waits for the next pass: it must not come before those of this one
+		// It waits for the next pass: it must not come before those of this one.
+		when = max(when, p.now)
 	}
 	t.when = when
 	t.loop.timers.place(t)

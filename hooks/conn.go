@@ -44,9 +44,10 @@ type conn struct {
 	socket *socket.Socket
 	rd, wr side
 
-	network       string
-	local, remote net.Addr // as they were at the beginning; remote is nil on a PacketConn that isn't connected
-	host          string   // that was dialled, for certificates
+	network string
+	// As they were at the beginning; remote is nil on a PacketConn that isn't connected.
+	local, remote net.Addr
+	host          string // that was dialled, for certificates
 
 	closed   atomic.Bool
 	linger   atomic.Pointer[time.Duration] // of SetLinger
@@ -229,7 +230,8 @@ func (c *Conn) CloseWrite() error {
 // CloseRead ends the reading side. Who reads gets what has arrived and then io.EOF; what arrives
 // later the kernel may keep.
 func (c *Conn) CloseRead() error {
-	return c.fail("close", c.socket.Shutdown(context.Background(), socket.ShutdownRead)) // which doesn't wait
+	// Which doesn't wait.
+	return c.fail("close", c.socket.Shutdown(context.Background(), socket.ShutdownRead))
 }
 
 // EnableSSL turns the connection, in place, into TLS: as the client if it was dialled, as the

@@ -24,9 +24,10 @@ import (
 // had as one. Reading is done so often that it has a way without a channel: socket.RecvUntil.
 type limit struct {
 	current atomic.Pointer[period]
-	first   period          // beside current, as most connections see no second one, and every operation looks at it
-	values  context.Context // that tells operations their runtime; fixed
-	reader  *socket.Socket  // to be told when a period is over; nil if nobody is; fixed
+	// Beside current, as most connections see no second one, and every operation looks at it.
+	first  period
+	values context.Context // that tells operations their runtime; fixed
+	reader *socket.Socket  // to be told when a period is over; nil if nobody is; fixed
 
 	mu       sync.Mutex
 	deadline sched.Deadline // guarded by mu

@@ -107,7 +107,8 @@ func (f *flow) read(ctx context.Context, p []byte) (int, error) {
 		f.mu.Lock()
 	}
 	n := copy(p, f.buf[f.start:min(f.start+f.length, chunk)])
-	n += copy(p[n:], f.buf[:f.length-min(n, f.length)]) // nothing, unless the first part went to its end
+	// Nothing, unless the first part went to its end.
+	n += copy(p[n:], f.buf[:f.length-min(n, f.length)])
 	f.start = (f.start + n) % chunk
 	if f.length -= n; f.length == 0 {
 		f.drop()

@@ -19,7 +19,8 @@ type Rule struct {
 	EOF    string          // packets end with this delimiter, see NewEOF
 	Length LengthField     // packets have a length field, see NewLength
 	Split  bufio.SplitFunc // packets are what it says, see NewSplit
-	Max    int             // the largest packet, in bytes; 0 means DefaultMax, with Split DefaultSplitMax
+	// The largest packet, in bytes; 0 means DefaultMax, with Split DefaultSplitMax.
+	Max int
 }
 
 // Framer makes a Framer for one stream; nil if the Rule is no framing. It fails if the Rule

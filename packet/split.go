@@ -66,7 +66,8 @@ func (f *splitFramer) Next(data []byte, atEOF bool) (advance int, pkt []byte, er
 	}
 	f.looked = 0
 	if data == nil {
-		data = []byte{} // split may return its data as an empty last token, which must not look like none
+		// Split may return its data as an empty last token, which must not look like none.
+		data = []byte{}
 	}
 	// Each round consumes at least one byte or is the last one.
 	skipped := 0

@@ -79,13 +79,14 @@ func (s *Server) with(id ID, fn func(c *Conn)) error {
 
 // Info is what the server knows of a connection.
 type Info struct {
-	ID          ID
-	UID         int64          // what Bind has set
-	Listener    net.Addr       // the listener's address
-	Remote      netip.AddrPort // the client's; not valid on a Unix socket
-	Loop        int            // the number of its event loop
-	Connected   time.Time      // when it was accepted; to 100 ms
-	LastReceive time.Time      // when the last packet has come; to 100 ms. When it came to stand, if none has
+	ID        ID
+	UID       int64          // what Bind has set
+	Listener  net.Addr       // the listener's address
+	Remote    netip.AddrPort // the client's; not valid on a Unix socket
+	Loop      int            // the number of its event loop
+	Connected time.Time      // when it was accepted; to 100 ms
+	// When the last packet has come; to 100 ms. When it came to stand, if none has.
+	LastReceive time.Time
 	TLS         bool
 	Protected   bool
 }

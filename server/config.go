@@ -137,11 +137,14 @@ type Port struct {
 
 	// Time-outs. 0 means the default, negative none.
 
-	HandshakeTimeout time.Duration // from accepting to the end of the TLS handshake, the header of a proxy included: 10 s
-	IdleTimeout      time.Duration // closes connections that have sent no packet for so long, but see Protect: none. Swoole: heartbeat_idle_time
-	Lifetime         time.Duration // closes connections that are so old: none
-	ReadTimeout      time.Duration // of Recv, with Handle: 60 s
-	WriteTimeout     time.Duration // how long a peer may take nothing of what is sent: 60 s
+	// From accepting to the end of the TLS handshake, the header of a proxy included: 10 s.
+	HandshakeTimeout time.Duration
+	// Closes connections that have sent no packet for so long, but see Protect: none. Swoole:
+	// heartbeat_idle_time.
+	IdleTimeout  time.Duration
+	Lifetime     time.Duration // closes connections that are so old: none
+	ReadTimeout  time.Duration // of Recv, with Handle: 60 s
+	WriteTimeout time.Duration // how long a peer may take nothing of what is sent: 60 s
 
 	// MaxQueue is how many bytes may be queued for a peer that takes less than it is sent; 0 means
 	// 2 MiB. HighWater and LowWater are the marks of OnBufferFull and OnBufferEmpty; 0 means 80 and
@@ -267,7 +270,8 @@ func (q *prepared) apply(s *socket.Socket, tcp bool) error {
 		if q.KeepAlive.Idle >= 0 {
 			err = s.SetKeepAlive(q.KeepAlive)
 		}
-		err = errors.Join(err, s.SetNoDelay(!q.Nagle)) // a socket that was made elsewhere doesn't have it
+		// A socket that was made elsewhere doesn't have it.
+		err = errors.Join(err, s.SetNoDelay(!q.Nagle))
 	}
 	return errors.Join(err, s.SetBuffers(q.ReceiveBuffer, q.SendBuffer))
 }

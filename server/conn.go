@@ -44,7 +44,8 @@ type Conn struct {
 	family uint8 // 4, 6, or 0: a Unix socket
 	slot   uint8 // of the wheel
 	stage  stage
-	parts  uint8 // that are left of it: itself, its handler, what it delivers after its end. On the loop
+	// That are left of it: itself, its handler, what it delivers after its end. On the loop.
+	parts uint8
 }
 
 // rare is what few connections have.

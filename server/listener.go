@@ -212,7 +212,8 @@ func (l *Listener) File() (*os.File, error) { return l.sockets[0].File() }
 // callback, which must not wait, gets runtime.ErrOnLoop then.
 func (l *Listener) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error) {
 	for _, s := range l.sockets {
-		if s.OnLoop() { // the one of the callback, with ReusePort: another loop may be sending on the others
+		// The one of the callback, with ReusePort: another loop may be sending on the others.
+		if s.OnLoop() {
 			return s.SendTo(ctx, p, to)
 		}
 	}
@@ -241,7 +242,8 @@ func (l *Listener) start() {
 			s.mu.Lock()
 			l.coroutines = append(l.coroutines, co)
 			s.mu.Unlock()
-			if s.draining.Load() { // by who may not have seen the coroutine. Not with the lock held: Cancel runs it
+			// By who may not have seen the coroutine. Not with the lock held: Cancel runs it.
+			if s.draining.Load() {
 				co.Cancel()
 			}
 		}

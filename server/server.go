@@ -42,8 +42,9 @@ type Server struct {
 	watching context.Context            // ends with Serve
 	unwatch  context.CancelFunc
 
-	draining    atomic.Bool  // Shutdown or Close was called
-	connections atomic.Int64 // accepted and not gone: what their handlers do, and they deliver, included
+	draining atomic.Bool // Shutdown or Close was called
+	// Accepted and not gone: what their handlers do, and they deliver, included.
+	connections atomic.Int64
 	over        *runtime.Channel[struct{}]
 	addresses   addressBook
 	cuts        struct { // deliveries that were cut

@@ -17,15 +17,18 @@ type Stats struct {
 	Accepted   uint64 // connections begun
 	Opened     uint64 // connections that came to stand: header of a proxy and handshake included
 	Closed     uint64
-	Refused    uint64            // by MaxConnections and MaxPerAddress
-	PacketsIn  uint64            // without framing, reads
-	BytesIn    uint64            // of packets, decrypted
-	PacketsOut uint64            // calls of Send
-	BytesOut   uint64            // of what was sent, before encryption
-	Datagrams  uint64            // received
-	Handshakes map[string]uint64 // by outcome: "ok", "plaintext pending", or the reason, see package explain
+	Refused    uint64 // by MaxConnections and MaxPerAddress
+	PacketsIn  uint64 // without framing, reads
+	BytesIn    uint64 // of packets, decrypted
+	PacketsOut uint64 // calls of Send
+	BytesOut   uint64 // of what was sent, before encryption
+	Datagrams  uint64 // received
+	// By outcome: "ok", "plaintext pending", or the reason, see package explain.
+	Handshakes map[string]uint64
 
-	Cut      uint64 // connections that were reset after their end, as their clients took too little; CutBytes is what was not delivered
+	// Connections that were reset after their end, as their clients took too little; CutBytes is
+	// what was not delivered.
+	Cut      uint64
 	CutBytes uint64
 
 	Connections int // all, those that don't stand yet and those that linger included
@@ -33,9 +36,12 @@ type Stats struct {
 	Opening     int // that don't stand yet
 	Waiting     int // for one of MaxHandshakes
 	Handshaking int
-	BuffersFull int           // connections between OnBufferFull and OnBufferEmpty
-	Queued      int           // bytes that were sent and that the kernel didn't take, because peers take less; what lingers is counted every 100 ms
-	LoopLag     time.Duration // by how much the loop that is latest was late for its last timer; precise to 100 ms of when
+	BuffersFull int // connections between OnBufferFull and OnBufferEmpty
+	// Bytes that were sent and that the kernel didn't take, because peers take less; what lingers
+	// is counted every 100 ms.
+	Queued int
+	// By how much the loop that is latest was late for its last timer; precise to 100 ms of when.
+	LoopLag time.Duration
 }
 
 // Stats returns the server's figures. It may be called from anywhere.

@@ -77,7 +77,8 @@ func clearStale(network, path string) error {
 		return err
 	}
 	defer syscall.Close(fd)
-	if err := syscall.SetNonblock(fd, true); err != nil { // one with a full backlog must not keep us waiting
+	// One with a full backlog must not keep us waiting.
+	if err := syscall.SetNonblock(fd, true); err != nil {
 		return err
 	}
 	err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: path})
@@ -112,7 +113,8 @@ func (f *unixFile) remove() {
 		return
 	}
 	info, err := os.Lstat(f.path)
-	if err == nil && os.SameFile(info, f.info) && info.ModTime().Equal(f.info.ModTime()) { // numbers of files are used again
+	// Numbers of files are used again.
+	if err == nil && os.SameFile(info, f.info) && info.ModTime().Equal(f.info.ModTime()) {
 		os.Remove(f.path)
 	}
 }

@@ -102,7 +102,8 @@ func (s *Socket) open(ctx context.Context, family int) (*fd, error) {
 		return nil, err
 	}
 	if s.network.tcp() {
-		sysSetOption(number, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // on for every TCP socket unless an option says otherwise
+		// On for every TCP socket unless an option says otherwise.
+		sysSetOption(number, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
 	s.mu.Lock()
 	var options []option

@@ -65,7 +65,8 @@ type direction struct {
 	// last wait) or who waits.
 	slot     atomic.Pointer[sched.Waiter]
 	canceled atomic.Bool // Cancel has taken out who waited
-	drained  bool        // don't try before the next edge. Of rd only; belongs to who holds the read lock
+	// Don't try before the next edge. Of rd only; belongs to who holds the read lock.
+	drained bool
 }
 
 var edge sched.Waiter

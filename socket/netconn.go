@@ -91,7 +91,8 @@ func (s *Socket) SendExact(ctx context.Context, p []byte) (int, error) {
 			return sent, s.fail("send", err)
 		}
 		if sent < len(p) {
-			sched.Spend(ctx, 0) // a peer that always has room must not keep the loop from the others
+			// A peer that always has room must not keep the loop from the others.
+			sched.Spend(ctx, 0)
 		}
 	}
 	return sent, nil

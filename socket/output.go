@@ -42,7 +42,8 @@ func (f *fd) enqueue(p []byte) (int, error) {
 		o.err = errQueueFull
 		return 0, o.err
 	}
-	if len(o.queue)+len(p) > cap(o.queue) && len(unsent) < len(o.queue)/2 { // what was sent makes room for what comes
+	// What was sent makes room for what comes.
+	if len(o.queue)+len(p) > cap(o.queue) && len(unsent) < len(o.queue)/2 {
 		n := copy(o.queue, unsent)
 		o.queue, o.sent = o.queue[:n], 0
 	}

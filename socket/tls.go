@@ -47,7 +47,8 @@ type link struct {
 	headed  uint8 // how much of header is there
 	body    int   // how much of the record is still to come
 
-	shaking *shaking // during the handshake, and until what it has read ahead is used up; of the reader
+	// During the handshake, and until what it has read ahead is used up; of the reader.
+	shaking *shaking
 }
 
 // A Gate bounds how many handshakes compute at a time. Who waits for the peer is not inside: a peer
@@ -252,7 +253,8 @@ func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config, gate 
 	detourErr := sched.Detour(ctx, func(ctx context.Context) {
 		returned := false
 		defer func() {
-			if returned || runtime.Current(ctx) == nil { // on a goroutine it is for whoever recovers there
+			// On a goroutine it is for whoever recovers there.
+			if returned || runtime.Current(ctx) == nil {
 				return
 			}
 			var value any = runtime.ErrGoexit
@@ -312,7 +314,8 @@ func (s *Socket) ConnectionState() (state tls.ConnectionState, ok bool) {
 // tryRead reads decrypted bytes without waiting. The caller holds the read lock.
 func (t *secure) tryRead(f *fd, p []byte) (int, error) {
 	if !t.rest && f.exhausted() {
-		return 0, errWait // which crypto/tls would say, too, but from so deep that it takes a larger stack
+		// Which crypto/tls would say, too, but from so deep that it takes a larger stack.
+		return 0, errWait
 	}
 	n, err := t.conn.Read(p)
 	if n > 0 {
@@ -351,7 +354,8 @@ func (t *secure) send(ctx context.Context, f *fd, p []byte, wait patience) (int,
 			return sent, err
 		}
 		if sent += n; sent < len(p) {
-			sched.Spend(ctx, n) // a peer that always has room must not keep the loop from the others
+			// A peer that always has room must not keep the loop from the others.
+			sched.Spend(ctx, n)
 		}
 	}
 	return sent, nil
@@ -420,9 +424,10 @@ func (l *link) readAhead(p []byte) (int, error) {
 func (l *link) more() bool { return l.several || l.shaking != nil }
 
 const (
-	recordHeader     = 5  // type, version, length of what follows: RFC 8446, section 5.1
-	recordHandshake  = 22 // a record's type
-	changeCipherSpec = 20 // a record's type: without effect in TLS 1.3, and crypto/tls reads on behind it
+	recordHeader    = 5  // type, version, length of what follows: RFC 8446, section 5.1
+	recordHandshake = 22 // a record's type
+	// A record's type: without effect in TLS 1.3, and crypto/tls reads on behind it.
+	changeCipherSpec = 20
 )
 
 // feed notes how many whole records crypto/tls has, after p. When it asks for more it has used up

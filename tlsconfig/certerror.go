@@ -15,7 +15,9 @@ import (
 // certificates are quoted and cut. Passphrases and keys never appear.
 type CertificateError struct {
 	Reason explain.Reason
-	File   string // the file's path; "certificate 2" for the second one of ServerOptions where it was given in memory
+	// The file's path; "certificate 2" for the second one of ServerOptions where it was given in
+	// memory.
+	File   string
 	Detail string // what was found; one line, may be empty
 	Advice string // what mends it; one line, may be empty
 	Err    error  // the cause, such as an *fs.PathError; may be nil

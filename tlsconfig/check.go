@@ -43,7 +43,8 @@ func (c checker) chain(file string, chain []*x509.Certificate, names []string) (
 	problem(missingName(leaf, names))
 	problem(usage(leaf))
 	for _, cert := range chain {
-		if !bytes.Equal(cert.RawIssuer, cert.RawSubject) || len(chain) == 1 { // nobody checks the signature of a root
+		// Nobody checks the signature of a root.
+		if !bytes.Equal(cert.RawIssuer, cert.RawSubject) || len(chain) == 1 {
 			problem(weakSignature(cert, chain))
 		}
 		problem(weakKey(cert, chain))
@@ -128,7 +129,8 @@ func weakKey(cert *x509.Certificate, chain []*x509.Certificate) *CertificateErro
 	}
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
-		if bits := key.N.BitLen(); bits < 2048 || bits > 8192 { // crypto/tls takes no larger one, as it costs too much time
+		// Crypto/tls takes no larger one, as it costs too much time.
+		if bits := key.N.BitLen(); bits < 2048 || bits > 8192 {
 			return weak("an RSA key with %d bits", bits)
 		}
 	case *ecdsa.PublicKey:
@@ -178,7 +180,8 @@ func (c checker) order(chain, path []*x509.Certificate, ended bool) *Certificate
 		signs := func(other *x509.Certificate) bool {
 			return other != cert && bytes.Equal(other.RawIssuer, cert.RawSubject)
 		}
-		if !slices.Contains(path, cert) && !slices.ContainsFunc(path, signs) { // else it is another way upwards
+		// Else it is another way upwards.
+		if !slices.Contains(path, cert) && !slices.ContainsFunc(path, signs) {
 			stray = cert
 		}
 	}

@@ -221,7 +221,8 @@ func openTraditional(block *pem.Block, passphrase string) (crypto.Signer, error)
 	}
 	key, err := parsePlainKey(der)
 	if err != nil {
-		return nil, fmt.Errorf("%w, or %w", errPassphrase, err) // one wrong passphrase in 256 gets past the check of the padding
+		// One wrong passphrase in 256 gets past the check of the padding.
+		return nil, fmt.Errorf("%w, or %w", errPassphrase, err)
 	}
 	return key, nil
 }

@@ -9,8 +9,10 @@ import (
 
 // A nameIndex finds the certificates for the name that a client asks for.
 type nameIndex struct {
-	given, own nameTable          // names from the options go before those in the certificates
-	fallback   []*tls.Certificate // for a client that asks for nothing that is known: the first, and what else is there for the same name
+	given, own nameTable // names from the options go before those in the certificates
+	// For a client that asks for nothing that is known: the first, and what else is there for the
+	// same name.
+	fallback []*tls.Certificate
 }
 
 type nameTable struct {

@@ -37,7 +37,8 @@ type Server struct {
 	state    atomic.Pointer[serverState]
 	rotateAt atomic.Int64 // seconds of Unix time at which the ticket keys are to change
 
-	mu      sync.Mutex // held by who replaces the state or its ticket keys; a handshake never waits for it
+	// Held by who replaces the state or its ticket keys; a handshake never waits for it.
+	mu      sync.Mutex
 	tickets ticketKeys // guarded by mu
 }
 
@@ -219,7 +220,8 @@ func (state *serverState) certificate(hello *tls.ClientHelloInfo) (*tls.Certific
 
 // A material is what was read, before it is looked at.
 type material struct {
-	pairs       []pemPair // one for each certificate of the options; empty for one that was given ready
+	// One for each certificate of the options; empty for one that was given ready.
+	pairs       []pemPair
 	authorities []*x509.Certificate
 	secret      []byte
 	digest      [sha256.Size]byte

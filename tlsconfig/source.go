@@ -151,7 +151,8 @@ func readAuthoritiesIn(dir string) ([]*x509.Certificate, error) {
 		if err != nil {
 			return nil, err
 		}
-		if certs, err := parseAuthorities(path, data); err == nil { // else a list of revocations or the like
+		// Else a list of revocations or the like.
+		if certs, err := parseAuthorities(path, data); err == nil {
 			all = append(all, certs...)
 		}
 	}

@@ -11,9 +11,10 @@ import (
 type Summary struct {
 	Protocol    string // "TLS 1.3"; empty before the handshake
 	CipherSuite string // "TLS_AES_128_GCM_SHA256"
-	Group       string // the key exchange, "X25519MLKEM768"; empty where the server's RSA key was used for it
-	ALPN        string // the application protocol, made printable; empty if none
-	Resumed     bool   // the session of an earlier connection was resumed
+	// The key exchange, "X25519MLKEM768"; empty where the server's RSA key was used for it.
+	Group   string
+	ALPN    string // the application protocol, made printable; empty if none
+	Resumed bool   // the session of an earlier connection was resumed
 }
 
 // Describe returns the summary of a connection's state, for logs and examples.

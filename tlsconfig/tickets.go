@@ -42,7 +42,8 @@ func (t *ticketKeys) at(now time.Time, secret []byte) (keys [][32]byte, until ti
 		seconds := int64(rotation / time.Second)
 		epoch := now.Unix() / seconds
 		keys = append(keys, epochKey(secret, rotation, epoch))
-		keys = append(keys, epochKey(secret, rotation, epoch+1)) // of a process whose clock is ahead
+		// Of a process whose clock is ahead.
+		keys = append(keys, epochKey(secret, rotation, epoch+1))
 		for age := range int64(oldTicketKeys) {
 			keys = append(keys, epochKey(secret, rotation, epoch-1-age))
 		}
@@ -83,7 +84,9 @@ func epochKey(secret []byte, rotation time.Duration, epoch int64) [32]byte {
 func derive(secret, info []byte) (key [32]byte) {
 	made, err := hkdf.Key(sha256.New, secret, nil, string(info), len(key))
 	if err != nil {
-		panic(err) // only if more than 255 hashes are asked for, or secrets under FIPS 140 that are shorter than ours
+		// Only if more than 255 hashes are asked for, or secrets under FIPS 140 that are shorter
+		// than ours.
+		panic(err)
 	}
 	copy(key[:], made)
 	return key
@@ -96,7 +99,8 @@ func (s *Server) ticketsDue() bool {
 		return false
 	}
 	left := at - s.now().Unix()
-	return left <= 0 || left > int64(s.options.Tickets.Rotation/time.Second)+1 // the clock was set back
+	// The clock was set back.
+	return left <= 0 || left > int64(s.options.Tickets.Rotation/time.Second)+1
 }
 
 // rotate changes the keys if it is time.

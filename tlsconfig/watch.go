@@ -29,9 +29,10 @@ const (
 
 // WatchOptions are about Server.Watch.
 type WatchOptions struct {
-	Interval time.Duration    // between two looks at the files; default: a minute
-	Logger   *zap.Logger      // nil: nothing is logged
-	Signals  <-chan os.Signal // each value makes Watch look at once; may be nil. For signal.Notify(c, syscall.SIGHUP)
+	Interval time.Duration // between two looks at the files; default: a minute
+	Logger   *zap.Logger   // nil: nothing is logged
+	// Each value makes Watch look at once; may be nil. For signal.Notify(c, syscall.SIGHUP).
+	Signals <-chan os.Signal
 }
 
 // Watch keeps the server up to date until ctx is done, and returns then. It is for a goroutine of

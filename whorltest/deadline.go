@@ -53,7 +53,8 @@ func testMovedEarlier(p *pair) {
 	reader.succeed(p)
 	writer.succeed(p)
 	p.b.SetReadDeadline(time.Now().Add(time.Hour))
-	drained := p.waiting("reader with a deadline far away", func() error { // it reads what a's writer has sent, and then waits
+	// It reads what a's writer has sent, and then waits.
+	drained := p.waiting("reader with a deadline far away", func() error {
 		for buf := make([]byte, 64<<10); ; {
 			if _, err := p.b.Read(buf); err != nil {
 				return wantTimeout("Read", err)

@@ -153,7 +153,8 @@ func testPeerCloses(p *pair) {
 // Writing to an end that is closed fails soon, and never waits without end.
 func testPeerClosesUnderWriter(p *pair) {
 	const far = 256 << 20
-	writer := p.waiting("writer", func() error { // which stops when the buffers between the ends are full
+	// Which stops when the buffers between the ends are full.
+	writer := p.waiting("writer", func() error {
 		err := send(p.a, "in vain", far, 1<<20)
 		if err == nil || errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("writing to an end that is closed: %v", err)

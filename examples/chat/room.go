@@ -53,7 +53,8 @@ func (r *room) enter(ctx context.Context, c *server.Conn) {
 	m := new(member)
 	c.SetValue(m)
 	r.mu.Lock()
-	for m.name == "" || r.members[m.name] != 0 { // somebody may have taken the name of a guest to come
+	// Somebody may have taken the name of a guest to come.
+	for m.name == "" || r.members[m.name] != 0 {
 		r.guests++
 		m.name = fmt.Sprintf("guest%d", r.guests)
 	}
@@ -65,7 +66,8 @@ func (r *room) enter(ctx context.Context, c *server.Conn) {
 
 func (r *room) receive(ctx context.Context, c *server.Conn, line []byte) {
 	text := strings.TrimSpace(string(line))
-	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) { // it goes to others' terminals
+	// It goes to others' terminals.
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
 		tell(ctx, c, "! That is no text")
 		return
 	}

@@ -58,7 +58,8 @@ func describe(c *server.Conn) string {
 	case !p.Source.IsValid():
 		return "a client whose address the balancer doesn't know"
 	}
-	text := fmt.Sprintf("client %v, connected to %v", c.RemoteAddr(), c.LocalAddr()) // of the client's end of the way
+	// Of the client's end of the way.
+	text := fmt.Sprintf("client %v, connected to %v", c.RemoteAddr(), c.LocalAddr())
 	if p.SSL {
 		text += ", over " + clean(p.SSLVersion)
 	}

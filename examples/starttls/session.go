@@ -96,7 +96,8 @@ func (s *session) run(ctx context.Context) error {
 	} {
 		began := time.Now()
 		if err := phase.do(ctx); err != nil {
-			if _, ok := errors.AsType[*refusal](err); ok { // the two sides still understand each other
+			// The two sides still understand each other.
+			if _, ok := errors.AsType[*refusal](err); ok {
 				s.say(ctx, "QUIT")
 			}
 			return fmt.Errorf("%s: %w", phase.name, err)
@@ -172,7 +173,8 @@ func (s *session) login(ctx context.Context) error {
 // auth answers the server's challenges one by one, RFC 4954.
 func (s *session) auth(ctx context.Context, mechanism string, answers ...string) error {
 	if !s.secure {
-		return errors.New("AUTH without TLS") // never happens; if it did, the password would be lost
+		// Never happens; if it did, the password would be lost.
+		return errors.New("AUTH without TLS")
 	}
 	if _, err := s.command(ctx, "AUTH "+mechanism, 334); err != nil {
 		return err
@@ -199,7 +201,8 @@ func (s *session) mail(ctx context.Context) error {
 	if _, err := s.command(ctx, "MAIL FROM:<"+s.from+">", 250); err != nil {
 		return err
 	}
-	if _, err := s.command(ctx, "RCPT TO:<"+s.to+">", 250, 251); err != nil { // 251: it will be forwarded
+	// 251: it will be forwarded.
+	if _, err := s.command(ctx, "RCPT TO:<"+s.to+">", 250, 251); err != nil {
 		return err
 	}
 	if _, err := s.command(ctx, "DATA", 354); err != nil {

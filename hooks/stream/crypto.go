@@ -37,7 +37,8 @@ const (
 	CryptoAnyClient    = CryptoAnyServer | cryptoClient
 
 	cryptoClient CryptoMethod = 1
-	cryptoSSLv23 CryptoMethod = 56 // what "any version" was before TLS 1.3: it names no version either
+	// What "any version" was before TLS 1.3: it names no version either.
+	cryptoSSLv23 CryptoMethod = 56
 )
 
 // normal returns the method with the side filled in, and without any versions if it stands for any.
@@ -120,7 +121,8 @@ func (s *Stream) startCrypto(ctx context.Context, method CryptoMethod) error {
 	if err := s.both(); err != nil {
 		return err
 	}
-	defer s.leaveBoth() // a handshake in the background keeps others out by being what opens the stream
+	// A handshake in the background keeps others out by being what opens the stream.
+	defer s.leaveBoth()
 	if s.secure.Load() {
 		return socket.ErrSSLActive
 	}

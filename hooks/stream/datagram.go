@@ -48,7 +48,8 @@ func (s *Stream) RecvFrom(ctx context.Context, p []byte, flags Flags) (n int, fr
 		defer s.rd.leave()
 		err = do(ctx)
 	}
-	return n, "", s.outcome("recvfrom", ctx, err) // that there is none is not the end of the connection
+	// That there is none is not the end of the connection.
+	return n, "", s.outcome("recvfrom", ctx, err)
 }
 
 func (s *Stream) recvFrom(ctx context.Context, p []byte, flags Flags) (n int, from string, err error) {

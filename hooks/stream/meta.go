@@ -8,19 +8,23 @@ import (
 
 // MetaData is what stream_get_meta_data tells of a stream.
 type MetaData struct {
-	TimedOut    bool   // the last operation has waited in vain until its time-out
-	Blocked     bool   // the stream is blocking
-	EOF         bool   // nothing more will come: the peer has closed, or the connection has failed
-	UnreadBytes int    // that the last operation has read ahead or decrypted
-	StreamType  string // "tcp_socket", "udp_socket", "unix_socket", "udg_socket" or "generic_socket"; with TLS on, "/ssl" behind it
-	URI         string // that the stream was made with; empty for one that was accepted, and for a pair
-	Crypto      *Crypto
+	TimedOut    bool // the last operation has waited in vain until its time-out
+	Blocked     bool // the stream is blocking
+	EOF         bool // nothing more will come: the peer has closed, or the connection has failed
+	UnreadBytes int  // that the last operation has read ahead or decrypted
+	// "tcp_socket", "udp_socket", "unix_socket", "udg_socket" or "generic_socket"; with TLS on,
+	// "/ssl" behind it.
+	StreamType string
+	// That the stream was made with; empty for one that was accepted, and for a pair.
+	URI    string
+	Crypto *Crypto
 }
 
 // Crypto is what the handshake of a stream has agreed on.
 type Crypto struct {
-	Protocol      string // "TLSv1.3"
-	CipherName    string // OpenSSL's, as PHP has them: "TLS_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"
+	Protocol string // "TLSv1.3"
+	// OpenSSL's, as PHP has them: "TLS_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256".
+	CipherName    string
 	CipherBits    int
 	CipherVersion string // that first had the cipher
 	ALPN          string // "" for none

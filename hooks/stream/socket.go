@@ -336,9 +336,11 @@ func (s *Stream) openLater(ctx context.Context, open func(ctx context.Context) e
 	}
 	err := error(nil)
 	if home, ok := s.socket.Home(); ok && !home.Here() {
-		_, err = home.Runtime().Go(run) // the caller may be a goroutine with a context that has no runtime
+		// The caller may be a goroutine with a context that has no runtime.
+		_, err = home.Runtime().Go(run)
 	} else {
-		_, err = runtime.Go(context.WithoutCancel(ctx), run) // who has begun it may go on to other things
+		// Who has begun it may go on to other things.
+		_, err = runtime.Go(context.WithoutCancel(ctx), run)
 	}
 	if err != nil {
 		s.opening.Store(nil)

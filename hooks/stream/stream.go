@@ -40,11 +40,13 @@ import (
 //
 // Errors are *net.OpError with what has gone wrong in them; io.EOF and ErrWouldBlock come bare.
 type Stream struct {
-	socket   *socket.Socket
-	url      streamURL
-	uri      string // as metadata have it
-	paired   bool   // one of SocketPair
-	accepted bool   // by a server, or the second of a pair: the server's role in TLS, unless the method says otherwise
+	socket *socket.Socket
+	url    streamURL
+	uri    string // as metadata have it
+	paired bool   // one of SocketPair
+	// By a server, or the second of a pair: the server's role in TLS, unless the method says
+	// otherwise.
+	accepted bool
 	context  atomic.Pointer[Context]
 
 	rd, wr  streamSide
@@ -59,15 +61,19 @@ type Stream struct {
 	resident    atomic.Pointer[resident.Resident] // nil until there is a descriptor
 	failure     atomic.Pointer[error]             // of what has opened it; final
 	opening     atomic.Pointer[streamOpening]     // what opens it; nil if nothing does any more
-	mu          sync.Mutex                        // held where opening ends and the time-out changes
-	crypto      atomic.Pointer[streamOpening]     // the handshake that EnableCrypto has begun without blocking, until it was told how that has ended
-	secure      atomic.Bool                       // TLS is on
-	cryptoEnded atomic.Bool                       // EnableCrypto has switched TLS off
+	// Held where opening ends and the time-out changes.
+	mu sync.Mutex
+	// The handshake that EnableCrypto has begun without blocking, until it was told how that has
+	// ended.
+	crypto      atomic.Pointer[streamOpening]
+	secure      atomic.Bool // TLS is on
+	cryptoEnded atomic.Bool // EnableCrypto has switched TLS off
 
 	// Of the reader, guarded by rd.
 	lines   *streamLines // apart, as the socket refers to them
 	partial int          // how much of a line that wasn't complete is unread
-	dry     bool         // with TLS: nothing is left that has been decrypted, as far as this was looked at
+	// With TLS: nothing is left that has been decrypted, as far as this was looked at.
+	dry bool
 }
 
 // DefaultSocketTimeout is how long the operations of a stream wait, and how long PHP's

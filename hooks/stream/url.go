@@ -13,8 +13,9 @@ import (
 // streamTransport is what the part of a stream's URL before "://" stands for.
 type streamTransport struct {
 	name, network string
-	secure        bool         // TLS from the beginning
-	versions      CryptoMethod // those of TLS that the name stands for, without the bit of the role; 0: as the context says
+	secure        bool // TLS from the beginning
+	// Those of TLS that the name stands for, without the bit of the role; 0: as the context says.
+	versions CryptoMethod
 }
 
 // streamTransports are all there are.

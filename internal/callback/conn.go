@@ -38,11 +38,13 @@ type Handler interface {
 
 // Limits are what the connections of a listener, or of a client's configuration, have in common.
 type Limits struct {
-	Queue     int           // bytes that may be queued for sending; beyond that Send fails
-	High, Low int           // marks of the queue for BufferFull and BufferEmpty
-	Stall     time.Duration // how long the peer may take nothing while something is queued; 0: for ever
+	Queue     int // bytes that may be queued for sending; beyond that Send fails
+	High, Low int // marks of the queue for BufferFull and BufferEmpty
+	// How long the peer may take nothing while something is queued; 0: for ever.
+	Stall time.Duration
 
-	Backlog *atomic.Int64 // what all together have queued that the kernel didn't take; nil: nobody wants to know
+	// What all together have queued that the kernel didn't take; nil: nobody wants to know.
+	Backlog *atomic.Int64
 }
 
 // ErrStalled is the cause of the end of a connection whose peer has taken nothing for Limits.Stall.
@@ -454,7 +456,8 @@ func (c *Conn) EnableSSL(
 	}
 	c.state |= suspended
 	_, err := spawn(ctx, func(ctx context.Context) {
-		err := error(runtime.ErrGoexit) // unless the handshake returns: config's callbacks are the program's
+		// Unless the handshake returns: config's callbacks are the program's.
+		err := error(runtime.ErrGoexit)
 		defer func() { c.secured(err, done) }()
 		err = handshake(ctx)
 	})

@@ -44,7 +44,8 @@ func GuardFor(t testing.TB, limit time.Duration) {
 	t.Cleanup(func() {
 		timer.Stop()
 		leaked := goleak.Find(others)
-		for deadline := time.Now().Add(Patience); leaked != nil && time.Now().Before(deadline); { // some goroutines only tidy up
+		// Some goroutines only tidy up.
+		for deadline := time.Now().Add(Patience); leaked != nil && time.Now().Before(deadline); {
 			leaked = goleak.Find(others) // which itself waits a while
 		}
 		Check(t, leaked)

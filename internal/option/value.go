@@ -30,7 +30,8 @@ func Bool(value any) (bool, error) {
 // Int takes any integer type, and a float64 that is an integer, as encoding/json decodes numbers.
 func Int(value any) (int, error) {
 	f, isFloat := value.(float64)
-	if isFloat && f == math.Trunc(f) && math.Abs(f) <= 1<<53 && float64(int(f)) == f { // NaN and infinities fail
+	// NaN and infinities fail.
+	if isFloat && f == math.Trunc(f) && math.Abs(f) <= 1<<53 && float64(int(f)) == f {
 		return int(f), nil
 	}
 	switch v := reflect.ValueOf(value); {

@@ -46,7 +46,8 @@ const (
 const (
 	signatureV1 = "PROXY "
 	signatureV2 = "\r\n\r\n\x00\r\nQUIT\n"
-	sizeV2      = 16 // of the part of version 2 that is always there: signature, command, family, length
+	// Of the part of version 2 that is always there: signature, command, family, length.
+	sizeV2 = 16
 )
 
 // Why a header was refused; found by errors.Is in what Parse returns. All are final: more bytes

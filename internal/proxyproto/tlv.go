@@ -155,17 +155,19 @@ const sizeSSL = 5 // of what stands before the records in the TLV of TypeSSL
 
 // Flags of SSL.Client.
 const (
-	ClientSSL         = 1 << iota // the client speaks TLS with the proxy
-	ClientCertConn                // it has presented a certificate on this connection
-	ClientCertSession             // it has presented one in the TLS session that this connection belongs to
+	ClientSSL      = 1 << iota // the client speaks TLS with the proxy
+	ClientCertConn             // it has presented a certificate on this connection
+	// It has presented one in the TLS session that this connection belongs to.
+	ClientCertSession
 )
 
 // SSL is what the proxy says of its TLS connection with the client. A proxy may send it for a
 // client without TLS, too: then Client is 0.
 type SSL struct {
-	Client byte   // flags: ClientSSL and others
-	Verify uint32 // what the verification of the certificate came to, in codes of OpenSSL. Ask Verified instead
-	TLVs   TLVs   // types TypeSSLVersion and following
+	Client byte // flags: ClientSSL and others
+	// What the verification of the certificate came to, in codes of OpenSSL. Ask Verified instead.
+	Verify uint32
+	TLVs   TLVs // types TypeSSLVersion and following
 }
 
 // Verified reports whether the client has proved itself by a certificate that the proxy accepts.

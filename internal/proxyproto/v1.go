@@ -99,7 +99,8 @@ func addressesV1(text []byte, is4 bool) (src, dst netip.AddrPort, err error) {
 }
 
 func addressV1(text []byte, is4 bool) (netip.Addr, bool) {
-	if len(text) == 0 || bytes.IndexByte(text, '%') >= 0 { // a zone means nothing on another machine
+	// A zone means nothing on another machine.
+	if len(text) == 0 || bytes.IndexByte(text, '%') >= 0 {
 		return netip.Addr{}, false
 	}
 	// A string of its own would cost an allocation for each address. This one is gone before the

@@ -285,7 +285,8 @@ func (rt *Runtime) over() bool {
 	if rt.live.Load() > 0 {
 		return false
 	}
-	if was := rt.stopping.Swap(true); rt.live.Load() > 0 { // something has begun meanwhile, see spawn
+	// Something has begun meanwhile, see spawn.
+	if was := rt.stopping.Swap(true); rt.live.Load() > 0 {
 		rt.stopping.Store(was)
 		return false
 	}

@@ -52,7 +52,9 @@ func start(t testing.TB, cmd *exec.Cmd) *Process {
 	leaktest.Check(t, err)
 	started := make(chan error)
 	go func() {
-		runtime.LockOSThread() // Pdeathsig comes when the thread ends that has started the process, PR_SET_PDEATHSIG(2const)
+		// Pdeathsig comes when the thread ends that has started the process,
+		// PR_SET_PDEATHSIG(2const).
+		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err

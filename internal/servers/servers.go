@@ -51,7 +51,8 @@ func FreeAddress(t testing.TB) (addr, port string) {
 	t.Helper()
 	for range 100 {
 		port = strconv.Itoa(20_000 + rand.IntN(12_000))
-		taken, err := net.Listen("unix", "@whorl-test-port-"+port) // names are as common to all processes as ports are
+		// Names are as common to all processes as ports are.
+		taken, err := net.Listen("unix", "@whorl-test-port-"+port)
 		if err != nil {
 			continue
 		}
@@ -72,7 +73,8 @@ func FreeAddress(t testing.TB) (addr, port string) {
 // A Server is one that runs, with all that a client needs.
 type Server struct {
 	*Folder
-	Addr    string      // host:port, in plaintext and, unless there is a TLSAddr, for TLS when the client asks for it
+	// Host:port, in plaintext and, unless there is a TLSAddr, for TLS when the client asks for it.
+	Addr    string
 	TLSAddr string      // host:port for TLS from the first byte on, if that is another one
 	User    string      // that needs no password, if there are users
 	TLS     *tls.Config // for clients that shall trust the server

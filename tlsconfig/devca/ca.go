@@ -35,7 +35,8 @@ import (
 const (
 	caLifetime   = 365 * 24 * time.Hour
 	leafLifetime = 90 * 24 * time.Hour
-	clockSkew    = time.Hour // certificates begin this long before they are made, for machines whose clocks differ
+	// Certificates begin this long before they are made, for machines whose clocks differ.
+	clockSkew = time.Hour
 )
 
 // A CA is a certificate authority for development and tests. It lives in memory: its key is written

@@ -90,7 +90,8 @@ func isAbsent(word string) bool {
 	}
 	parts := strings.Split(word, "-")
 	return len(parts) > 1 && slices.ContainsFunc(parts, func(part string) bool {
-		return part != "SHA384" && strings.Contains(absent, " "+part+" ") // SHA384 is in names of GCM suites too
+		// SHA384 is in names of GCM suites too.
+		return part != "SHA384" && strings.Contains(absent, " "+part+" ")
 	})
 }
 

@@ -17,8 +17,10 @@ type dialect struct {
 
 	// The names under which mistakes are reported that show only when all options are read.
 	verifyPeer, caFile, caPath, certFile, keyFile, passphrase, sni string
-	keyInCert                                                      bool // the key may be in the certificate's file, with no option for it
-	nameApart                                                      bool // the name is verified also where the chain is not
+	// The key may be in the certificate's file, with no option for it.
+	keyInCert bool
+	// The name is verified also where the chain is not.
+	nameApart bool
 }
 
 func optionError(name, why string) error {

@@ -50,11 +50,12 @@ func phpDialects() (client, server *dialect) {
 		"SNI_server_certs": option.Store(serverNames("local_cert", "local_pk", "passphrase", true),
 			func(s *settings) *[]tlsconfig.ServerCertificate { return &s.sniCerts }),
 		"honor_cipher_order": option.RefuseIf[settings](false, ownOrder),
-		"single_dh_use":      option.Ignore[settings](option.Bool), // crypto/tls never uses a key exchange's key twice
-		"single_ecdh_use":    option.Ignore[settings](option.Bool),
-		"dh_param":           option.Refuse[settings](errNoDH),
-		"num_tickets":        numTickets,
-		"session_data":       option.Refuse[settings](errClientOption),
+		// Crypto/tls never uses a key exchange's key twice.
+		"single_dh_use":   option.Ignore[settings](option.Bool),
+		"single_ecdh_use": option.Ignore[settings](option.Bool),
+		"dh_param":        option.Refuse[settings](errNoDH),
+		"num_tickets":     numTickets,
+		"session_data":    option.Refuse[settings](errClientOption),
 	}
 	for name, set := range phpCommon() {
 		c.setters[name], s.setters[name] = set, set

@@ -13,29 +13,38 @@ type Reason string
 // The server's certificate was refused by this side. The wrapped error is a
 // *tls.CertificateVerificationError.
 const (
-	ReasonUnknownAuthority Reason = "unknown authority" // the chain ends at a root that is not trusted here
-	ReasonSelfSigned       Reason = "self-signed"       // one certificate, signed with its own key
-	ReasonIncompleteChain  Reason = "incomplete chain"  // the server did not send its intermediate certificates
-	ReasonNoRoots          Reason = "no trusted roots"  // this machine has no trust store
-	ReasonNameMismatch     Reason = "name mismatch"     // the certificate is for other names
-	ReasonExpired          Reason = "expired"           // a certificate of the chain has ended
-	ReasonNotYetValid      Reason = "not yet valid"     // a certificate of the chain has not begun
-	ReasonWrongUsage       Reason = "wrong usage"       // the certificate is not for servers
-	ReasonInvalidChain     Reason = "invalid chain"     // a constraint or ssl_verify_depth forbids the chain
+	// The chain ends at a root that is not trusted here.
+	ReasonUnknownAuthority Reason = "unknown authority"
+	ReasonSelfSigned       Reason = "self-signed" // one certificate, signed with its own key
+	// The server did not send its intermediate certificates.
+	ReasonIncompleteChain Reason = "incomplete chain"
+	ReasonNoRoots         Reason = "no trusted roots" // this machine has no trust store
+	ReasonNameMismatch    Reason = "name mismatch"    // the certificate is for other names
+	ReasonExpired         Reason = "expired"          // a certificate of the chain has ended
+	ReasonNotYetValid     Reason = "not yet valid"    // a certificate of the chain has not begun
+	ReasonWrongUsage      Reason = "wrong usage"      // the certificate is not for servers
+	// A constraint or ssl_verify_depth forbids the chain.
+	ReasonInvalidChain Reason = "invalid chain"
 )
 
 // The server refused, or does not speak what was offered.
 const (
-	ReasonPlaintext             Reason = "plaintext answered"          // the first bytes are no TLS record
-	ReasonProtocolVersion       Reason = "protocol version"            // no common TLS version
-	ReasonHandshakeFailure      Reason = "handshake failure"           // alert 40 or 71: no common parameters
-	ReasonClientCertRequired    Reason = "client certificate required" // and none was sent
-	ReasonClientCertRefused     Reason = "client certificate refused"  // the one that was sent
-	ReasonUnrecognizedName      Reason = "unrecognized name"           // alert 112: no certificate for the name sent
-	ReasonNoCommonALPN          Reason = "no application protocol"     // alert 120
-	ReasonAlert                 Reason = "alert"                       // another alert from the server
-	ReasonProtocolError         Reason = "protocol error"              // what the server sent breaks the protocol
-	ReasonUnreadableCertificate Reason = "unreadable certificate"      // Go can't parse or won't use it
+	// The first bytes are no TLS record.
+	ReasonPlaintext       Reason = "plaintext answered"
+	ReasonProtocolVersion Reason = "protocol version" // no common TLS version
+	// Alert 40 or 71: no common parameters.
+	ReasonHandshakeFailure   Reason = "handshake failure"
+	ReasonClientCertRequired Reason = "client certificate required" // and none was sent
+	ReasonClientCertRefused  Reason = "client certificate refused"  // the one that was sent
+	// Alert 112: no certificate for the name sent.
+	ReasonUnrecognizedName Reason = "unrecognized name"
+	ReasonNoCommonALPN     Reason = "no application protocol" // alert 120
+	// Another alert from the server.
+	ReasonAlert Reason = "alert"
+	// What the server sent breaks the protocol.
+	ReasonProtocolError Reason = "protocol error"
+	// Go can't parse or won't use it.
+	ReasonUnreadableCertificate Reason = "unreadable certificate"
 )
 
 // The connection or this side ended it.
@@ -45,14 +54,17 @@ const (
 	ReasonTimeout      Reason = "timeout"
 	ReasonCanceled     Reason = "canceled"       // by the caller: a context, or Close
 	ReasonNoServerName Reason = "no server name" // the configuration does not say whom to verify
-	ReasonLocalFault   Reason = "local fault"    // a callback of this side's configuration has panicked
-	ReasonOther        Reason = "handshake failed"
+	// A callback of this side's configuration has panicked.
+	ReasonLocalFault Reason = "local fault"
+	ReasonOther      Reason = "handshake failed"
 )
 
 // What only a server sees, by [Server]. The other reasons of its handshakes are those above.
 const (
-	ReasonCertificateRefused Reason = "certificate refused" // the client does not take this server's certificate
-	ReasonPlaintextClient    Reason = "plaintext client"    // the client's first bytes are no TLS record
+	// The client does not take this server's certificate.
+	ReasonCertificateRefused Reason = "certificate refused"
+	// The client's first bytes are no TLS record.
+	ReasonPlaintextClient Reason = "plaintext client"
 )
 
 // What is wrong with a certificate, its key or the files they are in, found before any handshake:
@@ -60,17 +72,21 @@ const (
 // ReasonWrongUsage, ReasonIncompleteChain, ReasonInvalidChain and ReasonUnreadableCertificate are
 // used there too.
 const (
-	ReasonFileMissing     Reason = "file missing"
-	ReasonFileUnreadable  Reason = "file unreadable"    // permissions, not a regular file, too large, a failing disk
-	ReasonNotPEM          Reason = "not PEM"            // or nothing in it of what was looked for
-	ReasonSwapped         Reason = "swapped"            // the key where the certificate belongs
-	ReasonKeyEncrypted    Reason = "key encrypted"      // and there is no passphrase
-	ReasonWrongPassphrase Reason = "wrong passphrase"   // it doesn't open the key
-	ReasonUnreadableKey   Reason = "unreadable key"     // damaged, or of a kind that TLS can't use
-	ReasonKeyMismatch     Reason = "key mismatch"       // the key is another certificate's
-	ReasonLeafNotFirst    Reason = "leaf not first"     // the key is that of a later certificate in the file
-	ReasonOutOfOrder      Reason = "chain out of order" // complete, but clients of TLS 1.2 may stumble
-	ReasonWeak            Reason = "weak"               // SHA-1, MD5, or a short key: clients refuse it
+	ReasonFileMissing Reason = "file missing"
+	// Permissions, not a regular file, too large, a failing disk.
+	ReasonFileUnreadable  Reason = "file unreadable"
+	ReasonNotPEM          Reason = "not PEM"          // or nothing in it of what was looked for
+	ReasonSwapped         Reason = "swapped"          // the key where the certificate belongs
+	ReasonKeyEncrypted    Reason = "key encrypted"    // and there is no passphrase
+	ReasonWrongPassphrase Reason = "wrong passphrase" // it doesn't open the key
+	ReasonUnreadableKey   Reason = "unreadable key"   // damaged, or of a kind that TLS can't use
+	ReasonKeyMismatch     Reason = "key mismatch"     // the key is another certificate's
+	// The key is that of a later certificate in the file.
+	ReasonLeafNotFirst Reason = "leaf not first"
+	// Complete, but clients of TLS 1.2 may stumble.
+	ReasonOutOfOrder Reason = "chain out of order"
+	// SHA-1, MD5, or a short key: clients refuse it.
+	ReasonWeak Reason = "weak"
 )
 
 // A HandshakeError explains why a handshake failed. [Client] and [Server] make it.

@@ -44,7 +44,8 @@ func run(args []string, out io.Writer) error {
 			server := grpc.NewServer()
 			pb.RegisterHealthServer(server, health.NewServer())
 			go server.Serve(l)
-			defer runtime.Await(ctx, func() (struct{}, error) { server.Stop(); return struct{}{}, nil }) // waits for its goroutines
+			// Waits for its goroutines.
+			defer runtime.Await(ctx, func() (struct{}, error) { server.Stop(); return struct{}{}, nil })
 			*addr = l.Addr().String()
 		}
 		status, err := check(ctx, *addr, *service)

@@ -56,7 +56,8 @@ func (e *Example) Run(ctx context.Context, stdout io.Writer) error {
 		context.AfterFunc(told, stop) // gives signals their effect back
 		ctx = told
 	}
-	show := new(strings.Builder) // printed at the end: standard output may block, which a loop must not
+	// Printed at the end: standard output may block, which a loop must not.
+	show := new(strings.Builder)
 	defer func() { io.WriteString(stdout, show.String()) }()
 	return runtime.Run(func(co context.Context) error { // co is the coroutine's, ctx the process's
 		s := server.New(e.Config)
@@ -80,7 +81,8 @@ func (e *Example) Run(ctx context.Context, stdout io.Writer) error {
 		}); err != nil {
 			return err
 		}
-		if err := s.Serve(co); err != nil && !errors.Is(err, server.ErrShutdown) { // told before it began
+		// Told before it began.
+		if err := s.Serve(co); err != nil && !errors.Is(err, server.ErrShutdown) {
 			return err
 		}
 		if e.Summary != nil {

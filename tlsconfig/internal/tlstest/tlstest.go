@@ -212,7 +212,8 @@ func Meet(t testing.TB, client, server *tls.Config) (m Meeting) {
 	m.Client, m.ClientErr = Dial(t, client, func(raw net.Conn) {
 		conn := tls.Server(raw, server)
 		if m.ServerErr = conn.Handshake(); m.ServerErr != nil {
-			raw.(*net.TCPConn).CloseWrite() // the alert has to arrive before the reset that unread data causes
+			// The alert has to arrive before the reset that unread data causes.
+			raw.(*net.TCPConn).CloseWrite()
 			io.Copy(io.Discard, raw)
 			return
 		}

@@ -2,7 +2,8 @@ package verify
 
 import (
 	"crypto"
-	"crypto/sha1" // to recognise a certificate that is known already; nobody can make another with its hash
+	// To recognise a certificate that is known already; nobody can make another with its hash.
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
