@@ -105,7 +105,9 @@ func (a *Async) Connect(ctx context.Context, network, address string) error {
 		if err := new(socket.Socket).Init(network); err != nil {
 			return &net.OpError{Op: "connect", Net: network, Err: net.UnknownNetworkError(network)}
 		}
-		return fail(fmt.Errorf("an Async needs a network with streams: %w", syscall.EPROTONOSUPPORT))
+		return fail(
+			fmt.Errorf("an Async needs a network with streams: %w", syscall.EPROTONOSUPPORT),
+		)
 	}
 	if _, err := a.dialer.target(network, address); err != nil {
 		return err
@@ -244,9 +246,15 @@ func (a *Async) SendFile(ctx context.Context, name string, offset, length int64)
 // others are for onReady. A handshake that fails is a *explain.HandshakeError for onReady. After
 // ErrPlaintextPending and all that follows it here the connection is closed, so that nothing can go
 // on in plaintext by mistake, and OnClose gets that reason.
-func (a *Async) EnableSSL(ctx context.Context, onReady func(ctx context.Context, a *Async, err error)) error {
+func (a *Async) EnableSSL(
+	ctx context.Context,
+	onReady func(ctx context.Context, a *Async, err error),
+) error {
 	if onReady == nil {
-		return &net.OpError{Op: "handshake", Err: errors.New("EnableSSL needs a function to call when TLS is ready")}
+		return &net.OpError{
+			Op:  "handshake",
+			Err: errors.New("EnableSSL needs a function to call when TLS is ready"),
+		}
 	}
 	c, err := a.use("handshake")
 	if err != nil {
@@ -264,7 +272,10 @@ func (a *Async) EnableSSL(ctx context.Context, onReady func(ctx context.Context,
 }
 
 // secure is EnableSSL on the loop.
-func (c *asyncConn) secure(ctx context.Context, onReady func(ctx context.Context, a *Async, err error)) error {
+func (c *asyncConn) secure(
+	ctx context.Context,
+	onReady func(ctx context.Context, a *Async, err error),
+) error {
 	a, s, k := c.async, &c.flow.Socket, c.async.keeper.Load()
 	to := a.target()
 	begun := false

@@ -118,7 +118,12 @@ func newAsyncDialer(config AsyncConfig) *AsyncDialer {
 		d.slots = DefaultMaxConnecting
 	}
 	var err error
-	d.limits, err = callback.NewLimits(config.MaxQueue, config.HighWater, config.LowWater, config.timeouts().Write)
+	d.limits, err = callback.NewLimits(
+		config.MaxQueue,
+		config.HighWater,
+		config.LowWater,
+		config.timeouts().Write,
+	)
 	if err == nil && config.OnReceive == nil {
 		err = errors.New("OnReceive is not set")
 	}

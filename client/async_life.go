@@ -211,7 +211,8 @@ func (a *Async) lost(cause error, attempt *effort, tell func(ctx context.Context
 	k := a.keeper.Load()
 	e := &effort{async: a, ctx: k.ctx, stage: effortAnswering}
 	again := false
-	left := k.ctx.Err() != nil || a.State() == AsyncClosing || attempt != nil && attempt.ctx.Err() != nil
+	left := k.ctx.Err() != nil || a.State() == AsyncClosing ||
+		attempt != nil && attempt.ctx.Err() != nil
 	if p := a.dialer.callbacks.Reconnect; p != nil && !left {
 		k.guard(func() {
 			if attempt == nil && clock.Now()-a.since >= p.Stable() {
@@ -277,7 +278,8 @@ func (a *Async) finish(was AsyncState, abort bool) {
 	}
 	e := a.effort
 	switch {
-	case e == nil, e.stage == effortWaiting && was != AsyncWaiting: // start, which is on its way, will see it
+	case e == nil,
+		e.stage == effortWaiting && was != AsyncWaiting: // start, which is on its way, will see it
 	case e.stage == effortWaiting:
 		e.timer.Stop()
 		e.over(net.ErrClosed)

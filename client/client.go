@@ -64,7 +64,11 @@ func New(config Config) *Client { // not inlined: a coroutine that calls it has 
 //
 //go:noinline
 func (c *Client) Connect(ctx context.Context, network, address string) error {
-	return deep(ctx, "connect", func(ctx context.Context) error { return c.connect(ctx, network, address) })
+	return deep(
+		ctx,
+		"connect",
+		func(ctx context.Context) error { return c.connect(ctx, network, address) },
+	)
 }
 
 // connect is Connect, on a deep stack.
@@ -240,7 +244,8 @@ func (c *Client) EnableSSL(ctx context.Context) error {
 	err = deep(ctx, "handshake", func(ctx context.Context) error {
 		return c.handshake(ctx, &conn.socket, conn.to)
 	})
-	if err == nil || errors.Is(err, socket.ErrSSLActive) || errors.Is(err, socket.ErrBusy) || conn.socket.Connected() {
+	if err == nil || errors.Is(err, socket.ErrSSLActive) || errors.Is(err, socket.ErrBusy) ||
+		conn.socket.Connected() {
 		return err
 	}
 	var failed error = &failedError{err}

@@ -16,7 +16,12 @@ import (
 
 // connect connects a socket to the proxy and has it open a tunnel to address, all before the
 // deadline.
-func (p *Proxy) connect(ctx context.Context, s *socket.Socket, network, address string, deadline sched.Deadline) error {
+func (p *Proxy) connect(
+	ctx context.Context,
+	s *socket.Socket,
+	network, address string,
+	deadline sched.Deadline,
+) error {
 	fail := func(err error) error {
 		return &net.OpError{Op: "connect", Net: network, Addr: proxied{address, p}, Err: err}
 	}

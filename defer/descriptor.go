@@ -263,6 +263,7 @@ func (w *watch) rearmAfter(ended *direction) {
 	err := w.rearm()
 	w.mu.Unlock()
 	if err != nil && w.remove() {
-		w.reg.rt.Logger().Error("event: descriptor was closed before Del", zap.Int("descriptor", w.fd), zap.Error(err))
+		w.reg.rt.Logger().
+			Error("event: descriptor was closed before Del", zap.Int("descriptor", w.fd), zap.Error(err))
 	}
 }

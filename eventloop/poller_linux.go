@@ -127,7 +127,12 @@ func (p *poller) wake() {
 		return
 	}
 	defer p.leave()
-	unix.RawSyscall(unix.SYS_WRITE, uintptr(p.wakeFD), uintptr(unsafe.Pointer(&one[0])), uintptr(len(one)))
+	unix.RawSyscall(
+		unix.SYS_WRITE,
+		uintptr(p.wakeFD),
+		uintptr(unsafe.Pointer(&one[0])),
+		uintptr(len(one)),
+	)
 }
 
 func (p *poller) control(op, fd int, generation uint32, events Events) error {
@@ -136,7 +141,15 @@ func (p *poller) control(op, fd int, generation uint32, events Events) error {
 	}
 	defer p.leave()
 	e := unix.EpollEvent{Events: uint32(events), Fd: int32(fd), Pad: int32(generation)}
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.epfd), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&e)), 0, 0)
+	_, _, errno := unix.RawSyscall6(
+		unix.SYS_EPOLL_CTL,
+		uintptr(p.epfd),
+		uintptr(op),
+		uintptr(fd),
+		uintptr(unsafe.Pointer(&e)),
+		0,
+		0,
+	)
 	if errno != 0 {
 		return os.NewSyscallError("epoll_ctl", errno)
 	}

@@ -14,7 +14,11 @@ import (
 type poller struct{ wakeFD int }
 
 func openPoller() (*poller, error) {
-	return nil, fmt.Errorf("Whorl runs on Linux (it needs epoll), not on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+	return nil, fmt.Errorf(
+		"Whorl runs on Linux (it needs epoll), not on %s: %w",
+		runtime.GOOS,
+		errors.ErrUnsupported,
+	)
 }
 
 func (p *poller) close()                           {}

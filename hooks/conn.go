@@ -206,10 +206,18 @@ func (c *conn) SetReadDeadline(t time.Time) error { return c.fail("set", c.rd.li
 func (c *conn) SetWriteDeadline(t time.Time) error { return c.fail("set", c.wr.limit.set(t)) }
 
 // SetReadBuffer sets the size of the kernel's receive buffer.
-func (c *conn) SetReadBuffer(bytes int) error { return c.set(unix.SOL_SOCKET, unix.SO_RCVBUF, bytes) }
+func (c *conn) SetReadBuffer(
+	bytes int,
+) error {
+	return c.set(unix.SOL_SOCKET, unix.SO_RCVBUF, bytes)
+}
 
 // SetWriteBuffer sets the size of the kernel's send buffer.
-func (c *conn) SetWriteBuffer(bytes int) error { return c.set(unix.SOL_SOCKET, unix.SO_SNDBUF, bytes) }
+func (c *conn) SetWriteBuffer(
+	bytes int,
+) error {
+	return c.set(unix.SOL_SOCKET, unix.SO_SNDBUF, bytes)
+}
 
 func (c *conn) set(level, name, value int) error {
 	return c.fail("set", c.socket.SetOption(level, name, value))

@@ -128,7 +128,9 @@ func (d *Dialer) connect(ctx context.Context, s *socket.Socket, network, address
 		}
 	}
 	if control != nil {
-		err := s.OnOpen(func(number uintptr) error { return control(ctx, network, address, newDescriptor(number)) })
+		err := s.OnOpen(
+			func(number uintptr) error { return control(ctx, network, address, newDescriptor(number)) },
+		)
 		if err != nil {
 			return err
 		}
@@ -173,8 +175,12 @@ func (d *Dialer) localAddress(network string) (narrowed, local string, err error
 	case *net.UDPAddr:
 		ip = a.IP
 	}
-	if base := d.LocalAddr.Network(); !strings.HasPrefix(network, base) || strings.HasPrefix(base, "unix") && base != network {
-		return "", "", &net.AddrError{Err: "mismatched local address type", Addr: d.LocalAddr.String()}
+	if base := d.LocalAddr.Network(); !strings.HasPrefix(network, base) ||
+		strings.HasPrefix(base, "unix") && base != network {
+		return "", "", &net.AddrError{
+			Err:  "mismatched local address type",
+			Addr: d.LocalAddr.String(),
+		}
 	}
 	if network == "tcp" || network == "udp" {
 		switch {

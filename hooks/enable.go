@@ -40,7 +40,10 @@ func Enable() error {
 	}
 	transport, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
-		return fmt.Errorf("hooks: http.DefaultTransport is a %T; set the DialContext of the *http.Transport behind it", http.DefaultTransport)
+		return fmt.Errorf(
+			"hooks: http.DefaultTransport is a %T; set the DialContext of the *http.Transport behind it",
+			http.DefaultTransport,
+		)
 	}
 	dialer := new(Dialer)
 	e.times = 1

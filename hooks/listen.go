@@ -84,7 +84,10 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (ne
 
 // ListenPacket opens a bound datagram socket and returns a *PacketConn. network is "udp", "udp4",
 // "udp6" or "unixgram"; addresses are those of Listen.
-func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+func (lc *ListenConfig) ListenPacket(
+	ctx context.Context,
+	network, address string,
+) (net.PacketConn, error) {
 	if !datagrams(network) {
 		return nil, lc.failed(network, address, net.UnknownNetworkError(network))
 	}
@@ -117,7 +120,11 @@ func (lc *ListenConfig) failed(network, address string, err error) error {
 
 // bind calls attempt with what to bind to: a numeric host, and an address of IPv6 for all of both
 // families, unless the machine has no IPv6.
-func (lc *ListenConfig) bind(ctx context.Context, network, address string, attempt func(network, address string) error) error {
+func (lc *ListenConfig) bind(
+	ctx context.Context,
+	network, address string,
+	attempt func(network, address string) error,
+) error {
 	if err := new(socket.Socket).Init(network); err != nil { // no such network
 		return err
 	}
@@ -171,7 +178,9 @@ func (lc *ListenConfig) prepare(s *socket.Socket, network, address string) error
 	if lc.Control == nil {
 		return nil
 	}
-	return s.OnOpen(func(number uintptr) error { return lc.Control(network, address, newDescriptor(number)) })
+	return s.OnOpen(
+		func(number uintptr) error { return lc.Control(network, address, newDescriptor(number)) },
+	)
 }
 
 // Listener is a net.Listener on a loop. Listen makes it.
@@ -205,7 +214,8 @@ func (l *Listener) RuntimeEnded()   { l.unlink() }
 // unlink removes the path of a Unix socket, once. It comes before the socket is closed, lest it be
 // another's by then.
 func (l *Listener) unlink() {
-	if path, ok := l.addr.(*net.UnixAddr); ok && path.Name != "" && path.Name[0] != '@' && !l.keep.Swap(true) {
+	if path, ok := l.addr.(*net.UnixAddr); ok && path.Name != "" && path.Name[0] != '@' &&
+		!l.keep.Swap(true) {
 		os.Remove(path.Name)
 	}
 }

@@ -28,7 +28,12 @@ func (r *rawConn) Write(f func(fd uintptr) bool) error {
 	return r.conn.raw("raw-write", &r.conn.wr, r.conn.socket.RawWrite, f)
 }
 
-func (c *conn) raw(op string, side *side, call func(context.Context, func(uintptr) bool) error, f func(uintptr) bool) error {
+func (c *conn) raw(
+	op string,
+	side *side,
+	call func(context.Context, func(uintptr) bool) error,
+	f func(uintptr) bool,
+) error {
 	ctx, err := side.enterContext()
 	if err != nil {
 		return c.fail(op, err)
@@ -40,7 +45,9 @@ func (c *conn) raw(op string, side *side, call func(context.Context, func(uintpt
 // SyscallConn gives access to the descriptor. Only Control is of use; Read and Write return
 // EOPNOTSUPP, as nothing can be read from a listener.
 func (l *Listener) SyscallConn() (syscall.RawConn, error) {
-	return &descriptor{func(f func(fd uintptr)) error { return l.fail("raw-control", l.socket.Control(f)) }}, nil
+	return &descriptor{
+		func(f func(fd uintptr)) error { return l.fail("raw-control", l.socket.Control(f)) },
+	}, nil
 }
 
 // descriptor is a RawConn that has Control only.

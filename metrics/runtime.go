@@ -37,8 +37,12 @@ var runtimeMetrics = []metric[runtime.Stats]{
 		func(st runtime.Stats) float64 { return float64(st.Created) }},
 	{"whorl_runtime_workers", "Goroutines that coroutines run on, idle ones included.", gauge,
 		func(st runtime.Stats) float64 { return float64(st.Workers) }},
-	{"whorl_runtime_await_goroutines", "Goroutines that run blocking code for coroutines, idle ones included.", gauge,
-		func(st runtime.Stats) float64 { return float64(st.Awaiting) }},
+	{
+		"whorl_runtime_await_goroutines",
+		"Goroutines that run blocking code for coroutines, idle ones included.",
+		gauge,
+		func(st runtime.Stats) float64 { return float64(st.Awaiting) },
+	},
 }
 
 var loopMetrics = []metric[eventloop.Stats]{
@@ -58,8 +62,12 @@ var loopMetrics = []metric[eventloop.Stats]{
 		func(st eventloop.Stats) float64 { return float64(st.Deferred) }},
 	{"whorl_loop_panics_total", "Panics caught in functions of the loop.", counter,
 		func(st eventloop.Stats) float64 { return float64(st.Panics) }},
-	{"whorl_loop_stalls_total", "Reports of the watchdog that something has held the loop for too long.", counter,
-		func(st eventloop.Stats) float64 { return float64(st.Stalls) }},
+	{
+		"whorl_loop_stalls_total",
+		"Reports of the watchdog that something has held the loop for too long.",
+		counter,
+		func(st eventloop.Stats) float64 { return float64(st.Stalls) },
+	},
 	{"whorl_loop_timers", "Timers set.", gauge,
 		func(st eventloop.Stats) float64 { return float64(st.Timers) }},
 	{"whorl_loop_descriptors", "Descriptors registered.", gauge,

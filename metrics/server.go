@@ -17,8 +17,13 @@ import (
 // Prometheus doesn't allow, and for "outcome", which is taken.
 func NewCollector(s *server.Server, labels prometheus.Labels) prometheus.Collector {
 	c := &serverCollector{
-		server:     s,
-		handshakes: describe(labels, "whorl_server_handshakes_total", "TLS handshakes that have ended, by outcome: ok, or why not.", "outcome"),
+		server: s,
+		handshakes: describe(
+			labels,
+			"whorl_server_handshakes_total",
+			"TLS handshakes that have ended, by outcome: ok, or why not.",
+			"outcome",
+		),
 	}
 	for _, m := range serverMetrics {
 		c.descs = append(c.descs, describe(labels, m.name, m.help))
@@ -46,26 +51,54 @@ const (
 )
 
 var serverMetrics = []metric[server.Stats]{
-	{"whorl_server_connections", "Connections now, those that don't stand yet and those that linger included.", gauge,
-		func(st server.Stats) float64 { return float64(st.Connections) }},
-	{"whorl_server_connections_opening", "Connections that don't stand yet: a proxy's header or the TLS handshake is due.", gauge,
-		func(st server.Stats) float64 { return float64(st.Opening) }},
+	{
+		"whorl_server_connections",
+		"Connections now, those that don't stand yet and those that linger included.",
+		gauge,
+		func(st server.Stats) float64 { return float64(st.Connections) },
+	},
+	{
+		"whorl_server_connections_opening",
+		"Connections that don't stand yet: a proxy's header or the TLS handshake is due.",
+		gauge,
+		func(st server.Stats) float64 { return float64(st.Opening) },
+	},
 	{"whorl_server_connections_accepted_total", "Connections begun.", counter,
 		func(st server.Stats) float64 { return float64(st.Accepted) }},
 	{"whorl_server_connections_opened_total", "Connections that came to stand.", counter,
 		func(st server.Stats) float64 { return float64(st.Opened) }},
-	{"whorl_server_connections_closed_total", "Connections ended, those that never came to stand included.", counter,
-		func(st server.Stats) float64 { return float64(st.Closed) }},
-	{"whorl_server_connections_lingering", "Connections that have ended and still deliver what was sent.", gauge,
-		func(st server.Stats) float64 { return float64(st.Lingering) }},
-	{"whorl_server_connections_cut_total", "Connections that were reset after their end, as their clients took too little.", counter,
-		func(st server.Stats) float64 { return float64(st.Cut) }},
-	{"whorl_server_connections_refused_total", "Connections refused by the limits, in all or for their address.", counter,
-		func(st server.Stats) float64 { return float64(st.Refused) }},
+	{
+		"whorl_server_connections_closed_total",
+		"Connections ended, those that never came to stand included.",
+		counter,
+		func(st server.Stats) float64 { return float64(st.Closed) },
+	},
+	{
+		"whorl_server_connections_lingering",
+		"Connections that have ended and still deliver what was sent.",
+		gauge,
+		func(st server.Stats) float64 { return float64(st.Lingering) },
+	},
+	{
+		"whorl_server_connections_cut_total",
+		"Connections that were reset after their end, as their clients took too little.",
+		counter,
+		func(st server.Stats) float64 { return float64(st.Cut) },
+	},
+	{
+		"whorl_server_connections_refused_total",
+		"Connections refused by the limits, in all or for their address.",
+		counter,
+		func(st server.Stats) float64 { return float64(st.Refused) },
+	},
 	{"whorl_server_handshakes_running", "TLS handshakes under way.", gauge,
 		func(st server.Stats) float64 { return float64(st.Handshaking) }},
-	{"whorl_server_handshakes_waiting", "Connections that wait until their TLS handshake may begin.", gauge,
-		func(st server.Stats) float64 { return float64(st.Waiting) }},
+	{
+		"whorl_server_handshakes_waiting",
+		"Connections that wait until their TLS handshake may begin.",
+		gauge,
+		func(st server.Stats) float64 { return float64(st.Waiting) },
+	},
 	{"whorl_server_received_packets_total", "Packets received; without framing, reads.", counter,
 		func(st server.Stats) float64 { return float64(st.PacketsIn) }},
 	{"whorl_server_received_bytes_total", "Bytes received in packets, after decryption.", counter,
@@ -76,12 +109,20 @@ var serverMetrics = []metric[server.Stats]{
 		func(st server.Stats) float64 { return float64(st.PacketsOut) }},
 	{"whorl_server_sent_bytes_total", "Bytes sent, before encryption.", counter,
 		func(st server.Stats) float64 { return float64(st.BytesOut) }},
-	{"whorl_server_output_queues_full", "Connections with an output queue beyond the high-water mark.", gauge,
-		func(st server.Stats) float64 { return float64(st.BuffersFull) }},
+	{
+		"whorl_server_output_queues_full",
+		"Connections with an output queue beyond the high-water mark.",
+		gauge,
+		func(st server.Stats) float64 { return float64(st.BuffersFull) },
+	},
 	{"whorl_server_output_queued_bytes", "Bytes sent that wait for clients which take less.", gauge,
 		func(st server.Stats) float64 { return float64(st.Queued) }},
-	{"whorl_server_loop_lag_seconds", "How late the last timer of the latest event loop was.", gauge,
-		func(st server.Stats) float64 { return st.LoopLag.Seconds() }},
+	{
+		"whorl_server_loop_lag_seconds",
+		"How late the last timer of the latest event loop was.",
+		gauge,
+		func(st server.Stats) float64 { return st.LoopLag.Seconds() },
+	},
 }
 
 // Describe is of prometheus.Collector.
@@ -108,7 +149,13 @@ func describe(labels prometheus.Labels, name, help string, variable ...string) *
 }
 
 // send sends the values that the metrics have in st.
-func send[S any](to chan<- prometheus.Metric, metrics []metric[S], descs []*prometheus.Desc, st S, labels ...string) {
+func send[S any](
+	to chan<- prometheus.Metric,
+	metrics []metric[S],
+	descs []*prometheus.Desc,
+	st S,
+	labels ...string,
+) {
 	for i, m := range metrics {
 		to <- prometheus.MustNewConstMetric(descs[i], m.kind, m.value(st), labels...)
 	}

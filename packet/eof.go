@@ -23,7 +23,11 @@ func NewEOF(delimiter string, max int) (Framer, error) {
 		return nil, errors.New("packet: the delimiter is empty")
 	}
 	if len(delimiter) > max {
-		return nil, fmt.Errorf("packet: the delimiter has %d bytes, the limit for a whole packet is %d", len(delimiter), max)
+		return nil, fmt.Errorf(
+			"packet: the delimiter has %d bytes, the limit for a whole packet is %d",
+			len(delimiter),
+			max,
+		)
 	}
 	return &eofFramer{delimiter: delimiter, last: delimiter[len(delimiter)-1], limit: max}, nil
 }
@@ -63,7 +67,12 @@ func (f *eofFramer) Next(data []byte, _ bool) (advance int, pkt []byte, err erro
 		return end, data[:end:end], nil
 	}
 	if len(data) == f.limit {
-		err := fmt.Errorf("%w: no delimiter %q in %d bytes, the limit", ErrPacketTooLarge, f.delimiter, f.limit)
+		err := fmt.Errorf(
+			"%w: no delimiter %q in %d bytes, the limit",
+			ErrPacketTooLarge,
+			f.delimiter,
+			f.limit,
+		)
 		f.err = &err
 		return 0, nil, err
 	}

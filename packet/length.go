@@ -71,7 +71,9 @@ func NewLength(f LengthField, max int) (Framer, error) {
 		return nil, err
 	}
 	if f.IsZero() {
-		return nil, errors.New("packet: the zero LengthField means no length framing; for a 4-byte length in front, say Type: 'N'")
+		return nil, errors.New(
+			"packet: the zero LengthField means no length framing; for a 4-byte length in front, say Type: 'N'",
+		)
 	}
 	framer := &lengthFramer{sizeFunc: f.Func, limit: max}
 	if f.Func != nil {
@@ -83,15 +85,27 @@ func NewLength(f LengthField, max int) (Framer, error) {
 	width := fieldWidth(f.Type)
 	switch {
 	case width == 0:
-		return nil, fmt.Errorf("packet: length type %q is unknown: must be one of c C s S n v l L N V q Q J P", f.Type)
+		return nil, fmt.Errorf(
+			"packet: length type %q is unknown: must be one of c C s S n v l L N V q Q J P",
+			f.Type,
+		)
 	case f.Offset < 0:
 		return nil, fmt.Errorf("packet: length offset %d is negative", f.Offset)
 	case f.BodyOffset < 0:
 		return nil, fmt.Errorf("packet: body offset %d is negative", f.BodyOffset)
 	case f.Offset > max-width:
-		return nil, fmt.Errorf("packet: length field of %d bytes at offset %d: lies beyond the limit of %d bytes", width, f.Offset, max)
+		return nil, fmt.Errorf(
+			"packet: length field of %d bytes at offset %d: lies beyond the limit of %d bytes",
+			width,
+			f.Offset,
+			max,
+		)
 	case f.BodyOffset > max:
-		return nil, fmt.Errorf("packet: body offset %d: lies beyond the limit of %d bytes", f.BodyOffset, max)
+		return nil, fmt.Errorf(
+			"packet: body offset %d: lies beyond the limit of %d bytes",
+			f.BodyOffset,
+			max,
+		)
 	}
 	framer.letter = f.Type
 	framer.offset = f.Offset
@@ -146,12 +160,23 @@ func (f *lengthFramer) measure(data []byte) (size int, err error) {
 	// Compared in this way round nothing overflows, be it 2^64-1 on a 32-bit machine: bodyOffset is
 	// at most limit.
 	if length > uint64(f.limit-f.bodyOffset) {
-		return 0, fmt.Errorf("%w: length %d and body offset %d, limit %d bytes", ErrPacketTooLarge, length, f.bodyOffset, f.limit)
+		return 0, fmt.Errorf(
+			"%w: length %d and body offset %d, limit %d bytes",
+			ErrPacketTooLarge,
+			length,
+			f.bodyOffset,
+			f.limit,
+		)
 	}
 	size = f.bodyOffset + int(length)
 	if size < f.header {
-		return 0, fmt.Errorf("%w: length %d and body offset %d end the packet before its length field ends, at byte %d",
-			ErrMalformed, length, f.bodyOffset, f.header)
+		return 0, fmt.Errorf(
+			"%w: length %d and body offset %d end the packet before its length field ends, at byte %d",
+			ErrMalformed,
+			length,
+			f.bodyOffset,
+			f.header,
+		)
 	}
 	return size, nil
 }
@@ -170,7 +195,11 @@ func (f *lengthFramer) measureFunc(data []byte) (size int, err error) {
 	case size > f.limit:
 		return 0, fmt.Errorf("%w: %d bytes, limit %d", ErrPacketTooLarge, size, f.limit)
 	case size == 0 && len(header) == f.limit:
-		return 0, fmt.Errorf("%w: length unknown after %d bytes, the limit", ErrPacketTooLarge, f.limit)
+		return 0, fmt.Errorf(
+			"%w: length unknown after %d bytes, the limit",
+			ErrPacketTooLarge,
+			f.limit,
+		)
 	}
 	return size, nil
 }

@@ -94,10 +94,20 @@ func (f *splitFramer) Next(data []byte, atEOF bool) (advance int, pkt []byte, er
 		case n < 0:
 			return f.fail(skipped, fmt.Errorf("packet: %w: %d", bufio.ErrNegativeAdvance, n))
 		case n > len(window):
-			return f.fail(skipped, fmt.Errorf("packet: %w: %d of %d bytes", bufio.ErrAdvanceTooFar, n, len(window)))
+			return f.fail(
+				skipped,
+				fmt.Errorf("packet: %w: %d of %d bytes", bufio.ErrAdvanceTooFar, n, len(window)),
+			)
 		case token != nil && skipped+n == 0:
 			if f.stalls++; f.stalls > maxStalls {
-				return f.fail(0, fmt.Errorf("packet: %d tokens without an advance: %w", f.stalls, io.ErrNoProgress))
+				return f.fail(
+					0,
+					fmt.Errorf(
+						"packet: %d tokens without an advance: %w",
+						f.stalls,
+						io.ErrNoProgress,
+					),
+				)
 			}
 			return 0, slices.Clip(token), nil
 		case token != nil:
@@ -106,7 +116,10 @@ func (f *splitFramer) Next(data []byte, atEOF bool) (advance int, pkt []byte, er
 		case n > 0:
 			skipped += n
 		case full:
-			return f.fail(skipped, fmt.Errorf("%w: no token in %d bytes, the limit", ErrPacketTooLarge, f.limit))
+			return f.fail(
+				skipped,
+				fmt.Errorf("%w: no token in %d bytes, the limit", ErrPacketTooLarge, f.limit),
+			)
 		default:
 			f.stalls = 0
 			if !atEOF {

@@ -14,7 +14,8 @@ func (s *Server) find(id ID) (*Conn, error) {
 	workers := s.workers
 	s.mu.Unlock()
 	if len(workers) > 0 {
-		if c := workers[uint64(id)%uint64(len(workers))].registry.find(id); c != nil && c.flags.Load()&flagClosed == 0 {
+		if c := workers[uint64(id)%uint64(len(workers))].registry.find(id); c != nil &&
+			c.flags.Load()&flagClosed == 0 {
 			return c, nil
 		}
 	}
@@ -106,10 +107,11 @@ func (c *Conn) Info() Info {
 	_, secure := c.flow.Socket.ConnectionState()
 	return Info{
 		ID: c.id, UID: c.UID(), Listener: c.listener.address, Remote: c.RemoteAddrPort(), Loop: c.worker.index,
-		Connected:   began.Add(max(0, c.began.time()-ageUnit)), // not after LastReceive
-		LastReceive: time.Now().Add(-time.Duration(c.worker.server.clock()-tick(c.seen.Load())) * tickLength),
-		TLS:         secure,
-		Protected:   c.flags.Load()&flagProtected != 0,
+		Connected: began.Add(max(0, c.began.time()-ageUnit)), // not after LastReceive
+		LastReceive: time.Now().
+			Add(-time.Duration(c.worker.server.clock()-tick(c.seen.Load())) * tickLength),
+		TLS:       secure,
+		Protected: c.flags.Load()&flagProtected != 0,
 	}
 }
 

@@ -204,7 +204,9 @@ func (c *Conn) recvFailed(ctx context.Context, err error) (pkt []byte, _ error) 
 
 // final reports whether an error of Recv says that nothing more will be received.
 func final(err error) bool {
-	return !errors.Is(err, runtime.ErrTimeout) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, socket.ErrBusy)
+	return !errors.Is(err, runtime.ErrTimeout) && !errors.Is(err, context.Canceled) &&
+		!errors.Is(err, context.DeadlineExceeded) &&
+		!errors.Is(err, socket.ErrBusy)
 }
 
 var errCallbacks = errors.New("the connection is served by callbacks, which receive its packets")
@@ -324,7 +326,10 @@ var errCallbacksSSL = errors.New("the connection is served by callbacks, which u
 // EnableSSLAsync is EnableSSL for callbacks: it returns at once, no packets are handed out
 // meanwhile, and done is called with the outcome, on the connection's loop; nil for done is
 // allowed.
-func (c *Conn) EnableSSLAsync(ctx context.Context, done func(ctx context.Context, c *Conn, err error)) {
+func (c *Conn) EnableSSLAsync(
+	ctx context.Context,
+	done func(ctx context.Context, c *Conn, err error),
+) {
 	finish := func(err error) {
 		if done != nil {
 			done(c.worker.ctx, c, err)

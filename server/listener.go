@@ -43,7 +43,11 @@ func (s *Server) Listen(ctx context.Context, network, address string) (*Listener
 }
 
 // ListenPort is Listen with a Port of the listener's own.
-func (s *Server) ListenPort(ctx context.Context, network, address string, port Port) (*Listener, error) {
+func (s *Server) ListenPort(
+	ctx context.Context,
+	network, address string,
+	port Port,
+) (*Listener, error) {
 	transport, secure := network, false
 	if version, ok := strings.CutPrefix(network, "tls"); ok {
 		transport, secure = "tcp"+version, true
@@ -61,7 +65,12 @@ func (s *Server) ListenPort(ctx context.Context, network, address string, port P
 // ListenFile is ListenPort for a listening socket, or a bound one for datagrams, that was made
 // elsewhere: inherited from systemd (see Inherited) or from a predecessor. The file may be closed
 // afterwards. secure has connections begin with TLS.
-func (s *Server) ListenFile(ctx context.Context, file *os.File, secure bool, port Port) (*Listener, error) {
+func (s *Server) ListenFile(
+	ctx context.Context,
+	file *os.File,
+	secure bool,
+	port Port,
+) (*Listener, error) {
 	adopted, err := socket.Adopt(ctx, file)
 	if err != nil {
 		return nil, err
@@ -85,15 +94,28 @@ func (s *Server) ListenFile(ctx context.Context, file *os.File, secure bool, por
 func (l *Listener) tcp() bool  { return strings.HasPrefix(l.network, "tcp") }
 func (l *Listener) unix() bool { return strings.HasPrefix(l.network, "unix") }
 
-func (s *Server) newListener(ctx context.Context, network string, secure bool, port Port) (*Listener, error) {
+func (s *Server) newListener(
+	ctx context.Context,
+	network string,
+	secure bool,
+	port Port,
+) (*Listener, error) {
 	if _, err := s.join(ctx); err != nil {
 		return nil, err
 	}
-	l := &Listener{server: s, network: network, datagrams: strings.HasPrefix(network, "udp") || network == "unixgram"}
+	l := &Listener{
+		server:    s,
+		network:   network,
+		datagrams: strings.HasPrefix(network, "udp") || network == "unixgram",
+	}
 	var err error
 	if l.port, err = port.prepare(l.datagrams, secure); err == nil {
 		l.port.limits.Backlog = &s.backlog
-		step := min(stepFor(l.port.IdleTimeout), stepFor(l.port.Lifetime), stepFor(l.port.HandshakeTimeout))
+		step := min(
+			stepFor(l.port.IdleTimeout),
+			stepFor(l.port.Lifetime),
+			stepFor(l.port.HandshakeTimeout),
+		)
 		s.onWorkers(func(w *worker) { w.wheel.refine(ticks(step)) })
 	}
 	return l, err
@@ -327,7 +349,9 @@ const acceptRest = 50 * time.Millisecond
 // say nothing about the next connection.
 func (l *Listener) rest(ctx context.Context, err error) bool {
 	s := l.server
-	if errors.Is(err, syscall.EBADF) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSOCK) || errors.Is(err, syscall.EOPNOTSUPP) {
+	if errors.Is(err, syscall.EBADF) || errors.Is(err, syscall.EINVAL) ||
+		errors.Is(err, syscall.ENOTSOCK) ||
+		errors.Is(err, syscall.EOPNOTSUPP) {
 		s.mu.Lock()
 		s.failed = errors.Join(s.failed, err)
 		s.mu.Unlock()

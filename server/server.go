@@ -60,7 +60,12 @@ type Server struct {
 
 // New makes a Server. What is wrong with the configuration is returned by Listen.
 func New(config Config) *Server {
-	s := &Server{config: config, began: time.Now(), over: runtime.NewChannel[struct{}](1), watched: map[*tlsconfig.Server]bool{}}
+	s := &Server{
+		config:  config,
+		began:   time.Now(),
+		over:    runtime.NewChannel[struct{}](1),
+		watched: map[*tlsconfig.Server]bool{},
+	}
 	s.watching, s.unwatch = context.WithCancel(context.Background())
 	return s
 }

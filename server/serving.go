@@ -230,7 +230,10 @@ func (c *Conn) nextCheck() tick {
 		}
 		switch {
 		case c.idles():
-			wait = min(wait, q.IdleTimeout-time.Duration(min(c.silent(), ticks(q.IdleTimeout)))*tickLength)
+			wait = min(
+				wait,
+				q.IdleTimeout-time.Duration(min(c.silent(), ticks(q.IdleTimeout)))*tickLength,
+			)
 		case q.IdleTimeout > 0: // Protect may end before that
 			wait = min(wait, q.IdleTimeout)
 		}

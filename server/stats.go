@@ -106,10 +106,14 @@ func (c *Conn) handshaken(err error) error {
 	case err == nil:
 	case errors.Is(err, socket.ErrPlaintextPending):
 		outcome = "plaintext pending"
-	case errors.Is(err, socket.ErrBusy), errors.Is(err, socket.ErrSSLActive), errors.Is(err, net.ErrClosed), errors.Is(err, ErrNoTLS):
+	case errors.Is(err, socket.ErrBusy),
+		errors.Is(err, socket.ErrSSLActive),
+		errors.Is(err, net.ErrClosed),
+		errors.Is(err, ErrNoTLS):
 		return err // no handshake, or none that has ended by itself
 	default:
-		if _, ok := errors.AsType[*runtime.PanicError](err); ok || errors.Is(err, runtime.ErrGoexit) {
+		if _, ok := errors.AsType[*runtime.PanicError](err); ok ||
+			errors.Is(err, runtime.ErrGoexit) {
 			err = explain.Local(err, c.RemoteAddr().String())
 		} else {
 			err = explain.Server(err, c.RemoteAddr().String())

@@ -67,7 +67,8 @@ func splitHostPort(n *network, address string) (host string, port uint16, err er
 	if err == nil {
 		return host, uint16(number), nil
 	}
-	if errors.Is(err, strconv.ErrRange) || service == "" || strings.Trim(service, "+-0123456789") == "" {
+	if errors.Is(err, strconv.ErrRange) || service == "" ||
+		strings.Trim(service, "+-0123456789") == "" {
 		return "", 0, addressError(codeBadPort, "invalid port", address)
 	}
 	named, err := net.LookupPort(n.name, service) // reads a file that is cached; no DNS

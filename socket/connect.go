@@ -336,7 +336,8 @@ func (s *Socket) race(ctx context.Context, targets []target, deadline sched.Dead
 			started++
 			_, err := runtime.Go(ctx, func(ctx context.Context) {
 				f, err := s.dial(ctx, nil, to, deadline, nil)
-				if outcomes.Push(context.WithoutCancel(ctx), outcome{f, err, which}) != nil && f != nil {
+				if outcomes.Push(context.WithoutCancel(ctx), outcome{f, err, which}) != nil &&
+					f != nil {
 					f.close() // too late
 				}
 			})
@@ -377,7 +378,13 @@ func (s *Socket) race(ctx context.Context, targets []target, deadline sched.Dead
 
 // dial connects one descriptor and returns it; a new one if f is nil, which note, if not nil, is
 // told of before. With an error a new one is closed.
-func (s *Socket) dial(ctx context.Context, f *fd, to target, deadline sched.Deadline, note func(*fd) error) (*fd, error) {
+func (s *Socket) dial(
+	ctx context.Context,
+	f *fd,
+	to target,
+	deadline sched.Deadline,
+	note func(*fd) error,
+) (*fd, error) {
 	const selfConnects = 3
 	for try := 1; ; try++ {
 		fresh := f == nil
@@ -430,7 +437,8 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline sched.Deadl
 	// The answer to a connect that goes on is asked for by another one: 0 when the connection has
 	// come to stand, EALREADY when it goes on still.
 	for {
-		pending := errno == syscall.EINPROGRESS || errno == syscall.EALREADY || errno == syscall.EINTR
+		pending := errno == syscall.EINPROGRESS || errno == syscall.EALREADY ||
+			errno == syscall.EINTR
 		if errno != 0 && errno != syscall.EISCONN && !pending {
 			return callError("connect", errno)
 		}

@@ -90,7 +90,13 @@ func (s *Socket) datagramSockaddr(to net.Addr) (unix.Sockaddr, int, error) {
 		sa, err := unixSockaddr(a.Name)
 		return sa, unix.AF_UNIX, err
 	}
-	return nil, 0, fmt.Errorf("address %v (%T) is not of network %s: %w", to, to, s.network.name, syscall.EAFNOSUPPORT)
+	return nil, 0, fmt.Errorf(
+		"address %v (%T) is not of network %s: %w",
+		to,
+		to,
+		s.network.name,
+		syscall.EAFNOSUPPORT,
+	)
 }
 
 // RecvFrom receives one datagram and tells where it came from. What doesn't fit p is lost. A Unix

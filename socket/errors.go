@@ -81,7 +81,13 @@ func (s *Socket) fail(op string, err error) error {
 			err = net.ErrClosed
 		}
 	}
-	return &net.OpError{Op: op, Net: s.network.name, Source: s.localForError(), Addr: s.remoteForError(), Err: err}
+	return &net.OpError{
+		Op:     op,
+		Net:    s.network.name,
+		Source: s.localForError(),
+		Addr:   s.remoteForError(),
+		Err:    err,
+	}
 }
 
 func (s *Socket) localForError() net.Addr {

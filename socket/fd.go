@@ -98,7 +98,8 @@ func (f *fd) HandleEvents(events eventloop.Events) {
 	if events&(ends|eventloop.Urgent) != 0 {
 		f.eager.Store(true)
 	}
-	if events&(eventloop.Readable|eventloop.Urgent|ends) != 0 && !f.rd.notify() && f.watcher != nil {
+	if events&(eventloop.Readable|eventloop.Urgent|ends) != 0 && !f.rd.notify() &&
+		f.watcher != nil {
 		f.watcher.Readable()
 	}
 	if events&(eventloop.Writable|eventloop.Hangup|eventloop.Error) != 0 {

@@ -90,7 +90,16 @@ func (s *Socket) SetKeepAlive(k KeepAlive) error {
 	seconds := func(d, otherwise time.Duration) int {
 		return int((cmp.Or(d, otherwise) + time.Second - 1) / time.Second)
 	}
-	idle, interval, count := seconds(k.Idle, 2*time.Minute), seconds(k.Interval, 30*time.Second), cmp.Or(k.Count, 4)
+	idle, interval, count := seconds(
+		k.Idle,
+		2*time.Minute,
+	), seconds(
+		k.Interval,
+		30*time.Second,
+	), cmp.Or(
+		k.Count,
+		4,
+	)
 	return s.setOption(option{set: func(number int) error {
 		if err := unix.SetsockoptInt(number, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1); err != nil {
 			return os.NewSyscallError("setsockopt", err)

@@ -27,7 +27,10 @@ func (s *Socket) SendFile(ctx context.Context, file *os.File, offset, length int
 		return 0, s.fail("sendfile", syscall.EOPNOTSUPP)
 	}
 	if offset < 0 || length < 0 {
-		return 0, s.fail("sendfile", fmt.Errorf("offset %d, length %d: %w", offset, length, syscall.EINVAL))
+		return 0, s.fail(
+			"sendfile",
+			fmt.Errorf("offset %d, length %d: %w", offset, length, syscall.EINVAL),
+		)
 	}
 	f, err := s.acquire(writing)
 	if err != nil {
@@ -54,7 +57,12 @@ func left(length, sent int64, chunk int) int {
 	return int(min(length-sent, int64(chunk)))
 }
 
-func (s *Socket) sendFile(ctx context.Context, f *fd, file *os.File, offset, length int64) (int64, error) {
+func (s *Socket) sendFile(
+	ctx context.Context,
+	f *fd,
+	file *os.File,
+	offset, length int64,
+) (int64, error) {
 	if err := f.drain(ctx, s.patience()); err != nil {
 		return 0, err
 	}
@@ -100,7 +108,13 @@ func sendfileOnce(out int, in syscall.RawConn, offset int64, count int) (n int, 
 	return n, err
 }
 
-func (s *Socket) copyFile(ctx context.Context, f *fd, t *secure, file *os.File, offset, length int64) (int64, error) {
+func (s *Socket) copyFile(
+	ctx context.Context,
+	f *fd,
+	t *secure,
+	file *os.File,
+	offset, length int64,
+) (int64, error) {
 	buf := borrow()
 	defer giveBack(buf)
 	var sent int64

@@ -77,7 +77,12 @@ type Timeouts struct {
 }
 
 // defaultTimeouts are those of a new Socket.
-var defaultTimeouts = Timeouts{DefaultConnectTimeout, DefaultReadTimeout, DefaultWriteTimeout, DefaultHandshakeTimeout}
+var defaultTimeouts = Timeouts{
+	DefaultConnectTimeout,
+	DefaultReadTimeout,
+	DefaultWriteTimeout,
+	DefaultHandshakeTimeout,
+}
 
 // Defaults of a new Socket.
 const (

@@ -14,7 +14,12 @@ import (
 // scheduler needn't be told.
 
 func sysRead(fd int, p []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	n, _, errno := syscall.RawSyscall(
+		unix.SYS_READ,
+		uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(p))),
+		uintptr(len(p)),
+	)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -23,8 +28,15 @@ func sysRead(fd int, p []byte) (int, syscall.Errno) {
 
 // sysSend sends without raising SIGPIPE.
 func sysSend(fd int, p []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := syscall.RawSyscall6(
+		unix.SYS_SENDTO,
+		uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(p))),
+		uintptr(len(p)),
+		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT,
+		0,
+		0,
+	)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -40,8 +52,15 @@ func sysReadable(fd int) bool {
 
 // sysPeek reads without taking: MSG_PEEK.
 func sysPeek(fd int, p []byte) (int, syscall.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-		unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(
+		unix.SYS_RECVFROM,
+		uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(p))),
+		uintptr(len(p)),
+		unix.MSG_PEEK|unix.MSG_DONTWAIT,
+		0,
+		0,
+	)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -69,7 +88,12 @@ func iovecs(bufs [][]byte) []unix.Iovec {
 
 func sysReadv(fd int, bufs [][]byte) (int, syscall.Errno) {
 	vecs := iovecs(bufs)
-	n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(vecs))), uintptr(len(vecs)))
+	n, _, errno := unix.RawSyscall(
+		unix.SYS_READV,
+		uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(vecs))),
+		uintptr(len(vecs)),
+	)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -80,7 +104,12 @@ func sysSendv(fd int, bufs [][]byte) (int, syscall.Errno) {
 	vecs := iovecs(bufs)
 	msg := unix.Msghdr{Iov: unsafe.SliceData(vecs)}
 	msg.SetIovlen(len(vecs))
-	n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	n, _, errno := unix.RawSyscall(
+		unix.SYS_SENDMSG,
+		uintptr(fd),
+		uintptr(unsafe.Pointer(&msg)),
+		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT,
+	)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -94,7 +123,12 @@ func sysSendfile(out, in int, offset *int64, count int) (int, syscall.Errno) {
 }
 
 func sysSocket(family, kind int) (int, error) {
-	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family), uintptr(kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC), 0)
+	fd, _, errno := unix.RawSyscall(
+		unix.SYS_SOCKET,
+		uintptr(family),
+		uintptr(kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC),
+		0,
+	)
 	if errno != 0 {
 		return -1, os.NewSyscallError("socket", errno)
 	}
@@ -104,20 +138,41 @@ func sysSocket(family, kind int) (int, error) {
 // sysSetOption is setsockopt(2) for an option whose failure makes no difference.
 func sysSetOption(fd, level, name, value int) {
 	number := int32(value)
-	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&number)), unsafe.Sizeof(number), 0)
+	unix.RawSyscall6(
+		unix.SYS_SETSOCKOPT,
+		uintptr(fd),
+		uintptr(level),
+		uintptr(name),
+		uintptr(unsafe.Pointer(&number)),
+		unsafe.Sizeof(number),
+		0,
+	)
 }
 
 // sysResetOnClose has close(2) drop what is still under way, and reset a TCP connection.
 func sysResetOnClose(fd int) {
 	linger := unix.Linger{Onoff: 1}
-	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER, uintptr(unsafe.Pointer(&linger)), unsafe.Sizeof(linger), 0)
+	unix.RawSyscall6(
+		unix.SYS_SETSOCKOPT,
+		uintptr(fd),
+		unix.SOL_SOCKET,
+		unix.SO_LINGER,
+		uintptr(unsafe.Pointer(&linger)),
+		unsafe.Sizeof(linger),
+		0,
+	)
 }
 
 // sysLocalPort returns the port that an Internet socket is bound to.
 func sysLocalPort(fd int) (port uint16, ok bool) {
 	var address unix.RawSockaddrInet6 // the port of an IPv4 address has the same place
 	size := uint32(unsafe.Sizeof(address))
-	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&address)), uintptr(unsafe.Pointer(&size)))
+	_, _, errno := unix.RawSyscall(
+		unix.SYS_GETSOCKNAME,
+		uintptr(fd),
+		uintptr(unsafe.Pointer(&address)),
+		uintptr(unsafe.Pointer(&size)),
+	)
 	return networkOrder(address.Port), errno == 0
 }
 
@@ -176,7 +231,8 @@ func sysUnread(fd int) int { return ioctl(fd, unix.SIOCINQ) }
 func sysUnsent(fd int) int {
 	n := ioctl(fd, unix.SIOCOUTQ)
 	if n > 0 {
-		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.State == unix.BPF_TCP_CLOSE {
+		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil &&
+			info.State == unix.BPF_TCP_CLOSE {
 			return 0
 		}
 	}
@@ -204,7 +260,11 @@ func sysFailed(fd int) bool {
 
 // setBindNoPort leaves the choice of a port to connect(2), which knows the peer and can use a port
 // again that is in use for another one.
-func setBindNoPort(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) }
+func setBindNoPort(
+	fd int,
+) {
+	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+}
 
 // setKeepAlive sets the keep-alive probes' times, in seconds.
 func setKeepAlive(fd, idle, interval, count int) error {

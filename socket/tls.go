@@ -151,7 +151,8 @@ func (s *Socket) SSLHandshakeThrough(ctx context.Context, config *tls.Config, ga
 // kernel was not meant to be TLS. What a client has sent may be its hello, unless the answer that
 // allows it to begin is still here, in the queue.
 func (s *Socket) plaintextPending(f *fd) bool {
-	return len(s.in.unread()) > 0 || (!s.accepted || f.out.pending.Load()) && sysUnread(f.number) > 0
+	return len(s.in.unread()) > 0 ||
+		(!s.accepted || f.out.pending.Load()) && sysUnread(f.number) > 0
 }
 
 // HelloArrived reports whether an accepted connection's first TLS record, the client's hello, waits
@@ -213,7 +214,12 @@ func (s *Socket) awaitHello(ctx context.Context, f *fd, deadline sched.Deadline)
 }
 
 // handshake runs the handshake with both locks held.
-func (s *Socket) handshake(ctx context.Context, f *fd, config *tls.Config, gate Gate) (*secure, error) {
+func (s *Socket) handshake(
+	ctx context.Context,
+	f *fd,
+	config *tls.Config,
+	gate Gate,
+) (*secure, error) {
 	if s.plaintextPending(f) {
 		return nil, ErrPlaintextPending
 	}

@@ -119,13 +119,15 @@ func newClientTable() option.Table[clientOptions] {
 
 		"open_ssl":               option.Missing[o](`connect to network "tls", or call EnableSSL`),
 		"socket_connect_timeout": option.Missing[o]("an option of Co::set; say connect_timeout"),
-		"socket_dns_timeout":     option.Missing[o]("an option of Co::set; connect_timeout covers DNS too"),
-		"socket_read_timeout":    option.Missing[o]("an option of Co::set; say read_timeout"),
-		"socket_recv_timeout":    option.Missing[o]("an option of Co::set; say read_timeout"),
-		"socket_send_timeout":    option.Missing[o]("an option of Co::set; say write_timeout"),
-		"socket_timeout":         option.Missing[o]("an option of Co::set; say timeout"),
-		"socket_write_timeout":   option.Missing[o]("an option of Co::set; say write_timeout"),
-		"tcp_user_timeout":       option.Missing[o]("an option of servers; use Socket().SetOption"),
+		"socket_dns_timeout": option.Missing[o](
+			"an option of Co::set; connect_timeout covers DNS too",
+		),
+		"socket_read_timeout":  option.Missing[o]("an option of Co::set; say read_timeout"),
+		"socket_recv_timeout":  option.Missing[o]("an option of Co::set; say read_timeout"),
+		"socket_send_timeout":  option.Missing[o]("an option of Co::set; say write_timeout"),
+		"socket_timeout":       option.Missing[o]("an option of Co::set; say timeout"),
+		"socket_write_timeout": option.Missing[o]("an option of Co::set; say write_timeout"),
+		"tcp_user_timeout":     option.Missing[o]("an option of servers; use Socket().SetOption"),
 	})
 	return table
 }
@@ -172,7 +174,10 @@ func (o *clientOptions) proxy() (*client.Proxy, error) {
 	}
 	h := &o.httpProxy
 	if h.user != "" && h.username != "" && h.user != h.username {
-		return nil, optionError("http_proxy_username", "is another name for http_proxy_user, and contradicts it")
+		return nil, optionError(
+			"http_proxy_username",
+			"is another name for http_proxy_user, and contradicts it",
+		)
 	}
 	h.username = cmp.Or(h.username, h.user)
 	if p := &o.socks5; p.username != "" && p.password == "" {

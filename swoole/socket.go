@@ -18,10 +18,19 @@ type keepAlive struct {
 // keepAliveTable has these options, for settings that have a keepAlive in them.
 func keepAliveTable[S any](of func(*S) *keepAlive) option.Table[S] {
 	return option.Table[S]{
-		"open_tcp_keepalive": option.StoreGiven(option.Bool, func(s *S) **bool { return &of(s).on }),
-		"tcp_keepidle":       option.Store(probeTime, func(s *S) *time.Duration { return &of(s).idle }),
-		"tcp_keepinterval":   option.Store(probeTime, func(s *S) *time.Duration { return &of(s).interval }),
-		"tcp_keepcount":      option.Store(probes, func(s *S) *int { return &of(s).count }),
+		"open_tcp_keepalive": option.StoreGiven(
+			option.Bool,
+			func(s *S) **bool { return &of(s).on },
+		),
+		"tcp_keepidle": option.Store(
+			probeTime,
+			func(s *S) *time.Duration { return &of(s).idle },
+		),
+		"tcp_keepinterval": option.Store(
+			probeTime,
+			func(s *S) *time.Duration { return &of(s).interval },
+		),
+		"tcp_keepcount": option.Store(probes, func(s *S) *int { return &of(s).count }),
 	}
 }
 

@@ -33,7 +33,10 @@ func lengthFunc(value any) (func([]byte) (int, error), error) {
 	case func(string) int:
 		return func(header []byte) (int, error) { return fn(string(header)), nil }, notNil(fn == nil)
 	}
-	return nil, option.WantType("a func([]byte) int, func([]byte) (int, error) or func(string) int", value)
+	return nil, option.WantType(
+		"a func([]byte) int, func([]byte) (int, error) or func(string) int",
+		value,
+	)
 }
 
 func notNil(isNil bool) error {

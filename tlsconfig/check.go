@@ -31,7 +31,11 @@ type checker struct {
 
 // chain returns what is wrong with the chain. Names are those that it is to be served for; none:
 // its own.
-func (c checker) chain(file string, chain []*x509.Certificate, names []string) (problems []*CertificateError) {
+func (c checker) chain(
+	file string,
+	chain []*x509.Certificate,
+	names []string,
+) (problems []*CertificateError) {
 	leaf := chain[0]
 	problem := func(e *CertificateError) {
 		if e != nil {
@@ -57,7 +61,11 @@ func (c checker) chain(file string, chain []*x509.Certificate, names []string) (
 	return problems
 }
 
-func (c checker) dates(cert *x509.Certificate, chain []*x509.Certificate, warning bool) *CertificateError {
+func (c checker) dates(
+	cert *x509.Certificate,
+	chain []*x509.Certificate,
+	warning bool,
+) *CertificateError {
 	const clock = "or check this machine's clock, which says "
 	switch {
 	case c.now.After(cert.NotAfter):
@@ -80,19 +88,28 @@ func missingName(leaf *x509.Certificate, hosts []string) *CertificateError {
 	if len(leaf.DNSNames) == 0 && len(leaf.IPAddresses) == 0 {
 		detail := "the certificate names no host"
 		if leaf.Subject.CommonName != "" {
-			detail = "the certificate has only the common name " + text.Quoted(leaf.Subject.CommonName) + ", which clients don't look at"
+			detail = "the certificate has only the common name " + text.Quoted(
+				leaf.Subject.CommonName,
+			) + ", which clients don't look at"
 		}
 		return &CertificateError{Reason: explain.ReasonNameMismatch, Detail: detail, Advice: advice}
 	}
 	for _, name := range hosts {
 		covered := leaf.VerifyHostname(name) == nil
 		if strings.HasPrefix(name, "*.") { // only the same wildcard covers it
-			covered = slices.ContainsFunc(leaf.DNSNames, func(own string) bool { return names.Server(own) == names.Server(name) })
+			covered = slices.ContainsFunc(
+				leaf.DNSNames,
+				func(own string) bool { return names.Server(own) == names.Server(name) },
+			)
 		}
 		if !covered {
 			return &CertificateError{
 				Reason: explain.ReasonNameMismatch, Advice: advice + ", or serve another for it",
-				Detail: fmt.Sprintf("it is to be served for %s, but is for %s", text.Quoted(name), text.List(text.Hosts(leaf), text.Quoted)),
+				Detail: fmt.Sprintf(
+					"it is to be served for %s, but is for %s",
+					text.Quoted(name),
+					text.List(text.Hosts(leaf), text.Quoted),
+				),
 			}
 		}
 	}
@@ -100,7 +117,8 @@ func missingName(leaf *x509.Certificate, hosts []string) *CertificateError {
 }
 
 func usage(leaf *x509.Certificate) *CertificateError {
-	if len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0 || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) ||
+	if len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0 ||
+		slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) ||
 		slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
 		return nil
 	}
@@ -154,7 +172,8 @@ func pathOf(chain []*x509.Certificate) (path []*x509.Certificate, ended bool) {
 			return path, true
 		}
 		next := slices.IndexFunc(chain, func(cert *x509.Certificate) bool {
-			return bytes.Equal(cert.RawSubject, last.RawIssuer) && !slices.Contains(path, cert) && signedBy(last, cert)
+			return bytes.Equal(cert.RawSubject, last.RawIssuer) && !slices.Contains(path, cert) &&
+				signedBy(last, cert)
 		})
 		if next < 0 {
 			return path, false
@@ -193,21 +212,44 @@ func (c checker) order(chain, path []*x509.Certificate, ended bool) *Certificate
 		issuer := text.IssuerName(last)
 		switch {
 		case slices.ContainsFunc(chain[1:], func(cert *x509.Certificate) bool { return bytes.Equal(cert.RawSubject, last.RawIssuer) }):
-			return warn(explain.ReasonIncompleteChain, "the certificate called "+issuer+" in the file did not sign the leaf: it has another key",
-				full+"; those in the file are of another time")
+			return warn(
+				explain.ReasonIncompleteChain,
+				"the certificate called "+issuer+" in the file did not sign the leaf: it has another key",
+				full+"; those in the file are of another time",
+			)
 		case stray != nil:
-			return warn(explain.ReasonIncompleteChain, "the issuer "+issuer+" is not in the file, but "+text.CertName(stray)+" is, which did not sign it", full)
+			return warn(
+				explain.ReasonIncompleteChain,
+				"the issuer "+issuer+" is not in the file, but "+text.CertName(
+					stray,
+				)+" is, which did not sign it",
+				full,
+			)
 		case len(last.IssuingCertificateURL) > 0: // a private root that signs servers itself has none
-			return warn(explain.ReasonIncompleteChain,
-				fmt.Sprintf("only the leaf is in the file, not its issuer %s (it is at %s)", issuer, text.Quoted(last.IssuingCertificateURL[0])),
-				full+": fullchain.pem, not cert.pem; browsers hide this, they fetch what lacks")
+			return warn(
+				explain.ReasonIncompleteChain,
+				fmt.Sprintf(
+					"only the leaf is in the file, not its issuer %s (it is at %s)",
+					issuer,
+					text.Quoted(last.IssuingCertificateURL[0]),
+				),
+				full+": fullchain.pem, not cert.pem; browsers hide this, they fetch what lacks",
+			)
 		}
 	}
 	switch {
 	case !inOrder:
-		return warn(explain.ReasonOutOfOrder, "each certificate should be followed by its issuer", "the right order is "+text.List(path, text.CertName))
+		return warn(
+			explain.ReasonOutOfOrder,
+			"each certificate should be followed by its issuer",
+			"the right order is "+text.List(path, text.CertName),
+		)
 	case stray != nil:
-		return warn(explain.ReasonInvalidChain, text.CertName(stray)+" in the file does not belong to the chain", "take it out")
+		return warn(
+			explain.ReasonInvalidChain,
+			text.CertName(stray)+" in the file does not belong to the chain",
+			"take it out",
+		)
 	}
 	return nil
 }
@@ -218,7 +260,12 @@ func (c checker) trusted(chain []*x509.Certificate) bool {
 	if err != nil {
 		return false
 	}
-	options := x509.VerifyOptions{Roots: roots, Intermediates: poolOf(chain[1:]), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, CurrentTime: c.now}
+	options := x509.VerifyOptions{
+		Roots:         roots,
+		Intermediates: poolOf(chain[1:]),
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		CurrentTime:   c.now,
+	}
 	_, err = chain[0].Verify(options)
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
 	return !unknown

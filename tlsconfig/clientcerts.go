@@ -25,16 +25,31 @@ type clientPolicy struct {
 
 // clientPolicy returns the policy without its authorities.
 func (o *ServerOptions) clientPolicy() (clientPolicy, error) {
-	p := clientPolicy{mode: o.ClientCerts, depth: o.ClientVerifyDepth, selfSigned: o.AllowSelfSignedClients}
+	p := clientPolicy{
+		mode:       o.ClientCerts,
+		depth:      o.ClientVerifyDepth,
+		selfSigned: o.AllowSelfSignedClients,
+	}
 	authorities := len(o.ClientCAFiles)+len(o.ClientCADirs)+len(o.ClientCAPEM) > 0
 	switch {
 	case p.mode < ClientCertsNone || p.mode > ClientCertsRequire:
-		return p, &OptionError{"ClientCerts", errors.New("want ClientCertsNone, ClientCertsRequest or ClientCertsRequire")}
+		return p, &OptionError{
+			"ClientCerts",
+			errors.New("want ClientCertsNone, ClientCertsRequest or ClientCertsRequire"),
+		}
 	case p.mode == ClientCertsNone && (authorities || p.depth != 0 || p.selfSigned || len(o.ClientFingerprints) > 0):
-		return p, &OptionError{"ClientCerts", errors.New("is ClientCertsNone, and yet there are rules for certificates of clients: " +
-			"set ClientCertsRequest or ClientCertsRequire")}
+		return p, &OptionError{
+			"ClientCerts",
+			errors.New("is ClientCertsNone, and yet there are rules for certificates of clients: " +
+				"set ClientCertsRequest or ClientCertsRequire"),
+		}
 	case p.mode != ClientCertsNone && !authorities:
-		return p, &OptionError{"ClientCerts", errors.New("there is nothing to verify certificates by: set ClientCAFiles, ClientCADirs or ClientCAPEM")}
+		return p, &OptionError{
+			"ClientCerts",
+			errors.New(
+				"there is nothing to verify certificates by: set ClientCAFiles, ClientCADirs or ClientCAPEM",
+			),
+		}
 	case p.depth < 0:
 		return p, &OptionError{"ClientVerifyDepth", errors.New("is negative")}
 	case len(o.ClientFingerprints) > 0 && p.mode != ClientCertsRequire:
@@ -69,7 +84,11 @@ func (p clientPolicy) apply(config *tls.Config) {
 }
 
 // verify checks what crypto/tls doesn't. It runs on connections that resume a session as well.
-func (p clientPolicy) verify(state tls.ConnectionState, roots *x509.CertPool, now func() time.Time) (err error) {
+func (p clientPolicy) verify(
+	state tls.ConnectionState,
+	roots *x509.CertPool,
+	now func() time.Time,
+) (err error) {
 	if len(state.PeerCertificates) == 0 {
 		return nil // crypto/tls has seen to it where one is required
 	}

@@ -63,7 +63,8 @@ func (p *pemPair) read() (err error) {
 func (p *pemPair) parse() (pair tls.Certificate, err error) {
 	chain, err := parseChain(p.certFile, p.cert)
 	if err != nil {
-		if findKey(p.cert) != nil && pemBlocks(p.key, certificateBlock) != nil && findKey(p.key) == nil {
+		if findKey(p.cert) != nil && pemBlocks(p.key, certificateBlock) != nil &&
+			findKey(p.key) == nil {
 			err = &CertificateError{
 				Reason: explain.ReasonSwapped, File: p.certFile,
 				Detail: "the certificate's file has the key, and the key's file the certificate: they are swapped", Advice: "exchange the two", Err: err,
@@ -105,7 +106,8 @@ func pemBlocks(data []byte, blockType string) (contents [][]byte) {
 func findKey(data []byte) *pem.Block {
 	for {
 		block, rest := pem.Decode(data)
-		if block == nil || block.Type == "PRIVATE KEY" || strings.HasSuffix(block.Type, " PRIVATE KEY") {
+		if block == nil || block.Type == "PRIVATE KEY" ||
+			strings.HasSuffix(block.Type, " PRIVATE KEY") {
 			return block
 		}
 		data = rest
@@ -139,7 +141,11 @@ func pemAdvice(data []byte, command string) string {
 func unreadable(file string, i int, err error) error {
 	return &CertificateError{
 		Reason: explain.ReasonUnreadableCertificate, File: file,
-		Detail: fmt.Sprintf("certificate %d in the file: %s", i+1, text.Printable(err.Error(), text.MaxText)), Advice: "reissue it, or copy the file anew", Err: err,
+		Detail: fmt.Sprintf(
+			"certificate %d in the file: %s",
+			i+1,
+			text.Printable(err.Error(), text.MaxText),
+		), Advice: "reissue it, or copy the file anew", Err: err,
 	}
 }
 
@@ -148,7 +154,12 @@ func parseChain(file string, data []byte) ([]*x509.Certificate, error) {
 	blocks := pemBlocks(data, certificateBlock)
 	switch {
 	case len(blocks) == 0:
-		return nil, &CertificateError{Reason: explain.ReasonNotPEM, File: file, Detail: "no certificate: " + contents(data), Advice: pemAdvice(data, "x509")}
+		return nil, &CertificateError{
+			Reason: explain.ReasonNotPEM,
+			File:   file,
+			Detail: "no certificate: " + contents(data),
+			Advice: pemAdvice(data, "x509"),
+		}
 	case len(blocks) > maxChain:
 		return nil, &CertificateError{
 			Reason: explain.ReasonInvalidChain, File: file, Detail: fmt.Sprintf("the file has %d certificates, and a server sends them all", len(blocks)),
@@ -168,7 +179,14 @@ func parseChain(file string, data []byte) ([]*x509.Certificate, error) {
 
 // keyError says what is wrong with the key.
 func (p *pemPair) keyError(reason explain.Reason, detail, advice string, err error) error {
-	return &CertificateError{Reason: reason, File: p.keyFile, Detail: detail, Advice: advice, Err: err, inKey: true}
+	return &CertificateError{
+		Reason: reason,
+		File:   p.keyFile,
+		Detail: detail,
+		Advice: advice,
+		Err:    err,
+		inKey:  true,
+	}
 }
 
 // parseKey returns the first private key: PKCS#8, PKCS#1 or SEC 1, in the clear or encrypted, by
@@ -176,19 +194,33 @@ func (p *pemPair) keyError(reason explain.Reason, detail, advice string, err err
 func (p *pemPair) parseKey() (crypto.Signer, error) {
 	block := findKey(p.key)
 	if block == nil {
-		return nil, p.keyError(explain.ReasonNotPEM, "no private key: "+contents(p.key), pemAdvice(p.key, "pkey"), nil)
+		return nil, p.keyError(
+			explain.ReasonNotPEM,
+			"no private key: "+contents(p.key),
+			pemAdvice(p.key, "pkey"),
+			nil,
+		)
 	}
 	traditional := block.Headers["DEK-Info"] != ""
 	if !traditional && block.Type != encryptedKeyBlock {
 		key, err := parsePlainKey(block.Bytes)
 		if err != nil {
-			return nil, p.keyError(explain.ReasonUnreadableKey, text.Printable(err.Error(), text.MaxText), "copy the file anew; openssl pkey -in FILE -check examines it", err)
+			return nil, p.keyError(
+				explain.ReasonUnreadableKey,
+				text.Printable(err.Error(), text.MaxText),
+				"copy the file anew; openssl pkey -in FILE -check examines it",
+				err,
+			)
 		}
 		return key, nil
 	}
 	if p.passphrase == "" {
-		return nil, p.keyError(explain.ReasonKeyEncrypted, "the key is encrypted and there is no passphrase",
-			"set the passphrase (ssl_passphrase), or decrypt the key with openssl pkey -in FILE -out PLAIN and protect that file by its permissions", nil)
+		return nil, p.keyError(
+			explain.ReasonKeyEncrypted,
+			"the key is encrypted and there is no passphrase",
+			"set the passphrase (ssl_passphrase), or decrypt the key with openssl pkey -in FILE -out PLAIN and protect that file by its permissions",
+			nil,
+		)
 	}
 
 	var key crypto.Signer
@@ -200,10 +232,19 @@ func (p *pemPair) parseKey() (crypto.Signer, error) {
 	}
 	switch {
 	case errors.Is(err, errPassphrase):
-		return nil, p.keyError(explain.ReasonWrongPassphrase, text.Printable(err.Error(), text.MaxText), "correct the passphrase (ssl_passphrase)", err)
+		return nil, p.keyError(
+			explain.ReasonWrongPassphrase,
+			text.Printable(err.Error(), text.MaxText),
+			"correct the passphrase (ssl_passphrase)",
+			err,
+		)
 	case err != nil:
-		return nil, p.keyError(explain.ReasonUnreadableKey, text.Printable(err.Error(), text.MaxText),
-			"encrypt the key anew: openssl pkcs8 -topk8 -v2 aes-256-cbc -in FILE -out NEW", err)
+		return nil, p.keyError(
+			explain.ReasonUnreadableKey,
+			text.Printable(err.Error(), text.MaxText),
+			"encrypt the key anew: openssl pkcs8 -topk8 -v2 aes-256-cbc -in FILE -out NEW",
+			err,
+		)
 	}
 	return key, nil
 }
@@ -276,7 +317,12 @@ func signer(key any) (crypto.Signer, error) {
 func (p *pemPair) matches(key crypto.Signer, chain []*x509.Certificate) error {
 	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok {
-		return p.keyError(explain.ReasonUnreadableKey, fmt.Sprintf("a key of type %T can't be compared", key), "", nil)
+		return p.keyError(
+			explain.ReasonUnreadableKey,
+			fmt.Sprintf("a key of type %T can't be compared", key),
+			"",
+			nil,
+		)
 	}
 	for i, cert := range chain {
 		if !public.Equal(cert.PublicKey) {
@@ -285,15 +331,38 @@ func (p *pemPair) matches(key crypto.Signer, chain []*x509.Certificate) error {
 		if i == 0 {
 			return nil
 		}
-		return p.keyError(explain.ReasonLeafNotFirst, fmt.Sprintf("the key belongs to certificate %d in %s, %s", i+1, text.Printable(p.certFile, text.MaxText), text.CertName(cert)),
-			"the leaf must come first: put that one first, intermediates after it", nil)
+		return p.keyError(
+			explain.ReasonLeafNotFirst,
+			fmt.Sprintf(
+				"the key belongs to certificate %d in %s, %s",
+				i+1,
+				text.Printable(p.certFile, text.MaxText),
+				text.CertName(cert),
+			),
+			"the leaf must come first: put that one first, intermediates after it",
+			nil,
+		)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
-		return p.keyError(explain.ReasonUnreadableKey, text.Printable(err.Error(), text.MaxText), "", err)
+		return p.keyError(
+			explain.ReasonUnreadableKey,
+			text.Printable(err.Error(), text.MaxText),
+			"",
+			err,
+		)
 	}
-	return p.keyError(explain.ReasonKeyMismatch,
-		fmt.Sprintf("the key is another certificate's: SPKI SHA-256 of the key is %s, of the certificate %s in %s",
-			text.Fingerprint(spki), text.Fingerprint(chain[0].RawSubjectPublicKeyInfo), text.Printable(p.certFile, text.MaxText)),
-		"use the key that the certificate was requested with, or have it reissued for this one", nil)
+	return p.keyError(
+		explain.ReasonKeyMismatch,
+		fmt.Sprintf(
+			"the key is another certificate's: SPKI SHA-256 of the key is %s, of the certificate %s in %s",
+			text.Fingerprint(
+				spki,
+			),
+			text.Fingerprint(chain[0].RawSubjectPublicKeyInfo),
+			text.Printable(p.certFile, text.MaxText),
+		),
+		"use the key that the certificate was requested with, or have it reissued for this one",
+		nil,
+	)
 }

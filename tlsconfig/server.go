@@ -61,12 +61,21 @@ func NewServer(options ServerOptions) (*Server, error) {
 	return newServer(options, time.Now, x509.SystemCertPool)
 }
 
-func newServer(options ServerOptions, now func() time.Time, systemRoots func() (*x509.CertPool, error)) (*Server, error) {
+func newServer(
+	options ServerOptions,
+	now func() time.Time,
+	systemRoots func() (*x509.CertPool, error),
+) (*Server, error) {
 	options, err := options.checked()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{options: options, now: now, systemRoots: systemRoots, tickets: ticketKeys{options: options.Tickets}}
+	s := &Server{
+		options:     options,
+		now:         now,
+		systemRoots: systemRoots,
+		tickets:     ticketKeys{options: options.Tickets},
+	}
 	if s.clients, err = options.clientPolicy(); err != nil {
 		return nil, err
 	}
@@ -102,7 +111,11 @@ func (s *Server) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if s.options.StrictSNI && state.names.find(hello.ServerName) == nil {
 		// Without certificates crypto/tls answers with the alert unrecognized_name; for an error it
 		// would be internal_error.
-		return &tls.Config{MinVersion: s.options.MinVersion, MaxVersion: s.options.MaxVersion, SessionTicketsDisabled: true}, nil
+		return &tls.Config{
+			MinVersion:             s.options.MinVersion,
+			MaxVersion:             s.options.MaxVersion,
+			SessionTicketsDisabled: true,
+		}, nil
 	}
 	return state.config, nil
 }
@@ -166,9 +179,12 @@ func (s *Server) build(m *material, old *serverState) (*serverState, error) {
 			return nil, err
 		}
 		for _, problem := range check.chain(source.label(i), chain, source.Names) {
-			dates := problem.Reason == explain.ReasonExpired || problem.Reason == explain.ReasonNotYetValid
+			dates := problem.Reason == explain.ReasonExpired ||
+				problem.Reason == explain.ReasonNotYetValid
 			switch {
-			case problem.warning, slices.Contains(s.options.Tolerate, problem.Reason), dates && old.uses(cert.Leaf):
+			case problem.warning,
+				slices.Contains(s.options.Tolerate, problem.Reason),
+				dates && old.uses(cert.Leaf):
 				// One that has run out meanwhile must not keep its neighbour's renewal away.
 				problem.warning = true
 				state.warnings = append(state.warnings, problem)
@@ -197,7 +213,11 @@ func (s *Server) build(m *material, old *serverState) (*serverState, error) {
 }
 
 func (state *serverState) uses(leaf *x509.Certificate) bool {
-	return state != nil && slices.ContainsFunc(state.certs, func(cert *tls.Certificate) bool { return cert.Leaf.Equal(leaf) })
+	return state != nil &&
+		slices.ContainsFunc(
+			state.certs,
+			func(cert *tls.Certificate) bool { return cert.Leaf.Equal(leaf) },
+		)
 }
 
 // certificate is GetCertificate.
@@ -239,7 +259,13 @@ func (o *ServerOptions) read() (*material, error) {
 	}
 	for i, source := range o.Certificates {
 		p := &m.pairs[i]
-		*p = pemPair{cert: source.CertPEM, key: source.KeyPEM, certFile: source.label(i), keyFile: source.label(i), passphrase: source.Passphrase}
+		*p = pemPair{
+			cert:       source.CertPEM,
+			key:        source.KeyPEM,
+			certFile:   source.label(i),
+			keyFile:    source.label(i),
+			passphrase: source.Passphrase,
+		}
 		if source.CertFile != "" {
 			p.certFile, p.keyFile = source.CertFile, source.KeyFile
 			if err := p.read(); err != nil {
@@ -277,7 +303,10 @@ func (o *ServerOptions) read() (*material, error) {
 
 // certificate parses what was read for one certificate of the options, or looks at the one that was
 // given ready.
-func (m *material) certificate(i int, source ServerCertificate) (*tls.Certificate, []*x509.Certificate, error) {
+func (m *material) certificate(
+	i int,
+	source ServerCertificate,
+) (*tls.Certificate, []*x509.Certificate, error) {
 	p := &m.pairs[i]
 	var cert tls.Certificate
 	if source.Certificate == nil {
@@ -298,13 +327,22 @@ func (m *material) certificate(i int, source ServerCertificate) (*tls.Certificat
 		chain = append(chain, parsed)
 	}
 	if len(chain) == 0 {
-		return nil, nil, &CertificateError{Reason: explain.ReasonUnreadableCertificate, File: p.certFile, Detail: "the tls.Certificate has no certificate in it"}
+		return nil, nil, &CertificateError{
+			Reason: explain.ReasonUnreadableCertificate,
+			File:   p.certFile,
+			Detail: "the tls.Certificate has no certificate in it",
+		}
 	}
 	cert.Leaf = chain[0]
 	if source.Certificate != nil {
 		key, ok := cert.PrivateKey.(crypto.Signer) // may be in another device
 		if !ok {
-			return nil, nil, p.keyError(explain.ReasonUnreadableKey, fmt.Sprintf("a key of type %T can't sign", cert.PrivateKey), "", nil)
+			return nil, nil, p.keyError(
+				explain.ReasonUnreadableKey,
+				fmt.Sprintf("a key of type %T can't sign", cert.PrivateKey),
+				"",
+				nil,
+			)
 		}
 		if err := p.matches(key, chain); err != nil {
 			return nil, nil, err

@@ -112,7 +112,10 @@ func (o ServerOptions) checked() (ServerOptions, error) {
 	o.Certificates = slices.Clone(o.Certificates)
 	for i := range o.Certificates {
 		if err := o.Certificates[i].check(); err != nil {
-			return o, &OptionError{"Certificates", fmt.Errorf("%s: %w", o.Certificates[i].label(i), err)}
+			return o, &OptionError{
+				"Certificates",
+				fmt.Errorf("%s: %w", o.Certificates[i].label(i), err),
+			}
 		}
 	}
 	if err := checkProtocol(o.MinVersion, o.MaxVersion, o.CipherSuites, o.Groups, o.ALPN); err != nil {
@@ -121,12 +124,22 @@ func (o ServerOptions) checked() (ServerOptions, error) {
 	o.MinVersion = cmp.Or(o.MinVersion, tls.VersionTLS12)
 	for _, reason := range o.Tolerate {
 		switch reason {
-		case explain.ReasonExpired, explain.ReasonNotYetValid, explain.ReasonNameMismatch, explain.ReasonWrongUsage, explain.ReasonWeak:
+		case explain.ReasonExpired,
+			explain.ReasonNotYetValid,
+			explain.ReasonNameMismatch,
+			explain.ReasonWrongUsage,
+			explain.ReasonWeak:
 		default:
 			return o, &OptionError{"Tolerate", fmt.Errorf("%q can't be tolerated", string(reason))}
 		}
 	}
-	o.CipherSuites, o.Groups, o.ALPN = slices.Clone(o.CipherSuites), slices.Clone(o.Groups), slices.Clone(o.ALPN)
+	o.CipherSuites, o.Groups, o.ALPN = slices.Clone(
+		o.CipherSuites,
+	), slices.Clone(
+		o.Groups,
+	), slices.Clone(
+		o.ALPN,
+	)
 	o.ClientCAFiles, o.ClientCADirs = slices.Clone(o.ClientCAFiles), slices.Clone(o.ClientCADirs)
 	o.ClientCAPEM, o.Tolerate = slices.Clone(o.ClientCAPEM), slices.Clone(o.Tolerate)
 	var err error
@@ -135,28 +148,55 @@ func (o ServerOptions) checked() (ServerOptions, error) {
 }
 
 // checkProtocol refuses what crypto/tls does not have, in the options of both roles.
-func checkProtocol(lowest, highest uint16, suites []uint16, groups []tls.CurveID, alpn []string) error {
+func checkProtocol(
+	lowest, highest uint16,
+	suites []uint16,
+	groups []tls.CurveID,
+	alpn []string,
+) error {
 	lowest = cmp.Or(lowest, tls.VersionTLS12)
 	for _, v := range []struct {
 		name    string
 		version uint16
 	}{{"MinVersion", lowest}, {"MaxVersion", cmp.Or(highest, tls.VersionTLS13)}} {
 		if v.version < tls.VersionTLS10 || v.version > tls.VersionTLS13 {
-			return &OptionError{v.name, fmt.Errorf("crypto/tls does not have version %#x", v.version)}
+			return &OptionError{
+				v.name,
+				fmt.Errorf("crypto/tls does not have version %#x", v.version),
+			}
 		}
 	}
 	if highest != 0 && highest < lowest {
-		return &OptionError{"MaxVersion", fmt.Errorf("%s is below MinVersion, which is %s", tls.VersionName(highest), tls.VersionName(lowest))}
+		return &OptionError{
+			"MaxVersion",
+			fmt.Errorf(
+				"%s is below MinVersion, which is %s",
+				tls.VersionName(highest),
+				tls.VersionName(lowest),
+			),
+		}
 	}
 	known := append(tls.CipherSuites(), tls.InsecureCipherSuites()...)
 	for _, id := range suites {
-		if !slices.ContainsFunc(known, func(suite *tls.CipherSuite) bool { return suite.ID == id }) {
-			return &OptionError{"CipherSuites", fmt.Errorf("crypto/tls does not have suite %#04x", id)}
+		if !slices.ContainsFunc(
+			known,
+			func(suite *tls.CipherSuite) bool { return suite.ID == id },
+		) {
+			return &OptionError{
+				"CipherSuites",
+				fmt.Errorf("crypto/tls does not have suite %#04x", id),
+			}
 		}
 	}
 	for _, id := range groups {
 		switch id {
-		case tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521, tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024:
+		case tls.X25519,
+			tls.CurveP256,
+			tls.CurveP384,
+			tls.CurveP521,
+			tls.X25519MLKEM768,
+			tls.SecP256r1MLKEM768,
+			tls.SecP384r1MLKEM1024:
 		default:
 			return &OptionError{"Groups", fmt.Errorf("crypto/tls does not have group %d", id)}
 		}
@@ -187,7 +227,13 @@ func (c *ServerCertificate) check() error {
 	if len(c.KeyPEM) == 0 {
 		c.KeyPEM = c.CertPEM
 	}
-	c.CertPEM, c.KeyPEM, c.Names = slices.Clone(c.CertPEM), slices.Clone(c.KeyPEM), slices.Clone(c.Names)
+	c.CertPEM, c.KeyPEM, c.Names = slices.Clone(
+		c.CertPEM,
+	), slices.Clone(
+		c.KeyPEM,
+	), slices.Clone(
+		c.Names,
+	)
 	for _, name := range c.Names {
 		if err := names.CheckPattern(name); err != nil {
 			return err
@@ -248,11 +294,15 @@ func (t TicketOptions) checked() (TicketOptions, error) {
 	case len(t.Keys) > 0 && t.Rotation != 0:
 		return wrong("Keys don't change by themselves: leave Rotation out, and call SetTicketKeys")
 	case len(t.Secret) > 0 && len(t.Secret) < minSecret:
-		return wrong(fmt.Sprintf("Secret has %d bytes, it needs %d at least", len(t.Secret), minSecret))
+		return wrong(
+			fmt.Sprintf("Secret has %d bytes, it needs %d at least", len(t.Secret), minSecret),
+		)
 	case len(t.Keys) > maxTicketKeys:
 		return wrong(fmt.Sprintf("there are %d Keys; %d are the most", len(t.Keys), maxTicketKeys))
 	case t.Rotation != 0 && (t.Rotation < minRotation || t.Rotation > maxRotation):
-		return wrong(fmt.Sprintf("Rotation is %v; it can be %v to %v", t.Rotation, minRotation, maxRotation))
+		return wrong(
+			fmt.Sprintf("Rotation is %v; it can be %v to %v", t.Rotation, minRotation, maxRotation),
+		)
 	}
 	t.Rotation = cmp.Or(t.Rotation, defaultRotation)
 	t.Secret, t.Keys = slices.Clone(t.Secret), slices.Clone(t.Keys)

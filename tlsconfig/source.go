@@ -52,12 +52,23 @@ func notRegular(path string, info fs.FileInfo) error {
 		what = "is a directory"
 	}
 	err := &fs.PathError{Op: "read", Path: path, Err: errors.New(what)}
-	return &CertificateError{Reason: explain.ReasonFileUnreadable, File: path, Detail: what, Advice: "name a file in PEM", Err: err}
+	return &CertificateError{
+		Reason: explain.ReasonFileUnreadable,
+		File:   path,
+		Detail: what,
+		Advice: "name a file in PEM",
+		Err:    err,
+	}
 }
 
 // fileError explains why a file, or a directory of authorities, could not be read.
 func fileError(path string, err error) *CertificateError {
-	e := &CertificateError{Reason: explain.ReasonFileUnreadable, File: path, Detail: text.Printable(err.Error(), text.MaxText), Err: err}
+	e := &CertificateError{
+		Reason: explain.ReasonFileUnreadable,
+		File:   path,
+		Detail: text.Printable(err.Error(), text.MaxText),
+		Err:    err,
+	}
 	if cause, ok := errors.AsType[*fs.PathError](err); ok {
 		e.Detail = cause.Err.Error() // the path is in the error already
 	}
@@ -83,7 +94,14 @@ func barrier(path string) string {
 	}
 	for {
 		if info, err := os.Stat(path); err == nil {
-			return what + text.Printable(path, text.MaxText) + " is " + info.Mode().String() + owner(info)
+			return what + text.Printable(
+				path,
+				text.MaxText,
+			) + " is " + info.Mode().
+				String() +
+				owner(
+					info,
+				)
 		}
 		parent := filepath.Dir(path)
 		if parent == path {
@@ -130,7 +148,12 @@ func parseAuthorities(file string, data []byte) ([]*x509.Certificate, error) {
 	case first != nil:
 		return nil, first
 	}
-	return nil, &CertificateError{Reason: explain.ReasonNotPEM, File: file, Detail: "no certificate: " + contents(data), Advice: pemAdvice(data, "x509")}
+	return nil, &CertificateError{
+		Reason: explain.ReasonNotPEM,
+		File:   file,
+		Detail: "no certificate: " + contents(data),
+		Advice: pemAdvice(data, "x509"),
+	}
 }
 
 // readAuthoritiesIn returns the certificates in the files of a directory, of which there is at
@@ -157,7 +180,11 @@ func readAuthoritiesIn(dir string) ([]*x509.Certificate, error) {
 		}
 	}
 	if all == nil {
-		return nil, &CertificateError{Reason: explain.ReasonNotPEM, File: dir, Detail: "no file in it has a certificate in PEM"}
+		return nil, &CertificateError{
+			Reason: explain.ReasonNotPEM,
+			File:   dir,
+			Detail: "no file in it has a certificate in PEM",
+		}
 	}
 	return all, nil
 }

@@ -76,7 +76,10 @@ func (t *ticketKeys) age(now time.Time) time.Duration {
 
 // epochKey returns the key of one span of time.
 func epochKey(secret []byte, rotation time.Duration, epoch int64) [32]byte {
-	info := binary.BigEndian.AppendUint64([]byte("whorl session ticket epoch"), uint64(rotation/time.Second))
+	info := binary.BigEndian.AppendUint64(
+		[]byte("whorl session ticket epoch"),
+		uint64(rotation/time.Second),
+	)
 	return derive(secret, binary.BigEndian.AppendUint64(info, uint64(epoch)))
 }
 

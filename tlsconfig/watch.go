@@ -120,12 +120,20 @@ func (w *watcher) failure(digest [sha256.Size]byte, err error) {
 		return
 	}
 	w.failed = f
-	w.logger.Error("TLS certificates not reloaded: those in use stay in use", zap.String("reason", string(f.reason)), zap.Error(err))
+	w.logger.Error(
+		"TLS certificates not reloaded: those in use stay in use",
+		zap.String("reason", string(f.reason)),
+		zap.Error(err),
+	)
 }
 
 func (w *watcher) logWarnings() {
 	for _, warning := range w.server.Warnings() {
-		w.logger.Warn("TLS certificate that some clients may refuse", zap.String("reason", string(warning.Reason)), zap.Error(warning))
+		w.logger.Warn(
+			"TLS certificate that some clients may refuse",
+			zap.String("reason", string(warning.Reason)),
+			zap.Error(warning),
+		)
 	}
 }
 

@@ -42,9 +42,20 @@ func testAtomicWrites(p *pair) {
 			if _, err := io.ReadFull(p.b, header[:]); err != nil {
 				return err
 			}
-			writer, i, size := int(header[0]), int(header[1]), int(binary.BigEndian.Uint32(header[2:]))
+			writer, i, size := int(
+				header[0],
+			), int(
+				header[1],
+			), int(
+				binary.BigEndian.Uint32(header[2:]),
+			)
 			if writer >= writers || i != next[writer] || size > largest {
-				return fmt.Errorf("got record %d of writer %d, with %d bytes: records are mixed", i, writer, size)
+				return fmt.Errorf(
+					"got record %d of writer %d, with %d bytes: records are mixed",
+					i,
+					writer,
+					size,
+				)
 			}
 			next[writer]++
 			if _, err := io.ReadFull(p.b, body[:size]); err != nil {

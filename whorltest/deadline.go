@@ -48,7 +48,13 @@ func writeInVain(conn net.Conn) func() error {
 
 // From none to one that has passed, and from one far away to one that is near.
 func testMovedEarlier(p *pair) {
-	reader, writer := p.waiting("reader without a deadline", readInVain(p.a)), p.waiting("writer without a deadline", writeInVain(p.a))
+	reader, writer := p.waiting(
+		"reader without a deadline",
+		readInVain(p.a),
+	), p.waiting(
+		"writer without a deadline",
+		writeInVain(p.a),
+	)
 	p.a.SetDeadline(past)
 	reader.succeed(p)
 	writer.succeed(p)
@@ -94,7 +100,11 @@ func testMovedLater(p *pair) {
 func testDeadlineForAll(p *pair) {
 	var waiting []*party
 	for range 4 {
-		waiting = append(waiting, p.waiting("reader", readInVain(p.a)), p.waiting("writer", writeInVain(p.a)))
+		waiting = append(
+			waiting,
+			p.waiting("reader", readInVain(p.a)),
+			p.waiting("writer", writeInVain(p.a)),
+		)
 	}
 	p.a.SetDeadline(time.Now().Add(pause))
 	for _, party := range waiting {

@@ -105,7 +105,12 @@ func (party *party) wait(p *pair) error {
 		return err
 	case <-time.After(patience):
 		stacks := make([]byte, 256<<10)
-		p.Fatalf("%s hasn't ended after %v\n\n%s", party.what, patience, stacks[:runtime.Stack(stacks, true)])
+		p.Fatalf(
+			"%s hasn't ended after %v\n\n%s",
+			party.what,
+			patience,
+			stacks[:runtime.Stack(stacks, true)],
+		)
 		return nil
 	}
 }

@@ -144,10 +144,22 @@ func testReadFrom(p *pair) {
 			for _, s := range sources {
 				n, err := io.Copy(p.a, s.from)
 				if n != int64(len(s.want)) || err != nil {
-					return fmt.Errorf("%s: copied %d bytes, %v; want %d", s.what, n, err, len(s.want))
+					return fmt.Errorf(
+						"%s: copied %d bytes, %v; want %d",
+						s.what,
+						n,
+						err,
+						len(s.want),
+					)
 				}
 				if at, err := file.Seek(0, io.SeekCurrent); at != s.at || err != nil {
-					return fmt.Errorf("%s: the file stands at %d, %v; want %d", s.what, at, err, s.at)
+					return fmt.Errorf(
+						"%s: the file stands at %d, %v; want %d",
+						s.what,
+						at,
+						err,
+						s.at,
+					)
 				}
 			}
 			return nil
@@ -195,7 +207,10 @@ func testAddresses(p *pair) {
 				if local == nil || remote == nil {
 					return fmt.Errorf("%T has addresses %v, %v", conn, local, remote)
 				}
-				now := [2]string{local.Network() + " " + local.String(), remote.Network() + " " + remote.String()}
+				now := [2]string{
+					local.Network() + " " + local.String(),
+					remote.Network() + " " + remote.String(),
+				}
 				if i == 0 {
 					before = now
 					conn.Close()

@@ -153,5 +153,6 @@ func tell(ctx context.Context, c *server.Conn, format string, values ...any) {
 
 // toOthers sends a line to all but one.
 func toOthers(c *server.Conn, format string, values ...any) {
-	c.Server().Broadcast(fmt.Appendf(nil, format+"\n", values...), func(other *server.Conn) bool { return other != c })
+	c.Server().
+		Broadcast(fmt.Appendf(nil, format+"\n", values...), func(other *server.Conn) bool { return other != c })
 }

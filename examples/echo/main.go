@@ -70,7 +70,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
 	style := flags.String("style", "handle", "how connections are served: handle or callback")
 	secure := flags.Bool("tls", false, "begin with TLS, with a certificate for development")
-	caFile := flags.String("ca", "", "`file` to write the certificate of the development authority to, which clients have to trust")
+	caFile := flags.String(
+		"ca",
+		"",
+		"`file` to write the certificate of the development authority to, which clients have to trust",
+	)
 	listen := serving.ListenFlag(flags, 7007)
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return err

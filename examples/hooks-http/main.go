@@ -97,20 +97,31 @@ func (s *server) stop(ctx context.Context) {
 // load has many coroutines make requests, and prints what came of them.
 func load(ctx context.Context, out io.Writer, client *http.Client, base string) error {
 	begun := time.Now()
-	answers, err := runtime.Map(ctx, make([]struct{}, callers), func(ctx context.Context, _ struct{}) (answer string, err error) {
-		for range requests {
-			if answer, err = get(ctx, client, base+"/coroutine"); err != nil {
-				return "", err
+	answers, err := runtime.Map(
+		ctx,
+		make([]struct{}, callers),
+		func(ctx context.Context, _ struct{}) (answer string, err error) {
+			for range requests {
+				if answer, err = get(ctx, client, base+"/coroutine"); err != nil {
+					return "", err
+				}
 			}
-		}
-		return answer, nil
-	})
+			return answer, nil
+		},
+	)
 	if err != nil {
 		return err
 	}
 	elapsed := time.Since(begun)
-	fmt.Fprintf(out, "%s: %d requests from %d coroutines in %v; the last answer: %s\n", base, callers*requests, callers,
-		elapsed.Round(time.Millisecond), answers[callers-1])
+	fmt.Fprintf(
+		out,
+		"%s: %d requests from %d coroutines in %v; the last answer: %s\n",
+		base,
+		callers*requests,
+		callers,
+		elapsed.Round(time.Millisecond),
+		answers[callers-1],
+	)
 	return nil
 }
 

@@ -140,12 +140,22 @@ func demonstrate(co context.Context, show io.Writer, address, url string) error 
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(show, "%d clients have sent %d lines each. %d figures were scraped, among them:\n", clients, lines, len(figures))
+	fmt.Fprintf(
+		show,
+		"%d clients have sent %d lines each. %d figures were scraped, among them:\n",
+		clients,
+		lines,
+		len(figures),
+	)
 	for _, figure := range figures {
 		name, _, _ := strings.Cut(figure, "{")
 		switch name {
-		case "whorl_server_connections", "whorl_server_connections_accepted_total", "whorl_server_received_bytes_total",
-			"whorl_server_received_packets_total", "whorl_server_sent_bytes_total", "whorl_server_sent_packets_total":
+		case "whorl_server_connections",
+			"whorl_server_connections_accepted_total",
+			"whorl_server_received_bytes_total",
+			"whorl_server_received_packets_total",
+			"whorl_server_sent_bytes_total",
+			"whorl_server_sent_packets_total":
 			fmt.Fprintln(show, figure)
 		}
 	}

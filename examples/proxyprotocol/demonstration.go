@@ -11,8 +11,16 @@ import (
 
 // demonstrate shows what becomes of connections with one header or another.
 func demonstrate(co context.Context, show io.Writer, address string, _ func()) error {
-	client4, server4 := netip.MustParseAddrPort("192.0.2.1:51234"), netip.MustParseAddrPort("198.51.100.7:443")
-	client6, server6 := netip.MustParseAddrPort("[2001:db8::1]:51234"), netip.MustParseAddrPort("[2001:db8::7]:443")
+	client4, server4 := netip.MustParseAddrPort(
+		"192.0.2.1:51234",
+	), netip.MustParseAddrPort(
+		"198.51.100.7:443",
+	)
+	client6, server6 := netip.MustParseAddrPort(
+		"[2001:db8::1]:51234",
+	), netip.MustParseAddrPort(
+		"[2001:db8::7]:443",
+	)
 	const balancer, somebody = "127.0.0.1:0", "127.0.0.2:0"
 	for _, connection := range []struct {
 		name, from string

@@ -12,7 +12,15 @@ func headerV1(client, server netip.AddrPort) []byte {
 	if client.Addr().Is6() {
 		family = "TCP6"
 	}
-	return fmt.Appendf(nil, "PROXY %s %s %s %d %d\r\n", family, client.Addr(), server.Addr(), client.Port(), server.Port())
+	return fmt.Appendf(
+		nil,
+		"PROXY %s %s %s %d %d\r\n",
+		family,
+		client.Addr(),
+		server.Addr(),
+		client.Port(),
+		server.Port(),
+	)
 }
 
 // Version 2 is binary: a signature that no text protocol begins with, what kind of connection it
@@ -48,7 +56,11 @@ func headerV2(client, server netip.AddrPort, tlsVersion, authority string) []byt
 	body = binary.BigEndian.AppendUint16(body, server.Port())
 	body = appendAddition(body, additionAuthority, []byte(authority))
 	const speaksTLS = 1
-	body = appendAddition(body, additionTLS, appendAddition([]byte{speaksTLS, 0, 0, 0, 0}, additionTLSVersion, []byte(tlsVersion)))
+	body = appendAddition(
+		body,
+		additionTLS,
+		appendAddition([]byte{speaksTLS, 0, 0, 0, 0}, additionTLSVersion, []byte(tlsVersion)),
+	)
 
 	header := append([]byte(signature), commandProxy, family)
 	header = binary.BigEndian.AppendUint16(header, uint16(len(body)))

@@ -40,7 +40,10 @@ func main() { program.Main("proxyprotocol", run) }
 
 // answer tells a client who it is.
 func answer(ctx context.Context, c *server.Conn, line []byte) {
-	_, err := c.Send(ctx, fmt.Appendf(nil, "%s, says %q\n", describe(c), strings.TrimRight(string(line), "\r\n")))
+	_, err := c.Send(
+		ctx,
+		fmt.Appendf(nil, "%s, says %q\n", describe(c), strings.TrimRight(string(line), "\r\n")),
+	)
 	if err != nil {
 		c.Close()
 	}

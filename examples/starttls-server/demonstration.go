@@ -82,7 +82,11 @@ func attack(co context.Context, show io.Writer, address string) error {
 		return err
 	}
 	const both = "STARTTLS\r\nMAIL FROM:<mallory@example.com>\r\n"
-	fmt.Fprintf(show, "\nSomebody puts a command behind STARTTLS, to have it taken for one over TLS:\nplain  C: %q\n", both)
+	fmt.Fprintf(
+		show,
+		"\nSomebody puts a command behind STARTTLS, to have it taken for one over TLS:\nplain  C: %q\n",
+		both,
+	)
 	if _, err := c.Send(co, []byte(both)); err != nil {
 		return err
 	}

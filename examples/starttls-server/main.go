@@ -83,9 +83,24 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("starttls-server", flag.ContinueOnError)
 	listen := serving.ListenFlag(flags, 2525)
-	flags.StringVar(&o.certFile, "cert", "", "`file` with the certificate and its intermediates, PEM; without it there is one for development")
-	flags.StringVar(&o.keyFile, "key", "", "`file` with the certificate's key; without it that of -cert")
-	flags.StringVar(&o.caFile, "ca", "", "`file` to write the certificate of the development authority to, which clients have to trust")
+	flags.StringVar(
+		&o.certFile,
+		"cert",
+		"",
+		"`file` with the certificate and its intermediates, PEM; without it there is one for development",
+	)
+	flags.StringVar(
+		&o.keyFile,
+		"key",
+		"",
+		"`file` with the certificate's key; without it that of -cert",
+	)
+	flags.StringVar(
+		&o.caFile,
+		"ca",
+		"",
+		"`file` to write the certificate of the development authority to, which clients have to trust",
+	)
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}
@@ -129,7 +144,9 @@ func (o *options) certificates() (*tlsconfig.Server, *x509.CertPool, error) {
 		}
 		certificate, roots = tlsconfig.ServerCertificate{Certificate: &issued}, ca.Pool()
 	}
-	certificates, err := tlsconfig.NewServer(tlsconfig.ServerOptions{Certificates: []tlsconfig.ServerCertificate{certificate}})
+	certificates, err := tlsconfig.NewServer(
+		tlsconfig.ServerOptions{Certificates: []tlsconfig.ServerCertificate{certificate}},
+	)
 	return certificates, roots, err
 }
 
@@ -144,7 +161,9 @@ func keepCurrent(certificates *tlsconfig.Server) (stop func(), err error) {
 	signal.Notify(hangups, syscall.SIGHUP)
 	ctx, cancel := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
-	watching.Go(func() { certificates.Watch(ctx, tlsconfig.WatchOptions{Logger: log, Signals: hangups}) })
+	watching.Go(
+		func() { certificates.Watch(ctx, tlsconfig.WatchOptions{Logger: log, Signals: hangups}) },
+	)
 	return func() {
 		signal.Stop(hangups)
 		cancel()
@@ -152,7 +171,11 @@ func keepCurrent(certificates *tlsconfig.Server) (stop func(), err error) {
 	}, nil
 }
 
-func (o *options) serve(ctx context.Context, stdout io.Writer, serverTLS, clientTLS *tls.Config) error {
+func (o *options) serve(
+	ctx context.Context,
+	stdout io.Writer,
+	serverTLS, clientTLS *tls.Config,
+) error {
 	example := serving.Example{
 		Listen: o.listen, Network: "tcp",
 		Config: server.Config{

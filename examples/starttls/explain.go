@@ -21,13 +21,18 @@ func (s *session) explain(err error) error {
 	network, isNetwork := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, socket.ErrPlaintextPending):
-		return errors.New("plaintext was injected behind the server's 220 (CVE-2011-0411); TLS was not started")
+		return errors.New(
+			"plaintext was injected behind the server's 220 (CVE-2011-0411); TLS was not started",
+		)
 	case unknown:
 		return fmt.Errorf("no address for %s: %s", quote(name.Name), printable(name.Err))
 	case isNetwork && network.Timeout():
 		return fmt.Errorf("no answer within %v", s.timeout)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%s refuses the connection: does the server run, and is this its port?", s.addr)
+		return fmt.Errorf(
+			"%s refuses the connection: does the server run, and is this its port?",
+			s.addr,
+		)
 	case errors.Is(err, syscall.ECONNRESET):
 		return errors.New("the server reset the connection")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

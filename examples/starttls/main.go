@@ -82,7 +82,12 @@ func send(o order, out *output) error {
 		return nil
 	}
 	m := <-local.mails // the server puts it there before it accepts it
-	out.printf("\nThe mail as the server got it, from %s, who logged in as %s, to %s:\n", m.from, m.user, m.to)
+	out.printf(
+		"\nThe mail as the server got it, from %s, who logged in as %s, to %s:\n",
+		m.from,
+		m.user,
+		m.to,
+	)
 	for text := range strings.Lines(m.text) {
 		out.printf("  | %s\n", printable(strings.TrimRight(text, "\r\n")))
 	}
@@ -119,13 +124,28 @@ type flags struct {
 
 func define(f *flags) *flag.FlagSet {
 	set := flag.NewFlagSet("starttls", flag.ContinueOnError)
-	set.StringVar(&f.addr, "addr", "", "`host:port` of a server; without it there is one in this process")
+	set.StringVar(
+		&f.addr,
+		"addr",
+		"",
+		"`host:port` of a server; without it there is one in this process",
+	)
 	set.StringVar(&f.from, "from", "alice@example.com", "`address` of the sender")
 	set.StringVar(&f.to, "to", "bob@example.com", "`address` of the recipient")
 	set.StringVar(&f.user, "user", "", "`name` to log in with; without it there is no login")
 	set.StringVar(&f.passwordFile, "password-file", "", "`file` with the password")
-	set.StringVar(&f.ca, "ca", "", "`file` with the certificates of the authorities to trust (PEM); without it the system's")
-	set.StringVar(&f.serverName, "server-name", "", "`name` that the server's certificate has to be for; without it the host of -addr")
+	set.StringVar(
+		&f.ca,
+		"ca",
+		"",
+		"`file` with the certificates of the authorities to trust (PEM); without it the system's",
+	)
+	set.StringVar(
+		&f.serverName,
+		"server-name",
+		"",
+		"`name` that the server's certificate has to be for; without it the host of -addr",
+	)
 	set.DurationVar(&f.timeout, "timeout", 10*time.Second, "time-out of each step")
 	return set
 }
@@ -193,7 +213,10 @@ func (f *flags) read(given map[string]bool) error {
 		}
 		f.password = strings.TrimRight(string(content), "\r\n")
 		if f.password == "" || strings.ContainsAny(f.password, "\r\n\x00") {
-			return fmt.Errorf("-password-file: %s has to have one line with the password", quote(f.passwordFile))
+			return fmt.Errorf(
+				"-password-file: %s has to have one line with the password",
+				quote(f.passwordFile),
+			)
 		}
 	}
 	if given["ca"] {
@@ -224,7 +247,8 @@ func checkHostPort(addr string) error {
 // of its own (MAIL FROM:<…>) or a header.
 func checkAddress(address string) error {
 	local, domain, ok := strings.Cut(address, "@")
-	if !ok || !plainWord(local) || !plainWord(domain) || strings.Contains(domain, "@") || len(address) > 254 {
+	if !ok || !plainWord(local) || !plainWord(domain) || strings.Contains(domain, "@") ||
+		len(address) > 254 {
 		return fmt.Errorf("%s is not an address such as me@example.com", quote(address))
 	}
 	return nil

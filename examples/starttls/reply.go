@@ -34,7 +34,8 @@ func (r *reply) add(line string) (last bool, err error) {
 	if !ok || strings.ContainsAny(text, "\r\n\x00") {
 		return false, fmt.Errorf("a line of the reply has a stray CR, LF or NUL: %s", quote(line))
 	}
-	if len(text) < 4 || !digits(text[:3]) || text[0] < '2' || text[0] > '5' || text[3] != ' ' && text[3] != '-' {
+	if len(text) < 4 || !digits(text[:3]) || text[0] < '2' || text[0] > '5' ||
+		text[3] != ' ' && text[3] != '-' {
 		return false, fmt.Errorf("not an SMTP reply: %s", quote(text))
 	}
 	code, _ := strconv.Atoi(text[:3])

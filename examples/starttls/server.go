@@ -94,7 +94,8 @@ func (s *serverSession) AuthMechanisms() []string { return []string{sasl.Plain} 
 
 func (s *serverSession) Auth(string) (sasl.Server, error) {
 	return sasl.NewPlainServer(func(_, user, pass string) error {
-		if user != s.server.user || subtle.ConstantTimeCompare([]byte(pass), []byte(s.server.pass)) == 0 {
+		if user != s.server.user ||
+			subtle.ConstantTimeCompare([]byte(pass), []byte(s.server.pass)) == 0 {
 			return smtp.ErrAuthFailed
 		}
 		s.mail.user = user
@@ -104,7 +105,11 @@ func (s *serverSession) Auth(string) (sasl.Server, error) {
 
 func (s *serverSession) Mail(from string, _ *smtp.MailOptions) error {
 	if s.mail.user == "" {
-		return &smtp.SMTPError{Code: 530, EnhancedCode: smtp.EnhancedCode{5, 7, 0}, Message: "Authentication required"}
+		return &smtp.SMTPError{
+			Code:         530,
+			EnhancedCode: smtp.EnhancedCode{5, 7, 0},
+			Message:      "Authentication required",
+		}
 	}
 	s.mail.from = from
 	return nil

@@ -68,7 +68,15 @@ func answer(ctx context.Context, s *stream.Stream) error {
 		}
 	}
 	body := fmt.Sprintf("you asked %q by %s\n", request, s.GetMetaData().Crypto.Protocol)
-	_, err = s.Write(ctx, fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body))
+	_, err = s.Write(
+		ctx,
+		fmt.Appendf(
+			nil,
+			"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+			len(body),
+			body,
+		),
+	)
 	return err
 }
 
@@ -92,11 +100,17 @@ func run(stdout io.Writer) error {
 
 	var show strings.Builder
 	err = runtime.Run(func(ctx context.Context) error {
-		serverContext, err := stream.ContextCreate(map[string]map[string]any{"ssl": {"local_cert": file}})
+		serverContext, err := stream.ContextCreate(
+			map[string]map[string]any{"ssl": {"local_cert": file}},
+		)
 		if err != nil {
 			return err
 		}
-		listener, err := stream.SocketServer(ctx, "tls://127.0.0.1:0", stream.WithContext(serverContext))
+		listener, err := stream.SocketServer(
+			ctx,
+			"tls://127.0.0.1:0",
+			stream.WithContext(serverContext),
+		)
 		if err != nil {
 			return err
 		}
@@ -134,7 +148,12 @@ func fetch(ctx context.Context, url string, ssl map[string]any) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	s, err := stream.SocketClient(ctx, url, stream.WithContext(c), stream.WithTimeout(10*time.Second))
+	s, err := stream.SocketClient(
+		ctx,
+		url,
+		stream.WithContext(c),
+		stream.WithTimeout(10*time.Second),
+	)
 	if err != nil {
 		return "", err
 	}

@@ -123,11 +123,17 @@ func run(stdout io.Writer) error {
 	}
 	var show strings.Builder
 	err = runtime.Run(func(ctx context.Context) error {
-		serverContext, err := stream.ContextCreate(map[string]map[string]any{"ssl": {"local_cert": certFile}})
+		serverContext, err := stream.ContextCreate(
+			map[string]map[string]any{"ssl": {"local_cert": certFile}},
+		)
 		if err != nil {
 			return err
 		}
-		listener, err := stream.SocketServer(ctx, "tcp://127.0.0.1:0", stream.WithContext(serverContext))
+		listener, err := stream.SocketServer(
+			ctx,
+			"tcp://127.0.0.1:0",
+			stream.WithContext(serverContext),
+		)
 		if err != nil {
 			return err
 		}
@@ -139,7 +145,9 @@ func run(stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		clientContext, err := stream.ContextCreate(map[string]map[string]any{"ssl": {"cafile": caFile, "peer_name": "localhost"}})
+		clientContext, err := stream.ContextCreate(
+			map[string]map[string]any{"ssl": {"cafile": caFile, "peer_name": "localhost"}},
+		)
 		if err != nil {
 			return err
 		}
@@ -202,7 +210,13 @@ func upgrade(ctx context.Context, show io.Writer, url string, c *stream.Context)
 		}
 		crypto := s.GetMetaData().Crypto
 		state, _ := s.ConnectionState()
-		fmt.Fprintf(show, "-- %s, %d bits, with %q\n", crypto.Protocol, crypto.CipherBits, state.PeerCertificates[0].DNSNames)
+		fmt.Fprintf(
+			show,
+			"-- %s, %d bits, with %q\n",
+			crypto.Protocol,
+			crypto.CipherBits,
+			state.PeerCertificates[0].DNSNames,
+		)
 	}
 	return nil
 }

@@ -45,9 +45,12 @@ func serve(ctx context.Context, s *stream.Stream, now func() time.Time) (answere
 }
 
 func main() {
-	program.Main("streams-udptime", program.WithoutFlags("streams-udptime", func(stdout io.Writer) error {
-		return run(stdout, time.Now)
-	}))
+	program.Main(
+		"streams-udptime",
+		program.WithoutFlags("streams-udptime", func(stdout io.Writer) error {
+			return run(stdout, time.Now)
+		}),
+	)
 }
 
 func run(stdout io.Writer, now func() time.Time) error {
@@ -58,7 +61,10 @@ func run(stdout io.Writer, now func() time.Time) error {
 			return err
 		}
 		answered := runtime.NewChannel[int](1)
-		_, err = runtime.Go(ctx, func(ctx context.Context) { answered.Push(ctx, serve(ctx, s, now)) })
+		_, err = runtime.Go(
+			ctx,
+			func(ctx context.Context) { answered.Push(ctx, serve(ctx, s, now)) },
+		)
 		if err != nil {
 			return err
 		}

@@ -102,7 +102,11 @@ func run(stdout io.Writer) error {
 			return err
 		}
 		return runtime.ForEach(ctx, len(answers), func(ctx context.Context, i int) (err error) {
-			answers[i], err = talk(ctx, path, [][]string{{"stressed", "a man, a plan"}, {"Grüße", ""}}[i])
+			answers[i], err = talk(
+				ctx,
+				path,
+				[][]string{{"stressed", "a man, a plan"}, {"Grüße", ""}}[i],
+			)
 			return err
 		})
 	})

@@ -50,7 +50,10 @@ func ContextCreate(options map[string]map[string]any) (*Context, error) {
 	c := &Context{options: make(map[string]map[string]any, len(options))}
 	for wrapper, values := range options {
 		if wrapper != "ssl" && wrapper != "socket" {
-			return nil, fmt.Errorf("stream context: %q: no such wrapper; there are ssl and socket", wrapper)
+			return nil, fmt.Errorf(
+				"stream context: %q: no such wrapper; there are ssl and socket",
+				wrapper,
+			)
 		}
 		c.options[wrapper] = maps.Clone(values)
 	}
@@ -123,7 +126,13 @@ func sslFailed(err error) error {
 
 // loaded returns what a context has made of its options for a method, and makes it if need be: load
 // reads files.
-func loaded[T any](ctx context.Context, mu *runtime.Mutex, made *map[CryptoMethod]T, method CryptoMethod, load func() (T, error)) (T, error) {
+func loaded[T any](
+	ctx context.Context,
+	mu *runtime.Mutex,
+	made *map[CryptoMethod]T,
+	method CryptoMethod,
+	load func() (T, error),
+) (T, error) {
 	var zero T
 	if err := mu.Lock(ctx); err != nil {
 		return zero, err

@@ -46,7 +46,8 @@ func (m CryptoMethod) normal(server bool) CryptoMethod {
 	if m == 0 && !server {
 		return cryptoClient
 	}
-	if versions := m &^ cryptoClient; versions == cryptoSSLv23 || versions == CryptoTLSServer || versions == CryptoAnyServer {
+	if versions := m &^ cryptoClient; versions == cryptoSSLv23 || versions == CryptoTLSServer ||
+		versions == CryptoAnyServer {
 		m &= cryptoClient
 	}
 	return m
@@ -82,7 +83,11 @@ var ErrCryptoEnded = errors.New("TLS was ended on this stream; nothing can be wr
 // Off means that close_notify is sent and the sending side closed. There is no way back to
 // plaintext: what an attacker cuts off and what goes on in the clear couldn't be told apart. The
 // peer's last bytes can still be read; writing returns ErrCryptoEnded. Without TLS it does nothing.
-func (s *Stream) EnableCrypto(ctx context.Context, on bool, method CryptoMethod) (done bool, err error) {
+func (s *Stream) EnableCrypto(
+	ctx context.Context,
+	on bool,
+	method CryptoMethod,
+) (done bool, err error) {
 	const op = "enable crypto"
 	if o := s.crypto.Load(); o != nil && on {
 		err = s.cryptoOutcome(ctx, o)
@@ -170,7 +175,9 @@ func (s *Stream) shakeHands(ctx context.Context, method CryptoMethod) error {
 	case err == nil:
 		s.secure.Store(true)
 		return nil
-	case errors.Is(err, socket.ErrPlaintextPending), errors.Is(err, socket.ErrBusy), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, socket.ErrPlaintextPending),
+		errors.Is(err, socket.ErrBusy),
+		errors.Is(err, net.ErrClosed):
 		return err
 	case panicked != nil:
 		return explain.Local(err, s.GetName(true))

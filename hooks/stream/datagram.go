@@ -31,7 +31,11 @@ const (
 // well, so that EnableCrypto can still begin: to look at what a client says first, and then decide.
 // FlagOOB receives out-of-band data of a connection over plaintext, and doesn't wait for it: EINVAL
 // says that there is none. Select tells of it in except.
-func (s *Stream) RecvFrom(ctx context.Context, p []byte, flags Flags) (n int, from string, err error) {
+func (s *Stream) RecvFrom(
+	ctx context.Context,
+	p []byte,
+	flags Flags,
+) (n int, from string, err error) {
 	if flags&^(FlagOOB|FlagPeek) != 0 {
 		return 0, "", s.fail("recvfrom", syscall.EINVAL)
 	}
@@ -52,14 +56,21 @@ func (s *Stream) RecvFrom(ctx context.Context, p []byte, flags Flags) (n int, fr
 	return n, "", s.outcome("recvfrom", ctx, err)
 }
 
-func (s *Stream) recvFrom(ctx context.Context, p []byte, flags Flags) (n int, from string, err error) {
+func (s *Stream) recvFrom(
+	ctx context.Context,
+	p []byte,
+	flags Flags,
+) (n int, from string, err error) {
 	secure := s.secure.Load()
 	ahead := flags&FlagOOB == 0 && s.socket.Buffered() > 0
 	switch {
 	case len(p) == 0:
 		return 0, "", nil
 	case flags&FlagOOB != 0 && (secure || s.url.datagrams()):
-		return 0, "", fmt.Errorf("out-of-band data needs a connection in plaintext: %w", syscall.EOPNOTSUPP)
+		return 0, "", fmt.Errorf(
+			"out-of-band data needs a connection in plaintext: %w",
+			syscall.EOPNOTSUPP,
+		)
 	case flags == FlagPeek && (secure || ahead):
 		n, err = s.look(ctx, p)
 		return n, "", err
@@ -147,12 +158,21 @@ func (s *Stream) destination(ctx context.Context, address string) (net.Addr, err
 
 func (s *Stream) sendUrgent(ctx context.Context, p []byte) (sent int, err error) {
 	if s.url.datagrams() {
-		return 0, fmt.Errorf("out-of-band data needs a connection in plaintext: %w", syscall.EOPNOTSUPP)
+		return 0, fmt.Errorf(
+			"out-of-band data needs a connection in plaintext: %w",
+			syscall.EOPNOTSUPP,
+		)
 	}
 	var failed error
 	err = s.socket.RawWrite(ctx, func(number uintptr) bool {
 		for sent < len(p) {
-			n, err := unix.SendmsgN(int(number), p[sent:], nil, nil, unix.MSG_OOB|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+			n, err := unix.SendmsgN(
+				int(number),
+				p[sent:],
+				nil,
+				nil,
+				unix.MSG_OOB|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT,
+			)
 			switch {
 			case err == nil:
 				sent += n

@@ -74,7 +74,10 @@ func (s *Stream) GetName(remote bool) string {
 func cryptoOf(state tls.ConnectionState) *Crypto {
 	name := tls.CipherSuiteName(state.CipherSuite)
 	c := &Crypto{
-		Protocol:   strings.TrimSuffix(strings.Replace(tls.VersionName(state.Version), "TLS ", "TLSv", 1), ".0"),
+		Protocol: strings.TrimSuffix(
+			strings.Replace(tls.VersionName(state.Version), "TLS ", "TLSv", 1),
+			".0",
+		),
 		CipherName: cipherNames.Replace(name),
 		CipherBits: 256,
 		ALPN:       state.NegotiatedProtocol,
@@ -99,5 +102,23 @@ func cryptoOf(state tls.ConnectionState) *Crypto {
 }
 
 // cipherNames makes OpenSSL's names, up to TLS 1.2, of those of the IANA.
-var cipherNames = strings.NewReplacer("TLS_RSA_WITH_", "", "TLS_", "", "_WITH_", "-", "AES_", "AES", "3DES_EDE_CBC", "DES-CBC3", "_CBC_", "-", "RC4_128", "RC4",
-	"POLY1305_SHA256", "POLY1305", "_", "-")
+var cipherNames = strings.NewReplacer(
+	"TLS_RSA_WITH_",
+	"",
+	"TLS_",
+	"",
+	"_WITH_",
+	"-",
+	"AES_",
+	"AES",
+	"3DES_EDE_CBC",
+	"DES-CBC3",
+	"_CBC_",
+	"-",
+	"RC4_128",
+	"RC4",
+	"POLY1305_SHA256",
+	"POLY1305",
+	"_",
+	"-",
+)

@@ -57,7 +57,11 @@ func (r Ready[K]) Count() int { return len(r.Read) + len(r.Write) + len(r.Except
 // The streams may live on any loop, and Select may be called from any coroutine or goroutine. It is
 // cheapest in a coroutine of the streams' loop. What it costs grows with the number of streams, as
 // it does with select(2): thousands of connections are better served by a coroutine each.
-func Select[K comparable](ctx context.Context, read, write, except map[K]*Stream, timeout time.Duration) (Ready[K], error) {
+func Select[K comparable](
+	ctx context.Context,
+	read, write, except map[K]*Stream,
+	timeout time.Duration,
+) (Ready[K], error) {
 	total := len(read) + len(write) + len(except)
 	items := make([]selectItem, 0, total)
 	keys := make([]K, 0, total)
@@ -167,7 +171,11 @@ func (w streamWatcher) Writable() {
 
 // selectStreams marks the items that are ready. With an error it returns the number of the item
 // that is wrong, -1 if it is none of them.
-func selectStreams(ctx context.Context, items []selectItem, timeout time.Duration) (at int, err error) {
+func selectStreams(
+	ctx context.Context,
+	items []selectItem,
+	timeout time.Duration,
+) (at int, err error) {
 	if len(items) == 0 {
 		return -1, fmt.Errorf("there are no streams: %w", syscall.EINVAL)
 	}

@@ -49,9 +49,13 @@ func (o streamSocketOption) setter(u *streamURL, server bool) option.Setter[stre
 	switch {
 	case u == nil:
 	case server && !o.server:
-		return option.Refuse[streamSettings](errors.New("is for clients: a server has no use for it"))
+		return option.Refuse[streamSettings](
+			errors.New("is for clients: a server has no use for it"),
+		)
 	case !server && !o.client:
-		return option.Refuse[streamSettings](errors.New("is for servers: a client has no use for it"))
+		return option.Refuse[streamSettings](
+			errors.New("is for servers: a client has no use for it"),
+		)
 	case !slices.Contains(strings.Fields(o.networks), u.network):
 		return option.Refuse[streamSettings](fmt.Errorf("can't be honoured on %s://", u.name))
 	}
@@ -66,17 +70,55 @@ const (
 )
 
 var streamSocketOptions = map[string]streamSocketOption{
-	"bindto":        {client: true, networks: "tcp udp", set: setBindTo},
-	"backlog":       {server: true, networks: "tcp unix", set: setBacklog},
-	"ipv6_v6only":   {server: true, networks: "tcp udp", set: sockOptBool(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)},
-	"so_reuseport":  {server: true, networks: "tcp udp", set: sockOptBool(unix.SOL_SOCKET, unix.SO_REUSEPORT)},
-	"so_reuseaddr":  {server: true, networks: "tcp udp", set: setReuseAddr},
-	"so_broadcast":  {client: true, server: true, networks: "udp", set: sockOptBool(unix.SOL_SOCKET, unix.SO_BROADCAST)},
-	"tcp_nodelay":   {client: true, server: true, networks: "tcp", set: sockOptBool(unix.IPPROTO_TCP, unix.TCP_NODELAY)},
-	"so_keepalive":  {client: true, server: true, networks: "tcp", set: sockOptBool(unix.SOL_SOCKET, unix.SO_KEEPALIVE)},
-	"tcp_keepidle":  {client: true, server: true, networks: "tcp", set: sockOptInt(unix.IPPROTO_TCP, tcpKeepIdle, 32767)},
-	"tcp_keepintvl": {client: true, server: true, networks: "tcp", set: sockOptInt(unix.IPPROTO_TCP, tcpKeepInterval, 32767)},
-	"tcp_keepcnt":   {client: true, server: true, networks: "tcp", set: sockOptInt(unix.IPPROTO_TCP, tcpKeepCount, 127)},
+	"bindto":  {client: true, networks: "tcp udp", set: setBindTo},
+	"backlog": {server: true, networks: "tcp unix", set: setBacklog},
+	"ipv6_v6only": {
+		server:   true,
+		networks: "tcp udp",
+		set:      sockOptBool(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY),
+	},
+	"so_reuseport": {
+		server:   true,
+		networks: "tcp udp",
+		set:      sockOptBool(unix.SOL_SOCKET, unix.SO_REUSEPORT),
+	},
+	"so_reuseaddr": {server: true, networks: "tcp udp", set: setReuseAddr},
+	"so_broadcast": {
+		client:   true,
+		server:   true,
+		networks: "udp",
+		set:      sockOptBool(unix.SOL_SOCKET, unix.SO_BROADCAST),
+	},
+	"tcp_nodelay": {
+		client:   true,
+		server:   true,
+		networks: "tcp",
+		set:      sockOptBool(unix.IPPROTO_TCP, unix.TCP_NODELAY),
+	},
+	"so_keepalive": {
+		client:   true,
+		server:   true,
+		networks: "tcp",
+		set:      sockOptBool(unix.SOL_SOCKET, unix.SO_KEEPALIVE),
+	},
+	"tcp_keepidle": {
+		client:   true,
+		server:   true,
+		networks: "tcp",
+		set:      sockOptInt(unix.IPPROTO_TCP, tcpKeepIdle, 32767),
+	},
+	"tcp_keepintvl": {
+		client:   true,
+		server:   true,
+		networks: "tcp",
+		set:      sockOptInt(unix.IPPROTO_TCP, tcpKeepInterval, 32767),
+	},
+	"tcp_keepcnt": {
+		client:   true,
+		server:   true,
+		networks: "tcp",
+		set:      sockOptInt(unix.IPPROTO_TCP, tcpKeepCount, 127),
+	},
 }
 
 func sockOptBool(level, name int) option.Setter[streamSettings] {
@@ -116,7 +158,9 @@ func setBacklog(s *streamSettings, value any) (err error) {
 func setReuseAddr(_ *streamSettings, value any) error {
 	on, err := option.Bool(value)
 	if err == nil && !on {
-		err = errors.New("can't be honoured: it is always on, so that a server can be started again at once")
+		err = errors.New(
+			"can't be honoured: it is always on, so that a server can be started again at once",
+		)
 	}
 	return err
 }

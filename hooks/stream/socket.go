@@ -142,7 +142,8 @@ func SocketServer(ctx context.Context, url string, options ...Option) (*Stream, 
 		return nil, s.fail("listen", err)
 	}
 	c := s.context.Load()
-	if s.url.secure || !s.url.datagrams() && (c.names("ssl", "local_cert") || c.names("ssl", "SNI_server_certs")) {
+	if s.url.secure ||
+		!s.url.datagrams() && (c.names("ssl", "local_cert") || c.names("ssl", "SNI_server_certs")) {
 		if _, err := c.server(ctx, s.url.method(true)); err != nil {
 			return nil, s.fail("listen", err)
 		}
@@ -312,7 +313,10 @@ var errOpeningLeft = errors.New("left by runtime.Goexit or a panic")
 
 // openLater has open run in a coroutine; the stream is opening until that has ended. With an error
 // nothing is begun.
-func (s *Stream) openLater(ctx context.Context, open func(ctx context.Context) error) (*streamOpening, error) {
+func (s *Stream) openLater(
+	ctx context.Context,
+	open func(ctx context.Context) error,
+) (*streamOpening, error) {
 	o := new(streamOpening)
 	o.running.Add(1)
 	s.opening.Store(o)

@@ -268,7 +268,13 @@ func (s *Stream) fail(op string, err error) error {
 	if _, ok := err.(*net.OpError); ok || err == nil || err == io.EOF || err == ErrWouldBlock {
 		return err
 	}
-	failed := &net.OpError{Op: op, Net: s.url.network, Source: s.socket.LocalAddr(), Addr: s.socket.RemoteAddr(), Err: err}
+	failed := &net.OpError{
+		Op:     op,
+		Net:    s.url.network,
+		Source: s.socket.LocalAddr(),
+		Addr:   s.socket.RemoteAddr(),
+		Err:    err,
+	}
 	if failed.Addr == nil && s.uri != "" {
 		failed.Addr = uriAddr{s.url.network, s.uri}
 	}
@@ -327,7 +333,11 @@ func (s *Stream) SetContextOption(wrapper, option string, value any) error {
 	err := error(nil)
 	switch {
 	case wrapper == "socket":
-		err = &OptionError{Wrapper: wrapper, Option: option, Err: errors.New("comes too late: the socket is there already")}
+		err = &OptionError{
+			Wrapper: wrapper,
+			Option:  option,
+			Err:     errors.New("comes too late: the socket is there already"),
+		}
 	case s.secure.Load(), s.opening.Load() != nil && (s.url.secure || s.crypto.Load() != nil):
 		err = socket.ErrSSLActive
 	}

@@ -83,7 +83,9 @@ func parseStreamURL(text string) (u streamURL, err error) {
 	case name == "sslv2" || name == "sslv3":
 		return wrong("crypto/tls doesn't have that version, and it is broken")
 	case name == "tlsv1.0" || name == "tlsv1.1":
-		return wrong("that version is out of use (RFC 8996): use tls://, and if it has to be, the ssl options min_proto_version and max_proto_version")
+		return wrong(
+			"that version is out of use (RFC 8996): use tls://, and if it has to be, the ssl options min_proto_version and max_proto_version",
+		)
 	default:
 		return wrong("no such transport; there are %s", strings.Join(GetTransports(), ", "))
 	}

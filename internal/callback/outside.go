@@ -41,7 +41,12 @@ func NewLimits(queue, high, low int, stall time.Duration) (Limits, error) {
 		low = min(queue/10*2, high)
 	}
 	if low > high || high > queue {
-		return Limits{}, fmt.Errorf("LowWater (%d), HighWater (%d) and MaxQueue (%d) must not decrease", low, high, queue)
+		return Limits{}, fmt.Errorf(
+			"LowWater (%d), HighWater (%d) and MaxQueue (%d) must not decrease",
+			low,
+			high,
+			queue,
+		)
 	}
 	return Limits{Queue: queue, High: high, Low: low, Stall: max(0, stall)}, nil
 }

@@ -73,7 +73,11 @@ func Peer(t testing.TB, where any) {
 // Listen has a peer serve connections at an address, over TLS if there is a configuration, and
 // returns the address. serve is called for each connection, on a goroutine of its own; its error is
 // the client's leaving, of which nobody has to know.
-func Listen(network, address string, config *tls.Config, serve func(net.Conn) error) (string, error) {
+func Listen(
+	network, address string,
+	config *tls.Config,
+	serve func(net.Conn) error,
+) (string, error) {
 	l, err := net.Listen(network, address)
 	if err != nil {
 		return "", err

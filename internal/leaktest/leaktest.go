@@ -49,7 +49,11 @@ func GuardFor(t testing.TB, limit time.Duration) {
 			leaked = goleak.Find(others) // which itself waits a while
 		}
 		Check(t, leaked)
-		Until(t, fmt.Sprintf("%d descriptors are open, as before the test", before), func() bool { return Descriptors(t) <= before })
+		Until(
+			t,
+			fmt.Sprintf("%d descriptors are open, as before the test", before),
+			func() bool { return Descriptors(t) <= before },
+		)
 	})
 }
 

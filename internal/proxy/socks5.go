@@ -59,7 +59,9 @@ func NewSOCKS5(target, user, password string) (Handshake, error) {
 		return nil, err
 	}
 	if len(user) < 1 || len(user) > 255 || len(password) < 1 || len(password) > 255 {
-		return nil, errors.New("proxy: user name and password of SOCKS5 have to be 1 to 255 bytes each")
+		return nil, errors.New(
+			"proxy: user name and password of SOCKS5 have to be 1 to 255 bytes each",
+		)
 	}
 	s.opening = []byte{socksVersion, 2, methodNone, methodUserPass}
 	s.auth = append([]byte{authVersion, byte(len(user))}, user...)
@@ -99,7 +101,10 @@ func (s *socks5) methodChosen(in []byte) (used int, out []byte, err error) {
 		err := fmt.Errorf("%w: %w", ErrAuth, errMethod)
 		return 0, nil, &Error{Proxy: nameSOCKS5, Answer: methodsRefused, Err: err}
 	default:
-		return 0, nil, malformed(nameSOCKS5, fmt.Sprintf("it chose method %d, which was not offered", method))
+		return 0, nil, malformed(
+			nameSOCKS5,
+			fmt.Sprintf("it chose method %d, which was not offered", method),
+		)
 	}
 }
 
@@ -145,7 +150,10 @@ func (s *socks5) reply(in []byte) (used int, out []byte, err error) {
 		}
 		size += 1 + int(in[4])
 	default:
-		return 0, nil, malformed(nameSOCKS5, fmt.Sprintf("bound address is of unknown type %d", kind))
+		return 0, nil, malformed(
+			nameSOCKS5,
+			fmt.Sprintf("bound address is of unknown type %d", kind),
+		)
 	}
 	if len(in) < size {
 		return 0, nil, nil

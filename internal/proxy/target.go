@@ -34,7 +34,9 @@ func parseTarget(s string) (target, error) {
 
 	addr, err := netip.ParseAddr(host)
 	if strings.HasPrefix(s, "[") != addr.Is6() {
-		return target{}, errors.New("proxy: brackets in the target hold something else than an IPv6 address")
+		return target{}, errors.New(
+			"proxy: brackets in the target hold something else than an IPv6 address",
+		)
 	}
 	if err == nil {
 		if addr.Zone() != "" {
@@ -49,7 +51,9 @@ func parseTarget(s string) (target, error) {
 		return target{}, errors.New("proxy: host of the target is not 1 to 255 bytes long")
 	}
 	if strings.ContainsFunc(host, notInName) {
-		return target{}, errors.New("proxy: host of the target is not a host name (international names need their xn-- form)")
+		return target{}, errors.New(
+			"proxy: host of the target is not a host name (international names need their xn-- form)",
+		)
 	}
 	return target{name: host, port: uint16(port)}, nil
 }
@@ -58,7 +62,12 @@ func parseTarget(s string) (target, error) {
 // 1123, but is in use.
 func notInName(r rune) bool {
 	switch {
-	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '-', r == '.', r == '_':
+	case 'a' <= r && r <= 'z',
+		'A' <= r && r <= 'Z',
+		'0' <= r && r <= '9',
+		r == '-',
+		r == '.',
+		r == '_':
 		return false
 	}
 	return true

@@ -173,7 +173,8 @@ type SSL struct {
 // Verified reports whether the client has proved itself by a certificate that the proxy accepts.
 // That Verify is 0 does not say so: HAProxy sends 0 also if there is no certificate or no TLS.
 func (s SSL) Verified() bool {
-	return s.Client&ClientSSL != 0 && s.Client&(ClientCertConn|ClientCertSession) != 0 && s.Verify == 0
+	return s.Client&ClientSSL != 0 && s.Client&(ClientCertConn|ClientCertSession) != 0 &&
+		s.Verify == 0
 }
 
 // SSL returns what the first record of TypeSSL says, and whether there is one.
@@ -182,5 +183,9 @@ func (t TLVs) SSL() (s SSL, ok bool) {
 	if !ok || len(value) < sizeSSL {
 		return SSL{}, false
 	}
-	return SSL{Client: value[0], Verify: binary.BigEndian.Uint32(value[1:]), TLVs: TLVs(value[sizeSSL:])}, true
+	return SSL{
+		Client: value[0],
+		Verify: binary.BigEndian.Uint32(value[1:]),
+		TLVs:   TLVs(value[sizeSSL:]),
+	}, true
 }

@@ -17,7 +17,12 @@ type protocolV1 struct {
 // the mixed notation (::ffff:192.0.2.1, which nginx writes) is nowhere ruled out, and can be longer
 // than one of plain groups.
 var protocolsV1 = [...]protocolV1{
-	{"TCP4 ", "tcp4", len("PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n"), len("PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n")},
+	{
+		"TCP4 ",
+		"tcp4",
+		len("PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n"),
+		len("PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n"),
+	},
 	{"TCP6 ", "tcp6", len("PROXY TCP6 :: :: 0 0\r\n"), MaxHeaderV1},
 	{"UNKNOWN", "", len("PROXY UNKNOWN\r\n"), MaxHeaderV1},
 }

@@ -67,7 +67,11 @@ func (w weakly[T, P]) RuntimeEnded() {
 // and when its runtime has ended. Leave ends that.
 func MoveIn[T any, P ownerOf[T]](s *socket.Socket, of P) *Resident {
 	home, _ := s.Home()
-	r := &Resident{socket: s, owner: weakly[T, P]{weak.Make((*T)(of))}, house: residentsOf(home.Runtime())}
+	r := &Resident{
+		socket: s,
+		owner:  weakly[T, P]{weak.Make((*T)(of))},
+		house:  residentsOf(home.Runtime()),
+	}
 	r.cleanup = goruntime.AddCleanup((*T)(of), (*Resident).forgotten, r)
 	r.house.admit(r)
 	return r

@@ -49,7 +49,11 @@ func Shutdown(t testing.TB, rt *runtime.Runtime) {
 // Both runs a test in a coroutine and again on a plain goroutine, each time on a runtime of its
 // own, with options that are made for it. The test must leave neither goroutines nor descriptors
 // behind.
-func Both(t *testing.T, options func(testing.TB) []runtime.Option, test func(ctx context.Context, t *testing.T)) {
+func Both(
+	t *testing.T,
+	options func(testing.TB) []runtime.Option,
+	test func(ctx context.Context, t *testing.T),
+) {
 	t.Helper()
 	t.Run("coroutine", func(t *testing.T) { Coroutine(t, options, test) })
 	t.Run("goroutine", func(t *testing.T) {
@@ -59,7 +63,11 @@ func Both(t *testing.T, options func(testing.TB) []runtime.Option, test func(ctx
 }
 
 // Coroutine is the first half of [Both].
-func Coroutine(t *testing.T, options func(testing.TB) []runtime.Option, test func(ctx context.Context, t *testing.T)) {
+func Coroutine(
+	t *testing.T,
+	options func(testing.TB) []runtime.Option,
+	test func(ctx context.Context, t *testing.T),
+) {
 	t.Helper()
 	leaktest.Guard(t)
 	err := runtime.Run(func(ctx context.Context) error { test(ctx, t); return nil }, options(t)...)
@@ -76,7 +84,11 @@ func OnLoop(loop runtime.Loop) bool {
 
 // Beside runs fn in a coroutine, beside the caller. The function that it returns waits for fn and
 // returns its error.
-func Beside(ctx context.Context, t testing.TB, fn func(ctx context.Context) error) (wait func() error) {
+func Beside(
+	ctx context.Context,
+	t testing.TB,
+	fn func(ctx context.Context) error,
+) (wait func() error) {
 	t.Helper()
 	var result error
 	co, err := runtime.Go(ctx, func(ctx context.Context) { result = fn(ctx) })

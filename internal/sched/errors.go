@@ -16,7 +16,9 @@ var (
 	ErrInterrupted error     = interruptedError{}
 	ErrNoRuntime             = errors.New("runtime: no runtime: call this within runtime.Run, " +
 		"or with a context from Runtime.Context")
-	ErrOnLoop       = errors.New("runtime: call that waits made on the event loop, outside a coroutine")
+	ErrOnLoop = errors.New(
+		"runtime: call that waits made on the event loop, outside a coroutine",
+	)
 	ErrTooMany      = errors.New("runtime: limit on the number of coroutines reached")
 	ErrNotSuspended = errors.New("runtime: coroutine is not suspended")
 	ErrGoexit       = errors.New("runtime: ended by runtime.Goexit")

@@ -58,7 +58,9 @@ func (f *Folder) write(name, content string, mode os.FileMode) string {
 // Certify writes ca.pem, and cert.pem and key.pem for a server at localhost.
 func (f *Folder) Certify(ca *devca.CA) {
 	f.t.Helper()
-	chain, key, err := devca.EncodePEM(Sign(f.t, ca, devca.Request{Names: []string{"localhost", "127.0.0.1"}}))
+	chain, key, err := devca.EncodePEM(
+		Sign(f.t, ca, devca.Request{Names: []string{"localhost", "127.0.0.1"}}),
+	)
 	leaktest.Check(f.t, err)
 	f.Write("ca.pem", string(ca.PEM()))
 	f.Write("cert.pem", string(chain))

@@ -133,7 +133,9 @@ func (p *Process) Expect(text string) {
 func (p *Process) Match(expression string) (match []string) {
 	p.t.Helper()
 	compiled := regexp.MustCompile(expression)
-	if !p.Until(func(said string) bool { match = compiled.FindStringSubmatch(said); return match != nil }) {
+	if !p.Until(
+		func(said string) bool { match = compiled.FindStringSubmatch(said); return match != nil },
+	) {
 		p.t.Fatalf("%s didn't print what %s matches", p, expression)
 	}
 	return match

@@ -89,7 +89,11 @@ func database(t testing.TB, user string) (s *Server, port string) {
 	f.Certify(ca)
 	f.RunBy(user)
 	addr, port := FreeAddress(t)
-	return &Server{Folder: f, Addr: addr, TLS: &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost"}}, port
+	return &Server{
+		Folder: f,
+		Addr:   addr,
+		TLS:    &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost"},
+	}, port
 }
 
 // StartPostgres starts PostgreSQL with a database "postgres".
@@ -98,14 +102,27 @@ func StartPostgres(t testing.TB) *Server {
 	const programs = "/usr/lib/postgresql/*/bin" // of Debian; in nobody's PATH
 	s, port := database(t, "postgres")
 	s.User = "whorl"
-	s.Run(Find(t, "initdb", programs), "-D", s.Path("data"), "-U", s.User, "-A", "trust", "--no-sync", "-E", "UTF8")
+	s.Run(
+		Find(t, "initdb", programs),
+		"-D",
+		s.Path("data"),
+		"-U",
+		s.User,
+		"-A",
+		"trust",
+		"--no-sync",
+		"-E",
+		"UTF8",
+	)
 	args := []string{"-D", s.Path("data"), "-p", port, "-k", ""}
 	for _, setting := range []string{"listen_addresses=127.0.0.1", "fsync=off", "shared_buffers=16MB", "max_connections=60", "ssl=on",
 		"ssl_cert_file=" + s.Path("cert.pem"), "ssl_key_file=" + s.Path("key.pem")} {
 		args = append(args, "-c", setting)
 	}
 	// By SIGTERM it would wait for the clients to go.
-	s.Start(Find(t, "postgres", programs), args...).EndBy(syscall.SIGQUIT).Expect("database system is ready to accept connections")
+	s.Start(Find(t, "postgres", programs), args...).
+		EndBy(syscall.SIGQUIT).
+		Expect("database system is ready to accept connections")
 	return s
 }
 
@@ -121,11 +138,26 @@ func StartMariaDB(t testing.TB) *Server {
 	s, port := database(t, "mysql")
 	s.User = "whorl"
 	data := "--datadir=" + s.Path("data")
-	s.Run(Find(t, "mariadb-install-db"), "--no-defaults", data, "--auth-root-authentication-method=normal", "--skip-name-resolve", "--skip-test-db")
-	init := s.Write("init.sql", fmt.Sprintf("CREATE DATABASE test;\nCREATE USER %s@'%%';\nGRANT ALL ON test.* TO %[1]s@'%%';\n", s.User))
+	s.Run(
+		Find(t, "mariadb-install-db"),
+		"--no-defaults",
+		data,
+		"--auth-root-authentication-method=normal",
+		"--skip-name-resolve",
+		"--skip-test-db",
+	)
+	init := s.Write(
+		"init.sql",
+		fmt.Sprintf(
+			"CREATE DATABASE test;\nCREATE USER %s@'%%';\nGRANT ALL ON test.* TO %[1]s@'%%';\n",
+			s.User,
+		),
+	)
 	s.Start(Find(t, "mariadbd"), "--no-defaults", data, "--port="+port, "--bind-address=127.0.0.1", "--socket="+s.Path("sock"), "--pid-file="+s.Path("pid"),
 		"--init-file="+init, "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=16M",
-		"--ssl-cert="+s.Path("cert.pem"), "--ssl-key="+s.Path("key.pem"), "--ssl-ca="+s.Path("ca.pem")).Expect("ready for connections")
+		"--ssl-cert="+s.Path("cert.pem"),
+		"--ssl-key="+s.Path("key.pem"), "--ssl-ca="+s.Path("ca.pem")).
+		Expect("ready for connections")
 	return s
 }
 
@@ -137,6 +169,7 @@ func StartRedis(t testing.TB) *Server {
 	s.TLSAddr, tlsPort = FreeAddress(t)
 	s.Start(Find(t, "redis-server"), "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", s.Dir,
 		"--tls-port", tlsPort, "--tls-cert-file", s.Path("cert.pem"), "--tls-key-file", s.Path("key.pem"), "--tls-ca-cert-file", s.Path("ca.pem"),
-		"--tls-auth-clients", "no").Expect("Ready to accept connections")
+		"--tls-auth-clients", "no").
+		Expect("Ready to accept connections")
 	return s
 }

@@ -189,7 +189,11 @@ func replaceFile(path string, data []byte) (err error) {
 
 // issue makes a key and a certificate for it. Without a parent the certificate is signed with that
 // key.
-func issue(request Request, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (tls.Certificate, error) {
+func issue(
+	request Request,
+	parent *x509.Certificate,
+	parentKey *ecdsa.PrivateKey,
+) (tls.Certificate, error) {
 	template, err := request.template(time.Now())
 	if err != nil {
 		return tls.Certificate{}, err

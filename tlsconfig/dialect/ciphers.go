@@ -52,25 +52,90 @@ const (
 // suites are the suites of TLS 1.2 and below that crypto/tls has, but for RC4. The words are
 // OpenSSL 3.0's, as "openssl ciphers -s -tls1_2 WORD@SECLEVEL=0" lists them.
 var suites = []suite{
-	{"ECDHE-ECDSA-AES128-GCM-SHA256", tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, ecdheECDSA + gcm128, false},
-	{"ECDHE-RSA-AES128-GCM-SHA256", tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, ecdheRSA + gcm128, false},
-	{"ECDHE-ECDSA-AES256-GCM-SHA384", tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, ecdheECDSA + gcm256, false},
-	{"ECDHE-RSA-AES256-GCM-SHA384", tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, ecdheRSA + gcm256, false},
-	{"ECDHE-ECDSA-CHACHA20-POLY1305", tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, ecdheECDSA + chacha, false},
-	{"ECDHE-RSA-CHACHA20-POLY1305", tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, ecdheRSA + chacha, false},
-	{"ECDHE-ECDSA-AES128-SHA", tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, ecdheECDSA + cbc128 + tls1, false},
-	{"ECDHE-RSA-AES128-SHA", tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, ecdheRSA + cbc128 + tls1, false},
-	{"ECDHE-ECDSA-AES256-SHA", tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, ecdheECDSA + cbc256 + tls1, false},
-	{"ECDHE-RSA-AES256-SHA", tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, ecdheRSA + cbc256 + tls1, false},
+	{
+		"ECDHE-ECDSA-AES128-GCM-SHA256",
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+		ecdheECDSA + gcm128,
+		false,
+	},
+	{
+		"ECDHE-RSA-AES128-GCM-SHA256",
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		ecdheRSA + gcm128,
+		false,
+	},
+	{
+		"ECDHE-ECDSA-AES256-GCM-SHA384",
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+		ecdheECDSA + gcm256,
+		false,
+	},
+	{
+		"ECDHE-RSA-AES256-GCM-SHA384",
+		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		ecdheRSA + gcm256,
+		false,
+	},
+	{
+		"ECDHE-ECDSA-CHACHA20-POLY1305",
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+		ecdheECDSA + chacha,
+		false,
+	},
+	{
+		"ECDHE-RSA-CHACHA20-POLY1305",
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		ecdheRSA + chacha,
+		false,
+	},
+	{
+		"ECDHE-ECDSA-AES128-SHA",
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
+		ecdheECDSA + cbc128 + tls1,
+		false,
+	},
+	{
+		"ECDHE-RSA-AES128-SHA",
+		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+		ecdheRSA + cbc128 + tls1,
+		false,
+	},
+	{
+		"ECDHE-ECDSA-AES256-SHA",
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
+		ecdheECDSA + cbc256 + tls1,
+		false,
+	},
+	{
+		"ECDHE-RSA-AES256-SHA",
+		tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+		ecdheRSA + cbc256 + tls1,
+		false,
+	},
 
 	{"AES128-GCM-SHA256", tls.TLS_RSA_WITH_AES_128_GCM_SHA256, plainRSA + gcm128, true},
 	{"AES256-GCM-SHA384", tls.TLS_RSA_WITH_AES_256_GCM_SHA384, plainRSA + gcm256, true},
 	{"AES128-SHA", tls.TLS_RSA_WITH_AES_128_CBC_SHA, plainRSA + cbc128 + ssl3, true},
 	{"AES256-SHA", tls.TLS_RSA_WITH_AES_256_CBC_SHA, plainRSA + cbc256 + ssl3, true},
 	{"AES128-SHA256", tls.TLS_RSA_WITH_AES_128_CBC_SHA256, plainRSA + cbcSHA256, true},
-	{"ECDHE-ECDSA-AES128-SHA256", tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, ecdheECDSA + cbcSHA256, true},
-	{"ECDHE-RSA-AES128-SHA256", tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, ecdheRSA + cbcSHA256, true},
-	{"ECDHE-RSA-DES-CBC3-SHA", tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, ecdheRSA + des3 + tls1, true},
+	{
+		"ECDHE-ECDSA-AES128-SHA256",
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256,
+		ecdheECDSA + cbcSHA256,
+		true,
+	},
+	{
+		"ECDHE-RSA-AES128-SHA256",
+		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
+		ecdheRSA + cbcSHA256,
+		true,
+	},
+	{
+		"ECDHE-RSA-DES-CBC3-SHA",
+		tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA,
+		ecdheRSA + des3 + tls1,
+		true,
+	},
 	{"DES-CBC3-SHA", tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, plainRSA + des3 + ssl3, true},
 }
 
@@ -97,7 +162,8 @@ func isAbsent(word string) bool {
 
 // in reports whether the suite is in the set that word stands for.
 func (s *suite) in(word string) bool {
-	return word == "ALL" || word == "DEFAULT" || word == s.name || strings.Contains(s.words, " "+word+" ")
+	return word == "ALL" || word == "DEFAULT" || word == s.name ||
+		strings.Contains(s.words, " "+word+" ")
 }
 
 // selectSuites returns the suites that item stands for: a name, a word, or words joined by '+'.
@@ -139,7 +205,12 @@ func unmapped(item, word string) error {
 	if word == item {
 		return fmt.Errorf("%s can't be mapped: %s; leave it out", text.Quoted(word), why)
 	}
-	return fmt.Errorf("%s in %s can't be mapped: %s; leave it out", text.Quoted(word), text.Quoted(item), why)
+	return fmt.Errorf(
+		"%s in %s can't be mapped: %s; leave it out",
+		text.Quoted(word),
+		text.Quoted(item),
+		why,
+	)
 }
 
 // parseCiphers returns the ids of the suites that an OpenSSL cipher list selects: at least one,
@@ -164,7 +235,10 @@ func parseCiphers(list string) ([]uint16, error) {
 		}
 		switch operator {
 		case '!', '-':
-			chosen = slices.DeleteFunc(chosen, func(id uint16) bool { return slices.Contains(ids, id) })
+			chosen = slices.DeleteFunc(
+				chosen,
+				func(id uint16) bool { return slices.Contains(ids, id) },
+			)
 			if operator == '!' {
 				killed = append(killed, ids...)
 			}

@@ -75,14 +75,20 @@ var (
 func (s *settings) versions() (lowest, highest uint16, err error) {
 	if len(s.methods) == 2 {
 		if s.minVersion != 0 || s.maxVersion != 0 {
-			return 0, 0, optionError("crypto_method", "says the same as min_proto_version and max_proto_version: give one or the other")
+			return 0, 0, optionError(
+				"crypto_method",
+				"says the same as min_proto_version and max_proto_version: give one or the other",
+			)
 		}
 		return s.methods[0], s.methods[1], nil
 	}
 	lowest, highest = s.minVersion, s.maxVersion
 	switch {
 	case lowest == 0 && highest != 0 && highest < tls.VersionTLS12:
-		return 0, 0, optionError("max_proto_version", "is below the floor of TLS 1.2: to go lower, give min_proto_version as well")
+		return 0, 0, optionError(
+			"max_proto_version",
+			"is below the floor of TLS 1.2: to go lower, give min_proto_version as well",
+		)
 	case highest != 0 && lowest > highest:
 		return 0, 0, optionError("min_proto_version", "is above max_proto_version")
 	}
@@ -98,9 +104,15 @@ func (s *settings) ownCertificate() (certFile, keyFile string, err error) {
 	case s.certFile != "" && d.keyInCert:
 		return s.certFile, s.certFile, nil
 	case s.certFile != "":
-		return "", "", optionError(d.certFile, "a certificate needs its key: set "+d.keyFile+" as well")
+		return "", "", optionError(
+			d.certFile,
+			"a certificate needs its key: set "+d.keyFile+" as well",
+		)
 	case s.keyFile != "":
-		return "", "", optionError(d.keyFile, "a key needs its certificate: set "+d.certFile+" as well")
+		return "", "", optionError(
+			d.keyFile,
+			"a key needs its certificate: set "+d.certFile+" as well",
+		)
 	case s.passphrase != "" && len(s.sniCerts) == 0:
 		return "", "", optionError(d.passphrase, "there is no key for it to open: set "+d.keyFile)
 	}
@@ -130,7 +142,10 @@ func (s *settings) clientConfig() (*tls.Config, error) {
 	}
 	if s.hostName != nil && *s.hostName == "" || !option.Is(s.sniEnabled, true) {
 		if o.ServerName != "" {
-			return nil, optionError("SNI_enabled", "is off: then there is no way to verify peer_name in place of the host dialled")
+			return nil, optionError(
+				"SNI_enabled",
+				"is off: then there is no way to verify peer_name in place of the host dialled",
+			)
 		}
 		o.ServerName = tlsconfig.NoSNI
 	}
@@ -218,7 +233,14 @@ func (s *settings) serverOptions() (tlsconfig.ServerOptions, error) {
 		return o, err
 	}
 	if certFile != "" {
-		o.Certificates = append(o.Certificates, tlsconfig.ServerCertificate{CertFile: certFile, KeyFile: keyFile, Passphrase: s.passphrase})
+		o.Certificates = append(
+			o.Certificates,
+			tlsconfig.ServerCertificate{
+				CertFile:   certFile,
+				KeyFile:    keyFile,
+				Passphrase: s.passphrase,
+			},
+		)
 	}
 	if len(s.sniCerts) > 0 && !option.Is(s.sniEnabled, true) {
 		return o, optionError(d.sni, "contradicts SNI_enabled, which is off")
@@ -248,8 +270,11 @@ func (s *settings) clientCertificates(o *tlsconfig.ServerOptions) error {
 	authorities := len(o.ClientCAFiles)+len(o.ClientCADirs) > 0
 	switch {
 	case option.Is(s.verifyPeer, false) && !authorities:
-		return optionError(d.verifyPeer, "can't be honoured without the authorities whose certificates clients may have: set "+d.caFile+
-			"; the system's are for servers")
+		return optionError(
+			d.verifyPeer,
+			"can't be honoured without the authorities whose certificates clients may have: set "+d.caFile+
+				"; the system's are for servers",
+		)
 	case option.Is(s.verifyPeer, false):
 		o.ClientCerts = tlsconfig.ClientCertsRequire
 	case authorities && (s.verifyPeer == nil || s.clientCAFile != ""):
@@ -259,7 +284,10 @@ func (s *settings) clientCertificates(o *tlsconfig.ServerOptions) error {
 	}
 	switch {
 	case len(o.ClientFingerprints) > 0 && o.ClientCerts != tlsconfig.ClientCertsRequire:
-		return optionError("peer_fingerprint", "needs "+d.verifyPeer+": no client is required to have a certificate")
+		return optionError(
+			"peer_fingerprint",
+			"needs "+d.verifyPeer+": no client is required to have a certificate",
+		)
 	case len(o.ClientFingerprints) > 1:
 		return optionError("peer_fingerprint", "give one function for the clients' certificates")
 	}

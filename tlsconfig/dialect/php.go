@@ -24,12 +24,21 @@ func phpDialects() (client, server *dialect) {
 	c, s := names, names
 	peerName := option.StoreGiven(peerName, func(s *settings) **string { return &s.hostName })
 	c.setters = option.Table[settings]{
-		"peer_name":        peerName,
-		"CN_match":         peerName, // the names that peer_name had before PHP 5.6
-		"SNI_server_name":  peerName,
-		"verify_peer_name": option.StoreGiven(option.Bool, func(s *settings) **bool { return &s.verifyName }),
-		"peer_fingerprint": option.Store(phpFingerprints, func(s *settings) *[]string { return &s.fingerprints }),
-		"crypto_method":    option.Store(cryptoMethod(1), func(s *settings) *[]uint16 { return &s.methods }),
+		"peer_name":       peerName,
+		"CN_match":        peerName, // the names that peer_name had before PHP 5.6
+		"SNI_server_name": peerName,
+		"verify_peer_name": option.StoreGiven(
+			option.Bool,
+			func(s *settings) **bool { return &s.verifyName },
+		),
+		"peer_fingerprint": option.Store(
+			phpFingerprints,
+			func(s *settings) *[]string { return &s.fingerprints },
+		),
+		"crypto_method": option.Store(
+			cryptoMethod(1),
+			func(s *settings) *[]uint16 { return &s.methods },
+		),
 
 		"SNI_server_certs":   option.Refuse[settings](errServerOption),
 		"honor_cipher_order": option.Refuse[settings](errServerOption),
@@ -37,15 +46,28 @@ func phpDialects() (client, server *dialect) {
 		"single_ecdh_use":    option.Refuse[settings](errServerOption),
 		"dh_param":           option.Refuse[settings](errServerOption),
 		"num_tickets":        option.Refuse[settings](errServerOption),
-		"session_data":       option.Refuse[settings](errors.New("can't be honoured: sessions are kept and resumed by tlsconfig.Client; leave it out")),
+		"session_data": option.Refuse[settings](
+			errors.New(
+				"can't be honoured: sessions are kept and resumed by tlsconfig.Client; leave it out",
+			),
+		),
 	}
 	s.setters = option.Table[settings]{
-		"peer_name":        option.Refuse[settings](errClientOption),
-		"CN_match":         option.Refuse[settings](errClientOption),
-		"SNI_server_name":  option.Refuse[settings](errClientOption),
-		"verify_peer_name": option.RefuseIf[settings](true, "a client's certificate is not for a host; look at ConnectionState.PeerCertificates"),
-		"peer_fingerprint": option.Store(phpFingerprints, func(s *settings) *[]string { return &s.fingerprints }),
-		"crypto_method":    option.Store(cryptoMethod(0), func(s *settings) *[]uint16 { return &s.methods }),
+		"peer_name":       option.Refuse[settings](errClientOption),
+		"CN_match":        option.Refuse[settings](errClientOption),
+		"SNI_server_name": option.Refuse[settings](errClientOption),
+		"verify_peer_name": option.RefuseIf[settings](
+			true,
+			"a client's certificate is not for a host; look at ConnectionState.PeerCertificates",
+		),
+		"peer_fingerprint": option.Store(
+			phpFingerprints,
+			func(s *settings) *[]string { return &s.fingerprints },
+		),
+		"crypto_method": option.Store(
+			cryptoMethod(0),
+			func(s *settings) *[]uint16 { return &s.methods },
+		),
 
 		"SNI_server_certs": option.Store(serverNames("local_cert", "local_pk", "passphrase", true),
 			func(s *settings) *[]tlsconfig.ServerCertificate { return &s.sniCerts }),
@@ -65,26 +87,75 @@ func phpDialects() (client, server *dialect) {
 
 // phpCommon are the options of both roles.
 func phpCommon() option.Table[settings] {
-	session := option.Refuse[settings](errors.New("can't be honoured: crypto/tls has no cache of sessions on servers, only tickets, and clients resume " +
-		"by themselves; leave it out"))
+	session := option.Refuse[settings](
+		errors.New(
+			"can't be honoured: crypto/tls has no cache of sessions on servers, only tickets, and clients resume " +
+				"by themselves; leave it out",
+		),
+	)
 	missing := option.Refuse[settings](errors.New("can't be honoured: crypto/tls has it not"))
 	return option.Table[settings]{
-		"verify_peer":       option.StoreGiven(option.Bool, func(s *settings) **bool { return &s.verifyPeer }),
-		"allow_self_signed": option.Store(option.Bool, func(s *settings) *bool { return &s.selfSigned }),
-		"verify_depth":      option.Store(verifyDepth, func(s *settings) *int { return &s.verifyDepth }),
-		"cafile":            option.Store(option.Path, func(s *settings) *string { return &s.caFile }),
-		"capath":            option.Store(option.Path, func(s *settings) *string { return &s.caPath }),
-		"local_cert":        option.Store(option.Path, func(s *settings) *string { return &s.certFile }),
-		"local_pk":          option.Store(option.Path, func(s *settings) *string { return &s.keyFile }),
-		"passphrase":        option.Store(option.Text, func(s *settings) *string { return &s.passphrase }),
-		"ciphers":           option.Store(ciphers, func(s *settings) *[]uint16 { return &s.suites }),
-		"security_level":    securityLevel,
-		"min_proto_version": option.Store(protoVersion, func(s *settings) *uint16 { return &s.minVersion }),
-		"max_proto_version": option.Store(protoVersion, func(s *settings) *uint16 { return &s.maxVersion }),
-		"ecdh_curve":        option.Store(groups, func(s *settings) *[]tls.CurveID { return &s.groups }),
-		"alpn_protocols":    option.Store(alpnProtocols, func(s *settings) *[]string { return &s.protocols }),
-		"SNI_enabled":       option.StoreGiven(option.Bool, func(s *settings) **bool { return &s.sniEnabled }),
-		"no_ticket":         option.Store(option.Bool, func(s *settings) *bool { return &s.noTicket }),
+		"verify_peer": option.StoreGiven(
+			option.Bool,
+			func(s *settings) **bool { return &s.verifyPeer },
+		),
+		"allow_self_signed": option.Store(
+			option.Bool,
+			func(s *settings) *bool { return &s.selfSigned },
+		),
+		"verify_depth": option.Store(
+			verifyDepth,
+			func(s *settings) *int { return &s.verifyDepth },
+		),
+		"cafile": option.Store(
+			option.Path,
+			func(s *settings) *string { return &s.caFile },
+		),
+		"capath": option.Store(
+			option.Path,
+			func(s *settings) *string { return &s.caPath },
+		),
+		"local_cert": option.Store(
+			option.Path,
+			func(s *settings) *string { return &s.certFile },
+		),
+		"local_pk": option.Store(
+			option.Path,
+			func(s *settings) *string { return &s.keyFile },
+		),
+		"passphrase": option.Store(
+			option.Text,
+			func(s *settings) *string { return &s.passphrase },
+		),
+		"ciphers": option.Store(
+			ciphers,
+			func(s *settings) *[]uint16 { return &s.suites },
+		),
+		"security_level": securityLevel,
+		"min_proto_version": option.Store(
+			protoVersion,
+			func(s *settings) *uint16 { return &s.minVersion },
+		),
+		"max_proto_version": option.Store(
+			protoVersion,
+			func(s *settings) *uint16 { return &s.maxVersion },
+		),
+		"ecdh_curve": option.Store(
+			groups,
+			func(s *settings) *[]tls.CurveID { return &s.groups },
+		),
+		"alpn_protocols": option.Store(
+			alpnProtocols,
+			func(s *settings) *[]string { return &s.protocols },
+		),
+		"SNI_enabled": option.StoreGiven(
+			option.Bool,
+			func(s *settings) **bool { return &s.sniEnabled },
+		),
+		"no_ticket": option.Store(
+			option.Bool,
+			func(s *settings) *bool { return &s.noTicket },
+		),
 
 		// What the connection's state always has.
 		"capture_peer_cert":       option.Ignore[settings](option.Bool),
@@ -186,9 +257,14 @@ func securityLevel(_ *settings, value any) error {
 	case err != nil:
 		return err
 	case level == 0:
-		return errors.New("0 can't be honoured: crypto/tls does not go so low; ask for old versions by min_proto_version, for weak suites by ciphers")
+		return errors.New(
+			"0 can't be honoured: crypto/tls does not go so low; ask for old versions by min_proto_version, for weak suites by ciphers",
+		)
 	case level != 1:
-		return fmt.Errorf("%d can't be honoured: crypto/tls has no security levels; say ciphers, min_proto_version and ecdh_curve", level)
+		return fmt.Errorf(
+			"%d can't be honoured: crypto/tls has no security levels; say ciphers, min_proto_version and ecdh_curve",
+			level,
+		)
 	}
 	return nil
 }

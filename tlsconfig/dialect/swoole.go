@@ -20,8 +20,14 @@ func swooleDialects() (client, server *dialect) {
 	}
 	c, s := names, names
 	c.setters = option.Table[settings]{
-		"ssl_host_name":             option.StoreGiven(hostName, func(s *settings) **string { return &s.hostName }),
-		"ssl_grease":                option.RefuseIf[settings](true, "crypto/tls sends no GREASE values"),
+		"ssl_host_name": option.StoreGiven(
+			hostName,
+			func(s *settings) **string { return &s.hostName },
+		),
+		"ssl_grease": option.RefuseIf[settings](
+			true,
+			"crypto/tls sends no GREASE values",
+		),
 		"ssl_dhparam":               option.Refuse[settings](errServerOption),
 		"ssl_prefer_server_ciphers": option.Refuse[settings](errServerOption),
 		"ssl_client_cert_file":      option.Refuse[settings](errServerOption),
@@ -32,22 +38,60 @@ func swooleDialects() (client, server *dialect) {
 		"ssl_grease":                option.Refuse[settings](errClientOption),
 		"ssl_dhparam":               option.Refuse[settings](errNoDH),
 		"ssl_prefer_server_ciphers": option.RefuseIf[settings](false, ownOrder),
-		"ssl_client_cert_file":      option.Store(option.Path, func(s *settings) *string { return &s.clientCAFile }),
-		"ssl_sni_certs": option.Store(serverNames("ssl_cert_file", "ssl_key_file", "ssl_passphrase", false),
-			func(s *settings) *[]tlsconfig.ServerCertificate { return &s.sniCerts }),
+		"ssl_client_cert_file": option.Store(
+			option.Path,
+			func(s *settings) *string { return &s.clientCAFile },
+		),
+		"ssl_sni_certs": option.Store(
+			serverNames("ssl_cert_file", "ssl_key_file", "ssl_passphrase", false),
+			func(s *settings) *[]tlsconfig.ServerCertificate { return &s.sniCerts },
+		),
 	}
 	common := option.Table[settings]{
-		"ssl_verify_peer":         option.StoreGiven(option.Bool, func(s *settings) **bool { return &s.verifyPeer }),
-		"ssl_allow_self_signed":   option.Store(option.Bool, func(s *settings) *bool { return &s.selfSigned }),
-		"ssl_verify_depth":        option.Store(verifyDepth, func(s *settings) *int { return &s.verifyDepth }),
-		"ssl_cafile":              option.Store(option.Path, func(s *settings) *string { return &s.caFile }),
-		"ssl_capath":              option.Store(option.Path, func(s *settings) *string { return &s.caPath }),
-		"ssl_cert_file":           option.Store(option.Path, func(s *settings) *string { return &s.certFile }),
-		"ssl_key_file":            option.Store(option.Path, func(s *settings) *string { return &s.keyFile }),
-		"ssl_passphrase":          option.Store(option.Text, func(s *settings) *string { return &s.passphrase }),
-		"ssl_ciphers":             option.Store(ciphers, func(s *settings) *[]uint16 { return &s.suites }),
-		"ssl_protocols":           option.Store(protocolMask, func(s *settings) *[]uint16 { return &s.methods }),
-		"ssl_ecdh_curve":          option.Store(groups, func(s *settings) *[]tls.CurveID { return &s.groups }),
+		"ssl_verify_peer": option.StoreGiven(
+			option.Bool,
+			func(s *settings) **bool { return &s.verifyPeer },
+		),
+		"ssl_allow_self_signed": option.Store(
+			option.Bool,
+			func(s *settings) *bool { return &s.selfSigned },
+		),
+		"ssl_verify_depth": option.Store(
+			verifyDepth,
+			func(s *settings) *int { return &s.verifyDepth },
+		),
+		"ssl_cafile": option.Store(
+			option.Path,
+			func(s *settings) *string { return &s.caFile },
+		),
+		"ssl_capath": option.Store(
+			option.Path,
+			func(s *settings) *string { return &s.caPath },
+		),
+		"ssl_cert_file": option.Store(
+			option.Path,
+			func(s *settings) *string { return &s.certFile },
+		),
+		"ssl_key_file": option.Store(
+			option.Path,
+			func(s *settings) *string { return &s.keyFile },
+		),
+		"ssl_passphrase": option.Store(
+			option.Text,
+			func(s *settings) *string { return &s.passphrase },
+		),
+		"ssl_ciphers": option.Store(
+			ciphers,
+			func(s *settings) *[]uint16 { return &s.suites },
+		),
+		"ssl_protocols": option.Store(
+			protocolMask,
+			func(s *settings) *[]uint16 { return &s.methods },
+		),
+		"ssl_ecdh_curve": option.Store(
+			groups,
+			func(s *settings) *[]tls.CurveID { return &s.groups },
+		),
 		"ssl_compress":            option.RefuseIf[settings](true, noCompression),
 		"ssl_disable_compression": option.RefuseIf[settings](false, noCompression),
 	}
@@ -59,7 +103,9 @@ func swooleDialects() (client, server *dialect) {
 
 const ownOrder = "crypto/tls always goes by its own order of preference"
 
-var errNoDH = errors.New("can't be honoured: crypto/tls has no finite-field Diffie-Hellman, its key exchanges need no parameters; leave it out")
+var errNoDH = errors.New(
+	"can't be honoured: crypto/tls has no finite-field Diffie-Hellman, its key exchanges need no parameters; leave it out",
+)
 
 // SwooleClient returns the configuration that Swoole's ssl_* options for a client ask for. It reads
 // the files they name, so it may block: call it once, off the event loop, and share the result.

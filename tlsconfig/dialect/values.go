@@ -35,7 +35,10 @@ func peerName(value any) (string, error) {
 func verifyDepth(value any) (int, error) {
 	depth, err := option.Int(value)
 	if err == nil && (depth < 0 || depth > 100) {
-		err = fmt.Errorf("want 1 to 100 intermediate certificates, or 0 for no limit, got %d", depth)
+		err = fmt.Errorf(
+			"want 1 to 100 intermediate certificates, or 0 for no limit, got %d",
+			depth,
+		)
 	}
 	return depth, err
 }
@@ -68,11 +71,23 @@ func alpnProtocols(value any) ([]string, error) {
 
 // serverNames returns the function that takes a map of names to certificates, with these names of
 // options in it.
-func serverNames(certFile, keyFile, passphrase string, keyInCert bool) func(any) ([]tlsconfig.ServerCertificate, error) {
+func serverNames(
+	certFile, keyFile, passphrase string,
+	keyInCert bool,
+) func(any) ([]tlsconfig.ServerCertificate, error) {
 	fields := option.Table[tlsconfig.ServerCertificate]{
-		certFile:   option.Store(option.Filled, func(c *tlsconfig.ServerCertificate) *string { return &c.CertFile }),
-		keyFile:    option.Store(option.Filled, func(c *tlsconfig.ServerCertificate) *string { return &c.KeyFile }),
-		passphrase: option.Store(option.Filled, func(c *tlsconfig.ServerCertificate) *string { return &c.Passphrase }),
+		certFile: option.Store(
+			option.Filled,
+			func(c *tlsconfig.ServerCertificate) *string { return &c.CertFile },
+		),
+		keyFile: option.Store(
+			option.Filled,
+			func(c *tlsconfig.ServerCertificate) *string { return &c.KeyFile },
+		),
+		passphrase: option.Store(
+			option.Filled,
+			func(c *tlsconfig.ServerCertificate) *string { return &c.Passphrase },
+		),
 	}
 	return func(value any) ([]tlsconfig.ServerCertificate, error) {
 		byName, err := option.Map(value)
@@ -144,8 +159,12 @@ func parseProtocols(mask int) (lowest, highest uint16, err error) {
 		case lowest == 0:
 			lowest = p.version
 		case p.version != highest+1: // the versions are consecutive numbers
-			return 0, 0, fmt.Errorf("%d has a hole between %s and %s: only a range without holes can be had",
-				mask, tls.VersionName(highest), tls.VersionName(p.version))
+			return 0, 0, fmt.Errorf(
+				"%d has a hole between %s and %s: only a range without holes can be had",
+				mask,
+				tls.VersionName(highest),
+				tls.VersionName(p.version),
+			)
 		}
 		highest = p.version
 	}
@@ -179,9 +198,15 @@ func cryptoMethod(clientBit int) func(any) ([]uint16, error) {
 		case err != nil:
 			return nil, err
 		case mask&1 != clientBit && clientBit == 1:
-			return nil, fmt.Errorf("%d is a method of servers: use a constant that ends in _CLIENT", mask)
+			return nil, fmt.Errorf(
+				"%d is a method of servers: use a constant that ends in _CLIENT",
+				mask,
+			)
 		case mask&1 != clientBit:
-			return nil, fmt.Errorf("%d is a method of clients: use a constant that ends in _SERVER", mask)
+			return nil, fmt.Errorf(
+				"%d is a method of clients: use a constant that ends in _SERVER",
+				mask,
+			)
 		case mask > 1 && mask < 128 && mask&anyTLS == anyTLS:
 			return nil, nil
 		}
@@ -231,8 +256,11 @@ func parseGroups(list string) ([]tls.CurveID, error) {
 	for word := range strings.SplitSeq(list, ":") {
 		group, ok := groupNames[strings.ToLower(word)]
 		if !ok {
-			return nil, fmt.Errorf("%s is no group that crypto/tls has; it has X25519MLKEM768, SecP256r1MLKEM768, "+
-				"SecP384r1MLKEM1024, X25519, prime256v1, secp384r1, secp521r1", text.Quoted(word))
+			return nil, fmt.Errorf(
+				"%s is no group that crypto/tls has; it has X25519MLKEM768, SecP256r1MLKEM768, "+
+					"SecP384r1MLKEM1024, X25519, prime256v1, secp384r1, secp521r1",
+				text.Quoted(word),
+			)
 		}
 		groups = append(groups, group)
 	}

@@ -51,7 +51,11 @@ func remoteAlert(err error) (tls.AlertError, bool) {
 
 // alert explains an alert of the server's.
 func (x *explainer) alert(code tls.AlertError) finding {
-	said := fmt.Sprintf("the server sent alert %d (%s)", uint8(code), strings.TrimPrefix(code.Error(), "tls: "))
+	said := fmt.Sprintf(
+		"the server sent alert %d (%s)",
+		uint8(code),
+		strings.TrimPrefix(code.Error(), "tls: "),
+	)
 	switch code {
 	case alertProtocolVersion:
 		return finding{
@@ -65,8 +69,13 @@ func (x *explainer) alert(code tls.AlertError) finding {
 			said + ": it found no common " + x.parameters(),
 			x.parameterAdvice(),
 		}
-	case alertCertificateRequired, alertBadCertificate, alertUnsupportedCert, alertCertificateRevoked,
-		alertCertificateExpired, alertCertificateUnknown, alertUnknownCA:
+	case alertCertificateRequired,
+		alertBadCertificate,
+		alertUnsupportedCert,
+		alertCertificateRevoked,
+		alertCertificateExpired,
+		alertCertificateUnknown,
+		alertUnknownCA:
 		return x.clientCert(code, said)
 	case alertUnrecognizedName:
 		return finding{
@@ -77,9 +86,17 @@ func (x *explainer) alert(code tls.AlertError) finding {
 	case alertNoApplicationProto:
 		return x.alpn(said)
 	case alertBadRecordMAC:
-		return finding{ReasonProtocolError, said + ": it can't decrypt what this side sends", adviceKeys}
+		return finding{
+			ReasonProtocolError,
+			said + ": it can't decrypt what this side sends",
+			adviceKeys,
+		}
 	case alertInternalError:
-		return finding{ReasonAlert, said, "look at the server's log; often it has no certificate for this name"}
+		return finding{
+			ReasonAlert,
+			said,
+			"look at the server's log; often it has no certificate for this name",
+		}
 	}
 	return finding{ReasonAlert, said, "look at the server's log"}
 }

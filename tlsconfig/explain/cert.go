@@ -47,7 +47,10 @@ func (x *explainer) certificate(refused *tls.CertificateVerificationError) findi
 }
 
 // invalid explains a certificate that breaks a rule.
-func (x *explainer) invalid(invalid x509.CertificateInvalidError, chain []*x509.Certificate) finding {
+func (x *explainer) invalid(
+	invalid x509.CertificateInvalidError,
+	chain []*x509.Certificate,
+) finding {
 	switch invalid.Reason {
 	case x509.Expired:
 		// x509 says which one, a platform's verifier always names the first.
@@ -78,13 +81,23 @@ func (x *explainer) outdated(cert *x509.Certificate, chain []*x509.Certificate) 
 	case now.After(cert.NotAfter):
 		return finding{
 			ReasonExpired,
-			fmt.Sprintf("%s ended on %s, %s ago", text.Describe(cert, chain), text.UTC(cert.NotAfter), text.Span(cert.NotAfter, now)),
+			fmt.Sprintf(
+				"%s ended on %s, %s ago",
+				text.Describe(cert, chain),
+				text.UTC(cert.NotAfter),
+				text.Span(cert.NotAfter, now),
+			),
 			"have the server renew it, and load what it renewed, " + clock,
 		}, true
 	case now.Before(cert.NotBefore):
 		return finding{
 			ReasonNotYetValid,
-			fmt.Sprintf("%s begins on %s, in %s", text.Describe(cert, chain), text.UTC(cert.NotBefore), text.Span(now, cert.NotBefore)),
+			fmt.Sprintf(
+				"%s begins on %s, in %s",
+				text.Describe(cert, chain),
+				text.UTC(cert.NotBefore),
+				text.Span(now, cert.NotBefore),
+			),
 			"have the server use one that is valid, " + clock,
 		}, true
 	}
@@ -95,13 +108,19 @@ func (x *explainer) outdated(cert *x509.Certificate, chain []*x509.Certificate) 
 func (x *explainer) name(mismatch x509.HostnameError) finding {
 	cert, host := mismatch.Certificate, mismatch.Host
 	hosts := text.Hosts(cert)
-	detail := fmt.Sprintf("the certificate is for %s, not for %s", text.List(hosts, text.Quoted), text.Printable(host, text.MaxText))
+	detail := fmt.Sprintf(
+		"the certificate is for %s, not for %s",
+		text.List(hosts, text.Quoted),
+		text.Printable(host, text.MaxText),
+	)
 	advice := "connect by one of these names, set ServerName (ssl_host_name) to it, or have the server send another " +
 		"certificate"
 	switch {
 	case len(hosts) == 0 && cert.Subject.CommonName != "":
-		detail = fmt.Sprintf("the certificate has no alternative names, only the common name %s, which is not looked at",
-			text.Quoted(cert.Subject.CommonName))
+		detail = fmt.Sprintf(
+			"the certificate has no alternative names, only the common name %s, which is not looked at",
+			text.Quoted(cert.Subject.CommonName),
+		)
 		advice = "reissue it with a subjectAltName"
 	case len(hosts) == 0:
 		detail = "the certificate names nobody"
@@ -128,7 +147,10 @@ func wildcardTooShort(patterns []string, host string) bool {
 }
 
 // unknownAuthority tells apart the ways in which a chain may lead nowhere.
-func (x *explainer) unknownAuthority(unknown x509.UnknownAuthorityError, chain []*x509.Certificate) finding {
+func (x *explainer) unknownAuthority(
+	unknown x509.UnknownAuthorityError,
+	chain []*x509.Certificate,
+) finding {
 	leaf, last := chain[0], chain[len(chain)-1]
 	if x.systemRootsEmpty() {
 		return noRoots()
@@ -150,33 +172,53 @@ func (x *explainer) unknownAuthority(unknown x509.UnknownAuthorityError, chain [
 	case !issuerSent && len(leaf.IssuingCertificateURL) > 0:
 		return finding{
 			ReasonIncompleteChain,
-			fmt.Sprintf("the server sent %s, but not the certificate of the issuer %s (it is at %s)",
-				count(len(chain)), issuer, text.Quoted(leaf.IssuingCertificateURL[0])),
+			fmt.Sprintf(
+				"the server sent %s, but not the certificate of the issuer %s (it is at %s)",
+				count(len(chain)),
+				issuer,
+				text.Quoted(leaf.IssuingCertificateURL[0]),
+			),
 			sendChain + "; browsers hide this, they fetch what lacks",
 		}
 	case !issuerSent && len(chain) > 1:
 		return finding{
 			ReasonIncompleteChain,
-			fmt.Sprintf("the server sent %s, but not the one of the issuer %s", count(len(chain)), issuer),
+			fmt.Sprintf(
+				"the server sent %s, but not the one of the issuer %s",
+				count(len(chain)),
+				issuer,
+			),
 			sendChain,
 		}
 	case len(chain) == 1:
 		// A private root that signs servers itself looks the same as a forgotten intermediate.
 		return finding{
 			ReasonUnknownAuthority,
-			fmt.Sprintf("the server sent one certificate, its issuer %s is not trusted here%s", issuer, hint(unknown)),
+			fmt.Sprintf(
+				"the server sent one certificate, its issuer %s is not trusted here%s",
+				issuer,
+				hint(unknown),
+			),
 			"if that is a root of your own, trust it by RootCAs (ssl_cafile); if it is an intermediate, " + sendChain,
 		}
 	case bytes.Equal(last.RawIssuer, last.RawSubject):
 		return finding{
 			ReasonUnknownAuthority,
-			fmt.Sprintf("the chain ends at the root %s, which is not trusted here%s", text.CertName(last), hint(unknown)),
+			fmt.Sprintf(
+				"the chain ends at the root %s, which is not trusted here%s",
+				text.CertName(last),
+				hint(unknown),
+			),
 			"if that is a root of your own, or of a network that inspects TLS, trust it by RootCAs (ssl_cafile)",
 		}
 	}
 	return finding{
 		ReasonUnknownAuthority,
-		fmt.Sprintf("the chain leads to %s, which is not trusted here%s", text.IssuerName(last), hint(unknown)),
+		fmt.Sprintf(
+			"the chain leads to %s, which is not trusted here%s",
+			text.IssuerName(last),
+			hint(unknown),
+		),
 		"if that is a root of your own, trust it by RootCAs (ssl_cafile); if it is an intermediate, " + sendChain,
 	}
 }

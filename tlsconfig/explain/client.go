@@ -65,7 +65,14 @@ func Client(err error, host string, config *tls.Config) error {
 	} else {
 		f = x.find(cause)
 	}
-	return &HandshakeError{Reason: f.reason, Host: host, Detail: f.detail, Advice: f.advice, Alert: alert, Err: err}
+	return &HandshakeError{
+		Reason: f.reason,
+		Host:   host,
+		Detail: f.detail,
+		Advice: f.advice,
+		Alert:  alert,
+		Err:    err,
+	}
 }
 
 // belowOperations takes off what the connection has put around the error of crypto/tls: operation
@@ -103,7 +110,9 @@ func ending(err error) (Reason, bool) {
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed):
 		return ReasonCanceled, true
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), isNet && netErr.Timeout():
+	case errors.Is(err, os.ErrDeadlineExceeded),
+		errors.Is(err, context.DeadlineExceeded),
+		isNet && netErr.Timeout():
 		return ReasonTimeout, true
 	case errors.Is(err, syscall.ECONNRESET):
 		return ReasonReset, true
@@ -153,16 +162,25 @@ func (x *explainer) fromText(err error) finding {
 	cleaned := text.Printable(message, text.MaxText)
 	has := func(part string) bool { return strings.Contains(message, part) }
 	switch {
-	case errors.Is(err, verify.ErrNoName), has("either ServerName or InsecureSkipVerify must be specified"):
+	case errors.Is(err, verify.ErrNoName),
+		has("either ServerName or InsecureSkipVerify must be specified"):
 		return noName()
 	case has("tls: server selected unsupported protocol version"):
 		return finding{
 			ReasonProtocolVersion,
-			fmt.Sprintf("the server answered with version 0x%s, offered was %s", lastWord(cleaned), x.versions()),
+			fmt.Sprintf(
+				"the server answered with version 0x%s, offered was %s",
+				lastWord(cleaned),
+				x.versions(),
+			),
 			"have the server enable TLS 1.2 or 1.3; to go below is possible by MinVersion (ssl_protocols), and unsafe",
 		}
 	case has("tls: no supported versions satisfy MinVersion and MaxVersion"):
-		return finding{ReasonProtocolVersion, "MinVersion and MaxVersion leave no version to offer", "correct the two"}
+		return finding{
+			ReasonProtocolVersion,
+			"MinVersion and MaxVersion leave no version to offer",
+			"correct the two",
+		}
 	case has("tls: downgrade attempt detected"):
 		return finding{
 			ReasonProtocolVersion,
@@ -187,7 +205,11 @@ func (x *explainer) fromText(err error) finding {
 			"its key file belongs to another certificate",
 		}
 	case strings.HasPrefix(message, "tls: "), strings.HasPrefix(message, "local error: tls: "):
-		return finding{ReasonProtocolError, cleaned, "the server, or a box in the path, does not keep to the protocol"}
+		return finding{
+			ReasonProtocolError,
+			cleaned,
+			"the server, or a box in the path, does not keep to the protocol",
+		}
 	}
 	return finding{reason: ReasonOther, detail: cleaned}
 }
@@ -227,7 +249,11 @@ func plaintext(record tls.RecordHeaderError) finding {
 	if speaks != "" {
 		detail = "the server still speaks plaintext " + speaks
 	}
-	return finding{ReasonPlaintext, fmt.Sprintf("%s: its first bytes are %+q (untrusted)", detail, header), advice}
+	return finding{
+		ReasonPlaintext,
+		fmt.Sprintf("%s: its first bytes are %+q (untrusted)", detail, header),
+		advice,
+	}
 }
 
 const (

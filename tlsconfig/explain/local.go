@@ -19,7 +19,10 @@ func Local(err error, peer string) error {
 	return &HandshakeError{
 		Reason: ReasonLocalFault,
 		Host:   peer,
-		Detail: "a callback of this side's TLS configuration did not return: " + text.Printable(line, text.MaxText),
+		Detail: "a callback of this side's TLS configuration did not return: " + text.Printable(
+			line,
+			text.MaxText,
+		),
 		Advice: "this program's log has the stack",
 		Alert:  -1,
 		Err:    err,

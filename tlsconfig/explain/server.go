@@ -36,27 +36,53 @@ func Server(err error, client string) error {
 	} else {
 		f = findOnServer(cause)
 	}
-	return &HandshakeError{Reason: f.reason, Host: client, Detail: f.detail, Advice: f.advice, Alert: alert, Err: err}
+	return &HandshakeError{
+		Reason: f.reason,
+		Host:   client,
+		Detail: f.detail,
+		Advice: f.advice,
+		Alert:  alert,
+		Err:    err,
+	}
 }
 
 // clientAlert explains an alert of the client's.
 func clientAlert(code tls.AlertError) finding {
-	said := fmt.Sprintf("the client sent alert %d (%s)", uint8(code), strings.TrimPrefix(code.Error(), "tls: "))
+	said := fmt.Sprintf(
+		"the client sent alert %d (%s)",
+		uint8(code),
+		strings.TrimPrefix(code.Error(), "tls: "),
+	)
 	refused := func(advice string) finding { return finding{ReasonCertificateRefused, said, advice} }
 	switch code {
 	case alertUnknownCA:
 		return refused("send the full chain, or have the client trust the root")
 	case alertCertificateExpired:
-		return refused("renew the certificate, or the intermediate that has run out, and check the client's clock")
+		return refused(
+			"renew the certificate, or the intermediate that has run out, and check the client's clock",
+		)
 	case alertDecryptError:
 		return refused("the key may be another certificate's")
-	case alertBadCertificate, alertUnsupportedCert, alertCertificateRevoked, alertCertificateUnknown:
-		return refused("the client says no more (Go says this for all causes): see that the full chain is sent, covers the " +
-			"name that the client asks for, and has not run out; or have the client trust the root")
+	case alertBadCertificate,
+		alertUnsupportedCert,
+		alertCertificateRevoked,
+		alertCertificateUnknown:
+		return refused(
+			"the client says no more (Go says this for all causes): see that the full chain is sent, covers the " +
+				"name that the client asks for, and has not run out; or have the client trust the root",
+		)
 	case alertProtocolVersion:
-		return finding{ReasonProtocolVersion, said, "have both sides share TLS 1.2 or 1.3; MinVersion and MaxVersion (ssl_protocols) set this side's range"}
+		return finding{
+			ReasonProtocolVersion,
+			said,
+			"have both sides share TLS 1.2 or 1.3; MinVersion and MaxVersion (ssl_protocols) set this side's range",
+		}
 	case alertHandshakeFailure, alertInsufficientSecurity:
-		return finding{ReasonHandshakeFailure, said, "what this side chose is too weak for the client, or it can't do it"}
+		return finding{
+			ReasonHandshakeFailure,
+			said,
+			"what this side chose is too weak for the client, or it can't do it",
+		}
 	case alertUnrecognizedName:
 		return finding{ReasonUnrecognizedName, said, ""}
 	case alertNoApplicationProto:
@@ -64,7 +90,11 @@ func clientAlert(code tls.AlertError) finding {
 	case alertUserCanceled:
 		return finding{ReasonClosed, said, ""}
 	case alertBadRecordMAC:
-		return finding{ReasonProtocolError, said + ": it can't decrypt what this side sends", adviceKeys}
+		return finding{
+			ReasonProtocolError,
+			said + ": it can't decrypt what this side sends",
+			adviceKeys,
+		}
 	}
 	return finding{ReasonAlert, said, "look at the client's log"}
 }
@@ -87,7 +117,11 @@ func findOnServer(err error) finding {
 			"if it said nothing at all it waits for a greeting: it speaks plaintext first on a port for TLS",
 		}
 	case ReasonReset:
-		return finding{reason, "the client reset the connection before the handshake was done", adviceLeft}
+		return finding{
+			reason,
+			"the client reset the connection before the handshake was done",
+			adviceLeft,
+		}
 	case ReasonClosed:
 		return finding{reason, "the client left before the handshake was done", adviceLeft}
 	}
@@ -114,9 +148,16 @@ func serverText(err error) finding {
 			ReasonHandshakeFailure, "no common cipher suite; the client offered " + named(message, tls.CipherSuiteName),
 			"drop CipherSuites (ssl_ciphers), or serve a certificate of the other kind as well: suites have to fit its key, ECDSA or RSA",
 		}
-	case has("no key exchanges supported by both"), has("no ECDHE curve supported by both"), has("only incompatible point formats"):
-		return finding{ReasonHandshakeFailure, "no common group for the key exchange", "drop Groups (ssl_ecdh_curve)"}
-	case has("peer doesn't support any of the certificate's signature algorithms"), has("unsupported signature algorithm"):
+	case has("no key exchanges supported by both"),
+		has("no ECDHE curve supported by both"),
+		has("only incompatible point formats"):
+		return finding{
+			ReasonHandshakeFailure,
+			"no common group for the key exchange",
+			"drop Groups (ssl_ecdh_curve)",
+		}
+	case has("peer doesn't support any of the certificate's signature algorithms"),
+		has("unsupported signature algorithm"):
 		return finding{
 			ReasonHandshakeFailure, "the client can't verify signatures of this certificate's kind",
 			"serve one of the other kind as well, ECDSA or RSA",
@@ -132,10 +173,16 @@ func serverText(err error) finding {
 			ReasonClientCertRequired, "the client sent no certificate",
 			"give it one from the authorities in ClientCAFiles: clients keep theirs back if it is from none of those; or set ClientCertsRequest",
 		}
-	case has("client certificate"), has("client sent certificate"), has("tlsconfig: the peer sent no certificate"):
+	case has("client certificate"),
+		has("client sent certificate"),
+		has("tlsconfig: the peer sent no certificate"):
 		return finding{ReasonClientCertRefused, cleaned, "give the client another certificate"}
 	case has("no certificates configured"):
-		return finding{ReasonUnrecognizedName, "the client asked for no name, or for one without a certificate", "StrictSNI refuses those"}
+		return finding{
+			ReasonUnrecognizedName,
+			"the client asked for no name, or for one without a certificate",
+			"StrictSNI refuses those",
+		}
 	case has("local error: tls: bad record MAC"):
 		// OpenSSL's clients send an alert about a certificate unencrypted also where TLS 1.3 has it
 		// encrypted by then.
@@ -144,7 +191,11 @@ func serverText(err error) finding {
 			"send the full chain, or have the client trust the root",
 		}
 	case strings.HasPrefix(message, "tls: "), strings.HasPrefix(message, "local error: tls: "):
-		return finding{ReasonProtocolError, cleaned, "the client, or a box in the path, does not keep to the protocol"}
+		return finding{
+			ReasonProtocolError,
+			cleaned,
+			"the client, or a box in the path, does not keep to the protocol",
+		}
 	}
 	return finding{reason: ReasonOther, detail: cleaned}
 }
@@ -171,7 +222,11 @@ func refusedClient(refused *tls.CertificateVerificationError) finding {
 	if chain := refused.UnverifiedCertificates; len(chain) > 0 {
 		who += " " + text.CertName(chain[0])
 	}
-	f := finding{ReasonClientCertRefused, who + ": " + text.Printable(refused.Err.Error(), text.MaxText), ""}
+	f := finding{
+		ReasonClientCertRefused,
+		who + ": " + text.Printable(refused.Err.Error(), text.MaxText),
+		"",
+	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](refused); ok {
 		f.advice = "add its authority to ClientCAFiles (cafile, ssl_client_cert_file), or have the client send its intermediates"
 	}
@@ -191,9 +246,17 @@ func plaintextClient(record tls.RecordHeaderError) finding {
 	header := record.RecordHeader[:]
 	switch {
 	case strings.Contains(record.Msg, "SSLv2"):
-		return finding{ReasonProtocolVersion, "the client says hello as SSL 2.0 does", "have the client use TLS 1.2 or 1.3"}
+		return finding{
+			ReasonProtocolVersion,
+			"the client says hello as SSL 2.0 does",
+			"have the client use TLS 1.2 or 1.3",
+		}
 	case !strings.Contains(record.Msg, "does not look like a TLS handshake"):
-		return finding{ReasonProtocolError, text.Printable(record.Error(), text.MaxText), "the client, or a box in the path, does not keep to the protocol"}
+		return finding{
+			ReasonProtocolError,
+			text.Printable(record.Error(), text.MaxText),
+			"the client, or a box in the path, does not keep to the protocol",
+		}
 	}
 	what := ""
 	if speaks := plaintextClientOf(header); speaks != nil {

@@ -30,7 +30,11 @@ func main() {
 
 func run(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("grpc", flag.ContinueOnError)
-	addr := flags.String("addr", "", "the server, host:port, in plaintext; empty: one of the program's own")
+	addr := flags.String(
+		"addr",
+		"",
+		"the server, host:port, in plaintext; empty: one of the program's own",
+	)
 	service := flags.String("service", "", "the service to ask about; empty: the server as a whole")
 	if err := program.Parse(flags, args, out); err != nil {
 		return err
@@ -45,7 +49,10 @@ func run(args []string, out io.Writer) error {
 			pb.RegisterHealthServer(server, health.NewServer())
 			go server.Serve(l)
 			// Waits for its goroutines.
-			defer runtime.Await(ctx, func() (struct{}, error) { server.Stop(); return struct{}{}, nil })
+			defer runtime.Await(
+				ctx,
+				func() (struct{}, error) { server.Stop(); return struct{}{}, nil },
+			)
 			*addr = l.Addr().String()
 		}
 		status, err := check(ctx, *addr, *service)
@@ -58,17 +65,24 @@ func run(args []string, out io.Writer) error {
 
 // check asks. gRPC dials from goroutines of its own, and waits for these on Go channels, which must
 // not be done on a loop: Await does it elsewhere, and parks the coroutine.
-func check(ctx context.Context, addr, service string) (pb.HealthCheckResponse_ServingStatus, error) {
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+func check(
+	ctx context.Context,
+	addr, service string,
+) (pb.HealthCheckResponse_ServingStatus, error) {
+	conn, err := grpc.NewClient(
+		"passthrough:///"+addr,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			return new(hooks.Dialer).DialContext(ctx, "tcp", addr)
-		}))
+		}),
+	)
 	if err != nil {
 		return 0, err
 	}
 	return runtime.Await(ctx, func() (pb.HealthCheckResponse_ServingStatus, error) {
 		defer conn.Close()
-		response, err := pb.NewHealthClient(conn).Check(ctx, &pb.HealthCheckRequest{Service: service})
+		response, err := pb.NewHealthClient(conn).
+			Check(ctx, &pb.HealthCheckRequest{Service: service})
 		return response.GetStatus(), err
 	})
 }

@@ -26,7 +26,11 @@ func main() {
 
 func run(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("mysql", flag.ContinueOnError)
-	dsn := flags.String("dsn", "root@tcp(localhost:3306)/test", "the database, as the driver takes it")
+	dsn := flags.String(
+		"dsn",
+		"root@tcp(localhost:3306)/test",
+		"the database, as the driver takes it",
+	)
 	coroutines := flags.Int("coroutines", 10, "how many ask at once")
 	if err := program.Parse(flags, args, out); err != nil {
 		return err
@@ -48,13 +52,23 @@ func run(args []string, out io.Writer) error {
 			return err
 		}
 		fmt.Fprintln(out, version)
-		squares, err := runtime.Map(ctx, make([]struct{}, *coroutines), func(ctx context.Context, _ struct{}) (int, error) {
-			return ask[int](ctx, db, "SELECT ? * ?", *coroutines, *coroutines)
-		})
+		squares, err := runtime.Map(
+			ctx,
+			make([]struct{}, *coroutines),
+			func(ctx context.Context, _ struct{}) (int, error) {
+				return ask[int](ctx, db, "SELECT ? * ?", *coroutines, *coroutines)
+			},
+		)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%d coroutines have asked for the square of %d: %v\n", *coroutines, *coroutines, squares)
+		fmt.Fprintf(
+			out,
+			"%d coroutines have asked for the square of %d: %v\n",
+			*coroutines,
+			*coroutines,
+			squares,
+		)
 		return nil
 	})
 }

@@ -45,13 +45,23 @@ func run(args []string, out io.Writer) error {
 			return err
 		}
 		fmt.Fprintln(out, version)
-		squares, err := runtime.Map(ctx, make([]struct{}, *coroutines), func(ctx context.Context, _ struct{}) (int, error) {
-			return ask[int](ctx, db, "SELECT $1::int * $1::int", *coroutines)
-		})
+		squares, err := runtime.Map(
+			ctx,
+			make([]struct{}, *coroutines),
+			func(ctx context.Context, _ struct{}) (int, error) {
+				return ask[int](ctx, db, "SELECT $1::int * $1::int", *coroutines)
+			},
+		)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%d coroutines have asked for the square of %d: %v\n", *coroutines, *coroutines, squares)
+		fmt.Fprintf(
+			out,
+			"%d coroutines have asked for the square of %d: %v\n",
+			*coroutines,
+			*coroutines,
+			squares,
+		)
 		return nil
 	})
 }

@@ -52,6 +52,10 @@ func run(args []string, out io.Writer) error {
 
 // await runs a command. go-redis waits for a free connection on a Go channel, which must not be
 // done on a loop: Await does it elsewhere, and parks the coroutine.
-func await[C interface{ Result() (T, error) }, T any](ctx context.Context, command func(ctx context.Context, key string) C, key string) (T, error) {
+func await[C interface{ Result() (T, error) }, T any](
+	ctx context.Context,
+	command func(ctx context.Context, key string) C,
+	key string,
+) (T, error) {
 	return runtime.Await(ctx, func() (T, error) { return command(ctx, key).Result() })
 }

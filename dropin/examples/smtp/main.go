@@ -77,8 +77,14 @@ func send(ctx context.Context, addr, authority string, m *mail.Msg) error {
 		trust.RootCAs = x509.NewCertPool()
 		trust.RootCAs.AppendCertsFromPEM(pem)
 	}
-	client, err := mail.NewClient(host, mail.WithPort(number), mail.WithTLSPolicy(mail.TLSMandatory), mail.WithTLSConfig(trust),
-		mail.WithTimeout(30*time.Second), mail.WithDialContextFunc(new(hooks.Dialer).DialContext))
+	client, err := mail.NewClient(
+		host,
+		mail.WithPort(number),
+		mail.WithTLSPolicy(mail.TLSMandatory),
+		mail.WithTLSConfig(trust),
+		mail.WithTimeout(30*time.Second),
+		mail.WithDialContextFunc(new(hooks.Dialer).DialContext),
+	)
 	if err != nil {
 		return err
 	}

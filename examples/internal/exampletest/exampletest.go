@@ -52,7 +52,12 @@ func Demonstration(t *testing.T, run program.Run) {
 // Serve runs an example with -listen until stop is called or the test ends. It returns the first
 // line that is printed, which has to begin with prefix, without that; and stop returns what was
 // printed after it.
-func Serve(t *testing.T, run program.Run, prefix string, args ...string) (first string, stop func() string) {
+func Serve(
+	t *testing.T,
+	run program.Run,
+	prefix string,
+	args ...string,
+) (first string, stop func() string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r, w := io.Pipe()

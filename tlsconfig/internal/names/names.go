@@ -51,10 +51,16 @@ func CheckProtocols(protocols []string) error {
 func CheckPattern(name string) error {
 	host := strings.TrimPrefix(name, "*.")
 	if host == "" || strings.HasSuffix(host, ".") || strings.HasPrefix(host, ".") {
-		return fmt.Errorf("%s is no name for a server: want host.example.com or *.example.com", text.Quoted(name))
+		return fmt.Errorf(
+			"%s is no name for a server: want host.example.com or *.example.com",
+			text.Quoted(name),
+		)
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
-		return fmt.Errorf("%s is an address: clients send names only (RFC 6066, section 3)", text.Quoted(name))
+		return fmt.Errorf(
+			"%s is an address: clients send names only (RFC 6066, section 3)",
+			text.Quoted(name),
+		)
 	}
 	return CheckHost(host)
 }

@@ -42,9 +42,14 @@ func ParsePin(text string) (Pin, error) {
 	case sha512.Size:
 		p.Name, p.hash = "sha512", func(der []byte) []byte { s := sha512.Sum512(der); return s[:] }
 	case crypto.MD5.Size():
-		return Pin{}, errors.New("MD5 can't be honoured: two certificates with one MD5 can be made; take SHA-256")
+		return Pin{}, errors.New(
+			"MD5 can't be honoured: two certificates with one MD5 can be made; take SHA-256",
+		)
 	default:
-		return Pin{}, fmt.Errorf("a hash of %d bytes is by no function that is known here: take SHA-256", len(sum))
+		return Pin{}, fmt.Errorf(
+			"a hash of %d bytes is by no function that is known here: take SHA-256",
+			len(sum),
+		)
 	}
 	return p, nil
 }
@@ -63,11 +68,16 @@ func (e *pinError) Error() string {
 // CheckPins returns an error unless the peer's certificate has one of the hashes.
 func CheckPins(state tls.ConnectionState, pins []Pin) error {
 	if len(state.PeerCertificates) == 0 {
-		return errors.New("tlsconfig: the peer sent no certificate, but its fingerprint is to be checked")
+		return errors.New(
+			"tlsconfig: the peer sent no certificate, but its fingerprint is to be checked",
+		)
 	}
 	cert := state.PeerCertificates[0]
 	if slices.ContainsFunc(pins, func(p Pin) bool { return p.fits(cert) }) {
 		return nil
 	}
-	return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: &pinError{text.Fingerprint(cert.Raw)}}
+	return &tls.CertificateVerificationError{
+		UnverifiedCertificates: state.PeerCertificates,
+		Err:                    &pinError{text.Fingerprint(cert.Raw)},
+	}
 }

@@ -13,7 +13,9 @@ import (
 )
 
 // ErrNoName is the cause where a certificate should be verified and it is not known for whom.
-var ErrNoName = errors.New("tlsconfig: no server name to verify: use the configuration that Client.For returns")
+var ErrNoName = errors.New(
+	"tlsconfig: no server name to verify: use the configuration that Client.For returns",
+)
 
 // A Verifier does what crypto/tls does by itself, for the cases that its own check can't express:
 // no SNI, a single self-signed certificate, a chain without a name. It runs as VerifyConnection
@@ -77,7 +79,8 @@ func (v Verifier) Verify(state tls.ConnectionState) ([][]*x509.Certificate, erro
 	// Only the missing authority is forgiven. With the certificate as its own root, dates, name and
 	// usage are checked as for any other.
 	unknown, ok := errors.AsType[x509.UnknownAuthorityError](err)
-	if v.AcceptSelfSigned && ok && len(sent) == 1 && unknown.Cert == sent[0] && SelfSigned(sent[0]) {
+	if v.AcceptSelfSigned && ok && len(sent) == 1 && unknown.Cert == sent[0] &&
+		SelfSigned(sent[0]) {
 		options.Roots = x509.NewCertPool()
 		options.Roots.AddCert(sent[0])
 		chains, err = sent[0].Verify(options)
@@ -102,8 +105,11 @@ type ChainTooLongError struct {
 
 // Error gives both numbers.
 func (e *ChainTooLongError) Error() string {
-	return fmt.Sprintf("tlsconfig: the shortest chain has %d intermediate certificates, ssl_verify_depth allows %d",
-		e.Intermediates, e.Limit)
+	return fmt.Sprintf(
+		"tlsconfig: the shortest chain has %d intermediate certificates, ssl_verify_depth allows %d",
+		e.Intermediates,
+		e.Limit,
+	)
 }
 
 // CheckDepth returns an error unless one of the chains has at most limit certificates between the
