@@ -80,8 +80,8 @@ func (r *round) keepLink(ctx context.Context, rnd *rand.Rand, i int) {
 			continue
 		}
 		r.links[i].Store(l)
-		for end := time.Now().Add(time.Duration(rnd.IntN(600)) * time.Millisecond); time.Now().Before(end) &&
-			!r.over(ctx) && !l.over.Load(); {
+		end := time.Now().Add(time.Duration(rnd.IntN(600)) * time.Millisecond)
+		for time.Now().Before(end) && !r.over(ctx) && !l.over.Load() {
 			pause(ctx, rnd, 20*time.Millisecond)
 		}
 		r.links[i].Store(nil)
@@ -123,7 +123,9 @@ func (r *round) connect(ctx context.Context, rnd *rand.Rand) (*link, error) {
 	return l, err
 }
 
-func (r *round) sockets(ctx context.Context, rnd *rand.Rand, network string) (a, b *socket.Socket, err error) {
+func (r *round) sockets(
+	ctx context.Context, rnd *rand.Rand, network string,
+) (a, b *socket.Socket, err error) {
 	if network == "pair" {
 		return socket.Pair(ctx, "unix")
 	}
@@ -172,12 +174,15 @@ func (r *round) finish(ctx context.Context, rnd *rand.Rand, l *link) {
 	for _, e := range l.ends {
 		r.start(ctx, rnd, func(ctx context.Context, _ *rand.Rand) {
 			defer all.Done()
-			for err := error(nil); err == nil; {
-				if err = r.take(e, func(p []byte) (int, error) { return e.Recv(ctx, p) }, 1<<16); err != nil && err != io.EOF {
-					r.checkUnless(false, "the last Recv", err)
-				} else if sent := e.peer.sent.Load(); err == io.EOF && e.received.Load() != sent {
-					r.t.Errorf("%d of %d bytes have arrived", e.received.Load(), sent)
-				}
+			recv := func(p []byte) (int, error) { return e.Recv(ctx, p) }
+			err := r.take(e, recv, 1<<16)
+			for err == nil {
+				err = r.take(e, recv, 1<<16)
+			}
+			if sent := e.peer.sent.Load(); err != io.EOF {
+				r.checkUnless(false, "the last Recv", err)
+			} else if e.received.Load() != sent {
+				r.t.Errorf("%d of %d bytes have arrived", e.received.Load(), sent)
 			}
 		})
 	}

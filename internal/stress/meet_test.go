@@ -10,7 +10,6 @@ import (
 	"time"
 
 	event "github.com/whorl-go/whorl/defer"
-	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -42,14 +41,19 @@ func (r *round) meet(ctx context.Context, rnd *rand.Rand) {
 		case 4:
 			r.exclude(ctx, rnd)
 		case 5:
-			runtime.Await(ctx, func() (int, error) { time.Sleep(time.Duration(rand.IntN(500)) * time.Microsecond); return 0, nil })
+			runtime.Await(ctx, func() (int, error) {
+				time.Sleep(rand.N(500 * time.Microsecond))
+				return 0, nil
+			})
 		case 6:
 			r.bear(ctx, rnd)
 		case 7:
 			if event.Defer(ctx, func(context.Context) { m.run.Add(1) }) == nil {
 				m.deferred.Add(1)
 			}
-			event.Tick(ctx, 100*time.Microsecond, func(ctx context.Context) { runtime.Sleep(ctx, time.Millisecond) })
+			event.Tick(ctx, 100*time.Microsecond, func(ctx context.Context) {
+				runtime.Sleep(ctx, time.Millisecond)
+			})
 		case 8:
 			if co := m.victims[rnd.IntN(len(m.victims))].Load(); co != nil {
 				[]func(){co.Cancel, func() { co.Interrupt() }, func() { co.Resume() }}[rnd.IntN(3)]()
@@ -125,7 +129,9 @@ func (r *round) balance() {
 			r.t.Errorf("%d connections have begun, %d ended", o, c)
 		}
 	}
-	leaktest.Until(r.t, "nothing is delivered any more", func() bool { return socket.Lingering() == 0 })
+	if n := socket.Lingering(); n != 0 {
+		r.t.Errorf("%d closed sockets still deliver", n)
+	}
 	if st := r.rt.Stats(); st.Coroutines != 0 || st.Workers != 0 {
 		r.t.Errorf("%+v", st)
 	}

@@ -131,7 +131,8 @@ func (r *round) onReceive(ctx context.Context, c *server.Conn, pkt []byte) {
 		c.EnableSSLAsync(ctx, nil)
 	case len(pkt)%16 == 0:
 		c.Pause()
-		if _, err := event.After(ctx, time.Millisecond, func(context.Context) { c.Resume() }); err != nil {
+		resume := func(context.Context) { c.Resume() }
+		if _, err := event.After(ctx, time.Millisecond, resume); err != nil {
 			c.Resume()
 		}
 	}
@@ -172,7 +173,9 @@ func (r *round) holdSessions(ctx context.Context, rnd *rand.Rand) {
 	}
 }
 
-func (r *round) converse(ctx context.Context, rnd *rand.Rand, c *client.Client, door [2]string) error {
+func (r *round) converse(
+	ctx context.Context, rnd *rand.Rand, c *client.Client, door [2]string,
+) error {
 	if err := c.Connect(ctx, door[0], door[1]); err != nil {
 		return err
 	}
