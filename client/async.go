@@ -140,7 +140,7 @@ func (a *Async) Connect(ctx context.Context, network, address string) error {
 // settle returns the keeper of the Async's loop, which the first call chooses.
 func (a *Async) settle(ctx context.Context) (*keeper, error) {
 	if a.keeper.Load() == nil {
-		k, err := keeperFor(ctx)
+		k, err := keeperFor(ctx, a.dialer.callbacks.Spread)
 		if err != nil {
 			return nil, err
 		}

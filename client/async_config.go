@@ -58,6 +58,11 @@ type AsyncConfig struct {
 	// called within Send, wherever that was called on the loop; else both are called later.
 	OnBufferFull, OnBufferEmpty func(ctx context.Context, a *Async)
 
+	// Spread has the connections live on the runtime's loops in turn, so that they use all
+	// processors; without it they live on the loop of whoever calls Connect first. Their callbacks
+	// run at the same time then: what they share needs a lock or an atomic.
+	Spread bool
+
 	// MaxQueue is how many bytes may be queued for a server that takes less than it is sent; 0
 	// means 2 MiB. HighWater and LowWater are the marks of OnBufferFull and OnBufferEmpty; 0 means
 	// 80 and 20 per cent of MaxQueue.

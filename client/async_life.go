@@ -306,8 +306,12 @@ type keeper struct {
 var keepers sync.Map // *eventloop.Loop → *keeper, until the loop's runtime shuts down
 
 // keeperFor returns the keeper of the loop that something new of ctx should live on.
-func keeperFor(ctx context.Context) (*keeper, error) {
-	home, err := sched.HomeFor(ctx)
+func keeperFor(ctx context.Context, spread bool) (*keeper, error) {
+	homeFor := sched.HomeFor
+	if spread {
+		homeFor = sched.HomeInTurn
+	}
+	home, err := homeFor(ctx)
 	if err != nil {
 		return nil, err
 	}

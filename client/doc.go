@@ -49,11 +49,10 @@
 //		OnReceive: func(ctx context.Context, a *client.Async, line []byte) { … a.Send(answer) … },
 //		OnClose:   func(ctx context.Context, a *client.Async, reason error) { … },
 //		Reconnect: client.Backoff{},
+//		Spread:    true, // on all processors
 //	})
 //	for _, address := range addresses {
-//		runtime.GoSpread(ctx, func(ctx context.Context) { // the Async lives on the loop that dials
-//			if _, err := d.Dial(ctx, "tcp", address); err != nil { … }
-//		})
+//		if _, err := d.Dial(ctx, "tcp", address); err != nil { … }
 //	}
 //
 // # STARTTLS

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"iter"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -177,6 +179,47 @@ func (c *Conn) Recv(ctx context.Context) ([]byte, error) {
 	}
 	c.received(pkt)
 	return pkt, nil
+}
+
+// Packets returns the packets of the connection, with Handle, as Recv would one after the other, at
+// less cost when many come at a time. A packet is valid until the next one. The sequence ends when
+// the client has closed after a packet; any other error of Recv, ErrShutdown included, comes last,
+// without a packet. While the loop over it runs, Recv, Peek and EnableSSL return socket.ErrBusy;
+// what the loop hasn't come to is there for them when it is left.
+func (c *Conn) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for {
+			err := c.eachPacket(ctx, yield)
+			if err == nil {
+				return
+			}
+			pkt, err := c.recvFailed(ctx, err) // in a Shutdown there may be more
+			if err == io.EOF || !yield(pkt, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// eachPacket hands out packets until yield returns false, which is no error, or something ends that.
+func (c *Conn) eachPacket(ctx context.Context, yield func([]byte, error) bool) error {
+	mustEnd := func() bool { return c.worker.server.draining.Load() && !c.fresh() }
+	if c.listener.port.Handle == nil || mustEnd() {
+		return socket.ErrCanceled
+	}
+	left := false
+	err := c.flow.Socket.EachPacket(ctx, func(pkt []byte, _ error) bool {
+		c.received(pkt)
+		left = !yield(pkt, nil)
+		return !left && !mustEnd()
+	})
+	switch {
+	case left, err != nil:
+		return err
+	case mustEnd():
+		return socket.ErrCanceled
+	}
+	return io.EOF
 }
 
 // recvFailed is the part of Recv that follows an error. When the server shuts down, what has begun

@@ -24,6 +24,20 @@ func HomeFor(ctx context.Context) (Home, error) {
 	return Home{s}, nil
 }
 
+// HomeInTurn is HomeFor for what is to be spread over all processors: the next of the runtime's
+// loops, whoever calls.
+func HomeInTurn(ctx context.Context) (Home, error) {
+	rt, err := From(ctx)
+	if err != nil {
+		return Home{}, err
+	}
+	s := rt.pick()
+	if s.loop.Closed() {
+		return Home{}, ErrShutdown
+	}
+	return Home{s}, nil
+}
+
 func schedulerFor(ctx context.Context) (*scheduler, error) {
 	if s, _ := whereAmI(schedulerHint(ctx)); s != nil {
 		return s, nil
