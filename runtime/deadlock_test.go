@@ -279,9 +279,9 @@ func (h handler) HandleEvents(e eventloop.Events) { h(e) }
 func TestDeadlockIsLoggedOnceAndEndsNothing(t *testing.T) {
 	defer runtime.HurryDeadlock(10*time.Millisecond, patience)()
 	for name, later := range map[string]func(fn func()){
-		"time.AfterFunc": func(fn func()) { time.AfterFunc(200*time.Millisecond, fn) },
+		"time.AfterFunc": func(fn func()) { time.AfterFunc(10*time.Millisecond, fn) },
 		"context.AfterFunc": func(fn func()) {
-			ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 			context.AfterFunc(ctx, func() { cancel(); fn() })
 		},
 	} {
@@ -294,7 +294,15 @@ func TestDeadlockIsLoggedOnceAndEndsNothing(t *testing.T) {
 					b.Pop(ctx)
 					a.Push(ctx, 1)
 				})
-				later(func() { b.Push(ctx, 1) })
+				var look func()
+				look = func() { // nobody else wakes them
+					if entries.Len() == 0 {
+						later(look)
+						return
+					}
+					b.Push(ctx, 1)
+				}
+				later(look)
 				where = line(+1)
 				if v, err := a.Pop(ctx); v != 1 || err != nil {
 					t.Errorf("Pop: %v, %v", v, err)

@@ -95,16 +95,9 @@ func (s *Server) cut(c *Conn, left int, why error) {
 	s.cuts.bytes.Add(uint64(left))
 	if now := int64(time.Since(s.began)); now > s.cuts.complain.Load() {
 		s.cuts.complain.Store(now + int64(time.Second)) // before that the next line's count will do
-		s.log.Warn(
-			"server: connection reset after Close: not everything was delivered",
-			zap.Error(why),
-			zap.Stringer(
-				"peer",
-				c.RemoteAddr(),
-			),
-			zap.Int("bytes", left),
-			zap.Uint64("so far", s.cuts.connections.Load()),
-		)
+		s.log.Warn("server: connection cut off", zap.Error(why),
+			zap.Stringer("peer", c.RemoteAddr()), zap.Int("bytes not delivered", left),
+			zap.Uint64("connections so far", s.cuts.connections.Load()))
 	}
 }
 
@@ -117,11 +110,8 @@ type CutError struct {
 }
 
 func (e *CutError) Error() string {
-	text := fmt.Sprintf(
-		"server: %d connections were cut off, %d bytes not delivered",
-		e.Connections,
-		e.Bytes,
-	)
+	text := fmt.Sprintf("server: connections cut off: %d, bytes not delivered: %d",
+		e.Connections, e.Bytes)
 	if e.Err != nil {
 		text += ": " + e.Err.Error()
 	}

@@ -56,7 +56,7 @@ func TestGreedyClientsAreBounded(t *testing.T) {
 	if st.Lingering > connections/4 || st.Connections > connections || st.Queued > connections*each {
 		t.Errorf("%+v", st)
 	}
-	if !h.logged("not everything was delivered") || !h.logged(server.ErrLingering.Error()) {
+	if !h.logged("connection cut off") || !h.logged(server.ErrLingering.Error()) {
 		t.Error("the log doesn't say so")
 	}
 	conn := dial(t, l)

@@ -206,6 +206,9 @@ func (l *Delivery) look() {
 		l.deadline = sched.DeadlineAfter(l.silence)
 	}
 	switch {
+	case l.deadline.Passed() && l.left == 0: // nobody is waited for but somebody on this side
+		l.end(nil)
+		return
 	case l.deadline.Passed():
 		l.cut(errLingerStalled)
 		return

@@ -48,6 +48,6 @@ func ExampleServerFromMap() {
 	_, err = swoole.ServerFromMap(map[string]any{"worker_num": 4})
 	fmt.Println(err)
 	// Output:
-	// "\r\n", idle for 10m0s, 100000 connections option worker_num: can't be honoured: there are no
-	// worker processes: event loops share the connections, say how many by runtime.WithLoops
+	// "\r\n", idle for 10m0s, 100000 connections
+	// option worker_num: can't be honoured: there are no worker processes: event loops share the connections, say how many by runtime.WithLoops
 }

@@ -20,9 +20,9 @@ func ExampleSwooleClient() {
 	_, err = dialect.SwooleClient(map[string]any{"ssl_dhparam": "dh.pem"})
 	fmt.Println(err)
 	// Output:
-	// mail.test 4 <nil> option ssl_protocols: 80 has a hole between TLS 1.1 and TLS 1.3: only a
-	// range without holes can be had option ssl_dhparam: is a server option: a client has no use
-	// for it
+	// mail.test 4 <nil>
+	// option ssl_protocols: 80 has a hole between TLS 1.1 and TLS 1.3: only a range without holes can be had
+	// option ssl_dhparam: is a server option: a client has no use for it
 }
 
 func ExampleSwooleServer() {
@@ -37,8 +37,8 @@ func ExampleSwooleServer() {
 	_, err = dialect.SwooleServer(map[string]any{"ssl_dhparam": "dh.pem"})
 	fmt.Println(err)
 	// Output:
-	// true <nil> option ssl_dhparam: can't be honoured: crypto/tls has no finite-field
-	// Diffie-Hellman, its key exchanges need no parameters; leave it out
+	// true <nil>
+	// option ssl_dhparam: can't be honoured: crypto/tls has no finite-field Diffie-Hellman, its key exchanges need no parameters; leave it out
 }
 
 func ExamplePHPClient() {
@@ -48,8 +48,8 @@ func ExamplePHPClient() {
 	_, err = dialect.PHPClient(map[string]any{"peer_fingerprint": "d41d8cd98f00b204e9800998ecf8427e"})
 	fmt.Println(err)
 	// Output:
-	// mail.test [smtp] <nil> option peer_fingerprint: MD5 can't be honoured: two certificates with
-	// one MD5 can be made; take SHA-256
+	// mail.test [smtp] <nil>
+	// option peer_fingerprint: MD5 can't be honoured: two certificates with one MD5 can be made; take SHA-256
 }
 
 func ExamplePHPServer() {

@@ -44,9 +44,8 @@ func ExampleClient() {
 		fmt.Println(failure.Reason == explain.ReasonNameMismatch)
 	}
 	// Output:
-	// tls handshake with mail.test: name mismatch: the certificate is for "www.test", "test", not
-	// for mail.test; connect by one of these names, set ServerName (ssl_host_name) to it, or have
-	// the server send another certificate true
+	// tls handshake with mail.test: name mismatch: the certificate is for "www.test", "test", not for mail.test; connect by one of these names, set ServerName (ssl_host_name) to it, or have the server send another certificate
+	// true
 }
 
 func ExampleServer() {
@@ -71,7 +70,6 @@ func ExampleServer() {
 	fmt.Println(explain.Server(err, "192.0.2.7:4711"))
 	fmt.Printf("%s", explain.PlaintextHint(err))
 	// Output:
-	// tls handshake with 192.0.2.7:4711: plaintext client: the client speaks plaintext SMTP: its
-	// first bytes are "EHLO " (untrusted); have it use TLS from the start, or the port for
-	// plaintext and STARTTLS 554 5.7.0 This port is for TLS from the start
+	// tls handshake with 192.0.2.7:4711: plaintext client: the client speaks plaintext SMTP: its first bytes are "EHLO " (untrusted); have it use TLS from the start, or the port for plaintext and STARTTLS
+	// 554 5.7.0 This port is for TLS from the start
 }
