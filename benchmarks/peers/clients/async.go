@@ -95,7 +95,9 @@ func (w *callbacks) asyncConfig() client.AsyncConfig {
 			a.Value().(*callbackConn).lost(err)
 		},
 		OnClose: func(ctx context.Context, a *client.Async, err error) {
-			a.Value().(*callbackConn).closed(ctx, err)
+			c := a.Value().(*callbackConn)
+			a.SetValue(c) // else it would go with the connection
+			c.closed(ctx, err)
 		},
 	}
 }
