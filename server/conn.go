@@ -170,10 +170,21 @@ func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) {
 // middle of one, ErrShutdown that the server shuts down and no packet has come any more. After a
 // time-out nothing is lost: the next Recv goes on with the bytes that have come.
 func (c *Conn) Recv(ctx context.Context) ([]byte, error) {
-	if c.listener.port.Handle == nil || c.worker.server.draining.Load() && !c.fresh() {
+	// Very many coroutines are parked here: what needs room on the stack is done by others.
+	if c.refuses() {
 		return c.recvFailed(ctx, socket.ErrCanceled)
 	}
 	pkt, err := c.flow.Socket.RecvPacket(ctx)
+	return c.receives(ctx, pkt, err)
+}
+
+// refuses reports whether Recv may not begin: the server shuts down, or has callbacks.
+func (c *Conn) refuses() bool {
+	return c.listener.port.Handle == nil || c.worker.server.draining.Load() && !c.fresh()
+}
+
+// receives is the part of Recv that follows the socket's.
+func (c *Conn) receives(ctx context.Context, pkt []byte, err error) ([]byte, error) {
 	if err != nil {
 		return c.recvFailed(ctx, err)
 	}
@@ -203,20 +214,19 @@ func (c *Conn) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
 
 // eachPacket hands out packets until yield returns false, which is no error, or something ends that.
 func (c *Conn) eachPacket(ctx context.Context, yield func([]byte, error) bool) error {
-	mustEnd := func() bool { return c.worker.server.draining.Load() && !c.fresh() }
-	if c.listener.port.Handle == nil || mustEnd() {
+	if c.refuses() {
 		return socket.ErrCanceled
 	}
 	left := false
 	err := c.flow.Socket.EachPacket(ctx, func(pkt []byte, _ error) bool {
 		c.received(pkt)
 		left = !yield(pkt, nil)
-		return !left && !mustEnd()
+		return !left && !c.refuses()
 	})
 	switch {
 	case left, err != nil:
 		return err
-	case mustEnd():
+	case c.refuses():
 		return socket.ErrCanceled
 	}
 	return io.EOF

@@ -164,10 +164,15 @@ func (s *Socket) RecvPacket(ctx context.Context) ([]byte, error) {
 	if pkt := s.packetAtHand(ctx); pkt != nil {
 		return pkt, nil
 	}
-	if err := sched.Begin(ctx, 0); err != nil {
-		return nil, s.fail("recv", err)
-	}
 	return s.recvPacket(ctx)
+}
+
+// begin is acquire for an operation that may wait with ctx.
+func (s *Socket) begin(ctx context.Context, kind uint32) (*fd, error) {
+	if err := sched.Begin(ctx, 0); err != nil {
+		return nil, err
+	}
+	return s.acquire(kind)
 }
 
 // readCost is how many bytes a read into the buffer counts as, whatever it has found.
@@ -178,7 +183,7 @@ const readCost = bufferSize / 4
 // and few cache lines are touched on the way back. So its loop is that of receive, without two
 // frames.
 func (s *Socket) recvPacket(ctx context.Context) (pkt []byte, err error) {
-	f, err := s.acquire(reading)
+	f, err := s.begin(ctx, reading)
 	if err != nil {
 		return nil, s.fail("recv", err)
 	}

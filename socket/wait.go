@@ -75,10 +75,7 @@ func (f *fd) wait(
 	ctx context.Context, d *direction, reason *sched.Reason, deadline sched.Deadline,
 ) error {
 	if _, ok := ctx.(noWait); ok {
-		if d.slot.CompareAndSwap(&edge, nil) {
-			return nil
-		}
-		return ErrWouldBlock
+		return d.look()
 	}
 	w, err := sched.Enter(ctx)
 	if err != nil {
@@ -90,9 +87,9 @@ func (f *fd) wait(
 			return nil
 		}
 	}
-	if cause := f.cause(); cause != nil && d.Remove(w) {
+	if f.closed() && d.Remove(w) {
 		w.Leave()
-		return cause // Close looked for who waits before we did
+		return f.cause() // Close looked for who waits before we did
 	}
 	err = w.Wait(ctx, reason, deadline, d)
 	w.Leave() // not deferred: a runtime.Goexit ends coroutines, which have nothing to give back
@@ -100,6 +97,14 @@ func (f *fd) wait(
 		return err
 	}
 	return f.woken(d)
+}
+
+// look is wait for whoever must not wait.
+func (d *direction) look() error {
+	if d.slot.CompareAndSwap(&edge, nil) {
+		return nil
+	}
+	return ErrWouldBlock
 }
 
 // woken returns why a wait was ended, if not by an edge.
