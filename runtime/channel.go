@@ -21,7 +21,7 @@ var ErrChannelTimeout error = channelTimeout{}
 
 type channelTimeout struct{}
 
-func (channelTimeout) Error() string   { return "channel: timeout" }
+func (channelTimeout) Error() string   { return "runtime: channel timeout" }
 func (channelTimeout) Timeout() bool   { return true }
 func (channelTimeout) Temporary() bool { return true }
 func (channelTimeout) Is(target error) bool {

@@ -3,7 +3,6 @@ package socket
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -27,11 +26,11 @@ var (
 
 	// ErrNotConnected is returned by what needs a connection, or a bound address, before there is
 	// one. It is also syscall.ENOTCONN.
-	ErrNotConnected error = fmt.Errorf("not connected: %w", syscall.ENOTCONN)
+	ErrNotConnected error = stateError{"not connected", syscall.ENOTCONN}
 
 	// ErrConnected is returned by Connect on a socket that is connected. It is also
 	// syscall.EISCONN.
-	ErrConnected error = fmt.Errorf("already connected: %w", syscall.EISCONN)
+	ErrConnected error = stateError{"already connected", syscall.EISCONN}
 
 	// ErrPlaintextPending is returned by SSLHandshake while bytes that arrived in plaintext have
 	// not been read: whoever put them there could pass them off as the other side's words over TLS
@@ -53,6 +52,15 @@ var (
 	// ErrLineTooLong is returned by RecvLine when max bytes hold no line end.
 	ErrLineTooLong = errors.New("line too long")
 )
+
+// stateError says in our words what the system has a number for.
+type stateError struct {
+	text  string
+	errno syscall.Errno
+}
+
+func (e stateError) Error() string { return e.text }
+func (e stateError) Unwrap() error { return e.errno }
 
 type canceledError struct{}
 
