@@ -1,6 +1,27 @@
 package server
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
+
+// A client isn't taken to be silent for longer than it is, wherever between two ticks its packet came.
+func TestSilenceIsNotOverstated(t *testing.T) {
+	w := &worker{server: New(Config{})}
+	c := &Conn{worker: w}
+	for range 20 {
+		for now := time.Now(); time.Since(now) < 300*time.Microsecond; {
+		}
+		began, stamp := time.Now(), w.server.clock()
+		c.seen.Store(uint32(stamp))
+		for w.server.clock() == stamp {
+		}
+		silent := time.Duration(c.silent()) * tickLength
+		if passed := time.Since(began); silent > passed {
+			t.Fatalf("silent for %v after %v", silent, passed)
+		}
+	}
+}
 
 // A slot with very many connections that aren't due is visited to its end, though that takes
 // longer than a turn, and those behind it get their visit.
