@@ -79,6 +79,9 @@ const (
 
 // queue asks for a slot, and gets it at once if nobody else computes in this turn of the loop.
 func (w *worker) queue(h *handshake) {
+	if h.state == handshakeOver {
+		return // it has ended before it came here from its coroutine
+	}
 	hs := &w.handshakes
 	h.unlist()
 	h.state, h.since = handshakeQueued, clock.Now()
@@ -271,13 +274,13 @@ func (h *handshake) Enter(ctx context.Context, deadline sched.Deadline) error {
 
 // giveUp follows a wait for a slot that has ended without one, unless it was granted at last.
 func (h *handshake) giveUp() {
-	switch {
-	case h.state == handshakeInside:
+	switch h.state {
+	case handshakeInside:
 		h.leave()
-	case !h.underway:
-		h.conn.worker.counters.waiting.Add(-1)
-		fallthrough
-	default:
+	case handshakeQueued:
+		if !h.underway {
+			h.conn.worker.counters.waiting.Add(-1)
+		}
 		h.state = handshakeIdle
 	}
 }
@@ -326,10 +329,10 @@ func (h *handshake) unlist() {
 	h.prev, h.next = nil, nil
 }
 
-// end follows the handshake.
+// end follows the handshake. In a coroutine it overtakes giveUp, and Enter's part on the loop.
 func (h *handshake) end() {
 	w := h.conn.worker
-	h.leave()
+	h.giveUp()
 	h.unlist()
 	h.state = handshakeOver
 	if h.underway {

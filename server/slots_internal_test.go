@@ -5,6 +5,9 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/runtime"
 )
 
 // waiters makes a worker without a free slot, and handshakes that wait for one, of clients from
@@ -58,6 +61,58 @@ func TestOrderOfHandshakes(t *testing.T) {
 			}
 			if n := w.counters.waiting.Load(); n != 0 || len(w.handshakes.lineOf) != 0 {
 				t.Errorf("%d still wait, %d addresses", n, len(w.handshakes.lineOf))
+			}
+		})
+	}
+}
+
+// The end of a handshake may overtake what its coroutine has had the loop do before: nothing of it
+// is left in any count.
+func TestEndOvertakesTheRestOfAHandshake(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		run  func(w *worker, h *handshake)
+	}{
+		{"the wait for a slot", func(w *worker, h *handshake) {
+			w.handshakes.slots = 1
+			h.granted = runtime.NewChannel[struct{}](1)
+			h.end()
+			w.queue(h)
+			h.giveUp()
+		}},
+		{"the end of that wait", func(w *worker, h *handshake) {
+			w.queue(h)
+			h.end()
+			h.giveUp()
+		}},
+		{"the end of that wait, in the middle", func(w *worker, h *handshake) {
+			h.underway, w.handshakes.begun = true, 1
+			w.counters.handshaking.Store(1)
+			w.queue(h)
+			h.end()
+			h.giveUp()
+		}},
+		{"everything, when it is forced out", func(w *worker, h *handshake) {
+			w.queue(h)
+			h.end()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, _ := waiters()
+			var err error
+			if w.loop, err = eventloop.New(eventloop.Config{}); err != nil {
+				t.Fatal(err)
+			}
+			defer w.loop.Close()
+			conn := &Conn{worker: w}
+			conn.setRemote(netip.MustParseAddrPort("192.0.2.1:1"))
+			c.run(w, newHandshake(conn))
+			if h := w.handshakes.next(w); h != nil {
+				t.Errorf("a slot is kept for one that is over: %+v", h)
+			}
+			waiting, shaking := w.counters.waiting.Load(), w.counters.handshaking.Load()
+			if waiting != 0 || shaking != 0 || w.handshakes.begun != 0 {
+				t.Errorf("%d wait, %d shake hands, %d have begun", waiting, shaking, w.handshakes.begun)
 			}
 		})
 	}

@@ -36,6 +36,7 @@ type wheel struct {
 	position   uint32 // of the last slot that was visited
 	at         tick   // when that was due
 	unfinished bool   // and hasn't been visited to its end
+	rest       *Conn  // the first of that slot that is still to be visited
 	count      int
 }
 
@@ -54,7 +55,7 @@ func stepFor(timeout time.Duration) time.Duration {
 	return min(max(timeout/40, finest), coarsest)
 }
 
-func (w *wheel) begin(now tick) { w.at, w.unfinished = now, false }
+func (w *wheel) begin(now tick) { w.at, w.unfinished, w.rest = now, false, nil }
 
 // refine makes the steps shorter.
 func (w *wheel) refine(step tick) {
@@ -65,7 +66,7 @@ func (w *wheel) refine(step tick) {
 	for _, c := range all {
 		w.remove(c)
 	}
-	w.step, w.unfinished = step, false
+	w.step, w.unfinished, w.rest = step, false, nil
 	for _, c := range all {
 		w.add(c)
 	}
@@ -88,6 +89,9 @@ func (w *wheel) add(c *Conn) {
 }
 
 func (w *wheel) remove(c *Conn) {
+	if w.rest == c {
+		w.rest = c.next
+	}
 	if c.prev != nil {
 		c.prev.next = c.next
 	} else {
@@ -115,6 +119,7 @@ func (w *wheel) advance(now tick, fn func(c *Conn)) bool {
 			}
 			w.position++
 			w.at += w.step
+			w.rest = w.slots[w.position%wheelSlots]
 		}
 		w.unfinished = !w.visit(until, fn)
 		if w.unfinished {
@@ -123,17 +128,17 @@ func (w *wheel) advance(now tick, fn func(c *Conn)) bool {
 	}
 }
 
-// visit calls fn for the connections of a slot that are due, and reports whether those were all.
+// visit calls fn for the connections of a slot that are due, and reports whether those were all. It
+// goes on where the last visit has stopped: those that aren't due stay, and may be very many.
 func (w *wheel) visit(until time.Duration, fn func(c *Conn)) bool {
-	next := w.slots[w.position%wheelSlots]
-	for n := 1; next != nil; n++ {
-		c := next
-		next = c.next
+	for n := 1; w.rest != nil; n++ {
+		c := w.rest
+		w.rest = c.next
 		if !w.at.before(c.due) {
 			fn(c)
 		}
 		if n%16 == 0 && clock.Now() > until {
-			return next == nil
+			return w.rest == nil
 		}
 	}
 	return true

@@ -81,6 +81,79 @@ func TestWhoNeverWaitsLetsOthersRun(t *testing.T) {
 	}
 }
 
+// slowFramer takes its time to find out that the packet isn't whole yet.
+type slowFramer struct{ length int }
+
+func (f slowFramer) Next(data []byte, _ bool) (int, []byte, error) {
+	for end := clock.Now() + 100*time.Microsecond; clock.Now() < end; {
+	}
+	if len(data) < f.length {
+		return 0, nil, nil
+	}
+	return f.length, data[:f.length:f.length], nil
+}
+
+func (f slowFramer) Want() int { return f.length }
+func (f slowFramer) Reset()    {}
+
+// Nor does an operation that takes many reads for what it returns, and never has to wait.
+func TestManyReadsOfOneOperationLetOthersRun(t *testing.T) {
+	const records, record = 20, 1024
+	bufs := make([][]byte, record)
+	for i := range bufs {
+		bufs[i] = make([]byte, 1)
+	}
+	for name, op := range map[string]func(ctx context.Context, s *socket.Socket) error{
+		"RecvPacket": func(ctx context.Context, s *socket.Socket) error {
+			_, err := s.RecvPacket(ctx)
+			return err
+		},
+		"Packets": func(ctx context.Context, s *socket.Socket) error {
+			for _, err := range s.Packets(ctx) {
+				return err
+			}
+			return nil
+		},
+		"ReadVectorAll": func(ctx context.Context, s *socket.Socket) error {
+			for range records { // too few to be counted alone
+				if _, err := s.ReadVectorAll(ctx, bufs); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+			s, peer := secured(ctx, t, "tcp", true)
+			if err := s.SetProtocol(slowFramer{records * record}); err != nil {
+				t.Fatal(err)
+			}
+			for range records {
+				if _, err := peer.Write(make([]byte, record)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			until(ctx, func() bool { return unread(s) > records*record })
+			turns, over := 0, false
+			start(ctx, func(ctx context.Context) {
+				for ; !over; turns++ {
+					runtime.Yield(ctx)
+				}
+			})
+			runtime.Yield(ctx) // a new turn
+			before := turns
+			if err := op(ctx, s); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if over = true; turns == before {
+				t.Errorf("%s: the other coroutine had no turn", name)
+			}
+			s.Abort()
+			peer.Close()
+		}, runtime.WithLoops(1))
+	}
+}
+
 func TestAcceptLetsOthersRun(t *testing.T) {
 	withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
 		l := listening(ctx, t, "unix")

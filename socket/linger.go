@@ -170,7 +170,8 @@ func (l *Delivery) step() {
 			return
 		}
 	}
-	if !l.fd.in(reading) && !l.discard() {
+	// Who looks may have crypto/tls read, which may have begun before Close.
+	if !l.fd.in(reading|looking) && !l.discard() {
 		l.end(nil)
 		return
 	}

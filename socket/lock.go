@@ -100,7 +100,7 @@ func (l *lock) closedBy(word uint32) error {
 	return net.ErrClosed
 }
 
-// in reports whether somebody is in an operation of the kind.
+// in reports whether somebody is in an operation of the kind, or of one of several.
 func (l *lock) in(kind uint32) bool {
-	return l.word.Load()&kind&(lockReading|lockWriting) != 0
+	return l.word.Load()&kind&(lockReading|lockWriting|lockLooking) != 0
 }

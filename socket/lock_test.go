@@ -3,6 +3,7 @@
 package socket
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -45,8 +47,8 @@ func TestLockExcludes(t *testing.T) {
 			case err == nil && l.release(wanted):
 				t.Error("an open descriptor is to be destroyed")
 			}
-			for _, kind := range []string{"reading", "writing"} {
-				want := first == kind || first == "both"
+			for _, kind := range []string{"reading", "writing", "looking"} {
+				want := first == kind || first == "both" && kind != "looking"
 				if l.in(kinds[kind]) != want {
 					t.Errorf("%s while %s: in(%s) is %v", second, first, kind, !want)
 				}
@@ -61,6 +63,43 @@ func TestLockExcludes(t *testing.T) {
 				t.Errorf("after %s and %s: %v", first, second, err)
 			}
 		}
+	}
+}
+
+// Who looks at what was read ahead may read, so a delivery leaves the input alone meanwhile.
+func TestDeliveryWaitsForALook(t *testing.T) {
+	err := runtime.Run(func(ctx context.Context) error {
+		s, peer, err := Pair(ctx, "unix")
+		if err != nil {
+			return err
+		}
+		if _, err := peer.SendAll(ctx, []byte("unread")); err != nil {
+			return err
+		}
+		f, err := s.acquire(looking)
+		if err != nil {
+			return err
+		}
+		for f.flush() == nil { // more than the kernel takes
+			f.enqueue(make([]byte, bufferSize))
+		}
+		s.Close()
+		for range 3 {
+			runtime.Yield(ctx)
+		}
+		if sysUnread(f.number) == 0 {
+			t.Error("the input was taken while somebody looked at it")
+		}
+		f.leave(looking)
+		for sysUnread(f.number) > 0 {
+			if err := runtime.Sleep(ctx, time.Millisecond); err != nil {
+				return err
+			}
+		}
+		return peer.Abort()
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -46,13 +46,18 @@ func (s *Socket) EachPacket(ctx context.Context, yield func([]byte, error) bool)
 	defer f.leave(reading)
 	more := true
 	for more && err == nil {
+		// The time-out is for the next packet, and starts anew behind each, not behind each read.
 		err = f.receive(ctx, reasonRecv, s.timeouts.Load().Read, func() error {
-			before := s.in.start
-			more, err = s.handOut(ctx, f, yield)
-			if err != nil || !more || s.in.start != before {
-				return err // the time-out is for the next packet
+			for {
+				var handed bool
+				if handed, more, err = s.handOut(ctx, f, yield); handed || !more || err != nil {
+					return err
+				}
+				if err := s.tryFill(f); err != nil {
+					return err
+				}
+				sched.Spend(ctx, readCost)
 			}
-			return s.tryFill(f)
 		})
 	}
 	if err == io.EOF {
@@ -61,26 +66,28 @@ func (s *Socket) EachPacket(ctx context.Context, yield func([]byte, error) bool)
 	return s.fail("recv", err)
 }
 
-// handOut hands out the packets that were read already. It reports whether the program wants more.
+// handOut hands out the packets that were read already. It reports whether there was one, and
+// whether the program wants more.
 func (s *Socket) handOut(
 	ctx context.Context, f *fd, yield func([]byte, error) bool,
-) (more bool, err error) {
-	for {
+) (handed, more bool, err error) {
+	for ; ; handed = true {
 		for s.in.index != nil {
+			handed = true
 			if more, err = s.handOutIndexed(ctx, f, yield); err != nil || !more {
-				return more, err
+				return handed, more, err
 			}
 		}
 		pkt, err := s.nextPacket()
 		if err != nil || pkt == nil {
-			return err == nil, err
+			return handed, err == nil, err
 		}
 		sched.Spend(ctx, 0)
 		if !yield(pkt, nil) {
-			return false, nil
+			return true, false, nil
 		}
 		if err := f.cause(); err != nil {
-			return false, err // it was closed meanwhile
+			return true, false, err // it was closed meanwhile
 		}
 	}
 }

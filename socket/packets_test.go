@@ -186,6 +186,39 @@ func TestCloseWithinPackets(t *testing.T) {
 }
 
 // A peer that always has packets doesn't keep the loop from others.
+// The time-out is for a packet, however many bytes of it come now and then, and whatever the framer
+// skips of them.
+func TestPacketsTimeOutAsAWhole(t *testing.T) {
+	skipping, err := packet.NewSplit(func(data []byte, _ bool) (int, []byte, error) {
+		return len(data), nil, nil
+	}, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, framer := range map[string]socket.Framer{"half": lines(t), "skipped": skipping} {
+		t.Run(name, func(t *testing.T) {
+			withPeers(t, func(ctx context.Context, _ *sync.WaitGroup) {
+				s, peer := connected(ctx, t, "tcp")
+				s.SetProtocol(framer)
+				s.SetTimeouts(socket.Timeouts{Read: 200 * time.Millisecond})
+				over := false
+				dribble := start(ctx, func(ctx context.Context) {
+					for n := 0; !over && n < 400; n++ {
+						peer.SendAll(ctx, []byte("."))
+						runtime.Sleep(ctx, 5*time.Millisecond)
+					}
+					peer.Close()
+				})
+				_, err := collect(ctx, s)
+				over = true
+				wantError(t, "Packets", err, runtime.ErrTimeout)
+				dribble.Join(ctx)
+				s.Abort()
+			}, runtime.WithLoops(1))
+		})
+	}
+}
+
 func TestPacketsLetOthersRun(t *testing.T) {
 	withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
 		s, peer := dialed(ctx, t, "tcp")

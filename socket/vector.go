@@ -97,6 +97,9 @@ func (s *Socket) ReadVectorAll(ctx context.Context, bufs [][]byte) (int, error) 
 				if err != nil {
 					return err
 				}
+				if len(rest.bufs) > 0 {
+					sched.Spend(ctx, n)
+				}
 			}
 			return nil
 		})
