@@ -14,6 +14,7 @@ import (
 
 	"github.com/whorl-go/whorl/internal/callback"
 	"github.com/whorl-go/whorl/internal/dialing"
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -102,7 +103,7 @@ func (a *Async) Connect(ctx context.Context, network, address string) error {
 	}
 	which := slices.Index(asyncNetworks, network)
 	if which < 0 {
-		if err := new(socket.Socket).Init(network); err != nil {
+		if err := socket.House(new(socket.Socket), house.Key{}).Init(network); err != nil {
 			return &net.OpError{Op: "connect", Net: network, Err: net.UnknownNetworkError(network)}
 		}
 		return fail(
@@ -202,7 +203,7 @@ func (a *Async) Send(p []byte) error {
 	if err != nil {
 		return err
 	}
-	if c.flow.Socket.OnLoop() {
+	if c.flow.House().OnLoop() {
 		err = c.flow.Send(p)
 	} else {
 		err = a.outside.Send(&c.flow, p, c.flow.Send)
@@ -229,7 +230,7 @@ func (a *Async) SendFile(ctx context.Context, name string, offset, length int64)
 		return 0, &net.OpError{Op: "sendfile", Net: c.flow.Socket.Network(), Err: err}
 	}
 	defer c.flow.WriteReleased()
-	return c.flow.Socket.SendPath(ctx, name, offset, length)
+	return c.flow.House().SendPath(ctx, name, offset, length)
 }
 
 // EnableSSL begins to turn the connection into TLS, in place: STARTTLS, after the server has agreed
@@ -260,7 +261,7 @@ func (a *Async) EnableSSL(
 	if err != nil {
 		return err
 	}
-	if c.flow.Socket.OnLoop() {
+	if c.flow.House().OnLoop() {
 		return c.secure(ctx, onReady)
 	}
 	a.do(func() {
@@ -401,7 +402,7 @@ func (a *Async) RemoteAddr() net.Addr {
 // Queued returns how many bytes are queued that the kernel hasn't taken yet.
 func (a *Async) Queued() int {
 	if c := a.conn.Load(); c != nil {
-		return c.flow.Socket.Queued()
+		return c.flow.House().Queued()
 	}
 	return 0
 }

@@ -106,7 +106,7 @@ func (e *effort) dial(ctx context.Context) {
 	err := runtime.ErrGoexit
 	defer func() { e.over(err) }()
 	to, _ := a.dialer.target(asyncNetworks[a.network], a.address)
-	e.conn.flow.Socket.Init(to.transport) // one of asyncNetworks
+	e.conn.flow.House().Init(to.transport) // one of asyncNetworks
 	err = a.dialer.dial(ctx, &e.conn.flow.Socket, to)
 }
 

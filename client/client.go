@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -81,7 +82,7 @@ func (c *Client) connect(ctx context.Context, network, address string) (err erro
 		return err
 	}
 	conn := &connection{to: to}
-	if conn.socket.Init(to.transport) != nil {
+	if socket.House(&conn.socket, house.Key{}).Init(to.transport) != nil {
 		return &net.OpError{Op: "connect", Net: network, Err: net.UnknownNetworkError(network)}
 	}
 	if err := c.begin(conn); err != nil {
@@ -175,7 +176,7 @@ func (c *Client) SendFile(ctx context.Context, name string, offset, length int64
 	if err != nil {
 		return 0, err
 	}
-	return conn.socket.SendPath(ctx, name, offset, length)
+	return socket.House(&conn.socket, house.Key{}).SendPath(ctx, name, offset, length)
 }
 
 // Recv receives one packet, or without framing what there is. The packet is valid until the next
@@ -210,7 +211,7 @@ func (c *Client) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
 			yield(nil, err)
 			return
 		}
-		if err := conn.socket.EachPacket(ctx, yield); err != nil {
+		if err := socket.House(&conn.socket, house.Key{}).EachPacket(ctx, yield); err != nil {
 			yield(nil, c.explain(conn.to, err))
 		}
 	}

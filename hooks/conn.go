@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/internal/dialing"
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/resident"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -84,7 +85,7 @@ func (s *side) enterContext() (context.Context, error) {
 
 // begin makes the rest of a conn whose socket has its descriptor.
 func (c *conn) begin(network string) {
-	home, _ := c.socket.Home()
+	home, _ := inner(c.socket).Home()
 	runtimeContext := home.Runtime().Context()
 	c.network = network
 	c.rd.limit.values, c.wr.limit.values = runtimeContext, runtimeContext
@@ -143,7 +144,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, c.fail("read", err)
 	}
 	defer c.rd.turn.Unlock()
-	n, err := c.socket.RecvUntil(period, p)
+	n, err := inner(c.socket).RecvUntil(period, p)
 	return n, c.fail("read", err)
 }
 
@@ -155,7 +156,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, c.fail("write", err)
 	}
 	defer c.wr.turn.Unlock()
-	n, err := c.socket.SendExact(ctx, p)
+	n, err := inner(c.socket).SendExact(ctx, p)
 	return n, c.fail("write", err)
 }
 
@@ -331,3 +332,6 @@ func (c *Conn) SetKeepAlive(on bool) error {
 func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
 	return c.fail("set", setKeepAlive(c.socket, config))
 }
+
+// inner returns what programs have no call for.
+func inner(s *socket.Socket) house.Socket { return socket.House(s, house.Key{}) }

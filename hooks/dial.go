@@ -111,7 +111,7 @@ func (d *Dialer) connect(ctx context.Context, s *socket.Socket, network, address
 	if err != nil {
 		return err
 	}
-	if err := s.Init(network); err != nil {
+	if err := inner(s).Init(network); err != nil {
 		return err
 	}
 	if !strings.HasPrefix(network, "unix") {
@@ -128,7 +128,7 @@ func (d *Dialer) connect(ctx context.Context, s *socket.Socket, network, address
 		}
 	}
 	if control != nil {
-		err := s.OnOpen(
+		err := inner(s).OnOpen(
 			func(number uintptr) error { return control(ctx, network, address, newDescriptor(number)) },
 		)
 		if err != nil {

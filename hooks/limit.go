@@ -21,7 +21,7 @@ import (
 // however often that is moved before. Moving it afterwards begins the next period: for what was
 // waiting it is too late. Operations without a deadline are given a period, too, since one may be
 // set while they wait. Whorl's operations wait as long as a context lets them, so a period can be
-// had as one. Reading is done so often that it has a way without a channel: socket.RecvUntil.
+// had as one. Reading is done so often that it has a way without a channel: RecvUntil.
 type limit struct {
 	current atomic.Pointer[period]
 	// Beside current, as most connections see no second one, and every operation looks at it.
@@ -172,7 +172,7 @@ func (l *limit) why(err error) error {
 // others are woken.
 func (l *limit) tell() {
 	if l.reader != nil {
-		l.reader.Interrupt()
+		inner(l.reader).Interrupt()
 	}
 }
 

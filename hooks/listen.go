@@ -125,7 +125,7 @@ func (lc *ListenConfig) bind(
 	network, address string,
 	attempt func(network, address string) error,
 ) error {
-	if err := new(socket.Socket).Init(network); err != nil { // no such network
+	if err := inner(new(socket.Socket)).Init(network); err != nil { // no such network
 		return err
 	}
 	if strings.HasPrefix(network, "unix") {
@@ -157,7 +157,7 @@ func (lc *ListenConfig) bind(
 
 // prepare sets a new socket's options.
 func (lc *ListenConfig) prepare(s *socket.Socket, network, address string) error {
-	if err := s.Init(network); err != nil {
+	if err := inner(s).Init(network); err != nil {
 		return err
 	}
 	s.SetTimeouts(socket.Timeouts{Handshake: socket.DefaultHandshakeTimeout})
@@ -178,7 +178,7 @@ func (lc *ListenConfig) prepare(s *socket.Socket, network, address string) error
 	if lc.Control == nil {
 		return nil
 	}
-	return s.OnOpen(
+	return inner(s).OnOpen(
 		func(number uintptr) error { return lc.Control(network, address, newDescriptor(number)) },
 	)
 }
@@ -199,7 +199,7 @@ type Listener struct {
 }
 
 func (l *Listener) begin(network string) {
-	home, _ := l.socket.Home()
+	home, _ := inner(l.socket).Home()
 	l.network, l.addr, l.side.limit.values = network, l.socket.LocalAddr(), home.Runtime().Context()
 	if l.addr == nil {
 		l.addr = noAddr(network)
@@ -253,12 +253,12 @@ func (l *Listener) accept(c *Conn) error {
 		return err
 	}
 	defer l.side.turn.Unlock()
-	in, err := l.socket.AcceptIncoming(ctx)
+	in, err := inner(l.socket).AcceptIncoming(ctx)
 	if err != nil {
 		return err
 	}
 	c.socket = new(socket.Socket)
-	return c.socket.Begin(ctx, in)
+	return inner(c.socket).Begin(ctx, in)
 }
 
 // Close stops listening; who waits in Accept is woken with net.ErrClosed. Connections stay as they

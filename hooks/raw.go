@@ -17,15 +17,15 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) { return &rawConn{c}, nil 
 type rawConn struct{ conn *conn }
 
 func (r *rawConn) Control(f func(fd uintptr)) error {
-	return r.conn.fail("raw-control", r.conn.socket.Control(f))
+	return r.conn.fail("raw-control", inner(r.conn.socket).Control(f))
 }
 
 func (r *rawConn) Read(f func(fd uintptr) bool) error {
-	return r.conn.raw("raw-read", &r.conn.rd, r.conn.socket.RawRead, f)
+	return r.conn.raw("raw-read", &r.conn.rd, inner(r.conn.socket).RawRead, f)
 }
 
 func (r *rawConn) Write(f func(fd uintptr) bool) error {
-	return r.conn.raw("raw-write", &r.conn.wr, r.conn.socket.RawWrite, f)
+	return r.conn.raw("raw-write", &r.conn.wr, inner(r.conn.socket).RawWrite, f)
 }
 
 func (c *conn) raw(
@@ -46,7 +46,7 @@ func (c *conn) raw(
 // EOPNOTSUPP, as nothing can be read from a listener.
 func (l *Listener) SyscallConn() (syscall.RawConn, error) {
 	return &descriptor{
-		func(f func(fd uintptr)) error { return l.fail("raw-control", l.socket.Control(f)) },
+		func(f func(fd uintptr)) error { return l.fail("raw-control", inner(l.socket).Control(f)) },
 	}, nil
 }
 
@@ -68,13 +68,13 @@ func (d *descriptor) Write(func(uintptr) bool) error   { return syscall.EOPNOTSU
 // non-blocking, and options are common to both. It is for handing the connection to another
 // process. What Whorl has queued or decrypted doesn't come with it.
 func (c *conn) File() (*os.File, error) {
-	file, err := duplicate(c.socket.Control, c.network)
+	file, err := duplicate(inner(c.socket).Control, c.network)
 	return file, c.fail("file", err)
 }
 
 // File returns a duplicate of the descriptor, for another process that is to accept from it.
 func (l *Listener) File() (*os.File, error) {
-	file, err := duplicate(l.socket.Control, l.network)
+	file, err := duplicate(inner(l.socket).Control, l.network)
 	return file, l.fail("file", err)
 }
 

@@ -31,7 +31,7 @@ func boundaryVerbs(file string) map[string]func(ctx context.Context, c *server.C
 		"EnableSSLAsync": func(ctx context.Context, c *server.Conn) error {
 			outcome := make(chan error, 1)
 			c.EnableSSLAsync(ctx, func(_ context.Context, _ *server.Conn, err error) { outcome <- err })
-			if c.Socket().OnLoop() {
+			if server.House(c.Socket()).OnLoop() {
 				return <-outcome // it was told at once
 			}
 			return await(ctx, outcome)
@@ -65,19 +65,19 @@ func boundaryVerbs(file string) map[string]func(ctx context.Context, c *server.C
 // callers call a function from wherever a program can be, and return what it returns.
 var callers = map[string]func(h *house, c *server.Conn, fn func(ctx context.Context) error) error{
 	"loop": func(h *house, c *server.Conn, fn func(ctx context.Context) error) error {
-		home, _ := c.Socket().Home()
+		home, _ := server.House(c.Socket()).Home()
 		outcome := make(chan error, 1)
 		check(h.t, home.Loop().Post(func() { outcome <- fn(h.ctx()) }))
 		return receive(h.t, outcome)
 	},
 	"coroutine": func(h *house, c *server.Conn, fn func(ctx context.Context) error) error {
-		home, _ := c.Socket().Home()
+		home, _ := server.House(c.Socket()).Home()
 		outcome := make(chan error, 1)
 		check(h.t, home.Loop().Post(func() { runtime.Go(h.ctx(), func(ctx context.Context) { outcome <- fn(ctx) }) }))
 		return receive(h.t, outcome)
 	},
 	"coroutine of another loop": func(h *house, c *server.Conn, fn func(ctx context.Context) error) error {
-		home, _ := c.Socket().Home()
+		home, _ := server.House(c.Socket()).Home()
 		outcome := make(chan error, 1)
 		for _, loop := range h.rt.Loops() {
 			if loop != home.Loop() {
@@ -144,7 +144,7 @@ func atTheBoundary(t *testing.T, file string, handler, computing, byGoroutine bo
 		go func() { shaken <- secure.Handshake() }()
 		until(t, "the handshake computes", func() bool { return h.Stats().Handshaking == 1 })
 	} else {
-		until(t, "the upgrade has begun", func() bool { return c.Socket().Sending() })
+		until(t, "the upgrade has begun", func() bool { return server.House(c.Socket()).Sending() })
 		check(t, raw.SetReadDeadline(time.Now()))
 	}
 	kept := 0

@@ -365,7 +365,7 @@ func TestSendsOfOneTurn(t *testing.T) {
 						return
 					}
 				}
-				for c.Socket().Queued() > 0 {
+				for server.House(c.Socket()).Queued() > 0 {
 					runtime.Sleep(ctx, time.Millisecond)
 				}
 			}

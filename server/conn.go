@@ -218,7 +218,7 @@ func (c *Conn) eachPacket(ctx context.Context, yield func([]byte, error) bool) e
 		return socket.ErrCanceled
 	}
 	left := false
-	err := c.flow.Socket.EachPacket(ctx, func(pkt []byte, _ error) bool {
+	err := c.flow.House().EachPacket(ctx, func(pkt []byte, _ error) bool {
 		c.received(pkt)
 		left = !yield(pkt, nil)
 		return !left && !c.refuses()
@@ -307,7 +307,7 @@ func (c *Conn) Send(ctx context.Context, p []byte) (int, error) {
 // send sends without waiting, from wherever it is called.
 func (c *Conn) send(p []byte) error {
 	switch {
-	case c.flow.Socket.OnLoop():
+	case c.flow.House().OnLoop():
 		return c.queue(p)
 	case c.flags.Load()&flagClosed != 0:
 		return net.ErrClosed
@@ -339,7 +339,7 @@ func (c *Conn) SendFile(ctx context.Context, name string, offset, length int64) 
 			return 0, &net.OpError{Op: "sendfile", Net: c.flow.Socket.Network(), Err: err}
 		}
 	}
-	n, err := c.flow.Socket.SendPath(ctx, name, offset, length)
+	n, err := c.flow.House().SendPath(ctx, name, offset, length)
 	c.flow.WriteReleased()
 	c.worker.counters.bytesOut.Add(uint64(n))
 	return n, err
@@ -468,7 +468,7 @@ func (c *Conn) end(reason error, abort bool) error {
 
 // onLoop has fn run on the connection's loop: here, if this is it.
 func (c *Conn) onLoop(fn func()) {
-	if c.flow.Socket.OnLoop() {
+	if c.flow.House().OnLoop() {
 		fn()
 	} else {
 		c.worker.do(fn)

@@ -1,6 +1,11 @@
 package server
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/whorl-go/whorl/internal/house"
+	"github.com/whorl-go/whorl/socket"
+)
 
 // CountedTogether reports whether MaxPerAddress takes two clients for one.
 func CountedTogether(s *Server, a, b string) bool {
@@ -17,3 +22,6 @@ func Addresses(s *Server) int {
 	defer s.addresses.mu.Unlock()
 	return len(s.addresses.counts)
 }
+
+// House returns what the module's packages may do with a socket.
+func House(s *socket.Socket) house.Socket { return socket.House(s, house.Key{}) }

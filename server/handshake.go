@@ -30,7 +30,7 @@ import (
 // oldest has waited for longer than a client should, the newest is next, as its client is the one
 // that certainly still waits. So a flood delays itself.
 
-// A handshake is a TLS handshake as its worker sees it. It is the socket.Gate of it.
+// A handshake is a TLS handshake as its worker sees it. It is the house.Gate of it.
 type handshake struct {
 	conn    *Conn
 	granted *runtime.Channel[struct{}] // for Enter; nil as long as there is no coroutine yet
@@ -234,7 +234,7 @@ func (h *handshake) shaken(err error) {
 // run runs the handshake.
 func (h *handshake) run(ctx context.Context) error {
 	h.granted = runtime.NewChannel[struct{}](1)
-	err := h.conn.flow.Socket.SSLHandshakeThrough(ctx, h.conn.listener.port.TLS, h)
+	err := h.conn.flow.House().SSLHandshakeThrough(ctx, h.conn.listener.port.TLS, h)
 	switch {
 	case err != nil && h.evicted.Load():
 		return ErrSilent
@@ -253,7 +253,7 @@ func (c *Conn) upgrade(ctx context.Context) error {
 	return h.run(ctx)
 }
 
-// Enter is of socket.Gate.
+// Enter is of house.Gate.
 func (h *handshake) Enter(ctx context.Context, deadline sched.Deadline) error {
 	if h.entered {
 		h.entered = false
@@ -285,7 +285,7 @@ func (h *handshake) giveUp() {
 	}
 }
 
-// Leave is of socket.Gate.
+// Leave is of house.Gate.
 func (h *handshake) Leave() { h.conn.onLoop(h.leave) }
 
 func (h *handshake) leave() {

@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"go.uber.org/zap"
-
-	"github.com/whorl-go/whorl/socket"
 )
 
 // A connection that has ended may still have something to deliver, which its socket does in the
@@ -23,7 +22,7 @@ type lingerings struct {
 
 // delivering counts a connection that has ended, if there is something left to deliver.
 func (w *worker) delivering(c *Conn) {
-	d := c.flow.Socket.Delivery()
+	d := c.flow.House().Delivery()
 	if d == nil {
 		return
 	}
@@ -47,17 +46,17 @@ func (w *worker) delivering(c *Conn) {
 
 // mostSilent returns the delivery whose client has taken nothing for the longest, of the oldest
 // few.
-func (ls *lingerings) mostSilent() (found *socket.Delivery) {
+func (ls *lingerings) mostSilent() (found house.Delivery) {
 	const few = 16
 	for i, c := 0, ls.first; i < few && c != nil; i, c = i+1, c.next {
-		if d := c.flow.Socket.Delivery(); found == nil || d.Silent() > found.Silent() {
+		if d := c.flow.House().Delivery(); found == nil || d.Silent() > found.Silent() {
 			found = d
 		}
 	}
 	return found
 }
 
-// Delivered is of socket.Delivered.
+// Delivered is of house.Delivered.
 func (e *events) Delivered(left int, cut error) {
 	c := (*Conn)(e)
 	w := c.worker
@@ -84,7 +83,7 @@ func (e *events) Delivered(left int, cut error) {
 // weigh tells Stats how many bytes those that deliver have queued here.
 func (ls *lingerings) weigh() (queued int) {
 	for c := ls.first; c != nil; c = c.next {
-		queued += c.flow.Socket.Delivery().Queued()
+		queued += c.flow.House().Delivery().Queued()
 	}
 	return queued
 }

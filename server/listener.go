@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -235,7 +236,7 @@ func (l *Listener) File() (*os.File, error) { return l.sockets[0].File() }
 func (l *Listener) SendTo(ctx context.Context, p []byte, to net.Addr) (int, error) {
 	for _, s := range l.sockets {
 		// The one of the callback, with ReusePort: another loop may be sending on the others.
-		if s.OnLoop() {
+		if socket.House(s, house.Key{}).OnLoop() {
 			return s.SendTo(ctx, p, to)
 		}
 	}
@@ -318,7 +319,7 @@ func (l *Listener) accept(ctx context.Context, listening *socket.Socket) {
 	}
 	defer listening.Close()
 	for !s.draining.Load() {
-		in, err := listening.AcceptIncoming(ctx)
+		in, err := socket.House(listening, house.Key{}).AcceptIncoming(ctx)
 		switch {
 		case err == nil:
 			l.take(in, own)
@@ -332,7 +333,7 @@ func (l *Listener) accept(ctx context.Context, listening *socket.Socket) {
 		}
 	}
 	for { // the backlog: these clients believe that they are connected
-		in, err := listening.TryAccept()
+		in, err := socket.House(listening, house.Key{}).TryAccept()
 		if err != nil {
 			return
 		}
@@ -367,7 +368,7 @@ func (l *Listener) rest(ctx context.Context, err error) bool {
 }
 
 // take gives an accepted connection to a worker, or if that is nil to each in turn.
-func (l *Listener) take(in socket.Incoming, w *worker) {
+func (l *Listener) take(in house.Incoming, w *worker) {
 	s := l.server
 	admitted, told := s.admit()
 	var refused error
@@ -394,7 +395,7 @@ func (l *Listener) take(in socket.Incoming, w *worker) {
 type arrival struct {
 	listener *Listener
 	worker   *worker
-	incoming socket.Incoming
+	incoming house.Incoming
 	refused  error
 }
 
@@ -404,7 +405,7 @@ func (a *arrival) Run() { a.worker.begin(a.listener, a.incoming, a.refused) }
 func (l *Listener) packet(ctx context.Context, data []byte, from net.Addr) {
 	defer func() {
 		if value := recover(); value != nil {
-			home, _ := l.sockets[0].Home()
+			home, _ := socket.House(l.sockets[0], house.Key{}).Home()
 			home.Loop().ReportPanic(value, debug.Stack())
 		}
 	}()

@@ -31,7 +31,7 @@ const (
 // scratchSize holds the largest TLS record, and the largest header of a proxy.
 const scratchSize = 5 + 16<<10
 
-// opener is a Conn that doesn't stand yet, as a socket.Watcher.
+// opener is a Conn that doesn't stand yet, as a house.Watcher.
 type opener Conn
 
 // open begins the first stage that the connection needs.
@@ -48,7 +48,7 @@ func (c *Conn) open() {
 		c.begin()
 		return
 	}
-	if err := c.flow.Socket.Watch((*opener)(c)); err != nil {
+	if err := c.flow.House().Watch((*opener)(c)); err != nil {
 		c.flow.End(err, true)
 		return
 	}
@@ -86,7 +86,7 @@ func (s *Server) addressOf(c *Conn) netip.Prefix {
 	return prefix
 }
 
-// Writable is of socket.Watcher.
+// Writable is of house.Watcher.
 func (o *opener) Writable() {}
 
 // Readable looks at what has arrived.
@@ -110,7 +110,7 @@ func (o *opener) Readable() {
 		if goOn {
 			continue
 		}
-		if c.stage <= stageHello && c.flow.Socket.HungUp() { // it will never be whole
+		if c.stage <= stageHello && c.flow.House().HungUp() { // it will never be whole
 			c.flow.End(io.ErrUnexpectedEOF, false)
 		}
 		return
@@ -124,7 +124,7 @@ func (c *Conn) look() ([]byte, error) {
 	if w.scratch == nil {
 		w.scratch = make([]byte, scratchSize)
 	}
-	n, err := c.flow.Socket.Arrived(w.scratch)
+	n, err := c.flow.House().Arrived(w.scratch)
 	return w.scratch[:n], err
 }
 
@@ -140,7 +140,7 @@ func (c *Conn) readProxy(data []byte) bool {
 		return false
 	}
 	c.toRare().proxy = newProxied(header) // before Discard: it may refer to data
-	if err := c.flow.Socket.Discard(n); err != nil {
+	if err := c.flow.House().Discard(n); err != nil {
 		c.flow.End(err, true)
 		return false
 	}
@@ -153,7 +153,7 @@ func (c *Conn) readProxy(data []byte) bool {
 	}
 	c.stage = stageHello
 	if !c.listener.port.secure {
-		c.flow.Socket.Watch(nil)
+		c.flow.House().Watch(nil)
 		c.begin()
 		return false
 	}
@@ -167,10 +167,10 @@ func (c *Conn) readHello(data []byte) bool {
 		c.refusePlaintext(data)
 		return false
 	}
-	if !c.flow.Socket.HelloArrived() {
+	if !c.flow.House().HelloArrived() {
 		return false
 	}
-	c.flow.Socket.Watch(nil)
+	c.flow.House().Watch(nil)
 	c.stage = stageWaiting
 	c.worker.queue(newHandshake(c))
 	return false
@@ -240,13 +240,13 @@ func (c *Conn) bidFarewell(word string, reason error) {
 		c.flow.End(reason, true)
 		return
 	}
-	if _, err := c.flow.Socket.Queue([]byte(word), len(word)); err != nil {
+	if _, err := c.flow.House().Queue([]byte(word), len(word)); err != nil {
 		c.flow.End(err, true)
 		return
 	}
 	for range maxDiscards { // or closing would reset the connection before the word is read
 		data, err := c.look()
-		if err != nil || c.flow.Socket.Discard(len(data)) != nil {
+		if err != nil || c.flow.House().Discard(len(data)) != nil {
 			break
 		}
 	}

@@ -102,7 +102,7 @@ func (c *Conn) handler() func(ctx context.Context) {
 		c.parts++
 		returned := false
 		defer func() { c.handled(returned, recover()) }()
-		c.flow.Socket.Watch(&c.flow) // for what others send, see Server.Send
+		c.flow.House().Watch(&c.flow) // for what others send, see Server.Send
 		if fn := c.listener.port.OnConnect; fn != nil {
 			fn(ctx, c)
 		}

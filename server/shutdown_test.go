@@ -577,7 +577,7 @@ func TestShutdownDuringAnUpgrade(t *testing.T) {
 	eachMailer(t, server.Port{}, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
 		conn := dial(t, l)
 		trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
-		home, _ := firstConn(h).Socket().Home()
+		home, _ := server.House(firstConn(h).Socket()).Home()
 		over := make(chan error, 1)
 		go func() { over <- h.Shutdown(inTime(t)) }()
 		until(t, "the listener is closed", func() bool {

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
-	"github.com/whorl-go/whorl/socket"
 )
 
 // worker is a server's part on one loop. Connections belong to one worker for life; what a worker
@@ -59,7 +59,7 @@ func (w *worker) do(fn func()) bool {
 
 // begin makes a connection of what a listener has accepted. On the loop.
 // refused says why it is only to be told that it can't be served.
-func (w *worker) begin(l *Listener, in socket.Incoming, refused error) {
+func (w *worker) begin(l *Listener, in house.Incoming, refused error) {
 	s := w.server
 	if w.closed {
 		in.Drop()
@@ -68,7 +68,7 @@ func (w *worker) begin(l *Listener, in socket.Incoming, refused error) {
 	}
 	c := &Conn{listener: l, worker: w, parts: 1}
 	c.flow.Init((*events)(c), &l.port.limits)
-	if err := c.flow.Socket.Begin(w.ctx, in); err != nil {
+	if err := c.flow.House().Begin(w.ctx, in); err != nil {
 		s.leave()
 		s.log.Sugar().Warnf("server: accepted connection can't be served: %v", err)
 		return
@@ -152,14 +152,14 @@ func (w *worker) endAll(all []*Conn, abort bool) {
 // abort aborts all connections of the loop, and what they still deliver.
 func (w *worker) abort() {
 	for c := w.lingerings.first; c != nil; {
-		d := c.flow.Socket.Delivery()
+		d := c.flow.House().Delivery()
 		c = c.next
 		d.Cut(ErrShutdown)
 	}
 	all := w.wheel.all()
 	for _, c := range all {
 		if !c.flow.Over() && c.stage == stageOpen {
-			w.server.cut(c, c.flow.Socket.Unsent(), ErrShutdown)
+			w.server.cut(c, c.flow.House().Unsent(), ErrShutdown)
 		}
 	}
 	w.endAll(all, true)

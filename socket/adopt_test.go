@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -96,7 +97,7 @@ func TestAdoptOthers(t *testing.T) {
 		if s.Network() != "tcp6" || s.Listening() || s.RemoteAddr().String() != l.Addr().String() {
 			t.Error(s.Network(), s.Listening(), s.RemoteAddr())
 		}
-		if _, err := s.TryRecvPacket(); err != socket.ErrWouldBlock {
+		if _, err := inner(s).TryRecvPacket(); err != socket.ErrWouldBlock {
 			t.Errorf("it blocks, or: %v", err)
 		}
 		peer.Write([]byte("hello"))
@@ -162,7 +163,7 @@ func TestAcceptForAnotherLoop(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		if _, err := l.TryAccept(); !errors.Is(err, socket.ErrWouldBlock) {
+		if _, err := inner(l).TryAccept(); !errors.Is(err, socket.ErrWouldBlock) {
 			t.Error(err)
 		}
 		for _, loop := range sched.Current(ctx).Runtime().Loops() {
@@ -170,7 +171,7 @@ func TestAcceptForAnotherLoop(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			in, err := l.AcceptIncoming(ctx)
+			in, err := inner(l).AcceptIncoming(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -180,13 +181,13 @@ func TestAcceptForAnotherLoop(t *testing.T) {
 			over := runtime.NewChannel[bool](1)
 			loop.Post(func() {
 				s := new(socket.Socket)
-				if err := s.Begin(ctx, in); err != nil {
+				if err := inner(s).Begin(ctx, in); err != nil {
 					t.Error(err)
 				}
-				if !s.OnLoop() || s.Loop() != loop {
+				if !inner(s).OnLoop() || s.Loop() != loop {
 					t.Error("on another loop")
 				}
-				s.Queue([]byte("hello"), 100)
+				inner(s).Queue([]byte("hello"), 100)
 				s.Close()
 				over.Push(ctx, true)
 			})
@@ -203,8 +204,8 @@ func TestAcceptForAnotherLoop(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		var in socket.Incoming
-		until(ctx, func() bool { in, err = l.TryAccept(); return err == nil })
+		var in house.Incoming
+		until(ctx, func() bool { in, err = inner(l).TryAccept(); return err == nil })
 		in.Drop()
 		await(ctx, func() {
 			if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -56,7 +57,7 @@ type fd struct {
 	number  int
 	wr      direction
 	out     output
-	watcher Watcher // of Watch; changed on the loop
+	watcher house.Watcher // of Watch; changed on the loop
 }
 
 // direction is one of the two ways of a descriptor.
@@ -224,7 +225,7 @@ func (f *fd) close() { f.end(lockClosed) }
 // LoopEnded closes a descriptor that nobody has closed before its loop has ended: nothing would
 // wake whoever waits for it any more. It makes an fd an eventloop.EndListener.
 func (f *fd) LoopEnded() {
-	if l, ok := f.watcher.(*Delivery); ok {
+	if l, ok := f.watcher.(*delivery); ok {
 		l.cut(runtime.ErrShutdown)
 		return
 	}

@@ -65,7 +65,7 @@ func TestPacketsFoundBeforehand(t *testing.T) {
 			if got := s.Buffered(); got == 0 {
 				return "", errors.New("nothing is buffered")
 			}
-			p, err := s.TryRecvPacket()
+			p, err := (*inner)(s).TryRecvPacket()
 			return string(p), err
 		},
 	} {

@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// A Delivery delivers what a socket has sent before it was closed. It is a state machine on the
+// A delivery delivers what a socket has sent before it was closed. It is a state machine on the
 // socket's loop: the many that an attacker may cause take neither a coroutine nor a buffer each.
 // Its methods are for that loop.
 //
@@ -26,12 +27,12 @@ import (
 // The time limit is for a peer that takes nothing; one that takes something now and then gets all
 // of it. When the limit has passed the connection is reset: half an answer must not look like a
 // whole one.
-type Delivery struct {
+type delivery struct {
 	fd      *fd
 	remote  string        // for the log
 	silence time.Duration // how long the peer may take nothing
 
-	then       Delivered // nil: nobody wants to know
+	then       house.Delivered // nil: nobody wants to know
 	timer      eventloop.Timer
 	pause      time.Duration // until the next look
 	deadline   sched.Deadline
@@ -41,31 +42,22 @@ type Delivery struct {
 	over       bool
 }
 
-// Delivered is told of the end of a Delivery.
-type Delivered interface {
-	// Delivered is called on the socket's loop when the descriptor is closed. cut is nil if the
-	// peer has everything, or has reset the connection itself, and otherwise says why it was cut
-	// off. left is how many bytes it hadn't taken.
-	Delivered(left int, cut error)
-}
-
-// Delivery returns what a socket that was closed still delivers; nil if there is nothing, or no
-// more. It is for the socket's own loop.
-func (s *Socket) Delivery() *Delivery {
+func (i *inner) Delivery() house.Delivery {
+	s := (*Socket)(i)
 	f := s.conn.Load()
 	if f == nil || !f.closed() || !f.home.Here() {
 		return nil
 	}
-	d, _ := f.watcher.(*Delivery)
-	return d
+	if d, ok := f.watcher.(*delivery); ok {
+		return d
+	}
+	return nil
 }
 
-// Then has d told of the end, in place of the log.
-func (l *Delivery) Then(d Delivered) { l.then = d }
+func (l *delivery) Then(d house.Delivered) { l.then = d }
 
-// Unsent returns how many bytes were sent that the peer hasn't acknowledged, or on a Unix socket
-// the kernel hasn't taken. It may be called from anywhere.
-func (s *Socket) Unsent() int {
+func (i *inner) Unsent() int {
+	s := (*Socket)(i)
 	f, err := s.acquire(using)
 	if err != nil {
 		return 0
@@ -82,17 +74,11 @@ func (f *fd) unsent() int {
 	return n
 }
 
-// Left returns how many bytes the peer hasn't taken yet.
-func (l *Delivery) Left() int { return l.fd.unsent() }
+func (l *delivery) Queued() int { return l.fd.queued() }
 
-// Queued returns how many of them are queued here, and not in the kernel.
-func (l *Delivery) Queued() int { return l.fd.queued() }
+func (l *delivery) Silent() time.Duration { return l.silence - l.deadline.Until() }
 
-// Silent returns for how long the peer has taken nothing, as far as was noticed.
-func (l *Delivery) Silent() time.Duration { return l.silence - l.deadline.Until() }
-
-// Cut ends the delivery with a reset.
-func (l *Delivery) Cut(why error) { l.cut(why) }
+func (l *delivery) Cut(why error) { l.cut(why) }
 
 var lingerings atomic.Int64
 
@@ -114,7 +100,7 @@ var errLingerStalled = errors.New("the peer took nothing of the rest in time")
 // lingerOn delivers the rest of a socket that has just been closed. The caller hands over its use
 // of the descriptor. The runtime waits for it.
 func (s *Socket) lingerOn(f *fd) {
-	l := &Delivery{
+	l := &delivery{
 		fd: f, silence: time.Duration(s.linger.Load()), pause: shortestPause,
 	}
 	if dialed := s.dialed.Load(); dialed != nil {
@@ -135,7 +121,7 @@ func (s *Socket) lingerOn(f *fd) {
 }
 
 // start begins. Those whom Close has woken leave before the first step.
-func (l *Delivery) start() {
+func (l *delivery) start() {
 	loop := l.fd.home.Loop()
 	l.started, l.fd.watcher = true, l
 	l.left = l.fd.unsent()
@@ -145,11 +131,11 @@ func (l *Delivery) start() {
 }
 
 // Run takes a step, Readable and Writable too: it is a task of the loop, its timer's and a Watcher.
-func (l *Delivery) Run()      { l.step() }
-func (l *Delivery) Readable() { l.step() }
-func (l *Delivery) Writable() { l.step() }
+func (l *delivery) Run()      { l.step() }
+func (l *delivery) Readable() { l.step() }
+func (l *delivery) Writable() { l.step() }
 
-func (l *Delivery) step() {
+func (l *delivery) step() {
 	if l.over {
 		return
 	}
@@ -179,7 +165,7 @@ func (l *Delivery) step() {
 }
 
 // discard takes what has come in, and reports whether the connection still stands.
-func (l *Delivery) discard() bool {
+func (l *delivery) discard() bool {
 	if l.fd.exhausted() {
 		return true
 	}
@@ -201,7 +187,7 @@ func (l *Delivery) discard() bool {
 
 // look renews the time limit if the peer has taken something, ends the delivery if the limit has
 // passed, and sets the timer for the next look.
-func (l *Delivery) look() {
+func (l *delivery) look() {
 	if left := l.fd.unsent(); left < l.left {
 		l.left = left
 		l.deadline = sched.DeadlineAfter(l.silence)
@@ -222,7 +208,7 @@ func (l *Delivery) look() {
 }
 
 // cut ends the delivery with a reset, and says why.
-func (l *Delivery) cut(why error) {
+func (l *delivery) cut(why error) {
 	if l.over {
 		return
 	}
@@ -243,7 +229,7 @@ func (l *Delivery) cut(why error) {
 }
 
 // end gives the descriptor back.
-func (l *Delivery) end(cut error) {
+func (l *delivery) end(cut error) {
 	l.over = true
 	left := 0
 	if cut != nil {

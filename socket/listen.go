@@ -3,12 +3,12 @@ package socket
 import (
 	"context"
 	"net"
-	"net/netip"
 	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 )
 
@@ -43,35 +43,25 @@ func (s *Socket) Listen(backlog int) error {
 // EMFILE, ENFILE, ENOBUFS and ENOMEM say that the machine is short of something: the connection
 // stays in the backlog; wait a little before the next Accept.
 func (s *Socket) Accept(ctx context.Context) (*Socket, error) {
-	in, err := s.AcceptIncoming(ctx)
+	in, err := (*inner)(s).AcceptIncoming(ctx)
 	if err != nil {
 		return nil, err
 	}
 	child := new(Socket)
-	if err := child.Begin(ctx, in); err != nil {
+	if err := (*inner)(child).Begin(ctx, in); err != nil {
 		return nil, err
 	}
 	return child, nil
 }
 
-// Incoming is a connection that was accepted and is on no loop yet. It is either begun, on the loop
-// that is to have it, or dropped.
-type Incoming struct {
-	// Remote is the peer's address; not valid for a Unix socket.
-	Remote netip.AddrPort
-
-	listener *Socket
-	number   int
-}
-
-// AcceptIncoming is Accept for who decides afterwards which loop the connection is for.
-func (s *Socket) AcceptIncoming(ctx context.Context) (in Incoming, err error) {
+func (i *inner) AcceptIncoming(ctx context.Context) (in house.Incoming, err error) {
+	s := (*Socket)(i)
 	if err := sched.Begin(ctx, 0); err != nil {
-		return Incoming{}, s.fail("accept", err)
+		return house.Incoming{}, s.fail("accept", err)
 	}
 	f, err := s.acquire(reading)
 	if err != nil {
-		return Incoming{}, s.fail("accept", err)
+		return house.Incoming{}, s.fail("accept", err)
 	}
 	defer f.leave(reading)
 	err = f.receive(ctx, reasonAccept, s.timeouts.Load().Read, func() error {
@@ -81,11 +71,11 @@ func (s *Socket) AcceptIncoming(ctx context.Context) (in Incoming, err error) {
 	return in, s.fail("accept", err)
 }
 
-// TryAccept is AcceptIncoming without waiting: ErrWouldBlock says that no connection is there.
-func (s *Socket) TryAccept() (Incoming, error) {
+func (i *inner) TryAccept() (house.Incoming, error) {
+	s := (*Socket)(i)
 	f, err := s.acquire(reading)
 	if err != nil {
-		return Incoming{}, s.fail("accept", err)
+		return house.Incoming{}, s.fail("accept", err)
 	}
 	defer f.leave(reading)
 	in, err := s.tryAccept(f)
@@ -95,36 +85,33 @@ func (s *Socket) TryAccept() (Incoming, error) {
 	return in, s.fail("accept", err)
 }
 
-func (s *Socket) tryAccept(f *fd) (Incoming, error) {
+func (s *Socket) tryAccept(f *fd) (house.Incoming, error) {
 	if !s.listening.Load() {
-		return Incoming{}, syscall.EINVAL
+		return house.Incoming{}, syscall.EINVAL
 	}
 	for {
 		number, remote, errno := sysAccept(f.number)
 		switch errno {
 		case 0:
-			return Incoming{Remote: remote, listener: s, number: number}, nil
+			return house.Incoming{Remote: remote, Listener: (*inner)(s), Number: number}, nil
 		case syscall.EINTR, syscall.ECONNABORTED: // the peer has given up already
 		case syscall.EAGAIN:
-			return Incoming{}, errWait
+			return house.Incoming{}, errWait
 		default:
-			return Incoming{}, callError("accept4", errno)
+			return house.Incoming{}, callError("accept4", errno)
 		}
 	}
 }
 
-// Begin makes a zero Socket the connection, on the caller's loop, with the listener's time-outs,
-// linger and TCP_NODELAY. With an error the connection is closed.
-func (s *Socket) Begin(ctx context.Context, in Incoming) error {
-	s.init(in.listener.network)
+func (i *inner) Begin(ctx context.Context, in house.Incoming) error {
+	s := (*Socket)(i)
+	listener := (*Socket)(in.Listener.(*inner))
+	s.init(listener.network)
 	s.accepted = true
-	s.timeouts.Store(in.listener.timeouts.Load())
-	s.linger.Store(in.listener.linger.Load())
-	return s.fail("accept", s.adopt(ctx, in.number))
+	s.timeouts.Store(listener.timeouts.Load())
+	s.linger.Store(listener.linger.Load())
+	return s.fail("accept", s.adopt(ctx, in.Number))
 }
-
-// Drop closes the connection; the peer sees a reset if it has sent something.
-func (in Incoming) Drop() { sysClose(in.number) }
 
 // Adopt makes a Socket of a descriptor that was made elsewhere: a listener that was inherited or
 // passed by systemd (LISTEN_FDS), a connection that another process has passed on. It duplicates

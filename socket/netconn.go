@@ -4,20 +4,14 @@ import (
 	"context"
 	"syscall"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 )
 
 // What a net.Conn promises beyond the verbs of a Socket; package hooks is the user of these.
 
-// Limit is a reason to stop waiting that comes and goes, such as a deadline that is moved. Err
-// returns nil while there is none; it may be called from anywhere.
-type Limit interface{ Err() error }
-
-// RecvUntil is Recv that waits by a Limit instead of a context and Timeouts: before it waits it
-// asks the Limit, whose error ends it, and Interrupt has it ask again. A context can't do that
-// without a channel, and a goroutine that waits on two channels takes noticeably longer than one
-// that waits on its own.
-func (s *Socket) RecvUntil(limit Limit, p []byte) (int, error) {
+func (i *inner) RecvUntil(limit house.Limit, p []byte) (int, error) {
+	s := (*Socket)(i)
 	f, err := s.acquire(reading)
 	if err != nil {
 		return 0, s.fail("recv", err)
@@ -43,9 +37,8 @@ func (s *Socket) RecvUntil(limit Limit, p []byte) (int, error) {
 	}
 }
 
-// Interrupt has a RecvUntil that waits ask its Limit again. It doesn't wait, and may be called from
-// anywhere at any time. Other operations that wait for input go on waiting.
-func (s *Socket) Interrupt() {
+func (i *inner) Interrupt() {
+	s := (*Socket)(i)
 	f := s.conn.Load()
 	if f == nil {
 		return
@@ -55,12 +48,8 @@ func (s *Socket) Interrupt() {
 	}
 }
 
-// SendExact is SendAll with a count that is exact whatever ends the call: who was stopped by ctx or
-// a time-out may go on with p[n:], and the peer gets each byte once. SendAll can't say that of TLS,
-// whose records are queued whole. SendExact counts what is queued as sent, as one counts what the
-// kernel has queued. It waits for room before it queues, 32 KiB at a time, and what the kernel
-// doesn't take at once is sent by the loop, and by Close.
-func (s *Socket) SendExact(ctx context.Context, p []byte) (int, error) {
+func (i *inner) SendExact(ctx context.Context, p []byte) (int, error) {
+	s := (*Socket)(i)
 	if err := sched.Begin(ctx, len(p)); err != nil {
 		return 0, s.fail("send", err)
 	}
@@ -98,19 +87,16 @@ func (s *Socket) SendExact(ctx context.Context, p []byte) (int, error) {
 	return sent, nil
 }
 
-// OnOpen has fn called with each descriptor that Bind, Connect or SendTo makes, after the options
-// and before it is bound and connected. Its error ends that attempt. fn must not wait. A socket
-// that has its descriptor already returns ErrConnected.
-func (s *Socket) OnOpen(fn func(number uintptr) error) error {
+func (i *inner) OnOpen(fn func(number uintptr) error) error {
+	s := (*Socket)(i)
 	if !s.keepOption(option{set: func(number int) error { return fn(uintptr(number)) }}) {
 		return s.fail("set option", ErrConnected)
 	}
 	return nil
 }
 
-// Control calls fn with the descriptor, which stays open meanwhile. fn must not wait, nor close it
-// or make it blocking.
-func (s *Socket) Control(fn func(number uintptr)) error {
+func (i *inner) Control(fn func(number uintptr)) error {
+	s := (*Socket)(i)
 	f, err := s.acquire(using)
 	if err != nil {
 		return s.fail("control", err)
@@ -120,9 +106,8 @@ func (s *Socket) Control(fn func(number uintptr)) error {
 	return nil
 }
 
-// RawRead calls fn with the descriptor until it returns true, and waits for an arrival before each
-// further call. fn must not wait. It sees neither what was read ahead nor what TLS has decrypted.
-func (s *Socket) RawRead(ctx context.Context, fn func(number uintptr) bool) error {
+func (i *inner) RawRead(ctx context.Context, fn func(number uintptr) bool) error {
+	s := (*Socket)(i)
 	f, err := s.acquire(reading)
 	if err != nil {
 		return s.fail("recv", err)
@@ -138,10 +123,8 @@ func (s *Socket) RawRead(ctx context.Context, fn func(number uintptr) bool) erro
 	return s.fail("recv", err)
 }
 
-// RawWrite calls fn with the descriptor until it returns true, and waits for room before each
-// further call. What is queued is sent first. fn must not wait. With TLS it would break into the
-// records, and gets EPROTONOSUPPORT instead.
-func (s *Socket) RawWrite(ctx context.Context, fn func(number uintptr) bool) error {
+func (i *inner) RawWrite(ctx context.Context, fn func(number uintptr) bool) error {
+	s := (*Socket)(i)
 	f, err := s.acquire(writing)
 	if err != nil {
 		return s.fail("send", err)

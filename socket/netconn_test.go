@@ -15,11 +15,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
-// limit is a socket.Limit that is over when the test says so.
+// limit is a house.Limit that is over when the test says so.
 type limit struct{ cause atomic.Pointer[error] }
 
 var errOver = errors.New("over")
@@ -35,11 +36,11 @@ func (l *limit) Err() error {
 
 // started starts RecvUntil in a coroutine, which waits when started returns. The function that it
 // returns waits for its end.
-func started(ctx context.Context, s *socket.Socket, l socket.Limit) (wait func() (string, error)) {
+func started(ctx context.Context, s *socket.Socket, l house.Limit) (wait func() (string, error)) {
 	var got [10]byte
 	var n int
 	var err error
-	co := start(ctx, func(context.Context) { n, err = s.RecvUntil(l, got[:]) })
+	co := start(ctx, func(context.Context) { n, err = inner(s).RecvUntil(l, got[:]) })
 	return func() (string, error) {
 		co.Join(ctx)
 		return string(got[:n]), err
@@ -53,7 +54,7 @@ func TestRecvUntil(t *testing.T) {
 		defer server.Close()
 		l := new(limit)
 		wait := started(ctx, client, l)
-		client.Interrupt() // with nothing to say: it goes on waiting
+		inner(client).Interrupt() // with nothing to say: it goes on waiting
 		runtime.Yield(ctx)
 		server.SendAll(ctx, []byte("one"))
 		if got, err := wait(); got != "one" || err != nil {
@@ -61,7 +62,7 @@ func TestRecvUntil(t *testing.T) {
 		}
 		wait = started(ctx, client, l)
 		l.end()
-		client.Interrupt()
+		inner(client).Interrupt()
 		if got, err := wait(); got != "" || !errors.Is(err, errOver) {
 			t.Errorf("got %q, %v", got, err)
 		}
@@ -112,7 +113,7 @@ func TestInterruptLeavesOthersAlone(t *testing.T) {
 		var n int
 		var err error
 		co := start(ctx, func(ctx context.Context) { n, err = client.Recv(ctx, make([]byte, 10)) })
-		client.Interrupt()
+		inner(client).Interrupt()
 		runtime.Yield(ctx)
 		if co.Ended() {
 			t.Errorf("Recv has ended: %d, %v", n, err)
@@ -136,7 +137,7 @@ func TestSendExactOverTLS(t *testing.T) {
 		send := func() {
 			short, cancel := context.WithTimeout(ctx, time.Millisecond)
 			defer cancel()
-			n, err := client.SendExact(short, data[sent:])
+			n, err := inner(client).SendExact(short, data[sent:])
 			if sent += n; err != nil {
 				stops++
 				if !errors.Is(err, context.DeadlineExceeded) {
@@ -168,7 +169,7 @@ func TestRawReadAndWrite(t *testing.T) {
 		calls := 0
 		var got [10]byte
 		reader := start(ctx, func(ctx context.Context) {
-			err := client.RawRead(ctx, func(fd uintptr) bool {
+			err := inner(client).RawRead(ctx, func(fd uintptr) bool {
 				calls++
 				n, err := unix.Read(int(fd), got[:2])
 				return n == 2 || err != unix.EAGAIN
@@ -177,21 +178,21 @@ func TestRawReadAndWrite(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		if err := server.RawWrite(ctx, func(fd uintptr) bool { unix.Write(int(fd), []byte("bytes")); return true }); err != nil {
+		if err := inner(server).RawWrite(ctx, func(fd uintptr) bool { unix.Write(int(fd), []byte("bytes")); return true }); err != nil {
 			t.Error(err)
 		}
 		reader.Join(ctx)
 		if calls != 2 || string(got[:2]) != "by" {
 			t.Errorf("after %d calls: %q", calls, got[:2])
 		}
-		if n, err := io.ReadFull(readerOf(func(p []byte) (int, error) { return client.RecvUntil(new(limit), p) }), got[:3]); string(got[:3]) != "tes" {
+		if n, err := io.ReadFull(readerOf(func(p []byte) (int, error) { return inner(client).RecvUntil(new(limit), p) }), got[:3]); string(got[:3]) != "tes" {
 			t.Errorf("the rest is %q, %v", got[:n], err)
 		}
 		client.Close()
-		if err := client.Control(func(uintptr) {}); err == nil {
+		if err := inner(client).Control(func(uintptr) {}); err == nil {
 			t.Error("Control of a closed socket succeeded")
 		}
-		if err := client.OnOpen(func(uintptr) error { return nil }); err == nil {
+		if err := inner(client).OnOpen(func(uintptr) error { return nil }); err == nil {
 			t.Error("OnOpen of a closed socket succeeded")
 		}
 	})
@@ -207,7 +208,7 @@ func TestOnOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.OnOpen(func(uintptr) error { return syscall.EPERM })
+		inner(s).OnOpen(func(uintptr) error { return syscall.EPERM })
 		if err := s.Connect(ctx, "127.0.0.1:1"); !errors.Is(err, syscall.EPERM) {
 			t.Error(err)
 		}

@@ -27,15 +27,14 @@ import (
 // keep the loop from others. The sequence may be used again: it goes on where it ended.
 func (s *Socket) Packets(ctx context.Context) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		if err := s.EachPacket(ctx, yield); err != nil {
+		if err := (*inner)(s).EachPacket(ctx, yield); err != nil {
 			yield(nil, err)
 		}
 	}
 }
 
-// EachPacket calls yield for each packet, as Packets does, until yield returns false. It returns
-// the error that ends the sequence; nil if yield or the end of the stream did.
-func (s *Socket) EachPacket(ctx context.Context, yield func([]byte, error) bool) error {
+func (i *inner) EachPacket(ctx context.Context, yield func([]byte, error) bool) error {
+	s := (*Socket)(i)
 	if err := sched.Begin(ctx, 0); err != nil {
 		return s.fail("recv", err)
 	}

@@ -94,7 +94,7 @@ func TestLooksNeedNoLoop(t *testing.T) {
 			if _, err := s.Option(1, 3); err != nil { // SOL_SOCKET, SO_TYPE
 				t.Error(err)
 			}
-			if s.Queued() != 0 || s.Buffered() != 0 || s.Cancel(socket.ReadEvent) {
+			if inner(s).Queued() != 0 || s.Buffered() != 0 || s.Cancel(socket.ReadEvent) {
 				t.Error("queued, buffered or waited for")
 			}
 			s.SetLinger(0)

@@ -139,8 +139,8 @@ func (s *Socket) copyFile(
 	return sent, nil
 }
 
-// SendPath is SendFile for the name of a file, which is opened off the loop.
-func (s *Socket) SendPath(ctx context.Context, name string, offset, length int64) (int64, error) {
+func (i *inner) SendPath(ctx context.Context, name string, offset, length int64) (int64, error) {
+	s := (*Socket)(i)
 	f, err := s.acquire(writing) // who can't send needs no file
 	if err != nil {
 		return 0, s.fail("sendfile", err)

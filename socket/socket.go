@@ -106,15 +106,14 @@ type Framer interface {
 // when the address family is known.
 func New(networkName string) (*Socket, error) {
 	s := new(Socket)
-	if err := s.Init(networkName); err != nil {
+	if err := (*inner)(s).Init(networkName); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// Init makes a zero Socket what New returns, for one that is part of something else. It must come
-// before everything else, and once.
-func (s *Socket) Init(networkName string) error {
+func (i *inner) Init(networkName string) error {
+	s := (*Socket)(i)
 	n, err := networkOf(networkName)
 	if err != nil {
 		return &net.OpError{Op: "socket", Net: networkName, Err: err}

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -107,3 +108,6 @@ func TestSmoke(t *testing.T) {
 		t.Log(s.Connect(ctx, "nosuch.invalid:1"))
 	})
 }
+
+// inner returns what the module's packages may do with s.
+func inner(s *socket.Socket) house.Socket { return socket.House(s, house.Key{}) }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -51,22 +52,12 @@ type link struct {
 	shaking *shaking
 }
 
-// A Gate bounds how many handshakes compute at a time. Who waits for the peer is not inside: a peer
-// that says nothing keeps nobody out. Its methods are called where the handshake runs.
-type Gate interface {
-	// Enter waits until the handshake may compute. Its error ends the handshake.
-	Enter(ctx context.Context, deadline sched.Deadline) error
-	// Leave follows Enter: the handshake has ended, or waits for the peer, after which it enters
-	// again.
-	Leave()
-}
-
 // shaking is what a handshake needs.
 type shaking struct {
 	ctx      context.Context // nil when it is over
 	deadline sched.Deadline
-	gate     Gate // nil: none
-	inside   bool // the gate
+	gate     house.Gate // nil: none
+	inside   bool       // the gate
 
 	// ahead is what has arrived and crypto/tls hasn't asked for yet: it reads the messages of a
 	// handshake in small pieces, each of which would be a call.
@@ -114,11 +105,13 @@ func (h *shaking) leave() {
 // panic is the error of the handshake, a *runtime.PanicError. (On a plain goroutine either does
 // what it does there.)
 func (s *Socket) SSLHandshake(ctx context.Context, config *tls.Config) error {
-	return s.SSLHandshakeThrough(ctx, config, nil)
+	return (*inner)(s).SSLHandshakeThrough(ctx, config, nil)
 }
 
-// SSLHandshakeThrough is SSLHandshake whose computing waits at a gate.
-func (s *Socket) SSLHandshakeThrough(ctx context.Context, config *tls.Config, gate Gate) error {
+func (i *inner) SSLHandshakeThrough(
+	ctx context.Context, config *tls.Config, gate house.Gate,
+) error {
+	s := (*Socket)(i)
 	if !s.network.stream() {
 		return s.fail("handshake", syscall.ESOCKTNOSUPPORT)
 	}
@@ -155,11 +148,8 @@ func (s *Socket) plaintextPending(f *fd) bool {
 		(!s.accepted || f.out.pending.Load()) && sysUnread(f.number) > 0
 }
 
-// HelloArrived reports whether an accepted connection's first TLS record, the client's hello, waits
-// in the kernel: on TCP whole, or as much of it as the kernel is sure to have room for, elsewhere
-// any of it. It is also true if what has come is no hello, or nothing more will come: then the
-// handshake says what is wrong.
-func (s *Socket) HelloArrived() bool {
+func (i *inner) HelloArrived() bool {
+	s := (*Socket)(i)
 	f, err := s.acquire(using)
 	if err != nil {
 		return true
@@ -218,7 +208,7 @@ func (s *Socket) handshake(
 	ctx context.Context,
 	f *fd,
 	config *tls.Config,
-	gate Gate,
+	gate house.Gate,
 ) (*secure, error) {
 	if s.plaintextPending(f) {
 		return nil, ErrPlaintextPending

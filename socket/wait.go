@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -63,18 +64,11 @@ type patience struct {
 	limit   sched.Deadline // of the whole operation
 }
 
-// NoWait returns a context by which no operation waits: one that would returns ErrWouldBlock
-// instead, with what it has done by then, as system calls do with MSG_DONTWAIT. Operations know it
-// only if it isn't derived from.
-func NoWait(ctx context.Context) context.Context { return noWait{ctx} }
-
-type noWait struct{ context.Context }
-
 // wait waits for the next edge. An edge that has come since the last wait ends it at once.
 func (f *fd) wait(
 	ctx context.Context, d *direction, reason *sched.Reason, deadline sched.Deadline,
 ) error {
-	if _, ok := ctx.(noWait); ok {
+	if _, ok := ctx.(house.NoWait); ok {
 		return d.look()
 	}
 	w, err := sched.Enter(ctx)
@@ -217,7 +211,7 @@ func (f *fd) send(ctx context.Context, p []byte, wait patience) (int, error) {
 }
 
 // waitUntil is wait for input by a Limit.
-func (f *fd) waitUntil(limit Limit) error {
+func (f *fd) waitUntil(limit house.Limit) error {
 	ctx := context.Background()
 	w, err := sched.Enter(ctx)
 	if err != nil {

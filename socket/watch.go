@@ -5,26 +5,12 @@ import (
 	"math"
 	"syscall"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 )
 
-// A Watcher is told what a socket is ready for, on the socket's loop, instead of a coroutine that
-// waits; see [Socket.Watch].
-type Watcher interface {
-	// Readable says that something has arrived, or the peer has closed, since the last
-	// TryRecvPacket that returned ErrWouldBlock.
-	Readable()
-	// Writable says that the kernel has taken more of what Queue has queued, or all of it, or that
-	// the connection has failed.
-	Writable()
-}
-
-// Watch has w told what the socket is ready for: a connection that is served by callbacks needs no
-// coroutine, and while nothing comes no buffer either. nil ends it. What has arrived before is not
-// told: begin with TryRecvPacket. An operation that waits, such as SSLHandshake in a coroutine,
-// gets the event instead of w. Watch, TryRecvPacket, Queue, Push, Arrived and Discard are for the
-// socket's own loop, for a coroutine or a function of it; called elsewhere they return EXDEV.
-func (s *Socket) Watch(w Watcher) error {
+func (i *inner) Watch(w house.Watcher) error {
+	s := (*Socket)(i)
 	f, err := s.acquireHere(using)
 	if err != nil {
 		return s.fail("watch", err)
@@ -42,10 +28,8 @@ func (s *Socket) acquireHere(kind uint32) (*fd, error) {
 	return s.acquire(kind)
 }
 
-// TryRecvPacket is RecvPacket without waiting: ErrWouldBlock if nothing more has arrived; Readable
-// then tells when there is more. nil, nil says that some has come, but no whole packet yet: call it
-// again, or let others go first. It reads at most once.
-func (s *Socket) TryRecvPacket() ([]byte, error) {
+func (i *inner) TryRecvPacket() ([]byte, error) {
+	s := (*Socket)(i)
 	f, err := s.acquireHere(reading)
 	if err != nil {
 		return nil, s.fail("recv", err)
@@ -75,13 +59,8 @@ func (s *Socket) tryPacket(f *fd) ([]byte, error) {
 	return s.nextPacket()
 }
 
-// Queue queues all of p for sending and doesn't wait: at most limit bytes are queued, beyond that
-// Queue takes nothing and returns ErrQueueFull. (With TLS, up to two per cent more, for the
-// overhead of the records.) No more than 1 GiB is, whatever limit says. What is queued is sent by
-// Push, or when the kernel takes more. A large p goes to the kernel at once if nothing is queued
-// before it. It returns how much is queued then. On a datagram socket, p must be sent by Send or
-// SendTo instead.
-func (s *Socket) Queue(p []byte, limit int) (queued int, err error) {
+func (i *inner) Queue(p []byte, limit int) (queued int, err error) {
+	s := (*Socket)(i)
 	f, err := s.acquireHere(writing)
 	if err != nil {
 		return 0, s.fail("send", err)
@@ -123,10 +102,8 @@ func (f *fd) allow(limit int) {
 	}
 }
 
-// Push gives the kernel what it takes of what is queued, without waiting. It returns the
-// connection's error if that is what it comes to; what is left goes out by itself when the kernel
-// takes more, and Writable tells. It returns how much that is.
-func (s *Socket) Push() (queued int, err error) {
+func (i *inner) Push() (queued int, err error) {
+	s := (*Socket)(i)
 	f, err := s.acquireHere(using)
 	if err != nil {
 		return 0, s.fail("send", err)
@@ -144,9 +121,8 @@ func (s *Socket) Push() (queued int, err error) {
 	return f.queued(), nil
 }
 
-// Queued returns how many bytes are queued that the kernel hasn't taken yet. It may be called from
-// anywhere, and takes no part in who may send.
-func (s *Socket) Queued() int {
+func (i *inner) Queued() int {
+	s := (*Socket)(i)
 	f, err := s.acquire(using)
 	if err != nil {
 		return 0
@@ -155,23 +131,20 @@ func (s *Socket) Queued() int {
 	return f.queued()
 }
 
-// HungUp reports whether the peer has closed its end, or reset the connection, so that nothing
-// comes behind what Arrived has shown. (Urgent data, which nobody expects here, counts as well.)
-func (s *Socket) HungUp() bool {
+func (i *inner) HungUp() bool {
+	s := (*Socket)(i)
 	f := s.conn.Load()
 	return f != nil && f.eager.Load()
 }
 
-// Sending reports whether somebody is in an operation that sends. It is for the socket's own loop.
-func (s *Socket) Sending() bool {
+func (i *inner) Sending() bool {
+	s := (*Socket)(i)
 	f := s.conn.Load()
 	return f != nil && f.in(writing)
 }
 
-// Arrived copies what waits in the kernel, up to len(p) bytes, and leaves it there: a look at how a
-// peer begins before it is decided who reads it. It passes over what was read ahead, and TLS.
-// ErrWouldBlock says that nothing waits; io.EOF that nothing will.
-func (s *Socket) Arrived(p []byte) (int, error) {
+func (i *inner) Arrived(p []byte) (int, error) {
+	s := (*Socket)(i)
 	f, err := s.acquireHere(reading)
 	if err != nil {
 		return 0, s.fail("peek", err)
@@ -193,8 +166,8 @@ func (s *Socket) Arrived(p []byte) (int, error) {
 	}
 }
 
-// Discard takes the first n bytes of what Arrived has shown.
-func (s *Socket) Discard(n int) error {
+func (i *inner) Discard(n int) error {
+	s := (*Socket)(i)
 	f, err := s.acquireHere(reading)
 	if err != nil {
 		return s.fail("recv", err)
@@ -214,15 +187,14 @@ func (s *Socket) Discard(n int) error {
 	return nil
 }
 
-// OnLoop reports whether the caller runs on the socket's loop, as one of its coroutines or as a
-// function of the loop.
-func (s *Socket) OnLoop() bool {
+func (i *inner) OnLoop() bool {
+	s := (*Socket)(i)
 	f := s.conn.Load()
 	return f != nil && f.home.Here()
 }
 
-// Home returns where the socket lives; ok is false if it has no descriptor yet.
-func (s *Socket) Home() (home sched.Home, ok bool) {
+func (i *inner) Home() (home sched.Home, ok bool) {
+	s := (*Socket)(i)
 	f := s.conn.Load()
 	if f == nil {
 		return home, false

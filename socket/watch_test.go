@@ -29,10 +29,10 @@ func watched(ctx context.Context, t *testing.T, network string) (*socket.Socket,
 	t.Helper()
 	s, peer := accepted(ctx, t, network)
 	w := new(watcher)
-	if err := s.Watch(w); err != nil {
+	if err := inner(s).Watch(w); err != nil {
 		t.Fatal(err)
 	}
-	if p, err := s.TryRecvPacket(); p != nil || err != socket.ErrWouldBlock {
+	if p, err := inner(s).TryRecvPacket(); p != nil || err != socket.ErrWouldBlock {
 		t.Fatalf("%q, %v", p, err)
 	}
 	return s, peer, w
@@ -53,28 +53,28 @@ func TestWatchTellsOfInput(t *testing.T) {
 					t.Fatal(err)
 				}
 				w.told(ctx)
-				if p, err := s.TryRecvPacket(); string(p) != "hello" || err != nil {
+				if p, err := inner(s).TryRecvPacket(); string(p) != "hello" || err != nil {
 					t.Errorf("%q, %v", p, err)
 				}
-				if p, err := s.TryRecvPacket(); p != nil || err != socket.ErrWouldBlock {
+				if p, err := inner(s).TryRecvPacket(); p != nil || err != socket.ErrWouldBlock {
 					t.Errorf("%q, %v", p, err)
 				}
 			}
 			peer.Close()
 			w.told(ctx)
-			if p, err := s.TryRecvPacket(); p != nil && err == nil {
+			if p, err := inner(s).TryRecvPacket(); p != nil && err == nil {
 				t.Errorf("%q", p)
 			}
 			for range 2 {
-				if p, err := s.TryRecvPacket(); p != nil || err != io.EOF {
+				if p, err := inner(s).TryRecvPacket(); p != nil || err != io.EOF {
 					t.Errorf("%q, %v", p, err)
 				}
 			}
 			s.Close()
-			if _, err := s.TryRecvPacket(); !errors.Is(err, net.ErrClosed) {
+			if _, err := inner(s).TryRecvPacket(); !errors.Is(err, net.ErrClosed) {
 				t.Error(err)
 			}
-			if err := s.Watch(w); !errors.Is(err, net.ErrClosed) {
+			if err := inner(s).Watch(w); !errors.Is(err, net.ErrClosed) {
 				t.Error(err)
 			}
 		})
@@ -97,7 +97,7 @@ func TestTryRecvPacketWithAProtocol(t *testing.T) {
 			peer.Write([]byte(piece))
 			w.told(ctx)
 			for {
-				p, err := s.TryRecvPacket()
+				p, err := inner(s).TryRecvPacket()
 				if err == socket.ErrWouldBlock {
 					break
 				}
@@ -112,9 +112,9 @@ func TestTryRecvPacketWithAProtocol(t *testing.T) {
 		}
 		peer.Write([]byte(strings.Repeat("y", 101)))
 		w.told(ctx)
-		_, err = s.TryRecvPacket()
+		_, err = inner(s).TryRecvPacket()
 		for err == nil {
-			_, err = s.TryRecvPacket()
+			_, err = inner(s).TryRecvPacket()
 		}
 		if !errors.Is(err, packet.ErrPacketTooLarge) {
 			t.Error(err)
@@ -135,7 +135,7 @@ func TestWatcherStandsBack(t *testing.T) {
 				t.Errorf("%q, %v", buf[:n], err)
 			}
 		})
-		if _, err := s.TryRecvPacket(); !errors.Is(err, socket.ErrBusy) {
+		if _, err := inner(s).TryRecvPacket(); !errors.Is(err, socket.ErrBusy) {
 			t.Error(err)
 		}
 		before := w.readable
@@ -146,7 +146,7 @@ func TestWatcherStandsBack(t *testing.T) {
 		}
 		peer.Write([]byte("watcher"))
 		w.told(ctx)
-		s.Watch(nil)
+		inner(s).Watch(nil)
 		before = w.readable
 		peer.Write([]byte(", nobody"))
 		buf := make([]byte, 100)
@@ -166,22 +166,22 @@ func TestWatchElsewhere(t *testing.T) {
 		defer s.Close()
 		defer peer.Close()
 		await(ctx, func() {
-			_, recvErr := s.TryRecvPacket()
-			_, queueErr := s.Queue([]byte("x"), 100)
-			_, pushErr := s.Push()
-			_, arrivedErr := s.Arrived(make([]byte, 1))
+			_, recvErr := inner(s).TryRecvPacket()
+			_, queueErr := inner(s).Queue([]byte("x"), 100)
+			_, pushErr := inner(s).Push()
+			_, arrivedErr := inner(s).Arrived(make([]byte, 1))
 			for what, err := range map[string]error{
-				"Watch": s.Watch(w), "TryRecvPacket": recvErr, "Queue": queueErr, "Push": pushErr, "Arrived": arrivedErr, "Discard": s.Discard(1),
+				"Watch": inner(s).Watch(w), "TryRecvPacket": recvErr, "Queue": queueErr, "Push": pushErr, "Arrived": arrivedErr, "Discard": inner(s).Discard(1),
 			} {
 				if !errors.Is(err, syscall.EXDEV) {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
-			if s.OnLoop() || s.Queued() != 0 {
+			if inner(s).OnLoop() || inner(s).Queued() != 0 {
 				t.Error("on the loop")
 			}
 		})
-		if !s.OnLoop() {
+		if !inner(s).OnLoop() {
 			t.Error("not on the loop")
 		}
 	})
@@ -202,7 +202,7 @@ func TestQueue(t *testing.T) {
 				sent, queued := 0, 0
 				for {
 					p := pattern(8 << 20)[sent : sent+10_000]
-					n, err := s.Queue(p, limit)
+					n, err := inner(s).Queue(p, limit)
 					if errors.Is(err, socket.ErrQueueFull) {
 						if n != queued {
 							t.Errorf("%d bytes are queued, were %d", n, queued)
@@ -213,17 +213,17 @@ func TestQueue(t *testing.T) {
 						t.Fatal(err)
 					}
 					sent += len(p)
-					if queued, err = s.Push(); err != nil {
+					if queued, err = inner(s).Push(); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if queued > limit+limit/32 || queued < limit-limit/32 || s.Queued() != queued {
+				if queued > limit+limit/32 || queued < limit-limit/32 || inner(s).Queued() != queued {
 					t.Errorf("%d bytes are queued", queued)
 				}
 				before := w.writable
 				var reader sync.WaitGroup
 				reader.Go(func() { mustBe(t, read(t, peer, sent), pattern(sent)) })
-				until(ctx, func() bool { return s.Queued() == 0 })
+				until(ctx, func() bool { return inner(s).Queued() == 0 })
 				await(ctx, reader.Wait)
 				if w.writable == before {
 					t.Error("the watcher was not told")
@@ -260,25 +260,25 @@ func TestPushAndSending(t *testing.T) {
 		defer s.Close()
 		defer peer.Close()
 		for _, text := range []string{"one ", "two ", "three"} {
-			if _, err := s.Queue([]byte(text), 100); err != nil {
+			if _, err := inner(s).Queue([]byte(text), 100); err != nil {
 				t.Error(err)
 			}
 		}
-		if n := s.Queued(); n != 13 {
+		if n := inner(s).Queued(); n != 13 {
 			t.Errorf("%d bytes are queued", n)
 		}
-		if queued, err := s.Push(); queued != 0 || err != nil {
+		if queued, err := inner(s).Push(); queued != 0 || err != nil {
 			t.Error(queued, err)
 		}
 		await(ctx, func() { mustBe(t, read(t, peer, 13), []byte("one two three")) })
-		if s.Sending() {
+		if inner(s).Sending() {
 			t.Error("somebody sends")
 		}
 		sender, _ := runtime.Go(ctx, func(ctx context.Context) { s.SendAll(ctx, pattern(16<<20)) })
-		if !s.Sending() {
+		if !inner(s).Sending() {
 			t.Error("nobody sends")
 		}
-		if _, err := s.Queue([]byte("x"), 100); !errors.Is(err, socket.ErrBusy) {
+		if _, err := inner(s).Queue([]byte("x"), 100); !errors.Is(err, socket.ErrBusy) {
 			t.Error(err)
 		}
 		peers.Go(func() { io.Copy(io.Discard, peer) })
@@ -289,7 +289,7 @@ func TestPushAndSending(t *testing.T) {
 		}
 		defer a.Close()
 		defer b.Close()
-		if _, err := a.Queue([]byte("x"), 100); !errors.Is(err, syscall.EPROTONOSUPPORT) {
+		if _, err := inner(a).Queue([]byte("x"), 100); !errors.Is(err, syscall.EPROTONOSUPPORT) {
 			t.Error(err)
 		}
 	})
@@ -303,41 +303,41 @@ func TestArrivedAndDiscard(t *testing.T) {
 			s, peer, w := watched(ctx, t, network)
 			defer s.Close()
 			buf := make([]byte, 100)
-			if n, err := s.Arrived(buf); n != 0 || err != socket.ErrWouldBlock {
+			if n, err := inner(s).Arrived(buf); n != 0 || err != socket.ErrWouldBlock {
 				t.Error(n, err)
 			}
 			peer.Write([]byte("header and the rest"))
 			w.told(ctx)
 			for range 2 {
-				if n, err := s.Arrived(buf); string(buf[:n]) != "header and the rest" || err != nil {
+				if n, err := inner(s).Arrived(buf); string(buf[:n]) != "header and the rest" || err != nil {
 					t.Errorf("%q, %v", buf[:n], err)
 				}
 			}
-			if err := s.Discard(7); err != nil {
+			if err := inner(s).Discard(7); err != nil {
 				t.Error(err)
 			}
-			if n, err := s.Arrived(buf[:3]); string(buf[:n]) != "and" || err != nil {
+			if n, err := inner(s).Arrived(buf[:3]); string(buf[:n]) != "and" || err != nil {
 				t.Errorf("%q, %v", buf[:n], err)
 			}
-			if p, err := s.TryRecvPacket(); string(p) != "and the rest" || err != nil {
+			if p, err := inner(s).TryRecvPacket(); string(p) != "and the rest" || err != nil {
 				t.Errorf("%q, %v", p, err)
 			}
-			if s.HungUp() {
+			if inner(s).HungUp() {
 				t.Error("hung up")
 			}
 			peer.Write([]byte("last"))
 			peer.Close()
-			until(ctx, s.HungUp)
-			if n, err := s.Arrived(buf); string(buf[:n]) != "last" || err != nil {
+			until(ctx, inner(s).HungUp)
+			if n, err := inner(s).Arrived(buf); string(buf[:n]) != "last" || err != nil {
 				t.Errorf("%q, %v", buf[:n], err)
 			}
-			if err := s.Discard(4); err != nil {
+			if err := inner(s).Discard(4); err != nil {
 				t.Error(err)
 			}
-			if n, err := s.Arrived(buf); n != 0 || err != io.EOF {
+			if n, err := inner(s).Arrived(buf); n != 0 || err != io.EOF {
 				t.Error(n, err)
 			}
-			if err := s.Discard(1); err != io.EOF {
+			if err := inner(s).Discard(1); err != io.EOF {
 				t.Error(err)
 			}
 		})

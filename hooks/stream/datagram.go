@@ -90,7 +90,7 @@ func (s *Stream) recvFrom(
 	}
 	var sa unix.Sockaddr
 	var failed error
-	err = s.socket.RawRead(ctx, func(number uintptr) bool {
+	err = inner(s.socket).RawRead(ctx, func(number uintptr) bool {
 		n, sa, failed = unix.Recvfrom(int(number), p, raw)
 		for failed == unix.EINTR {
 			n, sa, failed = unix.Recvfrom(int(number), p, raw)
@@ -164,7 +164,7 @@ func (s *Stream) sendUrgent(ctx context.Context, p []byte) (sent int, err error)
 		)
 	}
 	var failed error
-	err = s.socket.RawWrite(ctx, func(number uintptr) bool {
+	err = inner(s.socket).RawWrite(ctx, func(number uintptr) bool {
 		for sent < len(p) {
 			n, err := unix.SendmsgN(
 				int(number),

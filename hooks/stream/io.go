@@ -54,7 +54,7 @@ func (s *Stream) countUnread() { s.unread.Store(int64(s.socket.Buffered())) }
 // askKernel has the next attempt to read ask the kernel, even if the loop hasn't seen yet that
 // something has arrived. Who doesn't wait depends on that.
 func (s *Stream) askKernel() error {
-	return s.socket.RawRead(impatient, func(uintptr) bool { return true })
+	return inner(s.socket).RawRead(impatient, func(uintptr) bool { return true })
 }
 
 // Write sends p and returns how much of it is on its way: all of it, unless there is an error. A
@@ -72,7 +72,7 @@ func (s *Stream) Write(ctx context.Context, p []byte) (int, error) {
 	waited, err := s.patience(ctx)
 	n := 0
 	if err == nil {
-		n, err = s.socket.SendExact(waited, p)
+		n, err = inner(s.socket).SendExact(waited, p)
 	}
 	if err = s.outcome("write", waited, err); err == ErrWouldBlock && n > 0 {
 		err = nil
@@ -215,7 +215,7 @@ func (s *Stream) look(ctx context.Context, p []byte) (int, error) {
 			return 0, runtime.ErrTimeout
 		}
 		waited := false
-		err = s.socket.RawRead(ctx, func(uintptr) bool {
+		err = inner(s.socket).RawRead(ctx, func(uintptr) bool {
 			before := waited
 			waited = true
 			return before

@@ -153,7 +153,7 @@ func (s *selection) wait(ctx context.Context, deadline sched.Deadline) error {
 	return w.Wait(ctx, reasonSelect, deadline, s)
 }
 
-// streamWatcher is the socket.Watcher of a stream: it tells the selects that have the stream, and
+// streamWatcher is the house.Watcher of a stream: it tells the selects that have the stream, and
 // keeps none that was forgotten.
 type streamWatcher struct{ stream weak.Pointer[Stream] }
 
@@ -261,7 +261,7 @@ func watchAll(items []selectItem) (more bool, at int, err error) {
 
 // watch has the socket tell streamWatcher what happens to it.
 func (s *Stream) watch() error {
-	home, ok := s.socket.Home()
+	home, ok := inner(s.socket).Home()
 	if !ok {
 		return s.unwatched(net.ErrClosed) // before it had a descriptor
 	}
@@ -269,7 +269,7 @@ func (s *Stream) watch() error {
 	done.Add(1)
 	set := func() {
 		defer done.Done()
-		if s.socket.Watch(streamWatcher{weak.Make(s)}) == nil {
+		if inner(s.socket).Watch(streamWatcher{weak.Make(s)}) == nil {
 			s.watched.Store(true)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/fallback"
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/numeric"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
@@ -201,7 +202,7 @@ func Accept(ctx context.Context, server *Stream, timeout time.Duration) (*Stream
 		return nil, server.outcome("accept", ctx, err)
 	}
 	sock := new(socket.Socket)
-	if err := sock.Begin(ctx, in); err != nil {
+	if err := inner(sock).Begin(ctx, in); err != nil {
 		return nil, err
 	}
 	s := newStream(sock, server.url, server.context.Load(), true)
@@ -219,8 +220,8 @@ func Accept(ctx context.Context, server *Stream, timeout time.Duration) (*Stream
 	return s, nil
 }
 
-func (s *Stream) accept(ctx context.Context, timeout time.Duration) (socket.Incoming, error) {
-	in, err := s.socket.TryAccept()
+func (s *Stream) accept(ctx context.Context, timeout time.Duration) (house.Incoming, error) {
+	in, err := inner(s.socket).TryAccept()
 	switch {
 	case err == nil:
 		sched.Spend(ctx, 0)
@@ -230,7 +231,7 @@ func (s *Stream) accept(ctx context.Context, timeout time.Duration) (socket.Inco
 		t := s.socket.Timeouts()
 		t.Read = max(timeout, 0)
 		s.socket.SetTimeouts(t)
-		return s.socket.AcceptIncoming(ctx)
+		return inner(s.socket).AcceptIncoming(ctx)
 	}
 	return in, err
 }
@@ -339,7 +340,7 @@ func (s *Stream) openLater(
 		err = open(ctx)
 	}
 	err := error(nil)
-	if home, ok := s.socket.Home(); ok && !home.Here() {
+	if home, ok := inner(s.socket).Home(); ok && !home.Here() {
 		// The caller may be a goroutine with a context that has no runtime.
 		_, err = home.Runtime().Go(run)
 	} else {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/resident"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -210,7 +211,7 @@ func (s *Stream) settle(ctx context.Context) error {
 }
 
 // impatient is what an operation that must not wait waits by.
-var impatient = socket.NoWait(context.Background())
+var impatient = house.NoWait{Context: context.Background()}
 
 // patience returns the context that an operation waits by.
 func (s *Stream) patience(ctx context.Context) (context.Context, error) {
@@ -360,3 +361,6 @@ func (s *Stream) Context() *Context { return s.context.Load() }
 func (s *Stream) ConnectionState() (state tls.ConnectionState, ok bool) {
 	return s.socket.ConnectionState()
 }
+
+// inner returns what programs have no call for.
+func inner(s *socket.Socket) house.Socket { return socket.House(s, house.Key{}) }

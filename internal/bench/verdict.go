@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/internal/clock"
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -104,7 +105,7 @@ func hear(
 		case enough(n):
 			return nil
 		case n > 0:
-			if err := s.Discard(n); err != nil {
+			if err := socket.House(s, house.Key{}).Discard(n); err != nil {
 				return err
 			}
 			continue
@@ -129,7 +130,7 @@ func hear(
 // arrival waits until something more has come.
 func arrival(ctx context.Context, s *socket.Socket) error {
 	waited := false
-	return s.RawRead(ctx, func(uintptr) bool {
+	return socket.House(s, house.Key{}).RawRead(ctx, func(uintptr) bool {
 		before := waited
 		waited = true
 		return before

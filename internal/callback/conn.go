@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/internal/turn"
 	"github.com/whorl-go/whorl/runtime"
@@ -93,7 +94,7 @@ func (c *Conn) Init(h Handler, l *Limits) { c.handler, c.limits = h, l }
 
 // Start begins to hand out packets.
 func (c *Conn) Start() error {
-	if err := c.Socket.Watch(c); err != nil {
+	if err := c.House().Watch(c); err != nil {
 		return err
 	}
 	c.state |= started
@@ -101,7 +102,10 @@ func (c *Conn) Start() error {
 	return nil
 }
 
-// Readable is of socket.Watcher.
+// House returns what only the packages of the module may do with the socket.
+func (c *Conn) House() house.Socket { return socket.House(&c.Socket, house.Key{}) }
+
+// Readable is of house.Watcher.
 func (c *Conn) Readable() {
 	if c.state&(started|paused|suspended|handing|ended) == started {
 		c.handOut()
@@ -134,7 +138,7 @@ func (c *Conn) handOut() {
 			c.again()
 			return
 		}
-		pkt, err := c.Socket.TryRecvPacket()
+		pkt, err := c.House().TryRecvPacket()
 		if err == socket.ErrWouldBlock {
 			if c.state&draining != 0 && c.drained() {
 				continue
@@ -168,8 +172,8 @@ func (c *Conn) drained() (more bool) {
 	}
 	c.owing.Store(true) // who sends looks at it afterwards
 	switch {
-	case c.Socket.Sending():
-	case c.Socket.Queued() > 0:
+	case c.House().Sending():
+	case c.House().Queued() > 0:
 		c.state |= emptying
 	default:
 		c.End(c.rare.cause, false)
@@ -197,7 +201,7 @@ func (c *Conn) handedOut() {
 // Panicked ends the connection after a panic that was caught in one of its functions.
 func (c *Conn) Panicked(value any) {
 	stack := debug.Stack()
-	home, _ := c.Socket.Home()
+	home, _ := c.House().Home()
 	home.Loop().ReportPanic(value, stack)
 	c.End(&runtime.PanicError{Value: value, Stack: stack}, true)
 }
@@ -233,7 +237,7 @@ func (c *Conn) Send(p []byte) error {
 			return c.keep(p)
 		}
 	}
-	queued, err := c.Socket.Queue(p, c.limits.Queue)
+	queued, err := c.House().Queue(p, c.limits.Queue)
 	switch {
 	case err == nil:
 	case errors.Is(err, socket.ErrQueueFull):
@@ -241,7 +245,7 @@ func (c *Conn) Send(p []byte) error {
 		if c.state&ended != 0 {
 			return net.ErrClosed
 		}
-		if queued, err = c.Socket.Queue(p, c.limits.Queue); err != nil {
+		if queued, err = c.House().Queue(p, c.limits.Queue); err != nil {
 			return err
 		}
 	case errors.Is(err, socket.ErrBusy):
@@ -280,7 +284,7 @@ func (c *Conn) released() {
 		return
 	}
 	if c.keeping() {
-		_, err := c.Socket.Queue(c.rare.outbox, c.limits.Queue)
+		_, err := c.House().Queue(c.rare.outbox, c.limits.Queue)
 		if errors.Is(err, socket.ErrBusy) {
 			return
 		}
@@ -333,7 +337,7 @@ func (c *Conn) relieve() {
 // give gives the kernel what it takes, compares what is left with the high mark, and minds that the
 // peer takes it.
 func (c *Conn) give() (queued int, ok bool) {
-	queued, err := c.Socket.Push()
+	queued, err := c.House().Push()
 	if err != nil {
 		if c.state&(started|suspended) == started {
 			c.End(err, true)
@@ -373,7 +377,7 @@ func (c *Conn) count(queued int) {
 	r.backlog = queued
 }
 
-// Writable is of socket.Watcher: the kernel has taken some, or the connection has failed.
+// Writable is of house.Watcher: the kernel has taken some, or the connection has failed.
 func (c *Conn) Writable() {
 	if c.state&ended != 0 {
 		return
@@ -389,10 +393,10 @@ type stalled Conn
 
 func (t *stalled) Run() {
 	c := (*Conn)(t)
-	queued, err := c.Socket.Push()
+	queued, err := c.House().Push()
 	switch {
 	case c.state&ended != 0, err == nil && queued == 0:
-	case c.Socket.Sending(): // has a time-out of its own
+	case c.House().Sending(): // has a time-out of its own
 		c.rare.stall.Reset(c.limits.Stall)
 	default:
 		c.End(ErrStalled, true)

@@ -89,7 +89,7 @@ func (o *Outside) Send(c *Conn, p []byte, send func(p []byte) error) error {
 // Arrive waits until what the caller has sent from elsewhere before has come to the connection's
 // loop, so that what it does next comes behind it. On the loop it does nothing.
 func (o *Outside) Arrive(ctx context.Context, c *Conn) error {
-	if o.bytes.Load() == 0 || c.Socket.OnLoop() {
+	if o.bytes.Load() == 0 || c.House().OnLoop() {
 		return nil
 	}
 	var arrived runtime.WaitGroup
@@ -105,7 +105,7 @@ func (o *Outside) Arrive(ctx context.Context, c *Conn) error {
 func (c *Conn) WriteReleased() {
 	switch {
 	case !c.owing.Load():
-	case c.Socket.OnLoop():
+	case c.House().OnLoop():
 		c.released()
 	default:
 		c.Socket.Loop().Post(c.released)

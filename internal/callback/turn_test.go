@@ -51,7 +51,7 @@ func connect(ctx context.Context, t *testing.T, h Handler) (c *Conn, peer *socke
 	check(t, l.Listen(1))
 	c = new(Conn)
 	c.Init(h, &limits)
-	check(t, c.Socket.Init("unix"))
+	check(t, c.House().Init("unix"))
 	check(t, c.Socket.Connect(ctx, path))
 	check(t, c.Socket.SetProtocol(framer))
 	peer, err = l.Accept(ctx)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -55,7 +56,7 @@ func WithinAs(ctx context.Context, s *socket.Socket) context.Context {
 	if _, err := runtime.From(ctx); err == nil {
 		return ctx
 	}
-	if home, ok := s.Home(); ok {
+	if home, ok := socket.House(s, house.Key{}).Home(); ok {
 		return runtimeContext{ctx, (*runtime.Runtime)(home.Runtime())}
 	}
 	return ctx

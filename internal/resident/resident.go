@@ -8,6 +8,7 @@ import (
 	"sync"
 	"weak"
 
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -66,7 +67,7 @@ func (w weakly[T, P]) RuntimeEnded() {
 // MoveIn has the socket, which has its descriptor, closed when nobody refers to its owner any more,
 // and when its runtime has ended. Leave ends that.
 func MoveIn[T any, P ownerOf[T]](s *socket.Socket, of P) *Resident {
-	home, _ := s.Home()
+	home, _ := socket.House(s, house.Key{}).Home()
 	r := &Resident{
 		socket: s,
 		owner:  weakly[T, P]{weak.Make((*T)(of))},
@@ -188,6 +189,6 @@ func (r *Resident) end() {
 	// From its first use elsewhere than on its loop on, a descriptor is changed by atomic
 	// operations only. Where there is no loop any more, that has to begin before closing: others
 	// may be using it just now.
-	r.socket.Control(func(uintptr) {})
+	socket.House(r.socket, house.Key{}).Control(func(uintptr) {})
 	r.socket.Close()
 }

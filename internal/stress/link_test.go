@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	inhouse "github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -215,3 +216,6 @@ func (r *round) look(e *end, p []byte, taken bool) error {
 	}
 	return nil
 }
+
+// inner returns what the module's packages may do with s.
+func inner(s *socket.Socket) inhouse.Socket { return socket.House(s, inhouse.Key{}) }

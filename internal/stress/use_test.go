@@ -96,7 +96,7 @@ func (r *round) write(ctx context.Context, rnd *rand.Rand, l *link, e *end) {
 	case 0:
 		n, err = e.SendAll(ctx, p)
 	case 1:
-		n, err = e.SendExact(ctx, p)
+		n, err = inner(e.Socket).SendExact(ctx, p)
 		exact = true
 	case 2:
 		n, err = e.SendSoon(ctx, p)
@@ -142,7 +142,7 @@ func (r *round) disturbNow(rnd *rand.Rand, l *link, e *end) {
 	case n < 40:
 		e.Cancel(socket.WriteEvent)
 	case n < 50:
-		e.Interrupt()
+		inner(e.Socket).Interrupt()
 	case n < 60:
 		if !e.Alive() && !ended() {
 			r.t.Error("an open connection isn't alive")
@@ -155,7 +155,7 @@ func (r *round) disturbNow(rnd *rand.Rand, l *link, e *end) {
 		_, err := e.Option(syscall.SOL_SOCKET, syscall.SO_TYPE)
 		r.checkUnless(l.over.Load(), "Option", err)
 	case n < 98:
-		e.Queued()
+		inner(e.Socket).Queued()
 		e.Buffered()
 		e.SetTimeouts(e.Timeouts())
 	case l.over.Swap(true): // its keeper ends it
