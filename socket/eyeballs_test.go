@@ -347,8 +347,8 @@ func TestAttemptsThatComeTooLateAreClosed(t *testing.T) {
 	}, runtime.WithLoops(1), runtime.WithLogger(zap.NewNop()))
 }
 
-// An attempt that succeeds at the moment when Connect is given up is closed. That moment is short, so
-// it is looked for in many of them.
+// An attempt that succeeds at the moment when Connect is given up is closed. That moment is short,
+// so it is looked for in many of them.
 func TestAttemptsThatSucceedAtTheEndAreClosed(t *testing.T) {
 	withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
 		at := newStreet(ctx, t, "live 127.0.0.2", "live 127.0.0.3")

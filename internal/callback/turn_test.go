@@ -149,7 +149,8 @@ func TestPeerThatHasTakenSomethingIsNotStalled(t *testing.T) {
 		}
 		(*stalled)(conn).Run()
 		if conn.Over() || !conn.rare.stall.Set() || conn.Socket.Queued() >= queued {
-			t.Errorf("over: %v, %d bytes were queued, now %d", conn.Over(), queued, conn.Socket.Queued())
+			t.Errorf("over: %v, %d bytes were queued, now %d",
+				conn.Over(), queued, conn.Socket.Queued())
 		}
 		(*stalled)(conn).Run()
 		if !conn.Over() {
