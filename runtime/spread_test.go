@@ -61,6 +61,33 @@ func TestGoSpreadStartsAChild(t *testing.T) {
 	}, runtime.WithLoops(2))
 }
 
+// For a runtime, the coroutines of another one are strangers.
+func TestGoSpreadFromAnotherRuntime(t *testing.T) {
+	other := startRuntime(t)
+	program(t, func(ctx context.Context) {
+		there := context.WithoutCancel(other.Context())
+		co, err := runtime.GoSpread(there, func(context.Context) {})
+		if err != nil || co.Parent() != -1 {
+			t.Errorf("parent is %d, error %v", co.Parent(), err)
+		}
+		release := make(chan int)
+		if _, err := other.Go(func(ctx context.Context) {
+			sched.AwaitEnd(ctx, func() (int, error) { return <-release, nil })
+		}); err != nil {
+			t.Error(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- other.Shutdown(context.Background()) }()
+		<-other.Context().Done()
+		_, err = runtime.GoSpread(there, func(context.Context) { t.Error("begun while it ends") })
+		wantError(t, "GoSpread", err, runtime.ErrShutdown)
+		close(release)
+		if _, err := runtime.Await(ctx, func() (int, error) { return 0, <-ended }); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A context that is done already means that nothing is begun.
 func TestNothingBeginsWithAContextThatIsDone(t *testing.T) {
 	check := func(t *testing.T, ctx context.Context) {

@@ -171,8 +171,8 @@ func (a age) time() time.Duration { return time.Duration(a) * ageUnit }
 // age returns for how long the connection has been accepted.
 func (c *Conn) age() time.Duration { return time.Since(c.worker.server.began) - c.began.time() }
 
-// silent returns for how long no packet has come, at least: both times are rounded down, so what lies
-// between them may be a tick less.
+// silent returns for how long no packet has come, at least: both times are rounded down, so what
+// lies between them may be a tick less.
 func (c *Conn) silent() tick {
 	seen, now := c.seen.Load(), c.worker.server.clock()
 	silent := now - tick(seen)

@@ -112,7 +112,8 @@ func TestEndOvertakesTheRestOfAHandshake(t *testing.T) {
 			}
 			waiting, shaking := w.counters.waiting.Load(), w.counters.handshaking.Load()
 			if waiting != 0 || shaking != 0 || w.handshakes.begun != 0 {
-				t.Errorf("%d wait, %d shake hands, %d have begun", waiting, shaking, w.handshakes.begun)
+				t.Errorf("%d wait, %d shake hands, %d have begun",
+					waiting, shaking, w.handshakes.begun)
 			}
 		})
 	}

@@ -203,8 +203,9 @@ func TestHalfOpenBurst(t *testing.T) {
 // that is established, from nothing.
 func TestHalfOpenFlood(t *testing.T) {
 	many := min(4000, fileLimit(t)/2-500)
-	if testing.Short() || raceDetector {
-		many = 300
+	every := time.Millisecond
+	if testing.Short() || raceDetector { // which computes ten times as long for each
+		many, every = 300, 40*time.Millisecond
 	}
 	h, l := start(t, "tls", server.Config{Port: server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: 2 * time.Second}})
 	established := dialTLS(t, l)
@@ -226,7 +227,7 @@ func TestHalfOpenFlood(t *testing.T) {
 				select {
 				case <-stop:
 					return
-				case <-time.After(time.Millisecond):
+				case <-time.After(every):
 				}
 				conn, err := net.Dial("tcp", l.Addr().String())
 				if err != nil {

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// A client isn't taken to be silent for longer than it is, wherever between two ticks its packet came.
+// A client isn't taken to be silent for longer than it is, wherever between two ticks its packet
+// came.
 func TestSilenceIsNotOverstated(t *testing.T) {
 	w := &worker{server: New(Config{})}
 	c := &Conn{worker: w}

@@ -367,7 +367,8 @@ func (s *Socket) race(ctx context.Context, targets []target, deadline sched.Dead
 			continue
 		}
 		outcomes.Close()
-		for late, popErr := outcomes.Pop(ctx); popErr == nil; late, popErr = outcomes.Pop(ctx) {
+		rest := context.WithoutCancel(ctx) // with one that is done Pop would leave them there
+		for late, popErr := outcomes.Pop(rest); popErr == nil; late, popErr = outcomes.Pop(rest) {
 			if late.f != nil {
 				late.f.close()
 			}

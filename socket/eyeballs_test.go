@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
@@ -347,6 +348,48 @@ func TestAttemptsThatComeTooLateAreClosed(t *testing.T) {
 		}
 		s.Abort()
 	}, runtime.WithLoops(1), runtime.WithLogger(zap.NewNop()))
+}
+
+// An attempt that succeeds at the moment when Connect is given up is closed. That moment is short,
+// so it is looked for in many of them.
+func TestAttemptsThatSucceedAtTheEndAreClosed(t *testing.T) {
+	withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
+		at := newStreet(ctx, t, "live 127.0.0.2", "live 127.0.0.3")
+		defer at.close()
+		for _, l := range at.listeners {
+			start(ctx, func(ctx context.Context) {
+				for server, err := l.Accept(ctx); err == nil; server, err = l.Accept(ctx) {
+					server.Close()
+				}
+			})
+		}
+		before := descriptorCount(t)
+		takes := time.Millisecond
+		for range 2000 {
+			connecting, cancel := context.WithCancel(ctx)
+			after := rand.N(2 * takes)
+			begin, canceled := make(chan struct{}), make(chan struct{})
+			peers.Go(func() {
+				<-begin
+				for begun := time.Now(); time.Since(begun) < after; {
+				}
+				cancel()
+				close(canceled)
+			})
+			s := fresh(t, "tcp")
+			close(begin)
+			begun := time.Now()
+			err := s.Connect(connecting, at.name)
+			if err == nil {
+				takes = time.Since(begun)
+			} else {
+				wantError(t, "Connect", err, context.Canceled)
+			}
+			s.Abort()
+			await(ctx, func() { <-canceled })
+		}
+		settles(ctx, t, before, 0)
+	}, runtime.WithLoops(1))
 }
 
 func TestAttemptsNeedCoroutines(t *testing.T) {

@@ -393,10 +393,12 @@ type stalled Conn
 
 func (t *stalled) Run() {
 	c := (*Conn)(t)
+	before := c.House().Queued()
 	queued, err := c.House().Push()
 	switch {
 	case c.state&ended != 0, err == nil && queued == 0:
-	case c.House().Sending(): // has a time-out of its own
+	case c.House().Sending(), // has a time-out of its own
+		err == nil && queued < before: // the loop hadn't come to the event that says so
 		c.rare.stall.Reset(c.limits.Stall)
 	default:
 		c.End(ErrStalled, true)

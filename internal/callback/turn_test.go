@@ -132,3 +132,31 @@ func TestLowMarkIsReachedAtItsValue(t *testing.T) {
 		return m.empty.Wait(ctx)
 	}, runtime.WithLoops(1)))
 }
+
+// A peer that has taken something isn't stalled, though the loop, which is busy, hasn't come to the
+// event that says so before the time was over.
+func TestPeerThatHasTakenSomethingIsNotStalled(t *testing.T) {
+	check(t, runtime.Run(func(ctx context.Context) error {
+		conn, peer := connect(ctx, t, new(slow))
+		defer peer.Abort()
+		defer conn.End(nil, true)
+		conn.limits = &Limits{Queue: 4 << 20, High: 4 << 20, Stall: time.Hour}
+		check(t, conn.Start())
+		check(t, conn.Send(make([]byte, 2<<20)))
+		runtime.Yield(ctx)
+		queued := conn.Socket.Queued()
+		if _, err := peer.Recv(ctx, make([]byte, 100_000)); err != nil {
+			return err
+		}
+		(*stalled)(conn).Run()
+		if conn.Over() || !conn.rare.stall.Set() || conn.Socket.Queued() >= queued {
+			t.Errorf("over: %v, %d bytes were queued, now %d",
+				conn.Over(), queued, conn.Socket.Queued())
+		}
+		(*stalled)(conn).Run()
+		if !conn.Over() {
+			t.Error("a peer that has taken nothing isn't stalled")
+		}
+		return nil
+	}, runtime.WithLoops(1)))
+}

@@ -113,6 +113,9 @@ func GoSpread(ctx context.Context, fn func(ctx context.Context)) (*Coroutine, er
 	}
 	s := rt.pick()
 	_, parent := whereAmI(schedulerHint(ctx))
+	if parent != nil && parent.sched.rt != rt {
+		parent = nil // of another runtime, which keeps this one from nothing, such as its end
+	}
 	co, err := s.spawn(ctx, parent)
 	if err != nil {
 		return nil, err
