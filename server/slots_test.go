@@ -205,7 +205,7 @@ func TestHalfOpenFlood(t *testing.T) {
 	many := min(4000, fileLimit(t)/2-500)
 	every := time.Millisecond
 	if testing.Short() || raceDetector { // which computes ten times as long for each
-		many, every = 300, 40*time.Millisecond
+		many, every = 300, 80*time.Millisecond
 	}
 	h, l := start(t, "tls", server.Config{Port: server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: 2 * time.Second}})
 	established := dialTLS(t, l)

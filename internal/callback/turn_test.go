@@ -144,14 +144,14 @@ func TestPeerThatHasTakenSomethingIsNotStalled(t *testing.T) {
 		check(t, conn.Start())
 		check(t, conn.Send(make([]byte, 2<<20)))
 		runtime.Yield(ctx)
-		queued := conn.Socket.Queued()
+		queued := conn.House().Queued()
 		if _, err := peer.Recv(ctx, make([]byte, 100_000)); err != nil {
 			return err
 		}
 		(*stalled)(conn).Run()
-		if conn.Over() || !conn.rare.stall.Set() || conn.Socket.Queued() >= queued {
+		if conn.Over() || !conn.rare.stall.Set() || conn.House().Queued() >= queued {
 			t.Errorf("over: %v, %d bytes were queued, now %d",
-				conn.Over(), queued, conn.Socket.Queued())
+				conn.Over(), queued, conn.House().Queued())
 		}
 		(*stalled)(conn).Run()
 		if !conn.Over() {
