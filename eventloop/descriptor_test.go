@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/turn"
 )
 
 const (
@@ -486,26 +487,29 @@ func TestMoreDescriptorsAreReadyThanAPollReports(t *testing.T) {
 		fds[i] = newEventFD(t)
 		d[i] = register(t, l, fds[i], readable, func(eventloop.Events) { handled[i]++ })
 	}
-	const polls = 3
-	iterations(t, l,
-		func() {
-			for _, fd := range fds {
-				raise(t, fd)
-			}
-		},
-		func() {}, func() {},
-		func() {
-			for _, d := range d {
-				d.Unregister()
-			}
-		})
+	// On a busy machine the time of a step may be over after two looks at the clock.
+	const polls = 1 + many/(2*turn.Look-1)
+	steps := []func(){func() {
+		for _, fd := range fds {
+			raise(t, fd)
+		}
+	}}
+	for len(steps) < polls {
+		steps = append(steps, func() {})
+	}
+	iterations(t, l, append(steps, func() {
+		for _, d := range d {
+			d.Unregister()
+		}
+	})...)
 	total := 0
 	for _, n := range handled {
 		total += n
 	}
-	if slices.Min(handled[:]) < 1 || slices.Max(handled[:]) > 2 || total != polls*128 {
+	least, most := slices.Min(handled[:]), slices.Max(handled[:])
+	if least < 1 || most > least+1 || total > polls*128 {
 		t.Errorf("in %d polls, %d descriptors were handled %d times in all, each between %d and %d times",
-			polls, many, total, slices.Min(handled[:]), slices.Max(handled[:]))
+			polls, many, total, least, most)
 	}
 }
 
