@@ -260,7 +260,9 @@ func (h *handshake) Enter(ctx context.Context, deadline sched.Deadline) error {
 		return nil
 	}
 	w := h.conn.worker
-	w.do(func() { w.queue(h) })
+	if !w.do(func() { w.queue(h) }) {
+		return runtime.ErrShutdown // nobody would grant one
+	}
 	var limit time.Duration // none
 	if deadline != 0 {
 		limit = max(deadline.Until(), time.Nanosecond)

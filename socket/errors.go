@@ -86,7 +86,7 @@ func (s *Socket) fail(op string, err error) error {
 	}
 	if _, system := err.(*os.SyscallError); system {
 		if f := s.conn.Load(); f != nil && f.closed() {
-			err = net.ErrClosed
+			err = f.cause()
 		}
 	}
 	return &net.OpError{

@@ -40,11 +40,11 @@ func (f *fd) receive(
 // sum. The time-out is for a peer that takes nothing: each byte taken renews it.
 func (f *fd) transmit(ctx context.Context, p patience, try func() (int, error)) (int, error) {
 	var deadline sched.Deadline
-	total := 0
+	total, late := 0, false
 	for {
 		n, err := try()
 		if total += n; n > 0 {
-			deadline = 0
+			deadline, late = 0, false
 		}
 		if err == nil {
 			return total, nil
@@ -52,7 +52,12 @@ func (f *fd) transmit(ctx context.Context, p patience, try func() (int, error)) 
 		if deadline == 0 {
 			deadline = sched.DeadlineAfter(p.timeout).Earlier(p.limit)
 		}
-		if err := f.waitWrite(ctx, err, deadline); err != nil {
+		err = f.waitWrite(ctx, err, deadline)
+		if err == sched.ErrTimeout && !late {
+			late = true // there may be room, and the loop hasn't come to the event that says so
+			continue
+		}
+		if err != nil {
 			return total, err
 		}
 	}
