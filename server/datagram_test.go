@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"testing"
 	"time"
 
@@ -20,6 +21,9 @@ func answering(t testing.TB) server.Port {
 	return server.Port{OnPacket: func(ctx context.Context, l *server.Listener, data []byte, from net.Addr) {
 		if bytes.Equal(data, []byte("panic")) {
 			panic("datagram")
+		}
+		if bytes.Equal(data, []byte("Goexit")) {
+			goruntime.Goexit()
 		}
 		if _, err := l.SendTo(ctx, bytes.ToUpper(data), from); err != nil {
 			t.Error(err)
@@ -39,9 +43,9 @@ func TestUDP(t *testing.T) {
 				sent := 0
 				for range 10 { // clients, which with ReusePort go to different loops
 					conn := dial(t, l)
-					for _, text := range []string{"hello", "panic", "world"} {
+					for _, text := range []string{"hello", "panic", "Goexit", "world"} {
 						write(t, conn, text)
-						if sent++; text == "panic" {
+						if sent++; text == "panic" || text == "Goexit" {
 							continue
 						}
 						answer := make([]byte, 100)

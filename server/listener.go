@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -252,10 +253,19 @@ func (l *Listener) start() {
 		if l.datagrams {
 			run = l.receive
 		}
-		start := func() {
+		var start func()
+		start = func() {
 			co, err := runtime.Go(s.rt.Context(), func(ctx context.Context) {
-				defer l.stopped()
+				returned := false
+				defer func() {
+					if returned || ctx.Err() != nil || listening.Loop().Post(start) != nil {
+						l.stopped()
+						return
+					}
+					s.log.Error("server: runtime.Goexit in OnPacket; the listener goes on")
+				}()
 				run(ctx, listening)
+				returned = true
 			})
 			if err != nil {
 				listening.Close()
@@ -413,9 +423,25 @@ func (l *Listener) packet(ctx context.Context, data []byte, from net.Addr) {
 	l.port.OnPacket(ctx, l, data, from)
 }
 
+// largestDatagram returns how large a datagram may be: on UDP 64 KiB, on a Unix socket what the
+// kernel lets a sender have queued, which is twice net.core.wmem_max (socket(7), SO_SNDBUF).
+func largestDatagram(s *socket.Socket) int {
+	const udp = 64 << 10
+	if s.Network() != "unixgram" {
+		return udp
+	}
+	most := 212_992 // as Linux has it from the start
+	if text, err := os.ReadFile("/proc/sys/net/core/wmem_max"); err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			most = n
+		}
+	}
+	return max(udp, 2*most)
+}
+
 // receive receives datagrams until the server shuts down.
 func (l *Listener) receive(ctx context.Context, s *socket.Socket) {
-	buf := make([]byte, 64<<10)
+	buf := make([]byte, largestDatagram(s))
 	for {
 		n, from, err := s.RecvFrom(ctx, buf)
 		switch {
