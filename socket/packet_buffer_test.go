@@ -61,9 +61,11 @@ func TestIdleSocketHoldsNoBuffer(t *testing.T) {
 					t.Errorf("%v; holds %d bytes", err, len(s.in.buf))
 				}
 				peer.SendAll(ctx, []byte("line\n"))
+				s.SetTimeouts(Timeouts{}) // the loop may not have come to the event yet
 				if line, err := s.RecvLine(ctx, 100); string(line) != "line\n" || err != nil {
 					t.Fatal(string(line), err)
 				}
+				s.SetTimeouts(Timeouts{Read: time.Millisecond})
 				if err := receive(ctx, s); !errors.Is(err, runtime.ErrTimeout) || s.in.buf != nil {
 					t.Errorf("after a line: %v; holds %d bytes", err, len(s.in.buf))
 				}
@@ -100,6 +102,7 @@ func TestTimeoutKeepsAnUnfinishedPacket(t *testing.T) {
 			t.Error(err, s.Buffered())
 		}
 		peer.SendAll(ctx, []byte("ished\n"))
+		s.SetTimeouts(Timeouts{})
 		if p, err := s.RecvPacket(ctx); string(p) != "unfinished\n" || err != nil {
 			t.Errorf("%q, %v", p, err)
 		}
