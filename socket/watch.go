@@ -35,9 +35,6 @@ func (i *inner) TryRecvPacket() ([]byte, error) {
 		return nil, s.fail("recv", err)
 	}
 	defer f.leave(reading)
-	if pkt := s.nextAtHand(); pkt != nil {
-		return pkt, nil
-	}
 	pkt, err := s.tryPacket(f)
 	switch err {
 	case nil:
