@@ -11,7 +11,6 @@ import (
 
 	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/sched"
-	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -171,15 +170,9 @@ func (d *dialer) explainHandshake(s *socket.Socket, to *target, err error) error
 	if err == nil || s.Connected() {
 		return err
 	}
-	for _, plain := range []error{socket.ErrSSLActive, socket.ErrBusy, socket.ErrPlaintextPending, net.ErrClosed} {
-		if errors.Is(err, plain) {
-			return err
-		}
-	}
-	if _, ok := errors.AsType[*runtime.PanicError](err); ok || errors.Is(err, runtime.ErrGoexit) {
-		return explain.Local(err, to.host)
-	}
-	return explain.Client(err, to.host, d.tlsFor(to.name))
+	return dialing.Explain(err, to.host, func(err error) error {
+		return explain.Client(err, to.host, d.tlsFor(to.name))
+	})
 }
 
 // secureFirst begins a connection with TLS. A server that speaks first doesn't speak TLS, and how

@@ -17,6 +17,7 @@ import (
 	"github.com/whorl-go/whorl/internal/resident"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // Conn is a connection over "tcp", "unix" or "unixpacket" as a net.Conn. [Dialer] and the listeners
@@ -38,7 +39,10 @@ import (
 // Errors are *net.OpError with the operations of package net ("read", "write", "close", …), and
 // errors.Is finds in them net.ErrClosed, os.ErrDeadlineExceeded and the errors of the system.
 // io.EOF comes bare.
-type Conn struct{ conn }
+type Conn struct {
+	conn
+	accepted bool
+}
 
 // conn is what Conn and PacketConn have in common.
 type conn struct {
@@ -251,7 +255,8 @@ func (c *Conn) CloseRead() error {
 // It refuses to start behind plaintext that has arrived and was not read
 // (socket.ErrPlaintextPending), and whatever goes wrong closes the connection: see
 // socket.Socket.SSLHandshake. Only socket.ErrSSLActive, and a turn that doesn't come in time, leave
-// it as it is.
+// it as it is. A handshake that fails is a *explain.HandshakeError inside the *net.OpError, which
+// says what to do about it.
 func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config) error {
 	if config == nil {
 		config = new(tls.Config)
@@ -280,10 +285,17 @@ func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config) error {
 		return failed(err)
 	}
 	err = c.socket.SSLHandshake(ctx, config)
-	if err != nil && !c.socket.Connected() {
-		c.Close()
+	if err == nil || c.socket.Connected() {
+		return failed(err)
 	}
-	return failed(err)
+	c.Close()
+	peer := cmp.Or(c.host, c.remote.String())
+	return failed(dialing.Explain(err, peer, func(err error) error {
+		if c.accepted {
+			return explain.Server(err, peer)
+		}
+		return explain.Client(err, peer, config)
+	}))
 }
 
 // named returns the configuration with a ServerName in A-labels: its own, or else the host.

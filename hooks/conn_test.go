@@ -20,6 +20,7 @@ import (
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 func TestErrorsOfAConnection(t *testing.T) {
@@ -91,10 +92,19 @@ func TestEnableSSLVerifiesTheHost(t *testing.T) {
 		if !errors.As(err, &hostErr) || hostErr.Host != "127.0.0.2" {
 			t.Errorf("error is %v", err)
 		}
-		if err := wait(); err == nil {
-			t.Error("the server's handshake succeeded")
-		}
+		wantExplained(t, err, explain.ReasonNameMismatch)
+		wantExplained(t, wait(), explain.ReasonCertificateRefused)
 	})
+}
+
+// wantExplained expects the error of a handshake that says what to do about it.
+func wantExplained(t *testing.T, err error, reason explain.Reason) {
+	t.Helper()
+	var op *net.OpError
+	explained, ok := errors.AsType[*explain.HandshakeError](err)
+	if !ok || explained.Reason != reason || !errors.As(err, &op) || op.Op != "handshake" {
+		t.Errorf("error is %v", err)
+	}
 }
 
 // Deadlines bound a handshake, as they do with crypto/tls, and so does ctx.

@@ -236,7 +236,7 @@ func (l *Listener) fail(op string, err error) error {
 // Accept waits for a connection and returns it, a *Conn: on the caller's loop if the caller is a
 // coroutine, else on one of the runtime's loops in turn.
 func (l *Listener) Accept() (net.Conn, error) {
-	c := new(Conn)
+	c := &Conn{accepted: true}
 	if err := l.accept(c); err != nil {
 		return nil, l.fail("accept", err)
 	}

@@ -40,6 +40,11 @@ type Config struct {
 	// MaxConnections, and 1024 at most.
 	MaxLingering int
 
+	// MaxLingeringBytes is how many bytes those may have queued in all, beside what the kernel has;
+	// beyond it the same one is reset. Each loop has its share of it, and may exceed it by one
+	// connection's queue, see Port.MaxQueue. 0 means 256 MiB.
+	MaxLingeringBytes int
+
 	// MaxHandshakes is how many TLS handshakes may compute at a time; further ones wait, within
 	// Port.HandshakeTimeout, and cost no stack and no buffer meanwhile. Those that wait for their
 	// client don't count, but cost memory: there may be eight times as many, beyond which the one
@@ -182,6 +187,8 @@ type Port struct {
 const (
 	DefaultMaxHandshakes = 1024
 	DefaultMaxLingering  = 1024
+
+	DefaultMaxLingeringBytes = 256 << 20
 	DefaultAddressPrefix = 64
 	DefaultMaxQueue      = callback.DefaultQueue
 )

@@ -54,7 +54,7 @@ type Conn struct {
 type rare struct {
 	uid     atomic.Int64
 	outside callback.Outside
-	failure atomic.Pointer[error] // what Recv has told a handler of the connection's end
+	failure atomic.Pointer[error] // what a handler was told of the connection's end
 	zone    string                // of an IPv6 address
 	proxy   *Proxied
 }
@@ -250,7 +250,7 @@ func (c *Conn) recvFailed(ctx context.Context, err error) (pkt []byte, _ error) 
 	case err == nil:
 		c.received(pkt)
 	case final(err):
-		c.toRare().failure.Store(&err)
+		c.failed(err)
 	}
 	return pkt, err
 }
@@ -370,6 +370,9 @@ func (c *Conn) EnableSSL(ctx context.Context) error {
 		return err
 	}
 	err := c.upgraded(c.upgrade(ctx))
+	if err != nil && !c.flow.Socket.Connected() {
+		c.failed(err)
+	}
 	c.flow.WriteReleased()
 	return err
 }
@@ -393,7 +396,13 @@ func (c *Conn) EnableSSLAsync(
 		return
 	}
 	c.onLoop(func() {
-		c.flow.EnableSSL(ctx, sched.Go, c.upgrade, func(err error) { finish(c.upgraded(err)) })
+		c.flow.EnableSSL(ctx, sched.Go, c.upgrade, func(err error) {
+			err = c.upgraded(err)
+			finish(err)
+			if err != nil && !c.flow.Socket.Connected() {
+				c.flow.End(err, false)
+			}
+		})
 	})
 }
 

@@ -45,7 +45,7 @@ var (
 	ErrSilent error = silentError{}
 
 	// ErrLingering is why the delivery of what a closed connection had sent was cut: there were
-	// more of them than Config.MaxLingering allows.
+	// more of them than Config.MaxLingering allows, or they had more than MaxLingeringBytes.
 	ErrLingering = errors.New("server: too many closed connections still deliver")
 
 	// ErrNoConnection is returned for an ID whose connection has ended, or never was.

@@ -18,6 +18,7 @@ import (
 type lingerings struct {
 	first, last *Conn
 	count, most int
+	mostBytes   int // that all of them but one may have queued
 }
 
 // delivering counts a connection that has ended, if there is something left to deliver.
@@ -39,7 +40,13 @@ func (w *worker) delivering(c *Conn) {
 	ls.count++
 	w.counters.lingering.Add(1)
 	w.wind()
-	if ls.count > ls.most && !w.draining { // nobody new comes when it drains
+	if w.draining { // nobody new comes
+		return
+	}
+	if ls.count > ls.most {
+		ls.mostSilent().Cut(ErrLingering)
+	}
+	for d.Queued() > 0 && ls.count > 1 && ls.weigh() > ls.mostBytes {
 		ls.mostSilent().Cut(ErrLingering)
 	}
 }
@@ -80,7 +87,7 @@ func (e *events) Delivered(left int, cut error) {
 	c.part()
 }
 
-// weigh tells Stats how many bytes those that deliver have queued here.
+// weigh returns how many bytes those that deliver have queued here.
 func (ls *lingerings) weigh() (queued int) {
 	for c := ls.first; c != nil; c = c.next {
 		queued += c.flow.House().Delivery().Queued()

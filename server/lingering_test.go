@@ -65,6 +65,22 @@ func TestGreedyClientsAreBounded(t *testing.T) {
 	expectEnd(t, conn)
 }
 
+// What lingers has a bound in bytes, too, which a single connection doesn't come under.
+func TestLingeringBytesAreBounded(t *testing.T) {
+	const connections, each, most = 20, 1 << 20, 4 << 20
+	port := generous(each)
+	port.Linger = time.Hour
+	h, l := start(t, "tcp", server.Config{Port: port, MaxLingering: 100 * loops, MaxLingeringBytes: most})
+	for range connections {
+		greedy(t, l, "127.0.0.2")
+	}
+	until(t, "most have been cut", func() bool { return h.Stats().Cut >= connections-most/(each/2) })
+	until(t, "no more is queued than may be", func() bool { return h.Stats().Queued <= most+loops*each })
+	if st := h.Stats(); st.Lingering < loops {
+		t.Errorf("%+v", st)
+	}
+}
+
 // What lingers counts for its client's address.
 func TestLingeringCountsForTheAddress(t *testing.T) {
 	h, l := start(t, "tcp", server.Config{Port: generous(1 << 20), MaxPerAddress: 2})

@@ -94,6 +94,9 @@ func (s *Server) join(ctx context.Context) (*sched.Runtime, error) {
 	if s.config.MaxLingering <= 0 {
 		s.config.MaxLingering = min(DefaultMaxLingering, max(1, limit/4))
 	}
+	if s.config.MaxLingeringBytes <= 0 {
+		s.config.MaxLingeringBytes = DefaultMaxLingeringBytes
+	}
 	switch bits := s.config.AddressPrefix; {
 	case bits == 0:
 		s.config.AddressPrefix = DefaultAddressPrefix

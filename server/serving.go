@@ -126,7 +126,12 @@ func (c *Conn) handled(returned bool, panicked any) {
 	}
 }
 
-// failure is why the connection has ended, as far as Recv has told the handler; nil if it hasn't.
+// failed notes what a handler was told of the connection's end. The first word counts: what follows
+// is that nothing works any more.
+func (c *Conn) failed(err error) { c.toRare().failure.CompareAndSwap(nil, &err) }
+
+// failure is why the connection has ended, as far as Recv or EnableSSL have told the handler; nil if
+// they haven't.
 func (c *Conn) failure() error {
 	if r := c.rare.Load(); r != nil {
 		if err := r.failure.Load(); err != nil {

@@ -356,15 +356,21 @@ func TestSTS7HandshakeFails(t *testing.T) {
 		"reset":   reset,
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachMailer(t, server.Port{HandshakeTimeout: 300 * time.Millisecond}, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
+			reasons := make(chan error, 1)
+			port := server.Port{
+				HandshakeTimeout: 300 * time.Millisecond,
+				OnClose:          func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason },
+			}
+			eachMailer(t, port, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
 				conn := dial(t, l)
 				trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
 				client(conn)
 				if name != "reset" {
 					onlyAlerts(t, conn)
 				}
-				if err := m.outcomes(t, 1)[0]; err == nil {
-					t.Error("no error")
+				err := m.outcomes(t, 1)[0]
+				if reason := receive(t, reasons); err == nil || !errors.Is(reason, err) {
+					t.Errorf("EnableSSL says %v, OnClose %v", err, reason)
 				}
 				h.settled()
 			})

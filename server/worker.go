@@ -43,6 +43,7 @@ func newWorker(s *Server, rt *sched.Runtime, loop *eventloop.Loop, index, loops 
 	w.handshakes.most = underwayPerSlot * w.handshakes.slots
 	w.wheel.step = ticks(coarsest)
 	w.lingerings.most = max(1, s.config.MaxLingering/loops)
+	w.lingerings.mostBytes = s.config.MaxLingeringBytes / loops
 	w.registry.all = make(map[ID]*Conn)
 	return w
 }

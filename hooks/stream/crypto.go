@@ -6,10 +6,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"syscall"
 
-	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -170,21 +169,15 @@ func (s *Stream) shakeHands(ctx context.Context, method CryptoMethod) error {
 		}
 	}
 	err := s.socket.SSLHandshake(ctx, config)
-	panicked, _ := errors.AsType[*runtime.PanicError](err)
-	switch {
-	case err == nil:
+	if err == nil {
 		s.secure.Store(true)
-		return nil
-	case errors.Is(err, socket.ErrPlaintextPending),
-		errors.Is(err, socket.ErrBusy),
-		errors.Is(err, net.ErrClosed):
-		return err
-	case panicked != nil:
-		return explain.Local(err, s.GetName(true))
-	case server:
-		return explain.Server(err, s.GetName(true))
 	}
-	return explain.Client(err, s.url.host, config)
+	return dialing.Explain(err, s.GetName(true), func(err error) error {
+		if server {
+			return explain.Server(err, s.GetName(true))
+		}
+		return explain.Client(err, s.url.host, config)
+	})
 }
 
 // endCrypto says close_notify and closes the sending side.
