@@ -189,8 +189,8 @@ const (
 	DefaultMaxLingering  = 1024
 
 	DefaultMaxLingeringBytes = 256 << 20
-	DefaultAddressPrefix = 64
-	DefaultMaxQueue      = callback.DefaultQueue
+	DefaultAddressPrefix     = 64
+	DefaultMaxQueue          = callback.DefaultQueue
 )
 
 // prepared is a Port with its defaults filled in.
