@@ -28,7 +28,7 @@ const (
 // terms are the parameters of one offer or answer.
 type terms struct {
 	serverNoTakeover, clientNoTakeover bool
-	serverBits, clientBits             int // 0 if the parameter isn't there
+	serverBits, clientBits             int  // 0 if the parameter isn't there
 	clientBitsOpen                     bool // client_max_window_bits without a value
 }
 

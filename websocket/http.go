@@ -1,0 +1,375 @@
+package websocket
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/websocket/internal/handshake"
+)
+
+// What isn't a handshake is net/http's: its server gets the connection as a net.Conn, with the bytes
+// that have come, and keeps it for as many requests as the client makes. A handshake among these
+// takes the connection back.
+
+// queue is the net.Listener of the HTTP server.
+type queue struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (q *queue) Accept() (net.Conn, error) {
+	select {
+	case c := <-q.conns:
+		return c, nil
+	case <-q.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (q *queue) Close() error {
+	q.once.Do(func() { close(q.done) })
+	return nil
+}
+
+func (q *queue) Addr() net.Addr { return q.addr }
+
+// handOver gives a connection to net/http, with the bytes that have come. It is called on a loop.
+func (s *Server) handOver(c *Conn, in []byte) {
+	s.serveHTTP.Do(func() {
+		local, _ := c.carrier.addresses()
+		s.connections = &queue{addr: local, conns: make(chan net.Conn), done: make(chan struct{})}
+		s.http = &http.Server{
+			Handler:           http.HandlerFunc(s.handleHTTP),
+			ReadHeaderTimeout: s.config.HeaderTimeout,
+			ReadTimeout:       s.config.BodyTimeout,
+			IdleTimeout:       s.config.KeepAliveTimeout,
+			MaxHeaderBytes:    s.config.MaxHeader,
+			ErrorLog:          zap.NewStdLog(s.log()),
+			BaseContext:       func(net.Listener) context.Context { return contextOf(c.home) },
+			ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+				return &requestContext{ctx, conn.(*pipe).conn}
+			},
+		}
+		go s.http.Serve(s.connections)
+	})
+	p := newPipe(c, in)
+	c.toRare().pipe = p
+	c.become(stateHTTP)
+	connections := s.connections
+	go func() { // the loop doesn't wait for net/http
+		select {
+		case connections.conns <- p:
+		case <-connections.done:
+			p.Close()
+		}
+	}()
+}
+
+// elsewhere reports whether OnRequest, by calling Upgrade, is what makes WebSockets.
+func (s *Server) elsewhere() bool { return s.config.OnMessage == nil && s.config.Handle == nil }
+
+var (
+	errPanic      = errors.New("websocket: a panic during the handshake")
+	errNoHijacker = errors.New("websocket: the http.ResponseWriter gives no connection (HTTP/2, or one that wraps it)")
+)
+
+// endHTTP ends the HTTP server.
+func (s *Server) endHTTP() {
+	s.serveHTTP.Do(func() {}) // it isn't begun any more
+	if s.http != nil {
+		s.http.Close()
+	}
+}
+
+// handleHTTP handles a request that net/http has read.
+func (s *Server) handleHTTP(w http.ResponseWriter, r *http.Request) {
+	c := ConnOf(r)
+	s.describe(r, c)
+	switch {
+	case handshake.IsUpgrade(r) && !s.elsewhere():
+		s.handshakeHTTP(w, r, c)
+	case s.draining.Load():
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "the server shuts down", http.StatusServiceUnavailable)
+	case r.ContentLength > int64(s.config.MaxBody):
+		w.Header().Set("Connection", "close")
+		http.Error(w, "the body is too large", http.StatusRequestEntityTooLarge)
+	case s.config.OnRequest == nil:
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade, close")
+		http.Error(w, "this is a WebSocket server", http.StatusUpgradeRequired)
+	default:
+		r.Body = http.MaxBytesReader(w, r.Body, int64(s.config.MaxBody))
+		s.config.OnRequest.ServeHTTP(w, r)
+	}
+}
+
+// handshakeHTTP is the handshake of a request that net/http has read.
+func (s *Server) handshakeHTTP(w http.ResponseWriter, r *http.Request, c *Conn) {
+	c.await(func() error {
+		if c.current() == stateHTTP {
+			c.become(stateHandshake)
+		}
+		return nil
+	})
+	a := &answer{server: s, conn: c, request: r, through: w, header: http.Header{}}
+	failed := errPanic
+	defer func() { a.end(failed) }() // a panic goes on to net/http
+	a.decide()
+	failed = nil
+}
+
+// describe tells a request what is known of its connection.
+func (s *Server) describe(r *http.Request, c *Conn) {
+	if state, ok := c.ConnectionState(); ok {
+		r.TLS = &state
+	}
+	_, remote := c.carrier.addresses()
+	if client, ok := s.forwarded(r.Header, remote); ok {
+		remote = net.TCPAddrFromAddrPort(netip.AddrPortFrom(client, 0))
+		c.toRare().remote = remote
+	}
+	r.RemoteAddr = remote.String()
+}
+
+// forwarded returns the client's address behind trusted reverse proxies (RFC 7239, and
+// X-Forwarded-For before it).
+func (s *Server) forwarded(h http.Header, peer net.Addr) (client netip.Addr, ok bool) {
+	if !s.trusted.Contains(peer) {
+		return client, false
+	}
+	var hops []string
+	if lines := h["Forwarded"]; len(lines) > 0 {
+		for _, element := range strings.Split(strings.Join(lines, ","), ",") {
+			for _, pair := range strings.Split(element, ";") {
+				name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+				if strings.EqualFold(name, "for") {
+					hops = append(hops, strings.Trim(value, `"`))
+				}
+			}
+		}
+	} else {
+		hops = strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")
+	}
+	for i := len(hops) - 1; i >= 0; i-- {
+		ip, valid := parseHop(strings.TrimSpace(hops[i]))
+		if !valid {
+			return client, ok // what lies before it can't be trusted
+		}
+		client, ok = ip, true
+		if !s.trusted.Contains(&net.TCPAddr{IP: ip.AsSlice()}) {
+			return client, true
+		}
+	}
+	return client, ok
+}
+
+// parseHop reads an address with or without a port, and brackets.
+func parseHop(s string) (netip.Addr, bool) {
+	if at, err := netip.ParseAddrPort(s); err == nil {
+		return at.Addr().Unmap(), true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	return ip.Unmap(), err == nil && ip.Zone() == ""
+}
+
+// A pipe is a connection of a Server as a net.Conn, for net/http on plain goroutines.
+type pipe struct {
+	conn *Conn
+
+	mu      sync.Mutex
+	in      []byte        // guarded by mu: has come and isn't read
+	err     error         // guarded by mu: nothing more comes
+	paused  bool          // guarded by mu: there is enough in it
+	taken   bool          // guarded by mu: it isn't net/http's any more
+	change  chan struct{} // closed, and made anew, when one of these changes; guarded by mu
+	rd, wr  deadline
+	drained chan struct{} // closed when the peer has taken enough; guarded by mu; nil: it has
+}
+
+// pipeRoom is what waits for net/http until the peer has to.
+const pipeRoom = 64 << 10
+
+func newPipe(c *Conn, in []byte) *pipe {
+	return &pipe{conn: c, in: in, change: make(chan struct{}), rd: newDeadline(), wr: newDeadline()}
+}
+
+func (p *pipe) changed() {
+	close(p.change)
+	p.change = make(chan struct{})
+}
+
+// feed takes what has come. It is called on the loop.
+func (p *pipe) feed(b []byte) {
+	p.mu.Lock()
+	p.in = append(p.in, b...)
+	pause := len(p.in) > pipeRoom && !p.paused
+	p.paused = p.paused || pause
+	p.changed()
+	p.mu.Unlock()
+	if pause {
+		p.conn.carrier.pause()
+	}
+}
+
+// ended tells of the end of the connection.
+func (p *pipe) ended(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.err = err
+		p.changed()
+	}
+	p.free()
+}
+
+// free says that the peer has taken enough. The caller holds mu.
+func (p *pipe) free() {
+	if p.drained != nil {
+		close(p.drained)
+		p.drained = nil
+	}
+}
+
+func (p *pipe) Read(b []byte) (int, error) {
+	for {
+		p.mu.Lock()
+		change := p.change
+		if len(p.in) > 0 {
+			n := copy(b, p.in)
+			p.in = p.in[n:]
+			resume := p.paused && len(p.in) < pipeRoom/2
+			p.paused = p.paused && !resume
+			p.mu.Unlock()
+			if resume {
+				p.conn.home.do(p.conn.carrier.resume)
+			}
+			return n, nil
+		}
+		err := p.err
+		p.mu.Unlock()
+		if err != nil {
+			return 0, err
+		}
+		if len(b) == 0 {
+			return 0, nil
+		}
+		passed, moved := p.rd.wait()
+		select {
+		case <-change:
+		case <-moved:
+		case <-passed:
+			return 0, errDeadline
+		}
+	}
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	written := 0
+	for written < len(b) {
+		piece := b[written:min(len(b), written+pipeRoom)]
+		if err := p.conn.await(func() error { return p.conn.carrier.send(piece) }); err != nil {
+			return written, err
+		}
+		written += len(piece)
+		if err := p.drain(); err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// drain waits while too much is queued for the peer.
+func (p *pipe) drain() error {
+	p.mu.Lock()
+	drained := p.drained
+	p.mu.Unlock()
+	for drained != nil {
+		passed, moved := p.wr.wait()
+		select {
+		case <-drained:
+			return nil
+		case <-moved:
+		case <-passed:
+			return errDeadline
+		}
+	}
+	return nil
+}
+
+// full says that too much is queued for the peer. It is called on the loop.
+func (p *pipe) full() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.drained == nil && p.err == nil {
+		p.drained = make(chan struct{})
+	}
+}
+
+func (p *pipe) empty() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free()
+}
+
+// Close is net/http's end of the connection.
+func (p *pipe) Close() error {
+	p.mu.Lock()
+	taken := p.taken
+	p.mu.Unlock()
+	if !taken {
+		p.conn.home.do(func() {
+			if p.conn.current() == stateHTTP || p.conn.current() == stateHandshake {
+				p.conn.finish(false, StatusAbnormal, "", io.EOF)
+			}
+		})
+		p.ended(net.ErrClosed)
+	}
+	return nil
+}
+
+// takeBack takes the connection back from net/http, and returns what has come behind the request.
+func (p *pipe) takeBack(w http.ResponseWriter) (rest []byte, err error) {
+	hijacker, ok := w.(http.Hijacker)
+	if !ok {
+		return nil, errNoHijacker
+	}
+	_, rw, err := hijacker.Hijack()
+	if err != nil {
+		return nil, err
+	}
+	rest, _ = rw.Reader.Peek(rw.Reader.Buffered())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken = true
+	rest = append(append([]byte(nil), rest...), p.in...)
+	p.in = nil
+	return rest, nil
+}
+
+func (p *pipe) LocalAddr() net.Addr {
+	local, _ := p.conn.carrier.addresses()
+	return local
+}
+
+func (p *pipe) RemoteAddr() net.Addr {
+	_, remote := p.conn.carrier.addresses()
+	return remote
+}
+
+func (k *serverCarrier) tls() (tls.ConnectionState, bool) {
+	return (*server.Conn)(k).ConnectionState()
+}

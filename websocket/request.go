@@ -1,0 +1,444 @@
+package websocket
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/websocket/internal/handshake"
+)
+
+// An exchange is the first request of a connection, until it is answered. Requests that ask for
+// WebSocket are answered here; for all others net/http takes the connection over.
+type exchange struct {
+	server *Server
+	conn   *Conn
+	head   []byte // what has come of it, as long as that isn't all
+}
+
+// readers has what net/http reads a request's head with.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) }}
+
+var headEnd = []byte("\r\n\r\n")
+
+// received takes what has come.
+func (x *exchange) received(p []byte) {
+	from := max(0, len(x.head)-len(headEnd)+1)
+	whole := p
+	if len(x.head) > 0 {
+		x.head = append(x.head, p...)
+		whole = x.head
+	}
+	end := bytes.Index(whole[from:], headEnd)
+	limit := x.server.config.MaxHeader
+	switch {
+	case end < 0 && len(whole) > limit, end > limit-from:
+		x.refuse(http.StatusRequestHeaderFieldsTooLarge, "the request's head is too large")
+	case end < 0 && len(x.head) == 0:
+		x.head = bytes.Clone(p)
+	case end >= 0:
+		end += from + len(headEnd)
+		x.complete(whole[:end], whole[end:])
+	}
+}
+
+// look refuses a request that takes too long.
+func (x *exchange) look(passed func(since uint32, d time.Duration) bool) {
+	if x.conn.current() == stateRequest && passed(x.conn.heard, x.server.config.HeaderTimeout) {
+		if len(x.head) == 0 {
+			x.conn.finish(true, StatusAbnormal, "", runtime.ErrTimeout) // it hasn't asked for anything
+			return
+		}
+		x.refuse(http.StatusRequestTimeout, "the request's head took too long")
+	}
+}
+
+// complete follows the head of the request.
+func (x *exchange) complete(head, rest []byte) {
+	c := x.conn
+	reader := readers.Get().(*bufio.Reader)
+	reader.Reset(bytes.NewReader(head))
+	r, err := http.ReadRequest(reader)
+	reader.Reset(nil)
+	readers.Put(reader)
+	if err == nil {
+		err = validHeader(r.Header)
+	}
+	if err != nil {
+		x.refuse(http.StatusBadRequest, "malformed request")
+		return
+	}
+	if !handshake.IsUpgrade(r) || x.server.elsewhere() {
+		x.server.handOver(c, slices.Concat(head, rest))
+		return
+	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		x.refuse(http.StatusBadRequest, "a handshake has no body")
+		return
+	}
+	c.carrier.pause()
+	c.become(stateHandshake)
+	x.server.describe(r, c)
+	a := &answer{server: x.server, conn: c, request: r, header: http.Header{}, rest: bytes.Clone(rest)}
+	if x.server.config.OnHandshake == nil {
+		a.request = r.WithContext(&requestContext{contextOf(c.home), c})
+		a.decide()
+		a.end(nil)
+		return
+	}
+	_, err = sched.Go(contextOf(c.home), func(ctx context.Context) {
+		var failed error = runtime.ErrGoexit
+		defer func() {
+			if value := recover(); value != nil {
+				a.end(errPanic)
+				panic(value) // for the runtime, which logs it
+			}
+			a.end(failed)
+		}()
+		a.request = r.WithContext(&requestContext{ctx, c})
+		a.decide()
+		failed = nil
+	})
+	if err != nil {
+		a.end(err)
+	}
+}
+
+// validHeader checks what net/http's server checks and http.ReadRequest doesn't.
+func validHeader(h http.Header) error {
+	for name, values := range h {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return errors.New("invalid header name")
+		}
+		for _, v := range values {
+			if !httpguts.ValidHeaderFieldValue(v) {
+				return errors.New("invalid header value")
+			}
+		}
+	}
+	return nil
+}
+
+// requestContext is the context of a request: the coroutine's, and the connection.
+type requestContext struct {
+	context.Context
+	conn *Conn
+}
+
+type connKey struct{}
+
+func (r *requestContext) Value(key any) any {
+	if key == (connKey{}) {
+		return r.conn
+	}
+	return r.Context.Value(key)
+}
+
+// ConnOf returns the connection of a request that a Server handles, nil if r is somebody else's.
+// Until the handshake is over nothing can be pushed to it; its ID and its Value may be used.
+func ConnOf(r *http.Request) *Conn {
+	c, _ := r.Context().Value(connKey{}).(*Conn)
+	return c
+}
+
+// refuse answers a request that can't be served, and ends the connection.
+func (x *exchange) refuse(status int, reason string) {
+	c := x.conn
+	c.carrier.send(response(status, nil, []byte(reason+"\n")))
+	c.finish(false, StatusAbnormal, "", fmt.Errorf("websocket: HTTP status %d: %s", status, reason))
+}
+
+// response is an HTTP response that ends its connection.
+func response(status int, h http.Header, body []byte) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
+	if h.Get("Content-Type") == "" {
+		b.WriteString("Content-Type: text/plain; charset=utf-8\r\n")
+	}
+	h.WriteSubset(&b, map[string]bool{"Content-Length": true, "Connection": true, "Transfer-Encoding": true})
+	fmt.Fprintf(&b, "Date: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", time.Now().UTC().Format(http.TimeFormat), len(body))
+	b.Write(body)
+	return b.Bytes()
+}
+
+// An answer is the http.ResponseWriter of a handshake. With the status 101 the connection is a
+// WebSocket at once.
+type answer struct {
+	server  *Server
+	conn    *Conn
+	request *http.Request
+	through http.ResponseWriter // of net/http, where that has read the request
+	header  http.Header
+	status  int
+	body    []byte
+	failed  error  // of the upgrade
+	rest    []byte // what has come behind the request
+}
+
+// maxAnswer bounds the body of a refusal.
+const maxAnswer = 64 << 10
+
+func (a *answer) Header() http.Header { return a.header }
+
+func (a *answer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case a.status == http.StatusSwitchingProtocols:
+		return 0, http.ErrHijacked
+	case len(a.body)+len(p) > maxAnswer:
+		return 0, errors.New("websocket: the body of a refusal is too large")
+	}
+	a.body = append(a.body, p...)
+	return len(p), nil
+}
+
+func (a *answer) WriteHeader(status int) {
+	if a.status != 0 {
+		return
+	}
+	a.status = status
+	if status == http.StatusSwitchingProtocols {
+		if a.failed = a.upgrade(); a.failed != nil {
+			a.status = http.StatusInternalServerError
+			a.body = []byte("the handshake has failed\n")
+		}
+	}
+}
+
+// decide checks the request, and has the program decide.
+func (a *answer) decide() {
+	s := a.server
+	if s.draining.Load() {
+		a.header.Set("Retry-After", "1")
+		http.Error(a, "the server shuts down", http.StatusServiceUnavailable)
+		return
+	}
+	if refusal := check(a.request, s.config.OriginPatterns); refusal != nil {
+		for name, values := range refusal.Header {
+			a.header[name] = values
+		}
+		http.Error(a, refusal.Reason, refusal.Status)
+		return
+	}
+	if s.config.OnHandshake == nil {
+		a.WriteHeader(http.StatusSwitchingProtocols)
+		return
+	}
+	s.config.OnHandshake(a, a.request)
+	if a.status == 0 {
+		s.log().Error("websocket: OnHandshake has returned without a response",
+			zap.String("path", a.request.URL.Path))
+		http.Error(a, "no response", http.StatusInternalServerError)
+	}
+}
+
+// check checks a handshake.
+func check(r *http.Request, origins []string) *handshake.Refusal {
+	if refusal, ok := errors.AsType[*handshake.Refusal](handshake.Check(r)); ok {
+		return refusal
+	}
+	if !handshake.CheckOrigin(r, origins) {
+		return &handshake.Refusal{Status: http.StatusForbidden, Reason: "this Origin is not allowed"}
+	}
+	return nil
+}
+
+// upgrade sends the response to a handshake that succeeds. From then on the connection is a
+// WebSocket.
+func (a *answer) upgrade() error {
+	s := a.server
+	accepted, err := accept(a.request, a.header, s.shared)
+	if err != nil {
+		return err
+	}
+	if fn := s.config.OnBeforeHandshakeResponse; fn != nil {
+		fn(a.request.Context(), a.request, a.header)
+	}
+	if a.through != nil {
+		if a.rest, err = a.conn.rare.Load().pipe.takeBack(a.through); err != nil {
+			return err
+		}
+	}
+	return a.conn.await(func() error { return a.conn.switchTo(accepted, a.header) })
+}
+
+// accepted is what a handshake has agreed on.
+type accepted struct {
+	key         string
+	params      *params
+	subprotocol string
+	extensions  string
+}
+
+// accept decides what is agreed on.
+func accept(r *http.Request, h http.Header, s *shared) (*accepted, error) {
+	a := &accepted{key: handshake.Key(r)}
+	offered := handshake.Protocols(r.Header)
+	if a.subprotocol = h.Get("Sec-Websocket-Protocol"); a.subprotocol == "" {
+		for _, mine := range s.Subprotocols { // its preference counts
+			if slices.Contains(offered, mine) {
+				a.subprotocol = mine
+				break
+			}
+		}
+	} else if !slices.Contains(offered, a.subprotocol) {
+		return nil, fmt.Errorf("websocket: the client has not offered the subprotocol %q", a.subprotocol)
+	}
+	if s.Compression.Enabled {
+		if deflate, extensions, ok := handshake.Answer(r.Header, s.Compression.most()); ok {
+			a.params, a.extensions = s.agreed(&deflate), extensions
+		}
+	}
+	a.params = cmp.Or(a.params, s.agreed(nil))
+	return a, nil
+}
+
+// switchTo sends the 101 and makes the connection a WebSocket.
+func (c *Conn) switchTo(a *accepted, h http.Header) error {
+	if c.current() != stateHandshake {
+		return errors.New("websocket: the connection has ended")
+	}
+	head := make([]byte, 0, 512)
+	head = append(head, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
+	head = append(head, handshake.Accept(a.key)...)
+	head = append(head, "\r\n"...)
+	if a.subprotocol != "" {
+		head = append(head, "Sec-WebSocket-Protocol: "+a.subprotocol+"\r\n"...)
+	}
+	if a.extensions != "" {
+		head = append(head, "Sec-WebSocket-Extensions: "+a.extensions+"\r\n"...)
+	}
+	if len(h) > 0 {
+		var extra strings.Builder
+		h.WriteSubset(&extra, ours)
+		head = append(head, extra.String()...)
+	}
+	head = append(head, "\r\n"...)
+	if err := c.carrier.send(head); err != nil {
+		return err
+	}
+	c.establish(a.params, a.subprotocol)
+	return nil
+}
+
+// ours are the headers of a 101 that the handshake sets itself.
+var ours = map[string]bool{
+	"Upgrade": true, "Connection": true, "Sec-Websocket-Accept": true, "Sec-Websocket-Protocol": true,
+	"Sec-Websocket-Extensions": true, "Content-Length": true, "Transfer-Encoding": true,
+}
+
+// end follows the program's decision.
+func (a *answer) end(err error) {
+	c := a.conn
+	switch {
+	case a.status == http.StatusSwitchingProtocols && a.failed == nil:
+		c.await(func() error { a.opened(err); return nil })
+		return
+	case a.failed != nil:
+		a.server.log().Error("websocket: handshake", zap.Error(a.failed))
+	case err != nil:
+		a.status, a.body = http.StatusInternalServerError, []byte("the handshake has failed\n")
+	}
+	if a.through != nil {
+		a.relay()
+		return
+	}
+	c.await(func() error {
+		c.carrier.send(response(a.status, a.header, a.body))
+		c.finish(false, StatusAbnormal, "", fmt.Errorf("websocket: handshake refused with HTTP status %d", a.status))
+		return nil
+	})
+}
+
+// relay has net/http send a refusal, after which the connection may be used again.
+func (a *answer) relay() {
+	a.conn.await(func() error {
+		if a.conn.current() == stateHandshake {
+			a.conn.become(stateHTTP)
+		}
+		return nil
+	})
+	h := a.through.Header()
+	for name, values := range a.header {
+		h[name] = values
+	}
+	h.Set("Content-Length", strconv.Itoa(len(a.body)))
+	a.through.WriteHeader(a.status)
+	io.Copy(a.through, bytes.NewReader(a.body))
+}
+
+// opened begins the WebSocket: what has come behind the request is its first word.
+func (a *answer) opened(err error) {
+	c, s := a.conn, a.server
+	if err != nil {
+		c.shut(StatusInternalError, "", err)
+		return
+	}
+	s.registry.add(c)
+	if fn := s.config.OnOpen; fn != nil && (s.config.OnHandshake == nil || s.config.OpenAfterHandshake) {
+		fn(c.context(), c, a.request)
+	}
+	if fn := s.config.Handle; fn != nil && c.current() == stateOpen {
+		if _, err := sched.Go(c.context(), func(ctx context.Context) { s.handle(ctx, c) }); err != nil {
+			c.shut(StatusInternalError, "", err)
+		}
+	}
+	c.home.later(func() { c.listen(a.rest) }) // after what the program has deferred
+}
+
+// listen begins to take what the peer sends.
+func (c *Conn) listen(rest []byte) {
+	if c.current() != stateOpen {
+		return
+	}
+	if len(rest) > 0 {
+		c.guard(func() { c.feed(rest) })
+	}
+	if r := c.rare.Load(); r != nil {
+		if box := r.box.Load(); box != nil && box.held.Load() {
+			return
+		}
+	}
+	c.carrier.resume()
+}
+
+// guard calls what calls the program, whose panic ends the connection.
+func (c *Conn) guard(fn func()) {
+	defer func() {
+		if value := recover(); value != nil {
+			c.shut(StatusInternalError, "", &runtime.PanicError{Value: value})
+			panic(value) // for the loop, which logs it
+		}
+	}()
+	fn()
+}
+
+// await has fn run at home, and returns its error when it has.
+func (c *Conn) await(fn func() error) error {
+	if c.home.here() {
+		return fn()
+	}
+	done := runtime.NewChannel[error](1)
+	if !c.home.do(func() { done.Push(context.Background(), fn()) }) {
+		return runtime.ErrShutdown
+	}
+	err, waiting := done.Pop(context.WithoutCancel(c.context()))
+	return errors.Join(err, waiting)
+}

@@ -1,0 +1,290 @@
+package websocket
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/websocket/internal/engine"
+)
+
+// Rooms are named groups of connections to which messages are broadcast. A Server has its own;
+// connections of Upgrade and of clients may join those that NewRooms makes. The methods may be called
+// from any coroutine, goroutine and callback, and never wait.
+//
+// A message is encoded once, and compressed once, for all members. Each loop with members is woken
+// once, and writes once to each of them, however many broadcasts there are in one of its turns. What
+// one goroutine does to a room, Join and Leave included, is done in order.
+type Rooms struct {
+	mu  sync.RWMutex
+	all map[string]*group // guarded by mu
+}
+
+// NewRooms makes a set of rooms.
+func NewRooms() *Rooms { return &Rooms{all: map[string]*group{}} }
+
+// A group is a room: its members by home.
+type group struct {
+	rooms *Rooms
+	name  string
+
+	mu    sync.RWMutex
+	parts map[home]*division // guarded by mu
+}
+
+// A division are the members of a room on one home, where they are changed; others read them under
+// mu.
+type division struct {
+	mu      sync.Mutex
+	members []*Conn
+}
+
+// A membership is a Conn's place in a room.
+type membership struct {
+	group *group
+	part  *division
+	index int // in members
+}
+
+// group returns the room of a name; nil if there is none and it isn't to be made.
+func (r *Rooms) group(name string, make bool) *group {
+	r.mu.RLock()
+	g := r.all[name]
+	r.mu.RUnlock()
+	if g != nil || !make {
+		return g
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g = r.all[name]; g == nil {
+		g = &group{rooms: r, name: name, parts: map[home]*division{}}
+		r.all[name] = g
+	}
+	return g
+}
+
+// Join has a connection join a room. It leaves it with its end, or by Leave; a second Join changes
+// nothing. The error is that of a connection to which nothing can be pushed.
+func (r *Rooms) Join(c *Conn, room string) error {
+	if err := c.usable(); err != nil {
+		return err
+	}
+	if !c.home.do(func() { r.join(c, room) }) {
+		return c.ending()
+	}
+	return nil
+}
+
+func (r *Rooms) join(c *Conn, room string) {
+	if c.current() != stateOpen {
+		return
+	}
+	own := c.toRare()
+	for _, m := range own.memberships {
+		if m.group.name == room && m.group.rooms == r {
+			return
+		}
+	}
+	for {
+		g := r.group(room, true)
+		g.mu.Lock()
+		if g.parts == nil { // it has just gone
+			g.mu.Unlock()
+			continue
+		}
+		part := g.parts[c.home]
+		if part == nil {
+			part = new(division)
+			g.parts[c.home] = part
+		}
+		part.mu.Lock()
+		own.memberships = append(own.memberships, membership{g, part, len(part.members)})
+		part.members = append(part.members, c)
+		part.mu.Unlock()
+		g.mu.Unlock()
+		return
+	}
+}
+
+// Leave has a connection leave a room.
+func (r *Rooms) Leave(c *Conn, room string) {
+	c.home.do(func() {
+		own := c.rare.Load()
+		if own == nil {
+			return
+		}
+		for i, m := range own.memberships {
+			if m.group.name == room && m.group.rooms == r {
+				own.memberships = slices.Delete(own.memberships, i, i+1)
+				m.leave(c)
+				return
+			}
+		}
+	})
+}
+
+// leaveAll has a connection that has ended leave all its rooms.
+func (c *Conn) leaveAll(r *rare) {
+	for _, m := range r.memberships {
+		m.leave(c)
+	}
+	r.memberships = nil
+}
+
+// leave takes c out, at home. The last member takes its place.
+func (m membership) leave(c *Conn) {
+	g := m.group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m.part.mu.Lock()
+	defer m.part.mu.Unlock()
+	members := m.part.members
+	last := members[len(members)-1]
+	members[m.index], members[len(members)-1] = last, nil
+	m.part.members = members[:len(members)-1]
+	if last != c {
+		for i := range last.rare.Load().memberships {
+			if other := &last.rare.Load().memberships[i]; other.part == m.part {
+				other.index = m.index
+			}
+		}
+	}
+	if len(m.part.members) > 0 {
+		return
+	}
+	delete(g.parts, c.home)
+	if len(g.parts) > 0 {
+		return
+	}
+	g.rooms.mu.Lock()
+	delete(g.rooms.all, g.name)
+	g.rooms.mu.Unlock()
+	g.parts = nil
+}
+
+// Rooms returns the rooms that a connection is in, in the order of Join. It is for the connection's
+// own callbacks and coroutines.
+func (c *Conn) Rooms() []string {
+	var names []string
+	if r := c.rare.Load(); r != nil {
+		for _, m := range r.memberships {
+			names = append(names, m.group.name)
+		}
+	}
+	return names
+}
+
+// Members returns the members of a room. Those that come or go meanwhile may be among them or not.
+func (r *Rooms) Members(room string) []*Conn {
+	g := r.group(room, false)
+	if g == nil {
+		return nil
+	}
+	var all []*Conn
+	for _, part := range g.divisions() {
+		part.mu.Lock()
+		all = append(all, part.members...)
+		part.mu.Unlock()
+	}
+	return all
+}
+
+// divisions returns the parts of a room by their homes.
+func (g *group) divisions() map[home]*division {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	parts := make(map[home]*division, len(g.parts))
+	for h, part := range g.parts {
+		parts[h] = part
+	}
+	return parts
+}
+
+// Broadcast sends a message, Text or Binary, to all members of a room but those excepted, by their
+// IDs. It returns how many members there were. What becomes of slow ones, their Options say.
+func (r *Rooms) Broadcast(room string, data []byte, op Opcode, except ...server.ID) int {
+	g := r.group(room, false)
+	if g == nil || op != Text && op != Binary {
+		return 0
+	}
+	cast := &broadcast{op: engine.Opcode(op), data: append([]byte(nil), data...), except: except}
+	count := 0
+	for h, part := range g.divisions() {
+		part.mu.Lock()
+		count += len(part.members)
+		part.mu.Unlock()
+		h.do(func() { cast.deliver(part) })
+	}
+	return count
+}
+
+// A broadcast is a message for many.
+type broadcast struct {
+	op     engine.Opcode
+	data   []byte
+	except []server.ID
+
+	plain  sync.Once
+	frame  []byte // a server's
+	mu     sync.Mutex
+	packed map[int][]byte // guarded by mu: a server's, compressed, by the bits of the window
+}
+
+// deliver sends it to the members on one home.
+func (b *broadcast) deliver(part *division) {
+	var slow []*Conn
+	part.mu.Lock()
+	for _, c := range part.members {
+		if len(b.except) > 0 && c.id != 0 && slices.Contains(b.except, c.id) {
+			continue
+		}
+		if !b.send(c) {
+			slow = append(slow, c)
+		}
+	}
+	part.mu.Unlock()
+	for _, c := range slow {
+		c.slow() // which may have it leave
+	}
+}
+
+// send sends it to one of them. It returns false if that takes too little.
+func (b *broadcast) send(c *Conn) bool {
+	switch {
+	case c.current() != stateOpen, c.state.Load()&flagStreaming != 0:
+		return true
+	case c.params.role == engine.Client:
+		_, err := c.push(b.op, b.data)
+		return err == nil
+	}
+	frame := b.plainFrame()
+	if c.compresses(len(b.data)) {
+		frame = b.compressed(c.params.engine.Deflate.SendBits)
+	}
+	if c.carrier.send(frame) != nil {
+		return false
+	}
+	if d := c.params.engine.Deflate; d != nil && d.SendTakeover {
+		c.toRare().sender.Sent(&c.params.engine, frame, b.data)
+	}
+	return true
+}
+
+func (b *broadcast) plainFrame() []byte {
+	b.plain.Do(func() { b.frame = engine.AppendMessage(nil, engine.Server, b.op, b.data, [4]byte{}) })
+	return b.frame
+}
+
+func (b *broadcast) compressed(bits int) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	frame := b.packed[bits]
+	if frame == nil {
+		if b.packed == nil {
+			b.packed = map[int][]byte{}
+		}
+		frame = engine.AppendCompressedOnce(nil, b.op, b.data, bits)
+		b.packed[bits] = frame
+	}
+	return frame
+}

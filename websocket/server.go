@@ -1,0 +1,430 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/whorl-go/whorl/internal/house"
+	"github.com/whorl-go/whorl/internal/proxyproto"
+	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/packet"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/websocket/internal/engine"
+)
+
+// Config is the configuration of a Server.
+type Config struct {
+	// Options are those of the WebSocket connections.
+	Options
+
+	// Server is what lies below: limits of connections, certificates, time-outs, the PROXY
+	// protocol. Its callbacks, its framing and its MaxQueue are this package's.
+	Server server.Config
+
+	// OnHandshake decides about a request for a WebSocket, in a coroutine of its own: it may wait.
+	// It answers with w: http.StatusSwitchingProtocols makes the connection a WebSocket at once, and
+	// computes what the RFC wants; anything else refuses it, with headers and a body of the
+	// program's. A request that is no valid handshake, or comes from an Origin that isn't allowed,
+	// doesn't get here. What is pushed to ConnOf(r) before the 101 is ErrNotEstablished; a function
+	// that event.Defer has been given before OnHandshake returns runs behind it. nil: all that is
+	// valid is taken.
+	OnHandshake func(w http.ResponseWriter, r *http.Request)
+
+	// OnBeforeHandshakeResponse may add headers to the 101. Optional.
+	OnBeforeHandshakeResponse func(ctx context.Context, r *http.Request, h http.Header)
+
+	// OnOpen is called when the connection is a WebSocket, behind the 101 and before its first
+	// message, on its loop: it must not wait. r is the request. As in Swoole it isn't called behind
+	// an OnHandshake, unless OpenAfterHandshake says so. Optional.
+	OnOpen             func(ctx context.Context, c *Conn, r *http.Request)
+	OpenAfterHandshake bool
+
+	// Handle serves a connection in a coroutine of its own, with Conn.Recv, in place of OnMessage.
+	// When it returns the connection is closed, with StatusNormal.
+	Handle func(ctx context.Context, c *Conn)
+
+	// OnRequest gets the requests that don't ask for a WebSocket. It runs on a plain goroutine of
+	// net/http's server, not on a loop. nil answers 426. Where neither OnMessage nor Handle is set it
+	// gets those for a WebSocket, too, and calls Upgrade for them.
+	OnRequest http.Handler
+
+	// OnDisconnect is called, on its loop, when a connection has ended before it was a WebSocket,
+	// and reason says why. Optional.
+	OnDisconnect func(ctx context.Context, c *Conn, reason error)
+
+	// OriginPatterns are the pages whose scripts may connect, beside those of the host itself
+	// (RFC 6455, section 10.2): "example.com", "*.example.com", "https://example.com:8443",
+	// "example.com:*", or "*" for all. A request without an Origin is no browser's.
+	OriginPatterns []string
+
+	// TrustedProxies lists the IP addresses and prefixes of reverse proxies, and "unix", whose
+	// Forwarded or X-Forwarded-For says where the client is: see Conn.RemoteAddr and the request's
+	// RemoteAddr. Of several addresses the last one counts that is no trusted proxy's.
+	TrustedProxies []string
+
+	// MaxHeader is how large the head of a request may be, 64 KiB if 0 (431 otherwise). MaxBody is
+	// how large the body of a request for OnRequest may be, 1 MiB if 0 (413).
+	MaxHeader, MaxBody int
+
+	// Time-outs: HeaderTimeout is for the head of a request, from the moment when the connection
+	// stands (408): 10 s if 0. BodyTimeout is for a request for OnRequest with its body: 60 s.
+	// KeepAliveTimeout is how long such a connection may wait for its next request: 60 s.
+	HeaderTimeout, BodyTimeout, KeepAliveTimeout time.Duration
+}
+
+// Defaults of Config.
+const (
+	DefaultMaxHeader        = 64 << 10
+	DefaultMaxBody          = 1 << 20
+	DefaultHeaderTimeout    = 10 * time.Second
+	DefaultBodyTimeout      = 60 * time.Second
+	DefaultKeepAliveTimeout = 60 * time.Second
+)
+
+// Server is a server of WebSocket and HTTP: Swoole's WebSocket\Server. Make it with NewServer. Its
+// methods may be called from any coroutine, goroutine and callback.
+type Server struct {
+	*Rooms
+	config   Config
+	shared   *shared
+	server   *server.Server
+	trusted  proxyproto.Trusted
+	registry registry
+	invalid  error
+
+	draining atomic.Bool
+	logger   atomic.Pointer[zap.Logger]
+
+	serveHTTP   sync.Once
+	http        *http.Server
+	connections *queue // for http
+}
+
+// NewServer makes a Server. What is wrong with the configuration is returned by Listen.
+func NewServer(config Config) *Server {
+	config.MaxHeader = orPositive(config.MaxHeader, DefaultMaxHeader)
+	config.MaxBody = orPositive(config.MaxBody, DefaultMaxBody)
+	config.HeaderTimeout = orDefault(config.HeaderTimeout, DefaultHeaderTimeout)
+	config.BodyTimeout = orDefault(config.BodyTimeout, DefaultBodyTimeout)
+	config.KeepAliveTimeout = orDefault(config.KeepAliveTimeout, DefaultKeepAliveTimeout)
+	s := &Server{config: config, Rooms: NewRooms()}
+	s.shared, s.invalid = config.Options.prepare(engine.Server)
+	if s.invalid == nil {
+		s.invalid = s.check()
+	}
+	if s.invalid != nil {
+		return s
+	}
+	s.shared.ended = s.ended
+	s.shared.patience = config.HeaderTimeout
+	low := config.Server
+	low.OnConnect, low.OnReceive, low.OnClose = s.connected, s.received, s.closed
+	low.OnBufferFull = func(_ context.Context, sc *server.Conn) { of(sc).bufferFull() }
+	low.OnBufferEmpty = func(_ context.Context, sc *server.Conn) { of(sc).bufferEmpty() }
+	// Behind the largest message there is room for control frames.
+	low.MaxQueue = s.shared.MaxQueue + controlRoom
+	low.HighWater, low.LowWater = s.shared.HighWater, s.shared.LowWater
+	s.server = server.New(low)
+	return s
+}
+
+// controlRoom is what may be queued beyond MaxQueue: frames without payload, headers, a response.
+const controlRoom = 128 << 10
+
+func orPositive(n, otherwise int) int {
+	if n <= 0 {
+		return otherwise
+	}
+	return n
+}
+
+// check checks what Options don't.
+func (s *Server) check() error {
+	c, low := &s.config, &s.config.Server
+	switch {
+	case c.OnMessage != nil && c.Handle != nil:
+		return errors.New("websocket: Config: OnMessage and Handle exclude each other")
+	case s.elsewhere() && c.OnRequest == nil:
+		return errors.New("websocket: Config: neither OnMessage nor Handle is set, nor OnRequest")
+	case low.OnConnect != nil, low.OnReceive != nil, low.OnClose != nil, low.Handle != nil, low.OnPacket != nil,
+		low.OnBufferFull != nil, low.OnBufferEmpty != nil:
+		return errors.New("websocket: Config: Server has callbacks, which are this package's")
+	case framed(low):
+		return errors.New("websocket: Config: Server has a framing, which is this package's")
+	case low.MaxQueue != 0, low.HighWater != 0, low.LowWater != 0:
+		return errors.New("websocket: Config: set MaxQueue, HighWater and LowWater in Options")
+	}
+	var err error
+	if s.trusted, err = proxyproto.ParseTrusted(c.TrustedProxies...); err != nil {
+		return fmt.Errorf("websocket: Config: TrustedProxies: %w", err)
+	}
+	return nil
+}
+
+func framed(c *server.Config) bool {
+	framer, err := packet.Rule{EOF: c.EOF, Length: c.Length, Split: c.Split}.Framer()
+	return framer != nil || err != nil
+}
+
+// Listen listens on an address, as server.Server.Listen does: "tcp" for ws, "tls" for wss, "unix".
+func (s *Server) Listen(ctx context.Context, network, address string) (*server.Listener, error) {
+	if s.invalid != nil {
+		return nil, s.invalid
+	}
+	if rt, err := sched.From(ctx); err == nil {
+		s.logger.Store(rt.Logger())
+	}
+	return s.server.Listen(ctx, network, address)
+}
+
+// Serve serves until Shutdown or Close, as server.Server.Serve does.
+func (s *Server) Serve(ctx context.Context) error {
+	if s.invalid != nil {
+		return s.invalid
+	}
+	defer s.endHTTP()
+	return s.server.Serve(ctx)
+}
+
+// Shutdown ends the server in order: no new connections, requests are answered with 503, every
+// WebSocket gets a close frame with StatusGoingAway and has Options.CloseTimeout to answer it, and
+// requests that are being served are finished. When ctx is done the rest is aborted.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if s.invalid != nil {
+		return s.invalid
+	}
+	s.draining.Store(true)
+	for _, c := range s.registry.all() {
+		c.home.do(func() { c.shut(StatusGoingAway, "", server.ErrShutdown) })
+	}
+	s.registry.wait(ctx)
+	if s.http != nil {
+		s.http.SetKeepAlivesEnabled(false)
+	}
+	return s.server.Shutdown(ctx)
+}
+
+// Close ends the server at once, without closing handshakes.
+func (s *Server) Close() error {
+	if s.invalid != nil {
+		return s.invalid
+	}
+	s.draining.Store(true)
+	return s.server.Close()
+}
+
+// Stats returns the figures of what lies below.
+func (s *Server) Stats() server.Stats { return s.server.Stats() }
+
+// Conn returns the established connection with an ID, nil if there is none.
+func (s *Server) Conn(id server.ID) *Conn { return s.registry.find(id) }
+
+// Connections yields the connections that are established. Those that come or go meanwhile may be
+// among them or not.
+func (s *Server) Connections() iter.Seq[*Conn] {
+	return func(yield func(*Conn) bool) {
+		for _, c := range s.registry.all() {
+			if c.Established() && !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+// Push is Conn.Push by ID. An ID whose connection has ended, or isn't a WebSocket yet, is
+// server.ErrNoConnection.
+func (s *Server) Push(id server.ID, data []byte, op Opcode) (Status, error) {
+	c := s.registry.find(id)
+	if c == nil {
+		return Dropped, server.ErrNoConnection
+	}
+	return c.Push(data, op)
+}
+
+// Disconnect is Conn.Close by ID.
+func (s *Server) Disconnect(id server.ID, code int, reason string) error {
+	c := s.registry.find(id)
+	if c == nil {
+		return server.ErrNoConnection
+	}
+	return c.Close(code, reason)
+}
+
+// IsEstablished reports whether there is a WebSocket with the ID, to which can be pushed.
+func (s *Server) IsEstablished(id server.ID) bool {
+	c := s.registry.find(id)
+	return c != nil && c.Established()
+}
+
+func (s *Server) log() *zap.Logger {
+	if s.config.Server.Logger != nil {
+		return s.config.Server.Logger
+	}
+	if l := s.logger.Load(); l != nil {
+		return l
+	}
+	return zap.NewNop()
+}
+
+// of returns the Conn on a connection of the server below.
+func of(sc *server.Conn) *Conn {
+	c, _ := sc.Value().(*Conn)
+	return c
+}
+
+// connected begins a connection.
+func (s *Server) connected(_ context.Context, sc *server.Conn) {
+	at, ok := socket.House(sc.Socket(), house.Key{}).Home()
+	if !ok {
+		sc.Abort()
+		return
+	}
+	c := &Conn{carrier: (*serverCarrier)(sc), id: sc.ID(), params: s.shared.agreed(nil), home: hubFor(at)}
+	c.rare.Store(&rare{request: &exchange{server: s, conn: c}})
+	sc.SetValue(c)
+	c.home.enter(c)
+	c.heard = c.home.now()
+}
+
+func (s *Server) received(_ context.Context, sc *server.Conn, p []byte) {
+	c := of(sc)
+	switch c.current() {
+	case stateOpen, stateClosing:
+		c.feed(p)
+	case stateRequest:
+		c.rare.Load().request.received(p)
+	case stateHTTP:
+		c.rare.Load().pipe.feed(p)
+	}
+}
+
+func (s *Server) closed(_ context.Context, sc *server.Conn, reason error) {
+	if c := of(sc); c != nil {
+		c.carrierEnded(reason)
+	}
+}
+
+// ended follows the end of a connection.
+func (s *Server) ended(c *Conn, reason error) {
+	s.registry.remove(c)
+	if fn := s.config.OnDisconnect; fn != nil && c.state.Load()&flagEstablished == 0 {
+		if e := c.toRare().closed.Load(); e != nil && e.Err != nil {
+			reason = e.Err
+		}
+		fn(c.context(), c, reason)
+	}
+}
+
+// handle runs Config.Handle.
+func (s *Server) handle(ctx context.Context, c *Conn) {
+	code := StatusInternalError
+	defer func() { c.home.do(func() { c.shut(code, "", net.ErrClosed) }) }()
+	s.config.Handle(ctx, c)
+	code = StatusNormal
+}
+
+// serverCarrier is a connection of the server below as a carrier.
+type serverCarrier server.Conn
+
+func (k *serverCarrier) conn() *server.Conn { return (*server.Conn)(k) }
+
+func (k *serverCarrier) send(p []byte) error {
+	_, err := k.conn().Send(context.Background(), p)
+	return err
+}
+
+func (k *serverCarrier) queued() int { return socket.House(k.conn().Socket(), house.Key{}).Queued() }
+func (k *serverCarrier) pause()      { k.conn().Pause() }
+func (k *serverCarrier) resume()     { k.conn().Resume() }
+
+func (k *serverCarrier) end(abort bool) {
+	if abort {
+		k.conn().Abort()
+	} else {
+		k.conn().Close()
+	}
+}
+
+func (k *serverCarrier) addresses() (local, remote net.Addr) {
+	return k.conn().LocalAddr(), k.conn().RemoteAddr()
+}
+
+// registry finds established connections by their IDs.
+type registry struct {
+	shards [16]shard
+	count  atomic.Int64
+	over   atomic.Pointer[runtime.Channel[struct{}]] // closed when none is left; Shutdown waits for it
+}
+
+type shard struct {
+	mu  sync.RWMutex
+	all map[server.ID]*Conn // guarded by mu
+}
+
+func (g *registry) shard(id server.ID) *shard { return &g.shards[uint64(id)%uint64(len(g.shards))] }
+
+func (g *registry) add(c *Conn) {
+	h := g.shard(c.id)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.all == nil {
+		h.all = make(map[server.ID]*Conn)
+	}
+	h.all[c.id] = c
+	g.count.Add(1)
+}
+
+func (g *registry) remove(c *Conn) {
+	h := g.shard(c.id)
+	h.mu.Lock()
+	found := h.all[c.id] == c
+	if found {
+		delete(h.all, c.id)
+	}
+	h.mu.Unlock()
+	if found && g.count.Add(-1) == 0 {
+		if over := g.over.Load(); over != nil {
+			over.Close()
+		}
+	}
+}
+
+func (g *registry) find(id server.ID) *Conn {
+	h := g.shard(id)
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.all[id]
+}
+
+func (g *registry) all() []*Conn {
+	var all []*Conn
+	for i := range g.shards {
+		h := &g.shards[i]
+		h.mu.RLock()
+		for _, c := range h.all {
+			all = append(all, c)
+		}
+		h.mu.RUnlock()
+	}
+	return all
+}
+
+// wait waits until none is left.
+func (g *registry) wait(ctx context.Context) {
+	over := runtime.NewChannel[struct{}](1)
+	g.over.Store(over)
+	if g.count.Load() > 0 {
+		over.Pop(ctx)
+	}
+}
