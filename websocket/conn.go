@@ -35,10 +35,10 @@ type Conn struct {
 	prev, next *Conn
 }
 
-// A carrier carries the frames of a Conn. Its methods are for the Conn's home.
+// A carrier carries the frames of a Conn. Its methods are for the Conn's home, but for queued.
 type carrier interface {
 	send(p []byte) error // queues; socket.ErrQueueFull
-	queued() int
+	queued() int         // from anywhere
 	pause()
 	resume()
 	end(abort bool) // what is queued is still delivered, unless abort
@@ -352,13 +352,12 @@ func (c *Conn) look(now uint32) {
 			r.request.look(passed)
 		}
 	case stateOpen:
-		silent := passed(c.heard, c.params.PingInterval)
 		switch {
-		case state&flagPinged != 0 && int32(c.heard-c.since) >= 0 && c.heard != c.since:
-			c.state.And(^flagPinged)
-		case state&flagPinged != 0 && passed(c.since, c.params.PongTimeout):
-			c.finish(true, StatusAbnormal, "", ErrPongTimeout)
-		case state&flagPinged == 0 && silent:
+		case state&flagPinged != 0:
+			if passed(c.since, c.params.PongTimeout) {
+				c.finish(true, StatusAbnormal, "", ErrPongTimeout)
+			}
+		case passed(c.heard, c.params.PingInterval):
 			c.since = now
 			c.state.Or(flagPinged)
 			c.sendControl(engine.Ping, nil)
