@@ -1,0 +1,206 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+)
+
+var (
+	errDeflate = &ProtocolError{CodeInvalidPayload,
+		"compressed data that is corrupt", "RFC 7692, section 7.2.2"}
+)
+
+// tail ends what a message carries: the end of the sync marker that the sender has left out
+// (RFC 7692, section 7.2.2), and an empty last block, by which the inflater knows the end.
+var tail = []byte{0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff}
+
+// look is when the beginning of a compressed message is looked at.
+//
+// Looks at the end of a frame and those within one are counted apart. So what is found between two
+// frames, and which of the control frames between them are handed out, depends on the frames only
+// and not on the cuts of the reads.
+type look struct {
+	atEnd, within looks
+	seen          int // bytes that have been looked at
+}
+
+// looks is what looks have cost, in bytes gone through, and where the last one was.
+type looks struct {
+	cost int
+	at   int
+}
+
+// Looks are taken at each new piece until they have cost as much, and then when the bytes have
+// doubled. Within a frame there is one for each read at most. But of frames very many come with one
+// read: there the inflater's setting up counts.
+const (
+	freeWithin = 256 << 10
+	freeAtEnd  = 16 << 10
+	setUp      = 1 << 10
+)
+
+func (l *looks) due(have, free int) bool { return l.cost < free || have >= 2*l.at }
+
+func (l *looks) taken(have, cost int) {
+	l.at = have
+	l.cost = min(l.cost+cost, freeWithin)
+}
+
+// takeCompressed takes the next bytes of a compressed message.
+func (r *Receiver) takeCompressed(
+	p *Params, t *part, chunk []byte, ended bool,
+) (Event, *ProtocolError) {
+	t.buf = t.buf.add(chunk)
+	if !ended {
+		return Event{}, r.lookAt(p, t)
+	}
+	t.buf = t.buf.add(tail)
+	out, err := inflate(p, r.window.bytes(), t.buf.b, t.op == Text, true)
+	if err != nil {
+		out.free()
+		return Event{}, err
+	}
+	t.buf.free()
+	t.buf = out
+	if p.Deflate.ReceiveTakeover {
+		r.window = r.window.slide(out.bytes(), p.Deflate.receiveWindow())
+	}
+	ev := Event{Kind: Message, Opcode: t.op, Data: out.bytes()}
+	if p.Pieces {
+		ev.Kind, ev.Final = Piece, true
+	}
+	t.op = 0
+	return ev, nil
+}
+
+// lookAt looks at what has come of a compressed message, if it is time to.
+func (r *Receiver) lookAt(p *Params, t *part) *ProtocolError {
+	have := len(t.buf.bytes())
+	l := &t.look
+	if have == l.seen || !l.atEnd.due(have, freeAtEnd) ||
+		t.inFrame && !l.within.due(have, freeWithin) {
+		return nil
+	}
+	size, err := r.lookNow(p, t)
+	if t.inFrame {
+		l.within.taken(have, have+size)
+	} else {
+		l.atEnd.taken(have, setUp+have+size)
+	}
+	return err
+}
+
+// lookNow looks at what has come of a compressed message, and says how much it inflates to.
+func (r *Receiver) lookNow(p *Params, t *part) (int, *ProtocolError) {
+	t.look.seen = len(t.buf.bytes())
+	out, err := inflate(p, r.window.bytes(), t.buf.bytes(), t.op == Text, false)
+	size := len(out.bytes())
+	out.free()
+	return size, err
+}
+
+// earlier returns the error that ends the connection: err, unless there is another one in what came
+// before and hasn't been looked at.
+func (r *Receiver) earlier(p *Params, err *ProtocolError) *ProtocolError {
+	t := r.part
+	if t == nil || t.op == 0 || !t.compressed || len(t.buf.bytes()) == t.look.seen {
+		return err
+	}
+	if _, first := r.lookNow(p, t); first != nil {
+		return first
+	}
+	return err
+}
+
+// An inflater is borrowed for one message.
+type inflater struct {
+	src bytes.Reader
+	z   interface {
+		io.Reader
+		flate.Resetter
+	}
+}
+
+var inflaters = sync.Pool{New: func() any {
+	f := new(inflater)
+	f.z = flate.NewReader(&f.src).(interface {
+		io.Reader
+		flate.Resetter
+	})
+	return f
+}}
+
+// inflate inflates src behind window: a message that is whole, with its tail, or else the beginning
+// of one. It returns what it has inflated, which is the caller's to free, with an error too.
+func inflate(
+	p *Params, window, src []byte, isText, whole bool,
+) (out *buffer, failed *ProtocolError) {
+	f := inflaters.Get().(*inflater)
+	defer f.free()
+	f.src.Reset(src)
+	f.z.Reset(&f.src, window)
+	out = borrow(4 * len(src))
+	var (
+		chars text
+		lasts int // last blocks that have come
+	)
+	for {
+		if len(out.b) == cap(out.b) {
+			out = out.grow(1)
+		}
+		n, err := f.z.Read(out.b[len(out.b):cap(out.b)])
+		chunk := out.b[len(out.b) : len(out.b)+n]
+		allowed := max(0, min(n, p.MaxMessage-len(out.b)))
+		if isText && !chars.add(chunk[:allowed]) {
+			return out, errUTF8
+		}
+		out.b = out.b[:len(out.b)+n]
+		if n > allowed {
+			return out, errTooLarge
+		}
+		switch {
+		case err == nil:
+		case err == io.EOF && whole && f.src.Len() == 0:
+			if isText && !chars.ended() {
+				return out, errUTF8
+			}
+			return out, nil
+		case err == io.EOF && !whole && f.src.Len() == 0:
+			return out, nil
+		case err == io.EOF:
+			// A last block within a message ends one stream, and another one begins (RFC 7692,
+			// section 7.2.3.4). It costs more than its two bytes.
+			if lasts++; lasts > 64+len(src)/64 {
+				return out, errDeflate
+			}
+			f.restart(window, out.b, p.Deflate.receiveWindow())
+		case errors.Is(err, io.ErrUnexpectedEOF) && !whole:
+			return out, nil
+		default:
+			return out, errDeflate
+		}
+	}
+}
+
+// restart begins a new stream behind a last block. What was inflated before it is still there to
+// refer to.
+func (f *inflater) restart(window, out []byte, size int) {
+	if len(out) >= size || len(window) == 0 {
+		f.z.Reset(&f.src, out[max(0, len(out)-size):])
+		return
+	}
+	var history *buffer
+	history = history.slide(window, size).slide(out, size)
+	f.z.Reset(&f.src, history.b)
+	history.free()
+}
+
+// free gives f back.
+func (f *inflater) free() {
+	f.src.Reset(nil)
+	inflaters.Put(f)
+}
