@@ -72,22 +72,35 @@ func BenchmarkInflate1KiB(b *testing.B) {
 	}
 }
 
-func BenchmarkDeflate1KiB(b *testing.B) {
-	data := []byte(words(rand.New(rand.NewPCG(1, 1)), 1024))
-	for _, d := range []Deflate{
-		{SendBits: 15}, {SendBits: 10}, {SendBits: 9}, {SendBits: 15, SendTakeover: true}, {SendBits: 10, SendTakeover: true},
-	} {
-		b.Run(fmt.Sprintf("bits=%d,takeover=%v", d.SendBits, d.SendTakeover), func(b *testing.B) {
-			p := Params{Role: Server, Deflate: &d}
-			var s Sender
-			dst := make([]byte, 0, 2048)
-			b.SetBytes(int64(len(data)))
-			b.ReportAllocs()
-			for b.Loop() {
-				dst = s.AppendCompressed(dst[:0], &p, Text, data, testMask)
-			}
-			b.ReportMetric(float64(len(dst)), "B/message")
-		})
+// Messages that differ, as a chat's do.
+func BenchmarkDeflate(b *testing.B) {
+	random := rand.New(rand.NewPCG(1, 1))
+	for _, size := range []int{100, 1024} {
+		var messages [64][]byte
+		for i := range messages {
+			messages[i] = []byte(words(random, size))
+		}
+		for _, d := range []Deflate{
+			{SendBits: 15}, {SendBits: 10}, {SendBits: 9},
+			{SendBits: 15, SendTakeover: true}, {SendBits: 12, SendTakeover: true},
+			{SendBits: 10, SendTakeover: true},
+		} {
+			name := fmt.Sprintf("%d/bits=%d,takeover=%v", size, d.SendBits, d.SendTakeover)
+			b.Run(name, func(b *testing.B) {
+				p := Params{Role: Server, Deflate: &d}
+				var s Sender
+				dst := make([]byte, 0, 2048)
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				sum, n := 0, 0
+				for b.Loop() {
+					dst = s.AppendCompressed(dst[:0], &p, Text, messages[n%len(messages)], testMask)
+					sum += len(dst)
+					n++
+				}
+				b.ReportMetric(float64(sum)/float64(n), "B/message")
+			})
+		}
 	}
 }
 

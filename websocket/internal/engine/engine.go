@@ -114,7 +114,7 @@ type Deflate struct {
 	// SendBits and ReceiveBits are the base-2 logarithm of the size of the window of each
 	// direction, 8 to 15.
 	SendBits, ReceiveBits int
-	// SendTakeover and ReceiveTakeover keep the window from one message to the next: up to 8 KiB
+	// SendTakeover and ReceiveTakeover keep the window from one message to the next: up to 4 KiB
 	// for sending, and up to the size of the window for receiving, for each connection.
 	SendTakeover, ReceiveTakeover bool
 }
