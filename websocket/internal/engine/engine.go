@@ -114,7 +114,7 @@ type Deflate struct {
 	// SendBits and ReceiveBits are the base-2 logarithm of the size of the window of each
 	// direction, 8 to 15.
 	SendBits, ReceiveBits int
-	// SendTakeover and ReceiveTakeover keep the window from one message to the next: up to 8 KiB
+	// SendTakeover and ReceiveTakeover keep the window from one message to the next: up to 4 KiB
 	// for sending, and up to the size of the window for receiving, for each connection.
 	SendTakeover, ReceiveTakeover bool
 }
@@ -138,3 +138,7 @@ const (
 	CodeInvalidPayload = 1007
 	CodeTooLarge       = 1009
 )
+
+// receiveWindow is how many inflated bytes a peer may refer back to. Peers that have agreed on 256
+// may go back further, as zlib takes 256 for 512.
+func (d *Deflate) receiveWindow() int { return 1 << max(d.ReceiveBits, 9) }

@@ -28,24 +28,26 @@ type look struct {
 	seen          int // bytes that have been looked at
 }
 
-// looks is what looks have cost, in bytes as it were, and where the last one was.
+// looks is what looks have cost, in bytes gone through, and where the last one was.
 type looks struct {
 	cost int
 	at   int
 }
 
-// Looks are taken at each new piece until they have cost freeLooks, each at least minLook, and then
-// when the bytes have doubled.
+// Looks are taken at each new piece until they have cost as much, and then when the bytes have
+// doubled. Within a frame there is one for each read at most. But of frames very many come with one
+// read: there the inflater's setting up counts.
 const (
-	freeLooks = 16 << 10
-	minLook   = 1 << 10
+	freeWithin = 256 << 10
+	freeAtEnd  = 16 << 10
+	setUp      = 1 << 10
 )
 
-func (l *looks) due(have int) bool { return l.cost < freeLooks || have >= 2*l.at }
+func (l *looks) due(have, free int) bool { return l.cost < free || have >= 2*l.at }
 
 func (l *looks) taken(have, cost int) {
 	l.at = have
-	l.cost = min(l.cost+max(cost, minLook), freeLooks)
+	l.cost = min(l.cost+cost, freeWithin)
 }
 
 // takeCompressed takes the next bytes of a compressed message.
@@ -65,7 +67,7 @@ func (r *Receiver) takeCompressed(
 	t.buf.free()
 	t.buf = out
 	if p.Deflate.ReceiveTakeover {
-		r.window = r.window.slide(out.bytes(), 1<<p.Deflate.ReceiveBits)
+		r.window = r.window.slide(out.bytes(), p.Deflate.receiveWindow())
 	}
 	ev := Event{Kind: Message, Opcode: t.op, Data: out.bytes()}
 	if p.Pieces {
@@ -79,14 +81,15 @@ func (r *Receiver) takeCompressed(
 func (r *Receiver) lookAt(p *Params, t *part) *ProtocolError {
 	have := len(t.buf.bytes())
 	l := &t.look
-	if have == l.seen || !l.atEnd.due(have) || t.inFrame && !l.within.due(have) {
+	if have == l.seen || !l.atEnd.due(have, freeAtEnd) ||
+		t.inFrame && !l.within.due(have, freeWithin) {
 		return nil
 	}
 	size, err := r.lookNow(p, t)
 	if t.inFrame {
-		l.within.taken(have, size)
+		l.within.taken(have, have+size)
 	} else {
-		l.atEnd.taken(have, size)
+		l.atEnd.taken(have, setUp+have+size)
 	}
 	return err
 }
@@ -151,7 +154,7 @@ func inflate(
 		}
 		n, err := f.z.Read(out.b[len(out.b):cap(out.b)])
 		chunk := out.b[len(out.b) : len(out.b)+n]
-		allowed := min(n, p.MaxMessage-len(out.b))
+		allowed := max(0, min(n, p.MaxMessage-len(out.b)))
 		if isText && !chars.add(chunk[:allowed]) {
 			return out, errUTF8
 		}
@@ -174,7 +177,7 @@ func inflate(
 			if lasts++; lasts > 64+len(src)/64 {
 				return out, errDeflate
 			}
-			f.restart(window, out.b, 1<<p.Deflate.ReceiveBits)
+			f.restart(window, out.b, p.Deflate.receiveWindow())
 		case errors.Is(err, io.ErrUnexpectedEOF) && !whole:
 			return out, nil
 		default:

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"unicode/utf8"
 
 	"github.com/gobwas/ws"
 )
@@ -167,11 +168,8 @@ func (r *Receiver) alone(op Opcode, data []byte) (Event, *ProtocolError) {
 		r.Release()
 		return Event{Kind: Closed, Opcode: op, Code: code, Reason: reason}, nil
 	}
-	if op == Text {
-		var t text
-		if !t.add(data) || !t.ended() {
-			return Event{}, errUTF8
-		}
+	if op == Text && !utf8.Valid(data) {
+		return Event{}, errUTF8
 	}
 	return Event{Kind: Message, Opcode: op, Data: data}, nil
 }
