@@ -104,7 +104,9 @@ type Params struct {
 	MaxMessage int
 	// Deflate is what both ends have agreed on; nil if the extension isn't in use.
 	Deflate *Deflate
-	// Pieces hands out messages as pieces while they come. A compressed message is one piece.
+	// Pieces hands out messages as pieces while they come. Of a compressed message a piece can be
+	// handed out where a fragment ends and the sender has flushed its compressor, as AppendPiece
+	// does; otherwise it is one piece.
 	Pieces bool
 }
 

@@ -96,6 +96,18 @@ func TestTrickleOfCompressedBytes(t *testing.T) {
 			}
 		}
 	}
+	// So does each fragment that ends like a flushed one, within one block.
+	block := stored(strings.Repeat(marker, 16_000))
+	frames = []frame{{op: 2, rsv: 4, more: true, data: block[:5]}}
+	for range 16_000 {
+		frames = append(frames, frame{more: true, data: marker})
+	}
+	frames = append(frames, frame{data: "\x00"})
+	for _, p.Pieces = range []bool{false, true} {
+		if got := collect(t, &p, encode(Server, frames...), 4096); string(got) != block[5:] {
+			t.Fatalf("got %d bytes, want %d", len(got), len(block)-5)
+		}
+	}
 	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("took %v", took)
 	}

@@ -57,6 +57,15 @@ var compressedCases = []conformance{
 		events: []string{"pong ", "text Hello"}},
 	{name: "character over two blocks", frames: []frame{{op: 1, rsv: 4, more: true, data: stored("\xe2\x98")}, {data: stored("\x82") + "\x00"}},
 		events: []string{"text ☂"}},
+	{name: "fragment that seems to be flushed", frames: []frame{
+		{op: 2, rsv: 4, more: true, data: "\x00\x0c\x00\xf3\xff" + marker}, {more: true, data: marker}, {data: "abcd\x00"}},
+		events: []string{"binary " + marker + marker + "abcd"}},
+	{name: "flushed fragments with history", frames: []frame{
+		{op: 1, rsv: 4, more: true, data: squeezePiece("again and ", "")}, {more: true, data: squeezePiece("again ", "again and ")},
+		{op: 9}, {more: true, data: squeezePiece("", "")}, {more: true}, {data: squeeze("and again", "again and again ")}},
+		events: []string{"ping ", "text again and again and again"}},
+	{name: "sum of flushed fragments too large", frames: []frame{
+		{op: 1, rsv: 4, more: true, data: squeezePiece("abc", "")}, {more: true, data: squeezePiece("def", "")}}, max: 5, err: "1009 " + s741},
 	{name: "as large as allowed", frames: []frame{{op: 2, rsv: 4, data: squeeze(strings.Repeat("x", 1000), "")}},
 		events: []string{"binary " + strings.Repeat("x", 1000)}},
 	{name: "as large as allowed, not compressible", frames: []frame{{op: 2, rsv: 4, data: stored(long[:100]) + stored(long[:100]) + "\x00"}},
@@ -175,4 +184,34 @@ func TestReferenceBeyondTheWindow(t *testing.T) {
 	p := Params{Role: Client, MaxMessage: 1000, Deflate: &Deflate{ReceiveBits: 9, ReceiveTakeover: true}}
 	stream := encode(Client, frame{op: 1, rsv: 4, data: squeeze(first, "")}, frame{op: 1, rsv: 4, data: second})
 	everyWay(t, p, stream, outcome{events: []string{"text " + first}, err: "1007 " + d722})
+}
+
+// A message that a sender makes in pieces comes in pieces, and what is held doesn't grow with it.
+func TestCompressedPiecesComeOneByOne(t *testing.T) {
+	for _, takeover := range []bool{false, true} {
+		p := Params{Role: Server, Deflate: &Deflate{SendBits: 15, SendTakeover: takeover}}
+		q := Params{Role: Client, MaxMessage: 1 << 30, Pieces: true, Deflate: &Deflate{ReceiveBits: 15, ReceiveTakeover: takeover}}
+		var s Sender
+		var r Receiver
+		random := rnd()
+		for i := range 500 {
+			data := []byte(words(random, 1000+random.IntN(10_000)))
+			stream := s.AppendPiece(nil, &p, Text, data, i%100 == 0, i%100 == 99, true, testMask)
+			ev, n, err := r.Next(&q, stream)
+			if err != nil || n != len(stream) || ev.Kind != Piece || ev.Final != (i%100 == 99) || !bytes.Equal(ev.Data, data) {
+				t.Fatalf("piece %d: %v, %d of %d bytes, final %v", i, err, len(ev.Data), len(data), ev.Final)
+			}
+			if _, _, err := r.Next(&q, nil); err != nil {
+				t.Fatal(err)
+			}
+			if held := r.part; held != nil && (held.buf != nil || held.out != nil) {
+				t.Fatalf("piece %d: more than the window is held", i)
+			}
+			if held := cap(r.window.bytes()); held > 32<<10 || held > 0 && i%100 == 99 && !takeover {
+				t.Fatalf("piece %d: %d bytes of window", i, held)
+			}
+		}
+		s.Release()
+		r.Release()
+	}
 }
