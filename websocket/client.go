@@ -193,7 +193,11 @@ func (d *Dialer) Dial(ctx context.Context, rawURL string) (*Conn, error) {
 	}
 	err, waiting := done.Pop(ctx)
 	if waiting != nil {
-		err = &DialError{Layer: "TCP", URL: rawURL, Err: waiting}
+		layer := "TCP"
+		if c.carrier.(*asyncCarrier).a.Connected() {
+			layer = "HTTP"
+		}
+		err = &DialError{Layer: layer, URL: rawURL, Err: waiting}
 	}
 	if err != nil {
 		c.Abort()
@@ -216,8 +220,9 @@ func (d *Dialer) open(ctx context.Context, rawURL string, done *runtime.Channel[
 	}
 	a := d.async.New()
 	k := &asyncCarrier{a: a, attempt: attempt{dialer: d, target: to, done: done}}
-	a.SetValue(&Conn{carrier: k, params: d.shared.agreed(nil)})
-	c := ofAsync(a)
+	c := &Conn{carrier: k}
+	c.agreed.Store(d.shared.agreed(nil))
+	a.SetValue(c)
 	if err := a.Connect(ctx, to.network, to.address); err != nil {
 		return nil, &DialError{Layer: "TCP", URL: rawURL, Err: err}
 	}
@@ -298,7 +303,8 @@ func (d *Dialer) connected(ctx context.Context, a *client.Async) {
 		}
 		c.home = hubFor(at)
 	}
-	c.recv, c.params = engine.Receiver{}, d.shared.agreed(nil)
+	c.recv = engine.Receiver{}
+	c.agreed.Store(d.shared.agreed(nil))
 	c.rare.Store(nil)
 	c.state.Store(stateRequest)
 	c.home.enter(c)
@@ -371,8 +377,10 @@ func (at *attempt) received(c *Conn, p []byte) {
 func (at *attempt) complete(c *Conn, end int) {
 	head, rest := at.head[:end], at.head[end:]
 	at.head = nil
-	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), &http.Request{Method: http.MethodGet})
-	if err != nil {
+	from := bytes.NewReader(head)
+	reader := bufio.NewReader(from)
+	resp, err := http.ReadResponse(reader, &http.Request{Method: http.MethodGet})
+	if err != nil || reader.Buffered()+from.Len() > 0 { // frames would be lost
 		at.fail(c, "HTTP", 0, errors.New("malformed response"))
 		return
 	}
@@ -455,22 +463,27 @@ func layerOf(err error) string {
 // lost tells that there is no connection.
 func (d *Dialer) lost(ctx context.Context, c *Conn, err error) {
 	c.state.Store(stateClosed)
+	defer c.carrier.(*asyncCarrier).attempt.answer(err)
 	if fn := d.config.OnError; fn != nil {
 		fn(ctx, c, err)
 	}
-	c.carrier.(*asyncCarrier).attempt.answer(err)
 }
 
 // closed follows the end of a connection.
 func (d *Dialer) closed(ctx context.Context, a *client.Async, reason error) {
 	c := ofAsync(a)
 	a.SetValue(c) // the next connection is the same Conn's
+	at := &c.carrier.(*asyncCarrier).attempt
 	established := c.state.Load()&flagEstablished != 0
+	defer func() {
+		if at.done != nil { // OnOpen has not returned
+			at.answer(c.ending())
+		}
+	}()
 	c.carrierEnded(reason)
 	if established {
 		return
 	}
-	at := &c.carrier.(*asyncCarrier).attempt
 	err := at.failed
 	if err == nil {
 		if reason == nil {

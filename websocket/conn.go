@@ -18,7 +18,7 @@ import (
 // coroutine, any goroutine and any callback; those that wait not from callbacks.
 type Conn struct {
 	// What each message touches lies together.
-	params  *params
+	agreed  atomic.Pointer[params] // changed at home
 	carrier carrier
 	home    home
 	state   atomic.Uint32 // a state, and flags
@@ -54,7 +54,10 @@ type home interface {
 	later(fn func())   // for the home itself
 	now() uint32       // milliseconds; of the home itself
 	enter(c *Conn)     // has look called from time to time; of the home itself
-	leave(c *Conn)
+	pace(c *Conn)      // c's params have changed; of the home itself
+	leave(c *Conn)     // of the home itself
+
+	behind() *atomic.Int64 // the bytes of broadcasts on their way; from anywhere
 }
 
 // The states of a Conn, in their order.
@@ -70,7 +73,7 @@ const (
 	flagFull        uint32 = 8  // more than HighWater waits for the peer
 	flagPinged      uint32 = 16 // and has not answered yet
 	flagEstablished uint32 = 32 // OnClose is due
-	flagStreaming   uint32 = 64 // a Writer is open
+	flagStreaming   uint32 = 64 // a Writer is open; changed at home
 )
 
 // rare is what few connections have, or have only for a while.
@@ -80,6 +83,10 @@ type rare struct {
 	box         atomic.Pointer[mailbox]
 	closed      atomic.Pointer[CloseError] // set when it is known how it ends
 	drained     *runtime.Channel[struct{}]
+	queued      int         // when a connection that closes was looked at
+	slow        atomic.Bool // slow is about to be called
+	writer      *Writer     // that is open
+	kept        []func()    // what is to be sent behind its message
 	memberships []membership
 	subprotocol string
 	remote      net.Addr // what a proxy has told
@@ -96,6 +103,8 @@ func (c *Conn) toRare() *rare {
 		c.rare.CompareAndSwap(nil, new(rare))
 	}
 }
+
+func (c *Conn) params() *params { return c.agreed.Load() }
 
 func (c *Conn) current() uint32 { return c.state.Load() & stateMask }
 
@@ -132,7 +141,7 @@ func (c *Conn) Subprotocol() string {
 }
 
 // Compressed reports whether permessage-deflate was agreed on.
-func (c *Conn) Compressed() bool { return c.params.engine.Deflate != nil }
+func (c *Conn) Compressed() bool { return c.params().engine.Deflate != nil }
 
 // RemoteAddr returns the address of the peer: the client's own behind a trusted proxy.
 func (c *Conn) RemoteAddr() net.Addr {
@@ -172,7 +181,7 @@ func (c *Conn) ending() *CloseError {
 // is over; a peer that doesn't answer is cut off after Options.CloseTimeout. It returns the
 // *CloseError of a connection that has ended, or is ending, already. Swoole's disconnect.
 func (c *Conn) Close(code int, reason string) error {
-	if !sendable(code) {
+	if !engine.ValidCloseCode(code) {
 		return &net.OpError{Op: "close", Err: errors.New("websocket: no status code that may be sent")}
 	}
 	k, dialled := c.carrier.(*asyncCarrier)
@@ -183,7 +192,9 @@ func (c *Conn) Close(code int, reason string) error {
 	case state == stateClosing, state == stateClosed && !dialled:
 		return c.ending()
 	case state != stateOpen && dialled: // it may have no home yet, or wait for its next attempt
-		k.stop(false)
+		if k.a.Close() != nil { // there is nothing to end
+			return c.ending()
+		}
 		return nil
 	}
 	if !c.home.do(func() { c.shut(code, reason, net.ErrClosed) }) {
@@ -217,7 +228,8 @@ func (c *Conn) shut(code int, reason string, cause error) {
 	if !c.sendClose(code, reason) {
 		c.carrier.end(true)
 	}
-	c.close() // who waits in Recv isn't told of more
+	c.close()            // whoever waits in Recv isn't told of more
+	c.home.later(c.goOn) // nobody takes what is held back, but behind it is the peer's answer
 }
 
 // decided notes how the connection ends, unless that is known.
@@ -230,7 +242,7 @@ func (c *Conn) sendClose(code int, reason string) bool {
 	}
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	*buf = engine.AppendClose((*buf)[:0], c.params.role, code, reason, c.mask())
+	*buf = engine.AppendClose((*buf)[:0], c.params().role, code, reason, c.mask())
 	return c.carrier.send(*buf) == nil
 }
 
@@ -307,6 +319,9 @@ func (c *Conn) carrierEnded(reason error) {
 	}
 	established := c.state.Load()&flagEstablished != 0
 	if established {
+		if reason == io.EOF { // without a close frame that is no order
+			reason = io.ErrUnexpectedEOF
+		}
 		c.decided(&CloseError{Code: StatusAbnormal, Err: reason})
 	}
 	c.become(stateClosed)
@@ -320,21 +335,22 @@ func (c *Conn) carrierEnded(reason error) {
 		}
 	}
 	c.close()
-	if fn := c.params.OnClose; established && fn != nil {
+	if fn := c.params().OnClose; established && fn != nil {
 		e := c.ending()
 		fn(c.context(), c, e.Code, e.Reason, e.Clean)
-	}
-	if c.params.ended != nil {
-		c.params.ended(c, reason)
 	}
 }
 
 // establish begins the WebSocket: the handshake's last word was sent, or has come.
 func (c *Conn) establish(p *params, subprotocol string) {
-	c.params = p
+	c.agreed.Store(p)
+	c.home.pace(c)
 	if r := c.rare.Load(); r != nil {
+		if r.request != nil {
+			r.request.server.established(c)
+		}
 		// Very many connections are idle: what only the handshake needs goes.
-		if r.remote == nil && r.memberships == nil && r.box.Load() == nil {
+		if r.remote == nil {
 			c.rare.Store(nil)
 		} else {
 			r.request, r.pipe = nil, nil
@@ -362,17 +378,27 @@ func (c *Conn) look(now uint32) {
 		}
 	case stateOpen:
 		switch {
+		case c.held() != nil: // the peer may say what it wants
+			c.heard, c.since = now, now
+		case c.carrier.queued() > 0: // a ping may lie behind it; whether any is taken, others mind
+			c.since = now
 		case state&flagPinged != 0:
-			if passed(c.since, c.params.PongTimeout) {
+			if passed(c.since, c.params().PongTimeout) {
 				c.finish(true, StatusAbnormal, "", ErrPongTimeout)
 			}
-		case passed(c.heard, c.params.PingInterval):
-			c.since = now
-			c.state.Or(flagPinged)
-			c.sendControl(engine.Ping, nil)
+		case passed(c.heard, c.params().PingInterval):
+			if c.sendControl(engine.Ping, nil) != Dropped {
+				c.since = now
+				c.state.Or(flagPinged)
+			}
 		}
 	case stateClosing:
-		if passed(c.since, c.params.CloseTimeout) {
+		r, queued := c.toRare(), c.carrier.queued()
+		if queued < r.queued { // the close frame has not left, but comes nearer
+			c.since = now
+		}
+		r.queued = queued
+		if passed(c.since, c.params().CloseTimeout) {
 			if e := c.toRare().closed.Load(); e != nil && !e.Clean {
 				late := *e
 				late.Err = errors.Join(ErrCloseTimeout, e.Err)
@@ -388,7 +414,7 @@ func (c *Conn) context() context.Context { return contextOf(c.home) }
 
 // mask returns the mask of a frame: none for a server.
 func (c *Conn) mask() (mask [4]byte) {
-	if c.params.role == engine.Client {
+	if c.params().role == engine.Client {
 		mask = randomMask()
 	}
 	return mask

@@ -3,6 +3,7 @@ package websocket
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/whorl-go/whorl/eventloop"
@@ -24,6 +25,7 @@ type hub struct {
 	at   sched.Home
 	loop runtime.Loop
 	ctx  context.Context // the runtime's
+	cast atomic.Int64    // of broadcasts on their way
 
 	mu     sync.Mutex
 	inbox  []func() // guarded by mu
@@ -70,20 +72,24 @@ func (h *hub) do(fn func()) bool {
 		return true
 	}
 	h.mu.Lock()
-	h.inbox = append(h.inbox, fn)
-	post := !h.posted
+	defer h.mu.Unlock()
+	if !h.posted && h.loop.PostTask((*inbox)(h)) != nil {
+		return false
+	}
 	h.posted = true
-	h.mu.Unlock()
-	return !post || h.loop.PostTask((*inbox)(h)) == nil
+	h.inbox = append(h.inbox, fn)
+	return true
 }
 
-func (h *hub) later(fn func()) { h.loop.Defer(fn) }
+func (h *hub) later(fn func())       { h.loop.Defer(fn) }
+func (h *hub) behind() *atomic.Int64 { return &h.cast }
 
 // inbox is the task that works off a hub's inbox.
 type inbox hub
 
 func (t *inbox) Run() {
 	h := (*hub)(t)
+	defer h.comeBack() // also after a panic
 	if len(h.rest) == 0 {
 		h.mu.Lock()
 		h.inbox, h.rest = h.spare[:0], h.inbox
@@ -92,19 +98,22 @@ func (t *inbox) Run() {
 	}
 	var budget turn.Budget
 	budget.Renew()
-	for len(h.rest) > 0 && !budget.Spent(turn.Coroutine) {
+	for len(h.rest) > 0 && (h.at.Loop().Closed() || !budget.Spent(turn.Coroutine)) {
 		fn := h.rest[0]
 		h.rest[0] = nil
 		h.rest = h.rest[1:]
 		budget.Count(0)
 		fn()
 	}
+}
+
+// comeBack has the loop go on with the inbox if something is left in it.
+func (h *hub) comeBack() {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.posted = len(h.rest) > 0 || len(h.inbox) > 0
-	again := h.posted
-	h.mu.Unlock()
-	if again {
-		h.loop.DeferTask(t)
+	if h.posted {
+		h.loop.DeferTask((*inbox)(h))
 	}
 }
 
@@ -125,7 +134,11 @@ func (h *hub) enter(c *Conn) {
 		h.loop.InitTimer(&h.timer, (*beat)(h))
 		h.period = time.Hour
 	}
-	if p := c.params.period(); p < h.period {
+	h.pace(c)
+}
+
+func (h *hub) pace(c *Conn) {
+	if p := c.params().period(); p < h.period {
 		h.period = p
 		h.timer.Reset(p)
 	}

@@ -3,11 +3,11 @@ package websocket
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,11 +23,12 @@ import (
 
 // queue is the net.Listener of the HTTP server.
 type queue struct {
-	addr  net.Addr
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
 }
+
+func newQueue() *queue { return &queue{conns: make(chan net.Conn), done: make(chan struct{})} }
 
 func (q *queue) Accept() (net.Conn, error) {
 	select {
@@ -43,35 +44,37 @@ func (q *queue) Close() error {
 	return nil
 }
 
-func (q *queue) Addr() net.Addr { return q.addr }
+func (q *queue) Addr() net.Addr { return new(net.TCPAddr) } // it has none
+
+// newHTTP makes the HTTP server.
+func (s *Server) newHTTP() *http.Server {
+	return &http.Server{
+		Handler:           http.HandlerFunc(s.handleHTTP),
+		ReadHeaderTimeout: s.config.HeaderTimeout,
+		ReadTimeout:       s.config.BodyTimeout,
+		IdleTimeout:       s.config.KeepAliveTimeout,
+		MaxHeaderBytes:    s.config.MaxHeader,
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return &requestContext{ctx, conn.(*pipe).conn}
+		},
+	}
+}
 
 // handOver gives a connection to net/http, with the bytes that have come. It is called on a loop.
 func (s *Server) handOver(c *Conn, in []byte) {
 	s.serveHTTP.Do(func() {
-		local, _ := c.carrier.addresses()
-		s.connections = &queue{addr: local, conns: make(chan net.Conn), done: make(chan struct{})}
-		s.http = &http.Server{
-			Handler:           http.HandlerFunc(s.handleHTTP),
-			ReadHeaderTimeout: s.config.HeaderTimeout,
-			ReadTimeout:       s.config.BodyTimeout,
-			IdleTimeout:       s.config.KeepAliveTimeout,
-			MaxHeaderBytes:    s.config.MaxHeader,
-			ErrorLog:          zap.NewStdLog(s.log()),
-			BaseContext:       func(net.Listener) context.Context { return contextOf(c.home) },
-			ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-				return &requestContext{ctx, conn.(*pipe).conn}
-			},
-		}
+		ctx := c.context()
+		s.http.BaseContext = func(net.Listener) context.Context { return ctx }
+		s.http.ErrorLog = zap.NewStdLog(s.log())
 		go s.http.Serve(s.connections)
 	})
 	p := newPipe(c, in)
 	c.toRare().pipe = p
 	c.become(stateHTTP)
-	connections := s.connections
 	go func() { // the loop doesn't wait for net/http
 		select {
-		case connections.conns <- p:
-		case <-connections.done:
+		case s.connections.conns <- p:
+		case <-s.connections.done:
 			p.Close()
 		}
 	}()
@@ -80,17 +83,10 @@ func (s *Server) handOver(c *Conn, in []byte) {
 // elsewhere reports whether OnRequest, by calling Upgrade, is what makes WebSockets.
 func (s *Server) elsewhere() bool { return s.config.OnMessage == nil && s.config.Handle == nil }
 
-var (
-	errPanic      = errors.New("websocket: a panic during the handshake")
-	errNoHijacker = errors.New("websocket: the http.ResponseWriter gives no connection (HTTP/2, or one that wraps it)")
-)
-
 // endHTTP ends the HTTP server.
 func (s *Server) endHTTP() {
-	s.serveHTTP.Do(func() {}) // it isn't begun any more
-	if s.http != nil {
-		s.http.Close()
-	}
+	s.connections.Close()
+	s.http.Close()
 }
 
 // handleHTTP handles a request that net/http has read.
@@ -99,7 +95,16 @@ func (s *Server) handleHTTP(w http.ResponseWriter, r *http.Request) {
 	s.describe(r, c)
 	switch {
 	case handshake.IsUpgrade(r) && !s.elsewhere():
-		s.handshakeHTTP(w, r, c)
+		take, err := takeBack(w, c)
+		if err != nil {
+			http.Error(w, "no WebSocket here", http.StatusInternalServerError)
+			return
+		}
+		c.home.do(func() {
+			if rest, ok := take(); ok {
+				c.guard(func() { c.rare.Load().request.handshake(r, rest) })
+			}
+		})
 	case s.draining.Load():
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", "1")
@@ -117,53 +122,58 @@ func (s *Server) handleHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// handshakeHTTP is the handshake of a request that net/http has read.
-func (s *Server) handshakeHTTP(w http.ResponseWriter, r *http.Request, c *Conn) {
-	c.await(func() error {
-		if c.current() == stateHTTP {
-			c.become(stateHandshake)
-		}
-		return nil
-	})
-	a := &answer{server: s, conn: c, request: r, through: w, header: http.Header{}}
-	failed := errPanic
-	defer func() { a.end(failed) }() // a panic goes on to net/http
-	a.decide()
-	failed = nil
-}
-
 // describe tells a request what is known of its connection.
 func (s *Server) describe(r *http.Request, c *Conn) {
 	if state, ok := c.ConnectionState(); ok {
 		r.TLS = &state
 	}
 	_, remote := c.carrier.addresses()
+	rare := c.toRare()
+	rare.remote = nil
 	if client, ok := s.forwarded(r.Header, remote); ok {
 		remote = net.TCPAddrFromAddrPort(netip.AddrPortFrom(client, 0))
-		c.toRare().remote = remote
+		rare.remote = remote
 	}
 	r.RemoteAddr = remote.String()
 }
 
 // forwarded returns the client's address behind trusted reverse proxies (RFC 7239, and
-// X-Forwarded-For before it).
+// X-Forwarded-For before it). A proxy that sets one of the headers may let the other one of its
+// client's through: if both are there, they must agree.
 func (s *Server) forwarded(h http.Header, peer net.Addr) (client netip.Addr, ok bool) {
 	if !s.trusted.Contains(peer) {
 		return client, false
 	}
 	var hops []string
-	if lines := h["Forwarded"]; len(lines) > 0 {
-		for _, element := range strings.Split(strings.Join(lines, ","), ",") {
-			for _, pair := range strings.Split(element, ";") {
-				name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
-				if strings.EqualFold(name, "for") {
-					hops = append(hops, strings.Trim(value, `"`))
-				}
+	for _, element := range list(h["Forwarded"]) {
+		for _, pair := range strings.Split(element, ";") {
+			name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			if strings.EqualFold(name, "for") {
+				hops = append(hops, strings.Trim(value, `"`))
 			}
 		}
-	} else {
-		hops = strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")
 	}
+	client, ok = s.lastHop(hops)
+	if before := list(h["X-Forwarded-For"]); len(before) > 0 {
+		other, valid := s.lastHop(before)
+		if len(h["Forwarded"]) > 0 && (client != other || ok != valid) {
+			return netip.Addr{}, false
+		}
+		return other, valid
+	}
+	return client, ok
+}
+
+// list returns the elements of a header that is a list.
+func list(lines []string) []string {
+	if len(lines) == 0 {
+		return nil
+	}
+	return strings.Split(strings.Join(lines, ","), ",")
+}
+
+// lastHop returns the last address that is no trusted proxy's.
+func (s *Server) lastHop(hops []string) (client netip.Addr, ok bool) {
 	for i := len(hops) - 1; i >= 0; i-- {
 		ip, valid := parseHop(strings.TrimSpace(hops[i]))
 		if !valid {
@@ -341,23 +351,27 @@ func (p *pipe) Close() error {
 	return nil
 }
 
-// takeBack takes the connection back from net/http, and returns what has come behind the request.
-func (p *pipe) takeBack(w http.ResponseWriter) (rest []byte, err error) {
-	hijacker, ok := w.(http.Hijacker)
-	if !ok {
-		return nil, errNoHijacker
-	}
-	_, rw, err := hijacker.Hijack()
+// takeBack takes a connection back from net/http. The function that it returns is to be called at
+// home: it begins the handshake and returns what has come behind the request; ok is false if the
+// connection has ended.
+func takeBack(w http.ResponseWriter, c *Conn) (take func() (rest []byte, ok bool), err error) {
+	_, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, err
 	}
-	rest, _ = rw.Reader.Peek(rw.Reader.Buffered())
+	p := c.rare.Load().pipe
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.taken = true
-	rest = append(append([]byte(nil), rest...), p.in...)
-	p.in = nil
-	return rest, nil
+	p.mu.Unlock()
+	return func() ([]byte, bool) {
+		if c.current() != stateHTTP {
+			return nil, false
+		}
+		c.carrier.pause()
+		c.become(stateHandshake)
+		read, _ := rw.Reader.Peek(rw.Reader.Buffered())
+		return slices.Concat(read, p.in), true // nobody else uses p.in any more
+	}, nil
 }
 
 func (p *pipe) LocalAddr() net.Addr {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	goruntime "runtime"
 	"sync"
 	"testing"
 	"time"
@@ -44,23 +45,15 @@ type house struct {
 	s   *websocket.Server
 	l   *server.Listener
 
-	secure bool
+	secure  bool
+	address string // without l
 }
 
 // start starts a server on "tcp" or "tls", for the length of the test.
 func start(t testing.TB, network string, config websocket.Config) *house {
 	t.Helper()
 	leaktest.Guard(t)
-	rt := runtimetest.Start(t, append(runtimetest.QuietPanics(t), runtime.WithLoops(2))...)
-	if network == "tls" {
-		_, config.Server.TLS = certified()
-	}
-	h := &house{t: t, ctx: rt.Context(), s: websocket.NewServer(config), secure: network == "tls"}
-	var err error
-	h.l, err = h.s.Listen(h.ctx, network, "127.0.0.1:0")
-	check(t, err)
-	served := make(chan error, 1)
-	go func() { served <- h.s.Serve(h.ctx) }()
+	h, served := serve(t, network, config)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), leaktest.Patience)
 		defer cancel()
@@ -72,6 +65,36 @@ func start(t testing.TB, network string, config websocket.Config) *house {
 		}
 	})
 	return h
+}
+
+// startOnly is start for a server that Shutdown of the runtime ends.
+func startOnly(t testing.TB, config websocket.Config) *house {
+	t.Helper()
+	leaktest.Guard(t)
+	var served chan error
+	t.Cleanup(func() {
+		if err := <-served; !errors.Is(err, runtime.ErrShutdown) {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	var h *house
+	h, served = serve(t, "tcp", config)
+	return h
+}
+
+func serve(t testing.TB, network string, config websocket.Config) (*house, chan error) {
+	t.Helper()
+	rt := runtimetest.Start(t, append(runtimetest.QuietPanics(t), runtime.WithLoops(2))...)
+	if network == "tls" {
+		_, config.Server.TLS = certified()
+	}
+	h := &house{t: t, ctx: rt.Context(), s: websocket.NewServer(config), secure: network == "tls"}
+	var err error
+	h.l, err = h.s.Listen(h.ctx, network, "127.0.0.1:0")
+	check(t, err)
+	served := make(chan error, 1)
+	go func() { served <- h.s.Serve(h.ctx) }()
+	return h, served
 }
 
 // url is that of a path of the server.
@@ -136,7 +159,10 @@ type raw struct {
 // connect makes a raw connection.
 func (h *house) connect() *raw {
 	h.t.Helper()
-	conn, err := net.Dial("tcp", h.l.Addr().String())
+	if h.l != nil {
+		h.address = h.l.Addr().String()
+	}
+	conn, err := net.Dial("tcp", h.address)
 	check(h.t, err)
 	if h.secure {
 		config, _ := certified()
@@ -235,3 +261,6 @@ func wantClose(t testing.TB, err error, code int) *websocket.CloseError {
 	}
 	return e
 }
+
+// goexit ends the goroutine that runs a callback.
+func goexit() { goruntime.Goexit() }

@@ -81,17 +81,6 @@ const (
 	StatusTryAgainLater   = 1013
 )
 
-// sendable reports whether a close frame may carry a code (RFC 6455, section 7.4).
-func sendable(code int) bool {
-	switch {
-	case code < 1000, code == 1004, code == StatusNoStatus, code == StatusAbnormal:
-		return false
-	case code <= 1014:
-		return true
-	}
-	return code >= 3000 && code <= 4999
-}
-
 // CloseError says how a connection has ended. Recv returns it, and so do operations on a connection
 // that has ended. errors.Is finds net.ErrClosed in it if this side has ended the connection, io.EOF
 // if the peer has, in order; and whatever lies behind an end without order.

@@ -65,7 +65,8 @@ type Options struct {
 	PingInterval time.Duration
 	// PongTimeout is how long it then may go on to say nothing, to an eighth of PingInterval: 30 s.
 	PongTimeout time.Duration
-	// CloseTimeout is how long the peer may take to answer a close frame: 5 s.
+	// CloseTimeout is how long the peer may take to answer a close frame, after the last that it has
+	// taken of what goes before it: 5 s.
 	CloseTimeout time.Duration
 }
 
@@ -97,10 +98,7 @@ const (
 type shared struct {
 	Options
 	role   engine.Role
-	open   func(c *Conn)            // on the connection's loop; nil: nothing is to be done
-	ended  func(c *Conn, err error) // the last, also of one that was never established
-	rooms  *Rooms                   // nil: none
-	params sync.Map                 // *params by engine.Deflate, or struct{} for none
+	params sync.Map // *params by engine.Deflate, or struct{} for none
 
 	patience time.Duration // with what comes before the WebSocket
 }

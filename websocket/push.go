@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -86,7 +87,7 @@ func (c *Conn) pushControl(op Opcode, data []byte) (Status, error) {
 	if c.home.here() {
 		return c.sendControl(engine.Opcode(op), data), nil
 	}
-	data = append([]byte(nil), data...)
+	data = bytes.Clone(data)
 	if !c.home.do(func() { c.sendControl(engine.Opcode(op), data) }) {
 		return Dropped, c.ending()
 	}
@@ -100,7 +101,7 @@ func (c *Conn) sendControl(op engine.Opcode, data []byte) Status {
 	}
 	buf := scratch.Get().(*[]byte)
 	defer putScratch(buf)
-	*buf = engine.AppendMessage((*buf)[:0], c.params.role, op, data, c.mask())
+	*buf = engine.AppendMessage((*buf)[:0], c.params().role, op, data, c.mask())
 	if c.carrier.send(*buf) != nil {
 		return Dropped
 	}
@@ -117,14 +118,14 @@ func (c *Conn) status() Status {
 
 // compresses reports whether a message of n bytes is compressed.
 func (c *Conn) compresses(n int) bool {
-	return c.params.engine.Deflate != nil && n >= c.params.Compression.MinSize
+	return c.params().engine.Deflate != nil && n >= c.params().Compression.MinSize
 }
 
 // push sends a message from home.
 func (c *Conn) push(op engine.Opcode, data []byte) (Status, error) {
 	buf := scratch.Get().(*[]byte)
 	defer putScratch(buf)
-	role := c.params.role
+	role := c.params().role
 	switch {
 	case c.compresses(len(data)):
 		*buf = c.compress((*buf)[:0], op, data)
@@ -139,17 +140,23 @@ func (c *Conn) push(op engine.Opcode, data []byte) (Status, error) {
 
 // compress appends a message, compressed.
 func (c *Conn) compress(dst []byte, op engine.Opcode, data []byte) []byte {
-	if d := c.params.engine.Deflate; !d.SendTakeover {
+	if d := c.params().engine.Deflate; !d.SendTakeover {
 		var none engine.Sender
-		return none.AppendCompressed(dst, &c.params.engine, op, data, c.mask())
+		return none.AppendCompressed(dst, &c.params().engine, op, data, c.mask())
 	}
-	return c.toRare().sender.AppendCompressed(dst, &c.params.engine, op, data, c.mask())
+	return c.toRare().sender.AppendCompressed(dst, &c.params().engine, op, data, c.mask())
+}
+
+// hasRoom reports whether n more bytes may wait for the peer. What is small isn't counted exactly
+// before there is much.
+func (c *Conn) hasRoom(n int) bool {
+	return n <= joined && c.state.Load()&flagFull == 0 || c.carrier.queued()+n <= c.params().MaxQueue
 }
 
 // queue sends a frame, of one part or two. Both go out, or none.
 func (c *Conn) queue(frame, rest []byte) (Status, error) {
 	err := socket.ErrQueueFull
-	if n := len(frame) + len(rest); n <= joined || c.carrier.queued()+n <= c.params.MaxQueue {
+	if c.hasRoom(len(frame) + len(rest)) {
 		if err = c.carrier.send(frame); err == nil && len(rest) > 0 {
 			if err = c.carrier.send(rest); err != nil {
 				c.finish(true, StatusAbnormal, "", err) // half a frame is on its way
@@ -170,50 +177,57 @@ func (c *Conn) slow() (Status, error) {
 	if c.current() != stateOpen {
 		return Dropped, c.usable()
 	}
-	if fn := c.params.OnSlow; fn != nil && fn(c) {
+	if fn := c.params().OnSlow; fn != nil && fn(c) {
 		return Dropped, nil
 	}
 	c.shut(StatusTryAgainLater, "too slow", ErrSlow)
 	return Dropped, ErrSlow
 }
 
+// passing is what a message costs on its way to the home, beside its data.
+const passing = 128
+
 // pushOutside sends a message from elsewhere.
 func (c *Conn) pushOutside(op engine.Opcode, data []byte) (Status, error) {
-	r, n := c.toRare(), int64(len(data))
+	r, p, n := c.toRare(), c.params(), int64(len(data)+passing)
 	waiting := r.outside.Add(n)
 	if c.state.Load()&flagFull != 0 {
 		waiting += int64(c.carrier.queued())
 	}
-	if waiting > int64(c.params.MaxQueue) {
+	if waiting > int64(p.MaxQueue) {
 		r.outside.Add(-n)
-		c.home.do(func() { c.slow() })
+		if !r.slow.Swap(true) {
+			c.home.do(func() {
+				r.slow.Store(false)
+				c.slow()
+			})
+		}
 		return Dropped, nil
 	}
-	p := c.params
-	var fn func()
-	if d := p.engine.Deflate; d != nil && d.SendTakeover { // in the order in which they go out
-		data = append([]byte(nil), data...)
-		fn = func() {
-			r.outside.Add(-n)
-			if c.current() == stateOpen {
-				c.push(op, data)
-			}
-		}
-	} else {
-		var frame []byte
-		if c.compresses(len(data)) {
-			frame = c.compress(nil, op, data)
-		} else {
-			frame = engine.AppendMessage(nil, p.role, op, data, c.mask())
-		}
-		fn = func() {
-			r.outside.Add(-n)
-			if c.current() == stateOpen {
-				c.queue(frame, nil)
-			}
-		}
+	var frame []byte
+	inOrder := p.engine.Deflate != nil && p.engine.Deflate.SendTakeover // as they go out
+	switch {
+	case inOrder:
+		data = bytes.Clone(data)
+	case c.compresses(len(data)):
+		frame = c.compress(nil, op, data)
+	default:
+		frame = engine.AppendMessage(nil, p.role, op, data, c.mask())
 	}
-	if !c.home.do(fn) {
+	var send func()
+	send = func() {
+		switch {
+		case c.keeps(send):
+			return
+		case c.current() != stateOpen || c.params() != p: // or this is another connection by now
+		case inOrder:
+			c.push(op, data)
+		default:
+			c.queue(frame, nil)
+		}
+		r.outside.Add(-n)
+	}
+	if !c.home.do(send) {
 		return Dropped, c.ending()
 	}
 	if r.outside.Load() > int64(p.MaxQueue-p.HighWater) { // all that is sure to have room
@@ -222,30 +236,38 @@ func (c *Conn) pushOutside(op engine.Opcode, data []byte) (Status, error) {
 	return c.status(), nil
 }
 
+// keeps reports whether a Writer is open: then it keeps what would be sent within its message, for
+// afterwards.
+func (c *Conn) keeps(send func()) bool {
+	if c.state.Load()&flagStreaming == 0 {
+		return false
+	}
+	r := c.toRare()
+	r.kept = append(r.kept, send)
+	return true
+}
+
 // Drain waits until, after BackPressure, no more than Options.LowWater waits for the peer. It
 // returns at once when that is so, and a *CloseError when the connection ends. Whoever calls it
-// after each BackPressure has nothing dropped.
+// after each BackPressure has nothing dropped, unless others push at the same time.
 func (c *Conn) Drain(ctx context.Context) error {
 	for c.state.Load()&flagFull != 0 || c.outside() > 0 {
-		if err := c.usable(); err != nil {
-			return err
-		}
 		var drained *runtime.Channel[struct{}]
-		asked := runtime.NewChannel[struct{}](1)
-		if !c.home.do(func() {
+		err := c.await(func() error { // behind what was pushed
+			if err := c.usable(); err != nil || c.state.Load()&flagFull == 0 {
+				return err
+			}
 			r := c.toRare()
 			if r.drained == nil {
 				r.drained = runtime.NewChannel[struct{}](1)
 			}
 			drained = r.drained
-			asked.Push(context.Background(), struct{}{})
-		}) {
-			return c.ending()
-		}
-		if _, err := asked.Pop(ctx); err != nil {
+			return nil
+		})
+		if err != nil {
 			return err
 		}
-		if c.state.Load()&flagFull == 0 {
+		if drained == nil {
 			break
 		}
 		if _, err := drained.Pop(ctx); err != nil && !errors.Is(err, runtime.ErrChannelClosed) {
@@ -284,75 +306,7 @@ func (c *Conn) bufferEmpty() {
 			r.pipe.empty()
 		}
 	}
-	if fn := c.params.OnDrained; fn != nil && c.current() == stateOpen {
+	if fn := c.params().OnDrained; fn != nil && c.current() == stateOpen {
 		fn(c.context(), c)
 	}
-}
-
-// Writer sends one message in fragments (RFC 6455, section 5.4), each Write one. Write waits while
-// too much waits for the peer. Close sends the last, empty fragment; a message that isn't closed
-// keeps all others from being sent: Push returns socket.ErrBusy meanwhile, but for pings.
-type Writer struct {
-	c       *Conn
-	ctx     context.Context
-	op      engine.Opcode
-	begun   bool
-	over    bool
-	deflate bool
-}
-
-// Writer begins a message, of Text or Binary. ctx bounds its waiting. It returns socket.ErrBusy when
-// another one is open.
-func (c *Conn) Writer(ctx context.Context, op Opcode) (*Writer, error) {
-	if err := c.usable(); err != nil {
-		return nil, err
-	}
-	if op != Text && op != Binary {
-		return nil, errors.New("websocket: Writer of " + op.String())
-	}
-	if c.state.Or(flagStreaming)&flagStreaming != 0 {
-		return nil, socket.ErrBusy
-	}
-	return &Writer{c: c, ctx: ctx, op: engine.Opcode(op), deflate: c.params.engine.Deflate != nil}, nil
-}
-
-// Write sends a fragment.
-func (w *Writer) Write(p []byte) (int, error) {
-	if err := w.fragment(p, false); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// Close ends the message.
-func (w *Writer) Close() error {
-	if w.over {
-		return nil
-	}
-	err := w.fragment(nil, true)
-	w.over = true
-	w.c.state.And(^flagStreaming)
-	return err
-}
-
-func (w *Writer) fragment(p []byte, final bool) error {
-	c := w.c
-	if w.over {
-		return errors.New("websocket: the message has ended")
-	}
-	if err := c.Drain(w.ctx); err != nil {
-		return err
-	}
-	first := !w.begun
-	w.begun = true
-	sent := runtime.NewChannel[error](1)
-	if !c.home.do(func() {
-		frame := c.toRare().sender.AppendPiece(nil, &c.params.engine, w.op, p, first, final, w.deflate, c.mask())
-		_, err := c.queue(frame, nil)
-		sent.Push(context.Background(), err)
-	}) {
-		return c.ending()
-	}
-	err, waiting := sent.Pop(w.ctx)
-	return errors.Join(err, waiting)
 }

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -18,7 +19,7 @@ func (c *Conn) feed(in []byte) {
 	if c.state.Load()&flagPinged != 0 {
 		c.state.And(^flagPinged) // whatever it says, it lives
 	}
-	p := c.params
+	p := c.params()
 	for {
 		state := c.current()
 		if state != stateOpen && state != stateClosing {
@@ -42,10 +43,14 @@ func (c *Conn) feed(in []byte) {
 			}
 			if p.OnMessage != nil {
 				p.OnMessage(c.context(), c, m)
-			} else if !c.mailbox().put(m) {
-				c.hold(m, in)
+				continue
+			}
+			box := c.mailbox()
+			if m.Data = bytes.Clone(m.Data); box.held.Load() || box.full(p.MaxMessage) {
+				c.hold(box, m, in)
 				return
 			}
+			box.put(m)
 		case engine.PingReceived:
 			c.sendControl(engine.Pong, event.Data)
 			if p.OnPing != nil && state == stateOpen {
@@ -64,9 +69,9 @@ func (c *Conn) feed(in []byte) {
 // A mailbox is for Recv.
 type mailbox struct {
 	messages *runtime.Channel[Message]
-	busy     atomic.Bool // somebody is in Recv
-	held     atomic.Bool // there is more, for which there was no room
-	last     []byte      // of whoever is in Recv: the message that was handed out
+	bytes    atomic.Int64 // in messages
+	busy     atomic.Bool  // somebody is in Recv
+	held     atomic.Bool  // there is more, for which there was no room
 
 	// At home.
 	next     Message // that is held
@@ -76,75 +81,99 @@ type mailbox struct {
 // room is how many messages a mailbox takes.
 const room = 16
 
+// mailbox returns the mailbox, nil before the handshake is over.
 func (c *Conn) mailbox() *mailbox {
-	r := c.toRare()
-	box := r.box.Load()
-	if box == nil {
-		box = &mailbox{messages: runtime.NewChannel[Message](room)}
-		if !r.box.CompareAndSwap(nil, box) {
-			box = r.box.Load()
+	for c.current() >= stateOpen {
+		r := c.toRare()
+		box := r.box.Load()
+		if box == nil {
+			r.box.CompareAndSwap(nil, &mailbox{messages: runtime.NewChannel[Message](room)})
+			continue // r may be that of a connection before this one
 		}
 		if c.current() >= stateClosing {
 			box.messages.Close()
 		}
+		if c.rare.Load() == r {
+			return box
+		}
 	}
-	return box
+	return nil
 }
 
-// put copies a message, if there is room.
-func (b *mailbox) put(m Message) bool {
-	if b.held.Load() || b.messages.Len() == room {
-		return false
-	}
-	m.Data = append([]byte(nil), m.Data...)
-	return b.messages.Push(context.Background(), m) == nil // it doesn't wait
+// full reports whether there is no room for another message: there are 16, or so many bytes.
+func (b *mailbox) full(bytes int) bool {
+	return b.messages.Len() == room || b.bytes.Load() >= int64(bytes)
+}
+
+func (b *mailbox) put(m Message) {
+	b.bytes.Add(int64(len(m.Data)))
+	b.messages.Push(context.Background(), m) // it has room
 }
 
 // hold keeps a message for which there is no room, and what has come behind it, and has the peer
 // wait.
-func (c *Conn) hold(m Message, rest []byte) {
-	box := c.mailbox()
-	m.Data = append([]byte(nil), m.Data...)
-	box.next, box.unparsed = m, append([]byte(nil), rest...)
+func (c *Conn) hold(box *mailbox, m Message, rest []byte) {
+	box.next, box.unparsed = m, bytes.Clone(rest)
 	c.carrier.pause()
 	box.held.Store(true)
-	if box.messages.Len() < room { // it was emptied meanwhile, by somebody who hadn't seen that
+	if !box.full(c.params().MaxMessage) { // it was emptied meanwhile, by somebody who hadn't seen that
 		c.home.later(c.goOn)
 	}
 }
 
+// held returns the mailbox if something is held.
+func (c *Conn) held() *mailbox {
+	if r := c.rare.Load(); r != nil {
+		if box := r.box.Load(); box != nil && box.held.Load() {
+			return box
+		}
+	}
+	return nil
+}
+
 // goOn follows hold.
 func (c *Conn) goOn() {
-	box := c.mailbox()
-	if c.current() != stateOpen || !box.held.Load() || box.messages.Len() == room {
+	box, open := c.held(), c.current() == stateOpen
+	if box == nil || open && box.full(c.params().MaxMessage) {
 		return
 	}
 	m, rest := box.next, box.unparsed
 	box.next, box.unparsed = Message{}, nil
 	box.held.Store(false)
-	box.messages.Push(context.Background(), m)
-	c.feed(rest)
-	if !box.held.Load() {
+	if open {
+		box.put(m)
+	}
+	defer c.resume()
+	c.guard(func() { c.feed(rest) })
+}
+
+// resume has more received, unless the peer has to wait for Recv.
+func (c *Conn) resume() {
+	if c.held() == nil {
 		c.carrier.resume()
 	}
 }
 
 // Recv waits for a message and returns it, where there is no Options.OnMessage. Its data is the
-// caller's. Up to 16 messages wait for Recv; then the peer has to. One caller at a time may be in
-// Recv; a second one gets socket.ErrBusy.
+// caller's. Up to 16 messages wait for Recv, of Options.MaxMessage bytes together or one more; then
+// the peer has to. One caller at a time may be in Recv; a second one gets socket.ErrBusy.
 //
-// A connection that has ended is a *CloseError, after all that has come before. When ctx is done
+// Before the handshake is over it returns ErrNotEstablished. A connection that has ended is a *CloseError, after all that has come before. When ctx is done
 // nothing is lost.
 func (c *Conn) Recv(ctx context.Context) (Message, error) {
-	if c.params.OnMessage != nil {
+	if c.params().OnMessage != nil {
 		return Message{}, errors.New("websocket: messages go to OnMessage")
 	}
 	box := c.mailbox()
+	if box == nil {
+		return Message{}, ErrNotEstablished
+	}
 	if !box.busy.CompareAndSwap(false, true) {
 		return Message{}, socket.ErrBusy
 	}
 	defer box.busy.Store(false)
 	m, err := box.messages.Pop(ctx)
+	box.bytes.Add(-int64(len(m.Data)))
 	if box.held.Load() {
 		c.home.do(c.goOn)
 	}

@@ -7,10 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -48,7 +46,7 @@ func (x *exchange) received(p []byte) {
 	limit := x.server.config.MaxHeader
 	switch {
 	case end < 0 && len(whole) > limit, end > limit-from:
-		x.refuse(http.StatusRequestHeaderFieldsTooLarge, "the request's head is too large")
+		x.refuse(http.StatusRequestHeaderFieldsTooLarge, "the request's head is too large", nil)
 	case end < 0 && len(x.head) == 0:
 		x.head = bytes.Clone(p)
 	case end >= 0:
@@ -64,44 +62,84 @@ func (x *exchange) look(passed func(since uint32, d time.Duration) bool) {
 			x.conn.finish(true, StatusAbnormal, "", runtime.ErrTimeout) // it hasn't asked for anything
 			return
 		}
-		x.refuse(http.StatusRequestTimeout, "the request's head took too long")
+		x.refuse(http.StatusRequestTimeout, "the request's head took too long", nil)
 	}
 }
 
 // complete follows the head of the request.
 func (x *exchange) complete(head, rest []byte) {
-	c := x.conn
+	r, err := readRequest(head)
+	switch {
+	case err != nil:
+		x.refuse(http.StatusBadRequest, "malformed request", nil)
+	case x.server.draining.Load():
+		x.refuse(http.StatusServiceUnavailable, "the server shuts down", http.Header{"Retry-After": {"1"}})
+	case !handshake.IsUpgrade(r) || x.server.elsewhere():
+		x.server.handOver(x.conn, slices.Concat(head, rest))
+	default:
+		x.conn.carrier.pause()
+		x.conn.become(stateHandshake)
+		x.server.describe(r, x.conn)
+		x.handshake(r, bytes.Clone(rest))
+	}
+}
+
+// readRequest reads the head of a request, and checks what net/http's server checks and
+// http.ReadRequest doesn't.
+func readRequest(head []byte) (*http.Request, error) {
+	from := bytes.NewReader(head)
 	reader := readers.Get().(*bufio.Reader)
-	reader.Reset(bytes.NewReader(head))
+	reader.Reset(from)
 	r, err := http.ReadRequest(reader)
+	left := reader.Buffered() + from.Len()
 	reader.Reset(nil)
 	readers.Put(reader)
-	if err == nil {
-		err = validHeader(r.Header)
-	}
 	if err != nil {
-		x.refuse(http.StatusBadRequest, "malformed request")
+		return nil, err
+	}
+	if left > 0 { // others may see another request there
+		return nil, errors.New("an empty line that ends in LF alone")
+	}
+	hosts := 0
+	for line := range bytes.Lines(head) {
+		if name, _, ok := bytes.Cut(line, []byte(":")); ok && bytes.EqualFold(name, []byte("Host")) {
+			hosts++
+		}
+	}
+	if hosts > 1 || !httpguts.ValidHostHeader(r.Host) {
+		return nil, errors.New("more than one host, or none that there can be")
+	}
+	for name, values := range r.Header {
+		if !httpguts.ValidHeaderFieldName(name) || slices.ContainsFunc(values, invalidValue) {
+			return nil, errors.New("invalid header")
+		}
+	}
+	return r, nil
+}
+
+func invalidValue(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }
+
+// handshake follows a request for a WebSocket. Nothing is received meanwhile; rest has come behind
+// the request.
+func (x *exchange) handshake(r *http.Request, rest []byte) {
+	s, c := x.server, x.conn
+	if s.draining.Load() {
+		x.refuse(http.StatusServiceUnavailable, "the server shuts down", http.Header{"Retry-After": {"1"}})
 		return
 	}
-	if !handshake.IsUpgrade(r) || x.server.elsewhere() {
-		x.server.handOver(c, slices.Concat(head, rest))
+	if refusal := check(r, s.config.OriginPatterns); refusal != nil {
+		x.refuse(refusal.Status, refusal.Reason, refusal.Header)
 		return
 	}
-	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
-		x.refuse(http.StatusBadRequest, "a handshake has no body")
-		return
-	}
-	c.carrier.pause()
-	c.become(stateHandshake)
-	x.server.describe(r, c)
-	a := &answer{server: x.server, conn: c, request: r, header: http.Header{}, rest: bytes.Clone(rest)}
-	if x.server.config.OnHandshake == nil {
-		a.request = r.WithContext(&requestContext{contextOf(c.home), c})
-		a.decide()
+	a := &answer{server: s, conn: c, header: http.Header{}, rest: rest}
+	decide := s.config.OnHandshake
+	if decide == nil {
+		a.request = r.WithContext(&requestContext{c.context(), c})
+		a.WriteHeader(http.StatusSwitchingProtocols)
 		a.end(nil)
 		return
 	}
-	_, err = sched.Go(contextOf(c.home), func(ctx context.Context) {
+	_, err := sched.Go(c.context(), func(ctx context.Context) {
 		var failed error = runtime.ErrGoexit
 		defer func() {
 			if value := recover(); value != nil {
@@ -111,7 +149,7 @@ func (x *exchange) complete(head, rest []byte) {
 			a.end(failed)
 		}()
 		a.request = r.WithContext(&requestContext{ctx, c})
-		a.decide()
+		decide(a, a.request)
 		failed = nil
 	})
 	if err != nil {
@@ -119,20 +157,7 @@ func (x *exchange) complete(head, rest []byte) {
 	}
 }
 
-// validHeader checks what net/http's server checks and http.ReadRequest doesn't.
-func validHeader(h http.Header) error {
-	for name, values := range h {
-		if !httpguts.ValidHeaderFieldName(name) {
-			return errors.New("invalid header name")
-		}
-		for _, v := range values {
-			if !httpguts.ValidHeaderFieldValue(v) {
-				return errors.New("invalid header value")
-			}
-		}
-	}
-	return nil
-}
+var errPanic = errors.New("websocket: a panic in a function of the program")
 
 // requestContext is the context of a request: the coroutine's, and the connection.
 type requestContext struct {
@@ -157,9 +182,12 @@ func ConnOf(r *http.Request) *Conn {
 }
 
 // refuse answers a request that can't be served, and ends the connection.
-func (x *exchange) refuse(status int, reason string) {
-	c := x.conn
-	c.carrier.send(response(status, nil, []byte(reason+"\n")))
+func (x *exchange) refuse(status int, reason string, h http.Header) {
+	x.conn.refuse(status, h, []byte(reason+"\n"), reason)
+}
+
+func (c *Conn) refuse(status int, h http.Header, body []byte, reason string) {
+	c.carrier.send(response(status, h, body))
 	c.finish(false, StatusAbnormal, "", fmt.Errorf("websocket: HTTP status %d: %s", status, reason))
 }
 
@@ -170,7 +198,9 @@ func response(status int, h http.Header, body []byte) []byte {
 	if h.Get("Content-Type") == "" {
 		b.WriteString("Content-Type: text/plain; charset=utf-8\r\n")
 	}
-	h.WriteSubset(&b, map[string]bool{"Content-Length": true, "Connection": true, "Transfer-Encoding": true})
+	h.WriteSubset(&b, map[string]bool{
+		"Content-Length": true, "Connection": true, "Transfer-Encoding": true, "Date": true,
+	})
 	fmt.Fprintf(&b, "Date: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", time.Now().UTC().Format(http.TimeFormat), len(body))
 	b.Write(body)
 	return b.Bytes()
@@ -182,7 +212,6 @@ type answer struct {
 	server  *Server
 	conn    *Conn
 	request *http.Request
-	through http.ResponseWriter // of net/http, where that has read the request
 	header  http.Header
 	status  int
 	body    []byte
@@ -210,42 +239,14 @@ func (a *answer) Write(p []byte) (int, error) {
 }
 
 func (a *answer) WriteHeader(status int) {
-	if a.status != 0 {
-		return
+	if a.status != 0 || status < 200 && status != http.StatusSwitchingProtocols || status > 999 {
+		return // it was answered, or this is no answer
 	}
 	a.status = status
 	if status == http.StatusSwitchingProtocols {
 		if a.failed = a.upgrade(); a.failed != nil {
 			a.status = http.StatusInternalServerError
-			a.body = []byte("the handshake has failed\n")
 		}
-	}
-}
-
-// decide checks the request, and has the program decide.
-func (a *answer) decide() {
-	s := a.server
-	if s.draining.Load() {
-		a.header.Set("Retry-After", "1")
-		http.Error(a, "the server shuts down", http.StatusServiceUnavailable)
-		return
-	}
-	if refusal := check(a.request, s.config.OriginPatterns); refusal != nil {
-		for name, values := range refusal.Header {
-			a.header[name] = values
-		}
-		http.Error(a, refusal.Reason, refusal.Status)
-		return
-	}
-	if s.config.OnHandshake == nil {
-		a.WriteHeader(http.StatusSwitchingProtocols)
-		return
-	}
-	s.config.OnHandshake(a, a.request)
-	if a.status == 0 {
-		s.log().Error("websocket: OnHandshake has returned without a response",
-			zap.String("path", a.request.URL.Path))
-		http.Error(a, "no response", http.StatusInternalServerError)
 	}
 }
 
@@ -253,6 +254,9 @@ func (a *answer) decide() {
 func check(r *http.Request, origins []string) *handshake.Refusal {
 	if refusal, ok := errors.AsType[*handshake.Refusal](handshake.Check(r)); ok {
 		return refusal
+	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 { // it would be taken for frames
+		return &handshake.Refusal{Status: http.StatusBadRequest, Reason: "a handshake has no body"}
 	}
 	if !handshake.CheckOrigin(r, origins) {
 		return &handshake.Refusal{Status: http.StatusForbidden, Reason: "this Origin is not allowed"}
@@ -270,11 +274,6 @@ func (a *answer) upgrade() error {
 	}
 	if fn := s.config.OnBeforeHandshakeResponse; fn != nil {
 		fn(a.request.Context(), a.request, a.header)
-	}
-	if a.through != nil {
-		if a.rest, err = a.conn.rare.Load().pipe.takeBack(a.through); err != nil {
-			return err
-		}
 	}
 	return a.conn.await(func() error { return a.conn.switchTo(accepted, a.header) })
 }
@@ -346,53 +345,36 @@ var ours = map[string]bool{
 
 // end follows the program's decision.
 func (a *answer) end(err error) {
-	c := a.conn
+	c, reason := a.conn, "refused by the program"
 	switch {
 	case a.status == http.StatusSwitchingProtocols && a.failed == nil:
 		c.await(func() error { a.opened(err); return nil })
 		return
 	case a.failed != nil:
-		a.server.log().Error("websocket: handshake", zap.Error(a.failed))
+		reason = a.failed.Error()
 	case err != nil:
+		reason = err.Error()
+	case a.status == 0:
+		reason = "OnHandshake has returned without a response"
+	}
+	if a.failed != nil || err != nil || a.status == 0 {
 		a.status, a.body = http.StatusInternalServerError, []byte("the handshake has failed\n")
+		a.server.log().Error("websocket: handshake", zap.String("reason", reason))
 	}
-	if a.through != nil {
-		a.relay()
-		return
-	}
-	c.await(func() error {
-		c.carrier.send(response(a.status, a.header, a.body))
-		c.finish(false, StatusAbnormal, "", fmt.Errorf("websocket: handshake refused with HTTP status %d", a.status))
-		return nil
-	})
-}
-
-// relay has net/http send a refusal, after which the connection may be used again.
-func (a *answer) relay() {
-	a.conn.await(func() error {
-		if a.conn.current() == stateHandshake {
-			a.conn.become(stateHTTP)
-		}
-		return nil
-	})
-	h := a.through.Header()
-	for name, values := range a.header {
-		h[name] = values
-	}
-	h.Set("Content-Length", strconv.Itoa(len(a.body)))
-	a.through.WriteHeader(a.status)
-	io.Copy(a.through, bytes.NewReader(a.body))
+	c.await(func() error { c.refuse(a.status, a.header, a.body, reason); return nil })
 }
 
 // opened begins the WebSocket: what has come behind the request is its first word.
 func (a *answer) opened(err error) {
 	c, s := a.conn, a.server
-	if err != nil {
-		c.shut(StatusInternalError, "", err)
+	switch {
+	case c.current() == stateClosed:
 		return
+	case err != nil:
+		c.shut(StatusInternalError, "", err)
 	}
-	s.registry.add(c)
-	if fn := s.config.OnOpen; fn != nil && (s.config.OnHandshake == nil || s.config.OpenAfterHandshake) {
+	defer c.home.later(func() { c.listen(a.rest) }) // after what the program has deferred
+	if fn := s.config.OnOpen; fn != nil && err == nil && (s.config.OnHandshake == nil || s.config.OpenAfterHandshake) {
 		fn(c.context(), c, a.request)
 	}
 	if fn := s.config.Handle; fn != nil && c.current() == stateOpen {
@@ -400,34 +382,31 @@ func (a *answer) opened(err error) {
 			c.shut(StatusInternalError, "", err)
 		}
 	}
-	c.home.later(func() { c.listen(a.rest) }) // after what the program has deferred
 }
 
 // listen begins to take what the peer sends.
 func (c *Conn) listen(rest []byte) {
-	if c.current() != stateOpen {
-		return
-	}
-	if len(rest) > 0 {
-		c.guard(func() { c.feed(rest) })
-	}
-	if r := c.rare.Load(); r != nil {
-		if box := r.box.Load(); box != nil && box.held.Load() {
-			return
-		}
-	}
-	c.carrier.resume()
+	defer c.resume() // after a panic, too: the answer to the close frame is to be read
+	c.guard(func() { c.feed(rest) })
 }
 
-// guard calls what calls the program, whose panic ends the connection.
+// guard calls what calls the program, whose panic or runtime.Goexit ends the connection.
 func (c *Conn) guard(fn func()) {
+	returned := false
 	defer func() {
-		if value := recover(); value != nil {
-			c.shut(StatusInternalError, "", &runtime.PanicError{Value: value})
-			panic(value) // for the loop, which logs it
+		if returned {
+			return
 		}
+		value := recover()
+		if value == nil {
+			c.shut(StatusInternalError, "", runtime.ErrGoexit)
+			return
+		}
+		c.shut(StatusInternalError, "", &runtime.PanicError{Value: value})
+		panic(value) // for the loop, which logs it
 	}()
 	fn()
+	returned = true
 }
 
 // await has fn run at home, and returns its error when it has.
@@ -436,7 +415,11 @@ func (c *Conn) await(fn func() error) error {
 		return fn()
 	}
 	done := runtime.NewChannel[error](1)
-	if !c.home.do(func() { done.Push(context.Background(), fn()) }) {
+	if !c.home.do(func() {
+		err := errPanic
+		defer func() { done.Push(context.Background(), err) }()
+		c.guard(func() { err = fn() })
+	}) {
 		return runtime.ErrShutdown
 	}
 	err, waiting := done.Pop(context.WithoutCancel(c.context()))

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"slices"
 	"sync"
 
@@ -35,6 +36,7 @@ type group struct {
 // A division are the members of a room on one home, where they are changed; others read them under
 // mu.
 type division struct {
+	joining int // are on their way; guarded by the group's mu
 	mu      sync.Mutex
 	members []*Conn
 }
@@ -69,45 +71,70 @@ func (r *Rooms) Join(c *Conn, room string) error {
 	if err := c.usable(); err != nil {
 		return err
 	}
-	if !c.home.do(func() { r.join(c, room) }) {
+	g, part := r.enter(room, c.home)
+	if !c.home.do(func() { g.join(c, part) }) {
 		return c.ending()
 	}
 	return nil
 }
 
-func (r *Rooms) join(c *Conn, room string) {
-	if c.current() != stateOpen {
-		return
-	}
-	own := c.toRare()
-	for _, m := range own.memberships {
-		if m.group.name == room && m.group.rooms == r {
-			return
-		}
-	}
+// enter returns a room and its division for a home, which are there from now on: what the caller
+// broadcasts comes behind its Join.
+func (r *Rooms) enter(room string, h home) (*group, *division) {
 	for {
 		g := r.group(room, true)
 		g.mu.Lock()
-		if g.parts == nil { // it has just gone
+		if g.parts != nil { // else it has just gone
+			part := g.parts[h]
+			if part == nil {
+				part = new(division)
+				g.parts[h] = part
+			}
+			part.joining++
 			g.mu.Unlock()
-			continue
+			return g, part
 		}
-		part := g.parts[c.home]
-		if part == nil {
-			part = new(division)
-			g.parts[c.home] = part
-		}
-		part.mu.Lock()
-		own.memberships = append(own.memberships, membership{g, part, len(part.members)})
-		part.members = append(part.members, c)
-		part.mu.Unlock()
 		g.mu.Unlock()
+	}
+}
+
+// join is Join at home.
+func (g *group) join(c *Conn, part *division) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	part.joining--
+	own := c.toRare()
+	if c.current() != stateOpen ||
+		slices.ContainsFunc(own.memberships, func(m membership) bool { return m.part == part }) {
+		g.tidy(c.home, part)
 		return
 	}
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	own.memberships = append(own.memberships, membership{g, part, len(part.members)})
+	part.members = append(part.members, c)
+}
+
+// tidy removes a division that is empty, and a room without divisions. The caller holds g.mu.
+func (g *group) tidy(h home, part *division) {
+	if len(part.members)+part.joining > 0 {
+		return
+	}
+	delete(g.parts, h)
+	if len(g.parts) > 0 {
+		return
+	}
+	g.rooms.mu.Lock()
+	delete(g.rooms.all, g.name)
+	g.rooms.mu.Unlock()
+	g.parts = nil
 }
 
 // Leave has a connection leave a room.
 func (r *Rooms) Leave(c *Conn, room string) {
+	if c.usable() != nil {
+		return
+	}
 	c.home.do(func() {
 		own := c.rare.Load()
 		if own == nil {
@@ -149,17 +176,7 @@ func (m membership) leave(c *Conn) {
 			}
 		}
 	}
-	if len(m.part.members) > 0 {
-		return
-	}
-	delete(g.parts, c.home)
-	if len(g.parts) > 0 {
-		return
-	}
-	g.rooms.mu.Lock()
-	delete(g.rooms.all, g.name)
-	g.rooms.mu.Unlock()
-	g.parts = nil
+	g.tidy(c.home, m.part)
 }
 
 // Rooms returns the rooms that a connection is in, in the order of Join. It is for the connection's
@@ -200,20 +217,32 @@ func (g *group) divisions() map[home]*division {
 	return parts
 }
 
+// maxBehind is how much may be on its way to a home in broadcasts, with what each costs there.
+const maxBehind = 32 << 20
+
 // Broadcast sends a message, Text or Binary, to all members of a room but those excepted, by their
-// IDs. It returns how many members there were. What becomes of slow ones, their Options say.
+// IDs. What becomes of slow ones, their Options say. It returns how many members there were, without
+// those on a loop to which 32 MiB of broadcasts are on their way already: to these it isn't sent.
 func (r *Rooms) Broadcast(room string, data []byte, op Opcode, except ...server.ID) int {
 	g := r.group(room, false)
 	if g == nil || op != Text && op != Binary {
 		return 0
 	}
-	cast := &broadcast{op: engine.Opcode(op), data: append([]byte(nil), data...), except: except}
-	count := 0
+	cast := &broadcast{op: engine.Opcode(op), data: bytes.Clone(data), except: slices.Clone(except)}
+	count, n := 0, int64(len(data)+passing)
 	for h, part := range g.divisions() {
+		behind := h.behind()
+		if behind.Add(n) > maxBehind {
+			behind.Add(-n)
+			continue
+		}
 		part.mu.Lock()
 		count += len(part.members)
 		part.mu.Unlock()
-		h.do(func() { cast.deliver(part) })
+		h.do(func() {
+			behind.Add(-n)
+			cast.deliver(part)
+		})
 	}
 	return count
 }
@@ -225,7 +254,7 @@ type broadcast struct {
 	except []server.ID
 
 	plain  sync.Once
-	frame  []byte // a server's
+	whole  []byte // a server's
 	mu     sync.Mutex
 	packed map[int][]byte // guarded by mu: a server's, compressed, by the bits of the window
 }
@@ -251,28 +280,48 @@ func (b *broadcast) deliver(part *division) {
 // send sends it to one of them. It returns false if that takes too little.
 func (b *broadcast) send(c *Conn) bool {
 	switch {
-	case c.current() != stateOpen, c.state.Load()&flagStreaming != 0:
+	case c.current() != stateOpen:
 		return true
-	case c.params.role == engine.Client:
-		_, err := c.push(b.op, b.data)
-		return err == nil
+	case c.state.Load()&flagStreaming != 0:
+		return b.keep(c)
 	}
-	frame := b.plainFrame()
-	if c.compresses(len(b.data)) {
-		frame = b.compressed(c.params.engine.Deflate.SendBits)
-	}
-	if c.carrier.send(frame) != nil {
+	frame := b.frame(c)
+	if !c.hasRoom(len(frame)) || c.carrier.send(frame) != nil {
 		return false
 	}
-	if d := c.params.engine.Deflate; d != nil && d.SendTakeover {
-		c.toRare().sender.Sent(&c.params.engine, frame, b.data)
+	if d := c.params().engine.Deflate; d != nil && d.SendTakeover && c.params().role == engine.Server {
+		c.toRare().sender.Sent(&c.params().engine, frame, b.data)
 	}
 	return true
 }
 
-func (b *broadcast) plainFrame() []byte {
-	b.plain.Do(func() { b.frame = engine.AppendMessage(nil, engine.Server, b.op, b.data, [4]byte{}) })
-	return b.frame
+// keep sends it when the member's Writer is closed.
+func (b *broadcast) keep(c *Conn) bool {
+	r, n := c.toRare(), int64(len(b.data)+passing)
+	if r.outside.Add(n) > int64(c.params().MaxQueue) {
+		r.outside.Add(-n)
+		return false
+	}
+	return c.keeps(func() {
+		r.outside.Add(-n)
+		if !b.send(c) {
+			c.slow()
+		}
+	})
+}
+
+// frame returns a member's frame: all servers' are the same, but for their compression.
+func (b *broadcast) frame(c *Conn) []byte {
+	switch compresses := c.compresses(len(b.data)); {
+	case compresses && c.params().role == engine.Client:
+		return c.compress(nil, b.op, b.data)
+	case compresses:
+		return b.compressed(c.params().engine.Deflate.SendBits)
+	case c.params().role == engine.Client:
+		return engine.AppendMessage(nil, engine.Client, b.op, b.data, c.mask())
+	}
+	b.plain.Do(func() { b.whole = engine.AppendMessage(nil, engine.Server, b.op, b.data, [4]byte{}) })
+	return b.whole
 }
 
 func (b *broadcast) compressed(bits int) []byte {

@@ -2,6 +2,7 @@ package websocket_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
+	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket"
 )
 
@@ -128,4 +131,68 @@ func TestRoomsUnderLoad(t *testing.T) {
 		}
 	}
 	work.Wait()
+}
+
+// OnSlow may do with rooms what it likes, for clients as for servers.
+func TestRoomsInOnSlow(t *testing.T) {
+	config, conns := joining(websocket.Options{OnMessage: echo})
+	h := start(t, "tcp", config)
+	rooms := websocket.NewRooms()
+	slow := make(chan struct{})
+	c := h.dial("/room", websocket.ClientConfig{Options: websocket.Options{
+		OnMessage: echo, MaxQueue: 1000,
+		OnSlow: func(c *websocket.Conn) bool {
+			rooms.Members("room")
+			rooms.Leave(c, "room")
+			close(slow)
+			return true
+		},
+	}})
+	receive(t, conns)
+	check(t, rooms.Join(c, "room"))
+	rooms.Broadcast("room", make([]byte, 10_000), websocket.Binary)
+	receive(t, slow)
+	push(t, c, "after")
+}
+
+// Leave of a connection that doesn't stand yet is nothing, and Recv says so.
+func TestConnectionThatIsNotYetOne(t *testing.T) {
+	leaktest.Guard(t)
+	ctx := runtimetest.Start(t, runtimetest.Quiet(t)...).Context()
+	d, err := websocket.NewDialer(websocket.ClientConfig{})
+	check(t, err)
+	c, err := d.Open(ctx, "ws://192.0.2.1:9")
+	check(t, err)
+	defer c.Abort()
+	websocket.NewRooms().Leave(c, "room")
+	if _, err := c.Recv(ctx); !errors.Is(err, websocket.ErrNotEstablished) {
+		t.Errorf("Recv: %v", err)
+	}
+}
+
+// What Broadcast is given may be used again when it returns.
+func TestBroadcastKeepsNothing(t *testing.T) {
+	config, conns := joining(websocket.Options{OnMessage: echo})
+	h := start(t, "tcp", config)
+	var clients []*websocket.Conn
+	var ids []server.ID
+	for range 4 {
+		clients = append(clients, h.dial("/room", websocket.ClientConfig{}))
+		c := receive(t, conns)
+		ids = append(ids, c.ID())
+		check(t, h.s.Join(c, "room"))
+	}
+	leaktest.Until(t, "all have joined", func() bool { return len(h.s.Members("room")) == 4 })
+	for i := range 100 {
+		except, data := []server.ID{ids[i%4]}, []byte{byte(i)}
+		h.s.Broadcast("room", data, websocket.Binary, except...)
+		except[0], data[0] = 0, 255
+	}
+	for i, c := range clients {
+		for n := range 100 {
+			if n%4 != i {
+				h.want(c, websocket.Binary, string([]byte{byte(n)}))
+			}
+		}
+	}
 }

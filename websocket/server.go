@@ -36,8 +36,9 @@ type Config struct {
 	// It answers with w: http.StatusSwitchingProtocols makes the connection a WebSocket at once, and
 	// computes what the RFC wants; anything else refuses it, with headers and a body of the
 	// program's. A request that is no valid handshake, or comes from an Origin that isn't allowed,
-	// doesn't get here. What is pushed to ConnOf(r) before the 101 is ErrNotEstablished; a function
-	// that event.Defer has been given before OnHandshake returns runs behind it. nil: all that is
+	// doesn't get here. What is pushed to ConnOf(r) before the 101 is ErrNotEstablished; what
+	// event.Defer is given runs when OnHandshake waits or returns, so behind a 101 that it has written
+	// by then. nil: all that is
 	// valid is taken.
 	OnHandshake func(w http.ResponseWriter, r *http.Request)
 
@@ -70,7 +71,8 @@ type Config struct {
 
 	// TrustedProxies lists the IP addresses and prefixes of reverse proxies, and "unix", whose
 	// Forwarded or X-Forwarded-For says where the client is: see Conn.RemoteAddr and the request's
-	// RemoteAddr. Of several addresses the last one counts that is no trusted proxy's.
+	// RemoteAddr. Of several addresses the last one counts that is no trusted proxy's. A request with
+	// both headers that don't agree is believed in neither.
 	TrustedProxies []string
 
 	// MaxHeader is how large the head of a request may be, 64 KiB if 0 (431 otherwise). MaxBody is
@@ -103,12 +105,13 @@ type Server struct {
 	registry registry
 	invalid  error
 
+	serving  atomic.Bool
 	draining atomic.Bool
 	logger   atomic.Pointer[zap.Logger]
 
-	serveHTTP   sync.Once
 	http        *http.Server
-	connections *queue // for http
+	serveHTTP   sync.Once // begins it, with the first connection that is for it
+	connections *queue    // for http
 }
 
 // NewServer makes a Server. What is wrong with the configuration is returned by Listen.
@@ -118,7 +121,8 @@ func NewServer(config Config) *Server {
 	config.HeaderTimeout = orDefault(config.HeaderTimeout, DefaultHeaderTimeout)
 	config.BodyTimeout = orDefault(config.BodyTimeout, DefaultBodyTimeout)
 	config.KeepAliveTimeout = orDefault(config.KeepAliveTimeout, DefaultKeepAliveTimeout)
-	s := &Server{config: config, Rooms: NewRooms()}
+	s := &Server{config: config, Rooms: NewRooms(), connections: newQueue()}
+	s.registry.over = runtime.NewChannel[struct{}](1)
 	s.shared, s.invalid = config.Options.prepare(engine.Server)
 	if s.invalid == nil {
 		s.invalid = s.check()
@@ -126,7 +130,7 @@ func NewServer(config Config) *Server {
 	if s.invalid != nil {
 		return s
 	}
-	s.shared.ended = s.ended
+	s.http = s.newHTTP()
 	s.shared.patience = config.HeaderTimeout
 	low := config.Server
 	low.OnConnect, low.OnReceive, low.OnClose = s.connected, s.received, s.closed
@@ -193,7 +197,12 @@ func (s *Server) Serve(ctx context.Context) error {
 	if s.invalid != nil {
 		return s.invalid
 	}
-	defer s.endHTTP()
+	if _, err := sched.From(ctx); err != nil {
+		return err
+	}
+	if !s.serving.Swap(true) {
+		defer s.endHTTP()
+	}
 	return s.server.Serve(ctx)
 }
 
@@ -209,9 +218,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.home.do(func() { c.shut(StatusGoingAway, "", server.ErrShutdown) })
 	}
 	s.registry.wait(ctx)
-	if s.http != nil {
-		s.http.SetKeepAlivesEnabled(false)
-	}
+	s.connections.Close()
+	runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, s.http.Shutdown(ctx) })
 	return s.server.Shutdown(ctx)
 }
 
@@ -290,7 +298,8 @@ func (s *Server) connected(_ context.Context, sc *server.Conn) {
 		sc.Abort()
 		return
 	}
-	c := &Conn{carrier: (*serverCarrier)(sc), id: sc.ID(), params: s.shared.agreed(nil), home: hubFor(at)}
+	c := &Conn{carrier: (*serverCarrier)(sc), id: sc.ID(), home: hubFor(at)}
+	c.agreed.Store(s.shared.agreed(nil))
 	c.rare.Store(&rare{request: &exchange{server: s, conn: c}})
 	sc.SetValue(c)
 	c.home.enter(c)
@@ -309,15 +318,21 @@ func (s *Server) received(_ context.Context, sc *server.Conn, p []byte) {
 	}
 }
 
-func (s *Server) closed(_ context.Context, sc *server.Conn, reason error) {
-	if c := of(sc); c != nil {
-		c.carrierEnded(reason)
+// established follows a handshake.
+func (s *Server) established(c *Conn) {
+	s.registry.add(c)
+	if s.draining.Load() { // Shutdown may have come before
+		c.home.later(func() { c.shut(StatusGoingAway, "", server.ErrShutdown) })
 	}
 }
 
-// ended follows the end of a connection.
-func (s *Server) ended(c *Conn, reason error) {
+func (s *Server) closed(_ context.Context, sc *server.Conn, reason error) {
+	c := of(sc)
+	if c == nil {
+		return
+	}
 	s.registry.remove(c)
+	c.carrierEnded(reason)
 	if fn := s.config.OnDisconnect; fn != nil && c.state.Load()&flagEstablished == 0 {
 		if e := c.toRare().closed.Load(); e != nil && e.Err != nil {
 			reason = e.Err
@@ -364,7 +379,8 @@ func (k *serverCarrier) addresses() (local, remote net.Addr) {
 type registry struct {
 	shards [16]shard
 	count  atomic.Int64
-	over   atomic.Pointer[runtime.Channel[struct{}]] // closed when none is left; Shutdown waits for it
+	ending atomic.Bool
+	over   *runtime.Channel[struct{}] // closed when, in a Shutdown, none is left
 }
 
 type shard struct {
@@ -393,10 +409,15 @@ func (g *registry) remove(c *Conn) {
 		delete(h.all, c.id)
 	}
 	h.mu.Unlock()
-	if found && g.count.Add(-1) == 0 {
-		if over := g.over.Load(); over != nil {
-			over.Close()
-		}
+	if found {
+		g.left(g.count.Add(-1))
+	}
+}
+
+// left tells those who wait that none is left.
+func (g *registry) left(n int64) {
+	if n == 0 && g.ending.Load() {
+		g.over.Close()
 	}
 }
 
@@ -422,9 +443,7 @@ func (g *registry) all() []*Conn {
 
 // wait waits until none is left.
 func (g *registry) wait(ctx context.Context) {
-	over := runtime.NewChannel[struct{}](1)
-	g.over.Store(over)
-	if g.count.Load() > 0 {
-		over.Pop(ctx)
-	}
+	g.ending.Store(true)
+	g.left(g.count.Load())
+	g.over.Pop(ctx)
 }

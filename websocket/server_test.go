@@ -614,6 +614,8 @@ func TestForwarded(t *testing.T) {
 		{"127.0.0.1 10.0.0.0/8", "X-Forwarded-For: 192.0.2.1, 10.1.1.1", "192.0.2.1"},
 		{"127.0.0.1", `Forwarded: for="[2001:db8::1]:4711";proto=https`, "2001:db8::1"},
 		{"127.0.0.1", "X-Forwarded-For: nonsense", "127.0.0.1"},
+		{"127.0.0.1", "Forwarded: for=6.6.6.6\r\nX-Forwarded-For: 192.0.2.1", "127.0.0.1"},
+		{"127.0.0.1", "Forwarded: for=192.0.2.1\r\nX-Forwarded-For: 6.6.6.6, 192.0.2.1", "192.0.2.1"},
 	} {
 		addresses := make(chan string, 1)
 		config := echoing()

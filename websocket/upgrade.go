@@ -1,13 +1,19 @@
 package websocket
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
+	"log"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/goroutine"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/websocket/internal/engine"
@@ -38,8 +44,8 @@ func (o *UpgradeOptions) prepare() (*shared, error) {
 // set on w go out with the 101. A request that is refused has been answered when Upgrade returns an
 // error, and the handler returns.
 //
-// In Config.OnRequest of a Server the connection is served by its loop from then on, and costs no
-// coroutine and no goroutine. On other servers of net/http, over the listeners of package hooks as
+// In Config.OnRequest of a Server the connection is served by its loop from then on, costs no
+// coroutine and no goroutine, and is one of the Server's: for Push by ID, Connections, Shutdown. On other servers of net/http, over the listeners of package hooks as
 // over package net's, a goroutine reads from it, which calls the callbacks.
 func Upgrade(w http.ResponseWriter, r *http.Request, o *UpgradeOptions) (*Conn, error) {
 	shared, err := o.prepare()
@@ -59,22 +65,25 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *UpgradeOptions) (*Conn, 
 		http.Error(w, "the handshake has failed", http.StatusInternalServerError)
 		return nil, err
 	}
-	c, rest, err := takeOver(w, r, shared)
+	c, take, err := takeOver(w, r, shared)
 	if err != nil {
-		http.Error(w, "no WebSocket here", http.StatusHTTPVersionNotSupported)
-		return nil, err
+		http.Error(w, "no WebSocket here", http.StatusInternalServerError)
+		return nil, fmt.Errorf("websocket: the http.ResponseWriter gives no connection: %w", err)
 	}
 	header := w.Header()
 	err = c.await(func() error {
-		c.become(stateHandshake)
+		rest, ok := take()
+		if !ok {
+			return net.ErrClosed
+		}
 		if err := c.switchTo(agreed, header); err != nil {
 			c.carrier.end(true)
 			return err
 		}
+		defer c.home.later(func() { c.listen(rest) })
 		if o.OnOpen != nil {
 			o.OnOpen(c.context(), c, r)
 		}
-		c.home.later(func() { c.listen(rest) })
 		return nil
 	})
 	if err != nil {
@@ -83,31 +92,35 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *UpgradeOptions) (*Conn, 
 	return c, nil
 }
 
-// takeOver takes the connection from net/http.
-func takeOver(w http.ResponseWriter, r *http.Request, s *shared) (c *Conn, rest []byte, err error) {
+// takeOver takes the connection from net/http, as takeBack does.
+func takeOver(
+	w http.ResponseWriter, r *http.Request, s *shared,
+) (c *Conn, take func() (rest []byte, ok bool), err error) {
 	if c := ConnOf(r); c != nil && c.current() == stateHTTP {
-		rest, err := c.rare.Load().pipe.takeBack(w)
-		return c, rest, err
+		take, err := takeBack(w, c)
+		return c, take, err
 	}
-	hijacker, ok := w.(http.Hijacker)
-	if !ok {
-		return nil, nil, errNoHijacker
-	}
-	conn, rw, err := hijacker.Hijack()
+	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
 	conn.SetDeadline(time.Time{})
-	rest, _ = rw.Reader.Peek(rw.Reader.Buffered())
 	ctx := context.WithoutCancel(r.Context())
-	return newPlain(ctx, conn, s), append([]byte(nil), rest...), nil
+	c = newPlain(ctx, conn, s)
+	return c, func() ([]byte, bool) {
+		c.become(stateHandshake)
+		rest, _ := rw.Reader.Peek(rw.Reader.Buffered())
+		return bytes.Clone(rest), true
+	}, nil
 }
 
 // A lane is the home of a Conn on somebody else's net.Conn: what is to be done is done one after
-// the other, by whoever comes first.
+// the other, by a goroutine that is there as long as there is something to do, or by the reader.
 type lane struct {
 	ctx  context.Context
 	conn *plain
+	self atomic.Uintptr // the goroutine that works the queue off
+	cast atomic.Int64   // of broadcasts on their way
 
 	mu      sync.Mutex
 	queue   []func() // guarded by mu
@@ -115,44 +128,65 @@ type lane struct {
 	timer   *time.Timer
 }
 
-func (l *lane) here() bool { return false }
+func (l *lane) here() bool { return goroutine.ID(l.self.Load()) == goroutine.Current() }
 
 func (l *lane) do(fn func()) bool {
-	l.mu.Lock()
-	l.queue = append(l.queue, fn)
-	if l.running {
-		l.mu.Unlock()
-		return true
+	if l.here() {
+		fn()
+	} else if l.enqueue(fn) {
+		go l.work() // not here: the caller may hold what callbacks want
 	}
+	return true
+}
+
+// enqueue puts fn into the queue, and reports whether the caller has to see to it.
+func (l *lane) enqueue(fn func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue = append(l.queue, fn)
+	first := !l.running
 	l.running = true
-	for len(l.queue) > 0 {
+	return first
+}
+
+// work works the queue off.
+func (l *lane) work() {
+	l.self.Store(uintptr(goroutine.Current()))
+	over := false
+	defer func() {
+		if over {
+			return
+		}
+		l.self.Store(0)
+		if value := recover(); value != nil { // it must not end the program
+			l.conn.panicked(value)
+		}
+		go l.work()
+	}()
+	for {
+		l.mu.Lock()
+		if len(l.queue) == 0 {
+			l.self.Store(0)
+			l.queue, l.running, over = nil, false, true
+			l.mu.Unlock()
+			return
+		}
 		next := l.queue[0]
 		l.queue[0] = nil
 		l.queue = l.queue[1:]
 		l.mu.Unlock()
-		l.run(next)
-		l.mu.Lock()
+		l.conn.ws.guard(next)
 	}
-	l.queue, l.running = nil, false
-	l.mu.Unlock()
-	return true
 }
 
-// run calls a function; a panic ends the connection, and not the program's other goroutines.
-func (l *lane) run(fn func()) {
-	defer func() {
-		if value := recover(); value != nil {
-			l.conn.panicked(value)
-		}
-	}()
-	fn()
-}
-
-func (l *lane) later(fn func()) { l.do(fn) }
-func (l *lane) now() uint32     { return milliseconds() }
+func (l *lane) later(fn func())       { l.enqueue(fn) } // work goes on with it
+func (l *lane) now() uint32           { return milliseconds() }
+func (l *lane) behind() *atomic.Int64 { return &l.cast }
 
 func (l *lane) enter(c *Conn) {
-	period := c.params.period() * hubSlots
+	period := c.params().period() * hubSlots
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.timer = time.AfterFunc(period, func() {
 		l.do(func() {
 			if c.current() == stateClosed {
@@ -164,6 +198,7 @@ func (l *lane) enter(c *Conn) {
 	})
 }
 
+func (l *lane) pace(*Conn)  {} // they were those of Upgrade from the beginning
 func (l *lane) leave(*Conn) { l.timer.Stop() }
 
 // plain is somebody else's net.Conn as a carrier. One goroutine reads, and one writes as long as
@@ -173,13 +208,15 @@ type plain struct {
 	ws *Conn
 
 	mu      sync.Mutex
-	cond    *sync.Cond // paused has become false, or the connection has ended
+	cond    *sync.Cond // paused has become false
 	out     []byte     // guarded by mu: is to be written
+	under   int        // guarded by mu: bytes that are being written
 	writing bool       // guarded by mu
 	paused  bool       // guarded by mu
 	full    bool       // guarded by mu
 	ending  bool       // guarded by mu: to be closed when all is written
-	over    bool       // guarded by mu
+	closed  bool       // guarded by mu
+	over    bool       // guarded by mu: the reader has noticed
 }
 
 // newPlain begins a Conn on a net.Conn. It reads nothing until listen.
@@ -187,39 +224,57 @@ func newPlain(ctx context.Context, conn net.Conn, s *shared) *Conn {
 	p := &plain{Conn: conn, paused: true}
 	p.cond = sync.NewCond(&p.mu)
 	l := &lane{ctx: ctx, conn: p}
-	p.ws = &Conn{carrier: p, home: l, params: s.agreed(nil), heard: milliseconds()}
+	p.ws = &Conn{carrier: p, home: l, heard: milliseconds()}
+	p.ws.agreed.Store(s.agreed(nil))
 	l.enter(p.ws)
 	go p.read()
 	return p.ws
 }
 
+// panicked reports a panic: to the runtime, or else as net/http does.
 func (p *plain) panicked(value any) {
-	if at, err := sched.HomeFor(p.ws.context()); err == nil {
-		at.Loop().ReportPanic(value, nil)
+	stack := debug.Stack()
+	ctx := p.ws.context()
+	if at, err := sched.HomeFor(ctx); err == nil {
+		at.Loop().ReportPanic(value, stack)
+		return
 	}
-	p.ws.shut(StatusInternalError, "", errPanic)
+	report := log.Printf
+	if s, ok := ctx.Value(http.ServerContextKey).(*http.Server); ok && s.ErrorLog != nil {
+		report = s.ErrorLog.Printf
+	}
+	report("websocket: panic serving %v: %v\n%s", p.RemoteAddr(), value, stack)
 }
 
 // read reads until the end.
 func (p *plain) read() {
+	over := false
+	defer func() {
+		if !over { // runtime.Goexit in a callback
+			go p.read()
+		}
+	}()
 	buf := make([]byte, 4<<10)
 	for {
 		p.mu.Lock()
-		for p.paused && !p.over {
+		for p.paused {
 			p.cond.Wait()
 		}
 		p.mu.Unlock()
 		n, err := p.Conn.Read(buf)
 		if n > 0 {
 			done := make(chan struct{})
-			p.ws.home.do(func() {
+			if p.ws.home.(*lane).enqueue(func() {
 				defer close(done)
 				p.ws.feed(buf[:n])
-			})
+			}) {
+				p.ws.home.(*lane).work()
+			}
 			<-done
 		}
 		if err != nil {
 			p.ended(err)
+			over = true
 			return
 		}
 	}
@@ -230,7 +285,6 @@ func (p *plain) ended(err error) {
 	p.mu.Lock()
 	p.over = true
 	p.out = nil
-	p.cond.Broadcast()
 	p.mu.Unlock()
 	p.Conn.Close()
 	p.ws.home.do(func() { p.ws.carrierEnded(err) })
@@ -239,15 +293,15 @@ func (p *plain) ended(err error) {
 func (p *plain) send(b []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	options := p.ws.params
+	options := p.ws.params()
 	switch {
 	case p.over, p.ending:
 		return net.ErrClosed
-	case len(p.out)+len(b) > options.MaxQueue+controlRoom:
+	case p.under+len(p.out)+len(b) > options.MaxQueue+controlRoom:
 		return socket.ErrQueueFull
 	}
 	p.out = append(p.out, b...)
-	if !p.full && len(p.out) > options.HighWater {
+	if !p.full && p.under+len(p.out) > options.HighWater {
 		p.full = true
 		p.ws.bufferFull()
 	}
@@ -273,23 +327,31 @@ func (p *plain) write() {
 			}
 			return
 		}
+		p.under = len(b)
 		p.mu.Unlock()
-		// Whoever takes nothing of it is cut off in the end.
-		p.Conn.SetWriteDeadline(time.Now().Add(socket.DefaultWriteTimeout))
-		if _, err := p.Conn.Write(b); err != nil {
-			p.mu.Lock()
-			p.writing = false
-			p.mu.Unlock()
-			p.Conn.Close() // which the reader notices
-			return
+		for len(b) > 0 {
+			// Whoever takes nothing of it is cut off in the end.
+			p.Conn.SetWriteDeadline(time.Now().Add(socket.DefaultWriteTimeout))
+			n, err := p.Conn.Write(b[:min(len(b), 64<<10)])
+			if err != nil {
+				p.close() // which the reader notices; nothing more is written
+				return
+			}
+			b = b[n:]
+			p.written(n)
 		}
-		p.mu.Lock()
-		empty := p.full && len(p.out) <= p.ws.params.LowWater
-		p.full = p.full && !empty
-		p.mu.Unlock()
-		if empty {
-			p.ws.home.do(p.ws.bufferEmpty)
-		}
+	}
+}
+
+// written follows a write.
+func (p *plain) written(n int) {
+	p.mu.Lock()
+	p.under -= n
+	empty := p.full && p.under+len(p.out) <= p.ws.params().LowWater
+	p.full = p.full && !empty
+	p.mu.Unlock()
+	if empty {
+		p.ws.home.do(p.ws.bufferEmpty)
 	}
 }
 
@@ -298,23 +360,32 @@ func (p *plain) write() {
 func (p *plain) finish() {
 	type halfCloser interface{ CloseWrite() error }
 	if h, ok := p.Conn.(halfCloser); ok && h.CloseWrite() == nil {
-		p.Conn.SetReadDeadline(time.Now().Add(max(p.ws.params.CloseTimeout, time.Second)))
+		p.Conn.SetReadDeadline(time.Now().Add(max(p.ws.params().CloseTimeout, time.Second)))
 		p.resume()
 		return
 	}
+	p.close()
+}
+
+// close closes, which the reader notices.
+func (p *plain) close() {
 	p.Conn.Close()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.resume()
 }
 
 func (p *plain) queued() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.out)
+	return p.under + len(p.out)
 }
 
 func (p *plain) pause() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.paused = true
+	p.paused = !p.closed
 }
 
 func (p *plain) resume() {
@@ -330,13 +401,11 @@ func (p *plain) end(abort bool) {
 	idle := !p.writing && !p.over
 	if abort {
 		p.out = nil
-		p.paused = false
-		p.cond.Broadcast()
 	}
 	p.mu.Unlock()
 	switch {
 	case abort:
-		p.Conn.Close()
+		p.close()
 	case idle:
 		p.finish()
 	}

@@ -165,7 +165,7 @@ func TestUpgradeRefuses(t *testing.T) {
 		"": 426,
 		"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 7\r\n":                              426,
 		"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nOrigin: http://evil.test\r\n": 403,
-		"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n":                             505, // no Hijacker
+		"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n":                             500, // no connection to take over
 	} {
 		r := httptest.NewRequest("GET", "http://localhost/", nil)
 		for line := range strings.SplitSeq(strings.TrimSpace(lines), "\r\n") {

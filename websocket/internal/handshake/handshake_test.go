@@ -176,12 +176,6 @@ func TestProtocols(t *testing.T) {
 	if got := Protocols(http.Header{headerProtocol: {"a", "b, c"}}); !reflect.DeepEqual(got, []string{"a", "b", "c"}) {
 		t.Errorf("two lines: %q", got)
 	}
-	if got := Pick([]string{"a", "b", "c"}, []string{"c", "b"}); got != "b" {
-		t.Errorf("picked %q", got)
-	}
-	if got := Pick([]string{"Chat"}, []string{"chat"}); got != "" {
-		t.Errorf("picked %q", got)
-	}
 }
 
 func TestCheckProtocol(t *testing.T) {

@@ -24,17 +24,6 @@ func Protocols(h http.Header) []string {
 	return all
 }
 
-// Pick is the first of the offered subprotocols that is supported, or "" if none is. Their case
-// matters.
-func Pick(offered, supported []string) string {
-	for _, protocol := range offered {
-		if slices.Contains(supported, protocol) {
-			return protocol
-		}
-	}
-	return ""
-}
-
 // CheckProtocol is the client's check of the subprotocol that the server has chosen: it returns
 // it, "" if there is none. One that wasn't offered is a *[ResponseError].
 func CheckProtocol(h http.Header, offered []string) (string, error) {
