@@ -1,7 +1,10 @@
-// Package interop tests Whorl against real servers, which the tests start and end themselves:
+// Package interop tests Whorl against real servers, clients and a browser, which
+// the tests start and end themselves:
 //
 //	apt-get install postfix sasl2-bin libsasl2-modules openssl haproxy nginx libnginx-mod-stream
-//	go test -tags interop ./interop
+//	apt-get install curl python3-websockets chromium libnss3-tools nodejs npm
+//	npm install --prefix /tmp/peers ws@8.23.0 playwright-core@1.65.1
+//	NODE_PATH=/tmp/peers/node_modules go test -tags interop ./interop
 //
-// Postfix wants root. Where a server is missing the tests fail: whoever sets the tag wants to know.
+// Postfix wants root. Where one is missing the tests fail: whoever sets the tag wants to know.
 package interop

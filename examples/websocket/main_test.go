@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -232,11 +233,14 @@ func TestTheAuthorityIsKept(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	leaktest.Check(t, err)
+	defer taken.Close()
 	exampletest.Flags(t, run, map[string][]string{
 		"not defined: -x":        {"-x"},
 		"not an IP address":      {"-listen", "example.com:0"},
 		"are for -listen":        {"-secure", "127.0.0.1:0"},
 		"-ca is for -secure":     {"-listen", "127.0.0.1:0", "-ca", "x"},
-		"address already in use": {"-listen", "127.0.0.1:29599", "-secure", "127.0.0.1:29599"},
+		"address already in use": {"-listen", "127.0.0.1:0", "-secure", taken.Addr().String()},
 	}, "-listen", "-secure", "-ca")
 }

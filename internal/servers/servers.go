@@ -6,6 +6,7 @@
 // in these packages:
 //
 //	apt-get install postgresql mariadb-server redis-server postfix sasl2-bin libsasl2-modules openssl haproxy nginx libnginx-mod-stream wrk
+//	apt-get install curl python3-websockets chromium libnss3-tools nodejs npm
 //
 // Where one is missing the test fails: whoever asks for such tests wants to know. The tests may be
 // run by root or by anybody else; Postfix wants root.
