@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -48,30 +49,26 @@ func (q *queue) Addr() net.Addr { return q.addr }
 // handOver gives a connection to net/http, with the bytes that have come. It is called on a loop.
 func (s *Server) handOver(c *Conn, in []byte) {
 	s.serveHTTP.Do(func() {
-		local, _ := c.carrier.addresses()
-		s.connections = &queue{addr: local, conns: make(chan net.Conn), done: make(chan struct{})}
-		s.http = &http.Server{
-			Handler:           http.HandlerFunc(s.handleHTTP),
-			ReadHeaderTimeout: s.config.HeaderTimeout,
-			ReadTimeout:       s.config.BodyTimeout,
-			IdleTimeout:       s.config.KeepAliveTimeout,
-			MaxHeaderBytes:    s.config.MaxHeader,
-			ErrorLog:          zap.NewStdLog(s.log()),
-			BaseContext:       func(net.Listener) context.Context { return contextOf(c.home) },
-			ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-				return &requestContext{ctx, conn.(*pipe).conn}
-			},
+		s.connections.addr, _ = c.carrier.addresses()
+		s.http.Handler = http.HandlerFunc(s.handleHTTP)
+		s.http.ReadHeaderTimeout = s.config.HeaderTimeout
+		s.http.ReadTimeout = s.config.BodyTimeout
+		s.http.IdleTimeout = s.config.KeepAliveTimeout
+		s.http.MaxHeaderBytes = s.config.MaxHeader
+		s.http.ErrorLog = zap.NewStdLog(s.log())
+		s.http.BaseContext = func(net.Listener) context.Context { return contextOf(c.home) }
+		s.http.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+			return &requestContext{ctx, conn.(*pipe).conn}
 		}
-		go s.http.Serve(s.connections)
+		go s.http.Serve(&s.connections)
 	})
 	p := newPipe(c, in)
 	c.toRare().pipe = p
 	c.become(stateHTTP)
-	connections := s.connections
 	go func() { // the loop doesn't wait for net/http
 		select {
-		case connections.conns <- p:
-		case <-connections.done:
+		case s.connections.conns <- p:
+		case <-s.connections.done:
 			p.Close()
 		}
 	}()
@@ -88,9 +85,8 @@ var (
 // endHTTP ends the HTTP server.
 func (s *Server) endHTTP() {
 	s.serveHTTP.Do(func() {}) // it isn't begun any more
-	if s.http != nil {
-		s.http.Close()
-	}
+	s.connections.Close()
+	s.http.Close()
 }
 
 // handleHTTP handles a request that net/http has read.
@@ -117,19 +113,18 @@ func (s *Server) handleHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// handshakeHTTP is the handshake of a request that net/http has read.
+// handshakeHTTP is the handshake of a request that net/http has read: it takes the connection back,
+// whatever becomes of it.
 func (s *Server) handshakeHTTP(w http.ResponseWriter, r *http.Request, c *Conn) {
+	rest, err := c.rare.Load().pipe.takeBack(w)
+	if err != nil {
+		s.log().Debug("websocket: handshake", zap.Error(err)) // the client has gone
+		return
+	}
 	c.await(func() error {
-		if c.current() == stateHTTP {
-			c.become(stateHandshake)
-		}
+		s.decide(c, r, rest)
 		return nil
 	})
-	a := &answer{server: s, conn: c, request: r, through: w, header: http.Header{}}
-	failed := errPanic
-	defer func() { a.end(failed) }() // a panic goes on to net/http
-	a.decide()
-	failed = nil
 }
 
 // describe tells a request what is known of its connection.
@@ -341,7 +336,8 @@ func (p *pipe) Close() error {
 	return nil
 }
 
-// takeBack takes the connection back from net/http, and returns what has come behind the request.
+// takeBack takes the connection back from net/http, and returns what has come behind the request. It
+// is called on a goroutine of net/http. Nothing more is received until Conn.listen.
 func (p *pipe) takeBack(w http.ResponseWriter) (rest []byte, err error) {
 	hijacker, ok := w.(http.Hijacker)
 	if !ok {
@@ -351,13 +347,21 @@ func (p *pipe) takeBack(w http.ResponseWriter) (rest []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	rest, _ = rw.Reader.Peek(rw.Reader.Buffered())
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.taken = true
-	rest = append(append([]byte(nil), rest...), p.in...)
-	p.in = nil
-	return rest, nil
+	buffered, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	err = p.conn.await(func() error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.conn.current() != stateHTTP {
+			return net.ErrClosed
+		}
+		p.taken = true
+		rest = slices.Concat(buffered, p.in)
+		p.in = nil
+		p.conn.carrier.pause()
+		p.conn.become(stateHandshake)
+		return nil
+	})
+	return rest, err
 }
 
 func (p *pipe) LocalAddr() net.Addr {

@@ -7,10 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -87,21 +85,23 @@ func (x *exchange) complete(head, rest []byte) {
 		x.server.handOver(c, slices.Concat(head, rest))
 		return
 	}
-	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
-		x.refuse(http.StatusBadRequest, "a handshake has no body")
-		return
-	}
+	x.server.describe(r, c)
 	c.carrier.pause()
 	c.become(stateHandshake)
-	x.server.describe(r, c)
-	a := &answer{server: x.server, conn: c, request: r, header: http.Header{}, rest: bytes.Clone(rest)}
-	if x.server.config.OnHandshake == nil {
+	x.server.decide(c, r, bytes.Clone(rest))
+}
+
+// decide has the program decide about a handshake, in a coroutine of its own. rest is what has come
+// behind it. It is called at home.
+func (s *Server) decide(c *Conn, r *http.Request, rest []byte) {
+	a := &answer{server: s, conn: c, request: r, header: http.Header{}, rest: rest}
+	if s.config.OnHandshake == nil {
 		a.request = r.WithContext(&requestContext{contextOf(c.home), c})
 		a.decide()
 		a.end(nil)
 		return
 	}
-	_, err = sched.Go(contextOf(c.home), func(ctx context.Context) {
+	_, err := sched.Go(contextOf(c.home), func(ctx context.Context) {
 		var failed error = runtime.ErrGoexit
 		defer func() {
 			if value := recover(); value != nil {
@@ -171,7 +171,12 @@ func response(status int, h http.Header, body []byte) []byte {
 		b.WriteString("Content-Type: text/plain; charset=utf-8\r\n")
 	}
 	h.WriteSubset(&b, map[string]bool{"Content-Length": true, "Connection": true, "Transfer-Encoding": true})
-	fmt.Fprintf(&b, "Date: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", time.Now().UTC().Format(http.TimeFormat), len(body))
+	connection := "close"
+	if h.Get("Upgrade") != "" { // RFC 9110, section 7.8
+		connection = "Upgrade, close"
+	}
+	fmt.Fprintf(&b, "Date: %s\r\nConnection: %s\r\nContent-Length: %d\r\n\r\n",
+		time.Now().UTC().Format(http.TimeFormat), connection, len(body))
 	b.Write(body)
 	return b.Bytes()
 }
@@ -182,7 +187,6 @@ type answer struct {
 	server  *Server
 	conn    *Conn
 	request *http.Request
-	through http.ResponseWriter // of net/http, where that has read the request
 	header  http.Header
 	status  int
 	body    []byte
@@ -254,6 +258,9 @@ func check(r *http.Request, origins []string) *handshake.Refusal {
 	if refusal, ok := errors.AsType[*handshake.Refusal](handshake.Check(r)); ok {
 		return refusal
 	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		return &handshake.Refusal{Status: http.StatusBadRequest, Reason: "a handshake has no body"}
+	}
 	if !handshake.CheckOrigin(r, origins) {
 		return &handshake.Refusal{Status: http.StatusForbidden, Reason: "this Origin is not allowed"}
 	}
@@ -270,11 +277,6 @@ func (a *answer) upgrade() error {
 	}
 	if fn := s.config.OnBeforeHandshakeResponse; fn != nil {
 		fn(a.request.Context(), a.request, a.header)
-	}
-	if a.through != nil {
-		if a.rest, err = a.conn.rare.Load().pipe.takeBack(a.through); err != nil {
-			return err
-		}
 	}
 	return a.conn.await(func() error { return a.conn.switchTo(accepted, a.header) })
 }
@@ -356,32 +358,11 @@ func (a *answer) end(err error) {
 	case err != nil:
 		a.status, a.body = http.StatusInternalServerError, []byte("the handshake has failed\n")
 	}
-	if a.through != nil {
-		a.relay()
-		return
-	}
 	c.await(func() error {
 		c.carrier.send(response(a.status, a.header, a.body))
 		c.finish(false, StatusAbnormal, "", fmt.Errorf("websocket: handshake refused with HTTP status %d", a.status))
 		return nil
 	})
-}
-
-// relay has net/http send a refusal, after which the connection may be used again.
-func (a *answer) relay() {
-	a.conn.await(func() error {
-		if a.conn.current() == stateHandshake {
-			a.conn.become(stateHTTP)
-		}
-		return nil
-	})
-	h := a.through.Header()
-	for name, values := range a.header {
-		h[name] = values
-	}
-	h.Set("Content-Length", strconv.Itoa(len(a.body)))
-	a.through.WriteHeader(a.status)
-	io.Copy(a.through, bytes.NewReader(a.body))
 }
 
 // opened begins the WebSocket: what has come behind the request is its first word.

@@ -107,8 +107,8 @@ type Server struct {
 	logger   atomic.Pointer[zap.Logger]
 
 	serveHTTP   sync.Once
-	http        *http.Server
-	connections *queue // for http
+	http        http.Server
+	connections queue // for http
 }
 
 // NewServer makes a Server. What is wrong with the configuration is returned by Listen.
@@ -119,6 +119,7 @@ func NewServer(config Config) *Server {
 	config.BodyTimeout = orDefault(config.BodyTimeout, DefaultBodyTimeout)
 	config.KeepAliveTimeout = orDefault(config.KeepAliveTimeout, DefaultKeepAliveTimeout)
 	s := &Server{config: config, Rooms: NewRooms()}
+	s.connections = queue{conns: make(chan net.Conn), done: make(chan struct{})}
 	s.shared, s.invalid = config.Options.prepare(engine.Server)
 	if s.invalid == nil {
 		s.invalid = s.check()
@@ -209,9 +210,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.home.do(func() { c.shut(StatusGoingAway, "", server.ErrShutdown) })
 	}
 	s.registry.wait(ctx)
-	if s.http != nil {
-		s.http.SetKeepAlivesEnabled(false)
-	}
+	s.http.SetKeepAlivesEnabled(false)
 	return s.server.Shutdown(ctx)
 }
 

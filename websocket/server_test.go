@@ -15,6 +15,7 @@ import (
 
 	"github.com/whorl-go/whorl/defer"
 	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket"
@@ -326,6 +327,62 @@ func TestCustomHandshake(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A handshake on a connection that has served requests before is as any other: it is decided on the
+// connection's loop, what it has deferred comes before the first message, what the client sends
+// meanwhile is kept, and a refusal ends the connection.
+func TestCustomHandshakeBehindARequest(t *testing.T) {
+	goOn := runtime.NewChannel[struct{}](1)
+	config := echoing()
+	config.OnRequest = http.NotFoundHandler()
+	config.OnHandshake = func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/ws" {
+			http.NotFound(w, r)
+			return
+		}
+		goOn.Pop(r.Context())
+		c := websocket.ConnOf(r)
+		home, err := sched.HomeFor(context.Background()) // that of the caller
+		if err != nil {
+			t.Error(err)
+		}
+		c.SetValue(home.Loop())
+		event.Defer(r.Context(), func(ctx context.Context) { c.Push([]byte("welcome"), websocket.Text) })
+		w.WriteHeader(http.StatusSwitchingProtocols)
+	}
+	config.OnMessage = func(ctx context.Context, c *websocket.Conn, m websocket.Message) {
+		if home, err := sched.HomeFor(ctx); err != nil || home.Loop() != c.Value() {
+			t.Errorf("the handshake ran on another loop than OnMessage, or %v", err)
+		}
+		c.Push(m.Data, m.Opcode)
+	}
+	h := start(t, "tcp", config)
+	for range 8 { // on both loops
+		r := h.connect()
+		for _, path := range []string{"/1", "/2"} {
+			r.send("GET " + path + " HTTP/1.1\r\nHost: a\r\n\r\n")
+			resp := r.response()
+			if io.Copy(io.Discard, resp.Body); resp.StatusCode != 404 || resp.Close {
+				t.Fatal(resp)
+			}
+		}
+		r.send("GET /ws HTTP/1.1\r\n" + handshakeLines + "\r\n" + frame(1, "first"))
+		r.send(frame(1, "second"))
+		check(t, goOn.Push(h.inTime(), struct{}{}))
+		if resp := r.response(); resp.StatusCode != 101 {
+			t.Fatal(resp.Status)
+		}
+		r.expect(answer(1, "welcome") + answer(1, "first") + answer(1, "second"))
+	}
+	r := h.connect()
+	r.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /other HTTP/1.1\r\n" + handshakeLines + "\r\n")
+	io.Copy(io.Discard, r.response().Body)
+	resp := r.response()
+	if io.Copy(io.Discard, resp.Body); resp.StatusCode != 404 || !resp.Close {
+		t.Errorf("%v", resp)
+	}
+	r.expectEnd()
 }
 
 // A handshake that forgets to answer, panics, or chooses a subprotocol that wasn't offered, is a 500.

@@ -66,7 +66,6 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *UpgradeOptions) (*Conn, 
 	}
 	header := w.Header()
 	err = c.await(func() error {
-		c.become(stateHandshake)
 		if err := c.switchTo(agreed, header); err != nil {
 			c.carrier.end(true)
 			return err
@@ -188,6 +187,7 @@ func newPlain(ctx context.Context, conn net.Conn, s *shared) *Conn {
 	p.cond = sync.NewCond(&p.mu)
 	l := &lane{ctx: ctx, conn: p}
 	p.ws = &Conn{carrier: p, home: l, params: s.agreed(nil), heard: milliseconds()}
+	p.ws.become(stateHandshake)
 	l.enter(p.ws)
 	go p.read()
 	return p.ws
