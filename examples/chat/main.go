@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	r := &room{members: make(map[string]server.ID)}
 	s := server.New(server.Config{Port: r.port()})
-	example := serving.Example{
+	example := serving.Example[*server.Listener]{
 		Listen: *listen, Network: "tcp", Server: s,
 		Begin: func(_ context.Context, l *server.Listener) (string, error) {
 			return fmt.Sprintf("Chat on %v\n", l.Addr()), nil

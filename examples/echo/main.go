@@ -135,7 +135,7 @@ func (e *echo) secure(caFile string) error {
 
 func (e *echo) run(ctx context.Context, stdout io.Writer) error {
 	s := server.New(server.Config{Port: e.port})
-	example := serving.Example{
+	example := serving.Example[*server.Listener]{
 		Listen: e.address, Network: e.network, Server: s,
 		Begin: func(_ context.Context, l *server.Listener) (string, error) {
 			return fmt.Sprintf("Echo on %v, %s.\n", l.Addr(), e.description), nil

@@ -84,7 +84,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		}
 	}()
 	s := server.New(server.Config{Port: server.Port{EOF: "\n", MaxPacket: 64 << 10, Handle: echo}})
-	example := serving.Example{
+	example := serving.Example[*server.Listener]{
 		Listen: *listen, Network: "tcp", Server: s,
 		Begin: func(co context.Context, l *server.Listener) (string, error) {
 			rt, err := runtime.From(co)

@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if *listen == "" {
 		*trust = "127.0.0.1"
 	}
-	example := serving.Example{
+	example := serving.Example[*server.Listener]{
 		Listen: *listen, Network: "tcp",
 		Server: server.New(server.Config{Port: server.Port{
 			EOF:       "\n",

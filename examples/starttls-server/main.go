@@ -186,7 +186,7 @@ func (o *options) serve(
 		},
 		MaxPerAddress: 100,
 	})
-	example := serving.Example{
+	example := serving.Example[*server.Listener]{
 		Listen: o.listen, Network: "tcp", Server: s,
 		Begin: func(_ context.Context, l *server.Listener) (string, error) {
 			return fmt.Sprintf("Server: %v\n", l.Addr()), nil

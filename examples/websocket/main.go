@@ -28,8 +28,7 @@
 //
 //	go run ./examples/websocket -listen 127.0.0.1:9501
 //
-// chat.go is the chat, web.go the page and the tokens, authority.go the certificate, and
-// demonstration.go the talk above.
+// chat.go is the chat, web.go the page and the tokens, and demonstration.go the talk above.
 package main
 
 import (
@@ -39,6 +38,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/whorl-go/whorl/examples/internal/development"
 	"github.com/whorl-go/whorl/examples/internal/serving"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/server"
@@ -64,13 +64,13 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	case *listen == "":
 		*secure = "127.0.0.1:0"
 	}
-	certificate, roots, err := development(*folder)
+	certificate, roots, err := development.Certificate(*folder)
 	if err != nil {
 		return err
 	}
 	ch := newChat(&tls.Config{Certificates: []tls.Certificate{certificate}})
 	var secured *server.Listener
-	example := serving.Example{
+	example := serving.Example[*server.Listener]{
 		Listen: *listen, Network: "tcp", Server: ch.server,
 		Begin: func(co context.Context, l *server.Listener) (string, error) {
 			if *secure == "" {

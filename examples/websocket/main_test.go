@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/examples/internal/development"
 	"github.com/whorl-go/whorl/examples/internal/exampletest"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
@@ -219,7 +220,7 @@ func TestPage(t *testing.T) {
 // A browser that trusts the authority comes back after a restart.
 func TestTheAuthorityIsKept(t *testing.T) {
 	folder := t.TempDir()
-	_, roots, err := development(folder)
+	_, roots, err := development.Certificate(folder)
 	leaktest.Check(t, err)
 	first, stop := exampletest.Serve(t, run, "Chat on ", "-secure", "127.0.0.1:0", "-ca", folder)
 	_, secure, _ := strings.Cut(first, " and https")

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -24,21 +25,24 @@ func ListenFlag(flags *flag.FlagSet, port int) *string {
 		"`address` to serve on, such as 127.0.0.1:%d; without it there is a demonstration", port))
 }
 
-// Server is a *server.Server, or one that is built on it.
-type Server interface {
-	Listen(co context.Context, network, address string) (*server.Listener, error)
+// A Server is a *server.Server, one that is built on it, or any other.
+type Server[L Listener] interface {
+	Listen(co context.Context, network, address string) (L, error)
 	Serve(co context.Context) error
 	Shutdown(co context.Context) error
 }
 
+// A Listener is what a Server makes of an address: a *server.Listener, a net.Listener.
+type Listener interface{ Addr() net.Addr }
+
 // Example is a server and how it is shown.
-type Example struct {
+type Example[L Listener] struct {
 	Listen  string // the address of -listen
-	Network string // as for server.Listen
-	Server  Server
+	Network string // as for Server.Listen
+	Server  Server[L]
 
 	// Begin is called when the server listens, before it serves, and returns what is printed then.
-	Begin func(co context.Context, l *server.Listener) (string, error)
+	Begin func(co context.Context, l L) (string, error)
 
 	// Demonstrate shows the server, whose end follows; or comes before, if end is called. What it
 	// writes is printed at the end of the program.
@@ -53,7 +57,7 @@ const patience = 10 * time.Second
 
 // Run serves on Listen until ctx is done, or SIGINT or SIGTERM comes; a second one ends the process
 // at once. Without Listen it has the server shown.
-func (e *Example) Run(ctx context.Context, stdout io.Writer) error {
+func (e *Example[L]) Run(ctx context.Context, stdout io.Writer) error {
 	address := e.Listen
 	if address == "" {
 		address = "127.0.0.1:0"
@@ -99,7 +103,7 @@ func (e *Example) Run(ctx context.Context, stdout io.Writer) error {
 }
 
 // end lets connections that are at work finish, but not for ever.
-func (e *Example) end(co context.Context) {
+func (e *Example[L]) end(co context.Context) {
 	co, cancel := context.WithTimeout(co, patience)
 	defer cancel()
 	if e.Farewell != nil {

@@ -33,7 +33,7 @@ func stubborn(ctx context.Context, args []string, stdout io.Writer) error {
 		c.Send(ctx, []byte("hello\n"))
 		runtime.Sleep(ctx, time.Hour)
 	}}})
-	example := serving.Example{
+	example := serving.Example[*server.Listener]{
 		Listen: *listen, Network: "tcp", Server: s,
 		Begin: func(_ context.Context, l *server.Listener) (string, error) {
 			return fmt.Sprintln(l.Addr()), nil

@@ -1,4 +1,5 @@
-package main
+// Package development has the certificates of the examples that are looked at with a browser.
+package development
 
 import (
 	"crypto/tls"
@@ -11,10 +12,10 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-// development makes a certificate for this machine, from the authority for development in a folder.
+// Certificate makes a certificate for this machine, from the authority for development in a folder.
 // It makes that when it isn't there: so it is the same at the next start, and a browser that has been
 // told to trust it connects again. Without a folder there is a new one each time.
-func development(folder string) (certificate tls.Certificate, roots *x509.CertPool, err error) {
+func Certificate(folder string) (certificate tls.Certificate, roots *x509.CertPool, err error) {
 	ca, err := authority(folder)
 	if err == nil {
 		certificate, err = ca.Issue("localhost", "127.0.0.1", "::1")
