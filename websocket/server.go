@@ -20,6 +20,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 	"github.com/whorl-go/whorl/websocket/internal/engine"
 )
 
@@ -29,7 +30,8 @@ type Config struct {
 	Options
 
 	// Server is what lies below: limits of connections, certificates, time-outs, the PROXY
-	// protocol. Its callbacks, its framing and its MaxQueue are this package's.
+	// protocol. Its callbacks, its framing and its MaxQueue are this package's, but for OnReject and
+	// LastWord. Without OnReject the log is told why TLS handshakes fail, and what mends it.
 	Server server.Config
 
 	// OnHandshake decides about a request for a WebSocket, in a coroutine of its own: it may wait.
@@ -103,8 +105,9 @@ type Server struct {
 	registry registry
 	invalid  error
 
-	draining atomic.Bool
-	logger   atomic.Pointer[zap.Logger]
+	draining     atomic.Bool
+	logger       atomic.Pointer[zap.Logger]
+	handshakeLog limiter
 
 	serveHTTP   sync.Once
 	http        http.Server
@@ -131,6 +134,9 @@ func NewServer(config Config) *Server {
 	s.shared.patience = config.HeaderTimeout
 	low := config.Server
 	low.OnConnect, low.OnReceive, low.OnClose = s.connected, s.received, s.closed
+	if low.OnReject == nil {
+		low.OnReject = s.rejected
+	}
 	low.OnBufferFull = func(_ context.Context, sc *server.Conn) { of(sc).bufferFull() }
 	low.OnBufferEmpty = func(_ context.Context, sc *server.Conn) { of(sc).bufferEmpty() }
 	// Behind the largest message there is room for control frames.
@@ -274,6 +280,32 @@ func (s *Server) log() *zap.Logger {
 		return l
 	}
 	return zap.NewNop()
+}
+
+// rejected logs why a TLS handshake has failed. Whoever likes can have many fail.
+func (s *Server) rejected(_ context.Context, _ *server.Conn, reason error) {
+	if failed, ok := errors.AsType[*explain.HandshakeError](reason); ok && s.handshakeLog.allow(time.Now()) {
+		s.log().Warn("websocket: TLS handshake", zap.Error(failed))
+	}
+}
+
+// A limiter lets maxPerSecond lines into the log in a second. It may be used concurrently.
+type limiter struct {
+	mu    sync.Mutex
+	since time.Time // guarded by mu: begin of the second
+	count int       // guarded by mu
+}
+
+const maxPerSecond = 10
+
+func (l *limiter) allow(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.since) > time.Second {
+		l.since, l.count = now, 0
+	}
+	l.count++
+	return l.count <= maxPerSecond
 }
 
 // of returns the Conn on a connection of the server below.
