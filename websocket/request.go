@@ -34,6 +34,9 @@ var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) 
 
 var headEnd = []byte("\r\n\r\n")
 
+// tlsHandshake is the first byte of whoever speaks TLS (RFC 8446, section 5.1).
+const tlsHandshake = 22
+
 // received takes what has come.
 func (x *exchange) received(p []byte) {
 	from := max(0, len(x.head)-len(headEnd)+1)
@@ -45,6 +48,10 @@ func (x *exchange) received(p []byte) {
 	end := bytes.Index(whole[from:], headEnd)
 	limit := x.server.config.MaxHeader
 	switch {
+	case whole[0] == tlsHandshake:
+		x.refuse(http.StatusBadRequest, "the client begins with TLS, and this is ws without it")
+	case !httpguts.IsTokenRune(rune(whole[0])): // nor is the rest worth waiting for
+		x.refuse(http.StatusBadRequest, "malformed request")
 	case end < 0 && len(whole) > limit, end > limit-from:
 		x.refuse(http.StatusRequestHeaderFieldsTooLarge, "the request's head is too large")
 	case end < 0 && len(x.head) == 0:

@@ -173,7 +173,8 @@ func TestHTTPStatus(t *testing.T) {
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                                                                                   200,
 		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n" + strings.Repeat("a", 101):                                413,
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + strings.Repeat("a", 101) + "\r\n0\r\n\r\n": 413,
-		"nonsense\r\n\r\n": 400,
+		"nonsense\r\n\r\n":         400,
+		"\x16\x03\x01\x02\x00\x01": 400, // TLS, which says no more until it is answered
 		"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 2000) + "\r\n\r\n": 431,
 		"GET / HTTP/1.1\r\nHost: a\r\n":                                             408,
 	} {

@@ -71,7 +71,9 @@ func hint(resp *http.Response) string {
 		return fmt.Sprintf(", to %q", resp.Header.Get("Location"))
 	case code == http.StatusUpgradeRequired && resp.Header.Get(headerVersion) != "":
 		return fmt.Sprintf(": it speaks version %q", resp.Header.Get(headerVersion))
-	case code == http.StatusBadRequest, code == http.StatusUpgradeRequired:
+	case code == http.StatusBadRequest:
+		return ": it may want wss, or a proxy in front of it drops Upgrade and Connection"
+	case code == http.StatusUpgradeRequired:
 		return ": a proxy in front of it may drop Upgrade and Connection"
 	case code == http.StatusForbidden:
 		return ": it may not allow this Origin"
