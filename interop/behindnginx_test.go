@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,44 +23,39 @@ import (
 	"github.com/whorl-go/whorl/websocket"
 )
 
-// proxied is what a proxy of WebSockets has to be told: that of the documentation.
-const proxied = `
-      proxy_http_version 1.1;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
-      proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_set_header X-Forwarded-Proto $scheme;`
-
-// startWebProxy starts an nginx in front of a server. It listens on addr, with the options, and
-// passes requests to backend, http://… or https://…, with the directives.
-func startWebProxy(t *testing.T, dir *servers.Folder, options, backend, directives string) (addr string) {
+// startWebProxy starts an nginx in front of a server, with the configuration of the documentation.
+// options are those of its listening, backend is the server's URL. A forgetful one lacks what is
+// about WebSocket.
+func startWebProxy(t *testing.T, dir *servers.Folder, options, backend string, forgetful bool) (addr string) {
 	t.Helper()
 	addr, _ = servers.FreeAddress(t)
-	config := fmt.Sprintf(`
-daemon off;
-pid %[1]s/pid;
-error_log stderr;
-events {}
-http {
-  access_log off;
-  client_body_temp_path %[1]s/body;
-  proxy_temp_path %[1]s/proxy;
-  fastcgi_temp_path %[1]s/fastcgi;
-  uwsgi_temp_path %[1]s/uwsgi;
-  scgi_temp_path %[1]s/scgi;
-  map $http_upgrade $connection_upgrade { default upgrade; '' close; }
-  server {
-    listen %[2]s %[3]s;
-    ssl_certificate %[1]s/cert.pem;
-    ssl_certificate_key %[1]s/key.pem;
-    location / {
-      proxy_pass %[4]s;%[5]s
-    }
-  }
-}
-`, dir.Dir, addr, options, backend, directives)
-	nginx := dir.Start(servers.Find(t, "nginx"), "-e", "stderr", "-p", dir.Dir, "-c", dir.Write("nginx.conf", config))
+	documented, err := os.ReadFile("../examples/websocket-wss/nginx.conf")
+	leaktest.Check(t, err)
+	var config strings.Builder
+	fmt.Fprintf(&config, "daemon off;\npid %s/pid;\nerror_log stderr;\n", dir.Dir)
+	for line := range strings.Lines(string(documented)) {
+		if forgetful && strings.Contains(line, "proxy_set_header") {
+			continue
+		}
+		config.WriteString(line)
+		if line == "http {\n" {
+			fmt.Fprintf(&config, "access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; "+
+				"fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;\n", dir.Dir)
+		}
+	}
+	text := config.String()
+	for documented, here := range map[string]string{
+		"listen 443 ssl;":        "listen " + addr + " " + options + ";",
+		"/etc/ssl/fullchain.pem": dir.Path("cert.pem"),
+		"/etc/ssl/privkey.pem":   dir.Path("key.pem"),
+		"http://127.0.0.1:9501":  backend,
+	} {
+		if strings.Count(text, documented) != 1 {
+			t.Fatalf("nginx.conf has not %q once", documented)
+		}
+		text = strings.Replace(text, documented, here, 1)
+	}
+	nginx := dir.Start(servers.Find(t, "nginx"), "-e", "stderr", "-p", dir.Dir, "-c", dir.Write("nginx.conf", text))
 	nginx.Dial("tcp", addr).Close()
 	return addr
 }
@@ -95,7 +91,7 @@ func TestServerBehindNginx(t *testing.T) {
 			certificate := servers.Sign(t, ca, devca.Request{Names: []string{"127.0.0.1"}})
 			url := startWeb(t, test.network, where(), &tls.Config{Certificates: []tls.Certificate{certificate}})
 			backend := strings.Replace(url, "ws", "http", 1)
-			addr := startWebProxy(t, dir, test.options, backend, proxied)
+			addr := startWebProxy(t, dir, test.options, backend, false)
 
 			ctx, cancel := context.WithTimeout(runtimetest.Start(t).Context(), leaktest.Patience)
 			defer cancel()
@@ -128,7 +124,7 @@ func TestAProxyThatDropsUpgrade(t *testing.T) {
 	config := where()
 	config.OnRequest = nil
 	url := startWeb(t, "tcp", config, nil)
-	addr := startWebProxy(t, dir, "", strings.Replace(url, "ws", "http", 1), "")
+	addr := startWebProxy(t, dir, "", strings.Replace(url, "ws", "http", 1), true)
 	ctx := runtimetest.Start(t).Context()
 	_, err := websocket.Dial(ctx, "ws://"+addr+"/", websocket.ClientConfig{})
 	refused, ok := errors.AsType[*websocket.DialError](err)
