@@ -69,8 +69,9 @@ func (r *Receiver) takeCompressed(
 	}
 	var err *ProtocolError
 	t.out.free()
+	t.look.seen = len(t.buf.b)
 	t.out, err = t.inflate(p, r.window.bytes(), true)
-	if err == nil && t.op == Text && !t.inflated.text.ended() {
+	if err == nil && t.op == Text && !t.checked.text.ended() {
 		err = errUTF8
 	}
 	if err != nil {
@@ -94,13 +95,13 @@ func (r *Receiver) inflatePiece(p *Params, t *part) bool {
 	if !bytes.HasSuffix(t.buf.bytes(), tail[:len(marker)]) || have < 2*t.look.refused {
 		return false
 	}
-	before := t.inflated
+	before := t.checked
 	t.buf = t.buf.add(tail[len(marker):])
 	out, err := t.inflate(p, r.window.bytes(), true)
 	if err != nil {
 		// The marker is data within a block, or what is wrong is found by looking.
 		out.free()
-		t.buf.b, t.inflated, t.look.refused = t.buf.b[:have], before, have
+		t.buf.b, t.checked, t.look.refused = t.buf.b[:have], before, have
 		return false
 	}
 	t.buf.free()
@@ -130,9 +131,9 @@ func (r *Receiver) lookAt(p *Params, t *part) *ProtocolError {
 // lookNow looks at what has come of a compressed message, and says how much it inflates to.
 func (r *Receiver) lookNow(p *Params, t *part) (int, *ProtocolError) {
 	t.look.seen = len(t.buf.bytes())
-	before := t.inflated
+	before := t.checked
 	out, err := t.inflate(p, r.window.bytes(), false)
-	t.inflated = before
+	t.checked = before
 	size := len(out.bytes())
 	out.free()
 	return size, err
@@ -169,10 +170,10 @@ var inflaters = sync.Pool{New: func() any {
 	return f
 }}
 
-// inflated is what has been inflated of a message.
-type inflated struct {
-	size int
-	text text
+// checked is what was found to be legal of a message.
+type checked struct {
+	size int  // of what was inflated
+	text text // inflated or not
 }
 
 // inflate inflates t.buf behind window: up to a last block at its end, or else as far as it goes.
@@ -217,14 +218,14 @@ func (t *part) inflate(p *Params, window []byte, whole bool) (*buffer, *Protocol
 // check looks at the next inflated bytes of a message. Which error it finds doesn't depend on how
 // many these are.
 func (t *part) check(p *Params, chunk []byte) *ProtocolError {
-	allowed := max(0, min(len(chunk), p.MaxMessage-t.inflated.size))
-	if t.op == Text && !t.inflated.text.add(chunk[:allowed]) {
+	allowed := max(0, min(len(chunk), p.MaxMessage-t.checked.size))
+	if t.op == Text && !t.checked.text.add(chunk[:allowed]) {
 		return errUTF8
 	}
 	if len(chunk) > allowed {
 		return errTooLarge
 	}
-	t.inflated.size += len(chunk)
+	t.checked.size += len(chunk)
 	return nil
 }
 

@@ -257,6 +257,12 @@ var compressedCases = []conformance{
 		frames: []frame{{op: 2, rsv: 4, data: "\xf2\x48\xcd"}},
 		err:    "1007 " + d722,
 	},
+	{
+		name:   "most of what is allowed, then a reserved block",
+		frames: []frame{{op: 2, rsv: 4, data: stored(long) + "\x06"}},
+		err:    "1007 " + d722,
+		max:    200,
+	},
 	{name: "no data at all", frames: []frame{{op: 2, rsv: 4}}, err: "1007 " + d722},
 	{
 		name:   "too large",
