@@ -71,8 +71,8 @@ func bomb(t *testing.T, stream []byte, limit, cut, most int) {
 	if fed > most {
 		t.Errorf("found after %d bytes, and not %d", fed, most)
 	}
-	// Its buffers double, and the first of all inflaters may be made here.
-	if size > uint64(4*limit+1<<20) && !raceDetector {
+	// The collector may take the buffers from their pools between the looks.
+	if size > 1<<20 && !raceDetector {
 		t.Errorf("%d bytes were allocated", size)
 	}
 }

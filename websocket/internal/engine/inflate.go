@@ -133,9 +133,9 @@ func (r *Receiver) lookNow(p *Params, t *part) (int, *ProtocolError) {
 	t.look.seen = len(t.buf.bytes())
 	before := t.checked
 	out, err := t.inflate(p, r.window.bytes(), false)
-	t.checked = before
-	size := len(out.bytes())
 	out.free()
+	size := t.checked.size - before.size
+	t.checked = before
 	return size, err
 }
 
@@ -151,6 +151,9 @@ func (r *Receiver) earlier(p *Params, err *ProtocolError) *ProtocolError {
 	}
 	return err
 }
+
+// maxWindow is how far back a reference can go.
+const maxWindow = 32 << 10
 
 // An inflater is borrowed for one message.
 type inflater struct {
@@ -176,15 +179,16 @@ type checked struct {
 	text text // inflated or not
 }
 
-// inflate inflates t.buf behind window: up to a last block at its end, or else as far as it goes.
-// It returns what it has inflated, which is the caller's to free, with an error too.
+// inflate inflates t.buf behind window: up to a last block at its end, and returns all of it, or
+// else as far as it goes, and returns the end of it only. That is the caller's to free, with an
+// error too.
 func (t *part) inflate(p *Params, window []byte, whole bool) (*buffer, *ProtocolError) {
 	src := t.buf.bytes()
 	f := inflaters.Get().(*inflater)
 	defer f.free()
 	f.src.Reset(src)
 	f.z.Reset(&f.src, window)
-	out := borrow(4 * len(src))
+	out := borrow(max(2*len(src), min(8*len(src), 32<<10)))
 	lasts := 0 // last blocks that have come
 	for {
 		if len(out.b) == cap(out.b) {
@@ -195,6 +199,9 @@ func (t *part) inflate(p *Params, window []byte, whole bool) (*buffer, *Protocol
 		out.b = out.b[:len(out.b)+n]
 		if err := t.check(p, chunk); err != nil {
 			return out, err
+		}
+		if !whole && len(out.b) >= 2*maxWindow {
+			out.b = out.b[:copy(out.b, out.b[len(out.b)-maxWindow:])]
 		}
 		switch {
 		case err == nil:
