@@ -247,6 +247,41 @@ func TestCheckResponse(t *testing.T) {
 	}
 }
 
+// What a server says is cut and cleaned before it is printed.
+func TestErrorsDontRepeatEverything(t *testing.T) {
+	long := "a\x1b[31m\u202e" + strings.Repeat("x", 100_000)
+	for _, h := range []http.Header{
+		{"Upgrade": {long}},
+		{"Upgrade": {"websocket"}, "Connection": {long}},
+		{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, headerAccept: {long, long}},
+		{"Location": {long}},
+		{headerVersion: {long}},
+	} {
+		for _, status := range []int{101, 301, 426} {
+			resp := &http.Response{StatusCode: status, Status: long, Header: h}
+			printed(t, CheckResponse(resp, exampleKey))
+		}
+	}
+	_, err := CheckProtocol(http.Header{headerProtocol: {long, long}}, []string{"a"})
+	printed(t, err)
+	token := strings.Repeat("x", 100_000)
+	for _, value := range []string{
+		token, long, "permessage-deflate, " + token, "permessage-deflate; " + token,
+		"permessage-deflate; server_no_context_takeover=" + token,
+		"permessage-deflate; server_max_window_bits=" + token,
+	} {
+		_, err := Agree(offers(value), &all)
+		printed(t, err)
+	}
+}
+
+func printed(t *testing.T, err error) {
+	t.Helper()
+	if s := err.Error(); len(s) > 800 || strings.ContainsAny(s, "\x1b\u202e") {
+		t.Errorf("%d bytes: %.100q", len(s), s)
+	}
+}
+
 func TestCheckOrigin(t *testing.T) {
 	for _, c := range []struct {
 		origin, host string
