@@ -97,9 +97,7 @@ const (
 type shared struct {
 	Options
 	role   engine.Role
-	open   func(c *Conn)            // on the connection's loop; nil: nothing is to be done
 	ended  func(c *Conn, err error) // the last, also of one that was never established
-	rooms  *Rooms                   // nil: none
 	params sync.Map                 // *params by engine.Deflate, or struct{} for none
 
 	patience time.Duration // with what comes before the WebSocket
