@@ -66,7 +66,6 @@ type mailbox struct {
 	messages *runtime.Channel[Message]
 	busy     atomic.Bool // somebody is in Recv
 	held     atomic.Bool // there is more, for which there was no room
-	last     []byte      // of whoever is in Recv: the message that was handed out
 
 	// At home.
 	next     Message // that is held
