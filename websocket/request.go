@@ -393,7 +393,7 @@ func (a *answer) opened(err error) {
 
 // listen begins to take what the peer sends.
 func (c *Conn) listen(rest []byte) {
-	if c.current() != stateOpen {
+	if state := c.current(); state != stateOpen && state != stateClosing {
 		return
 	}
 	if len(rest) > 0 {

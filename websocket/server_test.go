@@ -394,6 +394,31 @@ func TestCustomHandshakeBehindARequest(t *testing.T) {
 	r.expectEnd()
 }
 
+// Who is closed before it is listened to can still answer the close frame.
+func TestCloseBehindTheHandshake(t *testing.T) {
+	closed := make(chan bool, 1)
+	config := echoing()
+	config.CloseTimeout = leaktest.Patience
+	config.OnClose = func(_ context.Context, _ *websocket.Conn, _ int, _ string, clean bool) { closed <- clean }
+	opening, deferring := config, config
+	opening.OnOpen = func(_ context.Context, c *websocket.Conn, _ *http.Request) { c.Close(4000, "go") }
+	deferring.OnHandshake = func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		c := websocket.ConnOf(r)
+		event.Defer(r.Context(), func(context.Context) { c.Close(4000, "go") })
+	}
+	for name, config := range map[string]websocket.Config{"in OnOpen": opening, "deferred": deferring} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, "tcp", config)
+			_, err := h.dial("/", websocket.ClientConfig{}).Recv(h.inTime())
+			wantClose(t, err, 4000)
+			if !receive(t, closed) {
+				t.Error("the peer's close frame was not read")
+			}
+		})
+	}
+}
+
 // A handshake that forgets to answer, panics, or chooses a subprotocol that wasn't offered, is a 500.
 func TestHandshakeFaults(t *testing.T) {
 	h := start(t, "tcp", websocket.Config{
