@@ -5,7 +5,6 @@ package interop
 import (
 	"flag"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -18,12 +17,8 @@ var pictures = flag.String("pictures", "", "`folder` for pictures of the example
 // Two pages of examples/websocket talk over wss, lose the server, and find it again.
 func TestBrowser(t *testing.T) {
 	dir := servers.NewFolder(t)
-	build := exec.Command("go", "build", "-o", dir.Path("chat"), "../examples/websocket")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	addr, _ := servers.FreeAddress(t)
-	servers.Start(t, "node", "testdata/browser.cjs", dir.Path("chat"), addr, dir.Dir).Expect("ok\n")
+	servers.Start(t, "node", "testdata/browser.cjs", build(t, dir, "websocket"), addr, dir.Dir).Expect("ok\n")
 	if *pictures == "" {
 		return
 	}
