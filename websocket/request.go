@@ -49,7 +49,7 @@ func (x *exchange) received(p []byte) {
 	limit := x.server.config.MaxHeader
 	switch {
 	case whole[0] == tlsHandshake:
-		x.refuse(http.StatusBadRequest, "the client begins with TLS, and this is ws without it")
+		x.refuse(http.StatusBadRequest, "TLS, where there is none")
 	case !httpguts.IsTokenRune(rune(whole[0])): // nor is the rest worth waiting for
 		x.refuse(http.StatusBadRequest, "malformed request")
 	case end < 0 && len(whole) > limit, end > limit-from:

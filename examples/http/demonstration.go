@@ -57,7 +57,9 @@ type browser struct {
 	err  error
 }
 
-func newBrowser(show io.Writer, base string, roots *x509.CertPool, set func(*http.Protocols)) *browser {
+func newBrowser(
+	show io.Writer, base string, roots *x509.CertPool, set func(*http.Protocols),
+) *browser {
 	jar, err := cookiejar.New(nil)
 	transport := &http.Transport{
 		DialContext:     new(hooks.Dialer).DialContext,
@@ -116,6 +118,6 @@ func (b *browser) shows(request string, response *http.Response, err error) {
 	if response.TLS != nil {
 		version += " over " + tls.VersionName(response.TLS.Version)
 	}
-	text := strings.TrimSpace(strings.ReplaceAll(string(body), "data: ", ""))
-	fmt.Fprintf(b.show, "%s, %s: %d %s\n", version, request, response.StatusCode, strings.ReplaceAll(text, "\n\n", ", "))
+	text := strings.NewReplacer("data: ", "", "\n\n", ", ").Replace(strings.TrimSpace(string(body)))
+	fmt.Fprintf(b.show, "%s, %s: %d %s\n", version, request, response.StatusCode, text)
 }

@@ -71,8 +71,10 @@ func visits(w http.ResponseWriter, r *http.Request) {
 		before, _ := strconv.Atoi(cookie.Value)
 		n += before
 	}
-	http.SetCookie(w, &http.Cookie{Name: "visits", Value: strconv.Itoa(n), Path: "/", HttpOnly: true,
-		SameSite: http.SameSiteLaxMode})
+	http.SetCookie(w, &http.Cookie{
+		Name: "visits", Value: strconv.Itoa(n), Path: "/",
+		HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	})
 	fmt.Fprintf(w, "visit %d\n", n)
 }
 
@@ -96,7 +98,9 @@ func events(w http.ResponseWriter, r *http.Request) {
 
 // sockets are the options of the WebSockets: an echo.
 var sockets = &websocket.UpgradeOptions{Options: websocket.Options{
-	OnMessage: func(_ context.Context, c *websocket.Conn, m websocket.Message) { c.Push(m.Data, m.Opcode) },
+	OnMessage: func(_ context.Context, c *websocket.Conn, m websocket.Message) {
+		c.Push(m.Data, m.Opcode)
+	},
 }}
 
 // echo makes the connection a WebSocket.

@@ -76,7 +76,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 			if err := s.listenTLS(co, *secure); err != nil {
 				return "", err
 			}
-			return fmt.Sprintf("Server on http://%v/ and https://%v/\n", l.Addr(), s.secure.Addr()), nil
+			text := fmt.Sprintf("Server on http://%v/ and https://%v/\n", l.Addr(), s.secure.Addr())
+			return text, nil
 		},
 		Demonstrate: func(co context.Context, show io.Writer, address string, end func()) error {
 			return demonstrate(co, show, address, s.secure.Addr().String(), roots, end)

@@ -14,8 +14,8 @@ import (
 	"github.com/whorl-go/whorl/websocket"
 )
 
-// A server is net/http's, over listeners of package hooks: its goroutines are parked while they wait
-// for their connections, which are on Whorl's loops.
+// A server is net/http's, over listeners of package hooks: its goroutines are parked while they
+// wait for their connections, which are on Whorl's loops.
 type server struct {
 	http          http.Server
 	plain, secure net.Listener // secure: nil if there is none
@@ -85,7 +85,9 @@ func (s *server) Shutdown(co context.Context) error {
 	for _, c := range s.sockets.Members("all") {
 		c.Close(websocket.StatusGoingAway, "")
 	}
-	_, err := runtime.Await(co, func() (none struct{}, err error) { return none, s.http.Shutdown(co) })
+	_, err := runtime.Await(co, func() (none struct{}, err error) {
+		return none, s.http.Shutdown(co)
+	})
 	if err != nil {
 		s.http.Close()
 	}

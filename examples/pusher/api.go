@@ -23,40 +23,10 @@ type apiEvent struct {
 func (b *broker) api() http.Handler {
 	mux := http.NewServeMux()
 	base := "/apps/" + url.PathEscape(b.app.id)
-	mux.HandleFunc("POST "+base+"/events", b.signed(func(w http.ResponseWriter, _ *http.Request, body []byte) {
-		var e apiEvent
-		if json.Unmarshal(body, &e) != nil {
-			http.Error(w, "the body is no JSON", http.StatusBadRequest)
-			return
-		}
-		b.publish(w, e)
-	}))
-	mux.HandleFunc("POST "+base+"/batch_events", b.signed(func(w http.ResponseWriter, _ *http.Request, body []byte) {
-		var batch struct{ Batch []apiEvent }
-		if json.Unmarshal(body, &batch) != nil || len(batch.Batch) > 10 {
-			http.Error(w, "the body is no batch of up to 10 events", http.StatusBadRequest)
-			return
-		}
-		b.publish(w, batch.Batch...)
-	}))
-	mux.HandleFunc("GET "+base+"/channels/{channel}", b.signed(func(w http.ResponseWriter, r *http.Request, _ []byte) {
-		channel := r.PathValue("channel")
-		count := len(b.server.Members(channel))
-		answer := map[string]any{"occupied": count > 0, "subscription_count": count}
-		if isPresence(channel) {
-			ids, _ := b.presence.who(channel)
-			answer["user_count"] = len(ids)
-		}
-		reply(w, answer)
-	}))
-	mux.HandleFunc("GET "+base+"/channels/{channel}/users", b.signed(func(w http.ResponseWriter, r *http.Request, _ []byte) {
-		users := []map[string]string{}
-		ids, _ := b.presence.who(r.PathValue("channel"))
-		for _, id := range ids {
-			users = append(users, map[string]string{"id": id})
-		}
-		reply(w, map[string]any{"users": users})
-	}))
+	mux.HandleFunc("POST "+base+"/events", b.signed(b.event))
+	mux.HandleFunc("POST "+base+"/batch_events", b.signed(b.batch))
+	mux.HandleFunc("GET "+base+"/channels/{channel}", b.signed(b.channel))
+	mux.HandleFunc("GET "+base+"/channels/{channel}/users", b.signed(b.users))
 	if b.open {
 		mux.HandleFunc("POST /pusher/auth", b.grant)       // pusher-js
 		mux.HandleFunc("POST /broadcasting/auth", b.grant) // Laravel Echo
@@ -64,15 +34,57 @@ func (b *broker) api() http.Handler {
 	return mux
 }
 
+func (b *broker) event(w http.ResponseWriter, _ *http.Request, body []byte) {
+	var e apiEvent
+	if json.Unmarshal(body, &e) != nil {
+		http.Error(w, "the body is no JSON", http.StatusBadRequest)
+		return
+	}
+	b.publish(w, e)
+}
+
+func (b *broker) batch(w http.ResponseWriter, _ *http.Request, body []byte) {
+	var batch struct{ Batch []apiEvent }
+	if json.Unmarshal(body, &batch) != nil || len(batch.Batch) > 10 {
+		http.Error(w, "the body is no batch of up to 10 events", http.StatusBadRequest)
+		return
+	}
+	b.publish(w, batch.Batch...)
+}
+
+func (b *broker) channel(w http.ResponseWriter, r *http.Request, _ []byte) {
+	channel := r.PathValue("channel")
+	count := len(b.server.Members(channel))
+	answer := map[string]any{"occupied": count > 0, "subscription_count": count}
+	if isPresence(channel) {
+		ids, _ := b.presence.who(channel)
+		answer["user_count"] = len(ids)
+	}
+	reply(w, answer)
+}
+
+func (b *broker) users(w http.ResponseWriter, r *http.Request, _ []byte) {
+	users := []map[string]string{}
+	ids, _ := b.presence.who(r.PathValue("channel"))
+	for _, id := range ids {
+		users = append(users, map[string]string{"id": id})
+	}
+	reply(w, map[string]any{"users": users})
+}
+
+// A signedHandler handles a request whose signature is right.
+type signedHandler func(w http.ResponseWriter, r *http.Request, body []byte)
+
 // signed checks the signature of a request.
-func (b *broker) signed(next func(w http.ResponseWriter, r *http.Request, body []byte)) http.HandlerFunc {
+func (b *broker) signed(next signedHandler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body) // which the server bounds
 		if err != nil {
 			http.Error(w, "the body is too large", http.StatusRequestEntityTooLarge)
 			return
 		}
-		if err := b.app.requested(r.Method, r.URL.Path, r.URL.Query(), body, time.Now()); err != nil {
+		err = b.app.requested(r.Method, r.URL.Path, r.URL.Query(), body, time.Now())
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
 		}
@@ -105,7 +117,8 @@ func (b *broker) publish(w http.ResponseWriter, events ...apiEvent) {
 	for _, e := range events {
 		spared := b.byID(e.SocketID)
 		for _, channel := range e.Channels {
-			b.server.Broadcast(channel, stringEvent(e.Name, channel, e.Data), websocket.Text, spared)
+			data := stringEvent(e.Name, channel, e.Data)
+			b.server.Broadcast(channel, data, websocket.Text, spared)
 		}
 	}
 	reply(w, map[string]any{})
@@ -123,7 +136,9 @@ func (b *broker) grant(w http.ResponseWriter, r *http.Request) {
 	data := ""
 	if isPresence(channel) {
 		name := r.PostFormValue("user")
-		who, _ := json.Marshal(map[string]any{"user_id": name, "user_info": map[string]string{"name": name}})
+		who, _ := json.Marshal(map[string]any{
+			"user_id": name, "user_info": map[string]string{"name": name},
+		})
 		data = string(who)
 		answer["channel_data"] = data
 	}

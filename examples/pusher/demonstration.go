@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
@@ -80,7 +79,9 @@ func (p *person) sends(event, channel, data string) {
 }
 
 func (p *person) subscribes(channel, auth, channelData string) {
-	data, _ := json.Marshal(map[string]string{"channel": channel, "auth": auth, "channel_data": channelData})
+	data, _ := json.Marshal(map[string]string{
+		"channel": channel, "auth": auth, "channel_data": channelData,
+	})
 	p.push(message{Event: "pusher:subscribe", Data: data})
 }
 
@@ -157,14 +158,16 @@ func (p *play) asks(what string, a app, method, path, body string) {
 func (a app) request(address, method, path, body string) (answer string, err error) {
 	path = "/apps/" + a.id + path
 	query := url.Values{
-		"auth_key": {a.key}, "auth_version": {"1.0"}, "auth_timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
+		"auth_key": {a.key}, "auth_version": {"1.0"},
+		"auth_timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
 	}
 	if body != "" {
 		sum := md5.Sum([]byte(body))
 		query.Set("body_md5", hex.EncodeToString(sum[:]))
 	}
 	query.Set("auth_signature", a.signRequest(method, path, query))
-	request, err := http.NewRequest(method, "http://"+address+path+"?"+query.Encode(), bytes.NewReader([]byte(body)))
+	url := "http://" + address + path + "?" + query.Encode()
+	request, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,6 @@
-// Pusher is a server that speaks the Pusher Channels protocol: public, private and presence channels,
-// client events, and the HTTP interface by which the app's backend sends events. Pusher's own
-// libraries, and Laravel's Echo and broadcasting, talk to it unchanged.
+// Pusher is a server that speaks the Pusher Channels protocol: public, private and presence
+// channels, client events, and the HTTP interface by which the app's backend sends events. Pusher's
+// own libraries, and Laravel's Echo and broadcasting, talk to it unchanged.
 //
 //	go run ./examples/pusher
 //
@@ -54,8 +54,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	a := app{secret: os.Getenv("PUSHER_APP_SECRET")}
 	flags.StringVar(&a.id, "id", "1", "`id` of the app, in the URLs of its backend")
 	flags.StringVar(&a.key, "key", "demo", "`key` of the app, which its clients show")
-	open := flags.Bool("sign", false, "let everybody into private and presence channels, under any name, "+
-		"by signing for them at /pusher/auth and /broadcasting/auth: for trying it out")
+	open := flags.Bool("sign", false, "let everybody into private and presence channels, under any "+
+		"name, by signing for them at /pusher/auth and /broadcasting/auth: for trying it out")
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}

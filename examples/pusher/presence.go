@@ -97,7 +97,8 @@ func (p *presence) enter(c *websocket.Conn, channel string, who member) {
 		})
 		p.broker.server.Join(c, channel)
 		if first {
-			p.announce("member_added", channel, map[string]any{"user_id": who.id, "user_info": who.info}, c.ID())
+			data := map[string]any{"user_id": who.id, "user_info": who.info}
+			p.announce("member_added", channel, data, c.ID())
 		}
 	})
 }
@@ -112,7 +113,8 @@ func (p *presence) leave(channel, id string) {
 }
 
 func (p *presence) announce(event, channel string, data any, except ...server.ID) {
-	p.broker.server.Broadcast(channel, serverEvent("pusher_internal:"+event, channel, data), websocket.Text, except...)
+	encoded := serverEvent("pusher_internal:"+event, channel, data)
+	p.broker.server.Broadcast(channel, encoded, websocket.Text, except...)
 }
 
 // add reports whether somebody wasn't there before.

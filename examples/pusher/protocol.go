@@ -174,18 +174,24 @@ func (b *broker) subscribe(c *websocket.Conn, s *subscriber, data []byte) {
 	}
 	json.Unmarshal(data, &to) // what isn't there is refused
 	failed := func(status int, kind, text string) {
-		tell(c, "pusher:subscription_error", to.Channel, map[string]any{"type": kind, "error": text, "status": status})
+		tell(c, "pusher:subscription_error", to.Channel, map[string]any{
+			"type": kind, "error": text, "status": status,
+		})
+	}
+	allowed := func() bool {
+		return !isGuarded(to.Channel) ||
+			b.app.granted(to.Auth, b.socketID(c), to.Channel, to.ChannelData)
 	}
 	switch {
 	case !channelName.MatchString(to.Channel):
-		tell(c, "pusher:error", "", map[string]any{"message": "Invalid name of a channel"})
+		complain(c, "Invalid name of a channel")
 		return
 	case slices.Contains(s.channels, to.Channel):
 		return
 	case len(s.channels) == maxChannels:
 		failed(http.StatusTooManyRequests, "LimitReached", "too many channels")
 		return
-	case isGuarded(to.Channel) && !b.app.granted(to.Auth, b.socketID(c), to.Channel, to.ChannelData):
+	case !allowed():
 		failed(http.StatusUnauthorized, "AuthError", "the signature is wrong")
 		return
 	}
@@ -232,17 +238,24 @@ func (b *broker) gone(_ context.Context, c *websocket.Conn, _ int, _ string, _ b
 func (b *broker) clientEvent(c *websocket.Conn, s *subscriber, m message) {
 	switch {
 	case !isGuarded(m.Channel) || !slices.Contains(s.channels, m.Channel):
-		tell(c, "pusher:error", "", map[string]any{"message": "Client events are for private and presence channels"})
+		complain(c, "Client events are for private and presence channels")
 		return
 	case len(m.Data) > maxEvent:
-		tell(c, "pusher:error", "", map[string]any{"message": "The event is too large"})
+		complain(c, "The event is too large")
 		return
 	case !s.counts(&s.events, maxRate):
-		tell(c, "pusher:error", "", map[string]any{"code": tooManyEvents, "message": "Too many client events"})
+		tell(c, "pusher:error", "", map[string]any{
+			"code": tooManyEvents, "message": "Too many client events",
+		})
 		return
 	}
 	m.UserID = s.users[m.Channel]
 	b.server.Broadcast(m.Channel, encode(m), websocket.Text, c.ID())
+}
+
+// complain says what is wrong, and nothing more comes of it.
+func complain(c *websocket.Conn, text string) {
+	tell(c, "pusher:error", "", map[string]any{"message": text})
 }
 
 // refuse says what is wrong, and closes.

@@ -21,8 +21,8 @@ import (
 	"github.com/whorl-go/whorl/websocket"
 )
 
-// A sight is what a fault looks like: at the server's start, to the client, and in the server's log.
-// nil: there is nothing to see there.
+// A sight is what a fault looks like: at the server's start, to the client, and in the server's
+// log. nil: there is nothing to see there.
 type sight struct{ start, client, log error }
 
 // demonstrate shows what faults look like. One is shown in full.
@@ -40,18 +40,20 @@ func demonstrate(stdout io.Writer, shown []fault) error {
 				return fmt.Errorf("%s: %w", f.name, err)
 			}
 			if len(shown) > 1 {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.name, class(s.start), class(s.client), class(s.log))
+				fmt.Fprintf(
+					table, "%s\t%s\t%s\t%s\n", f.name, class(s.start), class(s.client), class(s.log),
+				)
 				continue
 			}
 			fmt.Fprintf(table, "%s: %s.\n", f.name, f.means)
-			for _, said := range []struct {
-				who string
-				err error
-			}{{"The server, at its start", s.start}, {"The client", s.client}, {"The server, in its log", s.log}} {
-				if said.err != nil {
-					fmt.Fprintf(table, "\n%s:\n%v\n", said.who, said.err)
+			tell := func(who string, err error) {
+				if err != nil {
+					fmt.Fprintf(table, "\n%s:\n%v\n", who, err)
 				}
 			}
+			tell("The server, at its start", s.start)
+			tell("The client", s.client)
+			tell("The server, in its log", s.log)
 		}
 		return nil
 	}, quiet)
@@ -122,8 +124,12 @@ func meet(
 	ctx context.Context, config websocket.Config, network, scheme string, trusting *tls.Config,
 ) (dialled, logged, err error) {
 	reasons := runtime.NewChannel[error](1)
-	config.Server.OnReject = func(ctx context.Context, _ *server.Conn, reason error) { reasons.Push(ctx, reason) }
-	config.OnDisconnect = func(ctx context.Context, _ *websocket.Conn, reason error) { reasons.Push(ctx, reason) }
+	config.Server.OnReject = func(ctx context.Context, _ *server.Conn, reason error) {
+		reasons.Push(ctx, reason)
+	}
+	config.OnDisconnect = func(ctx context.Context, _ *websocket.Conn, reason error) {
+		reasons.Push(ctx, reason)
+	}
 	s := websocket.NewServer(config)
 	l, err := s.Listen(ctx, network, "127.0.0.1:0")
 	if err != nil {
@@ -134,7 +140,9 @@ func meet(
 		return nil, nil, err
 	}
 	url := fmt.Sprintf("%s://localhost:%d/", scheme, l.Addr().(*net.TCPAddr).Port)
-	c, dialled := websocket.Dial(ctx, url, websocket.ClientConfig{Client: client.Config{TLS: trusting}})
+	c, dialled := websocket.Dial(ctx, url, websocket.ClientConfig{
+		Client: client.Config{TLS: trusting},
+	})
 	if dialled == nil {
 		c.Abort()
 		return nil, nil, errors.New("nothing fails")

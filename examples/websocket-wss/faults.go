@@ -71,7 +71,7 @@ var faults = []fault{
 			NotAfter:  time.Date(2020, 3, 31, 0, 0, 0, 0, time.UTC),
 		})
 	}},
-	{"not-yet-valid", "the certificate's time has not begun, or the clock is wrong", func(s *setup) error {
+	{"not-yet-valid", "its time has not begun, or a clock is wrong", func(s *setup) error {
 		return s.reissue(devca.Request{
 			Names:     names,
 			NotBefore: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
@@ -130,15 +130,17 @@ func newSetup(folder string) (*setup, error) {
 	if s.issuer, err = intermediate(root); err != nil {
 		return nil, err
 	}
-	s.server.Certificates = []tlsconfig.ServerCertificate{{CertFile: s.path("cert.pem"), KeyFile: s.path("key.pem")}}
+	s.server.Certificates = []tlsconfig.ServerCertificate{
+		{CertFile: s.path("cert.pem"), KeyFile: s.path("key.pem")},
+	}
 	s.client.CAPEM = root.PEM()
 	return s, s.issue(devca.Request{Names: names})
 }
 
 func (s *setup) path(name string) string { return filepath.Join(s.folder, name) }
 
-// issue makes the certificate, with the intermediate one behind it. It says where that is to be had,
-// as those of public authorities do.
+// issue makes the certificate, with the intermediate one behind it. It says where that is to be
+// had, as those of public authorities do.
 func (s *setup) issue(request devca.Request) error {
 	issued, err := s.issuer.Sign(request)
 	if err != nil {
@@ -147,8 +149,12 @@ func (s *setup) issue(request devca.Request) error {
 	issuer := s.issuer.KeyPair()
 	leaf := *issued.Leaf
 	leaf.IssuingCertificateURL = []string{"http://ca.example/intermediate.der"}
-	der, err := x509.CreateCertificate(rand.Reader, &leaf, issuer.Leaf, leaf.PublicKey, issuer.PrivateKey)
-	s.chain = tls.Certificate{Certificate: [][]byte{der, issuer.Certificate[0]}, PrivateKey: issued.PrivateKey}
+	der, err := x509.CreateCertificate(
+		rand.Reader, &leaf, issuer.Leaf, leaf.PublicKey, issuer.PrivateKey,
+	)
+	s.chain = tls.Certificate{
+		Certificate: [][]byte{der, issuer.Certificate[0]}, PrivateKey: issued.PrivateKey,
+	}
 	return err
 }
 
@@ -181,7 +187,9 @@ func intermediate(root *devca.CA) (*devca.CA, error) {
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, pair.Leaf, key.Public(), pair.PrivateKey)
+	der, err := x509.CreateCertificate(
+		rand.Reader, template, pair.Leaf, key.Public(), pair.PrivateKey,
+	)
 	if err != nil {
 		return nil, err
 	}

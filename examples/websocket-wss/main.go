@@ -1,5 +1,5 @@
-// Websocket-wss is about certificates: an echo over wss with those of files, which are checked before
-// anything is served; the same behind nginx; and what can go wrong, seen from both sides.
+// Websocket-wss is about certificates: an echo over wss with those of files, which are checked
+// before anything is served; the same behind nginx; and what can go wrong, seen from both sides.
 //
 //	go run ./examples/websocket-wss
 //
@@ -19,11 +19,11 @@
 //	missing           file missing          –                   –
 //	unreadable        file unreadable       –                   –
 //	ws-to-wss         –                     HTTP status 400     plaintext client
-//	wss-to-ws         –                     plaintext answered  the client begins with TLS, and this is ws without it
+//	wss-to-ws         –                     plaintext answered  TLS, where there is none
 //
-// With -fault it makes one, and shows in full what both say. With -listen it serves until it is told
-// to end (SIGINT or SIGTERM), with certificates of files, which are read again when they change, or
-// without TLS to a proxy that has it:
+// With -fault it makes one, and shows in full what both say. With -listen it serves until it is
+// told to end (SIGINT or SIGTERM), with certificates of files, which are read again when they
+// change, or without TLS to a proxy that has it:
 //
 //	go run ./examples/websocket-wss -listen 127.0.0.1:9502 -cert fullchain.pem -key privkey.pem
 //	go run ./examples/websocket-wss -listen 127.0.0.1:9501 -behind 127.0.0.1
@@ -54,8 +54,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	listen := serving.ListenFlag(flags, 9502)
 	certFile := flags.String("cert", "", "`file` with the certificate and its intermediates, PEM")
 	keyFile := flags.String("key", "", "`file` with the certificate's key; without it that of -cert")
-	behind := flags.String("behind", "", "`addresses` of proxies that end TLS, such as 127.0.0.1,10.0.0.0/8: serve ws to them")
-	name := flags.String("fault", "", "`name` of a fault to show: "+strings.Join(faultNames(), ", "))
+	behind := flags.String("behind", "", "`addresses` of proxies that end TLS, such as "+
+		"127.0.0.1,10.0.0.0/8: serve ws to them")
+	name := flags.String("fault", "", "`name` of a fault to show: "+faultNames())
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}
@@ -120,11 +121,12 @@ func echo() websocket.Config {
 	}}
 }
 
-func faultNames() (names []string) {
+func faultNames() string {
+	var names []string
 	for _, f := range faults {
 		names = append(names, f.name)
 	}
-	return names
+	return strings.Join(names, ", ")
 }
 
 // chosen returns the fault of a name, or all.
@@ -137,5 +139,5 @@ func chosen(name string) ([]fault, error) {
 			return []fault{f}, nil
 		}
 	}
-	return nil, program.Usage("-fault %q: must be one of %s", name, strings.Join(faultNames(), ", "))
+	return nil, program.Usage("-fault %q: must be one of %s", name, faultNames())
 }

@@ -51,7 +51,7 @@ func TestFaultsInFull(t *testing.T) {
 		"missing":          {"cert.pem: file missing", "correct the path"},
 		"unreadable":       {"key.pem: file unreadable: is a directory"},
 		"ws-to-wss":        {"it may want wss", "the client doesn't speak TLS"},
-		"wss-to-ws":        {"the server still speaks plaintext HTTP", "the client begins with TLS"},
+		"wss-to-ws":        {"the server still speaks plaintext HTTP", "TLS, where there is none"},
 	} {
 		var out strings.Builder
 		leaktest.Check(t, run(t.Context(), []string{"-fault", name}, &out))

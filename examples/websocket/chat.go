@@ -27,16 +27,16 @@ const (
 	maxShown = 100  // members of a room of whom somebody who comes is told
 )
 
-// A chat is a server. Its methods are the callbacks of the connections, which run on several loops at
-// once.
+// A chat is a server. Its methods are the callbacks of the connections, which run on several loops
+// at once.
 type chat struct {
 	server *websocket.Server
 	passes passes
 	names  sync.Map // of people, by their connections' IDs
 }
 
-// A member is the value of a connection. Only callbacks of that connection use it, which run one at a
-// time: so it needs no lock.
+// A member is the value of a connection. Only callbacks of that connection use it, which run one at
+// a time: so it needs no lock.
 type member struct {
 	name  string
 	rooms []string
@@ -130,13 +130,16 @@ func (ch *chat) receive(_ context.Context, c *websocket.Conn, m websocket.Messag
 		ch.join(c, who, said.Room, inside)
 	case said.Type == "leave" && inside:
 		ch.server.Leave(c, said.Room)
-		who.rooms = slices.DeleteFunc(who.rooms, func(room string) bool { return room == said.Room })
+		at := slices.Index(who.rooms, said.Room)
+		who.rooms = slices.Delete(who.rooms, at, at+1)
 		ch.announce(c, message{Type: "left", Room: said.Room, Name: who.name})
 	case said.Type == "say" && inside && sayable(said.Text):
-		said.Type, said.ID, said.Name, said.Time = "said", uint64(c.ID()), who.name, time.Now().UnixMilli()
-		ch.server.Broadcast(said.Room, said.encode(), websocket.Text) // to the sender, too: it has arrived
+		said.Type, said.ID, said.Name = "said", uint64(c.ID()), who.name
+		said.Time = time.Now().UnixMilli()
+		// To the sender, too: it has arrived.
+		ch.server.Broadcast(said.Room, said.encode(), websocket.Text)
 	default:
-		tell(c, message{Type: "error", Room: said.Room, Text: "That can't be done"})
+		complain(c, said.Room, "That can't be done")
 	}
 }
 
@@ -145,10 +148,10 @@ func (ch *chat) join(c *websocket.Conn, who *member, room string, inside bool) {
 	case inside:
 		return
 	case !isName(room):
-		tell(c, message{Type: "error", Room: room, Text: "A room's name is up to 20 letters and digits"})
+		complain(c, room, "A room's name is letters, digits, - and _, 20 at most")
 		return
 	case len(who.rooms) == maxRooms:
-		tell(c, message{Type: "error", Room: room, Text: "You are in too many rooms"})
+		complain(c, room, "You are in too many rooms")
 		return
 	}
 	// First it is in the room, then it looks who else is, and then it is announced. So, of two who
@@ -191,11 +194,16 @@ func (ch *chat) announce(c *websocket.Conn, m message) {
 // tell tells one. What becomes of it makes no difference: who doesn't take it is sent away.
 func tell(c *websocket.Conn, m message) { c.Push(m.encode(), websocket.Text) }
 
+func complain(c *websocket.Conn, room, text string) {
+	tell(c, message{Type: "error", Room: room, Text: text})
+}
+
 // isName reports whether somebody, or a room, can be called so.
 func isName(s string) bool {
-	return s != "" && utf8.RuneCountInString(s) <= maxName && !strings.ContainsFunc(s, func(r rune) bool {
+	other := func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' && r != '_'
-	})
+	}
+	return s != "" && utf8.RuneCountInString(s) <= maxName && !strings.ContainsFunc(s, other)
 }
 
 func sayable(text string) bool { return strings.TrimSpace(text) != "" && len(text) <= maxText }

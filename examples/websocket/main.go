@@ -50,7 +50,8 @@ func main() { program.Main("websocket", run) }
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("websocket", flag.ContinueOnError)
 	listen := serving.ListenFlag(flags, 9501)
-	secure := flags.String("secure", "", "second `address`, for https and wss, such as 127.0.0.1:9502")
+	secure := flags.String("secure", "", "second `address`, for https and wss, "+
+		"such as 127.0.0.1:9502")
 	folder := flags.String("ca", "", "`folder` where the development authority of -secure is kept; "+
 		"browsers have to trust ca.pem in it")
 	if err := program.Parse(flags, args, stdout); err != nil {
@@ -80,7 +81,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 			if secured, err = ch.server.Listen(co, "tls", *secure); err != nil {
 				return "", err
 			}
-			return fmt.Sprintf("Chat on http://%v/ and https://%v/\n", l.Addr(), secured.Addr()), nil
+			text := fmt.Sprintf("Chat on http://%v/ and https://%v/\n", l.Addr(), secured.Addr())
+			return text, nil
 		},
 		Demonstrate: func(co context.Context, show io.Writer, address string, end func()) error {
 			return demonstrate(co, show, address, secured.Addr().String(), roots, end)

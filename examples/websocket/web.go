@@ -38,14 +38,14 @@ func (ch *chat) pages() http.Handler {
 		json.NewEncoder(w).Encode(map[string]string{"token": ch.passes.issue(name, time.Now())})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		mux.ServeHTTP(w, r)
 	})
 }
 
-// passes signs and checks passes. A pass lets somebody in under a name, and is good for a minute: it
-// is part of a URL, which proxies write into their logs. Each connection gets a new one.
+// passes signs and checks passes. A pass lets somebody in under a name, and is good for a minute:
+// it is part of a URL, which proxies write into their logs. Each connection gets a new one.
 type passes struct{ key []byte }
 
 const passLife = time.Minute

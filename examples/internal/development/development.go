@@ -13,8 +13,8 @@ import (
 )
 
 // Certificate makes a certificate for this machine, from the authority for development in a folder.
-// It makes that when it isn't there: so it is the same at the next start, and a browser that has been
-// told to trust it connects again. Without a folder there is a new one each time.
+// It makes that when it isn't there: so it is the same at the next start, and a browser that has
+// been told to trust it connects again. Without a folder there is a new one each time.
 func Certificate(folder string) (certificate tls.Certificate, roots *x509.CertPool, err error) {
 	ca, err := authority(folder)
 	if err == nil {
