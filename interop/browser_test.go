@@ -5,6 +5,7 @@ package interop
 import (
 	"flag"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -18,7 +19,12 @@ var pictures = flag.String("pictures", "", "`folder` for pictures of the example
 func TestBrowser(t *testing.T) {
 	dir := servers.NewFolder(t)
 	addr, _ := servers.FreeAddress(t)
-	servers.Start(t, "node", "testdata/browser.cjs", build(t, dir, "websocket"), addr, dir.Dir).Expect("ok\n")
+	browser, err := exec.LookPath("google-chrome")
+	if err != nil {
+		browser = servers.Find(t, "chromium")
+	}
+	chat := build(t, dir, "websocket")
+	servers.Start(t, "node", "testdata/browser.cjs", browser, chat, addr, dir.Dir).Expect("ok\n")
 	if *pictures == "" {
 		return
 	}

@@ -32,7 +32,7 @@ var webPeers = []webPeer{
 		"no takeover": `{"server_no_context_takeover": true, "client_no_context_takeover": true}`,
 		"window bits": `{"server_max_window_bits": 10, "client_max_window_bits": 10}`,
 	}},
-	{"/usr/bin/node", "testdata/ws_peer.cjs", "ws", map[string]string{
+	{"node", "testdata/ws_peer.cjs", "ws", map[string]string{
 		"plain":       `false`,
 		"takeover":    `{"threshold": 0}`,
 		"no takeover": `{"threshold": 0, "serverNoContextTakeover": true, "clientNoContextTakeover": true}`,

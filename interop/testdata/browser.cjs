@@ -1,16 +1,16 @@
 // Two pages of examples/websocket in headless Chromium, over wss: they exchange messages, the server
 // is killed and comes back, and they exchange messages again.
 //
-//   node browser.cjs CHAT ADDRESS FOLDER
+//   node browser.cjs CHROMIUM CHAT ADDRESS FOLDER
 //
-// CHAT is the program, ADDRESS where it serves wss, FOLDER where it keeps its authority and where
-// pictures of the pages go.
+// CHROMIUM is the browser, CHAT the program, ADDRESS where it serves wss, FOLDER where it keeps its
+// authority and where pictures of the pages go.
 const { chromium } = require('playwright-core');
 const { execFileSync, spawn } = require('node:child_process');
 const { mkdirSync } = require('node:fs');
 const { once } = require('node:events');
 
-const [chat, address, folder] = process.argv.slice(2);
+const [chromiumPath, chat, address, folder] = process.argv.slice(2);
 const patience = 60_000;
 
 async function serve() {
@@ -61,7 +61,7 @@ async function main() {
   let server = await serve();
   trust();
   const browser = await chromium.launch({
-    executablePath: '/usr/bin/chromium',
+    executablePath: chromiumPath,
     env: { ...process.env, HOME: folder },
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
       '--disable-component-update', '--disable-sync'],
