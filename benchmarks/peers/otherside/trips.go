@@ -135,7 +135,10 @@ func write(fd int32, b []byte) error {
 
 // read reads what has come, behind kept bytes of the loop's buffer.
 func (p *loop) read(c *wireConn, kept int) (n int, err error) {
-	n, err = unix.Read(int(c.fd), p.in[kept:])
+	// One with a time-out is interrupted by the runtime's signals, see signal(7).
+	for n, err = unix.Read(int(c.fd), p.in[kept:]); err == unix.EINTR; {
+		n, err = unix.Read(int(c.fd), p.in[kept:])
+	}
 	switch {
 	case err == unix.EAGAIN:
 		return 0, nil
