@@ -335,6 +335,14 @@ func (a *Async) Close() error { return a.end(false) }
 // Abort is Close, but drops what is still under way, and the server sees a reset.
 func (a *Async) Abort() error { return a.end(true) }
 
+// Fail ends the connection because of what the server has said or done, as if it had ended by
+// itself: unlike after Close, OnClose gets the reason, which must not be nil, and Reconnect is
+// asked. What was sent is still delivered, unless abort drops it and resets the connection. Without
+// a connection it does nothing.
+func (a *Async) Fail(reason error, abort bool) {
+	a.with(func(c *callback.Conn) { c.End(reason, abort) })
+}
+
 func (a *Async) end(abort bool) error {
 	k := a.keeper.Load()
 	if k != nil && k.home.Here() && a.effort != nil && a.effort.stage == effortAnswering {

@@ -3,6 +3,7 @@ package websocket
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/whorl-go/whorl/client"
@@ -115,11 +117,14 @@ func NewDialer(config ClientConfig) (*Dialer, error) {
 		}
 	}
 	low := client.AsyncConfig{
-		Config: config.Client, Reconnect: config.Reconnect, MaxConnecting: config.MaxConnecting, Spread: config.Spread,
+		Config: config.Client, MaxConnecting: config.MaxConnecting, Spread: config.Spread,
 		OnConnect: d.connected, OnReceive: d.received, OnError: d.failed, OnClose: d.closed,
 		OnBufferFull:  func(_ context.Context, a *client.Async) { ofAsync(a).bufferFull() },
 		OnBufferEmpty: func(_ context.Context, a *client.Async) { ofAsync(a).bufferEmpty() },
 		MaxQueue:      d.shared.MaxQueue + controlRoom, HighWater: d.shared.HighWater, LowWater: d.shared.LowWater,
+	}
+	if config.Reconnect != nil {
+		low.Reconnect = policy{config.Reconnect}
 	}
 	d.async, err = client.NewAsyncDialer(low)
 	return d, err
@@ -191,7 +196,7 @@ func (d *Dialer) Dial(ctx context.Context, rawURL string) (*Conn, error) {
 		err = &DialError{Layer: "TCP", URL: rawURL, Err: waiting}
 	}
 	if err != nil {
-		c.carrier.end(true)
+		c.Abort()
 		return nil, err
 	}
 	return c, nil
@@ -235,6 +240,7 @@ func ofAsync(a *client.Async) *Conn { return a.Value().(*Conn) }
 type asyncCarrier struct {
 	a       *client.Async
 	attempt attempt
+	stopped atomic.Bool // by Close or Abort
 }
 
 func (k *asyncCarrier) send(p []byte) error { return k.a.Send(p) }
@@ -242,12 +248,36 @@ func (k *asyncCarrier) queued() int         { return k.a.Queued() }
 func (k *asyncCarrier) pause()              { k.a.Pause() }
 func (k *asyncCarrier) resume()             { k.a.Resume() }
 
+// end ends the connection. Only what the program has ended isn't connected again.
 func (k *asyncCarrier) end(abort bool) {
-	if abort {
+	switch {
+	case !k.stopped.Load():
+		k.a.Fail(cmp.Or(k.attempt.failed, errEnded), abort)
+	case abort:
 		k.a.Abort()
-	} else {
+	default:
 		k.a.Close()
 	}
+}
+
+// errEnded is why the connection below has ended where OnClose says more.
+var errEnded = errors.New("websocket: ended")
+
+// stop ends it for good.
+func (k *asyncCarrier) stop(abort bool) {
+	k.stopped.Store(true)
+	k.end(abort)
+}
+
+// policy is ClientConfig.Reconnect, which isn't asked about what the program has ended.
+type policy struct{ client.Reconnect }
+
+func (p policy) Next(a *client.Async, n int, err error) (time.Duration, bool) {
+	k := ofAsync(a).carrier.(*asyncCarrier)
+	if k.stopped.Load() {
+		return 0, false
+	}
+	return p.Reconnect.Next(a, n, cmp.Or(k.attempt.failed, err))
 }
 
 func (k *asyncCarrier) addresses() (local, remote net.Addr) {
@@ -330,7 +360,7 @@ func (at *attempt) received(c *Conn, p []byte) {
 	switch {
 	case end < 0 && len(at.head) > maxResponse, end > maxResponse-from:
 		at.fail(c, "HTTP", 0, errors.New("the head of the response is too large"))
-	case end < 0 && len(at.head) >= 5 && !bytes.HasPrefix(at.head, []byte("HTTP/")):
+	case len(at.head) >= 5 && !bytes.HasPrefix(at.head, []byte("HTTP/")):
 		at.fail(c, "HTTP", 0, fmt.Errorf("the server doesn't speak HTTP: it has sent %q", at.head[:min(40, len(at.head))]))
 	case end >= 0:
 		at.complete(c, from+end+len(headEnd))

@@ -35,10 +35,10 @@ type Conn struct {
 	prev, next *Conn
 }
 
-// A carrier carries the frames of a Conn. Its methods are for the Conn's home.
+// A carrier carries the frames of a Conn. Its methods are for the Conn's home, but for queued.
 type carrier interface {
 	send(p []byte) error // queues; socket.ErrQueueFull
-	queued() int
+	queued() int         // from anywhere
 	pause()
 	resume()
 	end(abort bool) // what is queued is still delivered, unless abort
@@ -175,11 +175,15 @@ func (c *Conn) Close(code int, reason string) error {
 	if !sendable(code) {
 		return &net.OpError{Op: "close", Err: errors.New("websocket: no status code that may be sent")}
 	}
+	k, dialled := c.carrier.(*asyncCarrier)
+	if dialled {
+		k.stopped.Store(true)
+	}
 	switch state := c.current(); {
-	case state >= stateClosing:
+	case state == stateClosing, state == stateClosed && !dialled:
 		return c.ending()
-	case state < stateOpen && c.params.role == engine.Client: // it may have no home yet
-		c.carrier.end(false)
+	case state != stateOpen && dialled: // it may have no home yet, or wait for its next attempt
+		k.stop(false)
 		return nil
 	}
 	if !c.home.do(func() { c.shut(code, reason, net.ErrClosed) }) {
@@ -190,6 +194,10 @@ func (c *Conn) Close(code int, reason string) error {
 
 // Abort ends the connection at once, without a close frame.
 func (c *Conn) Abort() {
+	if k, ok := c.carrier.(*asyncCarrier); ok {
+		k.stop(true)
+		return
+	}
 	c.home.do(func() { c.finish(true, StatusAbnormal, "", net.ErrClosed) })
 }
 
@@ -246,8 +254,9 @@ func (c *Conn) peerClosed(code int, reason string) {
 		clean.Clean = true
 		c.toRare().closed.Store(&clean)
 	}
-	if c.params.role == engine.Server {
-		c.carrier.end(false) // the server closes first (RFC 6455, section 7.1.1)
+	// The server closes first (RFC 6455, section 7.1.1), unless the client doesn't come back.
+	if k, ok := c.carrier.(*asyncCarrier); !ok || k.stopped.Load() {
+		c.carrier.end(false)
 	}
 }
 
@@ -352,13 +361,12 @@ func (c *Conn) look(now uint32) {
 			r.request.look(passed)
 		}
 	case stateOpen:
-		silent := passed(c.heard, c.params.PingInterval)
 		switch {
-		case state&flagPinged != 0 && int32(c.heard-c.since) >= 0 && c.heard != c.since:
-			c.state.And(^flagPinged)
-		case state&flagPinged != 0 && passed(c.since, c.params.PongTimeout):
-			c.finish(true, StatusAbnormal, "", ErrPongTimeout)
-		case state&flagPinged == 0 && silent:
+		case state&flagPinged != 0:
+			if passed(c.since, c.params.PongTimeout) {
+				c.finish(true, StatusAbnormal, "", ErrPongTimeout)
+			}
+		case passed(c.heard, c.params.PingInterval):
 			c.since = now
 			c.state.Or(flagPinged)
 			c.sendControl(engine.Ping, nil)

@@ -180,7 +180,11 @@ func (c *Conn) slow() (Status, error) {
 // pushOutside sends a message from elsewhere.
 func (c *Conn) pushOutside(op engine.Opcode, data []byte) (Status, error) {
 	r, n := c.toRare(), int64(len(data))
-	if r.outside.Add(n) > int64(c.params.MaxQueue) {
+	waiting := r.outside.Add(n)
+	if c.state.Load()&flagFull != 0 {
+		waiting += int64(c.carrier.queued())
+	}
+	if waiting > int64(c.params.MaxQueue) {
 		r.outside.Add(-n)
 		c.home.do(func() { c.slow() })
 		return Dropped, nil
@@ -212,13 +216,17 @@ func (c *Conn) pushOutside(op engine.Opcode, data []byte) (Status, error) {
 	if !c.home.do(fn) {
 		return Dropped, c.ending()
 	}
+	if r.outside.Load() > int64(p.MaxQueue-p.HighWater) { // all that is sure to have room
+		return BackPressure, nil
+	}
 	return c.status(), nil
 }
 
 // Drain waits until, after BackPressure, no more than Options.LowWater waits for the peer. It
-// returns at once when that is so, and a *CloseError when the connection ends.
+// returns at once when that is so, and a *CloseError when the connection ends. Whoever calls it
+// after each BackPressure has nothing dropped.
 func (c *Conn) Drain(ctx context.Context) error {
-	for c.state.Load()&flagFull != 0 {
+	for c.state.Load()&flagFull != 0 || c.outside() > 0 {
 		if err := c.usable(); err != nil {
 			return err
 		}
@@ -245,6 +253,14 @@ func (c *Conn) Drain(ctx context.Context) error {
 		}
 	}
 	return c.usable()
+}
+
+// outside is how much is on its way to the home.
+func (c *Conn) outside() int64 {
+	if r := c.rare.Load(); r != nil {
+		return r.outside.Load()
+	}
+	return 0
 }
 
 // bufferFull and bufferEmpty are called by the carrier.

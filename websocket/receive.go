@@ -15,6 +15,9 @@ import (
 // feed takes what has come, and may change it.
 func (c *Conn) feed(in []byte) {
 	c.heard = c.home.now()
+	if c.state.Load()&flagPinged != 0 {
+		c.state.And(^flagPinged) // whatever it says, it lives
+	}
 	p := c.params
 	for {
 		state := c.current()

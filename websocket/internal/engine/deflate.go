@@ -1,15 +1,14 @@
 package engine
 
 import (
-	"math"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
 )
 
-// maxHistory is how much of what was sent a Sender keeps with takeover. It is what
-// [flate.StatelessDeflate] looks back at, and it indexes all of it anew for each message.
-const maxHistory = 8 << 10
+// maxHistory is how much of what was sent a Sender keeps with takeover. A compressor is borrowed for
+// each message and reads all of it anew, so that more would cost more time than it saves bytes.
+const maxHistory = 4 << 10
 
 // marker is the end of the empty stored block that flushes the compressor. A message leaves it out
 // at its end (RFC 7692, section 7.2.1).
@@ -33,20 +32,15 @@ func (a *appender) Write(p []byte) (int, error) {
 // deflaters are kept by the bits of their window.
 var deflaters [16]sync.Pool
 
-var appenders = sync.Pool{New: func() any { return new(appender) }}
-
 // deflate appends data, compressed behind what dict holds of earlier data, and flushed: it ends in
 // marker. No reference goes further back than a window of bits.
 func deflate(dst, data, dict []byte, bits int) []byte {
 	size := 1 << bits
+	// Some of a dictionary is given up for the faster compressor, see below.
 	if len(data) <= size/2 {
 		dict = dict[max(0, len(dict)-(size-len(data))):]
 	}
-	total := len(dict) + len(data)
-	if len(dict) > 0 && total <= min(size, math.MaxInt16) {
-		return deflateBehind(dst, data, dict)
-	}
-	if total <= size {
+	if len(dict)+len(data) <= size {
 		bits = 15 // nothing can refer further back; it is faster than a window of its own
 	}
 	d, ok := deflaters[bits].Get().(*deflater)
@@ -60,17 +54,6 @@ func deflate(dst, data, dict []byte, bits int) []byte {
 	dst, d.out.b = d.out.b, nil
 	d.w.ResetDict(nil, nil) // it would keep dict
 	deflaters[bits].Put(d)
-	return dst
-}
-
-// deflateBehind is deflate for what isn't much more than its dictionary. A Writer would need
-// longer for the dictionary alone, and would not look at it for less than 128 bytes of data.
-func deflateBehind(dst, data, dict []byte) []byte {
-	out := appenders.Get().(*appender)
-	out.b = dst
-	flate.StatelessDeflate(out, data, false, dict)
-	dst, out.b = out.b, nil
-	appenders.Put(out)
 	return dst
 }
 

@@ -104,7 +104,9 @@ type Params struct {
 	MaxMessage int
 	// Deflate is what both ends have agreed on; nil if the extension isn't in use.
 	Deflate *Deflate
-	// Pieces hands out messages as pieces while they come. A compressed message is one piece.
+	// Pieces hands out messages as pieces while they come. Of a compressed message a piece can be
+	// handed out where a fragment ends and the sender has flushed its compressor, as AppendPiece
+	// does; otherwise it is one piece.
 	Pieces bool
 }
 
@@ -114,7 +116,7 @@ type Deflate struct {
 	// SendBits and ReceiveBits are the base-2 logarithm of the size of the window of each
 	// direction, 8 to 15.
 	SendBits, ReceiveBits int
-	// SendTakeover and ReceiveTakeover keep the window from one message to the next: up to 8 KiB
+	// SendTakeover and ReceiveTakeover keep the window from one message to the next: up to 4 KiB
 	// for sending, and up to the size of the window for receiving, for each connection.
 	SendTakeover, ReceiveTakeover bool
 }
@@ -138,3 +140,7 @@ const (
 	CodeInvalidPayload = 1007
 	CodeTooLarge       = 1009
 )
+
+// receiveWindow is how many inflated bytes a peer may refer back to. Peers that have agreed on 256
+// may go back further, as zlib takes 256 for 512.
+func (d *Deflate) receiveWindow() int { return 1 << max(d.ReceiveBits, 9) }

@@ -26,26 +26,29 @@ var tail = []byte{0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff}
 type look struct {
 	atEnd, within looks
 	seen          int // bytes that have been looked at
+	refused       int // bytes that were no piece
 }
 
-// looks is what looks have cost, in bytes as it were, and where the last one was.
+// looks is what looks have cost, in bytes gone through, and where the last one was.
 type looks struct {
 	cost int
 	at   int
 }
 
-// Looks are taken at each new piece until they have cost freeLooks, each at least minLook, and then
-// when the bytes have doubled.
+// Looks are taken at each new piece until they have cost as much, and then when the bytes have
+// doubled. Within a frame there is one for each read at most. But of frames very many come with one
+// read: there the inflater's setting up counts.
 const (
-	freeLooks = 16 << 10
-	minLook   = 1 << 10
+	freeWithin = 256 << 10
+	freeAtEnd  = 16 << 10
+	setUp      = 1 << 10
 )
 
-func (l *looks) due(have int) bool { return l.cost < freeLooks || have >= 2*l.at }
+func (l *looks) due(have, free int) bool { return l.cost < free || have >= 2*l.at }
 
 func (l *looks) taken(have, cost int) {
 	l.at = have
-	l.cost = min(l.cost+max(cost, minLook), freeLooks)
+	l.cost = min(l.cost+cost, freeWithin)
 }
 
 // takeCompressed takes the next bytes of a compressed message.
@@ -54,39 +57,72 @@ func (r *Receiver) takeCompressed(
 ) (Event, *ProtocolError) {
 	t.buf = t.buf.add(chunk)
 	if !ended {
+		if p.Pieces && !t.inFrame && r.inflatePiece(p, t) {
+			return Event{Kind: Piece, Opcode: t.op, Data: t.out.bytes()}, nil
+		}
 		return Event{}, r.lookAt(p, t)
 	}
 	t.buf = t.buf.add(tail)
-	out, err := inflate(p, r.window.bytes(), t.buf.b, t.op == Text, true)
+	ev := Event{Kind: Message, Opcode: t.op, Final: p.Pieces}
+	if p.Pieces {
+		ev.Kind = Piece
+	}
+	var err *ProtocolError
+	t.out.free()
+	t.out, err = t.inflate(p, r.window.bytes(), true)
+	if err == nil && t.op == Text && !t.inflated.text.ended() {
+		err = errUTF8
+	}
 	if err != nil {
-		out.free()
 		return Event{}, err
 	}
-	t.buf.free()
-	t.buf = out
-	if p.Deflate.ReceiveTakeover {
-		r.window = r.window.slide(out.bytes(), 1<<p.Deflate.ReceiveBits)
-	}
-	ev := Event{Kind: Message, Opcode: t.op, Data: out.bytes()}
-	if p.Pieces {
-		ev.Kind, ev.Final = Piece, true
+	if ev.Data = t.out.bytes(); p.Deflate.ReceiveTakeover {
+		r.window = r.window.slide(ev.Data, p.Deflate.receiveWindow())
+	} else {
+		r.window.free()
+		r.window = nil
 	}
 	t.op = 0
 	return ev, nil
+}
+
+// inflatePiece inflates what has come into t.out, if the sender has flushed its compressor there,
+// as one does that sends pieces. What was inflated is gone then, but for the window. It says
+// whether there is anything in t.out.
+func (r *Receiver) inflatePiece(p *Params, t *part) bool {
+	have := len(t.buf.bytes())
+	if !bytes.HasSuffix(t.buf.bytes(), tail[:len(marker)]) || have < 2*t.look.refused {
+		return false
+	}
+	before := t.inflated
+	t.buf = t.buf.add(tail[len(marker):])
+	out, err := t.inflate(p, r.window.bytes(), true)
+	if err != nil {
+		// The marker is data within a block, or what is wrong is found by looking.
+		out.free()
+		t.buf.b, t.inflated, t.look.refused = t.buf.b[:have], before, have
+		return false
+	}
+	t.buf.free()
+	t.out.free()
+	t.buf, t.out, t.look = nil, out, look{}
+	r.window = r.window.slide(out.bytes(), p.Deflate.receiveWindow())
+	return len(out.bytes()) > 0
 }
 
 // lookAt looks at what has come of a compressed message, if it is time to.
 func (r *Receiver) lookAt(p *Params, t *part) *ProtocolError {
 	have := len(t.buf.bytes())
 	l := &t.look
-	if have == l.seen || !l.atEnd.due(have) || t.inFrame && !l.within.due(have) {
+	if have == l.seen || !l.atEnd.due(have, freeAtEnd) ||
+		t.inFrame && !l.within.due(have, freeWithin) {
 		return nil
 	}
 	size, err := r.lookNow(p, t)
 	if t.inFrame {
-		l.within.taken(have, size)
+		l.within.taken(have, have+size)
 	} else {
-		l.atEnd.taken(have, size)
+		l.atEnd.taken(have, setUp+have+size)
 	}
 	return err
 }
@@ -94,7 +130,9 @@ func (r *Receiver) lookAt(p *Params, t *part) *ProtocolError {
 // lookNow looks at what has come of a compressed message, and says how much it inflates to.
 func (r *Receiver) lookNow(p *Params, t *part) (int, *ProtocolError) {
 	t.look.seen = len(t.buf.bytes())
-	out, err := inflate(p, r.window.bytes(), t.buf.bytes(), t.op == Text, false)
+	before := t.inflated
+	out, err := t.inflate(p, r.window.bytes(), false)
+	t.inflated = before
 	size := len(out.bytes())
 	out.free()
 	return size, err
@@ -131,42 +169,35 @@ var inflaters = sync.Pool{New: func() any {
 	return f
 }}
 
-// inflate inflates src behind window: a message that is whole, with its tail, or else the beginning
-// of one. It returns what it has inflated, which is the caller's to free, with an error too.
-func inflate(
-	p *Params, window, src []byte, isText, whole bool,
-) (out *buffer, failed *ProtocolError) {
+// inflated is what has been inflated of a message.
+type inflated struct {
+	size int
+	text text
+}
+
+// inflate inflates t.buf behind window: up to a last block at its end, or else as far as it goes.
+// It returns what it has inflated, which is the caller's to free, with an error too.
+func (t *part) inflate(p *Params, window []byte, whole bool) (*buffer, *ProtocolError) {
+	src := t.buf.bytes()
 	f := inflaters.Get().(*inflater)
 	defer f.free()
 	f.src.Reset(src)
 	f.z.Reset(&f.src, window)
-	out = borrow(4 * len(src))
-	var (
-		chars text
-		lasts int // last blocks that have come
-	)
+	out := borrow(4 * len(src))
+	lasts := 0 // last blocks that have come
 	for {
 		if len(out.b) == cap(out.b) {
 			out = out.grow(1)
 		}
 		n, err := f.z.Read(out.b[len(out.b):cap(out.b)])
 		chunk := out.b[len(out.b) : len(out.b)+n]
-		allowed := min(n, p.MaxMessage-len(out.b))
-		if isText && !chars.add(chunk[:allowed]) {
-			return out, errUTF8
-		}
 		out.b = out.b[:len(out.b)+n]
-		if n > allowed {
-			return out, errTooLarge
+		if err := t.check(p, chunk); err != nil {
+			return out, err
 		}
 		switch {
 		case err == nil:
-		case err == io.EOF && whole && f.src.Len() == 0:
-			if isText && !chars.ended() {
-				return out, errUTF8
-			}
-			return out, nil
-		case err == io.EOF && !whole && f.src.Len() == 0:
+		case err == io.EOF && f.src.Len() == 0:
 			return out, nil
 		case err == io.EOF:
 			// A last block within a message ends one stream, and another one begins (RFC 7692,
@@ -174,13 +205,27 @@ func inflate(
 			if lasts++; lasts > 64+len(src)/64 {
 				return out, errDeflate
 			}
-			f.restart(window, out.b, 1<<p.Deflate.ReceiveBits)
+			f.restart(window, out.b, p.Deflate.receiveWindow())
 		case errors.Is(err, io.ErrUnexpectedEOF) && !whole:
 			return out, nil
 		default:
 			return out, errDeflate
 		}
 	}
+}
+
+// check looks at the next inflated bytes of a message. Which error it finds doesn't depend on how
+// many these are.
+func (t *part) check(p *Params, chunk []byte) *ProtocolError {
+	allowed := max(0, min(len(chunk), p.MaxMessage-t.inflated.size))
+	if t.op == Text && !t.inflated.text.add(chunk[:allowed]) {
+		return errUTF8
+	}
+	if len(chunk) > allowed {
+		return errTooLarge
+	}
+	t.inflated.size += len(chunk)
+	return nil
 }
 
 // restart begins a new stream behind a last block. What was inflated before it is still there to

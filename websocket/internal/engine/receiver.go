@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"unicode/utf8"
 
 	"github.com/gobwas/ws"
 )
@@ -34,8 +35,10 @@ type part struct {
 	compressed bool
 	text       text    // of what isn't compressed
 	total      int64   // what its frames' headers have declared
-	buf        *buffer // what has come, or what is handed out
+	buf        *buffer // what has come, compressed or not
 	look       look    // at what is compressed
+	inflated   inflated
+	out        *buffer // of what was inflated, what is handed out
 
 	// What is collected of a header or of a control frame.
 	head    [maxHeader]byte
@@ -55,8 +58,13 @@ var parts = sync.Pool{New: func() any { return new(part) }}
 // An error is a *[ProtocolError], and it is final: the caller sends a close frame that says why,
 // and ends the connection. After [Closed], Next consumes and ignores everything.
 func (r *Receiver) Next(p *Params, in []byte) (Event, int, error) {
-	if r.part != nil && r.part.idle() {
-		r.dropPart()
+	if t := r.part; t != nil {
+		if t.idle() {
+			r.dropPart()
+		} else if t.out != nil {
+			t.out.free()
+			t.out = nil
+		}
 	}
 	switch r.err {
 	case nil:
@@ -167,11 +175,8 @@ func (r *Receiver) alone(op Opcode, data []byte) (Event, *ProtocolError) {
 		r.Release()
 		return Event{Kind: Closed, Opcode: op, Code: code, Reason: reason}, nil
 	}
-	if op == Text {
-		var t text
-		if !t.add(data) || !t.ended() {
-			return Event{}, errUTF8
-		}
+	if op == Text && !utf8.Valid(data) {
+		return Event{}, errUTF8
 	}
 	return Event{Kind: Message, Opcode: op, Data: data}, nil
 }
@@ -222,6 +227,7 @@ func (r *Receiver) hold() *part {
 
 func (r *Receiver) dropPart() {
 	r.part.buf.free()
+	r.part.out.free()
 	*r.part = part{}
 	parts.Put(r.part)
 	r.part = nil
@@ -240,7 +246,7 @@ func (t *part) begin(h *header) {
 		t.control = h.op
 		return
 	case h.op != Continuation:
-		t.op, t.compressed, t.total = h.op, h.compressed, 0
+		t.op, t.compressed = h.op, h.compressed
 	}
 	t.total += h.length
 }

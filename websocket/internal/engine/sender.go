@@ -3,7 +3,7 @@ package engine
 import "github.com/gobwas/ws"
 
 // A Sender is the compressor's state of one connection's sending direction. Its zero value is
-// ready. It is one word, and it holds something with [Deflate.SendTakeover] only: the last 8 KiB
+// ready. It is one word, and it holds something with [Deflate.SendTakeover] only: the last 4 KiB
 // that were compressed. Without that and without compression, nothing has to be kept for sending.
 //
 // It isn't safe for concurrent use. With SendTakeover frames have to go out in the order in which

@@ -1,0 +1,653 @@
+package websocket_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/whorl-go/whorl/defer"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/websocket"
+)
+
+// echoes runs a test with echo servers in both styles, over ws and wss.
+func echoes(t *testing.T, options websocket.Options, test func(t *testing.T, h *house)) {
+	t.Helper()
+	for name, network := range map[string]string{"ws": "tcp", "wss": "tls"} {
+		callback := websocket.Config{Options: options}
+		callback.OnMessage = echo
+		coroutine := websocket.Config{Options: options, Handle: func(ctx context.Context, c *websocket.Conn) {
+			for m, err := range c.Messages(ctx) {
+				if err != nil {
+					return
+				}
+				c.Push(m.Data, m.Opcode)
+			}
+		}}
+		t.Run(name+"/callback", func(t *testing.T) { test(t, start(t, network, callback)) })
+		t.Run(name+"/coroutine", func(t *testing.T) { test(t, start(t, network, coroutine)) })
+	}
+}
+
+// Messages of all sizes come back as they were, in order, compressed or not.
+func TestEcho(t *testing.T) {
+	for name, compression := range map[string]websocket.Compression{
+		"plain":    {},
+		"deflate":  {Enabled: true, MinSize: 1},
+		"takeover": {Enabled: true, MinSize: 1, Takeover: true, WindowBits: 10},
+	} {
+		options := websocket.Options{Compression: compression, MaxMessage: 1 << 20}
+		t.Run(name, func(t *testing.T) {
+			echoes(t, options, func(t *testing.T, h *house) {
+				c := h.dial("/", websocket.ClientConfig{Options: options})
+				if c.Compressed() != compression.Enabled {
+					t.Errorf("compressed: %v", c.Compressed())
+				}
+				for _, size := range []int{0, 1, 125, 126, 1000, 1025, 65535, 65536, 1 << 20} {
+					data := strings.Repeat("grüße ", size/8+1)[:size]
+					data = strings.ToValidUTF8(data, "?")
+					push(t, c, data)
+					h.want(c, websocket.Text, data)
+				}
+				for i := range 100 {
+					c.Push([]byte(fmt.Sprint(i)), websocket.Binary)
+				}
+				for i := range 100 {
+					h.want(c, websocket.Binary, fmt.Sprint(i))
+				}
+			})
+		})
+	}
+}
+
+// What comes one byte at a time is the same as what comes at once.
+func TestOneByteAtATime(t *testing.T) {
+	h := start(t, "tcp", echoing())
+	r := h.connect()
+	text := "GET /x HTTP/1.1\r\n" + handshakeLines + "\r\n" + frame(1, "hello") + frame(9, "p") + frame(8, "\x03\xe8bye")
+	go func() {
+		for i := range len(text) {
+			r.Write([]byte{text[i]})
+		}
+	}()
+	if resp := r.response(); resp.StatusCode != 101 || resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+		t.Fatalf("%v", resp)
+	}
+	r.expect(answer(1, "hello") + answer(10, "p") + answer(8, "\x03\xe8bye"))
+	r.expectEnd()
+}
+
+// What comes in one segment with the request counts, and so does what comes behind a close.
+func TestFramesBehindTheRequest(t *testing.T) {
+	h := start(t, "tcp", echoing())
+	r := h.connect()
+	r.send("GET / HTTP/1.1\r\n" + handshakeLines + "\r\n" + frame(1, "") + frame(1, "a") + frame(8, "") + frame(1, "b"))
+	if resp := r.response(); resp.StatusCode != 101 {
+		t.Fatal(resp.Status)
+	}
+	r.expect(answer(1, "") + answer(1, "a") + answer(8, ""))
+	r.expectEnd()
+}
+
+// Each violation is answered by the close frame that the RFC names, before the connection ends, and
+// costs its own connection only.
+func TestViolations(t *testing.T) {
+	echoes(t, websocket.Options{MaxMessage: 1000}, func(t *testing.T, h *house) {
+		good := h.upgraded("/")
+		for name, violation := range map[string]struct {
+			bytes string
+			code  int
+		}{
+			"unmasked":             {"\x81\x01a", 1002},
+			"reserved bit":         {"\xa1\x81\x00\x00\x00\x00a", 1002},
+			"RSV1 without deflate": {"\xc1\x81\x00\x00\x00\x00a", 1002},
+			"bad UTF-8":            {frame(1, "\xff"), 1007},
+			"bad UTF-8, unended":   {"\x01\x82\x00\x00\x00\x00\xc3\x28", 1007},
+			"close of one byte":    {frame(8, "\x03"), 1002},
+			"close with 1005":      {frame(8, "\x03\xed"), 1002},
+			"reserved opcode":      {frame(3, ""), 1002},
+			"long ping":            {"\x89\xfe\x00\x7e\x00\x00\x00\x00", 1002},
+			"fragmented ping":      {"\x09\x80\x00\x00\x00\x00", 1002},
+			"continuation":         {frame(0, "a"), 1002},
+			"too large":            {"\x82\xff\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00", 1009},
+			"bit 63":               {"\x82\xff\x80\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00", 1002},
+		} {
+			r := h.upgraded("/")
+			r.send(violation.bytes)
+			rest, err := io.ReadAll(r.r)
+			if err != nil || len(rest) < 4 || rest[0] != 0x88 || int(rest[2])<<8|int(rest[3]) != violation.code {
+				t.Errorf("%s: answered %q, %v", name, rest, err)
+			}
+		}
+		good.send(frame(1, "still here"))
+		good.expect(answer(1, "still here"))
+	})
+}
+
+// A request that is no handshake, or a bad one, has the status that HTTP has for it.
+func TestHTTPStatus(t *testing.T) {
+	config := echoing()
+	config.MaxHeader = 2000
+	config.MaxBody = 100
+	config.HeaderTimeout = 300 * time.Millisecond
+	config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadAll(r.Body); err != nil {
+			http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+		}
+	})
+	config.OriginPatterns = []string{"*.example.org"}
+	h := start(t, "tcp", config)
+	drop := func(line string) string { return strings.Replace(handshakeLines, line, "", 1) }
+	for request, status := range map[string]int{
+		"GET / HTTP/1.1\r\n" + handshakeLines + "\r\n":                                                                        101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Origin: http://localhost\r\n\r\n":                                            101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Origin: https://chat.example.org\r\n\r\n":                                    101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Origin: http://evil.test\r\n\r\n":                                            403,
+		"POST / HTTP/1.1\r\n" + handshakeLines + "\r\n":                                                                       405,
+		"GET / HTTP/1.1\r\n" + drop("Host: localhost\r\n") + "\r\n":                                                           400,
+		"GET / HTTP/1.1\r\n" + drop("Connection: Upgrade\r\n") + "\r\n":                                                       400,
+		"GET / HTTP/1.1\r\n" + drop("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n") + "\r\n":                               400,
+		"GET / HTTP/1.1\r\n" + strings.Replace(handshakeLines, "Version: 13", "Version: 8", 1) + "\r\n":                       426,
+		"GET / HTTP/1.1\r\n" + strings.Replace(handshakeLines, "websocket", "websocket, abc", 1) + "\r\n":                     101,
+		"GET / HTTP/1.1\r\n" + strings.Replace(handshakeLines, ": Upgrade", ": keep-alive, upgrade", 1) + "\r\n":              101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Content-Length: 1\r\n\r\na":                                                  400,
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                                                                                   200,
+		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n" + strings.Repeat("a", 101):                                413,
+		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + strings.Repeat("a", 101) + "\r\n0\r\n\r\n": 413,
+		"nonsense\r\n\r\n": 400,
+		"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 2000) + "\r\n\r\n": 431,
+		"GET / HTTP/1.1\r\nHost: a\r\n":                                             408,
+	} {
+		r := h.connect()
+		r.send(request)
+		if resp := r.response(); resp.StatusCode != status {
+			t.Errorf("%.150q: %s, want %d", request, resp.Status, status)
+		} else if status == 426 && resp.Header.Get("Sec-WebSocket-Version") != "13" {
+			t.Errorf("%v", resp.Header)
+		}
+	}
+}
+
+// A connection that says nothing at all is closed without an answer, and OnDisconnect says why.
+func TestSilentConnection(t *testing.T) {
+	reasons := make(chan error, 1)
+	config := echoing()
+	config.HeaderTimeout = 100 * time.Millisecond
+	config.OnDisconnect = func(_ context.Context, _ *websocket.Conn, reason error) { reasons <- reason }
+	h := start(t, "tcp", config)
+	r := h.connect()
+	if err := receive(t, reasons); !errors.Is(err, runtime.ErrTimeout) {
+		t.Errorf("reason %v", err)
+	}
+	if _, err := r.r.ReadByte(); err == nil {
+		t.Error("it got something")
+	}
+}
+
+// Requests of HTTP before an upgrade: one after the other, and in one segment.
+func TestKeepAliveBeforeUpgrade(t *testing.T) {
+	for name, network := range map[string]string{"http": "tcp", "https": "tls"} {
+		t.Run(name, func(t *testing.T) {
+			config := echoing()
+			config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprintf(w, "%s %v", r.URL.Path, r.TLS != nil)
+			})
+			h := start(t, network, config)
+			r := h.connect()
+			want := func(path string) {
+				t.Helper()
+				body, err := io.ReadAll(r.response().Body)
+				if string(body) != fmt.Sprintf("%s %v", path, h.secure) || err != nil {
+					t.Fatalf("%q, %v", body, err)
+				}
+			}
+			r.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+			want("/1")
+			r.send("GET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\n\r\nGET /ws HTTP/1.1\r\n" +
+				handshakeLines + "\r\n" + frame(1, "early"))
+			want("/2")
+			want("/3")
+			if resp := r.response(); resp.StatusCode != 101 {
+				t.Fatal(resp.Status)
+			}
+			r.expect(answer(1, "early"))
+			r.send(frame(1, "late"))
+			r.expect(answer(1, "late"))
+			r.send(frame(8, "\x03\xe8"))
+			r.expect(answer(8, "\x03\xe8"))
+			r.expectEnd()
+		})
+	}
+}
+
+// A large body goes in and out with back-pressure.
+func TestLargeBodies(t *testing.T) {
+	const size = 8 << 20
+	config := echoing()
+	config.MaxBody = size
+	config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Write(body)
+	})
+	h := start(t, "tcp", config)
+	data := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	resp, err := http.Post("http://"+h.l.Addr().String(), "", bytes.NewReader(data))
+	check(t, err)
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// The order of events of a handshake of the program's own.
+func TestCustomHandshake(t *testing.T) {
+	for _, slow := range []bool{false, true} {
+		t.Run(fmt.Sprintf("waits=%v", slow), func(t *testing.T) {
+			var mu sync.Mutex
+			var events []string
+			note := func(event string) {
+				mu.Lock()
+				defer mu.Unlock()
+				events = append(events, event)
+			}
+			closed := make(chan struct{})
+			config := websocket.Config{
+				OnHandshake: func(w http.ResponseWriter, r *http.Request) {
+					c := websocket.ConnOf(r)
+					if slow {
+						runtime.Sleep(r.Context(), 10*time.Millisecond)
+					}
+					if _, err := c.Push([]byte("early"), websocket.Text); !errors.Is(err, websocket.ErrNotEstablished) {
+						t.Errorf("Push before the 101: %v", err)
+					}
+					if r.URL.Path != "/ws" {
+						http.NotFound(w, r)
+						return
+					}
+					http.SetCookie(w, &http.Cookie{Name: "session", Value: "1"})
+					event.Defer(r.Context(), func(ctx context.Context) {
+						note("deferred")
+						c.Push([]byte("welcome"), websocket.Text)
+					})
+					w.WriteHeader(http.StatusSwitchingProtocols)
+					note("handshake")
+				},
+				OnBeforeHandshakeResponse: func(_ context.Context, _ *http.Request, h http.Header) {
+					note("before response")
+					h.Set("X-Before", "yes")
+				},
+				OnOpen:             func(context.Context, *websocket.Conn, *http.Request) { note("open") },
+				OpenAfterHandshake: slow,
+				OnDisconnect:       func(context.Context, *websocket.Conn, error) { note("disconnect") },
+				Options: websocket.Options{
+					OnMessage: func(_ context.Context, c *websocket.Conn, m websocket.Message) { note("message") },
+					OnClose: func(_ context.Context, _ *websocket.Conn, code int, reason string, clean bool) {
+						note(fmt.Sprintf("close %d %q %v", code, reason, clean))
+						close(closed)
+					},
+				},
+			}
+			h := start(t, "tcp", config)
+			r := h.connect()
+			r.send("GET /other HTTP/1.1\r\n" + handshakeLines + "\r\n")
+			if resp := r.response(); resp.StatusCode != 404 {
+				t.Error(resp.Status)
+			}
+			leaktest.Until(t, "OnDisconnect was called", func() bool { mu.Lock(); defer mu.Unlock(); return len(events) == 1 })
+			r = h.connect()
+			r.send("GET /ws HTTP/1.1\r\n" + handshakeLines + "\r\n" + frame(1, "first"))
+			resp := r.response()
+			if resp.StatusCode != 101 || resp.Header.Get("X-Before") != "yes" || len(resp.Cookies()) != 1 {
+				t.Errorf("%v", resp)
+			}
+			r.expect(answer(1, "welcome"))
+			r.send(frame(8, "\x0f\xa0bye"))
+			r.expect(answer(8, "\x0f\xa0bye"))
+			r.expectEnd()
+			<-closed
+			want := "disconnect, before response, handshake, deferred, message, close 4000 \"bye\" true"
+			if slow {
+				want = "disconnect, before response, handshake, open, deferred, message, close 4000 \"bye\" true"
+			}
+			if got := strings.Join(events, ", "); got != want {
+				t.Errorf("events: %s\nwant:   %s", got, want)
+			}
+		})
+	}
+}
+
+// A handshake that forgets to answer, panics, or chooses a subprotocol that wasn't offered, is a 500.
+func TestHandshakeFaults(t *testing.T) {
+	h := start(t, "tcp", websocket.Config{
+		Options: websocket.Options{OnMessage: echo},
+		OnHandshake: func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/panics":
+				panic("on purpose")
+			case "/protocol":
+				w.Header().Set("Sec-WebSocket-Protocol", "other")
+				w.WriteHeader(http.StatusSwitchingProtocols)
+			}
+		},
+	})
+	for _, path := range []string{"/forgets", "/panics", "/protocol"} {
+		r := h.connect()
+		r.send("GET " + path + " HTTP/1.1\r\n" + handshakeLines + "Sec-WebSocket-Protocol: chat\r\n\r\n")
+		if resp := r.response(); resp.StatusCode != 500 {
+			t.Errorf("%s: %s", path, resp.Status)
+		}
+	}
+}
+
+// Push works from everywhere, and each goroutine's messages stay in order.
+func TestPushFromAnywhere(t *testing.T) {
+	const pushers, each = 8, 200
+	conns := make(chan *websocket.Conn, 1)
+	config := echoing()
+	config.OnOpen = func(_ context.Context, c *websocket.Conn, _ *http.Request) { conns <- c }
+	h := start(t, "tcp", config)
+	c := h.dial("/", websocket.ClientConfig{})
+	far := receive(t, conns)
+	if !h.s.IsEstablished(far.ID()) || h.s.Conn(far.ID()) != far {
+		t.Error("it isn't found")
+	}
+	for p := range pushers {
+		send := func(ctx context.Context) {
+			for i := range each {
+				var err error
+				if i%2 == 0 {
+					_, err = h.s.Push(far.ID(), fmt.Appendf(nil, "%d %d", p, i), websocket.Text)
+				} else {
+					_, err = far.Push(fmt.Appendf(nil, "%d %d", p, i), websocket.Text)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if p%2 == 0 {
+			go send(h.ctx)
+		} else {
+			runtime.GoSpread(h.ctx, send)
+		}
+	}
+	next := make([]int, pushers)
+	for range pushers * each {
+		m, err := c.Recv(h.inTime())
+		check(t, err)
+		var p, i int
+		fmt.Sscanf(string(m.Data), "%d %d", &p, &i)
+		if next[p] != i {
+			t.Fatalf("%d came from %d, want %d", i, p, next[p])
+		}
+		next[p]++
+	}
+	check(t, h.s.Disconnect(far.ID(), 4001, "enough"))
+	_, err := c.Recv(h.inTime())
+	if e := wantClose(t, err, 4001); e.Reason != "enough" || !e.Clean {
+		t.Errorf("%+v", e)
+	}
+	leaktest.Until(t, "it is gone", func() bool { return h.s.Conn(far.ID()) == nil })
+	if _, err := h.s.Push(far.ID(), nil, websocket.Text); !errors.Is(err, server.ErrNoConnection) {
+		t.Errorf("Push to one that is gone: %v", err)
+	}
+	_, err = far.Push(nil, websocket.Text)
+	wantClose(t, err, 4001)
+}
+
+// A peer that takes nothing is bounded: its messages are dropped, or it is told to come again later.
+func TestSlowReceiver(t *testing.T) {
+	for name, drop := range map[string]bool{"drop": true, "close": false} {
+		t.Run(name, func(t *testing.T) {
+			conns := make(chan *websocket.Conn, 1)
+			ends := make(chan int, 1)
+			config := echoing()
+			config.MaxQueue = 64 << 10
+			config.CloseTimeout = 200 * time.Millisecond
+			config.Server.SendBuffer = 16 << 10
+			config.OnSlow = func(*websocket.Conn) bool { return drop }
+			config.OnOpen = func(_ context.Context, c *websocket.Conn, _ *http.Request) { conns <- c }
+			config.OnClose = func(_ context.Context, c *websocket.Conn, code int, _ string, _ bool) {
+				if !drop && !errors.Is(c.Err(), websocket.ErrSlow) {
+					t.Errorf("%v", c.Err())
+				}
+				ends <- code
+			}
+			h := start(t, "tcp", config)
+			h.upgraded("/")
+			c := receive(t, conns)
+			statuses := map[websocket.Status]int{}
+			message := bytes.Repeat([]byte("x"), 10_000)
+			leaktest.Until(t, "the queue is full", func() bool {
+				status, err := c.Push(message, websocket.Binary)
+				if err != nil && drop {
+					t.Fatal(err)
+				}
+				statuses[status]++
+				return statuses[websocket.Dropped] > 0
+			})
+			if !drop {
+				if code := receive(t, ends); code != websocket.StatusTryAgainLater {
+					t.Errorf("closed with %d", code)
+				}
+				return
+			}
+			if !c.Established() {
+				t.Errorf("%v", statuses)
+			}
+			if st := h.s.Stats(); st.Queued > 300<<10 {
+				t.Errorf("%d bytes are queued", st.Queued)
+			}
+			c.Abort()
+			receive(t, ends)
+		})
+	}
+}
+
+// Silence is pinged, and ends the connection when the ping has no answer; whoever answers stays.
+func TestHeartbeat(t *testing.T) {
+	type end struct {
+		err error
+		id  server.ID
+	}
+	ends := make(chan end, 2)
+	config := echoing()
+	config.PingInterval, config.PongTimeout = 200*time.Millisecond, 200*time.Millisecond
+	config.OnClose = func(_ context.Context, c *websocket.Conn, _ int, _ string, _ bool) { ends <- end{c.Err(), c.ID()} }
+	h := start(t, "tcp", config)
+	alive := h.dial("/", websocket.ClientConfig{})
+	dead := h.upgraded("/")
+	dead.expect(answer(9, ""))
+	if e := receive(t, ends); !errors.Is(e.err, websocket.ErrPongTimeout) {
+		t.Errorf("%v", e.err)
+	}
+	push(t, alive, "still")
+	h.want(alive, websocket.Text, "still")
+}
+
+// A peer that doesn't answer a close frame is cut off.
+func TestCloseTimeout(t *testing.T) {
+	ends := make(chan error, 1)
+	config := echoing()
+	config.CloseTimeout = 100 * time.Millisecond
+	config.OnOpen = func(_ context.Context, c *websocket.Conn, _ *http.Request) { c.Close(4000, "go") }
+	config.OnClose = func(_ context.Context, c *websocket.Conn, _ int, _ string, clean bool) {
+		if clean {
+			t.Error("clean")
+		}
+		ends <- c.Err()
+	}
+	h := start(t, "tcp", config)
+	r := h.upgraded("/")
+	r.expect(answer(8, "\x0f\xa0go"))
+	if err := receive(t, ends); !errors.Is(err, websocket.ErrCloseTimeout) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Shutdown says 1001 to all, and waits for their answers.
+func TestShutdown(t *testing.T) {
+	h := start(t, "tcp", echoing())
+	var clients []*websocket.Conn
+	for range 20 {
+		clients = append(clients, h.dial("/", websocket.ClientConfig{}))
+	}
+	check(t, h.s.Shutdown(h.inTime()))
+	for _, c := range clients {
+		_, err := c.Recv(h.inTime())
+		if e := wantClose(t, err, websocket.StatusGoingAway); !e.Clean {
+			t.Errorf("%v", e)
+		}
+	}
+}
+
+// A panic in a callback ends its connection only.
+func TestPanic(t *testing.T) {
+	h := start(t, "tcp", websocket.Config{Options: websocket.Options{
+		OnMessage: func(_ context.Context, c *websocket.Conn, m websocket.Message) {
+			if string(m.Data) == "panic" {
+				panic("on purpose")
+			}
+			c.Push(m.Data, m.Opcode)
+		},
+	}})
+	good := h.dial("/", websocket.ClientConfig{})
+	r := h.upgraded("/")
+	r.send(frame(1, "panic"))
+	if _, err := r.r.ReadByte(); err == nil {
+		t.Log("it got a last word")
+	}
+	push(t, good, "a")
+	h.want(good, websocket.Text, "a")
+}
+
+// Recv and Push hold back a peer that sends faster than is received, and lose nothing.
+func TestRecvHoldsBack(t *testing.T) {
+	const messages = 5000
+	h := start(t, "tcp", websocket.Config{Handle: func(ctx context.Context, c *websocket.Conn) {
+		next := 0
+		for m, err := range c.Messages(ctx) {
+			if err != nil {
+				if next < messages {
+					t.Errorf("after %d: %v", next, err)
+				}
+				return
+			}
+			if string(m.Data[:4]) != fmt.Sprintf("%04d", next) {
+				t.Errorf("got %.4s, want %d", m.Data, next)
+				return
+			}
+			if next++; next%500 == 0 {
+				runtime.Sleep(ctx, time.Millisecond)
+			}
+			if next == messages {
+				c.Push([]byte("all"), websocket.Text)
+			}
+		}
+	}})
+	c := h.dial("/", websocket.ClientConfig{})
+	for i := range messages {
+		if status, err := c.Push([]byte(fmt.Sprintf("%04d%s", i, strings.Repeat("x", 2000))), websocket.Text); err != nil {
+			t.Fatal(err)
+		} else if status == websocket.BackPressure {
+			check(t, c.Drain(h.inTime()))
+		}
+	}
+	h.want(c, websocket.Text, "all")
+}
+
+// Messages in fragments, both ways: a Writer's are one message to Recv, and pieces with Pieces.
+func TestFragments(t *testing.T) {
+	for name, compression := range map[string]websocket.Compression{"plain": {}, "deflate": {Enabled: true}} {
+		t.Run(name, func(t *testing.T) {
+			sizes := make(chan int, 1000)
+			options := websocket.Options{Compression: compression, Pieces: true, MaxMessage: 10 << 20}
+			total := 0
+			options.OnMessage = func(_ context.Context, c *websocket.Conn, m websocket.Message) {
+				if total += len(m.Data); !m.More {
+					sizes <- total
+					total = 0
+				}
+			}
+			h := start(t, "tcp", websocket.Config{Options: options})
+			c := h.dial("/", websocket.ClientConfig{Options: websocket.Options{Compression: compression}})
+			w, err := c.Writer(h.inTime(), websocket.Binary)
+			check(t, err)
+			if _, err := c.Writer(h.inTime(), websocket.Binary); err == nil {
+				t.Error("a second Writer")
+			}
+			for range 100 {
+				_, err := w.Write(bytes.Repeat([]byte("abc"), 10_000))
+				check(t, err)
+			}
+			check(t, c.Ping(nil))
+			check(t, w.Close())
+			if n := receive(t, sizes); n != 3_000_000 {
+				t.Errorf("%d bytes", n)
+			}
+			push(t, c, "next")
+			if n := receive(t, sizes); n != 4 {
+				t.Errorf("%d bytes", n)
+			}
+		})
+	}
+}
+
+// Behind a trusted proxy the client's address is what it says, and nobody else is believed.
+func TestForwarded(t *testing.T) {
+	for _, c := range []struct{ proxies, header, want string }{
+		{"", "X-Forwarded-For: 192.0.2.1", "127.0.0.1"},
+		{"127.0.0.1", "X-Forwarded-For: 192.0.2.1", "192.0.2.1"},
+		{"127.0.0.1", "X-Forwarded-For: 6.6.6.6, 192.0.2.1", "192.0.2.1"},
+		{"127.0.0.1 10.0.0.0/8", "X-Forwarded-For: 192.0.2.1, 10.1.1.1", "192.0.2.1"},
+		{"127.0.0.1", `Forwarded: for="[2001:db8::1]:4711";proto=https`, "2001:db8::1"},
+		{"127.0.0.1", "X-Forwarded-For: nonsense", "127.0.0.1"},
+	} {
+		addresses := make(chan string, 1)
+		config := echoing()
+		config.TrustedProxies = strings.Fields(c.proxies)
+		config.OnOpen = func(_ context.Context, c *websocket.Conn, r *http.Request) {
+			host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			if other, _, _ := net.SplitHostPort(r.RemoteAddr); other != host {
+				t.Errorf("%s, %s", host, other)
+			}
+			addresses <- host
+		}
+		h := start(t, "tcp", config)
+		r := h.connect()
+		r.send("GET / HTTP/1.1\r\n" + handshakeLines + c.header + "\r\n\r\n")
+		if got := receive(t, addresses); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	leaktest.Guard(t)
+	for name, config := range map[string]websocket.Config{
+		"neither":  {},
+		"both":     {Options: websocket.Options{OnMessage: echo}, Handle: func(context.Context, *websocket.Conn) {}},
+		"framing":  {Options: websocket.Options{OnMessage: echo}, Server: server.Config{Port: server.Port{EOF: "\n"}}},
+		"callback": {Options: websocket.Options{OnMessage: echo}, Server: server.Config{Port: server.Port{Handle: func(context.Context, *server.Conn) {}}}},
+		"bits":     {Options: websocket.Options{OnMessage: echo, Compression: websocket.Compression{WindowBits: 8}}},
+		"token":    {Options: websocket.Options{OnMessage: echo, Subprotocols: []string{"a b"}}},
+		"marks":    {Options: websocket.Options{OnMessage: echo, HighWater: 10, LowWater: 20}},
+		"proxies":  {Options: websocket.Options{OnMessage: echo}, TrustedProxies: []string{"nowhere"}},
+	} {
+		if _, err := websocket.NewServer(config).Listen(context.Background(), "tcp", ":0"); err == nil || !strings.Contains(err.Error(), "websocket:") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
