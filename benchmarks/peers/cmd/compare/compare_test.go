@@ -96,6 +96,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		{"-servers", "apache"}, {"-clients", "curl"}, {"-client-conns", "none"}, {"-what", "http"},
 		{"-conns", "0"}, {"-size", "many"}, {"-rounds", "0"}, {"-d", "0s"}, {"-idle", "0"},
 		{"rest"}, {"-size", "0"}, {"-websockets", "apache"}, {"-websocket-conns", "0"},
+		{"-websocket-work", "dance"},
 		{"-websocket-members", "0"},
 	} {
 		if _, err := parse(args); err == nil {

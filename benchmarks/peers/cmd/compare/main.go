@@ -87,6 +87,8 @@ type Settings struct {
 	Conns   []int    `json:"conns"` // how many connections the servers have, one after the other
 	// ClientConns is how many connections the clients have in their round trips.
 	ClientConns []int `json:"client_conns"`
+	// WebSocketWork is what is measured of WebSocket servers.
+	WebSocketWork []string `json:"websocket_work"`
 	// WebSocketConns is how many connections the WebSocket servers have in their echo, and
 	// WebSocketMembers in their broadcasts.
 	WebSocketConns   int `json:"websocket_conns"`
@@ -118,6 +120,8 @@ func parse(args []string) (*Settings, error) {
 		"which clients; one that is named twice is measured twice")
 	webSockets := flags.String("websockets", strings.Join(websockets.Names(), ","),
 		"which WebSocket servers; one that is named twice is measured twice")
+	webSocketWork := flags.String("websocket-work", strings.Join(webSocketWorks, ","),
+		"what to measure of WebSocket servers")
 	flags.IntVar(&s.WebSocketConns, "websocket-conns", 1000, "connections, for WebSocket's echo")
 	flags.IntVar(&s.WebSocketMembers, "websocket-members", 10000,
 		"connections, for WebSocket's broadcasts")
@@ -148,7 +152,7 @@ func parse(args []string) (*Settings, error) {
 	}
 	s.What, s.Servers, s.Clients, s.Against = list(*what), list(*servers), list(*clientNames),
 		list(*against)
-	s.WebSockets = list(*webSockets)
+	s.WebSockets, s.WebSocketWork = list(*webSockets), list(*webSocketWork)
 	var errConns, errClientConns, errSizes error
 	s.Conns, errConns = numbers(*conns)
 	s.ClientConns, errClientConns = numbers(*clientConns)
@@ -178,6 +182,11 @@ func (s *Settings) check(rest []string) error {
 	for _, name := range s.WebSockets {
 		if _, err := websockets.Find(name); err != nil {
 			return err
+		}
+	}
+	for _, work := range s.WebSocketWork {
+		if !slices.Contains(webSocketWorks, work) {
+			return fmt.Errorf("compare: -websocket-work %s: none of %v", work, webSocketWorks)
 		}
 	}
 	switch {

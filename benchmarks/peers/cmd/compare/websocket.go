@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
@@ -54,6 +55,22 @@ func kindOf(c Case) kind {
 	return aClient
 }
 
+// webSocketWorks are what can be chosen of the measurements.
+var webSocketWorks = []string{"echo", "deflate", "broadcast", "handshake", "idle"}
+
+// choice is the one of webSocketWorks that a case belongs to.
+func (c Case) choice() string {
+	switch {
+	case c.Deflate:
+		return "deflate"
+	case c.Work == webSocketBroadcast:
+		return "broadcast"
+	case c.Work == webSocketHandshake:
+		return "handshake"
+	}
+	return "echo"
+}
+
 func (s *Settings) webSocketCases() []Case {
 	conns, members := s.WebSocketConns, s.WebSocketMembers
 	return []Case{
@@ -98,6 +115,9 @@ func (r *Result) writeWebSockets(w io.Writer) {
 func (b *bench) webSockets(r *Result) error {
 	s := b.settings
 	for _, what := range s.webSocketCases() {
+		if !slices.Contains(s.WebSocketWork, what.choice()) {
+			continue
+		}
 		for round := range s.Rounds {
 			of, err := b.webSocketRound(what, round)
 			if err != nil {
@@ -107,7 +127,10 @@ func (b *bench) webSockets(r *Result) error {
 			r.Samples = append(r.Samples, of...)
 		}
 	}
-	return b.idleWebSockets(r)
+	if slices.Contains(s.WebSocketWork, "idle") {
+		return b.idleWebSockets(r)
+	}
+	return nil
 }
 
 func (b *bench) enterWebSockets() error {
