@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,9 +53,21 @@ func (r *Result) Markdown(to io.Writer) error {
 	if len(r.Idle) > 0 {
 		r.writeIdle(w)
 	}
-	writeAbout(w, "Servers", r.Servers)
-	writeAbout(w, "Clients", r.Clients)
-	writeAbout(w, "WebSocket servers", r.WebSockets)
+	for _, of := range []struct {
+		what string
+		all  []About
+		work []string // one of these has to be measured
+	}{
+		{"Servers", r.Servers, []string{"echo", "idle"}},
+		{"Clients", r.Clients, []string{"client", "client-idle"}},
+		{"WebSocket servers", r.WebSockets, []string{"websocket"}},
+	} {
+		if slices.ContainsFunc(of.work, func(work string) bool {
+			return slices.Contains(r.Settings.What, work)
+		}) {
+			writeAbout(w, of.what, of.all)
+		}
+	}
 	return w.Flush()
 }
 
