@@ -49,7 +49,7 @@ func (q *queue) Addr() net.Addr { return q.addr }
 // handOver gives a connection to net/http, with the bytes that have come. It is called on a loop.
 func (s *Server) handOver(c *Conn, in []byte) {
 	s.serveHTTP.Do(func() {
-		s.connections.addr, _ = c.carrier.addresses()
+		s.connections.addr = c.carrier.local()
 		s.http.Handler = http.HandlerFunc(s.handleHTTP)
 		s.http.ReadHeaderTimeout = s.config.HeaderTimeout
 		s.http.ReadTimeout = s.config.BodyTimeout
@@ -132,7 +132,7 @@ func (s *Server) describe(r *http.Request, c *Conn) {
 	if state, ok := c.ConnectionState(); ok {
 		r.TLS = &state
 	}
-	_, remote := c.carrier.addresses()
+	remote := c.carrier.remote()
 	if client, ok := s.forwarded(r.Header, remote); ok {
 		remote = net.TCPAddrFromAddrPort(netip.AddrPortFrom(client, 0))
 		c.toRare().remote = remote
@@ -365,13 +365,11 @@ func (p *pipe) takeBack(w http.ResponseWriter) (rest []byte, err error) {
 }
 
 func (p *pipe) LocalAddr() net.Addr {
-	local, _ := p.conn.carrier.addresses()
-	return local
+	return p.conn.carrier.local()
 }
 
 func (p *pipe) RemoteAddr() net.Addr {
-	_, remote := p.conn.carrier.addresses()
-	return remote
+	return p.conn.carrier.remote()
 }
 
 func (k *serverCarrier) tls() (tls.ConnectionState, bool) {

@@ -387,9 +387,8 @@ func (k *serverCarrier) end(abort bool) {
 	}
 }
 
-func (k *serverCarrier) addresses() (local, remote net.Addr) {
-	return k.conn().LocalAddr(), k.conn().RemoteAddr()
-}
+func (k *serverCarrier) local() net.Addr  { return k.conn().LocalAddr() }
+func (k *serverCarrier) remote() net.Addr { return k.conn().RemoteAddr() }
 
 // registry finds established connections by their IDs.
 type registry struct {

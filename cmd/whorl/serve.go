@@ -34,9 +34,10 @@ type server struct {
 func serveCommand() *cobra.Command {
 	s := new(server)
 	command := &cobra.Command{
-		Use:   "serve",
-		Short: "the other side: echo, sink or source, in plaintext, over TLS, after STARTTLS",
-		Args:  cobra.NoArgs,
+		Use: "serve",
+		Short: "the other side: echo, sink or source, in plaintext, over TLS, after STARTTLS, " +
+			"or over WebSocket",
+		Args: cobra.NoArgs,
 		Long: `Serves until it gets a signal. The first line on standard output says where it listens.
 
 Over TLS its certificate is for localhost and is issued by a development CA that is made for this

@@ -55,6 +55,8 @@ var reasons = []struct {
 	{dialogue.ErrTooLong, "answer too long"},
 	{packet.ErrPacketTooLarge, "message too large"},
 	{packet.ErrMalformed, "malformed message"},
+	{errNotUpgraded, "WebSocket refused"},
+	{errCloseFrame, "closed by the server"},
 	{errNoTicket, "no session ticket"},
 	{errNoEcho, "not the echo of what was sent"},
 	{errGone, "closed or reset"},

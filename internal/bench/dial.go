@@ -145,6 +145,9 @@ func (d *dialer) open(ctx context.Context, l *lane, t *trial, i int64,
 	}
 	t.note(phaseConnect, clock.Now()-began)
 	if d.full == nil {
+		if d.options.webSocket() {
+			return s, d.upgrade(ctx, s, t)
+		}
 		return s, nil
 	}
 	if d.options.StartTLS != nil {
@@ -152,7 +155,10 @@ func (d *dialer) open(ctx context.Context, l *lane, t *trial, i int64,
 			return s, err
 		}
 	}
-	return s, d.secure(ctx, l, s, t, resume)
+	if err := d.secure(ctx, l, s, t, resume); err != nil || !d.options.webSocket() {
+		return s, err
+	}
+	return s, d.upgrade(ctx, s, t)
 }
 
 // converse talks the server into TLS.
