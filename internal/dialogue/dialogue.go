@@ -333,8 +333,11 @@ func (c *Client) fail(err error, code int, why string, said []byte) *Error {
 	return e
 }
 
-func (c *Client) broken(why string, said []byte) *Error { return c.fail(ErrProtocol, 0, why, said) }
-func (c *Client) tooLong() *Error                       { return c.broken("an answer without end", nil) }
+func (c *Client) broken(why string, said []byte) *Error {
+	return c.fail(ErrProtocol, 0, why, said)
+}
+
+func (c *Client) tooLong() *Error { return c.broken("an answer without end", nil) }
 
 // Want and Reset make it a Framer.
 func (c *Client) Want() int { return 0 }

@@ -23,8 +23,8 @@ func imapGreeting(c *Client, line []byte) (bool, error) {
 
 // imapAnswer takes lines up to the one with the tag, which has to say OK. Before a login a server
 // may say something about itself in between, and has nothing to say about mailboxes: that would be
-// somebody's who wants it to be there later. nothing is the error of a no.
-func imapAnswer(tag string, nothing error) func(*Client, []byte) (bool, error) {
+// somebody's who wants it to be there later. A no in plaintext is the error no.
+func imapAnswer(tag string, no error) func(*Client, []byte) (bool, error) {
 	return func(c *Client, line []byte) (bool, error) {
 		switch imapWord(line, "*") {
 		case "OK", "NO", "BAD":
@@ -40,9 +40,9 @@ func imapAnswer(tag string, nothing error) func(*Client, []byte) (bool, error) {
 			return true, nil
 		case "NO", "BAD":
 			if c.secure {
-				nothing = ErrRefused
+				return false, c.fail(ErrRefused, 0, "", line)
 			}
-			return false, c.fail(nothing, 0, "", line)
+			return false, c.fail(no, 0, "", line)
 		}
 		return false, c.broken("that is no answer before a login", line)
 	}

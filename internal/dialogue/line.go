@@ -7,8 +7,8 @@ import (
 )
 
 // lineOf returns the line that data begins with, without its end, and its length with that; 0 if it
-// isn't complete. It takes no liberties: lines end with CR LF, and have neither of the two, nor NUL,
-// elsewhere. If that isn't so it says why.
+// isn't complete. It takes no liberties: lines end with CR LF, and have neither of the two, nor
+// NUL, elsewhere. If that isn't so it says why.
 func lineOf(data []byte, limit int) (line []byte, n int, why string) {
 	end := bytes.IndexByte(data[:min(len(data), limit)], '\n')
 	switch {

@@ -26,10 +26,12 @@ func nntpReply(code int, missing ...int) func(*Client, []byte) (bool, error) {
 	}
 }
 
+var nntpBegins = nntpReply(101, 500)
+
 // nntpList takes a list that ends with a dot. In RFC 977 there was none.
 func nntpList(c *Client, line []byte) (bool, error) {
 	if c.lines == 1 {
-		_, err := nntpReply(101, 500)(c, line)
+		_, err := nntpBegins(c, line)
 		return false, err
 	}
 	if string(line) == "." {

@@ -48,7 +48,8 @@ func xmppFeatures(c *Client, data []byte) (int, error) {
 		return 0, c.broken("that is no list of features", data[names[1].at:n])
 	}
 	for _, name := range names[2:] {
-		c.offered = c.offered || name.depth == 2 && name.Name == xml.Name{Space: xmppTLS, Local: "starttls"}
+		wish := xml.Name{Space: xmppTLS, Local: "starttls"}
+		c.offered = c.offered || name.depth == 2 && name.Name == wish
 	}
 	_, err = c.end()
 	return n, err
