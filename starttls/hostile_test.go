@@ -226,6 +226,8 @@ func TestAnswersOverTLS(t *testing.T) {
 	}
 	try(t, []trial{
 		{name: "N9", protocol: "smtp", script: instead(of(starttls.SMTP), "", "502 what\r\n"), phase: starttls.PhaseSession, want: starttls.ErrRefused, code: 502},
+		{name: "B10", protocol: "smtp", script: instead(of(starttls.SMTP), "", "250 x\r\n250-x\r\n250 AUTH PLAIN\r\n"),
+			phase: starttls.PhaseSession, want: starttls.ErrProtocol},
 		{name: "junk", protocol: "imap", script: instead(of(starttls.IMAP), "", "+OK\r\n"), phase: starttls.PhaseSession, want: starttls.ErrProtocol},
 		{name: "a no", protocol: "ftp", script: instead(of(starttls.FTP), "", "200 ok\r\n", "536 no\r\n"), phase: starttls.PhaseSession, want: starttls.ErrRefused, code: 536},
 		{name: "BYE", protocol: "sieve", script: instead(of(starttls.Sieve), "BYE \"x\"\r\n"), phase: starttls.PhaseSession, want: starttls.ErrRefused},
