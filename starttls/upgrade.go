@@ -132,7 +132,8 @@ func (u *upgrade) prepare(o *Options) (*dialogue.Protocol, error) {
 		u.params.Name = literal(u.LocalAddr())
 	}
 	if !isWord(u.params.Name) {
-		return nil, fmt.Errorf("starttls: Options: Name %q is neither a domain nor an address", o.Name)
+		return nil, fmt.Errorf("starttls: Options: Name: %q is neither a domain nor an address",
+			o.Name)
 	}
 	if u.protocol == XMPPClient || u.protocol == XMPPServer {
 		return d, u.prepareDomain(o.Domain)

@@ -121,7 +121,8 @@ func TestPlaintextBehindTheWishForTLS(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			s := upgrading(t, protocol)
 			tries := int64(0)
-			for _, behind := range []string{"EHLO injected\r\n", "a NOOP\r\n", "CAPA\r\n", "RS\r\nRS", "\x16\x03\x01\x00\x05hello"} {
+			for _, behind := range []string{"EHLO injected\r\n", "a NOOP\r\n", "CAPA\r\n",
+				"RS\r\nRS", "\x16\x03\x01\x00\x05hello"} {
 				for _, single := range []bool{false, true} {
 					conn := dial(t, s)
 					text := []byte(wishes[protocol] + behind)
@@ -139,7 +140,8 @@ func TestPlaintextBehindTheWishForTLS(t *testing.T) {
 					// TLS follows that, and nothing else.
 					said := rest(t, conn)
 					greeting := string(s.config.StartTLS.Server().Greeting())
-					if !single && !strings.HasPrefix(greeting, said) || strings.Count(said, "\n") > 2 {
+					if !single && !strings.HasPrefix(greeting, said) || strings.Count(said,
+						"\n") > 2 {
 						t.Errorf("%q behind %q: the server says %q", behind, wishes[protocol], said)
 					}
 					tries++
@@ -173,7 +175,8 @@ func TestHandshakesThatAreNone(t *testing.T) {
 			_, err := conn.Write([]byte(wishes[protocol]))
 			check(t, err)
 			var said []byte
-			for yes := map[string]string{"smtp": "220 2.0.0", "lmtp": "220 2.0.0", "imap": "a OK", "pop3": "+OK begin", "postgres": "S"}[protocol]; !strings.Contains(string(said), yes); {
+			for yes := map[string]string{"smtp": "220 2.0.0", "lmtp": "220 2.0.0", "imap": "a OK",
+				"pop3": "+OK begin", "postgres": "S"}[protocol]; !strings.Contains(string(said), yes); {
 				buf := make([]byte, 100)
 				n, err := conn.Read(buf)
 				check(t, err)
