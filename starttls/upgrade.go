@@ -48,13 +48,13 @@ type Session struct {
 // Upgrade turns a connection to a server into TLS. The Client has just been connected: nothing was
 // sent on it or received. Afterwards it is where its protocol's constant says.
 //
-// The Client's framing is for what follows: while it lasts, Upgrade finds the server's answers by
-// the protocol's own rules, and then has the Client frame the stream as its Config says. Its
-// ReadTimeout bounds each answer, its HandshakeTimeout the handshake.
+// The Client's framing is for what follows. Until then the server's answers are found by the
+// protocol's own rules. ReadTimeout bounds each of them, HandshakeTimeout the handshake.
 //
-// An error is an [Error], and the connection is closed. It stays as it was if it wasn't to be
-// upgraded: socket.ErrSSLActive over TLS already, socket.ErrBusy while others use it, and what is
-// wrong with the protocol or Options, which comes before anything is sent.
+// An error is an [Error], and the connection is closed; it is a *runtime.PanicError if a callback
+// has panicked. The connection stays as it was if it wasn't to be upgraded: socket.ErrSSLActive
+// over TLS already, socket.ErrBusy while others use it, and what is wrong with the protocol or
+// Options, which comes before anything is sent.
 func Upgrade(ctx context.Context, c *client.Client, p Protocol, o Options) (*Session, error) {
 	u := &upgrade{Client: c, protocol: p, trace: o.Trace}
 	var session *Session
