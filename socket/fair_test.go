@@ -98,7 +98,7 @@ func (f slowFramer) Reset()    {}
 
 // Nor does an operation that takes many reads for what it returns, and never has to wait.
 func TestManyReadsOfOneOperationLetOthersRun(t *testing.T) {
-	const records, record = 20, 1024
+	const records, record = 100, 1024 // more than one read brings
 	bufs := make([][]byte, record)
 	for i := range bufs {
 		bufs[i] = make([]byte, 1)

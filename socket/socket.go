@@ -74,14 +74,18 @@ func (s *Socket) toOpen() *opening {
 // how long it may take nothing of what is being sent; a bound for a whole send is the context's.
 type Timeouts struct {
 	Connect, Read, Write, Handshake time.Duration
+
+	// Compact is after how long a silence a TLS 1.3 connection is kept in a few hundred bytes; 0:
+	// never. Its configuration must come from internal/compact, which clients and servers see to.
+	Compact time.Duration
 }
 
 // defaultTimeouts are those of a new Socket.
 var defaultTimeouts = Timeouts{
-	DefaultConnectTimeout,
-	DefaultReadTimeout,
-	DefaultWriteTimeout,
-	DefaultHandshakeTimeout,
+	Connect:   DefaultConnectTimeout,
+	Read:      DefaultReadTimeout,
+	Write:     DefaultWriteTimeout,
+	Handshake: DefaultHandshakeTimeout,
 }
 
 // Defaults of a new Socket.

@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"os"
 	"sync"
+	"time"
 )
 
 // Config returns a copy of a configuration whose handshakes tell a Capture their secrets. A
@@ -32,6 +34,24 @@ func Config(c *tls.Config) *tls.Config {
 		}
 	}
 	return c
+}
+
+// Forced is after how long a silence all connections become compact, whether that was asked for or
+// not: WHORL_TEST_COMPACT_TLS, by which all tests run a second time. 0 if it isn't set.
+var Forced = sync.OnceValue(func() time.Duration {
+	d, _ := time.ParseDuration(os.Getenv("WHORL_TEST_COMPACT_TLS"))
+	return d
+})
+
+var forcedConfigs sync.Map // *tls.Config by *tls.Config
+
+// ForcedConfig is Config for Forced: the same for the same configuration, with its ticket keys.
+func ForcedConfig(c *tls.Config) *tls.Config {
+	if c == nil || Enabled(c) {
+		return Config(c)
+	}
+	made, _ := forcedConfigs.LoadOrStore(c, Config(c))
+	return made.(*tls.Config)
 }
 
 // Enabled reports whether a configuration is one of Config's.
@@ -240,14 +260,19 @@ func peek(s *suite, h *half, seq uint64, record []byte) ([]byte, bool) {
 // Received counts a record that was handed to crypto/tls after the handshake. record is nil if it
 // has brought something to read. Otherwise it was a message, which is looked at: after a KeyUpdate
 // the connection stays with crypto/tls.
-func (c *Capture) Received(suiteID uint16, record []byte) {
+func (c *Capture) Received(record []byte) {
 	peers := c.peers()
 	defer func() { peers.seq++ }()
-	s := suites[suiteID]
-	if c.useless || record == nil || s == nil || c.secrets != 3 {
+	if c.useless || record == nil || c.secrets != 3 {
 		return
 	}
-	plain, ok := peek(s, peers, peers.seq, record)
+	var plain []byte
+	ok := false
+	for _, s := range c.candidates() {
+		if len(record) > HeaderSize && !ok {
+			plain, ok = peek(s, peers, peers.seq, record)
+		}
+	}
 	end := len(plain) - 1
 	for end >= 0 && plain[end] == 0 {
 		end--

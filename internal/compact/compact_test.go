@@ -258,10 +258,10 @@ func (c *counting) read(own *tls.Conn, buf []byte) (int, error) {
 		}
 		if probe[len(probe)-1] != typeHandshake {
 			n, err := own.Read(buf)
-			c.wire.c.Received(c.wire.suite, nil)
+			c.wire.c.Received(nil)
 			return n, err
 		}
-		c.wire.c.Received(c.wire.suite, record)
+		c.wire.c.Received(record)
 		// crypto/tls takes it with the next record.
 		next, err := readRecord(c.wire.Conn)
 		if err != nil {
@@ -269,7 +269,7 @@ func (c *counting) read(own *tls.Conn, buf []byte) (int, error) {
 		}
 		c.wire.rest = append(c.wire.rest, next...)
 		n, err := own.Read(buf)
-		c.wire.c.Received(c.wire.suite, nil)
+		c.wire.c.Received(nil)
 		return n, err
 	}
 }
@@ -477,9 +477,9 @@ func TestStaysWithCryptoTLS(t *testing.T) {
 	for name, spoil := range map[string]func(w *wire){
 		"KeyUpdate": func(w *wire) {
 			s := &State{suite: suites[w.suite], out: half{secret: w.c.peers().secret, seq: w.c.peers().seq}}
-			w.c.Received(w.suite, s.AppendKeyUpdate(nil))
+			w.c.Received(s.AppendKeyUpdate(nil))
 		},
-		"not counted": func(w *wire) { w.c.Received(w.suite, []byte{23, 3, 3, 0, 1, 0}) },
+		"not counted": func(w *wire) { w.c.Received([]byte{23, 3, 3, 0, 1, 0}) },
 		"half":        func(w *wire) { w.c.Sent([]byte{23, 3, 3, 0, 1}) },
 	} {
 		t.Run(name, func(t *testing.T) {
