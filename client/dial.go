@@ -190,6 +190,7 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, to *target) 
 		return err
 	}
 	return &explain.HandshakeError{
+		ID:     explain.IDPortPlaintext,
 		Reason: explain.ReasonPlaintext,
 		Host:   to.host,
 		Detail: "the server spoke first, and not TLS",
