@@ -42,15 +42,18 @@ func TestIDsOfAServer(t *testing.T) {
 		id     explain.ID
 		change func(server, client *tls.Config)
 	}{
-		"root not trusted": {explain.IDCertRefused, func(_, c *tls.Config) { c.RootCAs = stranger.Pool() }},
+		"root not trusted": {explain.IDCertRefused,
+			func(_, c *tls.Config) { c.RootCAs = stranger.Pool() }},
 		"versions": {explain.IDVersionNone, func(s, c *tls.Config) {
 			s.MinVersion, c.MaxVersion = tls.VersionTLS13, tls.VersionTLS12
 		}},
 		"suites": {explain.IDSuitesNone, func(s, c *tls.Config) {
-			s.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+			s.MaxVersion, c.CipherSuites = tls.VersionTLS12,
+				[]uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
 		}},
 		"groups": {explain.IDGroupsNone, func(s, c *tls.Config) {
-			s.CurvePreferences, c.CurvePreferences = []tls.CurveID{tls.CurveP521}, []tls.CurveID{tls.X25519}
+			s.CurvePreferences, c.CurvePreferences = []tls.CurveID{tls.CurveP521},
+				[]tls.CurveID{tls.X25519}
 		}},
 		"ALPN": {explain.IDALPNNone, func(s, c *tls.Config) {
 			s.NextProtos, c.NextProtos = []string{"imap"}, []string{"http/1.1"}
@@ -58,18 +61,24 @@ func TestIDsOfAServer(t *testing.T) {
 		"no client certificate": {explain.IDClientCertRequired, func(s, _ *tls.Config) {
 			s.ClientAuth = tls.RequireAnyClientCert
 		}},
-		"client certificate of another authority": {explain.IDClientCertRefused, func(s, c *tls.Config) {
-			s.ClientAuth, s.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
-			mine := tlstest.Issued(t, stranger, "me")
-			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &mine, nil }
-		}},
+		"client certificate of another authority": {explain.IDClientCertRefused,
+			func(s, c *tls.Config) {
+				s.ClientAuth, s.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
+				mine := tlstest.Issued(t, stranger, "me")
+				c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+					return &mine, nil
+				}
+			}},
 		"no certificate": {explain.IDSNIUnrecognized, func(s, _ *tls.Config) {
-			s.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return &tls.Config{}, nil }
+			s.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				return &tls.Config{}, nil
+			}
 		}},
 	} {
 		s, c := change(test.change)
 		err := explain.Server(tlstest.Meet(t, c, s).ServerErr, "192.0.2.1:1")
-		if e, ok := errors.AsType[*explain.HandshakeError](err); !ok || e.ID != test.id || e.Reason != test.id.Reason() {
+		if e, ok := errors.AsType[*explain.HandshakeError](err); !ok || e.ID != test.id ||
+			e.Reason != test.id.Reason() {
 			t.Errorf("%s: want %s, got %v", name, test.id, err)
 		}
 	}
@@ -78,11 +87,13 @@ func TestIDsOfAServer(t *testing.T) {
 		err error
 	}{
 		{explain.IDClientPlaintext, tls.RecordHeaderError{
-			Msg: "first record does not look like a TLS handshake", RecordHeader: [5]byte([]byte("EHLO ")),
+			Msg:          "first record does not look like a TLS handshake",
+			RecordHeader: [5]byte([]byte("EHLO ")),
 		}},
 		{explain.IDClientSilent, os.ErrDeadlineExceeded},
 		{explain.IDClosed, io.EOF},
-		{explain.IDCertRefused, explain.ClearAlert(&net.OpError{Op: "local error", Err: errors.New("tls: bad record MAC")}, 48)},
+		{explain.IDCertRefused, explain.ClearAlert(&net.OpError{Op: "local error",
+			Err: errors.New("tls: bad record MAC")}, 48)},
 	} {
 		err := explain.Server(test.err, "192.0.2.1:1")
 		if e, ok := errors.AsType[*explain.HandshakeError](err); !ok || e.ID != test.id {
@@ -92,8 +103,18 @@ func TestIDsOfAServer(t *testing.T) {
 }
 
 func TestEncryptedHelloRejected(t *testing.T) {
-	check(t, explained(t, &tls.ECHRejectionError{}, nil), explain.ReasonECHRejected, "take the list out of DNS")
-	check(t, explained(t, &tls.ECHRejectionError{RetryConfigList: []byte{1}}, nil), explain.ReasonECHRejected, "RetryConfigList")
+	check(
+		t,
+		explained(t, &tls.ECHRejectionError{}, nil),
+		explain.ReasonECHRejected,
+		"take the list out of DNS",
+	)
+	check(
+		t,
+		explained(t, &tls.ECHRejectionError{RetryConfigList: []byte{1}}, nil),
+		explain.ReasonECHRejected,
+		"RetryConfigList",
+	)
 }
 
 func TestGreetings(t *testing.T) {

@@ -48,7 +48,11 @@ func saysPlaintext(first []byte) finding {
 	}
 	return finding{
 		speaker.id,
-		fmt.Sprintf("%s: its first bytes are %+q (untrusted)", detail, first[:min(most, len(first))]),
+		fmt.Sprintf(
+			"%s: its first bytes are %+q (untrusted)",
+			detail,
+			first[:min(most, len(first))],
+		),
 		speaker.advice,
 	}
 }
@@ -56,12 +60,13 @@ func saysPlaintext(first []byte) finding {
 const (
 	adviceMail = "connect in plaintext and upgrade with STARTTLS, or use the port for TLS " +
 		"(SMTP 465, IMAP 993, POP3 995, FTP 990)"
-	adviceRefused = "see its full answer over a plaintext connection; was STARTTLS answered with 220?"
-	adviceHTTP    = "use the HTTPS port, or plain http:// or ws:// on this one"
-	adviceNews    = "connect in plaintext and upgrade with STARTTLS, or use port 563"
-	adviceIRC     = "use the port for TLS (6697)"
-	adviceXMPP    = "connect in plaintext and upgrade with STARTTLS, or use port 5223"
-	refuses       = ", and refuses"
+	adviceRefused = "see its full answer over a plaintext connection; was STARTTLS answered with " +
+		"220?"
+	adviceHTTP = "use the HTTPS port, or plain http:// or ws:// on this one"
+	adviceNews = "connect in plaintext and upgrade with STARTTLS, or use port 563"
+	adviceIRC  = "use the port for TLS (6697)"
+	adviceXMPP = "connect in plaintext and upgrade with STARTTLS, or use port 5223"
+	refuses    = ", and refuses"
 )
 
 // A speaker is a protocol by its first words. Five bytes have to do where crypto/tls kept no more;
@@ -117,7 +122,8 @@ func speakerOf(first string) speaker {
 	if mysqlGreeting(first) {
 		return speaker{
 			id: IDPortStartTLS, protocol: "MySQL",
-			advice: "have the client ask for TLS within MySQL's protocol (--ssl-mode=VERIFY_IDENTITY)",
+			advice: "have the client ask for TLS within MySQL's protocol " +
+				"(--ssl-mode=VERIFY_IDENTITY)",
 		}
 	}
 	return speaker{id: IDPortPlaintext, advice: adviceUnknown}
