@@ -43,9 +43,14 @@ func (p *prober) diagnose(ctx context.Context, s *session, err error, layer stri
 	case explain.ReasonPlaintext:
 		p.plaintext(ctx, e)
 		return nil
+	case explain.ReasonClientCertRequired, explain.ReasonClientCertRefused:
+		p.refusesClient(s, e, layer)
+		if len(s.state.PeerCertificates) > 0 {
+			return s // all but the answer can be found out nevertheless
+		}
+		return nil
 	}
 	p.report.add(explained(e, layer))
-	p.nameAuthorities(s, e.ID)
 	return nil
 }
 

@@ -4,7 +4,10 @@ package probe_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"io"
 	"net"
@@ -13,8 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/probe"
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -206,6 +212,23 @@ func TestHandshakes(t *testing.T) {
 	})
 }
 
+// All that can be found out without a client certificate is.
+func TestOffersOfAServerThatWantsAClientCertificate(t *testing.T) {
+	t.Parallel()
+	ca := tlstest.NewCA(t)
+	for _, highest := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		config := with(tlstest.Issued(t, ca, name))
+		config.ClientAuth, config.MaxVersion = tls.RequireAnyClientCert, highest
+		report := run(t, ca, serve(t, secure(config, nil)))
+		wantOnly(t, report, explain.IDClientCertRequired)
+		o := report.Offers
+		if o == nil || !o.ClientCertificate.Required || taken(o.Versions, "TLS 1.2") != probe.Yes ||
+			taken(o.Groups, "X25519") != probe.Yes || report.Answer != nil {
+			t.Errorf("%s", summary(report))
+		}
+	}
+}
+
 func TestServersThatHangUp(t *testing.T) {
 	t.Parallel()
 	ca := tlstest.NewCA(t)
@@ -325,5 +348,64 @@ func TestUnreachable(t *testing.T) {
 	wantOnly(t, report, probe.IDAddressDead, "127.0.0.2 (connection refused)")
 	if len(report.Addresses) != 2 || report.Session == nil {
 		t.Errorf("%+v", report)
+	}
+}
+
+func TestGivenUp(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	port := serve(t, func(conn net.Conn) {
+		cancel() // the probe waits for a greeting, or for the handshake
+		io.Copy(io.Discard, conn)
+	})
+	report, err := probe.Run(ctx, probe.Target{Host: "127.0.0.1", Port: port}, probe.Options{})
+	if !errors.Is(err, context.Canceled) || report == nil {
+		t.Fatalf("%v, %v", report, err)
+	}
+	checkReport(t, report)
+}
+
+func TestInACoroutine(t *testing.T) {
+	t.Parallel()
+	ca := tlstest.NewCA(t)
+	port := serve(t, secure(with(tlstest.Issued(t, ca, name)), nil))
+	err := runtime.Run(func(ctx context.Context) error {
+		report, err := probe.Run(ctx, probe.Target{Host: name, Port: port}, probe.Options{
+			Roots: ca.Pool(), Resolver: hosts{name: {loopback}},
+		})
+		if err == nil {
+			wantNothing(t, report)
+		}
+		return err
+	}, runtime.WithLogger(zap.NewNop()))
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// What a hostile server says of itself can't do harm where it is printed.
+func TestHostileWords(t *testing.T) {
+	t.Parallel()
+	ca := tlstest.NamedCA(t, strings.ToValidUTF8(tlstest.Nasty, "?"))
+	ascii := strings.Map(func(r rune) rune { return r & 0x7f }, tlstest.Nasty)
+	cert := tlstest.Custom(t, ca, &x509.Certificate{
+		Subject:               pkix.Name{CommonName: strings.ToValidUTF8(tlstest.Nasty, "?")},
+		DNSNames:              []string{ascii, strings.Repeat(ascii, 100)},
+		IssuingCertificateURL: []string{ascii},
+	})
+	config := with(cert)
+	config.ClientAuth, config.ClientCAs = tls.RequestClientCert, ca.Pool()
+	report := run(t, nil, serve(t, secure(config, func(conn *tls.Conn) {
+		io.WriteString(conn, "HTTP/1.1 302 "+tlstest.Nasty+"\r\nLocation: \x1b[31m\u202e\r\n\r\n")
+	})), func(to *probe.Target, _ *probe.Options) { to.Scheme = "wss" })
+	want(t, report, explain.IDChainIncomplete)
+	for _, line := range append(report.Certificates[0].Names, report.Certificates[0].Subject,
+		report.Certificates[0].Issuer, report.Answer.Text, report.Answer.Location,
+		report.Offers.ClientCertificate.Authorities[0]) {
+		tlstest.CheckLine(t, line)
+	}
+	for _, words := range []string{tlstest.Nasty, strings.Repeat("\x1b", 100000)} {
+		report := run(t, nil, serve(t, says(words)))
+		tlstest.CheckLine(t, report.Greeting)
 	}
 }

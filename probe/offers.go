@@ -235,11 +235,12 @@ func (p *prober) withoutSNI(ctx context.Context, o *Offers, s *session) {
 // resumption takes up the session of the first connection that has worked.
 func (p *prober) resumption(ctx context.Context, o *Offers) {
 	o.Resumption = Untested
-	again, choice := p.takes(ctx, p.with(func(a *attempt) { a.cache = p.ticket }))
+	again, _ := p.takes(ctx, p.with(func(a *attempt) { a.cache = p.ticket }))
 	switch {
-	case again != nil && again.state.DidResume:
+	case again == nil:
+	case again.state.DidResume:
 		o.Resumption = Yes
-	case choice.Taken == Yes:
+	default:
 		o.Resumption = No
 		p.report.add(found(IDNoResumption, layerOffers,
 			"a second connection needs a full handshake again"))

@@ -143,15 +143,11 @@ func (p *prober) run(ctx context.Context) {
 	began := time.Now()
 	heard, err := p.hear(ctx, s)
 	p.judge(ctx, s)
-	p.late(s, err, began)
-	if err == nil {
+	if refused := p.late(s, err, began); !refused {
 		p.answer(ctx, s, heard)
 	}
 	s.close()
-	if p.report.Has(explain.IDClientCertRequired) == nil &&
-		p.report.Has(explain.IDClientCertRefused) == nil || s.state.Version < tls.VersionTLS13 {
-		p.ask(ctx, s)
-	}
+	p.ask(ctx, s)
 	if p.options.Injection {
 		p.inject(ctx)
 	}
@@ -287,34 +283,35 @@ func (p *prober) first(ctx context.Context) *session {
 	return s
 }
 
-// late looks at what the server says of the client's certificate: with TLS 1.3 it does so after
-// the client's handshake has succeeded.
-func (p *prober) late(s *session, err error, began time.Time) {
+// late looks at what the server says of the client's certificate, and reports whether it refuses
+// the client. With TLS 1.3 it says so after the client's handshake has succeeded.
+func (p *prober) late(s *session, err error, began time.Time) (refused bool) {
 	if s.asked == nil {
-		return
+		return false
 	}
-	switch e := asExplained(p.explain(err, s)); {
-	case err == nil:
-		p.report.layer(
-			layerClient,
-			Passed,
-			"the server asks for one, and takes what it gets",
-			began,
-		)
+	if err == nil {
+		err = s.failure // with TLS 1.2
+	}
+	e := asExplained(p.explain(err, s))
+	switch {
 	case e != nil && (e.Reason == explain.ReasonClientCertRequired ||
 		e.Reason == explain.ReasonClientCertRefused):
 		p.report.layer(layerClient, Failed, e.Detail, began)
-		p.report.add(explained(e, layerClient))
-		p.nameAuthorities(s, e.ID)
+		p.refusesClient(s, e, layerClient)
+		return true
+	case err == nil:
+		p.report.layer(layerClient, Passed, "the server asks for one, and takes what it gets", began)
 	}
+	return false
 }
 
-// nameAuthorities adds to a finding whose certificates the server wants.
-func (p *prober) nameAuthorities(s *session, id explain.ID) {
-	finding := p.report.Has(id)
-	if names := s.authorities(); finding != nil && len(names) > 0 {
+// refusesClient adds that the server doesn't let this client in, and whose certificate it wants.
+func (p *prober) refusesClient(s *session, e *explain.HandshakeError, layer string) {
+	finding := explained(e, layer)
+	if names := s.authorities(); len(names) > 0 {
 		finding.Evidence += "; it wants one from " + text.List(names, text.Quoted)
 	}
+	p.report.add(finding)
 }
 
 // line returns the first line of what a peer has said, made printable.
