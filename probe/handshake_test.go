@@ -165,7 +165,7 @@ func TestHandshakes(t *testing.T) {
 				[]uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
 		}), nil, explain.IDParametersNone, []string{"alert 40"}},
 		{"24 ALPN", config(func(c *tls.Config) { c.NextProtos = []string{"imap"} }),
-			func(to *probe.Target, _ *probe.Options) { to.Scheme = "wss" }, explain.IDALPNNone,
+			func(to *probe.Target, o *probe.Options) { to.Scheme, o.Timeout = "wss", time.Second }, explain.IDALPNNone,
 			[]string{"http/1.1"}},
 		{"25 client certificate, TLS 1.3", wants(0), nil, explain.IDClientCertRequired,
 			[]string{"Whorl Test CA"}},

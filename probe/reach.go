@@ -53,8 +53,8 @@ func (p *prober) reach(ctx context.Context) bool {
 	}
 	p.report.Reachable = open > 0
 	if open == 0 {
-		id, detail := unreached(first)
-		detail = text.List(dead, func(s string) string { return s })
+		id, _ := unreached(first)
+		detail := text.List(dead, func(s string) string { return s })
 		p.report.layer(layerTCP, Failed, detail, began)
 		p.report.add(found(id, layerTCP, detail))
 		return false
@@ -123,7 +123,7 @@ func unreached(err error) (id explain.ID, said string) {
 	return IDUnreachable, text.Printable(err.Error(), text.MaxText)
 }
 
-// connect connects to the address that is probed. Reader is for what is to come; nil: nothing.
+// connect connects to the address that is probed. Configure may change how; nil: nothing to change.
 func (p *prober) connect(
 	ctx context.Context,
 	configure func(*client.Config),

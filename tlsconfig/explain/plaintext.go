@@ -8,9 +8,9 @@ import (
 	"github.com/whorl-go/whorl/internal/text"
 )
 
-// Plaintext explains that a server has said in plaintext, as its first words or in answer to the
-// client's hello, what first begins with. Host is the host that was dialled; err is what it is for
-// errors.Is and errors.As, nil for nothing.
+// Plaintext explains that a server has spoken in plaintext before the client's hello or in answer
+// to it. First is how it began, as far as that is known. Host is the host that was dialled; err is
+// what it is for errors.Is and errors.As, nil for nothing.
 func Plaintext(first []byte, host string, err error) *HandshakeError {
 	f := saysPlaintext(first)
 	return &HandshakeError{
@@ -42,6 +42,9 @@ func plaintext(record tls.RecordHeaderError) finding {
 func saysPlaintext(first []byte) finding {
 	const most = 80 // of what is printed of it
 	speaker := speakerOf(string(first))
+	if len(first) == 0 {
+		return finding{speaker.id, "the server spoke first, and not TLS", speaker.advice}
+	}
 	detail := "the server did not answer with TLS"
 	if speaker.protocol != "" {
 		detail = "the server still speaks plaintext " + speaker.protocol + speaker.refuses
