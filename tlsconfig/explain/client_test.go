@@ -42,6 +42,9 @@ func explained(t *testing.T, err error, config *tls.Config) *explain.HandshakeEr
 		t.Fatalf("got %T, want a *explain.HandshakeError", got)
 	}
 	tlstest.CheckLine(t, e.Error())
+	if e.ID.Reason() != e.Reason {
+		t.Errorf("%s isn't of %q: %v", e.ID, e.Reason, e)
+	}
 	if !errors.Is(e, err) {
 		t.Errorf("%v does not wrap %v", e, err)
 	}
