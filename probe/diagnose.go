@@ -119,7 +119,16 @@ func (p *prober) withLess(ctx context.Context, e *explain.HandshakeError) *sessi
 // withMore offers all that crypto/tls has to a server that found nothing in common.
 func (p *prober) withMore(ctx context.Context) *session {
 	s := p.tryNext(ctx, anything())
+	finding := &p.report.Findings[len(p.report.Findings)-1]
 	if s == nil {
+		if finding.ID == explain.IDParametersNone {
+			finding.Evidence += "; nor is there anything among all that crypto/tls can offer, " +
+				"which " +
+				"has no DHE, PSK, CCM, ARIA and CAMELLIA"
+			finding.Mend = "Switch on suites with ECDHE that fit the server's kind of key, ECDSA " +
+				"or " +
+				"RSA, and the group X25519."
+		}
 		return nil
 	}
 	stopGap := ""
@@ -134,7 +143,6 @@ func (p *prober) withMore(ctx context.Context) *session {
 	default:
 		return s
 	}
-	finding := &p.report.Findings[len(p.report.Findings)-1]
 	finding.Evidence += "; with all that crypto/tls has it agrees on " + s.describe()
 	finding.Mend = "Update the server; a stop-gap, and unsafe, is " + stopGap + "."
 	return s

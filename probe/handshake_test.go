@@ -163,14 +163,15 @@ func TestHandshakes(t *testing.T) {
 		{"22 suites don't fit the key", config(func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12,
 				[]uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
-		}), nil, explain.IDParametersNone, []string{"alert 40"}},
+		}), nil, explain.IDParametersNone, []string{"alert 40", "kind of key"}},
 		{"24 ALPN", config(func(c *tls.Config) { c.NextProtos = []string{"imap"} }),
-			func(to *probe.Target, o *probe.Options) { to.Scheme, o.Timeout = "wss", time.Second }, explain.IDALPNNone,
+			func(to *probe.Target, o *probe.Options) { to.Scheme, o.Timeout = "wss", time.Second },
+			explain.IDALPNNone,
 			[]string{"http/1.1"}},
 		{"25 client certificate, TLS 1.3", wants(0), nil, explain.IDClientCertRequired,
 			[]string{"Whorl Test CA"}},
 		{"25 client certificate, TLS 1.2", wants(tls.VersionTLS12), nil,
-			explain.IDClientCertRequired, []string{"Whorl Test CA"}},
+			explain.IDClientCertRequired, []string{"Whorl Test CA", "alert 40"}},
 		{"25 one that doesn't fit", wants(0), shown(other), explain.IDClientCertWithheld,
 			[]string{"Whorl Test CA"}},
 		{"26 client certificate of another authority", config(func(c *tls.Config) {

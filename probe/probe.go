@@ -265,7 +265,11 @@ func (p *prober) first(ctx context.Context) *session {
 	s, err := p.shakeFirst(ctx, p.base)
 	if err != nil {
 		layer := whereFailed(s.failure)
-		p.report.layer(layer, Failed, line([]byte(err.Error())), began)
+		detail := line([]byte(err.Error()))
+		if e := asExplained(err); e != nil {
+			detail = e.Detail
+		}
+		p.report.layer(layer, Failed, detail, began)
 		seen := s
 		if s = p.diagnose(ctx, s, err, layer); s == nil {
 			if len(seen.state.PeerCertificates) > 0 {
@@ -300,7 +304,8 @@ func (p *prober) late(s *session, err error, began time.Time) (refused bool) {
 		p.refusesClient(s, e, layerClient)
 		return true
 	case err == nil:
-		p.report.layer(layerClient, Passed, "the server asks for one, and takes what it gets", began)
+		p.report.layer(layerClient, Passed, "the server asks for one, and takes what it gets",
+			began)
 	}
 	return false
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -117,12 +118,16 @@ func (p *prober) explain(err error, s *session) error {
 	if e == nil || e.Err == nil {
 		return err
 	}
-	cause := e.Err
-	if e.ID == explain.IDParametersNone && s.asked != nil && !s.shown {
-		// TLS 1.2 has one alert for all that doesn't suit the server, this one among it.
-		cause = tls.AlertError(certificateRequired)
+	if e.ID != explain.IDParametersNone || s.asked == nil || s.shown {
+		return explain.Client(e.Err, p.name, s.plain)
 	}
-	return explain.Client(cause, p.name, s.plain)
+	// TLS 1.2 has one alert for all that doesn't suit the server, and this is among it.
+	required := *asExplained(explain.Client(tls.AlertError(certificateRequired), p.name, s.plain))
+	required.Alert, required.Err = e.Alert, e.Err
+	required.Detail = fmt.Sprintf(
+		"the server asked for a certificate, got none, and sent alert %d", e.Alert,
+	)
+	return &required
 }
 
 const certificateRequired = 116 // RFC 8446, section 6.2
