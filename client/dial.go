@@ -186,14 +186,7 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, to *target) 
 	if !errors.Is(err, socket.ErrPlaintextPending) {
 		return err
 	}
-	return &explain.HandshakeError{
-		Reason: explain.ReasonPlaintext,
-		Host:   to.host,
-		Detail: "the server spoke first, and not TLS",
-		Advice: "is this the right port? On a port with STARTTLS, ask for the upgrade first",
-		Alert:  -1,
-		Err:    err,
-	}
+	return explain.Plaintext(nil, to.host, err)
 }
 
 // explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server

@@ -98,6 +98,7 @@ func testPlaces(t *testing.T, config *tls.Config, places ...place) {
 				}
 				return nil
 			})
+			probePlace(t, config, p)
 		})
 	}
 }

@@ -74,6 +74,32 @@ type shaking struct {
 	// ahead is what has arrived and crypto/tls hasn't asked for yet: it reads the messages of a
 	// handshake in small pieces, each of which would be a call.
 	ahead input
+
+	// The last record, if it was an alert in plaintext: its level and its number.
+	alert     [2]byte
+	alertSize int
+}
+
+// note keeps the last record if it is an alert in plaintext. Body is a part of the record.
+func (h *shaking) note(header [recordHeader]byte, body []byte, whole int) {
+	switch {
+	case header[0] != recordAlert || whole != len(h.alert):
+		h.alertSize = 0
+	case h.alertSize == len(h.alert):
+		h.alertSize = copy(h.alert[:], body)
+	default:
+		h.alertSize += copy(h.alert[h.alertSize:], body)
+	}
+}
+
+// clearAlert adds to the error of a handshake an alert in plaintext that came where all is
+// encrypted already: crypto/tls answers it with an alert of its own, that it can't decrypt it.
+func (h *shaking) clearAlert(err error) error {
+	op, ok := errors.AsType[*net.OpError](err)
+	if h.alertSize != len(h.alert) || !ok || op.Op != "local error" {
+		return err
+	}
+	return explain.ClearAlert(err, h.alert[1])
 }
 
 func (h *shaking) enter(ctx context.Context) error {
@@ -305,6 +331,8 @@ func (s *Socket) handshake(
 		err = errHandshakeEOF
 	case err != nil && !s.accepted && config.ServerName == "" && !config.InsecureSkipVerify:
 		err = explain.Client(err, "", config) // crypto/tls has sent nothing
+	case err != nil:
+		err = shaking.clearAlert(err)
 	}
 	return t, err
 }
@@ -492,9 +520,13 @@ func (l *link) more() bool {
 const (
 	recordHeader    = 5  // type, version, length of what follows: RFC 8446, section 5.1
 	recordHandshake = 22 // a record's type
+	recordAlert     = 21 // likewise; two bytes in plaintext, more when encrypted
 	// A record's type: without effect in TLS 1.3, and crypto/tls reads on behind it.
 	changeCipherSpec = 20
 )
+
+// whole is the length of the record's body.
+func (l *link) whole() int { return int(l.header[3])<<8 | int(l.header[4]) }
 
 // feed notes how many whole records crypto/tls has, after p. When it asks for more it has used up
 // all that it had before, so if this makes no more than one, it has none left once that is read.
@@ -508,9 +540,12 @@ func (l *link) feed(p []byte) {
 		if l.headed < recordHeader {
 			n = copy(l.header[l.headed:], p)
 			if l.headed += uint8(n); l.headed == recordHeader {
-				l.body = int(l.header[3])<<8 | int(l.header[4])
+				l.body = l.whole()
 			}
 		} else {
+			if l.shaking != nil {
+				l.shaking.note(l.header, p[:n], l.whole())
+			}
 			l.body -= n
 		}
 		p = p[n:]

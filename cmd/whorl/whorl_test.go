@@ -276,7 +276,7 @@ func TestAFailedHandshakeSaysWhichFlagHelps(t *testing.T) {
 
 func TestAWrongCallExitsWithTwo(t *testing.T) {
 	for want, args := range map[string][]string{
-		"unknown command":                {"probe"},
+		"unknown command":                {"examine"},
 		"is no mode of bench":            {"bench", "flood"},
 		"unknown flag: --speed":          {"bench", "pingpong", "a:1", "--speed", "9"},
 		"invalid argument":               {"bench", "pingpong", "a:1", "-n", "many"},

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
+	"github.com/whorl-go/whorl/internal/tlstest"
 )
 
 func TestCutKeepsCharactersWhole(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
+	"github.com/whorl-go/whorl/internal/tlstest"
 )
 
 func TestPins(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/names"
+	"github.com/whorl-go/whorl/internal/names"
 )
 
 // ErrNoName is the cause where a certificate should be verified and it is not known for whom.

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/internal/text"
 )
 
 // NoSNI is tlsconfig.NoSNI.

@@ -15,7 +15,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/internal/text"
 )
 
 // A Pin is the hash of a certificate that is expected.
