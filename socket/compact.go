@@ -3,6 +3,7 @@ package socket
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -30,10 +31,13 @@ type compactible struct {
 	using  atomic.Uint32 // who is within TLS, and resting
 	active atomic.Bool   // since the list was looked at last
 	listed atomic.Bool
+	doomed atomic.Bool
 	list   *quiet
-	after  time.Duration
 	passed time.Duration // of the silence; the list's
+	wiped  bool          // of whoever keeps everybody out
 	state  atomic.Pointer[compactTLS]
+
+	settings CompactTLS
 }
 
 // resting is the bit of using that keeps everybody out.
@@ -60,8 +64,34 @@ func (t *secure) enter() {
 }
 
 func (t *secure) leave() {
-	if c := t.compactible; c != nil {
-		c.using.Add(^uint32(0))
+	if c := t.compactible; c != nil && c.using.Add(^uint32(0)) == 0 && c.doomed.Load() {
+		t.wipe()
+	}
+}
+
+// doom has the keys wiped as soon as nobody is within TLS: the socket is closed.
+func (t *secure) doom() {
+	if c := t.compactible; c != nil && !c.doomed.Swap(true) {
+		t.wipe()
+	}
+}
+
+func (t *secure) wipe() {
+	c := t.compactible
+	if !c.using.CompareAndSwap(0, resting) {
+		return // whoever leaves does it
+	}
+	defer c.using.Store(0)
+	if c.wiped {
+		return
+	}
+	c.wiped = true
+	if k := c.state.Load(); k != nil {
+		compactNow.Add(-1)
+		ticketsDropped.Add(int64(k.DroppedTickets()))
+		k.Wipe()
+	} else {
+		t.link.capture.Wipe()
 	}
 }
 
@@ -81,6 +111,9 @@ func (t *secure) toRest() bool {
 		return false
 	}
 	defer c.using.Store(0)
+	if c.doomed.Load() {
+		return true
+	}
 	if k := c.state.Load(); k != nil {
 		if len(k.raw.unread()) > 0 || len(k.plain) > 0 {
 			return false
@@ -99,17 +132,24 @@ func (t *secure) toRest() bool {
 	if err != nil {
 		return true
 	}
-	c.state.Store(&compactTLS{State: state})
+	k := &compactTLS{State: state}
+	if c.settings.KeepCertificates {
+		k.certificates = &certificates{cs.PeerCertificates, cs.VerifiedChains}
+	}
+	c.state.Store(k)
 	t.conn.Store(nil)
 	t.link = nil
 	compactNow.Add(1)
 	return true
 }
 
-var compactNow atomic.Int64
+var compactNow, ticketsDropped atomic.Int64
 
-// Compacted returns how many connections of the process have become compact, see Timeouts.Compact.
-func Compacted() int64 { return compactNow.Load() }
+// Compact returns how many connections of the process are compact now, see CompactTLS, and how many
+// session tickets have come too late for those that were and have ended.
+func Compact() (connections, lateTickets int64) {
+	return compactNow.Load(), ticketsDropped.Load()
+}
 
 // quiet is a loop's list of connections that may have become quiet.
 type quiet struct {
@@ -180,7 +220,7 @@ func (l *look) Run() {
 		} else {
 			c.passed += period
 		}
-		if c.passed >= c.after && t.toRest() {
+		if c.passed >= c.settings.After && t.toRest() {
 			c.passed = 0
 			c.listed.Store(false)
 			if !c.active.Load() || !c.listed.CompareAndSwap(false, true) {
@@ -200,9 +240,9 @@ func (l *look) Run() {
 }
 
 // mayRest begins to mind how quiet a connection is, after its handshake.
-func (t *secure) mayRest(f *fd, after time.Duration) {
-	loop := f.home.Loop()
-	c := &compactible{list: quietFor(loop, f.home.Runtime().Context(), after), after: after}
+func (t *secure) mayRest(f *fd, settings CompactTLS) {
+	list := quietFor(f.home.Loop(), f.home.Runtime().Context(), settings.After)
+	c := &compactible{list: list, settings: settings}
 	c.listed.Store(true)
 	t.compactible = c
 	c.list.add(t)
@@ -255,6 +295,49 @@ type compactTLS struct {
 	raw   input  // records that are not opened yet
 	plain []byte // of raw: was opened, and not read
 	err   error  // how the reading side has ended
+
+	certificates *certificates // nil: not kept
+}
+
+// certificates are those of a peer.
+type certificates struct {
+	peer   []*x509.Certificate
+	chains [][]*x509.Certificate
+}
+
+// connectionState is what the handshake has agreed on.
+func (k *compactTLS) connectionState() tls.ConnectionState {
+	cs := k.ConnectionState()
+	if k.certificates != nil {
+		cs.PeerCertificates, cs.VerifiedChains = k.certificates.peer, k.certificates.chains
+	}
+	return cs
+}
+
+// PeerIdentity is what is known of a peer's certificate when it isn't kept.
+type PeerIdentity struct {
+	SHA256   [32]byte // of the certificate, in DER
+	Names    []string // of DNS, and IP addresses, that it is for
+	NotAfter time.Time
+	Verified bool // against trusted roots
+}
+
+// PeerIdentity returns whose certificate the peer has shown, also when a compact connection has
+// kept none. ok is false without TLS, and if the peer has shown none.
+func (s *Socket) PeerIdentity() (p PeerIdentity, ok bool) {
+	t := s.secure.Load()
+	if t == nil {
+		return p, false
+	}
+	t.enter()
+	defer t.leave()
+	if k := t.compacted(); k != nil {
+		id, ok := k.Peer()
+		return PeerIdentity(id), ok
+	}
+	cs := t.conn.Load().ConnectionState()
+	id, ok := compact.PeerOf(&cs)
+	return PeerIdentity(id), ok
 }
 
 // tryRead is secure.tryRead.
@@ -274,7 +357,7 @@ func (k *compactTLS) tryRead(t *secure, f *fd, p []byte) (int, error) {
 			return n, nil
 		case k.err != nil:
 			t.rest = true
-			return n, k.failed()
+			return n, k.err
 		}
 		if err := k.open(f); err != nil {
 			if n > 0 && err == errWait {
@@ -290,8 +373,6 @@ func (k *compactTLS) tryRead(t *secure, f *fd, p []byte) (int, error) {
 		}
 	}
 }
-
-func (k *compactTLS) failed() error { return k.err }
 
 // whole reports whether there is a whole record to be opened.
 func (k *compactTLS) whole() bool {

@@ -278,12 +278,13 @@ func (s *Socket) handshake(
 	defer shaking.leave()
 	link := &link{socket: s, fd: f, shaking: shaking}
 	t := &secure{link: link, fd: f}
-	after := s.timeouts.Load().Compact
+	settings := s.timeouts.Load().CompactTLS
 	if forced := compact.Forced(); forced > 0 {
-		after, config = forced, compact.ForcedConfig(config)
+		settings.After, config = forced, compact.ForcedConfig(config)
+		settings.KeepCertificates = true
 	}
-	if after > 0 && compact.Enabled(config) {
-		link.capture = compact.NewCapture(!s.accepted)
+	if settings.After > 0 && compact.Enabled(config) {
+		link.capture = compact.NewCapture(config, !s.accepted)
 		defer link.capture.End()
 	}
 	conn := tls.Client
@@ -322,7 +323,7 @@ func (s *Socket) handshake(
 	t.rest = link.more()
 	if link.capture != nil && err == nil && detourErr == nil {
 		link.capture.End()
-		t.mayRest(f, after)
+		t.mayRest(f, settings)
 	}
 	switch {
 	case detourErr != nil:
@@ -359,7 +360,7 @@ func (s *Socket) ConnectionState() (state tls.ConnectionState, ok bool) {
 	t.enter()
 	defer t.leave()
 	if k := t.compacted(); k != nil {
-		return k.ConnectionState(), true
+		return k.connectionState(), true
 	}
 	return t.conn.Load().ConnectionState(), true
 }

@@ -14,6 +14,10 @@ import (
 // Config returns a copy of a configuration whose handshakes tell a Capture their secrets. A
 // KeyLogWriter that it has goes on to get its lines.
 func Config(c *tls.Config) *tls.Config {
+	return withSink(c, new(sync.Map))
+}
+
+func withSink(c *tls.Config, captures *sync.Map) *tls.Config {
 	if c == nil {
 		c = new(tls.Config)
 	}
@@ -21,7 +25,7 @@ func Config(c *tls.Config) *tls.Config {
 	if _, ok := c.KeyLogWriter.(*sink); ok {
 		return c
 	}
-	c.KeyLogWriter = &sink{c.KeyLogWriter}
+	c.KeyLogWriter = &sink{c.KeyLogWriter, captures}
 	if choose := c.GetConfigForClient; choose != nil {
 		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			chosen, err := choose(hello)
@@ -30,7 +34,7 @@ func Config(c *tls.Config) *tls.Config {
 			}
 			// Tickets are sealed with the keys that were set in chosen, which the copy has, or else
 			// with those of the configuration that the connection began with.
-			return Config(chosen), nil
+			return withSink(chosen, captures), nil
 		}
 	}
 	return c
@@ -63,11 +67,11 @@ func Enabled(c *tls.Config) bool {
 	return ok
 }
 
-// captures are those whose handshake is under way, by client random.
-var captures sync.Map // *Capture by [32]byte
-
 // sink is a Config.KeyLogWriter.
-type sink struct{ user io.Writer }
+type sink struct {
+	user     io.Writer
+	captures *sync.Map // *Capture by client random, of those whose handshake is under way
+}
 
 // The labels of the application traffic secrets (NSS key log format).
 var (
@@ -76,14 +80,14 @@ var (
 )
 
 func (s *sink) Write(line []byte) (int, error) {
-	learn(line)
+	s.learn(line)
 	if s.user != nil {
 		return s.user.Write(line)
 	}
 	return len(line), nil
 }
 
-func learn(line []byte) {
+func (s *sink) learn(line []byte) {
 	rest, client := bytes.CutPrefix(line, labelClient)
 	if !client {
 		var server bool
@@ -98,7 +102,7 @@ func learn(line []byte) {
 	if _, err := hex.Decode(random[:], rest[:64]); err != nil {
 		return
 	}
-	found, ok := captures.Load(random)
+	found, ok := s.captures.Load(random)
 	if !ok {
 		return
 	}
@@ -123,6 +127,7 @@ func learn(line []byte) {
 // A Capture follows a connection from its first byte to the moment when its State takes over. It
 // is for whoever reads and writes for crypto/tls, one at a time during the handshake.
 type Capture struct {
+	captures   *sync.Map
 	asClient   bool
 	random     [32]byte
 	hello      []byte // what has come of the ClientHello, until the random is known
@@ -136,8 +141,10 @@ type Capture struct {
 	suites     []*suite // that may be it, during the handshake
 }
 
-// NewCapture begins a Capture, before the handshake.
-func NewCapture(asClient bool) *Capture { return &Capture{asClient: asClient} }
+// NewCapture begins a Capture, before a handshake with a configuration of Config's.
+func NewCapture(c *tls.Config, asClient bool) *Capture {
+	return &Capture{captures: c.KeyLogWriter.(*sink).captures, asClient: asClient}
+}
 
 // randomAt is where the random is: behind the header of the record, that of the message, and the
 // version.
@@ -158,7 +165,7 @@ func (c *Capture) Hello(p []byte) {
 	}
 	copy(c.random[:], c.hello[randomAt:])
 	c.hello, c.known = nil, true
-	if _, twice := captures.LoadOrStore(c.random, c); twice {
+	if _, twice := c.captures.LoadOrStore(c.random, c); twice {
 		c.useless, c.known = true, false // the randoms of honest clients differ
 	}
 }
@@ -166,7 +173,7 @@ func (c *Capture) Hello(p []byte) {
 // End forgets a Capture's client random: its handshake is over, however that was.
 func (c *Capture) End() {
 	if c.known {
-		captures.CompareAndDelete(c.random, c)
+		c.captures.CompareAndDelete(c.random, c)
 		c.known = false
 	}
 	c.handshaken = true

@@ -111,11 +111,15 @@ func shake(t testing.TB, asClient bool, change func(client, server *tls.Config))
 		change(clientConfig, serverConfig)
 	}
 	near, far := buffered(t)
-	w = &wire{Conn: near, c: NewCapture(asClient), asClient: asClient}
+	w = &wire{Conn: near, asClient: asClient}
 	if asClient {
-		own, other = tls.Client(w, Config(clientConfig)), tls.Server(far, serverConfig)
+		clientConfig = Config(clientConfig)
+		w.c = NewCapture(clientConfig, asClient)
+		own, other = tls.Client(w, clientConfig), tls.Server(far, serverConfig)
 	} else {
-		own, other = tls.Server(w, Config(serverConfig)), tls.Client(far, clientConfig)
+		serverConfig = Config(serverConfig)
+		w.c = NewCapture(serverConfig, asClient)
+		own, other = tls.Server(w, serverConfig), tls.Client(far, clientConfig)
 	}
 	done := make(chan error, 1)
 	go func() { done <- other.Handshake() }()
@@ -503,11 +507,11 @@ func TestStaysWithCryptoTLS(t *testing.T) {
 // A KeyLogWriter of the user's gets its lines, and nothing of a handshake is left behind.
 func TestUsersKeyLog(t *testing.T) {
 	var log bytes.Buffer
-	shake(t, true, func(client, _ *tls.Config) { client.KeyLogWriter = &log })
+	w, _, _ := shake(t, true, func(client, _ *tls.Config) { client.KeyLogWriter = &log })
 	if n := strings.Count(log.String(), "_TRAFFIC_SECRET_0 "); n != 2 {
 		t.Errorf("%d lines: %s", n, log.String())
 	}
-	captures.Range(func(any, any) bool { t.Error("a Capture is left"); return false })
+	w.c.captures.Range(func(any, any) bool { t.Error("a Capture is left"); return false })
 }
 
 // What is known of the peer's certificate stays.

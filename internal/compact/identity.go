@@ -19,13 +19,13 @@ type PeerIdentity struct {
 
 // facts are what a handshake has agreed on. Connections to the same peer share them.
 type facts struct {
-	suite, curve                      uint16
-	client, resumed, mutual, ech, sct bool
-	verified, certified               bool
-	protocol, serverName              string
-	certificate                       [sha256.Size]byte
-	names                             string // separated by NUL
-	notAfter                          int64
+	suite, curve                 uint16
+	client, resumed, mutual, ech bool
+	verified, certified          bool
+	protocol, serverName         string
+	certificate                  [sha256.Size]byte
+	names                        string // separated by NUL
+	notAfter                     int64
 }
 
 type identity struct{ unique.Handle[facts] }
@@ -67,8 +67,13 @@ func (i identity) state() tls.ConnectionState {
 }
 
 // Peer returns what is known of the peer's certificate; ok is false if it has shown none.
-func (s *State) Peer() (p PeerIdentity, ok bool) {
-	f := s.identity.Value()
+func (s *State) Peer() (p PeerIdentity, ok bool) { return s.identity.peer() }
+
+// PeerOf is Peer of a connection that isn't compact.
+func PeerOf(cs *tls.ConnectionState) (p PeerIdentity, ok bool) { return identify(cs, false).peer() }
+
+func (i identity) peer() (p PeerIdentity, ok bool) {
+	f := i.Value()
 	if !f.certified {
 		return p, false
 	}

@@ -78,6 +78,9 @@ type Error struct {
 	text  string
 }
 
+// Unwrap returns the alert.
+func (e *Error) Unwrap() error { return tls.AlertError(e.Alert) }
+
 func (e *Error) Error() string {
 	return fmt.Sprintf("tls: %s (%v)", e.text, tls.AlertError(e.Alert))
 }
