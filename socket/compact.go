@@ -199,8 +199,11 @@ type beginLooking quiet
 
 func (b *beginLooking) Run() {
 	q := (*quiet)(b)
+	q.mu.Lock()
+	period := q.period
+	q.mu.Unlock()
 	q.loop.InitTimer(&q.timer, (*look)(q))
-	q.timer.Reset(q.period)
+	q.timer.Reset(period)
 }
 
 // look is the timer of a list.
