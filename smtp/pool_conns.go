@@ -1,0 +1,246 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// checkTime is how long a server may take to show that it is still there, and how long a Pool that
+// was closed waits for nothing else.
+const checkTime = 10 * time.Second
+
+// enter takes a place for a connection, and waits for one in the order of arrival.
+func (p *Pool) enter(ctx context.Context) error {
+	p.mu.Lock()
+	if p.cut {
+		p.mu.Unlock()
+		return ErrPoolClosed
+	}
+	if p.busy < p.config.MaxConns && p.waiting.Len() == 0 {
+		p.busy++
+		p.mu.Unlock()
+		return nil
+	}
+	if p.waiting.Len() >= p.config.MaxQueue {
+		p.mu.Unlock()
+		return ErrPoolFull
+	}
+	t := new(turn)
+	t.came.Add(1)
+	place := p.waiting.PushBack(t)
+	p.mu.Unlock()
+
+	err := t.came.Wait(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil && t.granted:
+		return nil
+	case t.granted: // and not wanted any more
+		p.pass()
+	case err == nil:
+		return ErrPoolClosed
+	case !p.cut:
+		p.waiting.Remove(place)
+	}
+	return err
+}
+
+// exit gives a place back.
+func (p *Pool) exit() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pass()
+}
+
+// pass passes a place on to who has waited longest. p.mu is held.
+func (p *Pool) pass() {
+	first := p.waiting.Front()
+	if first == nil {
+		p.busy--
+		return
+	}
+	t := p.waiting.Remove(first).(*turn)
+	t.granted = true
+	t.came.Done()
+}
+
+// take returns a connection for a mail, one that was used before unless it has to be fresh. Whoever
+// takes one has a place.
+func (p *Pool) take(ctx context.Context, fresh bool) (c *pooled, reused bool, err error) {
+	for !fresh {
+		if c = p.pop(); c == nil {
+			break
+		}
+		if p.usable(ctx, c) {
+			return c, true, nil
+		}
+	}
+	if c, err = p.dial(ctx); err != nil {
+		return nil, false, err
+	}
+	return c, false, nil
+}
+
+// pop takes the connection off the idle ones that was used last.
+func (p *Pool) pop() *pooled {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := len(p.idle) - 1
+	if last < 0 {
+		return nil
+	}
+	c := p.idle[last]
+	p.idle[last] = nil
+	p.idle = p.idle[:last]
+	return c
+}
+
+// usable finds out whether a connection that was idle may be used on, and ends it if not.
+func (p *Pool) usable(ctx context.Context, c *pooled) bool {
+	now := time.Now()
+	idle := now.Sub(c.used)
+	if p.worn(c, now) || idle > p.config.MaxIdle {
+		p.discard(c, true)
+		return false
+	}
+	alive := c.silent() == nil
+	if alive && idle > p.config.CheckAfter {
+		ctx, cancel := context.WithTimeout(ctx, checkTime)
+		alive = c.Noop(ctx) == nil
+		cancel()
+	}
+	if !alive {
+		p.discard(c, false)
+		p.count(func(s *PoolStats) { s.Lost++ })
+	}
+	return alive
+}
+
+// worn reports whether a connection has done what it may do.
+func (p *Pool) worn(c *pooled, now time.Time) bool {
+	return p.config.MaxMessages > 0 && c.mails >= p.config.MaxMessages ||
+		p.config.MaxAge > 0 && now.Sub(c.born) > p.config.MaxAge
+}
+
+func (p *Pool) dial(ctx context.Context) (*pooled, error) {
+	// Connections that are kept while others are opened count as well: a place is free, so one of
+	// them has to go if there are as many as there may be.
+	p.mu.Lock()
+	if len(p.open)+p.dialing >= p.config.MaxConns && len(p.idle) > 0 {
+		oldest := p.idle[0]
+		p.idle = append(p.idle[:0], p.idle[1:]...)
+		p.retire([]*pooled{oldest})
+	}
+	p.dialing++
+	p.mu.Unlock()
+	client, err := p.dialer.Dial(ctx, p.config.Address)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dialing--
+	if err != nil {
+		return nil, err
+	}
+	c := &pooled{Client: client, born: time.Now()}
+	p.stats.Dialed++
+	if p.cut {
+		client.Close()
+		return nil, ErrPoolClosed
+	}
+	p.open[c] = struct{}{}
+	return c, nil
+}
+
+// put gives a connection back after a mail.
+func (p *Pool) put(c *pooled) {
+	c.mails++
+	c.used = time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case c.ended.Load() || p.cut:
+		delete(p.open, c)
+	case p.worn(c, c.used):
+		p.retire([]*pooled{c})
+	default:
+		p.idle = append(p.idle, c)
+		if p.reaper == nil {
+			p.reaper = time.AfterFunc(p.config.MaxIdle, p.reap)
+		}
+	}
+}
+
+// discard ends a connection, in good order or not.
+func (p *Pool) discard(c *pooled, orderly bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if orderly {
+		p.retire([]*pooled{c})
+		return
+	}
+	delete(p.open, c)
+	c.Close()
+}
+
+// retire ends connections in good order. p.mu is held: nothing of it waits.
+func (p *Pool) retire(connections []*pooled) {
+	for _, c := range connections {
+		delete(p.open, c)
+		c.leave()
+	}
+}
+
+// reap ends the connections that were idle for too long. It is called by a timer.
+func (p *Pool) reap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, n := time.Now(), 0
+	for n < len(p.idle) && now.Sub(p.idle[n].used) >= p.config.MaxIdle {
+		n++
+	}
+	p.retire(p.idle[:n])
+	p.idle = append(p.idle[:0], p.idle[n:]...)
+	if p.reaper = nil; len(p.idle) > 0 && !p.closed {
+		p.reaper = time.AfterFunc(p.config.MaxIdle-now.Sub(p.idle[0].used), p.reap)
+	}
+}
+
+// begin waits until the next mail may begin, by Rate.
+func (p *Pool) begin(ctx context.Context) error {
+	if p.config.Rate == 0 {
+		return nil
+	}
+	p.mu.Lock()
+	now := time.Now()
+	at := p.next
+	if at.Before(now) {
+		at = now
+	}
+	p.next = at.Add(time.Duration(float64(time.Second) / p.config.Rate))
+	p.mu.Unlock()
+	return p.sleep(ctx, at.Sub(now))
+}
+
+// sleep waits. It ends early with the error of ctx, or when the Pool is cut short.
+func (p *Pool) sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	switch _, err := p.stopped.PopTimeout(ctx, d); {
+	case errors.Is(err, runtime.ErrChannelTimeout):
+		return nil
+	case errors.Is(err, runtime.ErrChannelClosed):
+		return ErrPoolClosed
+	default:
+		return err
+	}
+}
+
+func (p *Pool) count(change func(s *PoolStats)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.stats)
+}
