@@ -40,7 +40,8 @@ func (d *delivery) run(ctx context.Context) (Receipt, error) {
 		}
 		d.to, fresh = o.again, true
 		// A connection that had died while nobody used it isn't an attempt.
-		if !reused || o.err == nil || errors.As(o.err, new(*Error)) {
+		refused, ok := errors.AsType[*Error](o.err)
+		if !reused || o.err == nil || ok && !refused.Lost {
 			if attempt == d.pool.config.Attempts || ctx.Err() != nil {
 				return d.end(o.err)
 			}

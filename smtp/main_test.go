@@ -19,13 +19,17 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/smtp"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
-func TestMain(m *testing.M) { leaktest.Main(m) }
+func TestMain(m *testing.M) {
+	childtest.Main(servePeer)
+	leaktest.Main(m)
+}
 
 // What other packages' tests have, too.
 var (

@@ -106,8 +106,8 @@ type PoolStats struct {
 // pooled is a connection of a Pool.
 type pooled struct {
 	*Client
-	born, used time.Time
-	mails      int
+	born  time.Time
+	mails int
 }
 
 // turn is a mail that waits for a connection. What is in it is guarded by the Pool's lock.

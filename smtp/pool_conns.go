@@ -107,7 +107,7 @@ func (p *Pool) usable(ctx context.Context, c *pooled) bool {
 		p.discard(c, true)
 		return false
 	}
-	alive := c.silent() == nil
+	alive := idle < pauseTime || c.silent() == nil
 	if alive && idle > p.config.CheckAfter {
 		ctx, cancel := context.WithTimeout(ctx, checkTime)
 		alive = c.Noop(ctx) == nil
@@ -157,7 +157,6 @@ func (p *Pool) dial(ctx context.Context) (*pooled, error) {
 // put gives a connection back after a mail.
 func (p *Pool) put(c *pooled) {
 	c.mails++
-	c.used = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
