@@ -48,6 +48,7 @@ type dialer struct {
 	invalid error                            // what is wrong with config
 	tls     atomic.Pointer[tlsconfig.Client] // nil until it is needed, if config doesn't say more
 	last    atomic.Pointer[target]           // which is often the next one, too
+	name    string                           // whom to verify; empty: the host that is dialled
 }
 
 func (d *dialer) init(config *Config) {
@@ -61,6 +62,9 @@ func (d *dialer) init(config *Config) {
 		if name != base.ServerName {
 			base = base.Clone()
 			base.ServerName = name
+		}
+		if name != tlsconfig.NoSNI {
+			d.name = name
 		}
 		d.tls.Store(tlsconfig.NewClient(base)) // now, as it copies
 	}

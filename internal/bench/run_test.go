@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/farside"
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -33,7 +33,7 @@ func authority(t testing.TB) *devca.CA {
 var theAuthority = sync.OnceValues(func() (*devca.CA, error) { return devca.New("bench tests") })
 
 func TestEveryModeOverEveryTransport(t *testing.T) {
-	transports := append([]string{"plain", "tls"}, dialogue.Names()...)
+	transports := append([]string{"plain", "tls"}, dialogue.ServerNames()...)
 	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
 			config := farside.Config{Role: farside.Echo}

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
