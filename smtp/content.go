@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -211,8 +213,8 @@ func (w *content) begin() error {
 	c := w.client
 	if w.complete {
 		w.envelope.Size = int64(len(*w.out)) - w.stuffed
-	} else if sized, ok := w.mail.Message.(interface{ Size() int64 }); ok {
-		w.envelope.Size = sized.Size() // such as a bytes.Reader's
+	} else {
+		w.envelope.Size = sizeOf(w.mail.Message)
 	}
 	w.envelope.Body = w.body()
 	head, _, _ := bytes.Cut(*w.out, []byte("\r\n\r\n"))
@@ -228,6 +230,19 @@ func (w *content) begin() error {
 		return errNobody
 	}
 	return nil
+}
+
+// sizeOf returns what is known of a message's size while it is written, in one piece, in bytes.
+func sizeOf(message io.WriterTo) int64 {
+	switch m := message.(type) {
+	case *bytes.Reader:
+		return int64(m.Len())
+	case *strings.Reader:
+		return int64(m.Len())
+	case *bytes.Buffer:
+		return int64(m.Len())
+	}
+	return 0
 }
 
 // finish sends the end of the message, after the envelope if that is still due, and waits for the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"time"
 
@@ -27,18 +26,19 @@ func (d *delivery) run(ctx context.Context) (Receipt, error) {
 	if d.mail.Message == nil {
 		return Receipt{}, fmt.Errorf("smtp: %w: a mail without a message", ErrInvalid)
 	}
-	seeker, at, err := place(d.mail.Message)
-	if err != nil {
-		return Receipt{}, fmt.Errorf("smtp: message: %w", err)
+	mail := *d.mail
+	if _, ok := seeker(mail.Message); ok && placeOf(mail.Message).seeker == nil {
+		mail.Message = &once{WriterTo: mail.Message} // a file that is a pipe, say
 	}
-	fresh := false // the connection has to be new
+	d.mail = &mail
+	again := false
 	for attempt := 1; ; {
-		o, reused := d.pool.attempt(ctx, d.mail, d.to, fresh)
+		o, reused := d.pool.attempt(ctx, d.mail, d.to, again)
 		d.note(&o)
 		if len(o.again) == 0 {
 			return d.end(o.err)
 		}
-		d.to, fresh = o.again, true
+		d.to, again = o.again, true
 		// A connection that had died while nobody used it isn't an attempt.
 		refused, ok := errors.AsType[*Error](o.err)
 		if !reused || o.err == nil || ok && !refused.Lost {
@@ -49,11 +49,6 @@ func (d *delivery) run(ctx context.Context) (Receipt, error) {
 				return d.end(errors.Join(o.err, err))
 			}
 			attempt++
-		}
-		if seeker != nil {
-			if _, err := seeker.Seek(at, io.SeekStart); err != nil {
-				return d.end(fmt.Errorf("smtp: message: %w", err))
-			}
 		}
 		d.pool.count(func(s *PoolStats) { s.Retried++ })
 	}
@@ -103,18 +98,19 @@ func (d *delivery) end(err error) (Receipt, error) {
 	return Receipt{}, fmt.Errorf("smtp: %s: %w", d.pool.config.Address, err)
 }
 
-// attempt sends a mail once. reused says that the connection had had mails before.
+// attempt sends a mail once; again says that it was tried before, so that the connection has to be
+// new. reused says that the connection had had mails before.
 func (p *Pool) attempt(
-	ctx context.Context, mail *Mail, to []string, fresh bool,
+	ctx context.Context, mail *Mail, to []string, again bool,
 ) (o outcome, reused bool) {
-	if err := p.enter(ctx); err != nil {
+	if err := p.enter(ctx, again); err != nil {
 		return outcome{err: err}, false
 	}
 	defer p.exit()
 	if err := p.begin(ctx); err != nil {
 		return outcome{err: err}, false
 	}
-	c, reused, err := p.take(ctx, fresh)
+	c, reused, err := p.take(ctx, again)
 	if err != nil {
 		o.err = err
 		if mayPass(err) {

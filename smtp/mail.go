@@ -12,15 +12,16 @@ import (
 	"github.com/whorl-go/whorl/smtp/internal/engine"
 )
 
-// A Mail is a message and its envelope. It isn't changed by being sent.
+// A Mail is a message and its envelope. It isn't changed by being sent, and may be sent by several
+// callers at a time if its Message may be written by them.
 type Mail struct {
 	From string   // who is told when it can't be delivered; empty: nobody
 	To   []string // who gets it, whatever the message's header says
 
 	// Message is header and body, in lines that end by CR LF or LF; what it writes is sent as it
-	// comes. A Pool that tries again calls it again: an io.Seeker is set back before, a
-	// *bytes.Buffer isn't emptied, and everything else has to write the same once more, as
-	// go-mail's Msg does. [Reader] makes one of an io.Reader.
+	// comes. For a mail that is sent again, by a Pool or by you, it is called again: an io.Seeker
+	// is set back afterwards, a *bytes.Buffer isn't emptied, and everything else has to write the
+	// same once more, as go-mail's Msg does. [Reader] makes one of an io.Reader.
 	//
 	// It is called on the loop, so what blocks belongs elsewhere: read files before, or by
 	// runtime.Await.
@@ -64,24 +65,60 @@ type reader struct {
 
 // WriteTo copies in pieces of its own: what the Reader's own WriteTo does is nothing to rely on.
 func (r *reader) WriteTo(w io.Writer) (int64, error) {
-	if _, ok := r.Reader.(io.Seeker); !ok && r.used {
+	if r.used && placeOf(r).seeker == nil {
 		return 0, ErrMessageGone
 	}
 	r.used = true
 	return io.CopyBuffer(w, struct{ io.Reader }{r.Reader}, make([]byte, 16<<10))
 }
 
-// place returns where a message begins, if it can be set back.
-func place(message io.WriterTo) (seeker io.Seeker, at int64, err error) {
-	if r, ok := message.(*reader); ok {
-		seeker, _ = r.Reader.(io.Seeker)
-	} else {
-		seeker, _ = message.(io.Seeker)
+// once is a message that can be written once.
+type once struct {
+	io.WriterTo
+	used bool
+}
+
+// WriteTo writes the message the first time.
+func (o *once) WriteTo(w io.Writer) (int64, error) {
+	if o.used {
+		return 0, ErrMessageGone
 	}
-	if seeker != nil {
-		at, err = seeker.Seek(0, io.SeekCurrent)
+	o.used = true
+	return o.WriterTo.WriteTo(w)
+}
+
+// seeker returns what a message can be set back by.
+func seeker(message io.WriterTo) (s io.Seeker, ok bool) {
+	if r, is := message.(*reader); is {
+		s, ok = r.Reader.(io.Seeker)
+		return s, ok
 	}
-	return seeker, at, err
+	s, ok = message.(io.Seeker)
+	return s, ok
+}
+
+// A place is where a message began before it was sent.
+type place struct {
+	seeker io.Seeker // nil: it can't be set back, or needn't
+	at     int64
+}
+
+func placeOf(message io.WriterTo) (p place) {
+	if s, ok := seeker(message); ok {
+		if at, err := s.Seek(0, io.SeekCurrent); err == nil {
+			p = place{s, at}
+		}
+	}
+	return p
+}
+
+// back sets the message back.
+func (p place) back() error {
+	if p.seeker == nil {
+		return nil
+	}
+	_, err := p.seeker.Seek(p.at, io.SeekStart)
+	return err
 }
 
 // Send sends a mail. It returns an error if nobody gets it: a [*RecipientsError] when all
@@ -113,6 +150,7 @@ func (c *Client) try(ctx context.Context, mail *Mail, to []string) (o outcome) {
 	}
 	proper := false
 	defer func() { c.release(proper, o.err) }()
+	began := placeOf(mail.Message)
 	w := newContent(ctx, c, mail, to)
 	o.err = w.run()
 	w.release()
@@ -122,6 +160,9 @@ func (c *Client) try(ctx context.Context, mail *Mail, to []string) (o outcome) {
 	proper = true
 	o.judge(c, w)
 	c.engine.Forget()
+	if began.back() != nil {
+		o.again = nil
+	}
 	return o
 }
 

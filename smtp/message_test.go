@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -165,6 +166,42 @@ func TestMailsNeedExtensions(t *testing.T) {
 	})
 }
 
+func TestMailsCanBeSentAgain(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		m := new(mta)
+		c := dial(ctx, t, m.start(t), plaintext())
+		read := strings.NewReader("text, and more")
+		read.Seek(6, io.SeekStart)
+		for _, message := range []io.WriterTo{read, smtp.Reader(read), bytes.NewBufferString("and more")} {
+			mail := &smtp.Mail{To: []string{"a@b"}, Message: message}
+			for range 2 {
+				_, err := c.Send(ctx, mail)
+				check(t, err)
+				if got := m.received(); got[len(got)-1].text != "and more\r\n" {
+					t.Errorf("%T: %q", message, got[len(got)-1].text)
+				}
+			}
+		}
+		mail := &smtp.Mail{To: []string{"a@b"}, Message: smtp.Reader(iotest.HalfReader(strings.NewReader("text")))}
+		_, err := c.Send(ctx, mail)
+		check(t, err)
+		_, err = c.Send(ctx, mail)
+		wantError(t, "a Reader that was read", err, smtp.ErrMessageGone)
+		check(t, c.Noop(ctx))
+	})
+}
+
+// pipe returns the end of a pipe from which a text is read: a file that can't be set back.
+func pipe(t *testing.T, text string) *os.File {
+	r, w, err := os.Pipe()
+	check(t, err)
+	t.Cleanup(func() { r.Close() })
+	_, err = io.WriteString(w, text)
+	check(t, err)
+	check(t, w.Close())
+	return r
+}
+
 func TestReadersAreReadOnceOrSetBack(t *testing.T) {
 	for _, test := range []struct {
 		message io.WriterTo
@@ -172,6 +209,8 @@ func TestReadersAreReadOnceOrSetBack(t *testing.T) {
 	}{
 		{smtp.Reader(iotest.HalfReader(strings.NewReader("text"))), true},
 		{smtp.Reader(strings.NewReader("text")), false},
+		{smtp.Reader(pipe(t, "text")), true},
+		{pipe(t, "text"), true},
 		{strings.NewReader("text"), false},
 		{bytes.NewReader([]byte("text")), false},
 		{bytes.NewBufferString("text"), false},

@@ -182,15 +182,16 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Unlock()
 	err := p.active.Wait(ctx)
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.reaper != nil {
 		p.reaper.Stop()
 	}
 	if err == nil {
-		p.retire(p.idle)
-		p.idle = nil
+		gone := p.forget(len(p.idle))
+		p.mu.Unlock()
+		leave(gone)
 		return nil
 	}
+	defer p.mu.Unlock()
 	p.cut = true
 	p.stopped.Close()
 	for e := p.waiting.Front(); e != nil; e = e.Next() {

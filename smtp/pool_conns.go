@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -12,8 +13,9 @@ import (
 // was closed waits for nothing else.
 const checkTime = 10 * time.Second
 
-// enter takes a place for a connection, and waits for one in the order of arrival.
-func (p *Pool) enter(ctx context.Context) error {
+// enter takes a place for a connection, and waits for one in the order of arrival. Mails that were
+// let in already, which are tried again, are not turned away.
+func (p *Pool) enter(ctx context.Context, again bool) error {
 	p.mu.Lock()
 	if p.cut {
 		p.mu.Unlock()
@@ -24,7 +26,7 @@ func (p *Pool) enter(ctx context.Context) error {
 		p.mu.Unlock()
 		return nil
 	}
-	if p.waiting.Len() >= p.config.MaxQueue {
+	if p.waiting.Len() >= p.config.MaxQueue && !again {
 		p.mu.Unlock()
 		return ErrPoolFull
 	}
@@ -130,13 +132,13 @@ func (p *Pool) dial(ctx context.Context) (*pooled, error) {
 	// Connections that are kept while others are opened count as well: a place is free, so one of
 	// them has to go if there are as many as there may be.
 	p.mu.Lock()
+	var oldest []*pooled
 	if len(p.open)+p.dialing >= p.config.MaxConns && len(p.idle) > 0 {
-		oldest := p.idle[0]
-		p.idle = append(p.idle[:0], p.idle[1:]...)
-		p.retire([]*pooled{oldest})
+		oldest = p.forget(1)
 	}
 	p.dialing++
 	p.mu.Unlock()
+	leave(oldest)
 	client, err := p.dialer.Dial(ctx, p.config.Address)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -157,37 +159,49 @@ func (p *Pool) dial(ctx context.Context) (*pooled, error) {
 // put gives a connection back after a mail.
 func (p *Pool) put(c *pooled) {
 	c.mails++
+	worn := p.worn(c, c.used)
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case c.ended.Load() || p.cut:
+	if c.ended.Load() || p.cut || worn {
 		delete(p.open, c)
-	case p.worn(c, c.used):
-		p.retire([]*pooled{c})
-	default:
-		p.idle = append(p.idle, c)
-		if p.reaper == nil {
-			p.reaper = time.AfterFunc(p.config.MaxIdle, p.reap)
+		p.mu.Unlock()
+		if worn {
+			c.leave()
 		}
+		return
+	}
+	defer p.mu.Unlock()
+	p.idle = append(p.idle, c)
+	if p.reaper == nil {
+		p.reaper = time.AfterFunc(p.config.MaxIdle, p.reap)
 	}
 }
 
 // discard ends a connection, in good order or not.
 func (p *Pool) discard(c *pooled, orderly bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if orderly {
-		p.retire([]*pooled{c})
-		return
-	}
 	delete(p.open, c)
-	c.Close()
+	p.mu.Unlock()
+	if orderly {
+		c.leave()
+	} else {
+		c.Close()
+	}
 }
 
-// retire ends connections in good order. p.mu is held: nothing of it waits.
-func (p *Pool) retire(connections []*pooled) {
-	for _, c := range connections {
+// forget takes the first n idle connections off the Pool. p.mu is held; whoever holds it must not
+// wait or yield, which is why they are left to the caller.
+func (p *Pool) forget(n int) []*pooled {
+	gone := slices.Clone(p.idle[:n])
+	p.idle = slices.Delete(p.idle, 0, n)
+	for _, c := range gone {
 		delete(p.open, c)
+	}
+	return gone
+}
+
+// leave ends connections in good order.
+func leave(connections []*pooled) {
+	for _, c := range connections {
 		c.leave()
 	}
 }
@@ -195,16 +209,16 @@ func (p *Pool) retire(connections []*pooled) {
 // reap ends the connections that were idle for too long. It is called by a timer.
 func (p *Pool) reap() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	now, n := time.Now(), 0
 	for n < len(p.idle) && now.Sub(p.idle[n].used) >= p.config.MaxIdle {
 		n++
 	}
-	p.retire(p.idle[:n])
-	p.idle = append(p.idle[:0], p.idle[n:]...)
+	gone := p.forget(n)
 	if p.reaper = nil; len(p.idle) > 0 && !p.closed {
 		p.reaper = time.AfterFunc(p.config.MaxIdle-now.Sub(p.idle[0].used), p.reap)
 	}
+	p.mu.Unlock()
+	leave(gone)
 }
 
 // begin waits until the next mail may begin, by Rate.

@@ -432,6 +432,27 @@ func TestQueueIsBoundedAndServedInOrder(t *testing.T) {
 	})
 }
 
+// A mail that was let in isn't turned away when it is tried again.
+func TestFurtherAttemptsAreNotTurnedAway(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		later := map[string]bool{}
+		m := &mta{hook: func(_ *script, line string) string {
+			if strings.HasPrefix(line, "MAIL") && !later[line] {
+				later[line] = true
+				return "451 later\r\n"
+			}
+			return ""
+		}}
+		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 1, MaxQueue: 9, FirstDelay: 1})
+		check(t, runtime.ForEach(ctx, 10, func(ctx context.Context, i int) error {
+			mail := note()
+			mail.From = fmt.Sprintf("%d@x", i)
+			_, err := p.Send(ctx, mail)
+			return err
+		}))
+	})
+}
+
 func TestDrain(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
 		m := &mta{hook: func(_ *script, line string) string { time.Sleep(time.Millisecond); return "" }}

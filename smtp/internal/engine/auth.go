@@ -30,8 +30,12 @@ type authentication struct {
 	mechanism Mechanism
 	name      string
 	initial   []byte // that didn't fit into the command
+	answered  int    // challenges
 	failed    error  // why this side has called it off
 }
+
+// maxChallenges is how many a server may have answered: no mechanism has that many.
+const maxChallenges = 16
 
 // maxCommand is how long a command line may be, with its end: RFC 5321, section 4.5.3.1.4.
 const maxCommand = 512
@@ -101,7 +105,10 @@ func (e *Engine) challenged(r *reply.Reply) error {
 	a := &e.auth
 	challenge, err := base64.StdEncoding.DecodeString(r.Text())
 	var response []byte
+	a.answered++
 	switch {
+	case a.answered > maxChallenges:
+		err = fmt.Errorf("%w: AUTH: challenges without end", ErrProtocol)
 	case a.initial != nil: // the challenge is empty, and waits for it
 		response, a.initial = a.initial, nil
 	case err != nil:

@@ -450,6 +450,8 @@ func TestAuth(t *testing.T) {
 		{"called off, and let in", words{err: errors.New("no way")}, []string{"334 Yg==", "235 in"}, "AUTH WORDS|*", "no way", true},
 		{"no base64", words{}, []string{"334 %", "501 well"}, "AUTH WORDS|*", "base64", false},
 		{"not proven", words{}, []string{"235 in"}, "AUTH WORDS", "proven", true},
+		{"challenges without end", words{}, append(slices.Repeat([]string{"334 Yg=="}, 17), "501 well"),
+			"AUTH WORDS" + strings.Repeat("|", 17) + "*", "without end", false},
 		{"another code", words{}, []string{"250 in"}, "AUTH WORDS", "protocol error", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
