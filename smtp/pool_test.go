@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/smtp"
 )
@@ -522,6 +523,40 @@ func TestSessionsThatCanNotBegin(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Coroutines of several loops, and goroutines, share the connections.
+func TestPoolOnSeveralLoops(t *testing.T) {
+	leaktest.Guard(t)
+	const senders, each = 20, 20
+	m := new(mta)
+	address := m.start(t)
+	err := runtime.Run(func(ctx context.Context) error {
+		p := pool(t, smtp.PoolConfig{Address: address, Config: plaintext(), MaxConns: 3, MaxMessages: 7, MaxIdle: time.Millisecond})
+		send := func(ctx context.Context) {
+			for range each {
+				if _, err := p.Send(ctx, note()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		var group runtime.WaitGroup
+		for range senders / 2 {
+			if err := group.GoSpread(ctx, send); err != nil {
+				return err
+			}
+			group.Add(1)
+			go func() {
+				defer group.Done()
+				send(ctx)
+			}()
+		}
+		return group.Wait(ctx)
+	}, append(runtimetest.Quiet(t), runtime.WithLoops(3))...)
+	check(t, err)
+	if got := m.received(); len(got) != senders*each {
+		t.Errorf("%d mails", len(got))
+	}
 }
 
 // Thousands of sessions can be on one loop, and all are used.
