@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,95 +92,42 @@ func TestHelloIsTheAddressUnlessGiven(t *testing.T) {
 	wantError(t, "CR LF in Hello", err, smtp.ErrInvalid)
 }
 
-// What comes before or after a plaintext answer in place of an attacker's words is never taken for
-// the server's over TLS, and nobody is logged in.
-func TestAttacksOnTheUpgrade(t *testing.T) {
-	for name, test := range map[string]struct {
-		play func(s *script)
-		want error
-		text string
-	}{
-		"B1 words behind 220": {func(s *script) {
-			s.hello("STARTTLS")
-			s.ask("STARTTLS", "220 go\r\n250-x\r\n250 AUTH LOGIN\r\n")
-		}, socket.ErrPlaintextPending, "TLS"},
-		"B2 words without an end": {func(s *script) {
-			s.hello("STARTTLS")
-			s.ask("STARTTLS", "220 go\r\n250-INJ")
-		}, socket.ErrPlaintextPending, "TLS"},
-		"B4 words before 220": {func(s *script) {
-			s.hello("STARTTLS")
-			s.ask("STARTTLS", "250 SIZE 1\r\n220 go\r\n")
-		}, smtp.ErrProtocol, "STARTTLS"},
-		"B9 bare LF": {func(s *script) {
-			s.say("220 mail.test\n220 mail.test\r\n")
-		}, smtp.ErrProtocol, "greeting"},
-		"B10 words over TLS before EHLO": {func(s *script) {
-			s.hello("STARTTLS")
-			s.ask("STARTTLS", "220 go\r\n")
-			s.secure()
-			s.say(ehlo("AUTH PLAIN") + "250 more\r\n")
-		}, smtp.ErrProtocol, ""},
-		"N1 not offered": {func(s *script) { s.hello("AUTH PLAIN") }, smtp.ErrNoTLS, ""},
-		"N3 454": {func(s *script) {
-			s.hello("STARTTLS")
-			s.ask("STARTTLS", "454 not now\r\n")
-		}, nil, "STARTTLS: refused with 454"},
-		"N5 EHLO unknown": {func(s *script) {
-			s.say("220 mail.test\r\n")
-			s.ask("EHLO me.test", "502 what?\r\n")
-		}, nil, "EHLO: refused with 502"},
-		"N6 closed after 220": {func(s *script) {
-			s.hello("STARTTLS")
-			s.ask("STARTTLS", "220 go\r\n")
-			s.raw.Close()
-		}, nil, "TLS"},
-		"N6 closed after STARTTLS": {func(s *script) {
-			s.hello("STARTTLS")
-			s.hear("STARTTLS")
-			s.raw.Close()
-		}, io.ErrUnexpectedEOF, "STARTTLS"},
-		"words in the same piece as EHLO's answer": {func(s *script) {
-			s.say("220 mail.test\r\n")
-			s.ask("EHLO me.test", ehlo("STARTTLS")+"220 go\r\n")
-		}, smtp.ErrProtocol, "out of turn"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			coroutine(t, func(ctx context.Context, t *testing.T) {
-				for _, security := range []smtp.Security{smtp.Mandatory, smtp.Opportunistic} {
-					if security == smtp.Opportunistic && strings.HasPrefix(name, "N5") {
-						continue // it may be an old server
-					}
-					rest := make(chan string, 1)
-					address := serve(t, func(s *script) {
-						s.hasty = true
-						test.play(s)
-						rest <- s.rest()
-					})
-					config := secured()
-					config.Security, config.Auth = security, smtp.Password("me", "secret")
-					_, err := smtp.Dial(ctx, address, config)
-					if err == nil {
-						t.Fatal("the session has begun")
-					}
-					want, text := test.want, test.text
-					if security == smtp.Opportunistic && errors.Is(want, smtp.ErrNoTLS) {
-						want = smtp.ErrAuthNeedsTLS // N12
-					}
-					if want != nil {
-						wantError(t, name, err, want)
-					}
-					if !strings.Contains(err.Error(), text) {
-						t.Errorf("the error is %q, want %q", err, text)
-					}
-					if said, _ := runtime.Await(ctx, func() (string, error) { return <-rest, nil }); strings.Contains(said, "AUTH") ||
-						strings.Contains(said, "MAIL") {
-						t.Errorf("it said %q", said)
-					}
+// A server that refuses a chunk, and takes what is in it for commands, can't have its answers to
+// those taken for answers to ours.
+func TestRefusedChunk(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		var second atomic.Bool
+		address := serve(t, func(s *script) {
+			s.hasty = s.number == 1
+			s.hello("PIPELINING", "CHUNKING")
+			s.hear("MAIL FROM:<me@me.test>", "RCPT TO:<a@a.test>")
+			s.nothingHeard() // the chunk waits for the answers
+			s.say("250 a\r\n250 b\r\n")
+			if s.number == 1 {
+				s.hear("BDAT 26 LAST")
+				s.say("452 4.3.1 not now\r\n")
+				for range 4 {
+					s.line()
+					s.say("500 what?\r\n")
 				}
-			})
+				if rest := s.rest(); rest != "" {
+					t.Errorf("it went on with %q", rest)
+				}
+				return
+			}
+			second.Store(true)
+			s.hear("BDAT 26 LAST", "Subject: x", "", "RSET", "NOOP")
+			s.say("250 done\r\n")
+			s.rest()
 		})
-	}
+		config := plaintext()
+		config.Chunking = true
+		p := pool(t, smtp.PoolConfig{Address: address, Config: config, FirstDelay: 1})
+		receipt, err := p.Send(ctx, letter("Subject: x\r\n\r\nRSET\r\nNOOP\r\n", "a@a.test"))
+		if check(t, err); receipt.Text != "done" || !second.Load() {
+			t.Errorf("%+v", receipt)
+		}
+	})
 }
 
 func TestTimeOutsNameTheStep(t *testing.T) {
