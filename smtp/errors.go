@@ -7,23 +7,29 @@ import (
 	"github.com/whorl-go/whorl/smtp/internal/engine"
 )
 
-// An Error is a server's refusal: what was refused, with which codes and words. Temporary tells
-// whether the same may succeed later.
+// An Error is a server's refusal: its Code of three digits, from 400 on; the Enhanced code, if it
+// gave one; its words, Text, whose lines are separated by LF; the Command that was refused ("MAIL",
+// "RCPT", "AUTH PLAIN", "end of message", …); the Recipient, if it was one; and Lost, if the server
+// closes the connection (code 421). Temporary tells whether the same may succeed later: codes below
+// 500.
 type Error = engine.Error
 
-// Enhanced is an enhanced status code, RFC 3463: 5.1.1.
+// Enhanced is an enhanced status code, RFC 3463, of a Class, a Subject and a Detail: 5.1.1. Known
+// tells whether there is one.
 type Enhanced = reply.Enhanced
 
-// A RecipientsError says that all recipients of a mail were refused; its Refused says why. It
-// unwraps to them.
+// A RecipientsError says that all recipients of a mail were refused; its Refused are the Errors, to
+// which it unwraps. Temporary tells whether one of them may succeed later.
 type RecipientsError = engine.RecipientsError
 
-// An ExtensionError says that a mail needs an extension that the server doesn't offer. Nothing of
-// the mail was sent.
+// An ExtensionError says that a mail needs an extension that the server doesn't offer: the Keyword
+// of EHLO, and what it is needed For. Nothing of the mail was sent, unless it is a message of more
+// than 64 KiB in which the first 8-bit character comes late; the server drops that.
 type ExtensionError = engine.ExtensionError
 
-// A SizeError says that a message is larger than the server has said it takes. Nothing of the mail
-// was sent, unless the message says its size only by ending, in which case the server decides.
+// A SizeError says that the Size of a message is beyond the Limit that the server has set, in bytes
+// (RFC 1870). Nothing of the mail was sent. Where the size isn't known before, it is the server's to
+// say so.
 type SizeError = engine.SizeError
 
 // Errors for errors.Is.
