@@ -53,7 +53,8 @@ func testPlaces(t *testing.T, config *tls.Config, places ...place) {
 	for _, p := range places {
 		t.Run(p.name, func(t *testing.T) {
 			check := func(trusted bool, do func(ctx context.Context, c *client.Client) error) {
-				cfg := client.Config{TLS: config.Clone(), ReadTimeout: leaktest.Patience, HandshakeTimeout: leaktest.Patience}
+				cfg := client.Config{TLS: config.Clone(), ReadTimeout: leaktest.Patience,
+					HandshakeTimeout: leaktest.Patience}
 				if !trusted {
 					cfg.TLS.RootCAs = servers.NewCA(t).Pool()
 				}
@@ -78,7 +79,8 @@ func testPlaces(t *testing.T, config *tls.Config, places ...place) {
 				if len(state.VerifiedChains) == 0 {
 					t.Error("the certificate is not verified")
 				}
-				if list := "\n" + strings.Join(session.Capabilities, "\n") + "\n"; !strings.Contains(list, "\n"+p.knows) {
+				if list := "\n" + strings.Join(session.Capabilities,
+					"\n") + "\n"; !strings.Contains(list, "\n"+p.knows) {
 					t.Errorf("capabilities: %q, want %q", session.Capabilities, p.knows)
 				}
 				for _, q := range p.questions {
@@ -121,22 +123,30 @@ func TestUpgradeWithPostfix(t *testing.T) {
 	p := servers.NewPostfix(t, "")
 	addr := p.Start("")[0]
 	testPlaces(t, &tls.Config{RootCAs: p.CA.Pool(), ServerName: "localhost"},
-		place{"smtp", starttls.SMTP, addr, false, []question{{"MAIL FROM:<a@mail.test>\r\n", "250 2.1.0"}}, "8BITMIME"})
+		place{"smtp", starttls.SMTP, addr, false, []question{{"MAIL FROM:<a@mail.test>\r\n",
+			"250 2.1.0"}}, "8BITMIME"})
 }
 
 func TestUpgradeWithExim(t *testing.T) {
 	s := servers.StartExim(t)
-	testPlaces(t, s.TLS, place{"smtp", starttls.SMTP, s.Addr, false, []question{{"MAIL FROM:<a@mail.test>\r\n", "250 OK"}}, "8BITMIME"})
+	testPlaces(t, s.TLS, place{"smtp", starttls.SMTP, s.Addr, false,
+		[]question{{"MAIL FROM:<a@mail.test>\r\n", "250 OK"}}, "8BITMIME"})
 }
 
 func TestUpgradeWithDovecot(t *testing.T) {
 	d := servers.StartDovecot(t, "25")
 	testPlaces(t, d.TLS,
-		place{"imap", starttls.IMAP, d.Addr, false, []question{{`d LOGIN bob "` + servers.DovecotPassword + "\"\r\n", "d OK"}}, "IMAP4rev1"},
-		place{"pop3", starttls.POP3, d.POP3, false, []question{{"USER bob\r\n", "+OK"}, {"PASS " + servers.DovecotPassword + "\r\n", "+OK"}}, "UIDL"},
-		place{"lmtp", starttls.LMTP, d.LMTP, false, []question{{"MAIL FROM:<a@mail.test>\r\n", "250 "}}, "8BITMIME"},
-		place{"submission", starttls.SMTP, d.Submission, false, []question{{"NOOP\r\n", "250 "}}, "AUTH PLAIN"},
-		place{"sieve", starttls.Sieve, d.Sieve, false, []question{{"CAPABILITY\r\n", "OK"}}, `"SASL" "PLAIN`},
+		place{"imap", starttls.IMAP, d.Addr, false,
+			[]question{{`d LOGIN bob "` + servers.DovecotPassword + "\"\r\n",
+				"d OK"}}, "IMAP4rev1"},
+		place{"pop3", starttls.POP3, d.POP3, false, []question{{"USER bob\r\n", "+OK"},
+			{"PASS " + servers.DovecotPassword + "\r\n", "+OK"}}, "UIDL"},
+		place{"lmtp", starttls.LMTP, d.LMTP, false, []question{{"MAIL FROM:<a@mail.test>\r\n",
+			"250 "}}, "8BITMIME"},
+		place{"submission", starttls.SMTP, d.Submission, false, []question{{"NOOP\r\n", "250 "}},
+			"AUTH PLAIN"},
+		place{"sieve", starttls.Sieve, d.Sieve, false, []question{{"CAPABILITY\r\n", "OK"}},
+			`"SASL" "PLAIN`},
 	)
 }
 
@@ -148,35 +158,42 @@ func TestUpgradeWithVsftpd(t *testing.T) {
 
 func TestUpgradeWithSlapd(t *testing.T) {
 	s := servers.StartSlapd(t)
-	testPlaces(t, s.TLS, place{"ldap", starttls.LDAP, s.Addr, true, []question{{ldapSearch, "\x02\x01\x02\x65"}}, ""})
+	testPlaces(t, s.TLS, place{"ldap", starttls.LDAP, s.Addr, true, []question{{ldapSearch,
+		"\x02\x01\x02\x65"}}, ""})
 }
 
 func TestUpgradeWithProsody(t *testing.T) {
 	s, others := servers.StartProsody(t)
 	testPlaces(t, s.TLS,
-		place{"clients", starttls.XMPPClient, s.Addr, true, []question{{xmppHeader("jabber:client"), "</stream:features>"}}, ""},
-		place{"servers", starttls.XMPPServer, others, true, []question{{xmppHeader("jabber:server"), "<stream:stream"}}, ""},
+		place{"clients", starttls.XMPPClient, s.Addr, true,
+			[]question{{xmppHeader("jabber:client"), "</stream:features>"}}, ""},
+		place{"servers", starttls.XMPPServer, others, true,
+			[]question{{xmppHeader("jabber:server"), "<stream:stream"}}, ""},
 	)
 }
 
 func TestUpgradeWithINN(t *testing.T) {
 	s := servers.StartNNRPD(t)
-	testPlaces(t, s.TLS, place{"nntp", starttls.NNTP, s.Addr, false, []question{{"DATE\r\n", "111 "}}, "READER"})
+	testPlaces(t, s.TLS, place{"nntp", starttls.NNTP, s.Addr, false, []question{{"DATE\r\n",
+		"111 "}}, "READER"})
 }
 
 func TestUpgradeWithInspIRCd(t *testing.T) {
 	s := servers.StartInspIRCd(t)
-	testPlaces(t, s.TLS, place{"irc", starttls.IRC, s.Addr, false, []question{{"NICK whorl\r\nUSER whorl 0 * :whorl\r\n", " 001 whorl "}}, ""})
+	testPlaces(t, s.TLS, place{"irc", starttls.IRC, s.Addr, false,
+		[]question{{"NICK whorl\r\nUSER whorl 0 * :whorl\r\n", " 001 whorl "}}, ""})
 }
 
 func TestUpgradeWithPostgreSQL(t *testing.T) {
 	s := servers.StartPostgres(t)
-	testPlaces(t, s.TLS, place{"postgres", starttls.Postgres, s.Addr, true, []question{{postgresStartup, "R\x00\x00\x00\x08\x00\x00\x00\x00"}}, ""})
+	testPlaces(t, s.TLS, place{"postgres", starttls.Postgres, s.Addr, true,
+		[]question{{postgresStartup, "R\x00\x00\x00\x08\x00\x00\x00\x00"}}, ""})
 }
 
 func TestUpgradeWithMariaDB(t *testing.T) {
 	s := servers.StartMariaDB(t)
 	login := mysqlAbilities + strings.Repeat("\x00", 23) + "whorl\x00\x00mysql_native_password\x00"
 	testPlaces(t, s.TLS, place{"mysql", starttls.MySQL, s.Addr, true,
-		[]question{{string([]byte{byte(len(login)), 0, 0, 2}) + login, "\x00\x00\x03\x00\x00\x00\x02"}}, ""})
+		[]question{{string([]byte{byte(len(login)), 0, 0, 2}) + login,
+			"\x00\x00\x03\x00\x00\x00\x02"}}, ""})
 }

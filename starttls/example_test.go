@@ -21,7 +21,8 @@ func ExampleUpgrade() {
 		if err := c.Connect(ctx, "tcp", server); err != nil {
 			return err
 		}
-		session, err := starttls.Upgrade(ctx, c, starttls.SMTP, starttls.Options{Name: "client.example"})
+		session, err := starttls.Upgrade(ctx, c, starttls.SMTP,
+			starttls.Options{Name: "client.example"})
 		if err != nil {
 			return err
 		}

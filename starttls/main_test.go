@@ -194,13 +194,15 @@ func dial(ctx context.Context, t testing.TB, config client.Config, address strin
 }
 
 // wantFailure checks the error of an upgrade, and that the connection is closed.
-func wantFailure(ctx context.Context, t testing.TB, c *client.Client, err error, phase starttls.Phase, causes ...error) *starttls.Error {
+func wantFailure(ctx context.Context, t testing.TB, c *client.Client, err error,
+	phase starttls.Phase, causes ...error) *starttls.Error {
 	t.Helper()
 	failure, ok := errors.AsType[*starttls.Error](err)
 	if !ok {
 		t.Fatalf("error: %v, want a *starttls.Error", err)
 	}
-	if failure.Phase != phase || !strings.HasPrefix(err.Error(), "starttls: "+string(failure.Protocol)+": "+string(phase)+": ") {
+	if failure.Phase != phase || !strings.HasPrefix(err.Error(),
+		"starttls: "+string(failure.Protocol)+": "+string(phase)+": ") {
 		t.Errorf("it failed in %s (%v), want %s", failure.Phase, err, phase)
 	}
 	for _, cause := range causes {

@@ -48,12 +48,12 @@ type Session struct {
 // Upgrade turns a connection to a server into TLS. The Client has just been connected: nothing was
 // sent on it or received. Afterwards it is where its protocol's constant says.
 //
-// The Client's framing is for what follows: while it lasts, Upgrade finds the server's answers by
-// the protocol's own rules, and then has the Client frame the stream as its Config says. Its
-// ReadTimeout bounds each answer, its HandshakeTimeout the handshake.
+// The Client's framing is for what follows. Until then the server's answers are found by the
+// protocol's own rules. ReadTimeout bounds each of them, HandshakeTimeout the handshake.
 //
-// An error is an [Error], and the connection is closed, unless it wasn't in a state to be upgraded:
-// socket.ErrSSLActive over TLS already, socket.ErrBusy while others use it, and what is wrong with
+// An error is an [Error], and the connection is closed; it is a *runtime.PanicError if a callback
+// has panicked. The connection stays as it was if it wasn't to be upgraded: socket.ErrSSLActive
+// over TLS already, socket.ErrBusy while others use it, and what is wrong with the protocol or
 // Options, which comes before anything is sent.
 func Upgrade(ctx context.Context, c *client.Client, p Protocol, o Options) (*Session, error) {
 	u := &upgrade{Client: c, protocol: p, trace: o.Trace}
@@ -87,7 +87,7 @@ func (u *upgrade) run(ctx context.Context, o *Options) (*Session, error) {
 		return nil, err
 	}
 	talk := d.Client(&u.params)
-	if err := u.Socket().SetProtocol(talk); err != nil {
+	if err := u.frame(talk); err != nil {
 		return nil, failed(u.protocol, talk.Phase(), err)
 	}
 	// Unless all goes well; Trace may panic, too. EnableSSL has closed it with its reason.
@@ -132,23 +132,32 @@ func (u *upgrade) prepare(o *Options) (*dialogue.Protocol, error) {
 		u.params.Name = literal(u.LocalAddr())
 	}
 	if !isWord(u.params.Name) {
-		return nil, fmt.Errorf("starttls: Options: Name %q is neither a domain nor an address", o.Name)
+		return nil, fmt.Errorf("starttls: Options: Name: %q is neither a domain nor an address",
+			o.Name)
 	}
-	u.params.Domain = u.ServerName()
-	if o.Domain == "" {
-		return d, nil
-	}
-	u.params.Domain = o.Domain
-	switch name, err := dialing.ASCII(o.Domain); {
-	case err != nil:
-		return nil, fmt.Errorf("starttls: Options: Domain: %w", err)
-	case !isWord(name):
-		return nil, fmt.Errorf("starttls: Options: Domain %q is none", o.Domain)
-	case !strings.EqualFold(name, u.ServerName()):
-		return nil, fmt.Errorf("starttls: Options: Domain is %q, and the certificate would be "+
-			"verified for %q: Config.TLS.ServerName has to be the same", o.Domain, u.ServerName())
+	if u.protocol == XMPPClient || u.protocol == XMPPServer {
+		return d, u.prepareDomain(o.Domain)
 	}
 	return d, nil
+}
+
+// prepareDomain is prepare for XMPP's domain.
+func (u *upgrade) prepareDomain(domain string) error {
+	verified := u.ServerName()
+	if domain == "" {
+		domain = verified
+	}
+	u.params.Domain = domain
+	switch name, err := dialing.ASCII(domain); {
+	case err != nil:
+		return fmt.Errorf("starttls: Options: Domain: %w", err)
+	case !isWord(name):
+		return fmt.Errorf("starttls: Options: Domain: %q is none", domain)
+	case !strings.EqualFold(name, verified):
+		return fmt.Errorf("starttls: Options: Domain is %q, and the certificate would be "+
+			"verified for %q: Config.TLS.ServerName has to be the same", domain, verified)
+	}
+	return nil
 }
 
 // isWord reports whether s is a word of printable ASCII characters, without those to which SMTP or
@@ -175,12 +184,27 @@ func literal(addr net.Addr) string {
 	return "[" + ip.String() + "]"
 }
 
+// frame has Recv find a dialogue's answers.
+func (u *upgrade) frame(talk *dialogue.Client) error {
+	s := u.Socket()
+	if s == nil {
+		return net.ErrClosed // by somebody else, just now
+	}
+	return s.SetProtocol(talk)
+}
+
 // again is the dialogue over TLS, about whose server nothing is known yet.
 func (u *upgrade) again(ctx context.Context, talk *dialogue.Client) error {
-	if err := u.Socket().SetProtocol(talk); err != nil {
+	if err := u.frame(talk); err != nil {
 		return err
 	}
+	if talk.Done() { // it has nothing to ask
+		return u.Reframe()
+	}
 	if err := u.converse(ctx, talk); err != nil {
+		return err
+	}
+	if err := u.unasked(talk); err != nil {
 		return err
 	}
 	return u.Reframe()

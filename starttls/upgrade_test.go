@@ -123,28 +123,39 @@ func xmppHeader(space, domain string) string {
 }
 
 var plains = []plain{
-	{starttls.SMTP, []string{"220 a\r\n", "250-a\r\n250-AUTH PLAIN\r\n250-SIZE 10\r\n250 STARTTLS\r\n", "220 go\r\n"},
+	{starttls.SMTP, []string{"220 a\r\n",
+		"250-a\r\n250-AUTH PLAIN\r\n250-SIZE 10\r\n250 STARTTLS\r\n", "220 go\r\n"},
 		[]string{"EHLO [127.0.0.1]\r\n", "STARTTLS\r\n"},
-		[]string{"", "250-a\r\n250-STARTTLS\r\n250 SIZE 99\r\n"}, []string{"EHLO [127.0.0.1]\r\n"}, []string{"STARTTLS", "SIZE 99"}},
+		[]string{"", "250-a\r\n250-STARTTLS\r\n250 SIZE 99\r\n"}, []string{"EHLO [127.0.0.1]\r\n"},
+		[]string{"STARTTLS", "SIZE 99"}},
 	{starttls.LMTP, []string{"220 a\r\n", "250-a\r\n250 STARTTLS\r\n", "220 go\r\n"},
 		[]string{"LHLO [127.0.0.1]\r\n", "STARTTLS\r\n"},
 		[]string{"", "250 a\r\n"}, []string{"LHLO [127.0.0.1]\r\n"}, nil},
-	{starttls.POP3, []string{"+OK\r\n", "+OK\r\nSTLS\r\nSASL PLAIN\r\n.\r\n", "+OK\r\n"}, []string{"CAPA\r\n", "STLS\r\n"},
+	{starttls.POP3, []string{"+OK\r\n", "+OK\r\nSTLS\r\nSASL PLAIN\r\n.\r\n", "+OK\r\n"},
+		[]string{"CAPA\r\n", "STLS\r\n"},
 		[]string{"", "+OK\r\nTOP\r\n.\r\n"}, []string{"CAPA\r\n"}, []string{"TOP"}},
-	{starttls.IMAP, []string{"* OK\r\n", "* CAPABILITY IMAP4rev1 AUTH=LOGIN STARTTLS\r\na OK\r\n", "b OK\r\n"},
+	{starttls.IMAP, []string{"* OK\r\n", "* CAPABILITY IMAP4rev1 AUTH=LOGIN STARTTLS\r\na OK\r\n",
+		"b OK\r\n"},
 		[]string{"a CAPABILITY\r\n", "b STARTTLS\r\n"},
-		[]string{"", "* CAPABILITY IMAP4rev1\r\nc OK\r\n"}, []string{"c CAPABILITY\r\n"}, []string{"IMAP4rev1"}},
-	{starttls.Sieve, []string{"\"SASL\" \"PLAIN\"\r\n\"STARTTLS\"\r\nOK\r\n", "OK\r\n"}, []string{"STARTTLS\r\n"},
+		[]string{"", "* CAPABILITY IMAP4rev1\r\nc OK\r\n"}, []string{"c CAPABILITY\r\n"},
+		[]string{"IMAP4rev1"}},
+	{starttls.Sieve, []string{"\"SASL\" \"PLAIN\"\r\n\"STARTTLS\"\r\nOK\r\n", "OK\r\n"},
+		[]string{"STARTTLS\r\n"},
 		[]string{"\"SASL\" \"SCRAM-SHA-1\"\r\nOK\r\n"}, nil, []string{"\"SASL\" \"SCRAM-SHA-1\""}},
 	{starttls.FTP, []string{"220 a\r\n", "234 go\r\n"}, []string{"AUTH TLS\r\n"},
 		[]string{"", "200 ok\r\n", "200 ok\r\n"}, []string{"PBSZ 0\r\n", "PROT P\r\n"}, nil},
-	{starttls.NNTP, []string{"200 a\r\n", "101 a\r\nSTARTTLS\r\n.\r\n", "382 go\r\n"}, []string{"CAPABILITIES\r\n", "STARTTLS\r\n"},
+	{starttls.NNTP, []string{"200 a\r\n", "101 a\r\nSTARTTLS\r\n.\r\n", "382 go\r\n"},
+		[]string{"CAPABILITIES\r\n", "STARTTLS\r\n"},
 		[]string{"", "101 a\r\nREADER\r\n.\r\n"}, []string{"CAPABILITIES\r\n"}, []string{"READER"}},
-	{starttls.XMPPClient, []string{"", xmppOffer, xmppProceed}, []string{xmppHeader("jabber:client", "127.0.0.1"), xmppWish}, nil, nil, nil},
-	{starttls.XMPPServer, []string{"", xmppOffer, xmppProceed}, []string{xmppHeader("jabber:server", "127.0.0.1"), xmppWish}, nil, nil, nil},
-	{starttls.IRC, []string{":a NOTICE * :hi\r\n", ":a 670 * :go\r\n"}, []string{"STARTTLS\r\n"}, nil, nil, nil},
+	{starttls.XMPPClient, []string{"", xmppOffer, xmppProceed},
+		[]string{xmppHeader("jabber:client", "127.0.0.1"), xmppWish}, nil, nil, nil},
+	{starttls.XMPPServer, []string{"", xmppOffer, xmppProceed},
+		[]string{xmppHeader("jabber:server", "127.0.0.1"), xmppWish}, nil, nil, nil},
+	{starttls.IRC, []string{":a NOTICE * :hi\r\n", ":a 670 * :go\r\n"}, []string{"STARTTLS\r\n"},
+		nil, nil, nil},
 	{starttls.LDAP, []string{"", ldapYes}, []string{ldapWish}, nil, nil, nil},
-	{starttls.Postgres, []string{"", "S"}, []string{"\x00\x00\x00\x08\x04\xd2\x16\x2f"}, nil, nil, nil},
+	{starttls.Postgres, []string{"", "S"}, []string{"\x00\x00\x00\x08\x04\xd2\x16\x2f"}, nil, nil,
+		nil},
 	{starttls.MySQL, []string{mysqlHello, ""}, []string{mysqlWish}, nil, nil, nil},
 }
 
@@ -174,7 +185,10 @@ func TestUpgradeOfEachProtocol(t *testing.T) {
 						s.say("well done")
 					})
 					cfg := config()
-					cfg.EOF, cfg.Length = "", packet.LengthField{Func: func([]byte) (int, error) { return len("well done"), nil }}
+					cfg.EOF, cfg.Length = "", packet.LengthField{Func: func([]byte) (int,
+						error) {
+						return len("well done"), nil
+					}}
 					c := dial(ctx, t, cfg, s.address)
 					session, err := starttls.Upgrade(ctx, c, p.protocol, starttls.Options{})
 					check(t, err)
@@ -226,7 +240,8 @@ func TestNamesComeFromTheProgram(t *testing.T) {
 		cfg := config()
 		cfg.TLS.ServerName = "bücher.example"
 		c := dial(ctx, t, cfg, s.address)
-		_, err := starttls.Upgrade(ctx, c, starttls.XMPPClient, starttls.Options{Domain: "bücher.example"})
+		_, err := starttls.Upgrade(ctx, c, starttls.XMPPClient,
+			starttls.Options{Domain: "bücher.example"})
 		check(t, err)
 	})
 }
@@ -241,7 +256,8 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 			{Name: strings.Repeat("a", 256)},
 			{Domain: "a.test"}, {Domain: "127.0.0.1'/><x a='"}, {Domain: "a\nb"},
 		} {
-			if _, err := starttls.Upgrade(ctx, c, starttls.XMPPClient, o); err == nil || !strings.Contains(err.Error(), "Options: ") {
+			if _, err := starttls.Upgrade(ctx, c, starttls.XMPPClient,
+				o); err == nil || !strings.Contains(err.Error(), "Options: ") {
 				t.Errorf("%+v: %v", o, err)
 			}
 		}
@@ -260,16 +276,45 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	})
 }
 
+// C8, C9 and the cases L, M and "UI spoofing": what an IMAP server says of itself before TLS leaves
+// no trace.
+func TestWordsBeforeTLSLeaveNoTrace(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		s := serve(t, false, func(s *script) {
+			s.say("* OK [ALERT] go to http://evil.test/\r\n* OK [REFERRAL imap://evil.test/] x\r\n")
+			s.hear("a CAPABILITY\r\n")
+			s.say("* NO [BADCHARSET] x\r\n* BAD [PARSE] x\r\n" +
+				"* CAPABILITY IMAP4rev1 LOGIN-REFERRALS AUTH=LOGIN STARTTLS\r\na OK [ALERT] x\r\n")
+			s.hear("b STARTTLS\r\n")
+			s.say("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\r\nb OK [ALERT] call 555-1234\r\n")
+			s.secure(serverTLS(s.t))
+			s.hear("c CAPABILITY\r\n")
+			s.say("* CAPABILITY IMAP4rev1 AUTH=SCRAM-SHA-256\r\nc OK done\r\n")
+		})
+		c := dial(ctx, t, config(), s.address)
+		session, err := starttls.Upgrade(ctx, c, starttls.IMAP, starttls.Options{})
+		check(t, err)
+		if want := []string{"IMAP4rev1", "AUTH=SCRAM-SHA-256"}; !slices.Equal(session.Capabilities, want) {
+			t.Errorf("capabilities: %q, want %q", session.Capabilities, want)
+		}
+	})
+}
+
 func TestTraceSeesTheDialogue(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
 		s := serve(t, true, func(s *script) { plains[2].play(s) })
 		c := dial(ctx, t, config(), s.address)
 		var seen strings.Builder
 		_, err := starttls.Upgrade(ctx, c, starttls.POP3, starttls.Options{
-			Trace: func(in starttls.Phase, sent bool, text []byte) { fmt.Fprintf(&seen, "%s %v %s", in, sent, text) }})
+			Trace: func(in starttls.Phase, sent bool, text []byte) {
+				fmt.Fprintf(&seen, "%s %v %s",
+					in, sent, text)
+			}})
 		check(t, err)
-		want := "greeting false +OK\r\ncapabilities true CAPA\r\ncapabilities false +OK\r\nSTLS\r\nSASL PLAIN\r\n.\r\n" +
-			"starttls true STLS\r\nstarttls false +OK\r\nsession over TLS true CAPA\r\nsession over TLS false +OK\r\nTOP\r\n.\r\n"
+		want := "greeting false +OK\r\n" +
+			"capabilities true CAPA\r\ncapabilities false +OK\r\nSTLS\r\nSASL PLAIN\r\n.\r\n" +
+			"starttls true STLS\r\nstarttls false +OK\r\n" +
+			"session over TLS true CAPA\r\nsession over TLS false +OK\r\nTOP\r\n.\r\n"
 		if seen.String() != want {
 			t.Errorf("seen:\n%s\nwant:\n%s", &seen, want)
 		}
@@ -283,7 +328,8 @@ func TestProtocolsAreKnownByName(t *testing.T) {
 			t.Errorf("%s: %q, port %d, %v", name, p, p.Port(), err)
 		}
 	}
-	if _, err := starttls.ParseProtocol("gopher"); err == nil || !strings.Contains(err.Error(), "xmpp-server") {
+	if _, err := starttls.ParseProtocol("gopher"); err == nil || !strings.Contains(err.Error(),
+		"xmpp-server") {
 		t.Errorf("error: %v", err)
 	}
 	if p := starttls.Sieve; p.Port() != 4190 || p.TLSPort() != 0 || p.ALPN() != "managesieve" {

@@ -11,9 +11,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/internal/bench"
-	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/farside"
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/runtime"
 
 	"strings"

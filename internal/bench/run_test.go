@@ -259,6 +259,24 @@ func TestErrorsAreCountedByClass(t *testing.T) {
 	}
 }
 
+// MySQL's wish for TLS has no answer.
+func TestAProtocolThatDoesNotAnswerTheWishForTLS(t *testing.T) {
+	cert, err := authority(t).Issue("127.0.0.1")
+	check(t, err)
+	address := scripted(t, func(_ int, conn net.Conn) {
+		io.WriteString(conn, "\x1c\x00\x00\x00\x0a8.0\x00\x07\x00\x00\x00scramble\x00\xff\xff"+
+			"\x21\x02\x00\xff\xdf\x15\x00\x00")
+		io.ReadFull(conn, make([]byte, 36))
+		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}})
+		io.Copy(io.Discard, secure)
+	})
+	o := options(Handshake, address)
+	o.TLS, o.StartTLS, o.Operations = trusting(t), starttls(t, "mysql"), 6
+	if r := faultless(t, o); r.Phases["banner"].Count < 6 || r.Phases["starttls"].Count < 6 {
+		t.Errorf("phases: %+v", r.Phases)
+	}
+}
+
 func TestAServerThatIsNotThere(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)

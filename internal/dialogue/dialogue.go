@@ -122,7 +122,8 @@ func Names() []string { return slices.Sorted(maps.Keys(protocols)) }
 
 // ServerNames returns the names of the protocols that have the server's role, in order.
 func ServerNames() []string {
-	return slices.DeleteFunc(Names(), func(name string) bool { return protocols[name].server == nil })
+	unserved := func(name string) bool { return protocols[name].server == nil }
+	return slices.DeleteFunc(Names(), unserved)
 }
 
 // Lookup finds a protocol by its name, such as "smtp".

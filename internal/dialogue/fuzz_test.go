@@ -59,7 +59,8 @@ func FuzzClient(f *testing.F) {
 			if err != nil {
 				rest = nil // of which one has seen more than the other
 			}
-			outcomes = append(outcomes, outcome{c.step, len(rest), err != nil, strings.Join(c.List(), "\n")})
+			outcomes = append(outcomes, outcome{c.step, len(rest), err != nil,
+				strings.Join(c.List(), "\n")})
 		}
 		if outcomes[0] != outcomes[1] {
 			t.Errorf("in pieces of %d and of 1: %+v", piece, outcomes)

@@ -78,7 +78,8 @@ const (
 )
 
 func xmppAsks(space string) []string {
-	return []string{"<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' " +
+	return []string{"<?xml version='1.0'?><stream:stream " +
+		"xmlns:stream='http://etherx.jabber.org/streams' " +
 		"xmlns='" + space + "' to='xmpp.test' version='1.0'>",
 		"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"}
 }
@@ -90,11 +91,12 @@ var good = map[string]struct {
 	list          []string
 }{
 	"smtp": {
-		answers: []string{"220-a\r\n220 b\r\n", "250-x\r\n250-AUTH PLAIN\r\n250 starttls\r\n", "220-go\r\n220 on\r\n"},
-		sent:    []string{"EHLO me.test\r\n", "STARTTLS\r\n"},
-		secure:  []string{"250-x\r\n250-STARTTLS\r\n250-SIZE 99\r\n250 AUTH SCRAM-SHA-256\r\n"},
-		asked:   []string{"EHLO me.test\r\n"},
-		list:    []string{"STARTTLS", "SIZE 99", "AUTH SCRAM-SHA-256"},
+		answers: []string{"220-a\r\n220 b\r\n", "250-x\r\n250-AUTH PLAIN\r\n250 starttls\r\n",
+			"220-go\r\n220 on\r\n"},
+		sent:   []string{"EHLO me.test\r\n", "STARTTLS\r\n"},
+		secure: []string{"250-x\r\n250-STARTTLS\r\n250-SIZE 99\r\n250 AUTH SCRAM-SHA-256\r\n"},
+		asked:  []string{"EHLO me.test\r\n"},
+		list:   []string{"STARTTLS", "SIZE 99", "AUTH SCRAM-SHA-256"},
 	},
 	"lmtp": {
 		answers: []string{"220 b\r\n", "250-x\r\n250 STARTTLS\r\n", "220 go\r\n"},
@@ -103,18 +105,20 @@ var good = map[string]struct {
 		asked:   []string{"LHLO me.test\r\n"},
 	},
 	"pop3": {
-		answers: []string{"+OK <1@x>\r\n", "+OK\r\nUSER\r\nSTLS\r\nSASL PLAIN\r\n.\r\n", "+OK go\r\n"},
-		sent:    []string{"CAPA\r\n", "STLS\r\n"},
-		secure:  []string{"+OK list\r\nSASL SCRAM-SHA-1\r\n.\r\n"},
-		asked:   []string{"CAPA\r\n"},
-		list:    []string{"SASL SCRAM-SHA-1"},
+		answers: []string{"+OK <1@x>\r\n", "+OK\r\nUSER\r\nSTLS\r\nSASL PLAIN\r\n.\r\n",
+			"+OK go\r\n"},
+		sent:   []string{"CAPA\r\n", "STLS\r\n"},
+		secure: []string{"+OK list\r\nSASL SCRAM-SHA-1\r\n.\r\n"},
+		asked:  []string{"CAPA\r\n"},
+		list:   []string{"SASL SCRAM-SHA-1"},
 	},
 	"imap": {
-		answers: []string{"* OK hi\r\n* OK still here\r\n", "* CAPABILITY IMAP4rev1 starttls AUTH=PLAIN\r\na OK\r\n", "* OK x\r\nb OK go\r\n"},
-		sent:    []string{"a CAPABILITY\r\n", "b STARTTLS\r\n"},
-		secure:  []string{"* CAPABILITY IMAP4rev1 AUTH=SCRAM-SHA-1\r\nc OK done\r\n"},
-		asked:   []string{"c CAPABILITY\r\n"},
-		list:    []string{"IMAP4rev1", "AUTH=SCRAM-SHA-1"},
+		answers: []string{"* OK hi\r\n* OK still here\r\n",
+			"* CAPABILITY IMAP4rev1 starttls AUTH=PLAIN\r\na OK\r\n", "* OK x\r\nb OK go\r\n"},
+		sent:   []string{"a CAPABILITY\r\n", "b STARTTLS\r\n"},
+		secure: []string{"* CAPABILITY IMAP4rev1 AUTH=SCRAM-SHA-1\r\nc OK done\r\n"},
+		asked:  []string{"c CAPABILITY\r\n"},
+		list:   []string{"IMAP4rev1", "AUTH=SCRAM-SHA-1"},
 	},
 	"sieve": {
 		answers: []string{"\"IMPLEMENTATION\" \"x\"\r\n\"starttls\"\r\nOK \"hi\"\r\n", "OK\r\n"},
@@ -190,7 +194,8 @@ func TestEachProtocolComesToTLS(t *testing.T) {
 			asked, left, err := play(c, g.secure, piece)
 			if err != nil || !c.Done() || left != "" || !slices.Equal(asked, g.asked) ||
 				!slices.Equal(c.List(), g.list) {
-				t.Errorf("%s over TLS in pieces of %d: done %v, left %q, %v; sent %q, want %q; list %q, want %q",
+				t.Errorf("%s over TLS in pieces of %d: done %v, left %q, %v; sent %q, want %q; "+
+					"list %q, want %q",
 					name, piece, c.Done(), left, err, asked, g.asked, c.List(), g.list)
 			}
 		}

@@ -17,7 +17,7 @@ func postgresAnswer(c *Client, data []byte) (int, error) {
 	case 'E':
 		// The error of a very old server; whoever is on the wire may have written its text
 		// (CVE-2024-10977).
-		return 0, c.fail(ErrRefused, 0, "it answers with an error, whose text is not to be trusted", nil)
+		return 0, c.fail(ErrRefused, 0, "its error is not to be trusted", nil)
 	}
 	return 0, c.broken("that is no answer to SSLRequest", data)
 }

@@ -15,7 +15,8 @@ func TestAnswersToClients(t *testing.T) {
 	}{
 		{"smtp", false, "noop\r\n", "250 ", Continue},
 		{"smtp", false, "EHLO\r\n", "501 ", Continue},
-		{"smtp", false, "EHLO a\r\n", "250-localhost\r\n250-8BITMIME\r\n250 STARTTLS\r\n", Continue},
+		{"smtp", false, "EHLO a\r\n", "250-localhost\r\n250-8BITMIME\r\n250 STARTTLS\r\n",
+			Continue},
 		{"smtp", false, "HELO a\r\n", "250 localhost\r\n", Continue},
 		{"smtp", false, "MAIL FROM:<a@b>\r\n", "530 ", Continue},
 		{"smtp", false, "AUTH PLAIN x\r\n", "530 ", Continue}, // S5, ST-S-8
@@ -24,7 +25,8 @@ func TestAnswersToClients(t *testing.T) {
 		{"smtp", false, "starttls\r\n", "220 ", Upgrade},
 		{"smtp", false, "STARTTLS now\r\n", "501 ", Continue},
 		{"smtp", true, "MAIL FROM:<a@b>\r\n", "503 ", Continue}, // S4, ST-S-5
-		{"smtp", true, "EHLO a\r\n", "250-localhost\r\n250-8BITMIME\r\n250 AUTH PLAIN\r\n", Continue},
+		{"smtp", true, "EHLO a\r\n", "250-localhost\r\n250-8BITMIME\r\n250 AUTH PLAIN\r\n",
+			Continue},
 		{"smtp", true, "EHLO a\r\nMAIL FROM:<a@b>\r\n", "554 ", Continue},
 		{"smtp", true, "STARTTLS\r\n", "503 ", Continue}, // C13, ST-S-6
 		{"lmtp", false, "LHLO a\r\n", "250-", Continue},
@@ -79,7 +81,8 @@ func TestPlaintextBehindTheWishForTLS(t *testing.T) {
 		"smtp": "STARTTLS\r\n", "lmtp": "STARTTLS\r\n", "imap": "a STARTTLS\r\n", "pop3": "STLS\r\n",
 		"postgres": postgresRequest(postgresSSL),
 	} {
-		for _, behind := range []string{"EHLO inj\r\n", "RS", "a NOOP\r\n", "\x16\x03\x01\x00\x05hello"} {
+		for _, behind := range []string{"EHLO inj\r\n", "RS", "a NOOP\r\n",
+			"\x16\x03\x01\x00\x05hello"} {
 			p, _ := Lookup(protocol)
 			s := p.Server()
 			packet, rest, err := feed(s.Next, []byte(command+behind), 1<<20)
@@ -88,7 +91,8 @@ func TestPlaintextBehindTheWishForTLS(t *testing.T) {
 				continue
 			}
 			if reply, action := s.Answer(packet); reply != nil || action != Hangup {
-				t.Errorf("%s: %q behind %q is answered %q, %d", protocol, behind, command, reply, action)
+				t.Errorf("%s: %q behind %q is answered %q, %d", protocol, behind, command, reply,
+					action)
 			}
 		}
 	}
@@ -98,7 +102,8 @@ func TestServerBounds(t *testing.T) {
 	for _, name := range []string{"smtp", "lmtp", "imap", "pop3"} {
 		p, _ := Lookup(name)
 		for _, stream := range []string{
-			strings.Repeat("x", maxCommand), "STARTTLS\n", "STARTTLS\nRSET\r\n", "STARTTLS\rx\r\n", "a\x00\r\n",
+			strings.Repeat("x",
+				maxCommand), "STARTTLS\n", "STARTTLS\nRSET\r\n", "STARTTLS\rx\r\n", "a\x00\r\n",
 		} {
 			s := p.Server()
 			for range 2 { // the error stays
