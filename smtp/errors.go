@@ -28,8 +28,8 @@ type RecipientsError = engine.RecipientsError
 type ExtensionError = engine.ExtensionError
 
 // A SizeError says that the Size of a message is beyond the Limit that the server has set, in bytes
-// (RFC 1870). Nothing of the mail was sent. Where the size isn't known before, it is the server's to
-// say so.
+// (RFC 1870). Nothing of the mail was sent. Where the size isn't known before, it is for the server
+// to say so.
 type SizeError = engine.SizeError
 
 // Errors for errors.Is.
