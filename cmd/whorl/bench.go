@@ -158,7 +158,7 @@ func (g *generator) opening() ([]byte, error) {
 				errors.New("--first-byte auto: without --starttls no protocol is known; say what " +
 					"to send, or wait")
 		}
-		return g.options.StartTLS.Hello(), nil
+		return g.options.StartTLS.Hello(g.options.Params()), nil
 	}
 	text, err := unescape(g.firstByte)
 	if err != nil {

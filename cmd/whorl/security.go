@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/tlsconfig"
 	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )

@@ -11,9 +11,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/internal/bench"
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/farside"
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/runtime"
 
 	"strings"
@@ -52,7 +52,7 @@ run; --ca-out writes that CA's certificate, for the --ca of the other modes.`,
 		"what it does: "+strings.Join(farside.Roles, ", "))
 	f.BoolVar(&s.tls, "tls", false, "TLS from the start (default plaintext)")
 	f.StringVar(&s.startTLS, "starttls", "",
-		"TLS after the dialogue of a protocol: "+strings.Join(dialogue.Names(), ", "))
+		"TLS after the dialogue of a protocol: "+strings.Join(dialogue.ServerNames(), ", "))
 	f.StringVar(&s.identity.CAOut, "ca-out", "",
 		"write the development CA's certificate to FILE (PEM)")
 	f.StringSliceVar(&s.identity.Names, "name", farside.DefaultNames,
@@ -81,7 +81,7 @@ run; --ca-out writes that CA's certificate, for the --ca of the other modes.`,
 // right.
 func (s *server) complete() (err error) {
 	if s.startTLS != "" {
-		if s.config.StartTLS, err = dialogue.Lookup(s.startTLS); err != nil {
+		if s.config.StartTLS, err = dialogue.LookupServer(s.startTLS); err != nil {
 			return fmt.Errorf("--starttls: %w", err)
 		}
 		if s.tls {

@@ -322,7 +322,7 @@ func TestAFailedHandshakeSaysWhichFlagHelps(t *testing.T) {
 
 func TestAWrongCallExitsWithTwo(t *testing.T) {
 	for want, args := range map[string][]string{
-		"unknown command":                {"probe"},
+		"unknown command":                {"examine"},
 		"is no mode of bench":            {"bench", "flood"},
 		"unknown flag: --speed":          {"bench", "pingpong", "a:1", "--speed", "9"},
 		"invalid argument":               {"bench", "pingpong", "a:1", "-n", "many"},
@@ -331,7 +331,7 @@ func TestAWrongCallExitsWithTwo(t *testing.T) {
 		"want more than 0":               {"bench", "pingpong", "a:1", "-n", "0"},
 		"0 connections: want":            {"bench", "pingpong", "a:1", "-c", "0"},
 		"a rate of -1":                   {"bench", "pingpong", "a:1", "--rate", "-1"},
-		"known are imap, pop3, postgres": {"bench", "handshake", "a:1", "--starttls", "gopher"},
+		"known are ftp, imap, irc, ldap": {"bench", "handshake", "a:1", "--starttls", "gopher"},
 		"exclude each other": {"bench", "pingpong", "a:1", "--starttls", "smtp",
 			"--tls"},
 		"would be in plaintext": {"bench", "pingpong", "a:1", "--insecure"},
@@ -356,6 +356,7 @@ func TestAWrongCallExitsWithTwo(t *testing.T) {
 		".svg or .html":           {"bench", "pingpong", "a:1", "--plot", "x.png"},
 		"source \"here\"":         {"bench", "pingpong", "a:1", "--source", "here"},
 		"no role":                 {"bench", "serve", "--role", "proxy"},
+		"ldap has no server here": {"bench", "serve", "--starttls", "ldap"},
 		"would speak plaintext":   {"bench", "serve", "--ca-out", "x"},
 		"come together":           {"bench", "serve", "--tls", "--cert", "x"},
 		"unknown command \"now\"": {"bench", "serve", "now"},

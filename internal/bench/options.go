@@ -13,8 +13,8 @@ import (
 
 	"github.com/gobwas/ws"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 )
 
 // A Mode is what a run does.
@@ -130,6 +130,16 @@ func (o *Options) grace() time.Duration {
 		return least
 	}
 	return max(least, o.Timeout)
+}
+
+// Params are what a client says of itself, and of whom it wants, in dialogues. (RFC 2606: its name
+// is nobody's.)
+func (o *Options) Params() *dialogue.Params {
+	domain, _, _ := net.SplitHostPort(o.Target)
+	if o.TLS != nil && o.TLS.ServerName != "" {
+		domain = o.TLS.ServerName
+	}
+	return &dialogue.Params{Name: "whorl-bench.invalid", Domain: domain}
 }
 
 // Check returns what is wrong with the options.

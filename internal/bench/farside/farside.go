@@ -19,8 +19,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/websocket"
@@ -296,11 +296,6 @@ func (s *Server) converse(ctx context.Context, conn *socket.Socket) error {
 			return err
 		}
 		reply, action := talk.Answer(command)
-		if action == dialogue.Upgrade && conn.Buffered() > 0 {
-			// who asks for TLS waits for the answer; what follows at once may be somebody else's
-			// (CVE-2011-0411)
-			return socket.ErrPlaintextPending
-		}
 		if len(reply) > 0 {
 			if _, err := conn.SendAll(ctx, reply); err != nil {
 				return err
