@@ -262,6 +262,33 @@ func (e *failedError) Error() string        { return net.ErrClosed.Error() + ": 
 func (e *failedError) Is(target error) bool { return target == net.ErrClosed }
 func (e *failedError) Unwrap() error        { return e.cause }
 
+// Reframe has Recv find packets as Config says again, from the next byte on, after the SetProtocol
+// of Socket has had it do otherwise. It returns socket.ErrBusy while another caller receives.
+func (c *Client) Reframe() error {
+	conn, err := c.use("set protocol")
+	if err != nil {
+		return err
+	}
+	framer, err := c.config.framer()
+	if err != nil {
+		return err
+	}
+	return conn.socket.SetProtocol(framer)
+}
+
+// ServerName returns whom EnableSSL verifies: Config.TLS.ServerName, or else the host that was
+// dialled, as DNS has it. It is empty if the Client is not connected.
+func (c *Client) ServerName() string {
+	conn := c.current.Load()
+	switch {
+	case conn == nil:
+		return ""
+	case c.name != "":
+		return c.name
+	}
+	return conn.to.name
+}
+
 // ConnectionState returns what the TLS handshake has agreed on; ok is false without TLS.
 func (c *Client) ConnectionState() (state tls.ConnectionState, ok bool) {
 	conn := c.current.Load()

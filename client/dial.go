@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/whorl-go/whorl/internal/compact"
 	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/socket"
@@ -47,6 +48,7 @@ type dialer struct {
 	invalid error                            // what is wrong with config
 	tls     atomic.Pointer[tlsconfig.Client] // nil until it is needed, if config doesn't say more
 	last    atomic.Pointer[target]           // which is often the next one, too
+	name    string                           // whom to verify; empty: the host that is dialled
 }
 
 func (d *dialer) init(config *Config) {
@@ -61,6 +63,12 @@ func (d *dialer) init(config *Config) {
 			base = base.Clone()
 			base.ServerName = name
 		}
+		if name != tlsconfig.NoSNI {
+			d.name = name
+		}
+		if config.CompactTLS.After > 0 {
+			base = compact.Config(base)
+		}
 		d.tls.Store(tlsconfig.NewClient(base)) // now, as it copies
 	}
 }
@@ -68,7 +76,11 @@ func (d *dialer) init(config *Config) {
 // tlsFor returns the TLS configuration for connections to a host.
 func (d *dialer) tlsFor(host string) *tls.Config {
 	if d.tls.Load() == nil {
-		d.tls.CompareAndSwap(nil, tlsconfig.NewClient(nil))
+		var base *tls.Config
+		if d.config.CompactTLS.After > 0 {
+			base = compact.Config(nil)
+		}
+		d.tls.CompareAndSwap(nil, tlsconfig.NewClient(base))
 	}
 	return d.tls.Load().For(host)
 }
@@ -182,14 +194,7 @@ func (d *dialer) secureFirst(ctx context.Context, s *socket.Socket, to *target) 
 	if !errors.Is(err, socket.ErrPlaintextPending) {
 		return err
 	}
-	return &explain.HandshakeError{
-		Reason: explain.ReasonPlaintext,
-		Host:   to.host,
-		Detail: "the server spoke first, and not TLS",
-		Advice: "is this the right port? On a port with STARTTLS, ask for the upgrade first",
-		Alert:  -1,
-		Err:    err,
-	}
+	return explain.Plaintext(nil, to.host, err)
 }
 
 // explain adds to the error of an operation over TLS what lies behind it: with TLS 1.3, a server

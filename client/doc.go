@@ -63,5 +63,6 @@
 // 3207, section 4.2). The framing begins anew. The certificate is verified against the host that
 // was dialled, never against a name from the wire. And whatever goes wrong, the connection is
 // closed, so that nothing can go on in plaintext by mistake. What a program has learnt before TLS,
-// such as the server's capabilities, it must ask for again.
+// such as the server's capabilities, it must ask for again. Package starttls does all of that, with
+// the dialogues of thirteen protocols.
 package client

@@ -110,8 +110,8 @@ func TestPostfix(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"another authority", []string{"-ca", other}, `^starttls: TLS handshake: unknown authority: .*Whorl test CA.*\n$`},
-		{"another name", []string{"-server-name", "mail.test"}, `^starttls: TLS handshake: name mismatch: .*"localhost".*\n$`},
+		{"another authority", []string{"-ca", other}, `^starttls: upgrade: handshake: unknown authority: .*Whorl test CA.*\n$`},
+		{"another name", []string{"-server-name", "mail.test"}, `^starttls: upgrade: handshake: name mismatch: .*"localhost".*\n$`},
 		{"another password", []string{"-password-file", wrong}, `^starttls: login: AUTH PLAIN: refused with "535 .*\n$`},
 		{"unknown recipient", []string{"-to", "nobody@mail.test"}, `^starttls: mail: RCPT TO: refused with "550 .*\n$`},
 	} {

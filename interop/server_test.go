@@ -5,6 +5,7 @@ package interop
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -246,6 +247,27 @@ func TestClientCertificateOfOpenSSL(t *testing.T) {
 		"ok": 2, string(explain.ReasonClientCertRequired): 2, string(explain.ReasonClientCertRefused): 2,
 	} {
 		leaktest.Until(t, fmt.Sprint(want, " handshakes ended so: ", outcome), func() bool { return s.Stats().Handshakes[outcome] == want })
+	}
+}
+
+// OpenSSL's clients refuse a certificate by an alert that TLS 1.3 has encrypted and they have not.
+func TestOpenSSLRefusesTheCertificate(t *testing.T) {
+	config, dir, _ := serverTLS(t, tlsconfig.ServerOptions{})
+	rejected := make(chan error, 2)
+	port := server.Port{EOF: "\n", OnReceive: answer, TLS: config}
+	port.OnReject = func(_ context.Context, _ *server.Conn, reason error) { rejected <- reason }
+	_, addr := startServer(t, "tls", port)
+	dir.Write("ca.pem", string(servers.NewCA(t).PEM()))
+	for _, option := range []string{"-tls1_2", "-tls1_3"} {
+		t.Run(option, func(t *testing.T) {
+			sClient(t, addr, dir, option).Ended()
+			reason := <-rejected
+			e, ok := errors.AsType[*explain.HandshakeError](reason)
+			const unknownCA = 48
+			if !ok || e.ID != explain.IDCertRefused || e.Alert != unknownCA {
+				t.Errorf("%v", reason)
+			}
+		})
 	}
 }
 

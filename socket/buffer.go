@@ -54,6 +54,7 @@ type input struct {
 	start, end int  // buf[start:end] is unread
 	eof        bool // the peer has closed its sending side
 	large      bool // what came last would fill a good part of a small buffer
+	filled     bool // what came last has filled the buffer: what comes next belongs to it
 	message    bool // a whole message of a datagram socket is unread; it may be empty
 	index      *index
 }
@@ -129,7 +130,8 @@ func (in *input) detach() {
 // received notes that n bytes have come into what room has returned.
 func (in *input) received(n int) {
 	in.end += n
-	in.large = n > smallBufferSize/2
+	in.large = in.filled || n > smallBufferSize/2
+	in.filled = in.end == len(in.buf)
 }
 
 // room returns free space behind what is unread, at least one byte. want is how many unread bytes

@@ -91,6 +91,30 @@ func TestWaitingReaderHoldsNoBuffer(t *testing.T) {
 	})
 }
 
+// A message that is a little longer than a small buffer takes two reads once, not each time.
+func TestWhatOutgrowsASmallBufferIsReadAtOnceFromThenOn(t *testing.T) {
+	pairs(t, func(ctx context.Context, s, peer *Socket) {
+		message := make([]byte, smallBufferSize+8)
+		for i := range 4 {
+			if _, err := peer.SendAll(ctx, message); err != nil {
+				t.Fatal(err)
+			}
+			for got, reads := 0, 0; got < len(message); {
+				p, err := s.RecvPacket(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, reads = got+len(p), reads+1; i > 0 && reads > 1 {
+					t.Errorf("message %d took %d reads", i, reads)
+				}
+			}
+			if _, err := (*inner)(s).TryRecvPacket(); err != ErrWouldBlock {
+				t.Fatal(err) // it gives the buffer back
+			}
+		}
+	})
+}
+
 // An unfinished packet is kept, of course.
 func TestTimeoutKeepsAnUnfinishedPacket(t *testing.T) {
 	pairs(t, func(ctx context.Context, s, peer *Socket) {

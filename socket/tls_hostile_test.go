@@ -16,6 +16,7 @@ import (
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // eachRole runs a test with a Socket as the client and as the server, connected to a bare
@@ -347,4 +348,58 @@ func TestResetAfterTheHandshake(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// OpenSSL's clients refuse a certificate by an alert in plaintext where TLS 1.3 has it encrypted.
+// It is told as what it is, on both sides, however it arrives.
+func TestAlertInPlaintextIsTold(t *testing.T) {
+	for kind, pieces := range map[string]int{"at once": 1, "byte by byte": 7} {
+		t.Run(kind, func(t *testing.T) {
+			eachRole(t, "tcp", func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, peer net.Conn, config *tls.Config) {
+				forClient, forServer := configs(tls.VersionTLS13)
+				peers.Go(func() {
+					defer peer.Close()
+					// The server's hello, or the client's, is the first that is written.
+					through := &complains{Conn: peer, pieces: pieces}
+					if config.ServerName == "" {
+						tls.Client(through, forClient).Handshake()
+					} else {
+						tls.Server(through, forServer).Handshake()
+					}
+				})
+				err := s.SSLHandshake(ctx, config)
+				if explained := explain.Server(err, "").(*explain.HandshakeError); explained.Alert != 48 ||
+					explained.ID != explain.IDCertRefused {
+					t.Errorf("got %v", explained)
+				}
+			})
+		})
+	}
+}
+
+// complains sends its first record, a hello, and then an alert in plaintext in place of all else.
+type complains struct {
+	net.Conn
+	pieces        int
+	hello, silent bool // was sent; from now on
+}
+
+func (c *complains) Write(p []byte) (int, error) {
+	rest := len(p)
+	if !c.hello {
+		c.hello = true
+		first := 5 + int(p[3])<<8 + int(p[4])
+		if _, err := c.Conn.Write(p[:first]); err != nil {
+			return 0, err
+		}
+		rest -= first
+	}
+	alert := []byte{21, 3, 3, 0, 2, 2, 48} // fatal, unknown_ca
+	if rest > 0 && !c.silent {
+		c.silent = true
+		for size := len(alert) / c.pieces; len(alert) > 0; alert = alert[size:] {
+			c.Conn.Write(alert[:size])
+		}
+	}
+	return len(p), nil
 }

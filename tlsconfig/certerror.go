@@ -3,8 +3,8 @@ package tlsconfig
 import (
 	"strings"
 
+	"github.com/whorl-go/whorl/internal/text"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
 // A CertificateError says what is wrong with a certificate, its key, or a file of authorities, and
@@ -22,8 +22,9 @@ type CertificateError struct {
 	Advice string // what mends it; one line, may be empty
 	Err    error  // the cause, such as an *fs.PathError; may be nil
 
-	inKey   bool // it is about the key's file, not the certificate's
-	warning bool // some clients may live with it
+	id      explain.ID // "" if Reason says it all
+	inKey   bool       // it is about the key's file, not the certificate's
+	warning bool       // some clients may live with it
 }
 
 // Error returns file, reason, detail and advice, on one line.
@@ -38,6 +39,17 @@ func (e *CertificateError) Error() string {
 	}
 	return b.String()
 }
+
+// ID names the cause, more finely than Reason does.
+func (e *CertificateError) ID() explain.ID {
+	if e.id != "" {
+		return e.id
+	}
+	return e.Reason.ID()
+}
+
+// Warning reports whether it is something that only some clients stumble over.
+func (e *CertificateError) Warning() bool { return e.warning }
 
 // Unwrap returns the cause.
 func (e *CertificateError) Unwrap() error { return e.Err }

@@ -13,10 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/names"
+	"github.com/whorl-go/whorl/internal/text"
+	"github.com/whorl-go/whorl/internal/verify"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
-	"github.com/whorl-go/whorl/tlsconfig/internal/names"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
-	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
 // A checker looks for what would make clients refuse a certificate that can be read and fits its
@@ -53,7 +53,7 @@ func (c checker) chain(
 		}
 		problem(weakKey(cert, chain))
 	}
-	path, ended := pathOf(chain)
+	path, ended := verify.Path(chain)
 	for _, cert := range path[1:] {
 		problem(c.dates(cert, chain, true))
 	}
@@ -70,16 +70,24 @@ func (c checker) dates(
 	switch {
 	case c.now.After(cert.NotAfter):
 		return &CertificateError{
-			Reason: explain.ReasonExpired, Detail: fmt.Sprintf("%s ended on %s, %s ago", text.Describe(cert, chain), text.UTC(cert.NotAfter), text.Span(cert.NotAfter, c.now)),
+			id: above(cert, chain, explain.IDChainExpired), Reason: explain.ReasonExpired, Detail: fmt.Sprintf("%s ended on %s, %s ago", text.Describe(cert, chain), text.UTC(cert.NotAfter), text.Span(cert.NotAfter, c.now)),
 			Advice: "renew it, " + clock + text.UTC(c.now), warning: warning,
 		}
 	case c.now.Before(cert.NotBefore):
 		return &CertificateError{
-			Reason: explain.ReasonNotYetValid, Detail: fmt.Sprintf("%s begins on %s, in %s", text.Describe(cert, chain), text.UTC(cert.NotBefore), text.Span(c.now, cert.NotBefore)),
+			id: above(cert, chain, explain.IDChainNotYetValid), Reason: explain.ReasonNotYetValid, Detail: fmt.Sprintf("%s begins on %s, in %s", text.Describe(cert, chain), text.UTC(cert.NotBefore), text.Span(c.now, cert.NotBefore)),
 			Advice: "use one that is valid, " + clock + text.UTC(c.now), warning: warning,
 		}
 	}
 	return nil
+}
+
+// above returns id for a certificate above the first one of its chain.
+func above(cert *x509.Certificate, chain []*x509.Certificate, id explain.ID) explain.ID {
+	if cert.Equal(chain[0]) {
+		return ""
+	}
+	return id
 }
 
 // missingName returns an error if the certificate is for nobody, or not for one of the hosts.
@@ -92,7 +100,10 @@ func missingName(leaf *x509.Certificate, hosts []string) *CertificateError {
 				leaf.Subject.CommonName,
 			) + ", which clients don't look at"
 		}
-		return &CertificateError{Reason: explain.ReasonNameMismatch, Detail: detail, Advice: advice}
+		return &CertificateError{
+			id: explain.IDNameCommonName, Reason: explain.ReasonNameMismatch, Detail: detail,
+			Advice: advice,
+		}
 	}
 	for _, name := range hosts {
 		covered := leaf.VerifyHostname(name) == nil
@@ -128,14 +139,18 @@ func usage(leaf *x509.Certificate) *CertificateError {
 }
 
 func weakSignature(cert *x509.Certificate, chain []*x509.Certificate) *CertificateError {
-	switch cert.SignatureAlgorithm {
-	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1:
-		return &CertificateError{
-			Reason: explain.ReasonWeak, Detail: fmt.Sprintf("%s is signed by %s", text.Describe(cert, chain), cert.SignatureAlgorithm),
-			Advice: "clients refuse it: have it reissued with SHA-256",
-		}
+	if !verify.WeakSignature(cert) {
+		return nil
 	}
-	return nil
+	return &CertificateError{
+		Reason: explain.ReasonWeak,
+		Detail: fmt.Sprintf(
+			"%s is signed by %s",
+			text.Describe(cert, chain),
+			cert.SignatureAlgorithm,
+		),
+		Advice: "clients refuse it: have it reissued with SHA-256",
+	}
 }
 
 func weakKey(cert *x509.Certificate, chain []*x509.Certificate) *CertificateError {
@@ -160,34 +175,6 @@ func weakKey(cert *x509.Certificate, chain []*x509.Certificate) *CertificateErro
 		return weak("a key of the kind %s, which TLS does not have", cert.PublicKeyAlgorithm)
 	}
 	return nil
-}
-
-// pathOf returns the certificates from the leaf upwards, each signed by the next, and whether the
-// last one is signed with its own key.
-func pathOf(chain []*x509.Certificate) (path []*x509.Certificate, ended bool) {
-	last := chain[0]
-	path = append(path, last)
-	for {
-		if verify.SelfSigned(last) {
-			return path, true
-		}
-		next := slices.IndexFunc(chain, func(cert *x509.Certificate) bool {
-			return bytes.Equal(cert.RawSubject, last.RawIssuer) && !slices.Contains(path, cert) &&
-				signedBy(last, cert)
-		})
-		if next < 0 {
-			return path, false
-		}
-		last = chain[next]
-		path = append(path, last)
-	}
-}
-
-// signedBy goes by the signature alone: that SHA-1 is refused is told elsewhere.
-func signedBy(cert, issuer *x509.Certificate) bool {
-	err := issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
-	_, insecure := errors.AsType[x509.InsecureAlgorithmError](err)
-	return err == nil || insecure
 }
 
 // order returns a warning if the chain lacks a link, or its order is not that of the path.
@@ -245,11 +232,13 @@ func (c checker) order(chain, path []*x509.Certificate, ended bool) *Certificate
 			"the right order is "+text.List(path, text.CertName),
 		)
 	case stray != nil:
-		return warn(
+		e := warn(
 			explain.ReasonInvalidChain,
-			text.CertName(stray)+" in the file does not belong to the chain",
+			text.CertName(stray)+" does not belong to the chain",
 			"take it out",
 		)
+		e.id = explain.IDChainStray
+		return e
 	}
 	return nil
 }

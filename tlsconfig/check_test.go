@@ -24,10 +24,10 @@ import (
 
 	"github.com/youmark/pkcs8"
 
+	"github.com/whorl-go/whorl/internal/text"
+	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // chainPEM returns certificates as PEM, in this order.

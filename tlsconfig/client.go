@@ -5,8 +5,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/names"
-	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
+	"github.com/whorl-go/whorl/internal/names"
+	"github.com/whorl-go/whorl/internal/verify"
 )
 
 const (

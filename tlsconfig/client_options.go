@@ -7,8 +7,8 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/names"
-	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
+	"github.com/whorl-go/whorl/internal/names"
+	"github.com/whorl-go/whorl/internal/verify"
 )
 
 // ClientOptions say how a client verifies servers, and what it shows them. The zero ClientOptions

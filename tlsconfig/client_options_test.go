@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
+	"github.com/whorl-go/whorl/internal/text"
+	"github.com/whorl-go/whorl/internal/tlstest"
 )
 
 func TestClientOptions(t *testing.T) {

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/names"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
-	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
+	"github.com/whorl-go/whorl/internal/names"
+	"github.com/whorl-go/whorl/internal/tlstest"
+	"github.com/whorl-go/whorl/internal/verify"
 )
 
 func TestClientDefaults(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
-	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
+	"github.com/whorl-go/whorl/internal/text"
+	"github.com/whorl-go/whorl/internal/verify"
 )
 
 // A clientPolicy says which certificates of clients a server takes.

@@ -14,8 +14,8 @@ import (
 
 	"github.com/youmark/pkcs8"
 
+	"github.com/whorl-go/whorl/internal/text"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
 const (
@@ -61,15 +61,8 @@ func (p *pemPair) read() (err error) {
 
 // parse returns the chain with its key, after checking that they belong together.
 func (p *pemPair) parse() (pair tls.Certificate, err error) {
-	chain, err := parseChain(p.certFile, p.cert)
+	chain, err := p.chain()
 	if err != nil {
-		if findKey(p.cert) != nil && pemBlocks(p.key, certificateBlock) != nil &&
-			findKey(p.key) == nil {
-			err = &CertificateError{
-				Reason: explain.ReasonSwapped, File: p.certFile,
-				Detail: "the certificate's file has the key, and the key's file the certificate: they are swapped", Advice: "exchange the two", Err: err,
-			}
-		}
 		return pair, err
 	}
 	key, err := p.parseKey()
@@ -85,6 +78,22 @@ func (p *pemPair) parse() (pair tls.Certificate, err error) {
 		pair.Certificate = append(pair.Certificate, cert.Raw)
 	}
 	return pair, nil
+}
+
+// chain returns the certificates, of which there is at least one.
+func (p *pemPair) chain() ([]*x509.Certificate, error) {
+	chain, err := parseChain(p.certFile, p.cert)
+	if err != nil && findKey(p.cert) != nil && pemBlocks(p.key, certificateBlock) != nil &&
+		findKey(p.key) == nil {
+		err = &CertificateError{
+			Reason: explain.ReasonSwapped,
+			File:   p.certFile,
+			Detail: "the certificate's file has the key, and the key's file the certificate: they are swapped",
+			Advice: "exchange the two",
+			Err:    err,
+		}
+	}
+	return chain, err
 }
 
 // pemBlocks returns the contents of all blocks of one type.

@@ -1,6 +1,6 @@
 package tlsconfig
 
-import "github.com/whorl-go/whorl/tlsconfig/internal/text"
+import "github.com/whorl-go/whorl/internal/text"
 
 // An OptionError says which option can't be honoured, and why: a field of ServerOptions or
 // ClientOptions, or a name in a map that package dialect or swoole was given. Err may wrap a

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // shown returns the certificate that the server shows for a name.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
+	"github.com/whorl-go/whorl/internal/tlstest"
 )
 
 // A clock is moved by the test.

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/names"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
-	"github.com/whorl-go/whorl/tlsconfig/internal/names"
 )
 
 // ServerOptions say what a Server is to be like. Only Certificates is required.

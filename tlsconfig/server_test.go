@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/text"
+	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // rsaCert returns a certificate with an RSA key.

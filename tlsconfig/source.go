@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/whorl-go/whorl/internal/text"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
 // maxFile is more than any file of certificates has. Whoever names a log or a device by mistake

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // A visitor comes back with the session of its last visit.

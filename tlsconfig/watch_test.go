@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // newWatcher returns a watcher without its goroutine, and what it logs.

@@ -285,9 +285,8 @@ func (p policy) Next(a *client.Async, n int, err error) (time.Duration, bool) {
 	return p.Reconnect.Next(a, n, cmp.Or(k.attempt.failed, err))
 }
 
-func (k *asyncCarrier) addresses() (local, remote net.Addr) {
-	return k.a.LocalAddr(), k.a.RemoteAddr()
-}
+func (k *asyncCarrier) local() net.Addr  { return k.a.LocalAddr() }
+func (k *asyncCarrier) remote() net.Addr { return k.a.RemoteAddr() }
 
 func (k *asyncCarrier) tls() (tls.ConnectionState, bool) { return k.a.ConnectionState() }
 

@@ -42,7 +42,8 @@ type carrier interface {
 	pause()
 	resume()
 	end(abort bool) // what is queued is still delivered, unless abort
-	addresses() (local, remote net.Addr)
+	local() net.Addr
+	remote() net.Addr
 	tls() (tls.ConnectionState, bool)
 }
 
@@ -148,14 +149,12 @@ func (c *Conn) RemoteAddr() net.Addr {
 	if r := c.rare.Load(); r != nil && r.remote != nil {
 		return r.remote
 	}
-	_, remote := c.carrier.addresses()
-	return remote
+	return c.carrier.remote()
 }
 
 // LocalAddr returns the address of this side.
 func (c *Conn) LocalAddr() net.Addr {
-	local, _ := c.carrier.addresses()
-	return local
+	return c.carrier.local()
 }
 
 // ConnectionState returns what the TLS handshake has agreed on; ok is false without TLS.

@@ -127,7 +127,7 @@ func (s *Server) describe(r *http.Request, c *Conn) {
 	if state, ok := c.ConnectionState(); ok {
 		r.TLS = &state
 	}
-	_, remote := c.carrier.addresses()
+	remote := c.carrier.remote()
 	rare := c.toRare()
 	rare.remote = nil
 	if client, ok := s.forwarded(r.Header, remote); ok {
@@ -375,13 +375,11 @@ func takeBack(w http.ResponseWriter, c *Conn) (take func() (rest []byte, ok bool
 }
 
 func (p *pipe) LocalAddr() net.Addr {
-	local, _ := p.conn.carrier.addresses()
-	return local
+	return p.conn.carrier.local()
 }
 
 func (p *pipe) RemoteAddr() net.Addr {
-	_, remote := p.conn.carrier.addresses()
-	return remote
+	return p.conn.carrier.remote()
 }
 
 func (k *serverCarrier) tls() (tls.ConnectionState, bool) {

@@ -34,6 +34,9 @@ var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) 
 
 var headEnd = []byte("\r\n\r\n")
 
+// tlsHandshake is the first byte of whoever speaks TLS (RFC 8446, section 5.1).
+const tlsHandshake = 22
+
 // received takes what has come.
 func (x *exchange) received(p []byte) {
 	from := max(0, len(x.head)-len(headEnd)+1)
@@ -45,6 +48,10 @@ func (x *exchange) received(p []byte) {
 	end := bytes.Index(whole[from:], headEnd)
 	limit := x.server.config.MaxHeader
 	switch {
+	case whole[0] == tlsHandshake:
+		x.refuse(http.StatusBadRequest, "TLS, where there is none", nil)
+	case !httpguts.IsTokenRune(rune(whole[0])): // nor is the rest worth waiting for
+		x.refuse(http.StatusBadRequest, "malformed request", nil)
 	case end < 0 && len(whole) > limit, end > limit-from:
 		x.refuse(http.StatusRequestHeaderFieldsTooLarge, "the request's head is too large", nil)
 	case end < 0 && len(x.head) == 0:
@@ -201,7 +208,12 @@ func response(status int, h http.Header, body []byte) []byte {
 	h.WriteSubset(&b, map[string]bool{
 		"Content-Length": true, "Connection": true, "Transfer-Encoding": true, "Date": true,
 	})
-	fmt.Fprintf(&b, "Date: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", time.Now().UTC().Format(http.TimeFormat), len(body))
+	connection := "close"
+	if h.Get("Upgrade") != "" { // RFC 9110, section 7.8
+		connection = "Upgrade, close"
+	}
+	fmt.Fprintf(&b, "Date: %s\r\nConnection: %s\r\nContent-Length: %d\r\n\r\n",
+		time.Now().UTC().Format(http.TimeFormat), connection, len(body))
 	b.Write(body)
 	return b.Bytes()
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 	"github.com/whorl-go/whorl/websocket/internal/engine"
 )
 
@@ -29,7 +30,8 @@ type Config struct {
 	Options
 
 	// Server is what lies below: limits of connections, certificates, time-outs, the PROXY
-	// protocol. Its callbacks, its framing and its MaxQueue are this package's.
+	// protocol. Its callbacks, its framing and its MaxQueue are this package's, but for OnReject and
+	// LastWord. Without OnReject the log is told why TLS handshakes fail, and what mends it.
 	Server server.Config
 
 	// OnHandshake decides about a request for a WebSocket, in a coroutine of its own: it may wait.
@@ -109,6 +111,8 @@ type Server struct {
 	draining atomic.Bool
 	logger   atomic.Pointer[zap.Logger]
 
+	handshakeLog limiter
+
 	http        *http.Server
 	serveHTTP   sync.Once // begins it, with the first connection that is for it
 	connections *queue    // for http
@@ -134,6 +138,9 @@ func NewServer(config Config) *Server {
 	s.shared.patience = config.HeaderTimeout
 	low := config.Server
 	low.OnConnect, low.OnReceive, low.OnClose = s.connected, s.received, s.closed
+	if low.OnReject == nil {
+		low.OnReject = s.rejected
+	}
 	low.OnBufferFull = func(_ context.Context, sc *server.Conn) { of(sc).bufferFull() }
 	low.OnBufferEmpty = func(_ context.Context, sc *server.Conn) { of(sc).bufferEmpty() }
 	// Behind the largest message there is room for control frames.
@@ -285,6 +292,32 @@ func (s *Server) log() *zap.Logger {
 	return zap.NewNop()
 }
 
+// rejected logs why a TLS handshake has failed. Whoever likes can have many fail.
+func (s *Server) rejected(_ context.Context, _ *server.Conn, reason error) {
+	if failed, ok := errors.AsType[*explain.HandshakeError](reason); ok && s.handshakeLog.allow(time.Now()) {
+		s.log().Warn("websocket: TLS handshake", zap.Error(failed))
+	}
+}
+
+// A limiter lets maxPerSecond lines into the log in a second. It may be used concurrently.
+type limiter struct {
+	mu    sync.Mutex
+	since time.Time // guarded by mu: begin of the second
+	count int       // guarded by mu
+}
+
+const maxPerSecond = 10
+
+func (l *limiter) allow(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.since) > time.Second {
+		l.since, l.count = now, 0
+	}
+	l.count++
+	return l.count <= maxPerSecond
+}
+
 // of returns the Conn on a connection of the server below.
 func of(sc *server.Conn) *Conn {
 	c, _ := sc.Value().(*Conn)
@@ -371,9 +404,8 @@ func (k *serverCarrier) end(abort bool) {
 	}
 }
 
-func (k *serverCarrier) addresses() (local, remote net.Addr) {
-	return k.conn().LocalAddr(), k.conn().RemoteAddr()
-}
+func (k *serverCarrier) local() net.Addr  { return k.conn().LocalAddr() }
+func (k *serverCarrier) remote() net.Addr { return k.conn().RemoteAddr() }
 
 // registry finds established connections by their IDs.
 type registry struct {

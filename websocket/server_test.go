@@ -3,6 +3,8 @@ package websocket_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +15,15 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/defer"
 	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket"
@@ -164,7 +173,8 @@ func TestHTTPStatus(t *testing.T) {
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                                                                                   200,
 		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n" + strings.Repeat("a", 101):                                413,
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + strings.Repeat("a", 101) + "\r\n0\r\n\r\n": 413,
-		"nonsense\r\n\r\n": 400,
+		"nonsense\r\n\r\n":         400,
+		"\x16\x03\x01\x02\x00\x01": 400, // TLS, which says no more until it is answered
 		"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 2000) + "\r\n\r\n": 431,
 		"GET / HTTP/1.1\r\nHost: a\r\n":                                             408,
 	} {
@@ -323,6 +333,87 @@ func TestCustomHandshake(t *testing.T) {
 			}
 			if got := strings.Join(events, ", "); got != want {
 				t.Errorf("events: %s\nwant:   %s", got, want)
+			}
+		})
+	}
+}
+
+// A handshake on a connection that has served requests before is as any other: it is decided on the
+// connection's loop, what it has deferred comes before the first message, what the client sends
+// meanwhile is kept, and a refusal ends the connection.
+func TestCustomHandshakeBehindARequest(t *testing.T) {
+	goOn := runtime.NewChannel[struct{}](1)
+	config := echoing()
+	config.OnRequest = http.NotFoundHandler()
+	config.OnHandshake = func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/ws" {
+			http.NotFound(w, r)
+			return
+		}
+		goOn.Pop(r.Context())
+		c := websocket.ConnOf(r)
+		home, err := sched.HomeFor(context.Background()) // that of the caller
+		if err != nil {
+			t.Error(err)
+		}
+		c.SetValue(home.Loop())
+		event.Defer(r.Context(), func(ctx context.Context) { c.Push([]byte("welcome"), websocket.Text) })
+		w.WriteHeader(http.StatusSwitchingProtocols)
+	}
+	config.OnMessage = func(ctx context.Context, c *websocket.Conn, m websocket.Message) {
+		if home, err := sched.HomeFor(ctx); err != nil || home.Loop() != c.Value() {
+			t.Errorf("the handshake ran on another loop than OnMessage, or %v", err)
+		}
+		c.Push(m.Data, m.Opcode)
+	}
+	h := start(t, "tcp", config)
+	for range 8 { // on both loops
+		r := h.connect()
+		for _, path := range []string{"/1", "/2"} {
+			r.send("GET " + path + " HTTP/1.1\r\nHost: a\r\n\r\n")
+			resp := r.response()
+			if io.Copy(io.Discard, resp.Body); resp.StatusCode != 404 || resp.Close {
+				t.Fatal(resp)
+			}
+		}
+		r.send("GET /ws HTTP/1.1\r\n" + handshakeLines + "\r\n" + frame(1, "first"))
+		r.send(frame(1, "second"))
+		check(t, goOn.Push(h.inTime(), struct{}{}))
+		if resp := r.response(); resp.StatusCode != 101 {
+			t.Fatal(resp.Status)
+		}
+		r.expect(answer(1, "welcome") + answer(1, "first") + answer(1, "second"))
+	}
+	r := h.connect()
+	r.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /other HTTP/1.1\r\n" + handshakeLines + "\r\n")
+	io.Copy(io.Discard, r.response().Body)
+	resp := r.response()
+	if io.Copy(io.Discard, resp.Body); resp.StatusCode != 404 || !resp.Close {
+		t.Errorf("%v", resp)
+	}
+	r.expectEnd()
+}
+
+// Who is closed before it is listened to can still answer the close frame.
+func TestCloseBehindTheHandshake(t *testing.T) {
+	closed := make(chan bool, 1)
+	config := echoing()
+	config.CloseTimeout = leaktest.Patience
+	config.OnClose = func(_ context.Context, _ *websocket.Conn, _ int, _ string, clean bool) { closed <- clean }
+	opening, deferring := config, config
+	opening.OnOpen = func(_ context.Context, c *websocket.Conn, _ *http.Request) { c.Close(4000, "go") }
+	deferring.OnHandshake = func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		c := websocket.ConnOf(r)
+		event.Defer(r.Context(), func(context.Context) { c.Close(4000, "go") })
+	}
+	for name, config := range map[string]websocket.Config{"in OnOpen": opening, "deferred": deferring} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, "tcp", config)
+			_, err := h.dial("/", websocket.ClientConfig{}).Recv(h.inTime())
+			wantClose(t, err, 4000)
+			if !receive(t, closed) {
+				t.Error("the peer's close frame was not read")
 			}
 		})
 	}
@@ -652,4 +743,47 @@ func TestConfigIsChecked(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// The log says why TLS handshakes fail, of a flood a part.
+func TestFailedTLSHandshakesAreLogged(t *testing.T) {
+	leaktest.Guard(t)
+	core, log := observer.New(zapcore.WarnLevel)
+	ctx := runtimetest.Start(t, runtime.WithLogger(zap.New(core))).Context()
+	config := echoing()
+	_, config.Server.TLS = certified()
+	s := websocket.NewServer(config)
+	l, err := s.Listen(ctx, "tls", "127.0.0.1:0")
+	check(t, err)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx) }()
+	const clients = 50
+	for range clients {
+		c, err := websocket.Dial(ctx, "wss://"+l.Addr().String(), websocket.ClientConfig{
+			Client: client.Config{TLS: &tls.Config{RootCAs: x509.NewCertPool()}},
+		})
+		if err == nil {
+			c.Abort()
+			t.Fatal("the client trusts the server")
+		}
+	}
+	failed := func() (n uint64) {
+		for _, count := range s.Stats().Handshakes {
+			n += count
+		}
+		return n
+	}
+	leaktest.Until(t, "all handshakes have ended", func() bool { return failed() == clients })
+	check(t, s.Close())
+	check(t, <-served)
+	entries := log.All()
+	if len(entries) == 0 || len(entries) == clients {
+		t.Fatalf("%d lines in the log", len(entries))
+	}
+	first := entries[0]
+	text := fmt.Sprint(first.ContextMap()["error"])
+	if first.Message != "websocket: TLS handshake" || !strings.Contains(text, "certificate refused") {
+		t.Errorf("%s: %s", first.Message, text)
+	}
+	t.Log(text)
 }

@@ -411,9 +411,8 @@ func (p *plain) end(abort bool) {
 	}
 }
 
-func (p *plain) addresses() (local, remote net.Addr) {
-	return p.Conn.LocalAddr(), p.Conn.RemoteAddr()
-}
+func (p *plain) local() net.Addr  { return p.Conn.LocalAddr() }
+func (p *plain) remote() net.Addr { return p.Conn.RemoteAddr() }
 
 func (p *plain) tls() (state tls.ConnectionState, ok bool) {
 	switch c := p.Conn.(type) {

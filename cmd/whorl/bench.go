@@ -24,9 +24,9 @@ func benchCommand(args []string) *cobra.Command {
 	group := &cobra.Command{
 		Use: "bench",
 		Short: "load generator for TLS and STARTTLS servers: handshakes, throughput, round " +
-			"trips, held connections",
+			"trips, held connections; WebSocket",
 		Long: `Measures a server: TLS handshakes, also after STARTTLS, throughput, round trips,
-connections that are held.
+connections that are held; and WebSocket servers.
 "whorl bench serve" is the other side, to measure against.
 
 Without --rate, each connection begins an operation when its last one has ended (closed loop). With
@@ -39,11 +39,7 @@ schedule (open loop).`,
 			return command.Help()
 		},
 	}
-	for _, mode := range []struct {
-		mode        bench.Mode
-		short, long string
-		flags       func(*generator, *cobra.Command)
-	}{
+	for _, m := range []mode{
 		{
 			bench.Handshake, "TLS handshakes per second",
 			"Makes connections with a TLS handshake, full or resumed, direct or after STARTTLS, " +
@@ -70,23 +66,37 @@ schedule (open loop).`,
 			(*generator).connectionsFlags,
 		},
 	} {
-		g := &generator{options: bench.Options{Mode: mode.mode, Command: commandLine(args)}}
-		command := &cobra.Command{
-			Use: string(mode.mode) + " HOST:PORT", Short: mode.short, Long: mode.long,
-			Args: cobra.ExactArgs(1),
-			RunE: func(command *cobra.Command, args []string) error {
-				return g.run(command, args[0])
-			},
-		}
-		command.Flags().SortFlags = false
-		g.loadFlags(command)
-		mode.flags(g, command)
-		g.security.flags(command, mode.mode == bench.Handshake)
-		g.outputFlags(command)
-		group.AddCommand(command)
+		group.AddCommand(m.command(string(m.mode)+" HOST:PORT", args))
 	}
-	group.AddCommand(serveCommand())
+	group.AddCommand(webSocketCommand(args), serveCommand())
 	return group
+}
+
+// mode is a command that makes load.
+type mode struct {
+	mode        bench.Mode
+	short, long string
+	flags       func(*generator, *cobra.Command)
+}
+
+func (m mode) command(use string, args []string) *cobra.Command {
+	g := &generator{options: bench.Options{Mode: m.mode, Command: commandLine(args)}}
+	command := &cobra.Command{
+		Use: use, Short: m.short, Long: m.long, Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			return g.run(command, args[0])
+		},
+	}
+	command.Flags().SortFlags = false
+	g.loadFlags(command)
+	m.flags(g, command)
+	if g.webSocket() {
+		g.security.verifyFlags(command)
+	} else {
+		g.security.flags(command, m.mode == bench.Handshake)
+	}
+	g.outputFlags(command)
+	return command
 }
 
 // generator is one of the modes that make load, with its flags.
@@ -96,6 +106,7 @@ type generator struct {
 	framing  string
 
 	firstByte string
+	header    []string // of the WebSocket modes
 	outputs   outputs
 	quiet     bool
 }
@@ -147,7 +158,7 @@ func (g *generator) opening() ([]byte, error) {
 				errors.New("--first-byte auto: without --starttls no protocol is known; say what " +
 					"to send, or wait")
 		}
-		return g.options.StartTLS.Hello(), nil
+		return g.options.StartTLS.Hello(g.options.Params()), nil
 	}
 	text, err := unescape(g.firstByte)
 	if err != nil {
@@ -195,10 +206,15 @@ func (g *generator) throughputFlags(command *cobra.Command) {
 func (g *generator) connectionsFlags(command *cobra.Command) {
 	g.messageFlags(command)
 	f := command.Flags()
-	f.DurationVar(&g.options.Heartbeat, "heartbeat", 0,
+	g.heartbeatFlags(command,
 		"send a message on each connection so often and wait for its echo (default none: idle)")
 	f.StringVar((*string)(&g.options.Hold), "hold", string(bench.HoldSocket),
 		"what holds a connection: socket, or coroutine, which waits on it")
+}
+
+func (g *generator) heartbeatFlags(command *cobra.Command, usage string) {
+	f := command.Flags()
+	f.DurationVar(&g.options.Heartbeat, "heartbeat", 0, usage)
 	f.Lookup("number").Usage = "connections to hold (default: as many as -c)"
 	f.Lookup("connections").Usage = "connections that are opened at a time"
 	f.Lookup("duration").Usage = "hold them so long (default 10s)"
@@ -223,7 +239,7 @@ func (g *generator) complete(command *cobra.Command, target string) error {
 	o, given := &g.options, command.Flags().Changed
 	o.Target = target
 	var err error
-	if o.Mode == bench.Connections {
+	if g.holds() {
 		if !given("number") {
 			o.Operations = int64(o.Connections)
 		}
@@ -234,7 +250,7 @@ func (g *generator) complete(command *cobra.Command, target string) error {
 		o.Duration = defaultDuration
 	}
 	if given("number") && o.Operations < 1 || given("duration") && o.Duration <= 0 &&
-		o.Mode != bench.Connections {
+		!g.holds() {
 		return errors.New("-n and -d want more than 0")
 	}
 	if o.Framing, err = message.ParseFraming(or(g.framing, string(message.None))); err != nil {
@@ -243,7 +259,13 @@ func (g *generator) complete(command *cobra.Command, target string) error {
 	if err := g.outputs.check(); err != nil {
 		return err
 	}
-	if o.TLS, o.StartTLS, err = g.security.client(o.Mode == bench.Handshake); err != nil {
+	always := o.Mode == bench.Handshake
+	if g.webSocket() {
+		if always, err = g.completeWebSocket(target); err != nil {
+			return err
+		}
+	}
+	if o.TLS, o.StartTLS, err = g.security.client(always); err != nil {
 		return err
 	}
 	if o.FirstByte = given("first-byte"); o.FirstByte {
@@ -290,7 +312,7 @@ func (g *generator) run(command *cobra.Command, target string) error {
 	switch {
 	case result.Operations == 0:
 		return failed(errors.New("no operation has succeeded"))
-	case g.options.Mode == bench.Connections && result.Held < g.options.Operations &&
+	case g.holds() && result.Held < g.options.Operations &&
 		!result.Interrupted:
 		return failed(fmt.Errorf("%d of %d connections were held to the end", result.Held,
 			g.options.Operations))

@@ -1,9 +1,12 @@
-// Command whorl is the tool for those who run servers: whorl bench measures them.
+// Command whorl is the tool for those who run servers: whorl bench measures them, whorl probe says
+// why TLS with them fails.
 //
+//	whorl probe --starttls smtp mail.example.com:587
 //	whorl bench handshake -c 50 -d 10s --starttls smtp mail.example.com:587
 //	whorl bench serve --starttls smtp --ca-out ca.pem
 //
-// It exits with 2 if it was called wrongly, with 1 if what it was to do has failed.
+// It exits with 2 if it was called wrongly, with 1 if what it was to do has failed. whorl probe has
+// statuses of its own.
 package main
 
 import (
@@ -18,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/whorl-go/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/probe"
 )
 
 const (
@@ -42,16 +46,22 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(benchCommand(args))
+	root.AddCommand(benchCommand(args), probeCommand())
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
+	}
+	if status, ok := errors.AsType[statusError](err); ok {
+		return int(status)
 	}
 	fmt.Fprintf(stderr, "%s: %v\n", command.CommandPath(), err)
 	if failed, ok := errors.AsType[*failedError](err); ok && failed != nil {
 		return exitFailed
 	}
 	fmt.Fprintf(stderr, "See %s --help.\n", command.CommandPath())
+	if isProbe(command) {
+		return probe.ExitUsage
+	}
 	return exitUsage
 }
 

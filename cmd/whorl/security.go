@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/tlsconfig"
 	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
@@ -35,6 +35,13 @@ func (s *security) flags(command *cobra.Command, always bool) {
 	}
 	f.StringVar(&s.startTLS, "starttls", "",
 		"use TLS after the dialogue of a protocol: "+strings.Join(dialogue.Names(), ", "))
+	s.verifyFlags(command)
+	f.StringSliceVar(&s.alpn, "alpn", nil, "application protocols to offer")
+}
+
+// verifyFlags are those that say what TLS is like where it is used.
+func (s *security) verifyFlags(command *cobra.Command) {
+	f := command.Flags()
 	f.StringVar(&s.ca, "ca", "", "trust the authorities in FILE (PEM) instead of the system's")
 	f.BoolVar(&s.insecure, "insecure", false, "don't verify the server's certificate")
 	f.StringVar(&s.serverName, "server-name", "",
@@ -45,7 +52,6 @@ func (s *security) flags(command *cobra.Command, always bool) {
 	f.StringVar(&s.groups, "groups", "", "groups for the key exchange, such as X25519:prime256v1")
 	f.StringVar(&s.cert, "cert", "", "client certificate, PEM FILE with its chain")
 	f.StringVar(&s.key, "key", "", "its key, PEM FILE (default the same file)")
-	f.StringSliceVar(&s.alpn, "alpn", nil, "application protocols to offer")
 }
 
 // client makes of the flags what a client needs; nil for plaintext.
@@ -99,8 +105,8 @@ func (s *security) unused() error {
 		len(s.alpn) == 0 {
 		return nil
 	}
-	return errors.New("flags for TLS without --tls or --starttls: the connection would be in " +
-		"plaintext")
+	return errors.New("flags for TLS without --tls, --starttls or wss: the connection would be " +
+		"in plaintext")
 }
 
 // inFlags says of an option of package tlsconfig which flag it came from.

@@ -11,9 +11,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/internal/bench"
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/farside"
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/runtime"
 
 	"strings"
@@ -34,9 +34,10 @@ type server struct {
 func serveCommand() *cobra.Command {
 	s := new(server)
 	command := &cobra.Command{
-		Use:   "serve",
-		Short: "the other side: echo, sink or source, in plaintext, over TLS, after STARTTLS",
-		Args:  cobra.NoArgs,
+		Use: "serve",
+		Short: "the other side: echo, sink or source, in plaintext, over TLS, after STARTTLS, " +
+			"or over WebSocket",
+		Args: cobra.NoArgs,
 		Long: `Serves until it gets a signal. The first line on standard output says where it listens.
 
 Over TLS its certificate is for localhost and is issued by a development CA that is made for this
@@ -51,7 +52,7 @@ run; --ca-out writes that CA's certificate, for the --ca of the other modes.`,
 		"what it does: "+strings.Join(farside.Roles, ", "))
 	f.BoolVar(&s.tls, "tls", false, "TLS from the start (default plaintext)")
 	f.StringVar(&s.startTLS, "starttls", "",
-		"TLS after the dialogue of a protocol: "+strings.Join(dialogue.Names(), ", "))
+		"TLS after the dialogue of a protocol: "+strings.Join(dialogue.ServerNames(), ", "))
 	f.StringVar(&s.identity.CAOut, "ca-out", "",
 		"write the development CA's certificate to FILE (PEM)")
 	f.StringSliceVar(&s.identity.Names, "name", farside.DefaultNames,
@@ -80,7 +81,7 @@ run; --ca-out writes that CA's certificate, for the --ca of the other modes.`,
 // right.
 func (s *server) complete() (err error) {
 	if s.startTLS != "" {
-		if s.config.StartTLS, err = dialogue.Lookup(s.startTLS); err != nil {
+		if s.config.StartTLS, err = dialogue.LookupServer(s.startTLS); err != nil {
 			return fmt.Errorf("--starttls: %w", err)
 		}
 		if s.tls {

@@ -100,6 +100,52 @@ func served(t *testing.T, args ...string) (address string, stop func() string) {
 	return "", stop
 }
 
+func TestBenchWebSocket(t *testing.T) {
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	plain, stop := served(t, "--role", "websocket")
+	secure, _ := served(t, "--role", "websocket-broadcast", "--tls", "--ca-out", ca)
+	for name, c := range map[string]struct {
+		args  []string
+		wants []string
+	}{
+		"echo": {[]string{"ws://" + plain + "/chat?room=1", "-n", "20", "-c", "3", "--header",
+			"Authorization: Bearer x"}, []string{"websocket-echo", "upgrade", "3 of 3 were used"}},
+		"idle": {[]string{"ws://" + plain, "-n", "20", "-c", "3", "-d", "100ms", "--heartbeat",
+			"20ms"}, []string{"20 held", "heartbeat"}},
+		"broadcast": {[]string{"wss://" + secure, "-n", "20", "-c", "3", "--ca", ca},
+			[]string{"TLS 1.3", "delivery"}},
+	} {
+		args := append([]string{"bench", "websocket", name, "--json", "-"}, c.args...)
+		code, stdout, stderr := whorl(t, args...)
+		var result map[string]any
+		if err := json.Unmarshal([]byte(stdout), &result); code != 0 || err != nil ||
+			result["mode"] != "websocket-"+name || result["operations"] != 20.0 {
+			t.Fatalf("%s: exit code %d, %v, %s\n%s", name, code, err, stderr, stdout)
+		}
+		for _, want := range append(c.wants, "no errors") {
+			if !strings.Contains(stderr, want) {
+				t.Errorf("%s: the table lacks %q:\n%s", name, want, stderr)
+			}
+		}
+	}
+	if said := stop(); !strings.HasPrefix(strings.Split(said, "\n")[1], "25 connections") {
+		t.Errorf("serve says %q", said)
+	}
+}
+
+func TestURLsThatAreNoWebSockets(t *testing.T) {
+	for _, args := range [][]string{
+		{"http://localhost/"}, {"localhost:9501"}, {"ws:///path"}, {"ws://user@localhost/"},
+		{"ws://localhost/#part"}, {"ws://localhost/", "--ca", "ca.pem"},
+		{"ws://localhost/", "--header", "nothing"}, {"ws://localhost:x/"},
+	} {
+		args := append([]string{"bench", "websocket", "echo"}, args...)
+		if code, stdout, _ := whorl(t, args...); code != exitUsage {
+			t.Errorf("%q: exit code %d\n%s", args, code, stdout)
+		}
+	}
+}
+
 func TestBenchAgainstServe(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
@@ -276,7 +322,7 @@ func TestAFailedHandshakeSaysWhichFlagHelps(t *testing.T) {
 
 func TestAWrongCallExitsWithTwo(t *testing.T) {
 	for want, args := range map[string][]string{
-		"unknown command":                {"probe"},
+		"unknown command":                {"examine"},
 		"is no mode of bench":            {"bench", "flood"},
 		"unknown flag: --speed":          {"bench", "pingpong", "a:1", "--speed", "9"},
 		"invalid argument":               {"bench", "pingpong", "a:1", "-n", "many"},
@@ -285,7 +331,7 @@ func TestAWrongCallExitsWithTwo(t *testing.T) {
 		"want more than 0":               {"bench", "pingpong", "a:1", "-n", "0"},
 		"0 connections: want":            {"bench", "pingpong", "a:1", "-c", "0"},
 		"a rate of -1":                   {"bench", "pingpong", "a:1", "--rate", "-1"},
-		"known are imap, pop3, postgres": {"bench", "handshake", "a:1", "--starttls", "gopher"},
+		"known are ftp, imap, irc, ldap": {"bench", "handshake", "a:1", "--starttls", "gopher"},
 		"exclude each other": {"bench", "pingpong", "a:1", "--starttls", "smtp",
 			"--tls"},
 		"would be in plaintext": {"bench", "pingpong", "a:1", "--insecure"},
@@ -310,6 +356,7 @@ func TestAWrongCallExitsWithTwo(t *testing.T) {
 		".svg or .html":           {"bench", "pingpong", "a:1", "--plot", "x.png"},
 		"source \"here\"":         {"bench", "pingpong", "a:1", "--source", "here"},
 		"no role":                 {"bench", "serve", "--role", "proxy"},
+		"ldap has no server here": {"bench", "serve", "--starttls", "ldap"},
 		"would speak plaintext":   {"bench", "serve", "--ca-out", "x"},
 		"come together":           {"bench", "serve", "--tls", "--cert", "x"},
 		"unknown command \"now\"": {"bench", "serve", "now"},

@@ -57,13 +57,14 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	r := &room{members: make(map[string]server.ID)}
-	example := serving.Example{
-		Listen: *listen, Network: "tcp", Config: server.Config{Port: r.port()},
-		Begin: func(_ context.Context, _ *server.Server, l *server.Listener) (string, error) {
+	s := server.New(server.Config{Port: r.port()})
+	example := serving.Example[*server.Listener]{
+		Listen: *listen, Network: "tcp", Server: s,
+		Begin: func(_ context.Context, l *server.Listener) (string, error) {
 			return fmt.Sprintf("Chat on %v\n", l.Addr()), nil
 		},
 		Demonstrate: demonstrate,
-		Farewell:    "* The server ends\n",
+		Farewell:    func() { s.Broadcast([]byte("* The server ends\n"), nil) },
 	}
 	return example.Run(ctx, stdout)
 }

@@ -134,13 +134,15 @@ func (e *echo) secure(caFile string) error {
 }
 
 func (e *echo) run(ctx context.Context, stdout io.Writer) error {
-	example := serving.Example{
-		Listen: e.address, Network: e.network, Config: server.Config{Port: e.port},
-		Begin: func(_ context.Context, _ *server.Server, l *server.Listener) (string, error) {
+	s := server.New(server.Config{Port: e.port})
+	example := serving.Example[*server.Listener]{
+		Listen: e.address, Network: e.network, Server: s,
+		Begin: func(_ context.Context, l *server.Listener) (string, error) {
 			return fmt.Sprintf("Echo on %v, %s.\n", l.Addr(), e.description), nil
 		},
 		Demonstrate: e.demonstrate,
-		Summary: func(show io.Writer, st *server.Stats) {
+		Summary: func(show io.Writer) {
+			st := s.Stats()
 			fmt.Fprintf(show, "Connections served: %d, over TLS: %d. Lines in: %d, out: %d.\n",
 				st.Opened, st.Handshakes["ok"], st.PacketsIn, st.PacketsOut)
 		},

@@ -83,10 +83,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 			exposed.Close()
 		}
 	}()
-	example := serving.Example{
-		Listen: *listen, Network: "tcp",
-		Config: server.Config{Port: server.Port{EOF: "\n", MaxPacket: 64 << 10, Handle: echo}},
-		Begin: func(co context.Context, s *server.Server, l *server.Listener) (string, error) {
+	s := server.New(server.Config{Port: server.Port{EOF: "\n", MaxPacket: 64 << 10, Handle: echo}})
+	example := serving.Example[*server.Listener]{
+		Listen: *listen, Network: "tcp", Server: s,
+		Begin: func(co context.Context, l *server.Listener) (string, error) {
 			rt, err := runtime.From(co)
 			if err != nil {
 				return "", err

@@ -89,9 +89,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if *listen == "" {
 		*trust = "127.0.0.1"
 	}
-	example := serving.Example{
+	example := serving.Example[*server.Listener]{
 		Listen: *listen, Network: "tcp",
-		Config: server.Config{Port: server.Port{
+		Server: server.New(server.Config{Port: server.Port{
 			EOF:       "\n",
 			MaxPacket: 4096,
 			OnReceive: answer,
@@ -99,8 +99,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 			ProxyProtocol:    strings.Split(*trust, ","),
 			HandshakeTimeout: 5 * time.Second, // for the header
 			IdleTimeout:      time.Minute,
-		}},
-		Begin: func(_ context.Context, _ *server.Server, l *server.Listener) (string, error) {
+		}}),
+		Begin: func(_ context.Context, l *server.Listener) (string, error) {
 			return fmt.Sprintf("Server on %v, behind %s\n", l.Addr(), *trust), nil
 		},
 		Demonstrate: demonstrate,

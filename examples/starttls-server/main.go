@@ -176,25 +176,26 @@ func (o *options) serve(
 	stdout io.Writer,
 	serverTLS, clientTLS *tls.Config,
 ) error {
-	example := serving.Example{
-		Listen: o.listen, Network: "tcp",
-		Config: server.Config{
-			Port: server.Port{
-				Handle:      handle,
-				EOF:         "\r\n", // a packet is a line
-				MaxPacket:   maxLine,
-				TLS:         serverTLS,
-				ReadTimeout: 5 * time.Minute, // RFC 5321, section 4.5.3.2.7
-			},
-			MaxPerAddress: 100,
+	s := server.New(server.Config{
+		Port: server.Port{
+			Handle:      handle,
+			EOF:         "\r\n", // a packet is a line
+			MaxPacket:   maxLine,
+			TLS:         serverTLS,
+			ReadTimeout: 5 * time.Minute, // RFC 5321, section 4.5.3.2.7
 		},
-		Begin: func(_ context.Context, _ *server.Server, l *server.Listener) (string, error) {
+		MaxPerAddress: 100,
+	})
+	example := serving.Example[*server.Listener]{
+		Listen: o.listen, Network: "tcp", Server: s,
+		Begin: func(_ context.Context, l *server.Listener) (string, error) {
 			return fmt.Sprintf("Server: %v\n", l.Addr()), nil
 		},
 		Demonstrate: func(co context.Context, show io.Writer, address string, _ func()) error {
 			return demonstrate(co, show, address, clientTLS)
 		},
-		Summary: func(show io.Writer, st *server.Stats) {
+		Summary: func(show io.Writer) {
+			st := s.Stats()
 			fmt.Fprintf(show, "\nConnections: %d\n", st.Opened)
 			for _, outcome := range slices.Sorted(maps.Keys(st.Handshakes)) {
 				fmt.Fprintf(show, "Handshakes, %s: %d\n", outcome, st.Handshakes[outcome])

@@ -8,22 +8,21 @@ import (
 	"syscall"
 
 	"github.com/whorl-go/whorl/packet"
-	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/starttls"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // explain returns an error of the client for people, who know flags and not the API.
 func (s *session) explain(err error) error {
+	if failure, ok := errors.AsType[*starttls.Error](err); ok {
+		return fmt.Errorf("%s: %w", failure.Phase, s.explain(failure.Err))
+	}
 	if handshake, ok := errors.AsType[*explain.HandshakeError](err); ok {
 		return explainHandshake(handshake)
 	}
 	name, unknown := errors.AsType[*net.DNSError](err)
 	network, isNetwork := errors.AsType[net.Error](err)
 	switch {
-	case errors.Is(err, socket.ErrPlaintextPending):
-		return errors.New(
-			"plaintext was injected behind the server's 220 (CVE-2011-0411); TLS was not started",
-		)
 	case unknown:
 		return fmt.Errorf("no address for %s: %s", quote(name.Name), printable(name.Err))
 	case isNetwork && network.Timeout():

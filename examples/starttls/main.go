@@ -7,9 +7,9 @@
 //
 //	go run ./examples/starttls -addr mail.example.com:587 -from me@example.com -to you@example.com -user me -password-file secret
 //
-// talks to a real one. session.go is the dialogue, on a Whorl client; reply.go reads what the
-// server says; explain.go puts errors into words; server.go is the server in the process; this file
-// has the flags and the printing.
+// talks to a real one. session.go is the dialogue, on a Whorl client that package starttls
+// upgrades; reply.go reads what the server says then; explain.go puts errors into words; server.go
+// is the server in the process; this file has the flags and the printing.
 package main
 
 import (

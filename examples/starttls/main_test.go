@@ -50,7 +50,7 @@ func TestMailToTheServerInTheProcess(t *testing.T) {
 		"  TLS  C: QUIT",
 		"  TLS  S: 221 ",
 		"Agreed on: TLS 1.3, TLS_",
-		"connect ", "greeting ", "STARTTLS dialogue ", "TLS handshake ", "login ", "mail ", "quit ",
+		"connect ", "upgrade ", "login ", "mail ", "quit ",
 		"from alice@example.com, who logged in as alice, to bob@example.com:",
 		"| Subject: Hello over STARTTLS",
 		"| .A line",

@@ -61,18 +61,6 @@ func digits(s string) bool {
 	return true
 }
 
-// keywords returns what a server offers in its answer to EHLO, in upper case: STARTTLS, AUTH with
-// its mechanisms, and so on. The first line is the server's name.
-func (r *reply) keywords() map[string][]string {
-	keywords := make(map[string][]string)
-	for _, text := range r.text[1:] {
-		if fields := strings.Fields(strings.ToUpper(text)); len(fields) > 0 {
-			keywords[fields[0]] = fields[1:]
-		}
-	}
-	return keywords
-}
-
 // String returns the reply on one line.
 func (r *reply) String() string { return fmt.Sprintf("%d %s", r.code, strings.Join(r.text, " ")) }
 

@@ -8,12 +8,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/starttls"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
@@ -31,19 +31,15 @@ type order struct {
 // A session is one SMTP dialogue (RFC 5321) over STARTTLS (RFC 3207): from the connection to QUIT,
 // in a coroutine.
 //
-// Until the handshake is done, anybody on the wire can read what is said and make things up. So:
-//
-//   - in plaintext it says EHLO, STARTTLS and QUIT, nothing else; without TLS it gives up;
-//   - only a 220, alone, starts TLS: the client refuses if anything came behind it;
-//   - the certificate has to be valid for the name that was asked for;
-//   - what the server offered in plaintext is forgotten: it says it again over TLS.
+// Until the handshake is done, anybody on the wire can read what is said and make things up. Package
+// starttls sees to it that nothing comes of that; login and mail go over TLS only.
 type session struct {
 	order
 	conn *client.Client
 	show func(line) // prints a line of the dialogue
 
-	name    string   // of this side, for EHLO
 	secure  bool     // over TLS
+	offers  []string // what the server says over TLS that it can do
 	secrets []string // what was sent and must not be shown, not even if the server repeats it
 
 	// Results.
@@ -87,9 +83,7 @@ func (s *session) run(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"connect", s.connect},
-		{"greeting", s.greeting},
-		{"STARTTLS dialogue", s.startTLS},
-		{"TLS handshake", s.handshake},
+		{"upgrade", s.upgrade},
 		{"login", s.login},
 		{"mail", s.mail},
 		{"quit", s.quit},
@@ -111,53 +105,40 @@ func (s *session) connect(ctx context.Context) error {
 	if err := s.conn.Connect(ctx, "tcp", s.addr); err != nil {
 		return s.explain(err)
 	}
-	s.name = addressLiteral(s.conn.LocalAddr())
 	return nil
 }
 
-func (s *session) greeting(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	greeting, err := s.reply(ctx)
+// upgrade has the connection become TLS. If that fails, it is closed: there is no way back to
+// plaintext.
+func (s *session) upgrade(ctx context.Context) error {
+	upgraded, err := starttls.Upgrade(ctx, s.conn, starttls.SMTP, starttls.Options{Trace: s.trace})
 	if err != nil {
-		return err
-	}
-	return s.expect(greeting, 220)
-}
-
-// startTLS asks the server to go on over TLS. What the server offers in plaintext is good for one
-// question only: is STARTTLS among it?
-func (s *session) startTLS(ctx context.Context) error {
-	hello, err := s.command(ctx, "EHLO "+s.name, 250)
-	if err != nil {
-		return err
-	}
-	if _, ok := hello.keywords()["STARTTLS"]; !ok {
-		return &refusal{"the server does not offer STARTTLS, so neither login nor mail were sent"}
-	}
-	_, err = s.command(ctx, "STARTTLS", 220)
-	return err
-}
-
-// handshake turns the connection into TLS. If that fails, EnableSSL has closed it: there is no way
-// back to plaintext.
-func (s *session) handshake(ctx context.Context) error {
-	if err := s.conn.EnableSSL(ctx); err != nil {
 		return s.explain(err)
 	}
+	s.offers = upgraded.Capabilities
 	state, _ := s.conn.ConnectionState()
 	s.tls = tlsconfig.Describe(state)
 	s.secure = true
 	return nil
 }
 
-// login asks anew what the server offers, and logs in if there is a user.
-func (s *session) login(ctx context.Context) error {
-	hello, err := s.command(ctx, "EHLO "+s.name, 250)
-	if err != nil || s.user == "" {
-		return err
+// trace shows what Upgrade sends and receives.
+func (s *session) trace(in starttls.Phase, sent bool, text []byte) {
+	who := "S"
+	if sent {
+		who = "C"
 	}
-	mechanisms, ok := hello.keywords()["AUTH"]
+	for shown := range strings.Lines(string(text)) {
+		s.show(line{in == starttls.PhaseSession, who, printable(strings.TrimRight(shown, "\r\n"))})
+	}
+}
+
+// login logs in if there is a user.
+func (s *session) login(ctx context.Context) error {
+	if s.user == "" {
+		return nil
+	}
+	mechanisms, ok := s.mechanisms()
 	switch {
 	case !ok:
 		return &refusal{"the server does not offer AUTH over TLS"}
@@ -168,6 +149,16 @@ func (s *session) login(ctx context.Context) error {
 	}
 	return &refusal{fmt.Sprintf("the server offers AUTH %s, this program knows PLAIN and LOGIN",
 		quote(strings.Join(mechanisms, " ")))}
+}
+
+// mechanisms returns how one can log in, as the server says over TLS.
+func (s *session) mechanisms() (names []string, ok bool) {
+	for _, offer := range s.offers {
+		if words := strings.Fields(strings.ToUpper(offer)); len(words) > 0 && words[0] == "AUTH" {
+			return words[1:], true
+		}
+	}
+	return nil, false
 }
 
 // auth answers the server's challenges one by one, RFC 4954.
@@ -330,14 +321,10 @@ func (s *session) expect(r reply, want ...int) error {
 			return nil
 		}
 	}
-	doubt := ""
-	if !s.secure {
-		doubt = " (in plaintext: anybody on the wire could have said so)"
-	}
 	if r.code < 400 {
-		return fmt.Errorf("unexpected answer %s, want %d%s", quote(r.String()), want[0], doubt)
+		return fmt.Errorf("unexpected answer %s, want %d", quote(r.String()), want[0])
 	}
-	return &refusal{fmt.Sprintf("refused with %s%s", quote(r.String()), doubt)}
+	return &refusal{"refused with " + quote(r.String())}
 }
 
 // A refusal is a clear no of the server. The dialogue can be ended in good order.
@@ -354,17 +341,4 @@ func verb(command string) string {
 	}
 	v, _, _ := strings.Cut(command, " ")
 	return v
-}
-
-// addressLiteral names this side by its address, for want of a domain: RFC 5321, section 4.1.3.
-func addressLiteral(addr net.Addr) string {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return "localhost"
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		return "[IPv6:" + ip.String() + "]"
-	}
-	return "[" + ip.String() + "]"
 }

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"unicode"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
@@ -49,12 +49,15 @@ var reasons = []struct {
 	reason string
 }{
 	{socket.ErrPlaintextPending, "plaintext behind the answer to STARTTLS"},
+	{dialogue.ErrInjected, "plaintext behind the answer to STARTTLS"},
 	{dialogue.ErrRefused, "STARTTLS refused"},
 	{dialogue.ErrNotOffered, "STARTTLS not offered"},
-	{dialogue.ErrMalformed, "malformed answer"},
-	{dialogue.ErrTooLong, "answer too long"},
+	{dialogue.ErrPreauth, "logged in without TLS (PREAUTH)"},
+	{dialogue.ErrProtocol, "malformed answer"},
 	{packet.ErrPacketTooLarge, "message too large"},
 	{packet.ErrMalformed, "malformed message"},
+	{errNotUpgraded, "WebSocket refused"},
+	{errCloseFrame, "closed by the server"},
 	{errNoTicket, "no session ticket"},
 	{errNoEcho, "not the echo of what was sent"},
 	{errGone, "closed or reset"},

@@ -80,7 +80,7 @@ func (r *run) result() *report.Result {
 func (r *run) elapsed(last time.Duration) time.Duration {
 	end := min(r.to.at, r.pace.end())
 	if r.options.Mode == Throughput || r.counted && !r.interrupted ||
-		r.options.Mode == Connections {
+		r.options.holds() {
 		end = last
 	}
 	if r.options.Rate == 0 {
@@ -179,7 +179,7 @@ func (r *run) notes(res *report.Result, all *lane) []string {
 	if o.Mode == Throughput && r.every() > 1 {
 		note("the latency is of one message in %d", r.every())
 	}
-	if o.Mode == Connections && r.held < o.Operations {
+	if o.holds() && r.held < o.Operations {
 		note("%d of %d connections were held to the end", r.held, o.Operations)
 	}
 	if s := r.dialer.sources; s.count > 1 {

@@ -88,11 +88,21 @@ func (h *held) watch() error {
 	h.patience(0)
 	_, err := runtime.Go(h.run.rt.Context(), func(ctx context.Context) {
 		for {
-			if _, err := h.socket.Recv(ctx, h.lane.scratch[:]); err != nil && !h.attend(ctx, err) {
+			if err := h.listen(ctx); err != nil && !h.attend(ctx, err) {
 				return
 			}
 		}
 	})
+	return err
+}
+
+// listen waits for something to come.
+func (h *held) listen(ctx context.Context) (err error) {
+	if h.run.options.webSocket() {
+		_, err = h.run.receiveMessage(ctx, h.socket)
+	} else {
+		_, err = h.socket.Recv(ctx, h.lane.scratch[:])
+	}
 	return err
 }
 

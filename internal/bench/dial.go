@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/internal/clock"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig"
@@ -31,6 +32,7 @@ type dialer struct {
 	judged  map[*lane]*tls.Config // full where the server asks for a certificate, see verdict
 	asked   atomic.Bool           // the server has asked for a client certificate
 	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	params  *dialogue.Params // for StartTLS
 }
 
 func newDialer(o *Options, lanes []*lane) (*dialer, error) {
@@ -43,7 +45,7 @@ func newDialer(o *Options, lanes []*lane) (*dialer, error) {
 		return nil, err
 	}
 	d := &dialer{options: o, host: host, port: uint16(number),
-		lookup: net.DefaultResolver.LookupNetIP}
+		lookup: net.DefaultResolver.LookupNetIP, params: o.Params()}
 	if o.TLS == nil {
 		return d, nil
 	}
@@ -145,6 +147,9 @@ func (d *dialer) open(ctx context.Context, l *lane, t *trial, i int64,
 	}
 	t.note(phaseConnect, clock.Now()-began)
 	if d.full == nil {
+		if d.options.webSocket() {
+			return s, d.upgrade(ctx, s, t)
+		}
 		return s, nil
 	}
 	if d.options.StartTLS != nil {
@@ -152,12 +157,15 @@ func (d *dialer) open(ctx context.Context, l *lane, t *trial, i int64,
 			return s, err
 		}
 	}
-	return s, d.secure(ctx, l, s, t, resume)
+	if err := d.secure(ctx, l, s, t, resume); err != nil || !d.options.webSocket() {
+		return s, err
+	}
+	return s, d.upgrade(ctx, s, t)
 }
 
 // converse talks the server into TLS.
 func (d *dialer) converse(ctx context.Context, s *socket.Socket, t *trial) error {
-	talk := d.options.StartTLS.Client()
+	talk := d.options.StartTLS.Client(d.params)
 	if err := s.SetProtocol(talk); err != nil {
 		return failedIn(phaseStartTLS, err)
 	}
@@ -171,8 +179,14 @@ func (d *dialer) converse(ctx context.Context, s *socket.Socket, t *trial) error
 			if _, err := s.SendAll(ctx, command); err != nil {
 				return failedIn(now, err)
 			}
+			if talk.Done() {
+				break // nothing answers it
+			}
 		}
 		if _, err := s.RecvPacket(ctx); err != nil {
+			if errors.Is(err, dialogue.ErrInjected) {
+				now = phaseTLS // where it is found when it comes a moment later
+			}
 			return failedIn(now, err)
 		}
 		if now == phaseBanner {

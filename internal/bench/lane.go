@@ -7,6 +7,7 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
 )
 
 // phase is a part of an operation.
@@ -19,13 +20,15 @@ const (
 	phaseStartTLS
 	phaseTLS
 	phaseVerdict
+	phaseUpgrade
 	phaseFirstByte
 	phaseHeartbeat
+	phaseDelivery
 	phases
 )
 
 var phaseNames = [phases]string{"dns", "connect", "banner", "starttls", "tls", "verdict",
-	"first_byte", "heartbeat"}
+	"upgrade", "first_byte", "heartbeat", "delivery"}
 
 // Latencies are kept in nanoseconds with three digits.
 const (
@@ -48,18 +51,19 @@ type lane struct {
 	agreed   map[agreement]int64
 	series   series
 	late     lateness
-	last     time.Duration // when the last operation ended
-	dropped  int64         // operations under way when the run was interrupted
-	cut      cut           // of the latencies
-	cutBeats cut           // of those of heartbeats
-	used     int64         // workers that have begun an operation
-	silent   int64         // handshakes after which nothing came in time, see verdict
-	sends    uint          // messages that were sent
-	held     []held        // connections that are open, in mode Connections
-	beating  int64         // heartbeats under way
-	scratch  [64]byte      // for what is not looked at
-	unended  int64         // streams whose peer has not said that it has everything
-	unasked  int64         // bytes that came while only sending
+	last     time.Duration    // when the last operation ended
+	dropped  int64            // operations under way when the run was interrupted
+	cut      cut              // of the latencies
+	cutBeats cut              // of those of heartbeats
+	used     int64            // workers that have begun an operation
+	silent   int64            // handshakes after which nothing came in time, see verdict
+	sends    uint             // messages that were sent
+	held     []held           // connections that are open, in mode Connections
+	beating  int64            // heartbeats under way
+	members  []*socket.Socket // in mode WebSocketBroadcast
+	scratch  [64]byte         // for what is not looked at
+	unended  int64            // streams whose peer has not said that it has everything
+	unasked  int64            // bytes that came while only sending
 
 	// Read by others at any time.
 	operations             *atomic.Int64

@@ -65,6 +65,9 @@ func (r *run) establish(ctx context.Context, l *lane, t *trial, i int64) (*socke
 	if err != nil {
 		return nil, err
 	}
+	if r.options.webSocket() {
+		return s, nil // a frame is a message
+	}
 	framer, err := r.options.Framing.Framer(r.options.Size)
 	if err == nil {
 		err = s.SetProtocol(framer)
@@ -122,11 +125,12 @@ func (r *run) roundTrip(ctx context.Context, w *worker, t *trial) error {
 
 // exchange sends a message and receives its echo.
 func (r *run) exchange(ctx context.Context, l *lane, s *socket.Socket, t *trial) error {
-	message := r.nextMessage(l)
-	if _, err := s.SendSoon(ctx, message); err != nil {
+	frame := r.nextMessage(l)
+	message := r.messages[l.sends%uint(len(r.messages))]
+	if _, err := s.SendSoon(ctx, frame); err != nil {
 		return err
 	}
-	answer, err := s.RecvPacket(ctx)
+	answer, err := r.receiveMessage(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -147,8 +151,9 @@ var errNoEcho = errors.New("the answer is not the message that was sent")
 // messagesInTurn is how many different messages there are: at most 64, or a mebibyte of them.
 func messagesInTurn(size int) int { return min(max(2, 1<<20/size), 64) }
 
-// nextMessage returns a message that differs from the lane's last ones. It must not be written to.
+// nextMessage returns a message, as it is sent, that differs from the lane's last ones. It must not
+// be written to.
 func (r *run) nextMessage(l *lane) []byte {
 	l.sends++
-	return r.messages[l.sends%uint(len(r.messages))]
+	return r.frames[l.sends%uint(len(r.frames))]
 }

@@ -11,8 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
+	"github.com/gobwas/ws"
+
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 )
 
 // A Mode is what a run does.
@@ -24,6 +26,11 @@ const (
 	Throughput  Mode = "throughput"
 	PingPong    Mode = "pingpong"    // an operation is a message and its echo
 	Connections Mode = "connections" // an operation is a connection that is then held
+
+	// The same over WebSocket, and a message that the server sends to all.
+	WebSocketEcho      Mode = "websocket-echo"
+	WebSocketIdle      Mode = "websocket-idle"
+	WebSocketBroadcast Mode = "websocket-broadcast"
 )
 
 // A Direction is where messages go in mode Throughput.
@@ -55,7 +62,7 @@ type Options struct {
 
 	Connections int           // how many at a time
 	Operations  int64         // 0: no limit
-	Duration    time.Duration // 0: no limit; mode Connections: how long they are held
+	Duration    time.Duration // 0: no limit; modes that hold: how long
 	Rate        float64       // operations per second in an open loop; 0: closed loop
 	Warmup      time.Duration // is not measured
 	Timeout     time.Duration // of each phase of an operation
@@ -69,6 +76,7 @@ type Options struct {
 	TLS         *tls.Config        // nil: plaintext
 	StartTLS    *dialogue.Protocol // nil: TLS from the start
 	Resume      float64            // share of the handshakes that resume a session
+	WebSocket   *WebSocket         // of the WebSocket modes
 
 	// FirstByte has a handshake's operation go on until the server has said something over TLS.
 	// Opening is what the client says before; empty: the server speaks first.
@@ -124,6 +132,16 @@ func (o *Options) grace() time.Duration {
 	return max(least, o.Timeout)
 }
 
+// Params are what a client says of itself, and of whom it wants, in dialogues. (RFC 2606: its name
+// is nobody's.)
+func (o *Options) Params() *dialogue.Params {
+	domain, _, _ := net.SplitHostPort(o.Target)
+	if o.TLS != nil && o.TLS.ServerName != "" {
+		domain = o.TLS.ServerName
+	}
+	return &dialogue.Params{Name: "whorl-bench.invalid", Domain: domain}
+}
+
 // Check returns what is wrong with the options.
 func (o *Options) Check() error {
 	host, port, err := net.SplitHostPort(o.Target)
@@ -138,9 +156,9 @@ func (o *Options) Check() error {
 		return fmt.Errorf("%d connections: want 1 to %d", o.Connections, MaxConnections)
 	case o.Operations < 0:
 		return fmt.Errorf("%d operations: want 0, for no limit, or more", o.Operations)
-	case o.Mode == Connections && (o.Operations < 1 || o.Operations > MaxConnections):
+	case o.holds() && (o.Operations < 1 || o.Operations > MaxConnections):
 		return fmt.Errorf("%d connections to hold: want 1 to %d", o.Operations, MaxConnections)
-	case o.Mode != Connections && o.Operations == 0 && o.Duration == 0:
+	case !o.holds() && o.Operations == 0 && o.Duration == 0:
 		return errors.New("neither a number of operations nor a duration: the run would not end")
 	case math.IsNaN(o.Rate) || o.Rate < 0 || o.Rate > maxRate || o.Rate > 0 && o.Rate < 1e-3:
 		return fmt.Errorf("a rate of %v per second: want 0.001 to %d, or 0 for a closed loop",
@@ -180,7 +198,7 @@ func (o *Options) checkMode() error {
 		if o.Direction == Receive && o.Rate > 0 {
 			return errors.New("a rate for receiving: it is the server that sends")
 		}
-	case Connections:
+	case Connections, WebSocketIdle:
 		if o.Heartbeat < 0 || o.Heartbeat > 0 && o.Heartbeat < time.Millisecond {
 			return fmt.Errorf("a heartbeat each %v: want a millisecond or more, or 0 for none",
 				o.Heartbeat)
@@ -191,9 +209,29 @@ func (o *Options) checkMode() error {
 		if err := oneOf("hold", o.Hold, HoldSocket, HoldCoroutine); err != nil {
 			return err
 		}
-	case PingPong:
+	case PingPong, WebSocketEcho, WebSocketBroadcast:
 	default:
 		return fmt.Errorf("%q is no mode", o.Mode)
+	}
+	if o.webSocket() {
+		return o.checkWebSocket()
+	}
+	return o.Framing.Check(o.Size)
+}
+
+func (o *Options) checkWebSocket() error {
+	switch {
+	case o.WebSocket == nil || o.WebSocket.URL == nil:
+		return errors.New("a WebSocket needs a URL")
+	case o.StartTLS != nil:
+		return errors.New("a WebSocket has no STARTTLS")
+	case o.Framing != message.None:
+		return errors.New("a WebSocket has a framing of its own")
+	case o.Mode == WebSocketIdle && o.Hold != HoldCoroutine:
+		return errors.New("idle WebSockets are held by coroutines, which answer pings")
+	case o.Mode == WebSocketIdle && o.Size > ws.MaxControlFramePayloadSize:
+		return fmt.Errorf("a ping of %d bytes: it has %d at most", o.Size,
+			ws.MaxControlFramePayloadSize)
 	}
 	return o.Framing.Check(o.Size)
 }

@@ -36,7 +36,9 @@ type run struct {
 	handshakesBegun atomic.Int64
 
 	// Set up before the workers run.
-	messages    [][]byte // mode PingPong, Throughput, Connections: sent in turn
+	messages    [][]byte // of modes with messages: sent in turn
+	frames      [][]byte // the same as they are sent, if that differs
+	casts       broadcasts
 	certificate string
 
 	// Of who steers the run.
@@ -75,7 +77,7 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 	}
 	o.complete()
 	connections := int64(o.Connections)
-	if o.Mode == Connections {
+	if o.holds() {
 		connections = o.Operations
 		o.Connections = int(min(connections, int64(o.Connections)))
 	}
@@ -121,6 +123,13 @@ func newRun(o *Options, connections int64) (*run, error) {
 	}
 	if o.Mode != Handshake {
 		r.messages = o.Framing.Numbered(o.Size, messagesInTurn(o.Size))
+		r.frames = r.messages
+	}
+	if o.webSocket() {
+		r.frames = make([][]byte, len(r.messages))
+		for i, m := range r.messages {
+			r.frames[i] = o.frame(m)
+		}
 	}
 	r.enter("connecting")
 	return r, rt.Start()
@@ -207,9 +216,12 @@ func (r *run) perform(ctx context.Context) error {
 	switch r.options.Mode {
 	case Handshake:
 		return r.crowd(ctx, workload{duration: r.options.Duration, body: r.handshakes})
-	case PingPong:
+	case PingPong, WebSocketEcho:
 		return r.crowd(ctx, workload{duration: r.options.Duration, prepare: r.connect,
 			body: r.roundTrips})
+	case WebSocketBroadcast:
+		return r.crowd(ctx, workload{duration: r.options.Duration, prepare: r.enroll,
+			body: r.broadcast})
 	case Throughput:
 		return r.throughput(ctx)
 	default:

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/farside"
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -33,7 +33,7 @@ func authority(t testing.TB) *devca.CA {
 var theAuthority = sync.OnceValues(func() (*devca.CA, error) { return devca.New("bench tests") })
 
 func TestEveryModeOverEveryTransport(t *testing.T) {
-	transports := append([]string{"plain", "tls"}, dialogue.Names()...)
+	transports := append([]string{"plain", "tls"}, dialogue.ServerNames()...)
 	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
 			config := farside.Config{Role: farside.Echo}
@@ -256,6 +256,24 @@ func TestErrorsAreCountedByClass(t *testing.T) {
 			r.Examples[class] == "" || r.Seconds <= 0 {
 			t.Errorf("%s: %d operations, errors %v, %v", class, r.Operations, r.Errors, r.Examples)
 		}
+	}
+}
+
+// MySQL's wish for TLS has no answer.
+func TestAProtocolThatDoesNotAnswerTheWishForTLS(t *testing.T) {
+	cert, err := authority(t).Issue("127.0.0.1")
+	check(t, err)
+	address := scripted(t, func(_ int, conn net.Conn) {
+		io.WriteString(conn, "\x1c\x00\x00\x00\x0a8.0\x00\x07\x00\x00\x00scramble\x00\xff\xff"+
+			"\x21\x02\x00\xff\xdf\x15\x00\x00")
+		io.ReadFull(conn, make([]byte, 36))
+		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}})
+		io.Copy(io.Discard, secure)
+	})
+	o := options(Handshake, address)
+	o.TLS, o.StartTLS, o.Operations = trusting(t), starttls(t, "mysql"), 6
+	if r := faultless(t, o); r.Phases["banner"].Count < 6 || r.Phases["starttls"].Count < 6 {
+		t.Errorf("phases: %+v", r.Phases)
 	}
 }
 

@@ -22,6 +22,7 @@ type Folder struct {
 
 	t     testing.TB
 	owner *syscall.Credential // nil: whoever runs the tests
+	env   []string            // more variables of the environment
 }
 
 // NewFolder makes a folder that other users, too, can look into, which t.TempDir's can't.
@@ -95,7 +96,7 @@ func lookup(t testing.TB, name string) *syscall.Credential {
 	t.Helper()
 	u, err := user.Lookup(name)
 	if err != nil {
-		t.Fatalf("%v: the documentation of package servers says what to install", err)
+		t.Fatalf("%v: .ci/run says what to install", err)
 	}
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	leaktest.Check(t, err)
@@ -104,11 +105,14 @@ func lookup(t testing.TB, name string) *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
+// Set sets a variable, "NAME=value", in the environment of programs that run in the folder.
+func (f *Folder) Set(variable string) { f.env = append(f.env, variable) }
+
 // command is a program that runs in the folder.
 func (f *Folder) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
 	cmd.Dir = f.Dir
-	cmd.Env = append(os.Environ(), "HOME="+f.Dir, "LC_ALL=C")
+	cmd.Env = append(append(os.Environ(), "HOME="+f.Dir, "LC_ALL=C"), f.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: f.owner}
 	return cmd
 }

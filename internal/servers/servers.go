@@ -1,14 +1,13 @@
 //go:build linux
 
-// Package servers starts real servers for tests: PostgreSQL, MariaDB, Redis, Postfix, or any other
-// program. Each has a folder of its own and listens on the loopback only. It ends with the test, or
-// with the test's process if that comes first, and its folder goes with the test. Debian has them
-// in these packages:
-//
-//	apt-get install postgresql mariadb-server redis-server postfix sasl2-bin libsasl2-modules openssl haproxy nginx libnginx-mod-stream wrk
+// Package servers starts real servers for tests: PostgreSQL, MariaDB, Redis, Postfix, Exim,
+// Dovecot, vsftpd, slapd, Prosody, INN, InspIRCd, or any other program. Each has a folder of its
+// own and listens on the loopback only. It ends with the test, or with the test's process if that
+// comes first, and its folder goes with the test. Debian has them in the packages that .ci/run
+// installs.
 //
 // Where one is missing the test fails: whoever asks for such tests wants to know. The tests may be
-// run by root or by anybody else; Postfix wants root.
+// run by root or by anybody else; servers of mail, files, news, chat and directories want root.
 package servers
 
 import (
@@ -39,7 +38,7 @@ func Find(t testing.TB, name string, folders ...string) string {
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Fatalf("%v: the documentation of package servers says what to install", err)
+		t.Fatalf("%v: .ci/run says what to install", err)
 	}
 	return path
 }
@@ -76,7 +75,7 @@ type Server struct {
 	// Host:port, in plaintext and, unless there is a TLSAddr, for TLS when the client asks for it.
 	Addr    string
 	TLSAddr string      // host:port for TLS from the first byte on, if that is another one
-	User    string      // that needs no password, if there are users
+	User    string      // that needs no password, if there is one
 	TLS     *tls.Config // for clients that shall trust the server
 }
 

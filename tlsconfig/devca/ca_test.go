@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 func TestIssuedCertificates(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/internal/text"
 )
 
 // An OpenSSL cipher list is a small language (openssl-ciphers(1)): words that stand for sets of

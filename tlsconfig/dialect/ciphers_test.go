@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
+	"github.com/whorl-go/whorl/internal/tlstest"
 )
 
 // suiteNames returns the OpenSSL names of suites, with the common parts left out, for short tables.

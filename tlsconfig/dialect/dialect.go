@@ -6,8 +6,8 @@ import (
 	"errors"
 
 	"github.com/whorl-go/whorl/internal/option"
+	"github.com/whorl-go/whorl/internal/verify"
 	"github.com/whorl-go/whorl/tlsconfig"
-	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
 // A dialect is one role's options as one system names them. It has every name that the system

@@ -6,9 +6,9 @@ import (
 	"fmt"
 
 	"github.com/whorl-go/whorl/internal/option"
+	"github.com/whorl-go/whorl/internal/text"
+	"github.com/whorl-go/whorl/internal/verify"
 	"github.com/whorl-go/whorl/tlsconfig"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
-	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
 // phpClient and phpServer have every option of the ssl context of PHP's streams, up to those that

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/text"
+	"github.com/whorl-go/whorl/internal/tlstest"
+	"github.com/whorl-go/whorl/internal/verify"
 	"github.com/whorl-go/whorl/tlsconfig"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
-	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
 )
 
 func TestServerOptionsOfSwoole(t *testing.T) {

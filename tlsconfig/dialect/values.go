@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/whorl-go/whorl/internal/names"
 	"github.com/whorl-go/whorl/internal/option"
+	"github.com/whorl-go/whorl/internal/text"
 	"github.com/whorl-go/whorl/tlsconfig"
-	"github.com/whorl-go/whorl/tlsconfig/internal/names"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
 )
 
 // The functions in this file take the value of one option, of Swoole's or of PHP's streams.

@@ -8,7 +8,7 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/internal/text"
 )
 
 // The alerts that have an explanation of their own (RFC 8446, Section 6.2).
@@ -31,14 +31,15 @@ const (
 	alertNoApplicationProto   = 120
 )
 
-// remoteAlert returns the alert that the server sent, if that is what err is about. crypto/tls
-// keeps it in an unexported type, with an exported twin for QUIC only, so that reflection is the
-// way to its number.
-func remoteAlert(err error) (tls.AlertError, bool) {
+// remoteAlert returns the alert that the peer sent, if that is what err is about; cause is err
+// without the operations around it. crypto/tls keeps it in an unexported type, with an exported
+// twin for QUIC only, so that reflection is the way to its number. The twin is how package socket
+// tells of an alert that came unencrypted, see ClearAlert.
+func remoteAlert(err, cause error) (tls.AlertError, bool) {
 	if alert, ok := errors.AsType[tls.AlertError](err); ok {
 		return alert, true
 	}
-	op, ok := errors.AsType[*net.OpError](err)
+	op, ok := errors.AsType[*net.OpError](cause)
 	if !ok || op.Op != "remote error" || op.Err == nil {
 		return 0, false
 	}
@@ -48,6 +49,29 @@ func remoteAlert(err error) (tls.AlertError, bool) {
 	}
 	return tls.AlertError(value.Uint()), true
 }
+
+// ClearAlert adds to err, the error of a handshake, the alert that the peer has sent in plaintext
+// where it should have been encrypted. OpenSSL's clients do so under TLS 1.3 when they refuse the
+// server's certificate, and crypto/tls only says that it can't decrypt it ("bad record MAC").
+// Anybody on the way can have sent it, so it is an explanation and no more.
+func ClearAlert(err error, code uint8) error {
+	return &clearAlert{err: err, alert: tls.AlertError(code)}
+}
+
+type clearAlert struct {
+	err   error
+	alert tls.AlertError
+}
+
+func (e *clearAlert) Error() string {
+	return fmt.Sprintf(
+		"%v, after an alert in plaintext: %s",
+		e.err,
+		strings.TrimPrefix(e.alert.Error(), "tls: "),
+	)
+}
+
+func (e *clearAlert) Unwrap() []error { return []error{e.err, e.alert} }
 
 // alert explains an alert of the server's.
 func (x *explainer) alert(code tls.AlertError) finding {
@@ -59,13 +83,13 @@ func (x *explainer) alert(code tls.AlertError) finding {
 	switch code {
 	case alertProtocolVersion:
 		return finding{
-			ReasonProtocolVersion,
+			IDVersionNone,
 			said + ", offered was " + x.versions(),
 			"have both sides share TLS 1.2 or 1.3; MinVersion and MaxVersion (ssl_protocols) set this side's range",
 		}
 	case alertHandshakeFailure, alertInsufficientSecurity:
 		return finding{
-			ReasonHandshakeFailure,
+			IDParametersNone,
 			said + ": it found no common " + x.parameters(),
 			x.parameterAdvice(),
 		}
@@ -79,7 +103,7 @@ func (x *explainer) alert(code tls.AlertError) finding {
 		return x.clientCert(code, said)
 	case alertUnrecognizedName:
 		return finding{
-			ReasonUnrecognizedName,
+			IDSNIUnrecognized,
 			said,
 			"connect by a name that the server has a certificate for, or set ServerName (ssl_host_name) to one",
 		}
@@ -87,18 +111,18 @@ func (x *explainer) alert(code tls.AlertError) finding {
 		return x.alpn(said)
 	case alertBadRecordMAC:
 		return finding{
-			ReasonProtocolError,
+			IDRecordMAC,
 			said + ": it can't decrypt what this side sends",
 			adviceKeys,
 		}
 	case alertInternalError:
 		return finding{
-			ReasonAlert,
+			IDAlertInternal,
 			said,
 			"look at the server's log; often it has no certificate for this name",
 		}
 	}
-	return finding{ReasonAlert, said, "look at the server's log"}
+	return finding{IDAlert, said, "look at the server's log"}
 }
 
 // adviceKeys is about an alert bad_record_mac. RFC 8446, section 4.6.3: whoever is asked for new
@@ -110,20 +134,20 @@ const adviceKeys = "a box in the path changes what is sent; or the two sides don
 func (x *explainer) clientCert(code tls.AlertError, said string) finding {
 	if len(x.config.Certificates) == 0 && x.config.GetClientCertificate == nil {
 		return finding{
-			ReasonClientCertRequired,
+			IDClientCertRequired,
 			said + " and this side has no certificate",
 			"set Certificates (ssl_cert_file and ssl_key_file) to a certificate from an authority that the server trusts",
 		}
 	}
 	if code == alertCertificateRequired {
 		return finding{
-			ReasonClientCertRequired,
+			IDClientCertWithheld,
 			said + ": this side has a certificate, but from none of the authorities that the server named, so it was not sent",
 			"get one from those, and have the file contain the intermediates; GetClientCertificate sees which ones they are",
 		}
 	}
 	return finding{
-		ReasonClientCertRefused,
+		IDClientCertRefused,
 		said,
 		"see that the certificate in Certificates (ssl_cert_file) has not ended, comes with its intermediates, is for " +
 			"clients, and from an authority that the server trusts",
@@ -160,7 +184,7 @@ func (x *explainer) alpn(said string) finding {
 		offered = text.List(protocols, text.Quoted)
 	}
 	return finding{
-		ReasonNoCommonALPN,
+		IDALPNNone,
 		said + ", offered was " + offered,
 		"set NextProtos to what the server speaks; for WebSocket the server has to offer http/1.1, not h2 alone",
 	}

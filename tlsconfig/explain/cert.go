@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/names"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
-	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
+	"github.com/whorl-go/whorl/internal/names"
+	"github.com/whorl-go/whorl/internal/text"
+	"github.com/whorl-go/whorl/internal/verify"
 )
 
 // certificate explains why this side refused the server's certificate.
@@ -21,7 +22,7 @@ func (x *explainer) certificate(refused *tls.CertificateVerificationError) findi
 	}
 	if tooLong, ok := errors.AsType[*verify.ChainTooLongError](refused); ok {
 		return finding{
-			ReasonInvalidChain,
+			IDChainTooLong,
 			fmt.Sprintf("the chain has %d intermediate certificates, ssl_verify_depth allows %d",
 				tooLong.Intermediates, tooLong.Limit),
 			"raise ssl_verify_depth if that is how the authority works",
@@ -32,7 +33,7 @@ func (x *explainer) certificate(refused *tls.CertificateVerificationError) findi
 	}
 	chain := refused.UnverifiedCertificates
 	if len(chain) == 0 {
-		return finding{ReasonOther, text.Printable(refused.Error(), text.MaxText), ""}
+		return finding{IDOther, text.Printable(refused.Error(), text.MaxText), ""}
 	}
 	if mismatch, ok := errors.AsType[x509.HostnameError](refused); ok {
 		return x.name(mismatch)
@@ -43,7 +44,7 @@ func (x *explainer) certificate(refused *tls.CertificateVerificationError) findi
 	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](refused); ok {
 		return x.unknownAuthority(unknown, chain)
 	}
-	return finding{ReasonInvalidChain, text.Printable(refused.Err.Error(), text.MaxText), ""}
+	return finding{IDChainInvalid, text.Printable(refused.Err.Error(), text.MaxText), ""}
 }
 
 // invalid explains a certificate that breaks a rule.
@@ -61,13 +62,19 @@ func (x *explainer) invalid(
 		}
 	case x509.IncompatibleUsage:
 		return finding{
-			ReasonWrongUsage,
+			IDCertUsage,
 			fmt.Sprintf("the chain of %s is not for TLS servers", text.Describe(chain[0], chain)),
 			"reissue it with the extended key usage serverAuth",
 		}
 	}
+	id := IDChainInvalid
+	switch invalid.Reason {
+	case x509.CANotAuthorizedForThisName, x509.UnconstrainedName, x509.TooManyConstraints,
+		x509.NameConstraintsWithoutSANs, x509.CANotAuthorizedForExtKeyUsage:
+		id = IDChainConstraint
+	}
 	return finding{
-		ReasonInvalidChain,
+		id,
 		text.Printable(invalid.Error(), text.MaxText),
 		"the authority that issued the chain has to mend it",
 	}
@@ -80,7 +87,7 @@ func (x *explainer) outdated(cert *x509.Certificate, chain []*x509.Certificate) 
 	switch {
 	case now.After(cert.NotAfter):
 		return finding{
-			ReasonExpired,
+			above(cert, chain, IDCertExpired, IDChainExpired),
 			fmt.Sprintf(
 				"%s ended on %s, %s ago",
 				text.Describe(cert, chain),
@@ -91,7 +98,7 @@ func (x *explainer) outdated(cert *x509.Certificate, chain []*x509.Certificate) 
 		}, true
 	case now.Before(cert.NotBefore):
 		return finding{
-			ReasonNotYetValid,
+			above(cert, chain, IDCertNotYetValid, IDChainNotYetValid),
 			fmt.Sprintf(
 				"%s begins on %s, in %s",
 				text.Describe(cert, chain),
@@ -104,10 +111,19 @@ func (x *explainer) outdated(cert *x509.Certificate, chain []*x509.Certificate) 
 	return finding{}, false
 }
 
+// above returns the one ID for the first certificate of a chain, the other for those above it.
+func above(cert *x509.Certificate, chain []*x509.Certificate, first, others ID) ID {
+	if cert.Equal(chain[0]) {
+		return first
+	}
+	return others
+}
+
 // name explains a certificate that is for others.
 func (x *explainer) name(mismatch x509.HostnameError) finding {
 	cert, host := mismatch.Certificate, mismatch.Host
 	hosts := text.Hosts(cert)
+	id := IDNameMismatch
 	detail := fmt.Sprintf(
 		"the certificate is for %s, not for %s",
 		text.List(hosts, text.Quoted),
@@ -121,18 +137,21 @@ func (x *explainer) name(mismatch x509.HostnameError) finding {
 			"the certificate has no alternative names, only the common name %s, which is not looked at",
 			text.Quoted(cert.Subject.CommonName),
 		)
-		advice = "reissue it with a subjectAltName"
+		id, advice = IDNameCommonName, "reissue it with a subjectAltName"
 	case len(hosts) == 0:
 		detail = "the certificate names nobody"
 		advice = "reissue it with a subjectAltName"
 	case net.ParseIP(host) != nil && len(cert.IPAddresses) == 0:
+		id = IDNameAddress
 		advice = "connect by name, or set ServerName (ssl_host_name) to the name to verify"
 	case wildcardTooShort(cert.DNSNames, host):
+		id = IDNameWildcard
 		advice = "a wildcard stands for one label only: reissue the certificate with this name"
 	case x.config.ServerName == names.NoSNI:
+		id = IDNameNoSNI
 		advice = "SNI is off, so the server may have sent its default certificate: switch it on"
 	}
-	return finding{ReasonNameMismatch, detail, advice}
+	return finding{id, detail, advice}
 }
 
 // wildcardTooShort reports whether host is below one of the wildcards, but more than one label.
@@ -146,43 +165,101 @@ func wildcardTooShort(patterns []string, host string) bool {
 	return false
 }
 
-// unknownAuthority tells apart the ways in which a chain may lead nowhere.
+// unknownAuthority tells apart the ways in which a chain may lead nowhere. What counts is not how
+// many certificates were sent but where the path from the server's own one ends.
 func (x *explainer) unknownAuthority(
 	unknown x509.UnknownAuthorityError,
 	chain []*x509.Certificate,
 ) finding {
-	leaf, last := chain[0], chain[len(chain)-1]
 	if x.systemRootsEmpty() {
 		return noRoots()
 	}
-	if len(chain) == 1 && verify.SelfSigned(leaf) {
+	leaf := chain[0]
+	path, ended := verify.Path(chain)
+	if ended && len(path) == 1 {
 		return finding{
-			ReasonSelfSigned,
+			IDCertSelfSigned,
 			fmt.Sprintf("%s is signed with its own key", text.Describe(leaf, chain)),
 			"trust it by RootCAs (ssl_cafile), or for tests by ssl_allow_self_signed",
 		}
 	}
-	issuer := text.IssuerName(leaf)
-	issuerSent := false
-	for _, cert := range chain[1:] {
-		issuerSent = issuerSent || bytes.Equal(cert.RawSubject, leaf.RawIssuer)
+	for i, cert := range path {
+		switch {
+		case verify.WeakSignature(cert) && !(ended && i == len(path)-1):
+			return finding{
+				IDCertWeak,
+				fmt.Sprintf("%s is signed by %s, which is not accepted any more",
+					text.Describe(cert, chain), cert.SignatureAlgorithm),
+				"have it reissued with SHA-256",
+			}
+		case i > 0 && !maySign(cert):
+			return finding{
+				IDChainBrokenIssuer,
+				fmt.Sprintf("%s is no certificate authority, but has signed %s",
+					text.Describe(cert, chain), text.CertName(path[i-1])),
+				"have the certificate issued by an authority, and the server send that one's chain",
+			}
+		}
 	}
-	const sendChain = "have the server send its intermediates too (the full chain, its own certificate first)"
-	switch {
-	case !issuerSent && len(leaf.IssuingCertificateURL) > 0:
+	if ended {
+		root := path[len(path)-1]
 		return finding{
-			ReasonIncompleteChain,
+			IDChainPrivateRoot,
+			fmt.Sprintf(
+				"the chain ends at the root %s, which is not trusted here%s%s",
+				text.CertName(root),
+				inspects(root),
+				hint(unknown),
+			),
+			"if that is a root of your own, or of a network that inspects TLS, trust it by RootCAs (ssl_cafile)",
+		}
+	}
+	return openEnd(unknown, chain, path)
+}
+
+// maySign reports whether cert is an authority's. RFC 5280, section 4.2.1.9 and 4.2.1.3.
+func maySign(cert *x509.Certificate) bool {
+	return cert.BasicConstraintsValid && cert.IsCA &&
+		(cert.KeyUsage == 0 || cert.KeyUsage&x509.KeyUsageCertSign != 0)
+}
+
+// openEnd explains a path the last certificate of which has an issuer that was not sent.
+func openEnd(
+	unknown x509.UnknownAuthorityError,
+	chain, path []*x509.Certificate,
+) finding {
+	const sendChain = "have the server send its intermediates too (the full chain, its own certificate first)"
+	last := path[len(path)-1]
+	issuer := text.IssuerName(last)
+	namesake := slices.ContainsFunc(chain, func(cert *x509.Certificate) bool {
+		return cert != last && bytes.Equal(cert.RawSubject, last.RawIssuer)
+	})
+	switch {
+	case namesake:
+		return finding{
+			IDChainBrokenIssuer,
+			fmt.Sprintf(
+				"the certificate called %s that the server sent did not sign %s: it has another key%s",
+				issuer,
+				text.CertName(last),
+				hint(unknown),
+			),
+			sendChain + ", those of the time when the certificate was issued",
+		}
+	case len(path) == 1 && len(last.IssuingCertificateURL) > 0:
+		return finding{
+			IDChainIncomplete,
 			fmt.Sprintf(
 				"the server sent %s, but not the certificate of the issuer %s (it is at %s)",
 				count(len(chain)),
 				issuer,
-				text.Quoted(leaf.IssuingCertificateURL[0]),
+				text.Quoted(last.IssuingCertificateURL[0]),
 			),
 			sendChain + "; browsers hide this, they fetch what lacks",
 		}
-	case !issuerSent && len(chain) > 1:
+	case len(path) == 1 && len(chain) > 1:
 		return finding{
-			ReasonIncompleteChain,
+			IDChainIncomplete,
 			fmt.Sprintf(
 				"the server sent %s, but not the one of the issuer %s",
 				count(len(chain)),
@@ -193,7 +270,7 @@ func (x *explainer) unknownAuthority(
 	case len(chain) == 1:
 		// A private root that signs servers itself looks the same as a forgotten intermediate.
 		return finding{
-			ReasonUnknownAuthority,
+			IDChainUnknownIssuer,
 			fmt.Sprintf(
 				"the server sent one certificate, its issuer %s is not trusted here%s",
 				issuer,
@@ -201,31 +278,35 @@ func (x *explainer) unknownAuthority(
 			),
 			"if that is a root of your own, trust it by RootCAs (ssl_cafile); if it is an intermediate, " + sendChain,
 		}
-	case bytes.Equal(last.RawIssuer, last.RawSubject):
-		return finding{
-			ReasonUnknownAuthority,
-			fmt.Sprintf(
-				"the chain ends at the root %s, which is not trusted here%s",
-				text.CertName(last),
-				hint(unknown),
-			),
-			"if that is a root of your own, or of a network that inspects TLS, trust it by RootCAs (ssl_cafile)",
-		}
 	}
 	return finding{
-		ReasonUnknownAuthority,
-		fmt.Sprintf(
-			"the chain leads to %s, which is not trusted here%s",
-			text.IssuerName(last),
-			hint(unknown),
-		),
+		IDChainUnknownIssuer,
+		fmt.Sprintf("the chain leads to %s, which is not trusted here%s", issuer, hint(unknown)),
 		"if that is a root of your own, trust it by RootCAs (ssl_cafile); if it is an intermediate, " + sendChain,
 	}
 }
 
+// inspectors are makers of boxes that put their own root in place of everybody's.
+var inspectors = []string{
+	"Zscaler", "Fortinet", "Palo Alto", "Netskope", "Sophos", "Cisco Umbrella", "Blue Coat",
+	"Symantec Web", "Check Point", "WatchGuard", "Barracuda", "Kaspersky", "Avast", "ESET",
+	"Bitdefender", "mitmproxy", "Charles Proxy", "Fiddler", "Burp", "PortSwigger",
+}
+
+// inspects says so if a root is that of a box that inspects TLS.
+func inspects(root *x509.Certificate) string {
+	name := strings.ToLower(root.Subject.String())
+	for _, maker := range inspectors {
+		if strings.Contains(name, strings.ToLower(maker)) {
+			return " (the network inspects TLS: this is a root of " + maker + ")"
+		}
+	}
+	return ""
+}
+
 func noRoots() finding {
 	return finding{
-		ReasonNoRoots,
+		IDRootsNone,
 		"this machine has no trusted certificate authorities",
 		"install the ca-certificates package (small container images lack it), or set RootCAs (ssl_cafile)",
 	}

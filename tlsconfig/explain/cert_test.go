@@ -13,11 +13,11 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/internal/childtest"
+	"github.com/whorl-go/whorl/internal/text"
+	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/tlsconfig"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // refused returns the explanation of why a client that trusts ca refuses the certificate for

@@ -13,13 +13,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
-	"github.com/whorl-go/whorl/tlsconfig/internal/verify"
+	"github.com/whorl-go/whorl/internal/text"
+	"github.com/whorl-go/whorl/internal/verify"
 )
 
 // A finding is what has been found out.
 type finding struct {
-	reason Reason
+	id     ID
 	detail string
 	advice string
 }
@@ -59,14 +59,15 @@ func Client(err error, host string, config *tls.Config) error {
 	alert := -1
 	var f finding
 	cause := belowOperations(err)
-	if code, ok := remoteAlert(cause); ok {
+	if code, ok := remoteAlert(err, cause); ok {
 		alert = int(code)
 		f = x.alert(code)
 	} else {
 		f = x.find(cause)
 	}
 	return &HandshakeError{
-		Reason: f.reason,
+		ID:     f.id,
+		Reason: f.id.Reason(),
 		Host:   host,
 		Detail: f.detail,
 		Advice: f.advice,
@@ -98,6 +99,9 @@ func (x *explainer) find(err error) finding {
 	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return plaintext(record)
 	}
+	if rejected, ok := errors.AsType[*tls.ECHRejectionError](err); ok {
+		return ech(rejected)
+	}
 	if f, ok := connectionEnded(err); ok {
 		return f
 	}
@@ -128,10 +132,10 @@ func connectionEnded(err error) (finding, bool) {
 	reason, ended := ending(err)
 	switch reason {
 	case ReasonCanceled:
-		return finding{reason: reason, detail: "this side gave up"}, ended
+		return finding{id: IDCanceled, detail: "this side gave up"}, ended
 	case ReasonTimeout:
 		return finding{
-			reason,
+			IDTimeout,
 			"the server did not finish the handshake in time",
 			"if the port speaks plaintext first, the server is waiting for a command: use STARTTLS or the TLS port; " +
 				"else a firewall may drop the large ClientHello of the post-quantum groups: " +
@@ -139,14 +143,14 @@ func connectionEnded(err error) (finding, bool) {
 		}, ended
 	case ReasonReset:
 		return finding{
-			reason,
+			IDReset,
 			"the connection was reset before the handshake was done",
 			"a firewall or a filter on names, or a server that can't take this ClientHello: try another network, then " +
 				"CurvePreferences (ssl_ecdh_curve) X25519",
 		}, ended
 	case ReasonClosed:
 		return finding{
-			reason,
+			IDClosed,
 			"the server closed the connection before the handshake was done",
 			"look at the server's log; it may have no certificate for this name, be over a limit, or not speak TLS on " +
 				"this port; a filter in between does the same",
@@ -167,7 +171,7 @@ func (x *explainer) fromText(err error) finding {
 		return noName()
 	case has("tls: server selected unsupported protocol version"):
 		return finding{
-			ReasonProtocolVersion,
+			IDVersionNone,
 			fmt.Sprintf(
 				"the server answered with version 0x%s, offered was %s",
 				lastWord(cleaned),
@@ -177,13 +181,13 @@ func (x *explainer) fromText(err error) finding {
 		}
 	case has("tls: no supported versions satisfy MinVersion and MaxVersion"):
 		return finding{
-			ReasonProtocolVersion,
+			IDVersionNone,
 			"MinVersion and MaxVersion leave no version to offer",
 			"correct the two",
 		}
 	case has("tls: downgrade attempt detected"):
 		return finding{
-			ReasonProtocolVersion,
+			IDVersionDowngrade,
 			"both sides can do a newer version than the one that was negotiated",
 			"someone in between is tampering with the handshake, or a box in the path is broken",
 		}
@@ -192,31 +196,47 @@ func (x *explainer) fromText(err error) finding {
 	case has("tls: failed to parse certificate from server"),
 		has("tls: server sent certificate containing RSA key larger"),
 		has("tls: server's certificate contains an unsupported type of public key"):
-		return finding{ReasonUnreadableCertificate, cleaned, unreadableAdvice(message)}
+		return finding{IDCertUnreadable, cleaned, unreadableAdvice(message)}
 	case has("tls: bad record MAC"):
 		return finding{
-			ReasonProtocolError, "what the server sent can't be decrypted",
+			IDRecordMAC, "what the server sent can't be decrypted",
 			adviceKeys,
 		}
 	case has("invalid signature by the server certificate"):
 		return finding{
-			ReasonProtocolError,
+			IDKeyNotHeld,
 			"the server does not hold the key of the certificate it sent",
 			"its key file belongs to another certificate",
 		}
 	case strings.HasPrefix(message, "tls: "), strings.HasPrefix(message, "local error: tls: "):
 		return finding{
-			ReasonProtocolError,
+			IDProtocolError,
 			cleaned,
 			"the server, or a box in the path, does not keep to the protocol",
 		}
 	}
-	return finding{reason: ReasonOther, detail: cleaned}
+	return finding{id: IDOther, detail: cleaned}
+}
+
+// ech explains that the server has not taken the encrypted hello. RFC 9849, section 6.1.6.
+func ech(rejected *tls.ECHRejectionError) finding {
+	if len(rejected.RetryConfigList) > 0 {
+		return finding{
+			IDECHRejected,
+			"the server has other keys for Encrypted Client Hello than those that were used, and sent them",
+			"connect again with the RetryConfigList of this error, and renew the list in DNS (HTTPS record)",
+		}
+	}
+	return finding{
+		IDECHRejected,
+		"the server does not do Encrypted Client Hello (any more)",
+		"connect without EncryptedClientHelloConfigList, and take the list out of DNS (HTTPS record)",
+	}
 }
 
 func noName() finding {
 	return finding{
-		ReasonNoServerName,
+		IDServerNameUnset,
 		"the configuration does not say whose certificate to expect",
 		"give the host to tlsconfig.Client.For, or set ServerName (ssl_host_name)",
 	}
@@ -227,62 +247,6 @@ func unreadableAdvice(message string) string {
 		return "reissue it; GODEBUG=x509negativeserial=1 is a stop-gap"
 	}
 	return "reissue it"
-}
-
-// plaintext explains a first record that is none. Five bytes are all that crypto/tls keeps.
-func plaintext(record tls.RecordHeaderError) finding {
-	if !strings.Contains(record.Msg, "does not look like a TLS handshake") {
-		return finding{
-			ReasonProtocolError, text.Printable(record.Error(), text.MaxText),
-			"the server, or a box in the path, does not keep to the protocol",
-		}
-	}
-	header := string(record.RecordHeader[:])
-	speaks, advice := "", "is this the right port? On a port with STARTTLS, ask for the upgrade first"
-	for _, p := range plaintextProtocols {
-		if strings.HasPrefix(header, p.prefix) {
-			speaks, advice = p.speaks, p.advice
-			break
-		}
-	}
-	detail := "the server did not answer with TLS"
-	if speaks != "" {
-		detail = "the server still speaks plaintext " + speaks
-	}
-	return finding{
-		ReasonPlaintext,
-		fmt.Sprintf("%s: its first bytes are %+q (untrusted)", detail, header),
-		advice,
-	}
-}
-
-const (
-	adviceMail = "connect in plaintext and upgrade with STARTTLS, or use the port for TLS " +
-		"(SMTP 465, IMAP 993, POP3 995, FTP 990)"
-	adviceRefused = "see its full answer over a plaintext connection; was STARTTLS answered with 220?"
-	adviceHTTP    = "use the HTTPS port, or plain http:// or ws:// on this one"
-)
-
-// plaintextProtocols is searched from top to bottom.
-var plaintextProtocols = []struct{ prefix, speaks, advice string }{
-	{"HTTP/", "HTTP", adviceHTTP},
-	{"<html", "HTTP", adviceHTTP},
-	{"220 ", "SMTP (or FTP)", adviceMail},
-	{"220-", "SMTP (or FTP)", adviceMail},
-	{"421 ", "SMTP (or FTP), and refuses", "the server is busy or refuses this client: try later"},
-	{"4", "SMTP (or FTP), and refuses", adviceRefused},
-	{"5", "SMTP (or FTP), and refuses", adviceRefused},
-	{"200 ", "NNTP", "connect in plaintext and upgrade with STARTTLS, or use port 563"},
-	{"201 ", "NNTP", "connect in plaintext and upgrade with STARTTLS, or use port 563"},
-	{"* ", "IMAP", adviceMail},
-	{"+OK", "POP3", adviceMail},
-	{"-ERR", "POP3 or Redis, and refuses", adviceMail},
-	{"SSH-", "SSH", "this port is for ssh"},
-	{":", "IRC", "use the port for TLS (6697)"},
-	{"NOTIC", "IRC", "use the port for TLS (6697)"},
-	{`"`, "ManageSieve", "connect in plaintext and upgrade with STARTTLS"},
-	{"<?xml", "XMPP", "connect in plaintext and upgrade with STARTTLS, or use port 5223"},
-	{"<stre", "XMPP", "connect in plaintext and upgrade with STARTTLS, or use port 5223"},
 }
 
 // versions returns the range of versions that was offered.

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/tlsconfig"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
-	"github.com/whorl-go/whorl/tlsconfig/internal/tlstest"
 )
 
 // failed shakes hands and returns the explanation of the failure, after checking what holds for
@@ -42,6 +42,9 @@ func explained(t *testing.T, err error, config *tls.Config) *explain.HandshakeEr
 		t.Fatalf("got %T, want a *explain.HandshakeError", got)
 	}
 	tlstest.CheckLine(t, e.Error())
+	if e.ID.Reason() != e.Reason {
+		t.Errorf("%s isn't of %q: %v", e.ID, e.Reason, e)
+	}
 	if !errors.Is(e, err) {
 		t.Errorf("%v does not wrap %v", e, err)
 	}
@@ -91,8 +94,8 @@ func TestExplainPlaintext(t *testing.T) {
 		":irc.test NOTICE * :hello\r\n":      {"IRC", "6697"},
 		"<?xml version='1.0'?><stream>":      {"XMPP"},
 		"\"IMPLEMENTATION\" \"x\"\r\n":       {"ManageSieve"},
-		"J\x00\x00\x00\n8.0.36\x00":          {`did not answer with TLS: its first bytes are "J\x00\x00\x00\n" (untrusted)`, "right port"},
-		"\x1b[2J\xff\u202e and more of this": {`"\x1b[2J\xff"`},
+		"J\x00\x00\x00\n8.0.36\x00":          {`plaintext MySQL: its first bytes are "J\x00\x00\x00\n" (untrusted)`, "ask for TLS within"},
+		"\x1b[2J\xff\u202e and more of this": {`did not answer with TLS: its first bytes are "\x1b[2J\xff" (untrusted)`, "right port"},
 	} {
 		e := failed(t, config, say(greeting))
 		check(t, e, explain.ReasonPlaintext, words...)

@@ -3,8 +3,8 @@
 //	err = explain.Client(conn.Handshake(), host, config)       // of a client
 //	err = explain.Server(conn.Handshake(), address)            // of a server
 //
-// Both return a *HandshakeError, whose Reason a program may decide by and count under, and whose
-// Detail and Advice are for people. The errors of crypto/tls are behind it for errors.Is and
+// Both return a *HandshakeError. Its Reason is what a program may decide by and count under, its ID
+// names the cause (docs/probe.md lists all of them), its Detail and Advice are for people. The errors of crypto/tls are behind it for errors.Is and
 // errors.As. Packages client, server and hooks call them for the handshakes that they make.
 //
 // Nothing here does I/O, and everything may be called concurrently, from anywhere.

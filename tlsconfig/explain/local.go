@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/internal/text"
 )
 
 // Local turns the panic of a callback of this side's configuration (GetCertificate,
@@ -17,6 +17,7 @@ func Local(err error, peer string) error {
 	}
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return &HandshakeError{
+		ID:     IDLocalFault,
 		Reason: ReasonLocalFault,
 		Host:   peer,
 		Detail: "a callback of this side's TLS configuration did not return: " + text.Printable(

@@ -3,7 +3,7 @@ package explain
 import (
 	"strings"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/internal/text"
 )
 
 // A Reason is the class of a handshake's failure: what a program decides by, and what to count
@@ -45,6 +45,7 @@ const (
 	ReasonProtocolError Reason = "protocol error"
 	// Go can't parse or won't use it.
 	ReasonUnreadableCertificate Reason = "unreadable certificate"
+	ReasonECHRejected           Reason = "ECH rejected" // the server has other keys for it
 )
 
 // The connection or this side ended it.
@@ -94,7 +95,8 @@ const (
 // Names and bytes from the peer in it are quoted, cut to a bounded length and without control
 // characters. They are what the peer says of itself: not to be believed before it is verified.
 type HandshakeError struct {
-	Reason Reason
+	ID     ID     // the cause
+	Reason Reason // its class
 	Host   string // the host as the caller gave it; on a server the client's address
 	Detail string // what was found; one line, may be empty
 	Advice string // what mends it; one line, may be empty

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/whorl-go/whorl/tlsconfig/internal/text"
+	"github.com/whorl-go/whorl/internal/text"
 )
 
 // Server turns the error of a server's handshake into a *HandshakeError that says what was wrong
@@ -30,14 +30,15 @@ func Server(err error, client string) error {
 	alert := -1
 	var f finding
 	cause := belowOperations(err)
-	if code, ok := remoteAlert(cause); ok {
+	if code, ok := remoteAlert(err, cause); ok {
 		alert = int(code)
 		f = clientAlert(code)
 	} else {
 		f = findOnServer(cause)
 	}
 	return &HandshakeError{
-		Reason: f.reason,
+		ID:     f.id,
+		Reason: f.id.Reason(),
 		Host:   client,
 		Detail: f.detail,
 		Advice: f.advice,
@@ -53,7 +54,7 @@ func clientAlert(code tls.AlertError) finding {
 		uint8(code),
 		strings.TrimPrefix(code.Error(), "tls: "),
 	)
-	refused := func(advice string) finding { return finding{ReasonCertificateRefused, said, advice} }
+	refused := func(advice string) finding { return finding{IDCertRefused, said, advice} }
 	switch code {
 	case alertUnknownCA:
 		return refused("send the full chain, or have the client trust the root")
@@ -73,30 +74,30 @@ func clientAlert(code tls.AlertError) finding {
 		)
 	case alertProtocolVersion:
 		return finding{
-			ReasonProtocolVersion,
+			IDVersionNone,
 			said,
 			"have both sides share TLS 1.2 or 1.3; MinVersion and MaxVersion (ssl_protocols) set this side's range",
 		}
 	case alertHandshakeFailure, alertInsufficientSecurity:
 		return finding{
-			ReasonHandshakeFailure,
+			IDParametersNone,
 			said,
 			"what this side chose is too weak for the client, or it can't do it",
 		}
 	case alertUnrecognizedName:
-		return finding{ReasonUnrecognizedName, said, ""}
+		return finding{IDSNIUnrecognized, said, ""}
 	case alertNoApplicationProto:
-		return finding{ReasonNoCommonALPN, said, ""}
+		return finding{IDALPNNone, said, ""}
 	case alertUserCanceled:
-		return finding{ReasonClosed, said, ""}
+		return finding{IDClosed, said, ""}
 	case alertBadRecordMAC:
 		return finding{
-			ReasonProtocolError,
+			IDRecordMAC,
 			said + ": it can't decrypt what this side sends",
 			adviceKeys,
 		}
 	}
-	return finding{ReasonAlert, said, "look at the client's log"}
+	return finding{IDAlert, said, "look at the client's log"}
 }
 
 const adviceLeft = "clients do so that don't like the certificate; load balancers and scanners, to see if the port is open"
@@ -113,20 +114,20 @@ func findOnServer(err error) finding {
 	switch reason {
 	case ReasonTimeout:
 		return finding{
-			reason, "the client did not finish the handshake in time",
+			IDClientSilent, "the client did not finish the handshake in time",
 			"if it said nothing at all it waits for a greeting: it speaks plaintext first on a port for TLS",
 		}
 	case ReasonReset:
 		return finding{
-			reason,
+			IDReset,
 			"the client reset the connection before the handshake was done",
 			adviceLeft,
 		}
 	case ReasonClosed:
-		return finding{reason, "the client left before the handshake was done", adviceLeft}
+		return finding{IDClosed, "the client left before the handshake was done", adviceLeft}
 	}
 	if ended {
-		return finding{reason: reason, detail: "this side gave up"}
+		return finding{id: reason.ID(), detail: "this side gave up"}
 	}
 	return serverText(err)
 }
@@ -140,46 +141,46 @@ func serverText(err error) finding {
 	switch {
 	case has("client offered only unsupported versions"):
 		return finding{
-			ReasonProtocolVersion, "the client offered only " + named(message, func(id uint16) string { return tls.VersionName(id) }),
+			IDVersionNone, "the client offered only " + named(message, func(id uint16) string { return tls.VersionName(id) }),
 			"have the client use TLS 1.2 or 1.3; to go below is possible by MinVersion (ssl_protocols), and unsafe",
 		}
 	case has("no cipher suite supported by both client and server"):
 		return finding{
-			ReasonHandshakeFailure, "no common cipher suite; the client offered " + named(message, tls.CipherSuiteName),
+			IDSuitesNone, "no common cipher suite; the client offered " + named(message, tls.CipherSuiteName),
 			"drop CipherSuites (ssl_ciphers), or serve a certificate of the other kind as well: suites have to fit its key, ECDSA or RSA",
 		}
 	case has("no key exchanges supported by both"),
 		has("no ECDHE curve supported by both"),
 		has("only incompatible point formats"):
 		return finding{
-			ReasonHandshakeFailure,
+			IDGroupsNone,
 			"no common group for the key exchange",
 			"drop Groups (ssl_ecdh_curve)",
 		}
 	case has("peer doesn't support any of the certificate's signature algorithms"),
 		has("unsupported signature algorithm"):
 		return finding{
-			ReasonHandshakeFailure, "the client can't verify signatures of this certificate's kind",
+			IDSignaturesNone, "the client can't verify signatures of this certificate's kind",
 			"serve one of the other kind as well, ECDSA or RSA",
 		}
 	case has("unsupported application protocols"), has("did not request an application protocol"):
 		_, offered, _ := strings.Cut(cleaned, "protocols ")
 		return finding{
-			ReasonNoCommonALPN, "the client offered " + offered,
+			IDALPNNone, "the client offered " + offered,
 			"add what it offers to ALPN if this server speaks it; clients of WebSocket offer http/1.1",
 		}
 	case has("client didn't provide a certificate"):
 		return finding{
-			ReasonClientCertRequired, "the client sent no certificate",
+			IDClientCertRequired, "the client sent no certificate",
 			"give it one from the authorities in ClientCAFiles: clients keep theirs back if it is from none of those; or set ClientCertsRequest",
 		}
 	case has("client certificate"),
 		has("client sent certificate"),
 		has("tlsconfig: the peer sent no certificate"):
-		return finding{ReasonClientCertRefused, cleaned, "give the client another certificate"}
+		return finding{IDClientCertRefused, cleaned, "give the client another certificate"}
 	case has("no certificates configured"):
 		return finding{
-			ReasonUnrecognizedName,
+			IDSNIUnrecognized,
 			"the client asked for no name, or for one without a certificate",
 			"StrictSNI refuses those",
 		}
@@ -187,17 +188,17 @@ func serverText(err error) finding {
 		// OpenSSL's clients send an alert about a certificate unencrypted also where TLS 1.3 has it
 		// encrypted by then.
 		return finding{
-			ReasonCertificateRefused, "what the client sent can't be decrypted: most likely an alert about this server's certificate",
+			IDCertRefused, "what the client sent can't be decrypted: most likely an alert about this server's certificate",
 			"send the full chain, or have the client trust the root",
 		}
 	case strings.HasPrefix(message, "tls: "), strings.HasPrefix(message, "local error: tls: "):
 		return finding{
-			ReasonProtocolError,
+			IDProtocolError,
 			cleaned,
 			"the client, or a box in the path, does not keep to the protocol",
 		}
 	}
-	return finding{reason: ReasonOther, detail: cleaned}
+	return finding{id: IDOther, detail: cleaned}
 }
 
 // named returns the names of the numbers in brackets at the end of one of crypto/tls's texts, such
@@ -223,7 +224,7 @@ func refusedClient(refused *tls.CertificateVerificationError) finding {
 		who += " " + text.CertName(chain[0])
 	}
 	f := finding{
-		ReasonClientCertRefused,
+		IDClientCertRefused,
 		who + ": " + text.Printable(refused.Err.Error(), text.MaxText),
 		"",
 	}
@@ -247,13 +248,13 @@ func plaintextClient(record tls.RecordHeaderError) finding {
 	switch {
 	case strings.Contains(record.Msg, "SSLv2"):
 		return finding{
-			ReasonProtocolVersion,
+			IDVersionNone,
 			"the client says hello as SSL 2.0 does",
 			"have the client use TLS 1.2 or 1.3",
 		}
 	case !strings.Contains(record.Msg, "does not look like a TLS handshake"):
 		return finding{
-			ReasonProtocolError,
+			IDProtocolError,
 			text.Printable(record.Error(), text.MaxText),
 			"the client, or a box in the path, does not keep to the protocol",
 		}
@@ -263,7 +264,7 @@ func plaintextClient(record tls.RecordHeaderError) finding {
 		what = " " + speaks.name
 	}
 	return finding{
-		ReasonPlaintextClient, fmt.Sprintf("the client speaks plaintext%s: its first bytes are %+q (untrusted)", what, header),
+		IDClientPlaintext, fmt.Sprintf("the client speaks plaintext%s: its first bytes are %+q (untrusted)", what, header),
 		"have it use TLS from the start, or the port for plaintext and STARTTLS",
 	}
 }

@@ -19,6 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	programs := map[string]func([]byte, *child.Control) error{
 		"far": otherside.ServeFar, "generator": otherside.ServeGenerator,
+		"websocket": otherside.ServeWebSocket,
 	}
 	if len(os.Args) == 2 && programs[os.Args[1]] != nil {
 		if err := child.Serve(programs[os.Args[1]]); err != nil {

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -24,21 +25,31 @@ func ListenFlag(flags *flag.FlagSet, port int) *string {
 		"`address` to serve on, such as 127.0.0.1:%d; without it there is a demonstration", port))
 }
 
+// A Server is a *server.Server, one that is built on it, or any other.
+type Server[L Listener] interface {
+	Listen(co context.Context, network, address string) (L, error)
+	Serve(co context.Context) error
+	Shutdown(co context.Context) error
+}
+
+// A Listener is what a Server makes of an address: a *server.Listener, a net.Listener.
+type Listener interface{ Addr() net.Addr }
+
 // Example is a server and how it is shown.
-type Example struct {
-	Listen  string        // the address of -listen
-	Network string        // as for server.Listen
-	Config  server.Config // of the server
+type Example[L Listener] struct {
+	Listen  string // the address of -listen
+	Network string // as for Server.Listen
+	Server  Server[L]
 
 	// Begin is called when the server listens, before it serves, and returns what is printed then.
-	Begin func(co context.Context, s *server.Server, l *server.Listener) (string, error)
+	Begin func(co context.Context, l L) (string, error)
 
 	// Demonstrate shows the server, whose end follows; or comes before, if end is called. What it
 	// writes is printed at the end of the program.
 	Demonstrate func(co context.Context, show io.Writer, address string, end func()) error
 
-	Farewell string                                 // is sent on all connections at the end
-	Summary  func(show io.Writer, st *server.Stats) // is called at the end; may be nil
+	Farewell func()               // is called when the end begins; may be nil
+	Summary  func(show io.Writer) // is called at the end; may be nil
 }
 
 // patience is how long connections that are at work have at the end.
@@ -46,7 +57,7 @@ const patience = 10 * time.Second
 
 // Run serves on Listen until ctx is done, or SIGINT or SIGTERM comes; a second one ends the process
 // at once. Without Listen it has the server shown.
-func (e *Example) Run(ctx context.Context, stdout io.Writer) error {
+func (e *Example[L]) Run(ctx context.Context, stdout io.Writer) error {
 	address := e.Listen
 	if address == "" {
 		address = "127.0.0.1:0"
@@ -60,19 +71,18 @@ func (e *Example) Run(ctx context.Context, stdout io.Writer) error {
 	show := new(strings.Builder)
 	defer func() { io.WriteString(stdout, show.String()) }()
 	return runtime.Run(func(co context.Context) error { // co is the coroutine's, ctx the process's
-		s := server.New(e.Config)
-		l, err := s.Listen(co, e.Network, address)
+		l, err := e.Server.Listen(co, e.Network, address)
 		if err != nil {
 			return err
 		}
-		first, err := e.Begin(co, s, l)
+		first, err := e.Begin(co, l)
 		if err != nil {
 			return err
 		}
 		io.WriteString(stdout, first) // nothing is served yet that this could hold up
 
 		var failed error
-		end := func() { e.end(co, s) }
+		end := func() { e.end(co) }
 		if e.Listen != "" {
 			defer context.AfterFunc(ctx, end)()
 		} else if _, err := runtime.Go(co, func(co context.Context) {
@@ -82,23 +92,22 @@ func (e *Example) Run(ctx context.Context, stdout io.Writer) error {
 			return err
 		}
 		// Told before it began.
-		if err := s.Serve(co); err != nil && !errors.Is(err, server.ErrShutdown) {
+		if err := e.Server.Serve(co); err != nil && !errors.Is(err, server.ErrShutdown) {
 			return err
 		}
 		if e.Summary != nil {
-			st := s.Stats()
-			e.Summary(show, &st)
+			e.Summary(show)
 		}
 		return failed
 	})
 }
 
 // end lets connections that are at work finish, but not for ever.
-func (e *Example) end(co context.Context, s *server.Server) {
+func (e *Example[L]) end(co context.Context) {
 	co, cancel := context.WithTimeout(co, patience)
 	defer cancel()
-	if e.Farewell != "" {
-		s.Broadcast([]byte(e.Farewell), nil)
+	if e.Farewell != nil {
+		e.Farewell()
 	}
-	s.Shutdown(co)
+	e.Server.Shutdown(co)
 }

@@ -29,16 +29,16 @@ func stubborn(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}
-	example := serving.Example{
-		Listen: *listen, Network: "tcp",
-		Config: server.Config{Port: server.Port{Handle: func(ctx context.Context, c *server.Conn) {
-			c.Send(ctx, []byte("hello\n"))
-			runtime.Sleep(ctx, time.Hour)
-		}}},
-		Begin: func(_ context.Context, _ *server.Server, l *server.Listener) (string, error) {
+	s := server.New(server.Config{Port: server.Port{Handle: func(ctx context.Context, c *server.Conn) {
+		c.Send(ctx, []byte("hello\n"))
+		runtime.Sleep(ctx, time.Hour)
+	}}})
+	example := serving.Example[*server.Listener]{
+		Listen: *listen, Network: "tcp", Server: s,
+		Begin: func(_ context.Context, l *server.Listener) (string, error) {
 			return fmt.Sprintln(l.Addr()), nil
 		},
-		Farewell: "bye\n",
+		Farewell: func() { s.Broadcast([]byte("bye\n"), nil) },
 	}
 	return example.Run(ctx, stdout)
 }

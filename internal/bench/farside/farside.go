@@ -19,10 +19,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/websocket"
 )
 
 // A Role is what the server does with its connections.
@@ -34,10 +35,15 @@ const (
 	Source Role = "source" // sends messages for as long as it can
 	// sends one byte, which brings a TLS client its session, and swallows what comes
 	Hello Role = "hello"
+
+	// Over WebSocket: sends back each message, or sends it to all.
+	WebSocket Role = "websocket"
+	Broadcast Role = "websocket-broadcast"
 )
 
 // Roles are the names of all of them.
-var Roles = []string{string(Echo), string(Sink), string(Source), string(Hello)}
+var Roles = []string{string(Echo), string(Sink), string(Source), string(Hello),
+	string(WebSocket), string(Broadcast)}
 
 // Config says what a server does.
 type Config struct {
@@ -58,6 +64,10 @@ type Config struct {
 func (c *Config) Check() error {
 	switch c.Role {
 	case Echo, Sink, Hello:
+	case WebSocket, Broadcast:
+		if c.StartTLS != nil {
+			return errors.New("a WebSocket has no STARTTLS")
+		}
 	case Source:
 		if err := c.Framing.Check(c.Size); err != nil {
 			return err
@@ -80,6 +90,8 @@ type Server struct {
 	rt        *runtime.Runtime
 	addresses []string
 	message   []byte // what a source sends at a time
+
+	webSocket *websocket.Server // of its roles; it has their figures
 
 	accepted, handshakes, failed atomic.Int64
 	shortage                     atomic.Bool
@@ -109,6 +121,9 @@ func Start(rt *runtime.Runtime, config Config) (*Server, error) {
 	if err := s.reserve(); err != nil {
 		return nil, err
 	}
+	if config.Role == WebSocket || config.Role == Broadcast {
+		return s, s.serveWebSocket()
+	}
 	for _, loop := range rt.Loops() {
 		for _, address := range s.addresses {
 			err := onLoop(rt, loop, func(ctx context.Context) error {
@@ -127,6 +142,9 @@ func (s *Server) Addr() string { return s.addresses[0] }
 
 // Stats returns what the server has done up to now.
 func (s *Server) Stats() Stats {
+	if s.webSocket != nil {
+		return webSocketStats(s.webSocket.Stats())
+	}
 	return Stats{s.accepted.Load(), s.handshakes.Load(), s.failed.Load(), s.shortage.Load()}
 }
 
@@ -278,11 +296,6 @@ func (s *Server) converse(ctx context.Context, conn *socket.Socket) error {
 			return err
 		}
 		reply, action := talk.Answer(command)
-		if action == dialogue.Upgrade && conn.Buffered() > 0 {
-			// who asks for TLS waits for the answer; what follows at once may be somebody else's
-			// (CVE-2011-0411)
-			return socket.ErrPlaintextPending
-		}
 		if len(reply) > 0 {
 			if _, err := conn.SendAll(ctx, reply); err != nil {
 				return err

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/internal/bench/dialogue"
 	"github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/internal/dialogue"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
@@ -75,27 +75,120 @@ func TestASecondServerIsRefusedTheAddress(t *testing.T) {
 	}
 }
 
-func TestPlaintextBehindStartTLSIsNoCommandOverTLS(t *testing.T) {
-	id := Identity{}
-	config, err := id.Config()
+// wishes are what a client asks for TLS with.
+var wishes = map[string]string{
+	"smtp": "STARTTLS\r\n", "lmtp": "STARTTLS\r\n", "imap": "a STARTTLS\r\n", "pop3": "STLS\r\n",
+	"postgres": "\x00\x00\x00\x08\x04\xd2\x16\x2f",
+}
+
+// upgrading starts a server that echoes over TLS, after the dialogue of a protocol.
+func upgrading(t *testing.T, protocol string) *Server {
+	t.Helper()
+	config, err := new(Identity).Config()
 	check(t, err)
-	p, err := dialogue.Lookup("smtp")
+	p, err := dialogue.LookupServer(protocol)
 	check(t, err)
-	s := started(t, Config{Role: Echo, TLS: config, StartTLS: p})
-	conn := dial(t, s)
-	_, err = conn.Write([]byte("EHLO a\r\nSTARTTLS\r\nEHLO injected\r\n"))
-	check(t, err)
+	return started(t, Config{Role: Echo, TLS: config, StartTLS: p})
+}
+
+// failed waits until so many connections have failed, and none has come to TLS.
+func failed(t *testing.T, s *Server, want int64) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); s.Stats().Failed != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v, want %d failed", s.Stats(), want)
+		}
+	}
+	if s.Stats().Handshakes != 0 {
+		t.Errorf("%+v", s.Stats())
+	}
+}
+
+// rest returns what the server still says until it closes.
+func rest(t *testing.T, conn net.Conn) string {
+	t.Helper()
 	said, err := io.ReadAll(conn)
 	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Error(err)
 	}
-	if strings.Contains(string(said), "go ahead") {
-		t.Errorf("the server goes on to TLS: %q", said)
+	return string(said)
+}
+
+// ST-S-1, 2 and 4. What is there behind the wish for TLS is neither executed nor taken for TLS, in
+// one segment or byte by byte.
+func TestPlaintextBehindTheWishForTLS(t *testing.T) {
+	for _, protocol := range dialogue.ServerNames() {
+		t.Run(protocol, func(t *testing.T) {
+			s := upgrading(t, protocol)
+			tries := int64(0)
+			for _, behind := range []string{"EHLO injected\r\n", "a NOOP\r\n", "CAPA\r\n",
+				"RS\r\nRS", "\x16\x03\x01\x00\x05hello"} {
+				for _, single := range []bool{false, true} {
+					conn := dial(t, s)
+					text := []byte(wishes[protocol] + behind)
+					if !single {
+						_, err := conn.Write(text)
+						check(t, err)
+					} else {
+						for i := range text {
+							if _, err := conn.Write(text[i : i+1]); err != nil {
+								break // the server has had enough
+							}
+						}
+					}
+					// Byte by byte the wish may be answered before the rest is there. An alert of
+					// TLS follows that, and nothing else.
+					said := rest(t, conn)
+					greeting := string(s.config.StartTLS.Server().Greeting())
+					if !single && !strings.HasPrefix(greeting, said) || strings.Count(said,
+						"\n") > 2 {
+						t.Errorf("%q behind %q: the server says %q", behind, wishes[protocol], said)
+					}
+					tries++
+				}
+			}
+			failed(t, s, tries)
+		})
 	}
-	for deadline := time.Now().Add(patience); s.Stats().Failed != 1; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%+v", s.Stats())
+}
+
+// ST-S-2: a line that ends otherwise is no command.
+func TestWishesForTLSThatAreNone(t *testing.T) {
+	s := upgrading(t, "smtp")
+	for _, text := range []string{"STARTTLS\n", "STARTTLS\nRSET\r\n", "STARTTLS\rRSET\r\n"} {
+		conn := dial(t, s)
+		_, err := conn.Write([]byte(text))
+		check(t, err)
+		if said := rest(t, conn); strings.Count(said, "\r\n") != 1 {
+			t.Errorf("%q: the server says %q", text, said)
 		}
+	}
+	failed(t, s, 3)
+}
+
+// ST-S-7, S6: behind a handshake that is none the connection ends, and nothing is said in plaintext.
+func TestHandshakesThatAreNone(t *testing.T) {
+	for _, protocol := range dialogue.ServerNames() {
+		t.Run(protocol, func(t *testing.T) {
+			s := upgrading(t, protocol)
+			conn := dial(t, s)
+			_, err := conn.Write([]byte(wishes[protocol]))
+			check(t, err)
+			var said []byte
+			for yes := map[string]string{"smtp": "220 2.0.0", "lmtp": "220 2.0.0", "imap": "a OK",
+				"pop3": "+OK begin", "postgres": "S"}[protocol]; !strings.Contains(string(said), yes); {
+				buf := make([]byte, 100)
+				n, err := conn.Read(buf)
+				check(t, err)
+				said = append(said, buf[:n]...)
+			}
+			_, err = conn.Write([]byte("EHLO client\r\n"))
+			check(t, err)
+			if more := rest(t, conn); strings.ContainsAny(more, "\r\n") || len(more) > 7 {
+				t.Errorf("the server says %q", more)
+			}
+			failed(t, s, 1)
+		})
 	}
 }
 

@@ -53,6 +53,8 @@ type Memory struct {
 	Stack uint64 `json:"stack_bytes"`         // spans of goroutines' stacks
 	RSS   uint64 `json:"rss_bytes"`           // resident, after what is free was given back
 	Found uint64 `json:"rss_bytes_before_gc"` // resident, as it was
+
+	Goroutines int `json:"goroutines"`
 }
 
 // TakeMemory collects all garbage of this process and looks what is left. It takes its time.
@@ -66,6 +68,7 @@ func TakeMemory() Memory {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	m.Heap, m.Stack, m.RSS = stats.HeapAlloc, stats.StackInuse, residentSize()
+	m.Goroutines = runtime.NumGoroutine()
 	return m
 }
 

@@ -50,7 +50,7 @@ func (r *Result) writeFacts(b *bytes.Buffer) {
 	}
 	row("operations", "%s in %s s", Grouped(r.Operations), Significant(r.Seconds))
 	row("rate", "%s/s", r.rate())
-	if r.Mode != "connections" {
+	if !r.holds() {
 		row("connections", "%s of %s were used", Grouped(r.Used), Grouped(int64(r.Connections)))
 	}
 	if r.BytesSent+r.BytesReceived > 0 {
@@ -81,6 +81,9 @@ func (r *Result) writeFacts(b *bytes.Buffer) {
 	t.WriteFacts(b)
 }
 
+// holds reports whether connections were opened to be held.
+func (r *Result) holds() bool { return r.Mode == "connections" || r.Mode == "websocket-idle" }
+
 // load says how the load was made.
 func (r *Result) load() string {
 	connections := Plural(int64(r.Connections), "connection")
@@ -88,7 +91,7 @@ func (r *Result) load() string {
 	if r.TargetRate > 0 {
 		open = fmt.Sprintf("open loop at %s/s", Significant(r.TargetRate))
 	}
-	if r.Mode == "connections" {
+	if r.holds() {
 		connections = "opened " + Grouped(int64(r.Connections)) // of those that are held
 	}
 	return open + ", " + connections + " at a time"

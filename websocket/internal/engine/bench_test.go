@@ -59,6 +59,12 @@ func benchmarkReceive(b *testing.B, p *Params, source []byte, messages, size, cu
 	}
 }
 
+func BenchmarkReceivePings(b *testing.B) {
+	one := AppendMessage(nil, Client, Ping, make([]byte, 125), testMask)
+	p := Params{Role: Server}
+	benchmarkReceive(b, &p, bytes.Repeat(one, 500), 500, 125, 500*len(one))
+}
+
 func BenchmarkInflate1KiB(b *testing.B) {
 	for _, takeover := range []bool{false, true} {
 		b.Run(fmt.Sprintf("takeover=%v", takeover), func(b *testing.B) {
@@ -66,7 +72,8 @@ func BenchmarkInflate1KiB(b *testing.B) {
 			d := &Deflate{SendBits: 15, ReceiveBits: 15}
 			var s Sender
 			one := s.AppendCompressed(nil, &Params{Role: Client, Deflate: d}, Text, data, testMask)
-			p := Params{Role: Server, MaxMessage: 1 << 20, Deflate: &Deflate{ReceiveBits: 15, ReceiveTakeover: takeover}}
+			p := Params{Role: Server, MaxMessage: 1 << 20}
+			p.Deflate = &Deflate{ReceiveBits: 15, ReceiveTakeover: takeover}
 			benchmarkReceive(b, &p, one, 1, len(data), len(one))
 		})
 	}

@@ -6,8 +6,8 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// maxHistory is how much of what was sent a Sender keeps with takeover. A compressor is borrowed for
-// each message and reads all of it anew, so that more would cost more time than it saves bytes.
+// maxHistory is how much of what was sent a Sender keeps with takeover. A compressor is borrowed
+// for each message and reads all of it anew, so that more would cost more than it saves.
 const maxHistory = 4 << 10
 
 // marker is the end of the empty stored block that flushes the compressor. A message leaves it out

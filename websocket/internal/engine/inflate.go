@@ -69,8 +69,9 @@ func (r *Receiver) takeCompressed(
 	}
 	var err *ProtocolError
 	t.out.free()
+	t.look.seen = len(t.buf.b)
 	t.out, err = t.inflate(p, r.window.bytes(), true)
-	if err == nil && t.op == Text && !t.inflated.text.ended() {
+	if err == nil && t.op == Text && !t.checked.text.ended() {
 		err = errUTF8
 	}
 	if err != nil {
@@ -94,13 +95,13 @@ func (r *Receiver) inflatePiece(p *Params, t *part) bool {
 	if !bytes.HasSuffix(t.buf.bytes(), tail[:len(marker)]) || have < 2*t.look.refused {
 		return false
 	}
-	before := t.inflated
+	before := t.checked
 	t.buf = t.buf.add(tail[len(marker):])
 	out, err := t.inflate(p, r.window.bytes(), true)
 	if err != nil {
 		// The marker is data within a block, or what is wrong is found by looking.
 		out.free()
-		t.buf.b, t.inflated, t.look.refused = t.buf.b[:have], before, have
+		t.buf.b, t.checked, t.look.refused = t.buf.b[:have], before, have
 		return false
 	}
 	t.buf.free()
@@ -130,11 +131,11 @@ func (r *Receiver) lookAt(p *Params, t *part) *ProtocolError {
 // lookNow looks at what has come of a compressed message, and says how much it inflates to.
 func (r *Receiver) lookNow(p *Params, t *part) (int, *ProtocolError) {
 	t.look.seen = len(t.buf.bytes())
-	before := t.inflated
+	before := t.checked
 	out, err := t.inflate(p, r.window.bytes(), false)
-	t.inflated = before
-	size := len(out.bytes())
 	out.free()
+	size := t.checked.size - before.size
+	t.checked = before
 	return size, err
 }
 
@@ -150,6 +151,9 @@ func (r *Receiver) earlier(p *Params, err *ProtocolError) *ProtocolError {
 	}
 	return err
 }
+
+// maxWindow is how far back a reference can go.
+const maxWindow = 32 << 10
 
 // An inflater is borrowed for one message.
 type inflater struct {
@@ -169,21 +173,22 @@ var inflaters = sync.Pool{New: func() any {
 	return f
 }}
 
-// inflated is what has been inflated of a message.
-type inflated struct {
-	size int
-	text text
+// checked is what was found to be legal of a message.
+type checked struct {
+	size int  // of what was inflated
+	text text // inflated or not
 }
 
-// inflate inflates t.buf behind window: up to a last block at its end, or else as far as it goes.
-// It returns what it has inflated, which is the caller's to free, with an error too.
+// inflate inflates t.buf behind window: up to a last block at its end, and returns all of it, or
+// else as far as it goes, and returns the end of it only. That is the caller's to free, with an
+// error too.
 func (t *part) inflate(p *Params, window []byte, whole bool) (*buffer, *ProtocolError) {
 	src := t.buf.bytes()
 	f := inflaters.Get().(*inflater)
 	defer f.free()
 	f.src.Reset(src)
 	f.z.Reset(&f.src, window)
-	out := borrow(4 * len(src))
+	out := borrow(max(2*len(src), min(8*len(src), 32<<10)))
 	lasts := 0 // last blocks that have come
 	for {
 		if len(out.b) == cap(out.b) {
@@ -194,6 +199,9 @@ func (t *part) inflate(p *Params, window []byte, whole bool) (*buffer, *Protocol
 		out.b = out.b[:len(out.b)+n]
 		if err := t.check(p, chunk); err != nil {
 			return out, err
+		}
+		if !whole && len(out.b) >= 2*maxWindow {
+			out.b = out.b[:copy(out.b, out.b[len(out.b)-maxWindow:])]
 		}
 		switch {
 		case err == nil:
@@ -217,14 +225,14 @@ func (t *part) inflate(p *Params, window []byte, whole bool) (*buffer, *Protocol
 // check looks at the next inflated bytes of a message. Which error it finds doesn't depend on how
 // many these are.
 func (t *part) check(p *Params, chunk []byte) *ProtocolError {
-	allowed := max(0, min(len(chunk), p.MaxMessage-t.inflated.size))
-	if t.op == Text && !t.inflated.text.add(chunk[:allowed]) {
+	allowed := max(0, min(len(chunk), p.MaxMessage-t.checked.size))
+	if t.op == Text && !t.checked.text.add(chunk[:allowed]) {
 		return errUTF8
 	}
 	if len(chunk) > allowed {
 		return errTooLarge
 	}
-	t.inflated.size += len(chunk)
+	t.checked.size += len(chunk)
 	return nil
 }
 

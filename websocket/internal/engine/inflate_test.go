@@ -36,67 +36,271 @@ func stored(data string) string {
 
 // Section numbers are of RFC 7692.
 var compressedCases = []conformance{
-	{name: "7.2.3.1 one block", frames: []frame{{op: 1, rsv: 4, data: "\xf2\x48\xcd\xc9\xc9\x07\x00"}}, events: []string{"text Hello"}},
-	{name: "7.2.3.1 two fragments", frames: []frame{{op: 1, rsv: 4, more: true, data: "\xf2\x48\xcd"}, {data: "\xc9\xc9\x07\x00"}},
-		events: []string{"text Hello"}},
-	{name: "7.2.3.3 stored block", frames: []frame{{op: 1, rsv: 4, data: "\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00"}}, events: []string{"text Hello"}},
-	{name: "7.2.3.4 last block", frames: []frame{{op: 1, rsv: 4, data: "\xf3\x48\xcd\xc9\xc9\x07\x00\x00"}}, events: []string{"text Hello"}},
-	{name: "7.2.3.5 two blocks", frames: []frame{{op: 1, rsv: 4, data: "\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"}}, events: []string{"text Hello"}},
-	{name: "7.2.3.6 empty", frames: []frame{{op: 1, rsv: 4, data: "\x00"}, {op: 2, rsv: 4, data: "\x00"}}, events: []string{"text ", "binary "}},
-	{name: "empty, as zlib makes it", frames: []frame{{op: 1, rsv: 4, data: "\x02\x00"}}, events: []string{"text "}},
-	{name: "not compressed in between", frames: []frame{{op: 1, data: "a"}, {op: 1, rsv: 4, data: squeeze("b", "")}, {op: 2, data: "c"}},
-		events: []string{"text a", "text b", "binary c"}},
-	{name: "two last blocks", frames: []frame{{op: 2, rsv: 4, data: "\xf3\x48\xcd\xc9\xc9\x07\x00" + "\xf3\x48\xcd\xc9\xc9\x07\x00" + "\x00"}},
-		events: []string{"binary HelloHello"}},
-	{name: "reference behind a last block", frames: []frame{{op: 2, rsv: 4, data: "\xf3\x48\xcd\xc9\xc9\x07\x00" + "\xf2\x00\x11\x00\x00"}},
-		events: []string{"binary HelloHello"}},
-	{name: "fragments cut at every byte", frames: []frame{{op: 1, rsv: 4, more: true, data: "\xf2"}, {more: true, data: "\x48"}, {more: true},
-		{more: true, data: "\xcd"}, {op: 9, data: "p"}, {more: true, data: "\xc9"}, {more: true, data: "\xc9"}, {more: true, data: "\x07"}, {more: true, data: "\x00"}, {}},
-		events: []string{"ping p", "text Hello"}},
-	{name: "a block for each fragment", frames: []frame{{op: 1, rsv: 4, more: true, data: squeezePiece("Hel", "")}, {op: 10}, {data: squeeze("lo", "")}},
-		events: []string{"pong ", "text Hello"}},
-	{name: "character over two blocks", frames: []frame{{op: 1, rsv: 4, more: true, data: stored("\xe2\x98")}, {data: stored("\x82") + "\x00"}},
-		events: []string{"text ☂"}},
-	{name: "fragment that seems to be flushed", frames: []frame{
-		{op: 2, rsv: 4, more: true, data: "\x00\x0c\x00\xf3\xff" + marker}, {more: true, data: marker}, {data: "abcd\x00"}},
-		events: []string{"binary " + marker + marker + "abcd"}},
-	{name: "flushed fragments with history", frames: []frame{
-		{op: 1, rsv: 4, more: true, data: squeezePiece("again and ", "")}, {more: true, data: squeezePiece("again ", "again and ")},
-		{op: 9}, {more: true, data: squeezePiece("", "")}, {more: true}, {data: squeeze("and again", "again and again ")}},
-		events: []string{"ping ", "text again and again and again"}},
-	{name: "sum of flushed fragments too large", frames: []frame{
-		{op: 1, rsv: 4, more: true, data: squeezePiece("abc", "")}, {more: true, data: squeezePiece("def", "")}}, max: 5, err: "1009 " + s741},
-	{name: "as large as allowed", frames: []frame{{op: 2, rsv: 4, data: squeeze(strings.Repeat("x", 1000), "")}},
-		events: []string{"binary " + strings.Repeat("x", 1000)}},
-	{name: "as large as allowed, not compressible", frames: []frame{{op: 2, rsv: 4, data: stored(long[:100]) + stored(long[:100]) + "\x00"}},
-		events: []string{"binary " + long[:100] + long[:100]}, max: 200},
-	{name: "limit anew for each message", frames: []frame{{op: 2, rsv: 4, data: squeeze("abcde", "")}, {op: 2, rsv: 4, data: squeeze("fghij", "")}},
-		events: []string{"binary abcde", "binary fghij"}, max: 5},
+	{
+		name:   "7.2.3.1 one block",
+		frames: []frame{{op: 1, rsv: 4, data: "\xf2\x48\xcd\xc9\xc9\x07\x00"}},
+		events: []string{"text Hello"},
+	},
+	{
+		name: "7.2.3.1 two fragments",
+		frames: []frame{
+			{op: 1, rsv: 4, more: true, data: "\xf2\x48\xcd"},
+			{data: "\xc9\xc9\x07\x00"},
+		},
+		events: []string{"text Hello"},
+	},
+	{
+		name:   "7.2.3.3 stored block",
+		frames: []frame{{op: 1, rsv: 4, data: "\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00"}},
+		events: []string{"text Hello"},
+	},
+	{
+		name:   "7.2.3.4 last block",
+		frames: []frame{{op: 1, rsv: 4, data: "\xf3\x48\xcd\xc9\xc9\x07\x00\x00"}},
+		events: []string{"text Hello"},
+	},
+	{
+		name: "7.2.3.5 two blocks",
+		frames: []frame{
+			{op: 1, rsv: 4, data: "\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"},
+		},
+		events: []string{"text Hello"},
+	},
+	{
+		name:   "7.2.3.6 empty",
+		frames: []frame{{op: 1, rsv: 4, data: "\x00"}, {op: 2, rsv: 4, data: "\x00"}},
+		events: []string{"text ", "binary "},
+	},
+	{
+		name:   "empty, as zlib makes it",
+		frames: []frame{{op: 1, rsv: 4, data: "\x02\x00"}},
+		events: []string{"text "},
+	},
+	{
+		name: "not compressed in between",
+		frames: []frame{
+			{op: 1, data: "a"},
+			{op: 1, rsv: 4, data: squeeze("b", "")},
+			{op: 2, data: "c"},
+		},
+		events: []string{"text a", "text b", "binary c"},
+	},
+	{
+		name: "two last blocks",
+		frames: []frame{
+			{
+				op:   2,
+				rsv:  4,
+				data: "\xf3\x48\xcd\xc9\xc9\x07\x00" + "\xf3\x48\xcd\xc9\xc9\x07\x00" + "\x00",
+			},
+		},
+		events: []string{"binary HelloHello"},
+	},
+	{
+		name: "reference behind a last block",
+		frames: []frame{
+			{op: 2, rsv: 4, data: "\xf3\x48\xcd\xc9\xc9\x07\x00" + "\xf2\x00\x11\x00\x00"},
+		},
+		events: []string{"binary HelloHello"},
+	},
+	{
+		name: "fragments cut at every byte",
+		frames: []frame{
+			{op: 1, rsv: 4, more: true, data: "\xf2"},
+			{more: true, data: "\x48"},
+			{more: true},
+			{more: true, data: "\xcd"},
+			{op: 9, data: "p"},
+			{more: true, data: "\xc9"},
+			{more: true, data: "\xc9"},
+			{more: true, data: "\x07"},
+			{more: true, data: "\x00"},
+			{},
+		},
+		events: []string{"ping p", "text Hello"},
+	},
+	{
+		name: "a block for each fragment",
+		frames: []frame{
+			{op: 1, rsv: 4, more: true, data: squeezePiece("Hel", "")},
+			{op: 10},
+			{data: squeeze("lo", "")},
+		},
+		events: []string{"pong ", "text Hello"},
+	},
+	{
+		name: "character over two blocks",
+		frames: []frame{
+			{op: 1, rsv: 4, more: true, data: stored("\xe2\x98")},
+			{data: stored("\x82") + "\x00"},
+		},
+		events: []string{"text ☂"},
+	},
+	{
+		name: "fragment that seems to be flushed",
+		frames: []frame{
+			{op: 2, rsv: 4, more: true, data: "\x00\x0c\x00\xf3\xff" + marker},
+			{more: true, data: marker},
+			{data: "abcd\x00"},
+		},
+		events: []string{"binary " + marker + marker + "abcd"},
+	},
+	{
+		name: "flushed fragments with history",
+		frames: []frame{
+			{op: 1, rsv: 4, more: true, data: squeezePiece("again and ", "")},
+			{more: true, data: squeezePiece("again ", "again and ")},
+			{op: 9},
+			{more: true, data: squeezePiece("", "")},
+			{more: true},
+			{data: squeeze("and again", "again and again ")},
+		},
+		events: []string{"ping ", "text again and again and again"},
+	},
+	{
+		name: "sum of flushed fragments too large",
+		frames: []frame{
+			{op: 1, rsv: 4, more: true, data: squeezePiece("abc", "")},
+			{more: true, data: squeezePiece("def", "")},
+		},
+		max: 5,
+		err: "1009 " + s741,
+	},
+	{
+		name:   "as large as allowed",
+		frames: []frame{{op: 2, rsv: 4, data: squeeze(strings.Repeat("x", 1000), "")}},
+		events: []string{"binary " + strings.Repeat("x", 1000)},
+	},
+	{
+		name:   "as large as allowed, not compressible",
+		frames: []frame{{op: 2, rsv: 4, data: stored(long[:100]) + stored(long[:100]) + "\x00"}},
+		events: []string{"binary " + long[:100] + long[:100]},
+		max:    200,
+	},
+	{
+		name: "limit anew for each message",
+		frames: []frame{
+			{op: 2, rsv: 4, data: squeeze("abcde", "")},
+			{op: 2, rsv: 4, data: squeeze("fghij", "")},
+		},
+		events: []string{"binary abcde", "binary fghij"},
+		max:    5,
+	},
 
-	{name: "6.1 RSV1 on a continuation", frames: []frame{{op: 1, rsv: 4, more: true, data: squeezePiece("a", "")}, {rsv: 4, keep: 1}}, err: "1002 " + d61},
-	{name: "6.1 RSV1 on the continuation of plain text", frames: []frame{{op: 1, more: true, data: "a"}, {rsv: 4, keep: 1}}, err: "1002 " + d61},
+	{
+		name: "6.1 RSV1 on a continuation",
+		frames: []frame{
+			{op: 1, rsv: 4, more: true, data: squeezePiece("a", "")},
+			{rsv: 4, keep: 1},
+		},
+		err: "1002 " + d61,
+	},
+	{
+		name:   "6.1 RSV1 on the continuation of plain text",
+		frames: []frame{{op: 1, more: true, data: "a"}, {rsv: 4, keep: 1}},
+		err:    "1002 " + d61,
+	},
 	{name: "6.1 RSV1 on a ping", frames: []frame{{op: 9, rsv: 4, keep: 1}}, err: "1002 " + d61},
 	{name: "6.1 RSV1 on a pong", frames: []frame{{op: 10, rsv: 4, keep: 1}}, err: "1002 " + d61},
 	{name: "6.1 RSV1 on a close", frames: []frame{{op: 8, rsv: 4, keep: 1}}, err: "1002 " + d61},
 	{name: "RSV1 and RSV2", frames: []frame{{op: 1, rsv: 6, keep: 1}}, err: "1002 " + s52},
-	{name: "text that isn't UTF-8", frames: []frame{{op: 1, rsv: 4, data: stored("a\xff")}}, err: "1007 " + s81},
-	{name: "in a first fragment", frames: []frame{{op: 1, rsv: 4, more: true, data: stored("a\xff")}}, err: "1007 " + s81},
-	{name: "in a frame that hasn't ended", frames: []frame{{op: 1, rsv: 4, data: stored("a\xff"), length: 900}}, err: "1007 " + s81},
-	{name: "in a second fragment", frames: []frame{{op: 1, rsv: 4, more: true, data: stored("a\xe2")}, {more: true, data: stored("\x98a"), length: 900}}, err: "1007 " + s81},
-	{name: "end within a character", frames: []frame{{op: 1, rsv: 4, data: stored("a\xe2") + "\x00"}}, err: "1007 " + s81},
-	{name: "reserved block", frames: []frame{{op: 2, rsv: 4, more: true, data: "\x06"}}, err: "1007 " + d722},
-	{name: "reserved block in a frame that hasn't ended", frames: []frame{{op: 2, rsv: 4, data: stored("abc") + "\x06", length: 100}}, err: "1007 " + d722},
-	{name: "stored block of a wrong length", frames: []frame{{op: 2, rsv: 4, data: "\x00\x05\x00\xff\xff", length: 100}}, err: "1007 " + d722},
-	{name: "reference to before the beginning", frames: []frame{{op: 2, rsv: 4, data: "\xf2\x00\x11\x00\x00"}}, err: "1007 " + d722},
-	{name: "a block that hasn't ended", frames: []frame{{op: 2, rsv: 4, data: "\xf2\x48\xcd"}}, err: "1007 " + d722},
+	{
+		name:   "text that isn't UTF-8",
+		frames: []frame{{op: 1, rsv: 4, data: stored("a\xff")}},
+		err:    "1007 " + s81,
+	},
+	{
+		name:   "in a first fragment",
+		frames: []frame{{op: 1, rsv: 4, more: true, data: stored("a\xff")}},
+		err:    "1007 " + s81,
+	},
+	{
+		name:   "in a frame that hasn't ended",
+		frames: []frame{{op: 1, rsv: 4, data: stored("a\xff"), length: 900}},
+		err:    "1007 " + s81,
+	},
+	{
+		name: "in a second fragment",
+		frames: []frame{
+			{op: 1, rsv: 4, more: true, data: stored("a\xe2")},
+			{more: true, data: stored("\x98a"), length: 900},
+		},
+		err: "1007 " + s81,
+	},
+	{
+		name:   "end within a character",
+		frames: []frame{{op: 1, rsv: 4, data: stored("a\xe2") + "\x00"}},
+		err:    "1007 " + s81,
+	},
+	{
+		name:   "reserved block",
+		frames: []frame{{op: 2, rsv: 4, more: true, data: "\x06"}},
+		err:    "1007 " + d722,
+	},
+	{
+		name:   "reserved block in a frame that hasn't ended",
+		frames: []frame{{op: 2, rsv: 4, data: stored("abc") + "\x06", length: 100}},
+		err:    "1007 " + d722,
+	},
+	{
+		name:   "stored block of a wrong length",
+		frames: []frame{{op: 2, rsv: 4, data: "\x00\x05\x00\xff\xff", length: 100}},
+		err:    "1007 " + d722,
+	},
+	{
+		name:   "reference to before the beginning",
+		frames: []frame{{op: 2, rsv: 4, data: "\xf2\x00\x11\x00\x00"}},
+		err:    "1007 " + d722,
+	},
+	{
+		name:   "a block that hasn't ended",
+		frames: []frame{{op: 2, rsv: 4, data: "\xf2\x48\xcd"}},
+		err:    "1007 " + d722,
+	},
+	{
+		name:   "most of what is allowed, then a reserved block",
+		frames: []frame{{op: 2, rsv: 4, data: stored(long) + "\x06"}},
+		err:    "1007 " + d722,
+		max:    200,
+	},
 	{name: "no data at all", frames: []frame{{op: 2, rsv: 4}}, err: "1007 " + d722},
-	{name: "too large", frames: []frame{{op: 2, rsv: 4, data: squeeze(strings.Repeat("x", 1001), "")}}, err: "1009 " + s741},
-	{name: "too large in a frame that hasn't ended", frames: []frame{{op: 2, rsv: 4, data: stored(long), length: 900}}, max: 129, err: "1009 " + s741},
-	{name: "too large in a first fragment", frames: []frame{{op: 2, rsv: 4, more: true, data: stored(long)}}, max: 129, err: "1009 " + s741},
-	{name: "not UTF-8, then too large", frames: []frame{{op: 1, rsv: 4, data: squeeze("\xff"+strings.Repeat("x", 1001), "")}}, err: "1007 " + s81},
-	{name: "too large, then not UTF-8", frames: []frame{{op: 1, rsv: 4, data: squeeze(strings.Repeat("x", 1001)+"\xff", "")}}, err: "1009 " + s741},
-	{name: "far too large while compressed", frames: []frame{{op: 2, rsv: 4, length: 1 << 20, keep: 10}}, err: "1009 " + s741},
-	{name: "not UTF-8, then an illegal header", frames: []frame{{op: 1, rsv: 4, more: true, data: stored("\xff")}, {op: 3, keep: 1}}, err: "1007 " + s81},
+	{
+		name:   "too large",
+		frames: []frame{{op: 2, rsv: 4, data: squeeze(strings.Repeat("x", 1001), "")}},
+		err:    "1009 " + s741,
+	},
+	{
+		name:   "too large in a frame that hasn't ended",
+		frames: []frame{{op: 2, rsv: 4, data: stored(long), length: 900}},
+		max:    129,
+		err:    "1009 " + s741,
+	},
+	{
+		name:   "too large in a first fragment",
+		frames: []frame{{op: 2, rsv: 4, more: true, data: stored(long)}},
+		max:    129,
+		err:    "1009 " + s741,
+	},
+	{
+		name:   "not UTF-8, then too large",
+		frames: []frame{{op: 1, rsv: 4, data: squeeze("\xff"+strings.Repeat("x", 1001), "")}},
+		err:    "1007 " + s81,
+	},
+	{
+		name:   "too large, then not UTF-8",
+		frames: []frame{{op: 1, rsv: 4, data: squeeze(strings.Repeat("x", 1001)+"\xff", "")}},
+		err:    "1009 " + s741,
+	},
+	{
+		name:   "far too large while compressed",
+		frames: []frame{{op: 2, rsv: 4, length: 1 << 20, keep: 10}},
+		err:    "1009 " + s741,
+	},
+	{
+		name:   "not UTF-8, then an illegal header",
+		frames: []frame{{op: 1, rsv: 4, more: true, data: stored("\xff")}, {op: 3, keep: 1}},
+		err:    "1007 " + s81,
+	},
 }
 
 func TestConformanceCompressed(t *testing.T) {
@@ -106,7 +310,8 @@ func TestConformanceCompressed(t *testing.T) {
 				t.Run(fmt.Sprintf("%s %d takeover %v", name, bits, takeover), func(t *testing.T) {
 					for _, c := range compressedCases {
 						t.Run(c.name, func(t *testing.T) {
-							p := Params{Role: role, MaxMessage: c.max, Deflate: &Deflate{ReceiveBits: bits, ReceiveTakeover: takeover}}
+							deflate := &Deflate{ReceiveBits: bits, ReceiveTakeover: takeover}
+							p := Params{Role: role, MaxMessage: c.max, Deflate: deflate}
 							if c.max == 0 {
 								p.MaxMessage = 1000
 							}
@@ -172,7 +377,8 @@ func TestInflateWithTakeoverOfEveryWindow(t *testing.T) {
 func words(random *rand.Rand, size int) string {
 	var b strings.Builder
 	for b.Len() < size {
-		fmt.Fprintf(&b, `{"user":%d,"text":"%s"},`, random.IntN(50), []string{"hello", "wörld", "☂", "again and again"}[random.IntN(4)])
+		text := []string{"hello", "wörld", "☂", "again and again"}[random.IntN(4)]
+		fmt.Fprintf(&b, `{"user":%d,"text":"%s"},`, random.IntN(50), text)
 	}
 	return strings.ToValidUTF8(b.String()[:size], "")
 }
@@ -190,7 +396,8 @@ func TestReferenceBeyondTheWindow(t *testing.T) {
 func TestCompressedPiecesComeOneByOne(t *testing.T) {
 	for _, takeover := range []bool{false, true} {
 		p := Params{Role: Server, Deflate: &Deflate{SendBits: 15, SendTakeover: takeover}}
-		q := Params{Role: Client, MaxMessage: 1 << 30, Pieces: true, Deflate: &Deflate{ReceiveBits: 15, ReceiveTakeover: takeover}}
+		q := Params{Role: Client, MaxMessage: 1 << 30, Pieces: true}
+		q.Deflate = &Deflate{ReceiveBits: 15, ReceiveTakeover: takeover}
 		var s Sender
 		var r Receiver
 		random := rnd()
@@ -198,7 +405,8 @@ func TestCompressedPiecesComeOneByOne(t *testing.T) {
 			data := []byte(words(random, 1000+random.IntN(10_000)))
 			stream := s.AppendPiece(nil, &p, Text, data, i%100 == 0, i%100 == 99, true, testMask)
 			ev, n, err := r.Next(&q, stream)
-			if err != nil || n != len(stream) || ev.Kind != Piece || ev.Final != (i%100 == 99) || !bytes.Equal(ev.Data, data) {
+			if err != nil || n != len(stream) || ev.Kind != Piece || ev.Final != (i%100 == 99) ||
+				!bytes.Equal(ev.Data, data) {
 				t.Fatalf("piece %d: %v, %d of %d bytes, final %v", i, err, len(ev.Data), len(data), ev.Final)
 			}
 			if _, _, err := r.Next(&q, nil); err != nil {

@@ -33,11 +33,10 @@ type part struct {
 	// The message, while op isn't 0.
 	op         Opcode
 	compressed bool
-	text       text    // of what isn't compressed
 	total      int64   // what its frames' headers have declared
+	checked    checked // what was found to be legal
 	buf        *buffer // what has come, compressed or not
 	look       look    // at what is compressed
-	inflated   inflated
 	out        *buffer // of what was inflated, what is handed out
 
 	// What is collected of a header or of a control frame.
@@ -194,7 +193,7 @@ func (r *Receiver) take(p *Params, t *part, chunk []byte) (Event, *ProtocolError
 	if t.compressed {
 		return r.takeCompressed(p, t, chunk, ended)
 	}
-	if t.op == Text && (!t.text.add(chunk) || ended && !t.text.ended()) {
+	if t.op == Text && (!t.checked.text.add(chunk) || ended && !t.checked.text.ended()) {
 		return Event{}, errUTF8
 	}
 	ev := Event{Kind: Message, Opcode: t.op, Data: chunk}

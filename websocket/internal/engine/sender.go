@@ -49,8 +49,8 @@ func (s *Sender) AppendCompressed(
 }
 
 // AppendCompressedOnce appends a whole message of a server for any number of connections that have
-// agreed on a window of bits or more for sending: what it appends depends on nothing else. A message
-// that compression doesn't make smaller goes out as it is. It may go to connections with
+// agreed on a window of bits or more for sending: what it appends depends on nothing else. A
+// message that compression doesn't make smaller goes out as it is. It may go to connections with
 // SendTakeover, too: their Sender is told with [Sender.Sent].
 func AppendCompressedOnce(dst []byte, op Opcode, data []byte, bits int) []byte {
 	return appendOnce(dst, Server, op, data, bits, [4]byte{})

@@ -126,7 +126,8 @@ func TestCompressedRoundTrip(t *testing.T) {
 			for role, to := range map[Role]Role{Server: Client, Client: Server} {
 				t.Run(fmt.Sprintf("%d bits takeover %v %s", bits, takeover, roleNames[role]), func(t *testing.T) {
 					p := Params{Role: role, Deflate: &Deflate{SendBits: bits, SendTakeover: takeover}}
-					q := Params{Role: to, MaxMessage: 1 << 20, Deflate: &Deflate{ReceiveBits: bits, ReceiveTakeover: takeover}}
+					q := Params{Role: to, MaxMessage: 1 << 20}
+					q.Deflate = &Deflate{ReceiveBits: bits, ReceiveTakeover: takeover}
 					w := wire{t: t, p: &p, q: &q}
 					for i, data := range messages() {
 						if i%3 == 2 {
@@ -243,7 +244,8 @@ func TestAppendCompressedOnce(t *testing.T) {
 			}
 		}
 		p := Params{Deflate: &Deflate{SendBits: bits, SendTakeover: true}}
-		q := Params{Role: Client, MaxMessage: 1 << 20, Deflate: &Deflate{ReceiveBits: bits, ReceiveTakeover: true}}
+		q := Params{Role: Client, MaxMessage: 1 << 20}
+		q.Deflate = &Deflate{ReceiveBits: bits, ReceiveTakeover: true}
 		w := wire{t: t, p: &p, q: &q}
 		for i, data := range messages() {
 			if i%2 == 0 {
@@ -271,7 +273,8 @@ func TestWithoutAgreementNothingIsCompressed(t *testing.T) {
 		got := s.AppendCompressed(nil, &p, Text, data, testMask)
 		got = s.AppendPiece(got, &p, Text, data, true, false, true, testMask)
 		got = s.AppendPiece(got, &p, Text, data, false, true, true, testMask)
-		want := encode(to, frame{op: 1, data: string(data)}, frame{op: 1, more: true, data: string(data)}, frame{data: string(data)})
+		all := string(data)
+		want := encode(to, frame{op: 1, data: all}, frame{op: 1, more: true, data: all}, frame{data: all})
 		if !bytes.Equal(got, want) {
 			t.Errorf("role %d", role)
 		}

@@ -46,7 +46,7 @@ func readTerms(params []param, offer bool) (terms, error) {
 		switch p.name {
 		case serverNoTakeover, clientNoTakeover:
 			if p.hasValue {
-				return t, fmt.Errorf("%s has a value, %q", p.name, p.value)
+				return t, fmt.Errorf("%s has a value, %.100q", p.name, p.value)
 			}
 			t.serverNoTakeover = t.serverNoTakeover || p.name == serverNoTakeover
 			t.clientNoTakeover = t.clientNoTakeover || p.name == clientNoTakeover
@@ -57,7 +57,7 @@ func readTerms(params []param, offer bool) (terms, error) {
 			}
 			bits, ok := readBits(p.value)
 			if !ok {
-				return t, fmt.Errorf("%s is %q and not 8 to 15", p.name, p.value)
+				return t, fmt.Errorf("%s is %.100q and not 8 to 15", p.name, p.value)
 			}
 			if p.name == serverMaxBits {
 				t.serverBits = bits
@@ -65,7 +65,7 @@ func readTerms(params []param, offer bool) (terms, error) {
 				t.clientBits = bits
 			}
 		default:
-			return t, fmt.Errorf("%q is no parameter of %s", p.name, extensionDeflate)
+			return t, fmt.Errorf("%.100q is no parameter of %s", p.name, extensionDeflate)
 		}
 	}
 	return t, nil
@@ -201,16 +201,16 @@ func Agree(h http.Header, most *engine.Deflate) (*engine.Deflate, error) {
 	}
 	answers, ok := extensions(h)
 	if !ok {
-		return fail("%q is malformed", h[headerExtensions])
+		return fail("%.100q is malformed", strings.Join(h[headerExtensions], ", "))
 	}
 	if len(answers) == 0 {
 		return nil, nil
 	}
 	if most == nil || answers[0].name != extensionDeflate {
-		return fail("%q wasn't offered", answers[0].name)
+		return fail("%.100q wasn't offered", answers[0].name)
 	}
 	if len(answers) > 1 {
-		return fail("%q in addition", answers[1].name)
+		return fail("%.100q in addition", answers[1].name)
 	}
 	t, err := readTerms(answers[0].params, false)
 	if err != nil {

@@ -29,35 +29,97 @@ func TestAnswer(t *testing.T) {
 		header string
 	}{
 		{"permessage-deflate", all, "15+ 15+", "permessage-deflate"},
-		{"permessage-deflate", engine.Deflate{}, "15 15", "permessage-deflate; server_no_context_takeover; client_no_context_takeover"},
+		{
+			"permessage-deflate", engine.Deflate{}, "15 15",
+			"permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+		},
 		{"permessage-deflate; client_max_window_bits", all, "15+ 15+", "permessage-deflate"},
-		{"permessage-deflate; client_max_window_bits", engine.Deflate{SendBits: 10, ReceiveBits: 11, SendTakeover: true, ReceiveTakeover: true},
-			"10+ 11+", "permessage-deflate; client_max_window_bits=11"},
+		{
+			"permessage-deflate; client_max_window_bits",
+			engine.Deflate{
+				SendBits:        10,
+				ReceiveBits:     11,
+				SendTakeover:    true,
+				ReceiveTakeover: true,
+			},
+			"10+ 11+", "permessage-deflate; client_max_window_bits=11",
+		},
 		// A client that can't be asked for a smaller window isn't allowed to take it over.
-		{"permessage-deflate", engine.Deflate{ReceiveBits: 11, ReceiveTakeover: true, SendTakeover: true},
-			"15+ 15", "permessage-deflate; client_no_context_takeover"},
-		{"permessage-deflate; client_max_window_bits=10", all, "15+ 10+", "permessage-deflate; client_max_window_bits=10"},
-		{"permessage-deflate; client_max_window_bits=12", engine.Deflate{ReceiveBits: 10}, "15 10",
-			"permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=10"},
-		{"permessage-deflate; client_max_window_bits=8", all, "15+ 8+", "permessage-deflate; client_max_window_bits=8"},
-		{"permessage-deflate; client_max_window_bits", engine.Deflate{ReceiveBits: 8, SendTakeover: true, ReceiveTakeover: true},
-			"15+ 9+", "permessage-deflate; client_max_window_bits=9"}, // zlib has no 8
-		{"permessage-deflate; server_max_window_bits=10", all, "10+ 15+", "permessage-deflate; server_max_window_bits=10"},
-		{"permessage-deflate; server_max_window_bits=12", engine.Deflate{SendBits: 9, SendTakeover: true, ReceiveTakeover: true},
-			"9+ 15+", "permessage-deflate; server_max_window_bits=9"},
-		{"permessage-deflate; server_max_window_bits=8", all, "8+ 15+", "permessage-deflate; server_max_window_bits=8"},
-		{"permessage-deflate; server_max_window_bits=15", all, "15+ 15+", "permessage-deflate; server_max_window_bits=15"},
-		{"permessage-deflate; server_no_context_takeover", all, "15 15+", "permessage-deflate; server_no_context_takeover"},
-		{"permessage-deflate; client_no_context_takeover", all, "15+ 15", "permessage-deflate; client_no_context_takeover"},
-		{`permessage-deflate; server_max_window_bits="10"`, all, "10+ 15+", "permessage-deflate; server_max_window_bits=10"},
-		{`permessage-deflate;client_max_window_bits = "11";server_no_context_takeover`, all, "15 11+",
-			"permessage-deflate; server_no_context_takeover; client_max_window_bits=11"},
+		{
+			"permessage-deflate",
+			engine.Deflate{ReceiveBits: 11, ReceiveTakeover: true, SendTakeover: true}, "15+ 15",
+			"permessage-deflate; client_no_context_takeover",
+		},
+		{
+			"permessage-deflate; client_max_window_bits=10", all, "15+ 10+",
+			"permessage-deflate; client_max_window_bits=10",
+		},
+		{
+			"permessage-deflate; client_max_window_bits=12", engine.Deflate{ReceiveBits: 10},
+			"15 10",
+			"permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=10",
+		},
+		{
+			"permessage-deflate; client_max_window_bits=8", all, "15+ 8+",
+			"permessage-deflate; client_max_window_bits=8",
+		},
+		// zlib has no 8.
+		{
+			"permessage-deflate; client_max_window_bits",
+			engine.Deflate{ReceiveBits: 8, SendTakeover: true, ReceiveTakeover: true},
+			"15+ 9+", "permessage-deflate; client_max_window_bits=9",
+		},
+		{
+			"permessage-deflate; server_max_window_bits=10", all, "10+ 15+",
+			"permessage-deflate; server_max_window_bits=10",
+		},
+		{
+			"permessage-deflate; server_max_window_bits=12",
+			engine.Deflate{SendBits: 9, SendTakeover: true, ReceiveTakeover: true}, "9+ 15+",
+			"permessage-deflate; server_max_window_bits=9",
+		},
+		{
+			"permessage-deflate; server_max_window_bits=8", all, "8+ 15+",
+			"permessage-deflate; server_max_window_bits=8",
+		},
+		{
+			"permessage-deflate; server_max_window_bits=15", all, "15+ 15+",
+			"permessage-deflate; server_max_window_bits=15",
+		},
+		{
+			"permessage-deflate; server_no_context_takeover", all, "15 15+",
+			"permessage-deflate; server_no_context_takeover",
+		},
+		{
+			"permessage-deflate; client_no_context_takeover", all, "15+ 15",
+			"permessage-deflate; client_no_context_takeover",
+		},
+		{
+			`permessage-deflate; server_max_window_bits="10"`, all, "10+ 15+",
+			"permessage-deflate; server_max_window_bits=10",
+		},
+		{
+			`permessage-deflate;client_max_window_bits = "11";server_no_context_takeover`, all,
+			"15 11+", "permessage-deflate; server_no_context_takeover; client_max_window_bits=11",
+		},
 		{"x-webkit-deflate-frame, permessage-deflate; client_no_context_takeover", all, "15+ 15", "permessage-deflate; client_no_context_takeover"},
 		// Several offers: the first that can be taken.
-		{"permessage-deflate; server_max_window_bits=10, permessage-deflate", all, "10+ 15+", "permessage-deflate; server_max_window_bits=10"},
-		{"permessage-deflate; unknown, permessage-deflate; server_max_window_bits=9", all, "9+ 15+", "permessage-deflate; server_max_window_bits=9"},
-		{"permessage-deflate; server_max_window_bits=7, permessage-deflate", all, "15+ 15+", "permessage-deflate"},
-		{"permessage-deflate; server_no_context_takeover; server_no_context_takeover, permessage-deflate", all, "15+ 15+", "permessage-deflate"},
+		{
+			"permessage-deflate; server_max_window_bits=10, permessage-deflate", all, "10+ 15+",
+			"permessage-deflate; server_max_window_bits=10",
+		},
+		{
+			"permessage-deflate; unknown, permessage-deflate; server_max_window_bits=9", all,
+			"9+ 15+", "permessage-deflate; server_max_window_bits=9",
+		},
+		{
+			"permessage-deflate; server_max_window_bits=7, permessage-deflate", all, "15+ 15+",
+			"permessage-deflate",
+		},
+		{
+			"permessage-deflate; server_no_context_takeover; server_no_context_takeover, permessage-deflate",
+			all, "15+ 15+", "permessage-deflate",
+		},
 		// Void offers.
 		{"", all, none, ""},
 		{"x-webkit-deflate-frame", all, none, ""},
@@ -142,8 +204,14 @@ func TestAgree(t *testing.T) {
 		{"permessage-deflate; client_max_window_bits=8", &all, "8+ 15+"},
 		{`permessage-deflate; client_max_window_bits="12"`, &all, "12+ 15+"},
 		{"permessage-deflate; server_max_window_bits=10", &small, "11+ 10+"},
-		{"permessage-deflate; server_max_window_bits=9; client_max_window_bits=10", &small, "10+ 9+"},
-		{"permessage-deflate; server_no_context_takeover; client_no_context_takeover", &engine.Deflate{}, "15 15"},
+		{
+			"permessage-deflate; server_max_window_bits=9; client_max_window_bits=10", &small,
+			"10+ 9+",
+		},
+		{
+			"permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+			&engine.Deflate{}, "15 15",
+		},
 		{"permessage-deflate; server_no_context_takeover", &engine.Deflate{}, "15 15"},
 
 		{"permessage-deflate", nil, `!"permessage-deflate" wasn't offered`},
@@ -151,16 +219,25 @@ func TestAgree(t *testing.T) {
 		{"permessage-deflate, permessage-bzip2", &all, `!"permessage-bzip2" in addition`},
 		{"permessage-deflate, permessage-deflate", &all, "!in addition"},
 		{"permessage-deflate; unknown", &all, `!"unknown" is no parameter`},
-		{"permessage-deflate; server_no_context_takeover; server_no_context_takeover", &all, "!comes twice"},
+		{
+			"permessage-deflate; server_no_context_takeover; server_no_context_takeover", &all,
+			"!comes twice",
+		},
 		{"permessage-deflate; server_no_context_takeover=1", &all, "!has a value"},
 		{"permessage-deflate; client_max_window_bits", &all, "!not 8 to 15"},
 		{"permessage-deflate; server_max_window_bits", &all, "!not 8 to 15"},
 		{"permessage-deflate; server_max_window_bits=16", &all, "!not 8 to 15"},
 		{"permessage-deflate; client_max_window_bits=7", &all, "!not 8 to 15"},
 		{"permessage-deflate; server_max_window_bits=11", &small, "!11, of 10 offered"},
-		{"permessage-deflate; server_max_window_bits=10; client_max_window_bits=12", &small, "!12, of 11 offered"},
+		{
+			"permessage-deflate; server_max_window_bits=10; client_max_window_bits=12", &small,
+			"!12, of 11 offered",
+		},
 		{"permessage-deflate", &small, "!server_max_window_bits was offered and isn't there"},
-		{"permessage-deflate", &engine.Deflate{}, "!server_no_context_takeover was offered and isn't there"},
+		{
+			"permessage-deflate", &engine.Deflate{},
+			"!server_no_context_takeover was offered and isn't there",
+		},
 		{"permessage-deflate; =", &all, "!malformed"},
 		{"permessage-deflate,;", &all, "!malformed"},
 	} {

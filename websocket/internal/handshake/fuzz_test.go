@@ -15,7 +15,10 @@ func FuzzNegotiation(f *testing.F) {
 	f.Add(`permessage-deflate; server_max_window_bits="9"; client_no_context_takeover, x; y="a, b"`, byte(3))
 	f.Add(`a; b="\"", permessage-deflate`, byte(1))
 	f.Fuzz(func(t *testing.T, line string, flags byte) {
-		most := engine.Deflate{SendTakeover: flags&1 != 0, ReceiveTakeover: flags&2 != 0, SendBits: 8 + int(flags>>2&7), ReceiveBits: 8 + int(flags>>5&7)}
+		most := engine.Deflate{
+			SendTakeover: flags&1 != 0, ReceiveTakeover: flags&2 != 0,
+			SendBits: 8 + int(flags>>2&7), ReceiveBits: 8 + int(flags>>5&7),
+		}
 		agreed, header, ok := Answer(offers(line), most)
 		if ok {
 			switch {

@@ -55,11 +55,9 @@ func Check(r *http.Request) error {
 	if r.Method != http.MethodGet {
 		return refuse(http.StatusMethodNotAllowed, "the method isn't GET", "Allow", "GET")
 	}
-	if !r.ProtoAtLeast(1, 1) {
-		return refuse(http.StatusHTTPVersionNotSupported, "HTTP before 1.1 has no Upgrade")
-	}
-	if r.ProtoMajor != 1 {
-		return refuse(http.StatusHTTPVersionNotSupported, "HTTP/2 and later have no Upgrade")
+	if r.ProtoMajor != 1 || r.ProtoMinor < 1 {
+		return refuse(http.StatusBadRequest,
+			r.Proto+" has no Upgrade, HTTP/1.1 has: a proxy may have changed it")
 	}
 	if r.Host == "" {
 		return refuse(http.StatusBadRequest, "there is no Host")

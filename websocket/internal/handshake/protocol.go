@@ -36,6 +36,6 @@ func CheckProtocol(h http.Header, offered []string) (string, error) {
 	}
 	return "", &ResponseError{
 		Layer:  LayerProtocol,
-		Reason: fmt.Sprintf("the server has chosen subprotocol %q, of %q", lines, offered),
+		Reason: fmt.Sprintf("the server has chosen subprotocol %.100q, of %q", lines[0], offered),
 	}
 }

@@ -32,27 +32,28 @@ func (e *ResponseError) Error() string {
 // CheckResponse checks a server's answer to a handshake with key, but for subprotocol and
 // extensions, which [CheckProtocol] and [Agree] check. The error is a *[ResponseError].
 func CheckResponse(resp *http.Response, key string) error {
+	// All that is quoted of the server's words is cut.
 	fail := func(layer Layer, format string, args ...any) error {
 		return &ResponseError{layer, resp.StatusCode, fmt.Sprintf(format, args...)}
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return fail(LayerStatus, "the server has answered %q%s",
+		return fail(LayerStatus, "the server has answered %.100q%s",
 			status(resp), hint(resp))
 	}
 	if !hasToken(resp.Header, "Upgrade", "websocket") {
-		return fail(LayerUpgrade, "Upgrade is %q, not websocket", resp.Header.Values("Upgrade"))
+		return fail(LayerUpgrade, "Upgrade is %.100q, not websocket", resp.Header.Get("Upgrade"))
 	}
 	if !hasToken(resp.Header, "Connection", "upgrade") {
-		return fail(LayerUpgrade, "Connection is %q, not Upgrade",
-			resp.Header.Values("Connection"))
+		return fail(LayerUpgrade, "Connection is %.100q, not Upgrade",
+			resp.Header.Get("Connection"))
 	}
 	switch accept := resp.Header[headerAccept]; {
 	case len(accept) == 0:
 		return fail(LayerAccept, "there is no Sec-WebSocket-Accept")
 	case len(accept) > 1 || trim(accept[0]) != Accept(key):
 		return fail(LayerAccept,
-			"Sec-WebSocket-Accept is %q and doesn't belong to the key: "+
-				"the server doesn't speak WebSocket, or something has kept an old answer", accept)
+			"Sec-WebSocket-Accept is %.100q and doesn't belong to the key: "+
+				"the server doesn't speak WebSocket, or something has kept an old answer", accept[0])
 	}
 	return nil
 }
@@ -68,10 +69,12 @@ func status(resp *http.Response) string {
 func hint(resp *http.Response) string {
 	switch code := resp.StatusCode; {
 	case code >= 300 && code < 400 && resp.Header.Get("Location") != "":
-		return fmt.Sprintf(", to %q", resp.Header.Get("Location"))
+		return fmt.Sprintf(", to %.300q", resp.Header.Get("Location"))
 	case code == http.StatusUpgradeRequired && resp.Header.Get(headerVersion) != "":
-		return fmt.Sprintf(": it speaks version %q", resp.Header.Get(headerVersion))
-	case code == http.StatusBadRequest, code == http.StatusUpgradeRequired:
+		return fmt.Sprintf(": it speaks version %.100q", resp.Header.Get(headerVersion))
+	case code == http.StatusBadRequest:
+		return ": it may want wss, or a proxy in front of it drops Upgrade and Connection"
+	case code == http.StatusUpgradeRequired:
 		return ": a proxy in front of it may drop Upgrade and Connection"
 	case code == http.StatusForbidden:
 		return ": it may not allow this Origin"

@@ -19,6 +19,7 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 	"github.com/whorl-go/whorl/benchmarks/peers/identity"
 	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
+	"github.com/whorl-go/whorl/benchmarks/peers/websockets"
 )
 
 // entry is a server that takes part.
@@ -36,6 +37,12 @@ type clientEntry struct {
 	program string // if it is one of its own
 }
 
+// webSocketEntry is a WebSocket server that takes part.
+type webSocketEntry struct {
+	label string
+	peer  websockets.Peer
+}
+
 // bench is what all measurements share.
 type bench struct {
 	settings      *Settings
@@ -43,6 +50,7 @@ type bench struct {
 	dir           string // what was built
 	entries       []entry
 	clientEntries []clientEntry
+	webEntries    []webSocketEntry
 	left          []string     // what can't take part, with the reason
 	measuredCPUs  *unix.CPUSet // of the server or the client that is measured
 	otherCPUs     *unix.CPUSet // of the load generator, or of what a client talks to
@@ -59,7 +67,7 @@ func newBench(s *Settings) (*bench, error) {
 	if b.dir, err = os.MkdirTemp("", "compare"); err != nil {
 		return nil, err
 	}
-	err = errors.Join(b.enter(), b.enterClients())
+	err = errors.Join(b.enter(), b.enterClients(), b.enterWebSockets())
 	if err == nil {
 		b.identity, err = identity.New()
 	}
@@ -178,20 +186,23 @@ func (b *bench) width() int {
 }
 
 // about tells who takes part.
-func (b *bench) about() (servers, others []About) {
+func (b *bench) about(r *Result) {
 	versions := moduleVersions()
 	for _, e := range b.entries {
-		servers = append(servers, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil,
+		r.Servers = append(r.Servers, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil,
 			versions))
 	}
 	for _, e := range b.clientEntries {
-		others = append(others, about(e.label, e.peer.About, e.peer.Module, e.peer.Build != nil,
+		r.Clients = append(r.Clients, about(e.label, e.peer.About, e.peer.Module,
+			e.peer.Build != nil, versions))
+	}
+	for _, e := range b.webEntries {
+		r.WebSockets = append(r.WebSockets, about(e.label, e.peer.About, e.peer.Module, false,
 			versions))
 	}
 	for _, why := range b.left {
-		others = append(others, About{Name: "left out", Text: why})
+		r.Clients = append(r.Clients, About{Name: "left out", Text: why})
 	}
-	return servers, others
 }
 
 func about(name, text, module string, compiled bool, versions map[string]string) About {

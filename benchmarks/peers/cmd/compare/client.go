@@ -103,7 +103,7 @@ func workText(c Case) string {
 	case clients.Receive:
 		return fmt.Sprintf("TLS, receiving, each %s", sizeText(c.Size))
 	}
-	return string(c.Work)
+	return webSocketText(c)
 }
 
 // clients measures the clients.

@@ -48,7 +48,7 @@ type limit struct {
 	work    string
 	of, to  func(r *Result) Case
 	ours    []string // whose rows
-	other   string   // whose row they are compared with; "": their own
+	other   string   // whose row they are compared with; "": their own; or bestRival
 	most    float64  // of the CPU time, unless least is set
 	least   float64  // of what is done per CPU time
 	against string   // how the goal calls it
@@ -56,11 +56,12 @@ type limit struct {
 
 func (r *Result) writeGoals(w io.Writer) {
 	var all []finding
-	for _, l := range limits() {
+	for _, l := range append(limits(), r.webSocketLimits()...) {
 		all = append(all, l.findings(r)...)
 	}
 	all = append(all, r.growth()...)
 	all = append(all, r.idleGoals()...)
+	all = append(all, r.webSocketIdleGoals()...)
 	all = append(all, r.manyTLS())
 	if !slices.ContainsFunc(all, func(f finding) bool { return f.verdict != unknown }) {
 		return
@@ -146,6 +147,16 @@ func limits() []limit {
 			client(clients.Connect, 0)))
 }
 
+// bestRival stands for the cheapest of those that Whorl can lose to.
+const bestRival = "*"
+
+func best(rows []*row) *row {
+	if i := slices.IndexFunc(rows, func(row *row) bool { return isRival(row.name) }); i >= 0 {
+		return rows[i] // the cheapest is first
+	}
+	return nil
+}
+
 func (l limit) findings(r *Result) (all []finding) {
 	_, rows := r.rows()
 	goal := fmt.Sprintf("≤ %.2f × %s", l.most, l.against)
@@ -158,8 +169,15 @@ func (l limit) findings(r *Result) (all []finding) {
 			other = who
 		}
 		row, ref := named(rows[l.of(r)], who), named(rows[l.to(r)], other)
+		if other == bestRival {
+			ref = best(rows[l.to(r)])
+		}
 		if row == nil || ref == nil {
 			continue
+		}
+		goal := goal
+		if other == bestRival {
+			goal = fmt.Sprintf("%s, which is %s", goal, ref.name)
 		}
 		ratio := row.against(ref)
 		ok := ratio.Median <= l.most
@@ -225,10 +243,10 @@ func (r *Result) idleGoals() (all []finding) {
 			before := len(all)
 			for _, rows := range r.idleRows() {
 				for _, row := range rows {
-					if row.tls == tls && (!row.client && row.name == g.server || row.client &&
-						row.name == g.client) {
+					if !row.WebSocket && row.TLS == tls && (!row.Client && row.name == g.server ||
+						row.Client && row.name == g.client) {
 						f.who = fmt.Sprintf("%s (%s)", row.name,
-							map[bool]string{false: "server", true: "client"}[row.client])
+							map[bool]string{false: "server", true: "client"}[row.Client])
 						f.measured, f.verdict = fmt.Sprintf("%.0f B", row.used()),
 							verdict(row.used() <= most)
 						all = append(all, f)
@@ -251,8 +269,8 @@ func (r *Result) manyTLS() finding {
 	var most *idleRow
 	for _, rows := range r.idleRows() {
 		for _, row := range rows {
-			if row.tls && isOurs(row.name) && (most == nil || row.conns > most.conns ||
-				row.conns == most.conns && row.client && !most.client) {
+			if row.TLS && !row.WebSocket && isOurs(row.name) && (most == nil ||
+				row.conns > most.conns || row.conns == most.conns && row.Client && !most.Client) {
 				most = row
 			}
 		}

@@ -24,9 +24,8 @@ const (
 // IdleSample is what idle connections cost one server or client. The differences are divided by the
 // connections.
 type IdleSample struct {
+	idleKind
 	Name   string      `json:"name"`   // the contestant's
-	Client bool        `json:"client"` // whether it is a client
-	TLS    bool        `json:"tls"`    // whether connections have TLS
 	Conns  int         `json:"conns"`  // that were opened
 	Round  int         `json:"round"`  // the number of the round, from 0
 	Before proc.Memory `json:"before"` // without connections, in bytes
@@ -35,6 +34,31 @@ type IdleSample struct {
 	// those of both sides.
 	Seconds float64 `json:"seconds"`
 	CPU     int64   `json:"cpu_ns"` // in nanoseconds
+}
+
+// idleKind is what idles.
+type idleKind struct {
+	Client    bool `json:"client"`              // whether it is a client
+	WebSocket bool `json:"websocket,omitempty"` // whether the server is one of WebSocket
+	TLS       bool `json:"tls"`                 // whether connections have TLS
+	Deflate   bool `json:"deflate,omitempty"`   // whether they have agreed to compress
+}
+
+var idleKinds = []idleKind{{}, {TLS: true}, {Client: true}, {Client: true, TLS: true},
+	{WebSocket: true}, {WebSocket: true, Deflate: true}, {WebSocket: true, TLS: true}}
+
+func (k idleKind) String() string {
+	who, with := "server", ""
+	switch {
+	case k.Client:
+		who = "client"
+	case k.WebSocket:
+		who = "WebSocket server"
+	}
+	if k.Deflate {
+		with = ", permessage-deflate"
+	}
+	return fmt.Sprintf("idle %s, %s%s", who, transport(k.TLS), with)
 }
 
 func (s *IdleSample) perConn() proc.Each { return s.After.Per(int64(s.Conns), s.Before) }
@@ -47,7 +71,7 @@ func (b *bench) idle(r *Result) error {
 				if e.peer.Build != nil {
 					continue // Its memory is the kernel's only, and it can't tell.
 				}
-				sample := IdleSample{Name: e.label, TLS: tls, Round: round}
+				sample := IdleSample{Name: e.label, idleKind: idleKind{TLS: tls}, Round: round}
 				if err := b.idleServer(e, &sample); err != nil {
 					return fmt.Errorf("compare: %s: %w", e.label, err)
 				}
@@ -64,7 +88,8 @@ func (b *bench) idleClients(r *Result) error {
 		what := Case{Work: clients.Idle, TLS: tls, Size: idleMessage}
 		for round := range b.settings.IdleRounds {
 			for _, e := range b.ableClients(what, round) {
-				sample := IdleSample{Name: e.label, Client: true, TLS: tls, Round: round}
+				sample := IdleSample{Name: e.label, idleKind: idleKind{Client: true, TLS: tls},
+					Round: round}
 				if err := b.idleClient(e, what, &sample); err != nil {
 					return fmt.Errorf("compare: %s: %w", e.label, err)
 				}
@@ -121,8 +146,7 @@ func (s *IdleSample) measure(of *child.Child, conns int, open func(n int) error)
 	s.CPU = int64(after.Sub(before).CPU)
 	s.After, err = of.Memory()
 	each := s.perConn()
-	progress("%-12s client=%-5v tls=%-5v idle round %d: heap %.0f stack %.0f RSS %.0f B/conn, "+
-		"opened in %.1f s",
-		s.Name, s.Client, s.TLS, s.Round, each.Heap, each.Stack, each.RSS, s.Seconds)
+	progress("%-12s %v, round %d: heap %.0f stack %.0f RSS %.0f B/conn, opened in %.1f s",
+		s.Name, s.idleKind, s.Round, each.Heap, each.Stack, each.RSS, s.Seconds)
 	return err
 }

@@ -3,7 +3,7 @@
 // Command compare measures servers beside each other, and clients: the CPU time that each needs per
 // message, and the memory that an idle connection costs.
 //
-//	go run ./cmd/compare -what echo,idle,client,client-idle -tls -rounds 5 -d 1s \
+//	go run ./cmd/compare -what echo,idle,client,client-idle,websocket -tls -rounds 5 -d 1s \
 //		-md results.md -json results.json -plot plots
 //
 // Each server and each client runs in a process of its own (this program, started again), and all
@@ -32,6 +32,7 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/benchmarks/peers/echo"
 	"github.com/whorl-go/whorl/benchmarks/peers/otherside"
+	"github.com/whorl-go/whorl/benchmarks/peers/websockets"
 	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
@@ -41,6 +42,9 @@ const (
 	clientCommand = "client"
 	farCommand    = "far"
 	loadCommand   = "load" // for a server
+	// A WebSocket server's, and its load generator's.
+	webSocketCommand     = "websocket"
+	webSocketLoadCommand = "websocket-load"
 )
 
 // children are the processes that this program can be.
@@ -51,6 +55,10 @@ var children = map[string]func(config []byte, c *child.Control) error{
 	clientCommand: clients.Serve,
 	farCommand:    otherside.ServeFar,
 	loadCommand:   otherside.ServeGenerator,
+	webSocketCommand: func(config []byte, c *child.Control) error {
+		return websockets.Serve(config, c.Listening)
+	},
+	webSocketLoadCommand: otherside.ServeWebSocket,
 }
 
 func main() {
@@ -72,18 +80,27 @@ type Settings struct {
 	What    []string `json:"what"`    // the kinds of work
 	Servers []string `json:"servers"` // names of contestants
 	Clients []string `json:"clients"` // names of contestants
+	// WebSockets are names of contestants, too.
+	WebSockets []string `json:"websockets"`
 	// servers' ratios are against the first of these that takes part, clients' against net
 	Against []string `json:"against"`
 	Conns   []int    `json:"conns"` // how many connections the servers have, one after the other
 	// ClientConns is how many connections the clients have in their round trips.
-	ClientConns []int         `json:"client_conns"`
-	Sizes       []int         `json:"sizes_bytes"` // bytes
-	Plain       bool          `json:"plain"`       // whether there are turns in plaintext
-	TLS         bool          `json:"tls"`         // and over TLS
-	Rounds      int           `json:"rounds"`      // how many turns each has
-	Interval    time.Duration `json:"interval_ns"` // how long a turn is
-	Slice       time.Duration `json:"slice_ns"`    // how long a server's turn is within a round
-	Idle        int           `json:"idle_conns"`  // how many idle connections are opened
+	ClientConns []int `json:"client_conns"`
+	// WebSocketWork is what is measured of WebSocket servers.
+	WebSocketWork []string `json:"websocket_work"`
+	// WebSocketConns is how many connections the WebSocket servers have in their echo, and
+	// WebSocketMembers in their broadcasts.
+	WebSocketConns   int `json:"websocket_conns"`
+	WebSocketMembers int `json:"websocket_members"`
+
+	Sizes    []int         `json:"sizes_bytes"` // bytes
+	Plain    bool          `json:"plain"`       // whether there are turns in plaintext
+	TLS      bool          `json:"tls"`         // and over TLS
+	Rounds   int           `json:"rounds"`      // how many turns each has
+	Interval time.Duration `json:"interval_ns"` // how long a turn is
+	Slice    time.Duration `json:"slice_ns"`    // how long a server's turn is within a round
+	Idle     int           `json:"idle_conns"`  // how many idle connections are opened
 	// IdleRounds is less than Rounds: what memory a connection takes hardly varies, and opening
 	// very many over TLS takes long.
 	IdleRounds int `json:"idle_rounds"`
@@ -101,6 +118,13 @@ func parse(args []string) (*Settings, error) {
 		"which servers; one that is named twice is measured twice")
 	clientNames := flags.String("clients", strings.Join(clients.Names(), ","),
 		"which clients; one that is named twice is measured twice")
+	webSockets := flags.String("websockets", strings.Join(websockets.Names(), ","),
+		"which WebSocket servers; one that is named twice is measured twice")
+	webSocketWork := flags.String("websocket-work", strings.Join(webSocketWorks, ","),
+		"what to measure of WebSocket servers")
+	flags.IntVar(&s.WebSocketConns, "websocket-conns", 1000, "connections, for WebSocket's echo")
+	flags.IntVar(&s.WebSocketMembers, "websocket-members", 10000,
+		"connections, for WebSocket's broadcasts")
 	against := flags.String("against", "gnet,net",
 		"servers' ratios are against the first of these that takes part")
 	conns := flags.String("conns", "1,10,100,1000", "connections, for echo")
@@ -128,6 +152,7 @@ func parse(args []string) (*Settings, error) {
 	}
 	s.What, s.Servers, s.Clients, s.Against = list(*what), list(*servers), list(*clientNames),
 		list(*against)
+	s.WebSockets, s.WebSocketWork = list(*webSockets), list(*webSocketWork)
 	var errConns, errClientConns, errSizes error
 	s.Conns, errConns = numbers(*conns)
 	s.ClientConns, errClientConns = numbers(*clientConns)
@@ -154,12 +179,25 @@ func (s *Settings) check(rest []string) error {
 			return err
 		}
 	}
+	for _, name := range s.WebSockets {
+		if _, err := websockets.Find(name); err != nil {
+			return err
+		}
+	}
+	for _, work := range s.WebSocketWork {
+		if !slices.Contains(webSocketWorks, work) {
+			return fmt.Errorf("compare: -websocket-work %s: none of %v", work, webSocketWorks)
+		}
+	}
 	switch {
 	case len(rest) > 0:
 		return fmt.Errorf("compare: %q is no option", rest[0])
 	case s.Rounds < 1 || s.IdleRounds < 1 || s.Interval <= 0 || s.Slice <= 0 || s.Idle < 1:
 		return errors.New("compare: -rounds, -idle-rounds, -d, -slice and -idle must be more " +
 			"than nothing")
+	case s.WebSocketConns < 1 || s.WebSocketMembers < 1:
+		return errors.New("compare: -websocket-conns and -websocket-members must be more than " +
+			"nothing")
 	case s.Split && runtime.NumCPU() < 2:
 		return errors.New("compare: one CPU can't be split: -split=false")
 	}
@@ -167,7 +205,7 @@ func (s *Settings) check(rest []string) error {
 }
 
 // measurements are what there is to measure.
-var measurements = []string{"echo", "idle", "client", "client-idle"}
+var measurements = []string{"echo", "idle", "client", "client-idle", "websocket"}
 
 func list(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
@@ -199,9 +237,9 @@ func run(args []string) error {
 	defer bench.close()
 	result := Result{Machine: report.ThisMachine(), Started: time.Now().UTC().Truncate(time.Second),
 		Settings: settings, CPUs: bench.width(), GeneratorCPUs: bench.generators()}
-	result.Servers, result.Clients = bench.about()
+	bench.about(&result)
 	for i, measure := range []func(*Result) error{bench.echo, bench.idle, bench.clients,
-		bench.idleClients} {
+		bench.idleClients, bench.webSockets} {
 		if slices.Contains(settings.What, measurements[i]) {
 			if err := measure(&result); err != nil {
 				return err
@@ -252,6 +290,9 @@ func raiseFileLimit(s *Settings) error {
 	inEcho := 0
 	if slices.Contains(s.What, "echo") {
 		inEcho = slices.Max(append(s.Conns, 0))
+	}
+	if slices.Contains(s.What, "websocket") {
+		inEcho = max(inEcho, s.WebSocketConns, s.WebSocketMembers)
 	}
 	need := uint64(max(inEcho, s.Idle+held, slices.Max(append(s.ClientConns, 0))) + otherFiles)
 	var limit unix.Rlimit

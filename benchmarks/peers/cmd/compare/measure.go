@@ -27,6 +27,9 @@ type Case struct {
 	SlowBy time.Duration `json:"slow_by_ns,omitempty"`
 	// AllCPUs lets both sides run on all CPUs, with Go's default of GOMAXPROCS.
 	AllCPUs bool `json:"all_cpus,omitempty"`
+	// Deflate has WebSocket messages compressed, and Burst is how many are broadcast at a time.
+	Deflate bool `json:"deflate,omitempty"`
+	Burst   int  `json:"burst,omitempty"`
 }
 
 // String is a title for tables.
@@ -58,6 +61,8 @@ type Sample struct {
 	// Syscalls per message, from an interval of its own after the round's last turn, as counting
 	// them costs time. 0 otherwise, and where the kernel doesn't let us.
 	Syscalls float64 `json:"syscalls_per_message,omitempty"`
+	// Answer is how long the answers are that a WebSocket server compresses, in bytes.
+	Answer float64 `json:"answer_bytes,omitempty"`
 }
 
 func (s *Sample) nsPerMessage() float64 { return float64(s.CPU) / float64(s.Messages) }

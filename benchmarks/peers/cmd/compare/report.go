@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,13 +16,16 @@ import (
 
 // Result is all that was measured.
 type Result struct {
-	Machine  report.Machine `json:"machine"`           // where it was measured
-	Started  time.Time      `json:"started"`           // when
-	Settings *Settings      `json:"settings"`          // what was asked for
-	Servers  []About        `json:"servers"`           // the contestants among servers
-	Clients  []About        `json:"clients"`           // the contestants among clients
-	Samples  []Sample       `json:"samples,omitempty"` // of all turns
-	Idle     []IdleSample   `json:"idle,omitempty"`    // of idle connections
+	Machine  report.Machine `json:"machine"`  // where it was measured
+	Started  time.Time      `json:"started"`  // when
+	Settings *Settings      `json:"settings"` // what was asked for
+	Servers  []About        `json:"servers"`  // the contestants among servers
+	Clients  []About        `json:"clients"`  // the contestants among clients
+	// WebSockets are the contestants among WebSocket servers.
+	WebSockets []About `json:"websockets"`
+
+	Samples []Sample     `json:"samples,omitempty"` // of all turns
+	Idle    []IdleSample `json:"idle,omitempty"`    // of idle connections
 	// CPUs is how many CPUs a server or a client could use.
 	CPUs          int `json:"cpus"`
 	GeneratorCPUs int `json:"generator_cpus"` // the same of the load generator
@@ -44,12 +48,26 @@ func (r *Result) Markdown(to io.Writer) error {
 		r.writePictures(w)
 		r.writeEcho(w)
 		r.writeClients(w)
+		r.writeWebSockets(w)
 	}
 	if len(r.Idle) > 0 {
 		r.writeIdle(w)
 	}
-	writeAbout(w, "Servers", r.Servers)
-	writeAbout(w, "Clients", r.Clients)
+	for _, of := range []struct {
+		what string
+		all  []About
+		work []string // one of these has to be measured
+	}{
+		{"Servers", r.Servers, []string{"echo", "idle"}},
+		{"Clients", r.Clients, []string{"client", "client-idle"}},
+		{"WebSocket servers", r.WebSockets, []string{"websocket"}},
+	} {
+		if slices.ContainsFunc(of.work, func(work string) bool {
+			return slices.Contains(r.Settings.What, work)
+		}) {
+			writeAbout(w, of.what, of.all)
+		}
+	}
 	return w.Flush()
 }
 
@@ -167,7 +185,7 @@ func (r *Result) others() float64 {
 }
 
 func (r *Result) writeEcho(w io.Writer) {
-	r.writeCases(w, true,
+	r.writeCases(w, aServer,
 		"\n## Servers: CPU time per message\n\nThey echo messages, one outstanding on each "+
 			"connection. The load generator had "+
 			report.Plural(int64(r.GeneratorCPUs), "CPU")+".\n", func(c Case) string {
@@ -176,14 +194,14 @@ func (r *Result) writeEcho(w io.Writer) {
 }
 
 func (r *Result) writeClients(w io.Writer) {
-	r.writeCases(w, false,
+	r.writeCases(w, aClient,
 		"\n## Clients: CPU time of each operation\n\nThe ratio is to net, with bufio for "+
 			"packets. The other side is the same program for all.\n",
 		func(c Case) string { return sentence(workText(c)) })
 }
 
-// writeCases writes the cases of servers or of clients, a table for each heading.
-func (r *Result) writeCases(w io.Writer, servers bool, introduction string,
+// writeCases writes the cases of a kind, a table for each heading.
+func (r *Result) writeCases(w io.Writer, of kind, introduction string,
 	headingOf func(Case) string) {
 	cases, rows := r.rows()
 	heading, table := "", report.Table(nil)
@@ -192,7 +210,7 @@ func (r *Result) writeCases(w io.Writer, servers bool, introduction string,
 		table = nil
 	}
 	for _, c := range cases {
-		if (c.Work == echoWork) != servers {
+		if kindOf(c) != of {
 			continue
 		}
 		if heading == "" {
@@ -215,13 +233,22 @@ func isBulk(c Case) bool { return c.Work == clients.Send || c.Work == clients.Re
 
 func headings(c Case) []string {
 	who, each, rate := "Client", "CPU each", "Each second"
-	if c.Work == echoWork {
+	if kindOf(c) != aClient {
 		who, each, rate = "Server", "CPU per message", "Messages/s"
+	}
+	switch c.Work {
+	case webSocketBroadcast:
+		each, rate = "CPU per delivery", "Deliveries/s"
+	case webSocketHandshake:
+		each, rate = "CPU each", "Each second"
 	}
 	all := []string{"Connections", who, each, "in the kernel", "×", rate, "System calls", "Sleeps",
 		"Busy"}
 	if isBulk(c) {
 		all = append(all, "GB per CPU second")
+	}
+	if c.Deflate {
+		all = append(all, "Bytes of an answer")
 	}
 	return all
 }
@@ -247,6 +274,9 @@ func cells(row, ref *row) []string {
 	}
 	if isBulk(row.Case) {
 		all = append(all, fmt.Sprintf("%.2f", float64(row.Size)/row.median()))
+	}
+	if row.Deflate {
+		all = append(all, fmt.Sprintf("%.0f", row.answer))
 	}
 	return all
 }

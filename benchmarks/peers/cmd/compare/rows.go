@@ -4,7 +4,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -19,7 +18,7 @@ const ours = "whorl"
 
 // noRivals take part for other reasons than to be compared with: the limits, and what checks the
 // measurement.
-var noRivals = []string{"c-epoll", "aes-gcm", "net+2us"}
+var noRivals = []string{"c-epoll", "aes-gcm", "net+2us", "raw"}
 
 func isOurs(name string) bool { return strings.HasPrefix(name, ours) }
 
@@ -37,6 +36,7 @@ type row struct {
 	busy         []float64        // the share of its CPUs that it used
 	sleeps       []float64        // per message
 	syscalls     []float64        // per message
+	answer       float64          // bytes, where a server compresses
 	user, system int64
 }
 
@@ -68,6 +68,7 @@ func (r *Result) rows() (cases []Case, rows map[Case][]*row) {
 		if s.Syscalls > 0 {
 			row.syscalls = append(row.syscalls, s.Syscalls)
 		}
+		row.answer = s.Answer
 		row.user += s.User
 		row.system += s.System
 	}
@@ -104,13 +105,18 @@ func named(rows []*row, name string) *row {
 
 // reference returns the row that the others are compared with, or nil.
 func (r *Result) reference(rows []*row) *row {
-	against := r.Settings.Against
-	if len(rows) > 0 && rows[0].Work != echoWork {
-		against = []string{"net"}
-		if rows[0].Work == clients.Length {
-			// the better way with net, though not the usual one
-			against = []string{"net-bufio", "net"}
-		}
+	if len(rows) == 0 {
+		return nil
+	}
+	against := []string{"net"}
+	switch kind := kindOf(rows[0].Case); {
+	case kind == aServer:
+		against = r.Settings.Against
+	case kind == aWebSocket:
+		against = webSocketReference
+	case rows[0].Work == clients.Length:
+		// the better way with net, though not the usual one
+		against = []string{"net-bufio", "net"}
 	}
 	for _, name := range against {
 		if row := named(rows, name); row != nil {
@@ -122,7 +128,7 @@ func (r *Result) reference(rows []*row) *row {
 
 // idleRow is what an idle connection costs one server or client: medians over the rounds, in bytes.
 type idleRow struct {
-	client, tls      bool
+	idleKind
 	name             string
 	conns            int
 	heap, stack, rss float64
@@ -131,41 +137,39 @@ type idleRow struct {
 
 // idleRows are those of servers and of clients, in plaintext and over TLS, the cheapest first.
 func (r *Result) idleRows() (groups [][]*idleRow) {
-	for _, client := range []bool{false, true} {
-		for _, tls := range []bool{false, true} {
-			of := map[string][]IdleSample{}
-			for _, s := range r.Idle {
-				if s.TLS == tls && s.Client == client {
-					of[s.Name] = append(of[s.Name], s)
-				}
+	for _, kind := range idleKinds {
+		of := map[string][]IdleSample{}
+		for _, s := range r.Idle {
+			if s.idleKind == kind {
+				of[s.Name] = append(of[s.Name], s)
 			}
-			var rows []*idleRow
-			for name, samples := range of {
-				median := func(part func(s *IdleSample) float64) float64 {
-					var values []float64
-					for i := range samples {
-						values = append(values, part(&samples[i]))
-					}
-					return report.SpreadOf(values).Median
+		}
+		var rows []*idleRow
+		for name, samples := range of {
+			median := func(part func(s *IdleSample) float64) float64 {
+				var values []float64
+				for i := range samples {
+					values = append(values, part(&samples[i]))
 				}
-				memory := func(part func(proc.Each) float64) float64 {
-					return median(func(s *IdleSample) float64 { return part(s.perConn()) })
-				}
-				rows = append(rows, &idleRow{
-					client: client, tls: tls, name: name, conns: samples[0].Conns,
-					heap:    memory(func(e proc.Each) float64 { return e.Heap }),
-					stack:   memory(func(e proc.Each) float64 { return e.Stack }),
-					rss:     memory(func(e proc.Each) float64 { return e.RSS }),
-					seconds: median(func(s *IdleSample) float64 { return s.Seconds }),
-					cpu:     median(func(s *IdleSample) float64 { return float64(s.CPU) / 1e9 }),
-				})
+				return report.SpreadOf(values).Median
 			}
-			slices.SortFunc(rows, func(a, b *idleRow) int {
-				return cmp.Or(cmp.Compare(a.used(), b.used()), cmp.Compare(a.name, b.name))
+			memory := func(part func(proc.Each) float64) float64 {
+				return median(func(s *IdleSample) float64 { return part(s.perConn()) })
+			}
+			rows = append(rows, &idleRow{
+				idleKind: kind, name: name, conns: samples[0].Conns,
+				heap:    memory(func(e proc.Each) float64 { return e.Heap }),
+				stack:   memory(func(e proc.Each) float64 { return e.Stack }),
+				rss:     memory(func(e proc.Each) float64 { return e.RSS }),
+				seconds: median(func(s *IdleSample) float64 { return s.Seconds }),
+				cpu:     median(func(s *IdleSample) float64 { return float64(s.CPU) / 1e9 }),
 			})
-			if len(rows) > 0 {
-				groups = append(groups, rows)
-			}
+		}
+		slices.SortFunc(rows, func(a, b *idleRow) int {
+			return cmp.Or(cmp.Compare(a.used(), b.used()), cmp.Compare(a.name, b.name))
+		})
+		if len(rows) > 0 {
+			groups = append(groups, rows)
 		}
 	}
 	return groups
@@ -173,8 +177,3 @@ func (r *Result) idleRows() (groups [][]*idleRow) {
 
 // used is heap and stack.
 func (row *idleRow) used() float64 { return row.heap + row.stack }
-
-func (row *idleRow) String() string {
-	return fmt.Sprintf("idle %s, %s", map[bool]string{false: "server", true: "client"}[row.client],
-		transport(row.tls))
-}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whorl-go/whorl/probe"
+	"github.com/whorl-go/whorl/tlsconfig"
+)
+
+// prober is the command whorl probe, with its flags.
+type prober struct {
+	options    probe.Options
+	policy     string
+	startTLS   string
+	serverName string
+	ca         string
+	cert, key  string
+	json       bool
+}
+
+func probeCommand() *cobra.Command {
+	p := new(prober)
+	command := &cobra.Command{
+		Use:   "probe HOST:PORT",
+		Short: "says why TLS with a server fails, and what the server takes where it doesn't",
+		Long: `Connects as a client would, from DNS to the answer behind TLS, and says what is wrong, by an
+id that stays the same, with the evidence, and with what mends it. https://… and wss://… are
+targets, too: then the answer has to be a page, or a WebSocket.
+
+Where TLS works, each question (versions, suites, groups, …) takes a connection of its own, one
+after the other. Nothing that is sent does anything.
+
+It exits with 0 if all is fine, with 1 if there are warnings or errors, with 2 if the server
+can't be reached, with 3 if the command line is wrong. docs/probe.md lists the ids.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error { return p.run(command, args[0]) },
+	}
+	f := command.Flags()
+	f.SortFlags = false
+	f.StringVar(
+		&p.startTLS,
+		"starttls",
+		"",
+		"ask for TLS in a protocol: smtp, imap, xmpp-client, postgres and so on (default TLS "+
+			"from the "+
+			"start)",
+	)
+	f.StringVar(&p.serverName, "server-name", "",
+		"name to ask for and to verify (default the target's host)")
+	f.StringVar(&p.ca, "ca", "", "trust the authorities in FILE (PEM) instead of the system's")
+	f.StringVar(&p.cert, "cert", "", "client certificate, PEM FILE with its chain")
+	f.StringVar(&p.key, "key", "", "its key, PEM FILE (default the same file)")
+	f.StringVar(&p.policy, "policy", "", fmt.Sprintf("hold the server to %s or %s",
+		probe.MozillaIntermediate, probe.MozillaModern))
+	f.BoolVar(
+		&p.options.Injection,
+		"injection",
+		false,
+		"test whether the server runs a command that was sent in plaintext behind STARTTLS (only "+
+			"for "+
+			"servers of your own)",
+	)
+	f.DurationVar(&p.options.Timeout, "timeout", probe.DefaultTimeout, "of each step")
+	f.BoolVar(&p.json, "json", false, "print JSON, see docs/probe.schema.json")
+	command.AddCommand(probeFilesCommand())
+	return command
+}
+
+func (p *prober) run(command *cobra.Command, target string) error {
+	to, err := probe.ParseTarget(target)
+	if err != nil {
+		return err
+	}
+	to.StartTLS, to.ServerName = p.startTLS, p.serverName
+	p.options.Policy = probe.Policy(p.policy)
+	if p.options.Timeout <= 0 {
+		return errors.New("--timeout wants more than 0")
+	}
+	config, err := (tlsconfig.ClientOptions{
+		CAFiles: optional(p.ca), CertFile: p.cert, KeyFile: p.key,
+	}).Config()
+	if err != nil {
+		return inProbeFlags(err)
+	}
+	p.options.Roots = config.RootCAs
+	if len(config.Certificates) > 0 {
+		p.options.Certificate = &config.Certificates[0]
+	}
+	report, err := probe.Run(command.Context(), to, p.options)
+	return finish(command, report, err, p.json)
+}
+
+// inProbeFlags says of an option of package tlsconfig which flag it came from.
+func inProbeFlags(err error) error {
+	option, ok := errors.AsType[*tlsconfig.OptionError](err)
+	if !ok {
+		return err
+	}
+	flag := map[string]string{"CAFiles": "--ca", "CertFile": "--cert", "KeyFile": "--key"}
+	return fmt.Errorf("%s: %w", or(flag[option.Option], option.Option), option.Err)
+}
+
+func optional(name string) []string {
+	if name == "" {
+		return nil
+	}
+	return []string{name}
+}
+
+func probeFilesCommand() *cobra.Command {
+	var cert, key, ca string
+	var asJSON bool
+	var options probe.FilesOptions
+	command := &cobra.Command{
+		Use:   "files --cert FILE [--key FILE] [--host NAME]",
+		Short: "the same for a certificate's files, without a connection",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if cert == "" {
+				return errors.New("--cert is missing")
+			}
+			config, err := (tlsconfig.ClientOptions{CAFiles: optional(ca)}).Config()
+			if err != nil {
+				return inProbeFlags(err)
+			}
+			options.Roots = config.RootCAs
+			report, err := probe.Files(command.Context(), cert, key, options)
+			return finish(command, report, err, asJSON)
+		},
+	}
+	f := command.Flags()
+	f.SortFlags = false
+	f.StringVar(&cert, "cert", "", "the server's certificate with its intermediates, PEM FILE")
+	f.StringVar(&key, "key", "", "its key, PEM FILE (default the same file)")
+	f.StringVar(&options.Host, "host", "", "the host that it is for")
+	f.StringVar(&ca, "ca", "", "trust the authorities in FILE (PEM) instead of the system's")
+	f.BoolVar(&asJSON, "json", false, "print JSON, see docs/probe.schema.json")
+	return command
+}
+
+// statusError ends the program with a status. All was said before.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// finish prints a report, and returns the program's status.
+func finish(command *cobra.Command, report *probe.Report, err error, asJSON bool) error {
+	if report == nil {
+		return err // of the command line
+	}
+	if err != nil {
+		return failed(fmt.Errorf("given up: %w", err))
+	}
+	out := command.OutOrStdout()
+	if asJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		err = encoder.Encode(report)
+	} else {
+		_, err = io.WriteString(out, reportText(report, coloured(out)))
+	}
+	if err != nil {
+		return failed(err)
+	}
+	if status := report.ExitStatus(); status != probe.ExitFine {
+		return statusError(status)
+	}
+	return nil
+}
+
+// isProbe reports whether a command is whorl probe, or below it.
+func isProbe(command *cobra.Command) bool {
+	for ; command != nil; command = command.Parent() {
+		if command.Name() == "probe" {
+			return true
+		}
+	}
+	return false
+}

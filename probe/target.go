@@ -1,0 +1,113 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// A Target is what to probe.
+type Target struct {
+	Host string `json:"host"` // a name, or an address without brackets
+	Port int    `json:"port"`
+
+	// StartTLS is the protocol in which to ask for TLS, "smtp" for instance; see package starttls.
+	// Empty: TLS from the start.
+	StartTLS string `json:"starttls,omitempty"`
+
+	// ServerName is the name to ask for and to verify; empty: Host.
+	ServerName string `json:"server_name,omitempty"`
+
+	// Scheme is "https" or "wss" if an answer of HTTP or a WebSocket is expected behind TLS, at
+	// Path; else empty.
+	Scheme string `json:"scheme,omitempty"`
+	Path   string `json:"path,omitempty"` // with the query; empty: "/"
+}
+
+// ParseTarget reads "host:port", or a URL with the scheme https or wss.
+func ParseTarget(text string) (Target, error) {
+	if !strings.Contains(text, "://") {
+		host, port, err := net.SplitHostPort(text)
+		if err != nil {
+			return Target{}, fmt.Errorf(
+				"%q: want HOST:PORT, or a URL with https:// or wss://",
+				text,
+			)
+		}
+		return targetOf(host, port)
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return Target{}, err
+	}
+	if u.Scheme != "https" && u.Scheme != "wss" {
+		return Target{}, fmt.Errorf("%q: the scheme has to be https or wss", text)
+	}
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	t, err := targetOf(u.Hostname(), port)
+	t.Scheme, t.Path = u.Scheme, u.RequestURI()
+	return t, err
+}
+
+func targetOf(host, port string) (Target, error) {
+	number, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case host == "":
+		return Target{}, errors.New("the host is missing")
+	case err != nil || number == 0:
+		return Target{}, fmt.Errorf("port %q: want a number from 1 to 65535", port)
+	}
+	return Target{Host: host, Port: int(number)}, nil
+}
+
+// String returns "host:port", with the protocol of STARTTLS if there is one.
+func (t Target) String() string {
+	text := net.JoinHostPort(t.Host, strconv.Itoa(t.Port))
+	if t.StartTLS != "" {
+		text += " (STARTTLS in " + t.StartTLS + ")"
+	}
+	return text
+}
+
+// name is whose certificate is expected.
+func (t Target) name() string {
+	if t.ServerName != "" {
+		return strings.TrimSuffix(t.ServerName, ".")
+	}
+	return strings.TrimSuffix(t.Host, ".")
+}
+
+// byAddress reports whether the name is an address, which is never sent as SNI (RFC 6066,
+// section 3).
+func (t Target) byAddress() bool {
+	_, err := netip.ParseAddr(t.name())
+	return err == nil
+}
+
+func (t Target) check() error {
+	switch {
+	case t.Host == "":
+		return errors.New("probe: Target: Host is empty")
+	case t.Port < 1 || t.Port > 65535:
+		return fmt.Errorf("probe: Target: Port is %d", t.Port)
+	case t.Scheme != "" && t.Scheme != "https" && t.Scheme != "wss":
+		return fmt.Errorf("probe: Target: Scheme is %q, must be https or wss", t.Scheme)
+	case t.Scheme != "" && t.StartTLS != "":
+		return errors.New("probe: Target: Scheme and StartTLS exclude each other")
+	case unfit(t.Host), unfit(t.ServerName), unfit(t.Path):
+		return errors.New("probe: Target: there is a space or a control character in it")
+	}
+	return nil
+}
+
+// unfit reports whether a part of a target can't be sent.
+func unfit(part string) bool {
+	return strings.ContainsFunc(part, func(r rune) bool { return r <= ' ' || r == 0x7f })
+}
