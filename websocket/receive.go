@@ -116,7 +116,7 @@ func (c *Conn) hold(box *mailbox, m Message, rest []byte) {
 	box.next, box.unparsed = m, bytes.Clone(rest)
 	c.carrier.pause()
 	box.held.Store(true)
-	if !box.full(c.params().MaxMessage) { // it was emptied meanwhile, by somebody who hadn't seen that
+	if !box.full(c.params().MaxMessage) { // somebody has emptied it, and hadn't seen that
 		c.home.later(c.goOn)
 	}
 }

@@ -34,6 +34,9 @@ var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) 
 
 var headEnd = []byte("\r\n\r\n")
 
+// again is for those whom a server that shuts down refuses.
+var again = http.Header{"Retry-After": {"1"}}
+
 // tlsHandshake is the first byte of whoever speaks TLS (RFC 8446, section 5.1).
 const tlsHandshake = 22
 
@@ -80,7 +83,7 @@ func (x *exchange) complete(head, rest []byte) {
 	case err != nil:
 		x.refuse(http.StatusBadRequest, "malformed request", nil)
 	case x.server.draining.Load():
-		x.refuse(http.StatusServiceUnavailable, "the server shuts down", http.Header{"Retry-After": {"1"}})
+		x.refuse(http.StatusServiceUnavailable, "the server shuts down", again)
 	case !handshake.IsUpgrade(r) || x.server.elsewhere():
 		x.server.handOver(x.conn, slices.Concat(head, rest))
 	default:
@@ -131,7 +134,7 @@ func invalidValue(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }
 func (x *exchange) handshake(r *http.Request, rest []byte) {
 	s, c := x.server, x.conn
 	if s.draining.Load() {
-		x.refuse(http.StatusServiceUnavailable, "the server shuts down", http.Header{"Retry-After": {"1"}})
+		x.refuse(http.StatusServiceUnavailable, "the server shuts down", again)
 		return
 	}
 	if refusal := check(r, s.config.OriginPatterns); refusal != nil {

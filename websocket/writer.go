@@ -27,8 +27,8 @@ type Writer struct {
 // maxFragment is the largest fragment. Beyond HighWater there is room for one.
 const maxFragment = 64 << 10
 
-// Writer begins a message, of Text or Binary. ctx bounds its waiting. It returns socket.ErrBusy when
-// another one is open. It isn't for callbacks.
+// Writer begins a message, of Text or Binary. ctx bounds its waiting. It returns socket.ErrBusy
+// when another one is open. It isn't for callbacks.
 func (c *Conn) Writer(ctx context.Context, op Opcode) (*Writer, error) {
 	if err := c.usable(); err != nil {
 		return nil, err
@@ -95,7 +95,8 @@ func (w *Writer) fragment(p []byte, final bool) error {
 	case !w.open():
 		return c.ending()
 	}
-	frame := c.toRare().sender.AppendPiece(nil, &c.params().engine, w.op, p, !w.begun, final, true, c.mask())
+	sender, params := &c.toRare().sender, &c.params().engine
+	frame := sender.AppendPiece(nil, params, w.op, p, !w.begun, final, true, c.mask())
 	w.begun = true
 	return c.carrier.send(frame)
 }
