@@ -250,32 +250,27 @@ func compactedCounting(t *testing.T, asClient bool, change func(client, server *
 type counting struct{ wire *wire }
 
 func (c *counting) read(own *tls.Conn, buf []byte) (int, error) {
-	for {
-		record, err := readRecord(c.wire.Conn)
-		if err != nil {
-			return 0, err
-		}
-		c.wire.rest = record
-		probe, ok := peek(suites[c.wire.suite], c.wire.c.peers(), c.wire.c.peers().seq, record)
-		if !ok {
-			return 0, errors.New("not the number that was counted")
-		}
-		if probe[len(probe)-1] != typeHandshake {
-			n, err := own.Read(buf)
-			c.wire.c.Received(nil)
-			return n, err
-		}
-		c.wire.c.Received(record)
-		// crypto/tls takes it with the next record.
-		next, err := readRecord(c.wire.Conn)
-		if err != nil {
-			return 0, err
-		}
-		c.wire.rest = append(c.wire.rest, next...)
-		n, err := own.Read(buf)
-		c.wire.c.Received(nil)
-		return n, err
+	w := c.wire
+	record, err := readRecord(w.Conn)
+	if err != nil {
+		return 0, err
 	}
+	w.rest = record
+	probe, ok := peek(suites[w.suite], w.c.peers(), w.c.peers().seq, record)
+	if !ok {
+		return 0, errors.New("not the number that was counted")
+	}
+	if probe[len(probe)-1] == typeHandshake { // crypto/tls takes it with the next record
+		w.c.Received(record)
+		next, err := readRecord(w.Conn)
+		if err != nil {
+			return 0, err
+		}
+		w.rest = append(w.rest, next...)
+	}
+	n, err := own.Read(buf)
+	w.c.Received(nil)
+	return n, err
 }
 
 // pair returns two States that speak with each other.
@@ -405,54 +400,103 @@ func TestViolations(t *testing.T) {
 // order. So does padded data, and late tickets are dropped.
 func TestRandomOperations(t *testing.T) {
 	eachSuite(t, func(t *testing.T, id uint16) {
-		a, b := pair(id)
-		r := mathrand.New(mathrand.NewPCG(1, uint64(id)))
-		ends := []*State{a, b}
-		var under [2][]byte // way: bytes on their way to the end
-		var want [2][]byte
-		for range 20_000 {
-			i := r.IntN(2)
-			s, peer := ends[i], 1-i
-			switch r.IntN(6) {
-			case 0, 1:
-				data := bytes.Repeat([]byte{byte(r.Uint32())}, r.IntN(300))
-				under[peer], _ = s.Append(under[peer], data)
-				want[peer] = append(want[peer], data...)
-			case 2:
-				under[peer] = s.AppendKeyUpdate(under[peer])
-			case 3: // asks for one
-				under[peer] = append(under[peer], s.sealed(22, []byte{24, 0, 0, 1, 1}, r.IntN(3))...)
-				s.out.next(s.suite)
-			case 4:
-				if i == 1 { // a server's ticket, in two records
-					ticket := append([]byte{4, 0, 1, 0}, make([]byte, 256)...)
-					cut := 1 + r.IntN(len(ticket)-2)
-					under[peer] = append(under[peer], s.sealed(22, ticket[:cut], 0)...)
-					under[peer] = append(under[peer], s.sealed(22, ticket[cut:], 0)...)
-				}
-			case 5:
-				s.Rest()
+		client := operate(t, id, mathrand.New(mathrand.NewPCG(1, uint64(id))), 20_000)
+		if client.DroppedTickets() == 0 {
+			t.Error("no ticket was dropped")
+		}
+	})
+}
+
+// FuzzOperations is TestRandomOperations with operations that are found.
+func FuzzOperations(f *testing.F) {
+	f.Add([]byte("some operations"))
+	f.Fuzz(func(t *testing.T, choices []byte) {
+		for id := range suites {
+			source := &choiceSource{choices, mathrand.NewPCG(1, 1)}
+			operate(t, id, mathrand.New(source), min(1000, 4*len(choices)))
+		}
+	})
+}
+
+// choiceSource is a source of numbers of which somebody has chosen the first.
+type choiceSource struct {
+	chosen []byte
+	more   *mathrand.PCG
+}
+
+func (c *choiceSource) Uint64() uint64 {
+	if len(c.chosen) == 0 {
+		return c.more.Uint64()
+	}
+	n := uint64(c.chosen[0]) << 56 // of which rand makes small numbers
+	c.chosen = c.chosen[1:]
+	return n | c.more.Uint64()>>8
+}
+
+// operate has two States do whatever r says, and compares what arrives with what was sent.
+func operate(t *testing.T, id uint16, r *mathrand.Rand, operations int) (client *State) {
+	client, server := pair(id)
+	ends := []*State{client, server}
+	var under, want [2][]byte // on its way to the end, and what it carries
+	for range operations {
+		i := r.IntN(2)
+		s, peer := ends[i], 1-i
+		switch r.IntN(6) {
+		case 0, 1:
+			data := bytes.Repeat([]byte{byte(r.Uint32())}, r.IntN(300))
+			under[peer], _ = s.Append(under[peer], data)
+			want[peer] = append(want[peer], data...)
+		case 2:
+			under[peer] = s.AppendKeyUpdate(under[peer])
+		case 3: // asks for one
+			under[peer] = append(under[peer], s.sealed(22, []byte{24, 0, 0, 1, 1}, r.IntN(3))...)
+			s.out.next(s.suite)
+		case 4:
+			if i == 1 { // a server's ticket, in two records
+				ticket := append([]byte{4, 0, 1, 0}, make([]byte, 256)...)
+				cut := 1 + r.IntN(len(ticket)-2)
+				under[peer] = append(under[peer], s.sealed(22, ticket[:cut], 0)...)
+				under[peer] = append(under[peer], s.sealed(22, ticket[cut:], 0)...)
 			}
-			for len(under[i]) > 0 && r.IntN(3) > 0 {
-				n, data, answer, err := s.Open(under[i])
-				if err != nil || n == 0 {
-					t.Fatalf("%d, %v", n, err)
-				}
-				if !bytes.HasPrefix(want[i], data) {
-					t.Fatal("not what was sent")
-				}
-				want[i] = want[i][len(data):]
-				under[i] = under[i][n:]
-				if answer {
-					under[peer] = s.AppendKeyUpdate(under[peer])
-				}
-				if len(data) == 0 {
-					s.idle = 0 // the test sends more of these than is reasonable
-				}
+		case 5:
+			s.Rest()
+		}
+		for len(under[i]) > 0 && r.IntN(3) > 0 {
+			n, data, answer, err := s.Open(under[i])
+			if err != nil || n == 0 {
+				t.Fatalf("%d, %v", n, err)
+			}
+			if !bytes.HasPrefix(want[i], data) {
+				t.Fatal("not what was sent")
+			}
+			want[i], under[i] = want[i][len(data):], under[i][n:]
+			if answer {
+				under[peer] = s.AppendKeyUpdate(under[peer])
+			}
+			if len(data) == 0 {
+				s.idle = 0 // there are more of these than is reasonable
 			}
 		}
-		if a.DroppedTickets() == 0 {
-			t.Error("no ticket was dropped")
+	}
+	return client
+}
+
+// FuzzOpen gives a State anything: it never panics, and after an error it takes nothing more.
+func FuzzOpen(f *testing.F) {
+	a, _ := pair(tls.TLS_AES_128_GCM_SHA256)
+	record, _ := a.Append(nil, []byte("hello"))
+	f.Add(record, []byte{22, 24, 0, 0, 1, 1})
+	f.Fuzz(func(t *testing.T, raw, inner []byte) {
+		a, b := pair(tls.TLS_AES_128_GCM_SHA256)
+		if len(inner) > 0 && len(inner) <= MaxPlaintext { // well sealed, whatever it is
+			b.Open(a.sealed(inner[0], inner[1:], int(inner[0]%4)))
+		}
+		_, _, _, err := b.Open(raw)
+		if err == nil {
+			return
+		}
+		if n, data, _, again := b.Open(raw); again != io.EOF || n != 0 || data != nil {
+			t.Errorf("behind %v: %d, %q, %v", err, n, data, again)
 		}
 	})
 }

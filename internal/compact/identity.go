@@ -19,13 +19,13 @@ type PeerIdentity struct {
 
 // facts are what a handshake has agreed on. Connections to the same peer share them.
 type facts struct {
-	suite, curve                 uint16
-	client, resumed, mutual, ech bool
-	verified, certified          bool
-	protocol, serverName         string
-	certificate                  [sha256.Size]byte
-	names                        string // separated by NUL
-	notAfter                     int64
+	suite, curve         uint16
+	client, resumed, ech bool
+	verified, certified  bool
+	protocol, serverName string
+	certificate          [sha256.Size]byte
+	names                string // separated by NUL
+	notAfter             int64
 }
 
 type identity struct{ unique.Handle[facts] }
@@ -33,7 +33,7 @@ type identity struct{ unique.Handle[facts] }
 func identify(cs *tls.ConnectionState, client bool) identity {
 	f := facts{
 		suite: cs.CipherSuite, curve: uint16(cs.CurveID), client: client, resumed: cs.DidResume,
-		mutual: cs.NegotiatedProtocolIsMutual, ech: cs.ECHAccepted,
+		ech:      cs.ECHAccepted,
 		protocol: cs.NegotiatedProtocol, serverName: cs.ServerName,
 		verified: len(cs.VerifiedChains) > 0,
 	}
@@ -54,13 +54,14 @@ func (i identity) client() bool { return i.Value().client }
 func (i identity) state() tls.ConnectionState {
 	f := i.Value()
 	return tls.ConnectionState{
-		Version:                    tls.VersionTLS13,
-		HandshakeComplete:          true,
-		DidResume:                  f.resumed,
-		CipherSuite:                f.suite,
-		CurveID:                    tls.CurveID(f.curve),
-		NegotiatedProtocol:         f.protocol,
-		NegotiatedProtocolIsMutual: f.mutual,
+		Version:            tls.VersionTLS13,
+		HandshakeComplete:  true,
+		DidResume:          f.resumed,
+		CipherSuite:        f.suite,
+		CurveID:            tls.CurveID(f.curve),
+		NegotiatedProtocol: f.protocol,
+		//lint:ignore SA1019 whoever reads it finds what crypto/tls has there
+		NegotiatedProtocolIsMutual: true,
 		ServerName:                 f.serverName,
 		ECHAccepted:                f.ech,
 	}

@@ -57,14 +57,13 @@ type State struct {
 	suite    *suite
 	identity identity
 
-	in       half
-	message  [4]byte // the header of a handshake message
-	headed   uint8   // how much of it is there
-	idle     uint8   // records in a row that carried nothing
-	left     int32   // of the message's body
-	tickets  uint16  // that were dropped
-	closed   bool    // by close_notify, or an error
-	updating bool    // the peer has asked for a KeyUpdate; guarded by mu
+	in      half
+	message [4]byte // the header of a handshake message
+	headed  uint8   // how much of it is there
+	idle    uint8   // records in a row that carried nothing
+	left    int32   // of the message's body
+	tickets uint16  // that were dropped
+	closed  bool    // by close_notify, or an error
 
 	mu   sync.Mutex // of what follows: who reads may have to answer
 	out  half
