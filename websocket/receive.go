@@ -158,7 +158,8 @@ func (c *Conn) resume() {
 // caller's. Up to 16 messages wait for Recv, of Options.MaxMessage bytes together or one more; then
 // the peer has to. One caller at a time may be in Recv; a second one gets socket.ErrBusy.
 //
-// Before the handshake is over it returns ErrNotEstablished. A connection that has ended is a *CloseError, after all that has come before. When ctx is done
+// Before the handshake is over it returns ErrNotEstablished. A connection that has ended is a
+// *CloseError, after all that has come before. When ctx is done
 // nothing is lost.
 func (c *Conn) Recv(ctx context.Context) (Message, error) {
 	if c.params().OnMessage != nil {

@@ -111,10 +111,15 @@ func TestUpgrade(t *testing.T) {
 // Upgrade, and then Recv in the handler's goroutine; the heartbeat finds a peer that is gone.
 func TestUpgradeAndRecv(t *testing.T) {
 	results := make(chan error, 1)
-	options := &websocket.UpgradeOptions{Options: websocket.Options{
+	patient := new(websocket.UpgradeOptions)
+	hurried := &websocket.UpgradeOptions{Options: websocket.Options{
 		PingInterval: 100 * time.Millisecond, PongTimeout: 100 * time.Millisecond,
 	}}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		options := patient
+		if r.URL.Path == "/hurried" {
+			options = hurried
+		}
 		c, err := websocket.Upgrade(w, r, options)
 		if err != nil {
 			results <- err
@@ -150,7 +155,7 @@ func TestUpgradeAndRecv(t *testing.T) {
 			conn, err := net.Dial("tcp", strings.TrimPrefix(url, "ws://"))
 			check(t, err)
 			defer conn.Close()
-			fmt.Fprintf(conn, "GET / HTTP/1.1\r\n%s\r\n", handshakeLines)
+			fmt.Fprintf(conn, "GET /hurried HTTP/1.1\r\n%s\r\n", handshakeLines)
 			if err := receive(t, results); !errors.Is(err, websocket.ErrPongTimeout) {
 				t.Error(err)
 			}
