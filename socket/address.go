@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // network is what kind of socket a name such as "tcp4" stands for.
