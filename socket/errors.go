@@ -47,7 +47,7 @@ var (
 
 	// ErrPathTooLong is returned for a Unix socket path that doesn't fit a socket address: 107
 	// bytes.
-	ErrPathTooLong = errors.New("path of Unix socket is longer than 107 bytes")
+	ErrPathTooLong = errors.New("path of Unix socket is longer than 107 bytes (103 on macOS and BSD)")
 
 	// ErrLineTooLong is returned by RecvLine when max bytes hold no line end.
 	ErrLineTooLong = errors.New("line too long")
