@@ -82,7 +82,7 @@ func opened(fds ...int) {
 		unix.CloseOnExec(fd)
 		unix.SetNonblock(fd, true)
 		if runtime.GOOS == "darwin" {
-			const noSIGPIPE = 0x1022 // SO_NOSIGPIPE; before macOS 14 there was no MSG_NOSIGNAL
+			const noSIGPIPE = 0x1022 // SO_NOSIGPIPE; MSG_NOSIGNAL is younger
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, noSIGPIPE, 1)
 		}
 	}
