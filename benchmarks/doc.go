@@ -20,6 +20,8 @@
 //	idle connections, accepted               server: Idle
 //	idle connections, made                   IdleClients
 //	cost per message with many connections   Crowd
+//	mails, against net/smtp and go-mail      smtp: Mails, RoundTrips
+//	memory of a mail session over TLS        smtp: Sessions
 //
 // The comparison with other libraries is in benchmarks/peers, see README.md.
 package benchmarks

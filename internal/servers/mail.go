@@ -129,6 +129,7 @@ primary_hostname = mail.test
 exim_user = mail
 exim_group = mail
 never_users =
+exim_path = PROGRAM
 spool_directory = DIR/spool
 log_file_path = DIR/exim-%slog
 pid_file_path = DIR/exim.pid
@@ -168,14 +169,15 @@ mailbox:
 func StartExim(t testing.TB) *Server {
 	t.Helper()
 	s, port := secured(t, "exim")
-	conf := s.Write("exim.conf", s.fill(eximConf, "PORT", port))
+	program := Find(t, "exim4", unpacked+"exim4-daemon-light/usr/sbin")
+	conf := s.Write("exim.conf", s.fill(eximConf, "PORT", port, "PROGRAM", program))
 	for _, folder := range []string{"spool", "mail"} {
 		leaktest.Check(t, os.Mkdir(s.Path(folder), 0o755))
 		s.Give(folder, "mail")
 	}
 	s.Give("", "mail") // for the logs
 	s.Give("key.pem", "mail")
-	p := s.Start(Find(t, "exim4", unpacked+"exim4-daemon-light/usr/sbin"), "-bdf", "-C", conf)
+	p := s.Start(program, "-bdf", "-C", conf)
 	s.logs("exim-mainlog", "exim-paniclog")
 	return s.up(p)
 }

@@ -1,0 +1,210 @@
+//go:build linux
+
+package smtp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/smtp"
+)
+
+// nodemailer#1105
+func TestRetriesAreBounded(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		for name, hook := range map[string]func(s *script, line string) string{
+			"dropped at once": func(s *script, _ string) string { return s.drop() },
+			"dropped at MAIL": func(s *script, line string) string {
+				if strings.HasPrefix(line, "MAIL") {
+					return s.drop()
+				}
+				return ""
+			},
+			"refused for now": func(s *script, line string) string {
+				if strings.HasPrefix(line, "RCPT") {
+					return "450 greylisted\r\n"
+				}
+				return ""
+			},
+		} {
+			m := &mta{hook: hook}
+			p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), Attempts: 4, FirstDelay: 1, MaxDelay: 2})
+			_, err := p.Send(ctx, note())
+			if stats := p.Stats(); err == nil || stats.Retried != 3 || stats.Failed != 1 {
+				t.Errorf("%s: %v, %+v", name, err, stats)
+			}
+			if _, refused := errors.AsType[*smtp.Error](err); refused != (name == "refused for now") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+func TestTemporaryFailuresAreTriedAgainOnANewConnection(t *testing.T) {
+	for _, at := range []string{"MAIL", "RCPT", "DATA", "."} {
+		t.Run(at, func(t *testing.T) {
+			coroutine(t, func(ctx context.Context, t *testing.T) {
+				refusals := 2
+				m := &mta{hook: func(_ *script, line string) string {
+					if strings.HasPrefix(line, at) && refusals > 0 {
+						refusals--
+						return "451 4.7.1 later\r\n"
+					}
+					return ""
+				}}
+				p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), FirstDelay: 1})
+				_, err := p.Send(ctx, note())
+				check(t, err)
+				if got := m.received(); len(got) != 1 || got[0].conn != 3 {
+					t.Errorf("%+v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestPermanentFailuresAreNotTriedAgain(t *testing.T) {
+	for _, at := range []string{"EHLO", "MAIL", "RCPT", "DATA", "."} {
+		coroutine(t, func(ctx context.Context, t *testing.T) {
+			var times atomic.Int32
+			m := &mta{hook: func(_ *script, line string) string {
+				if strings.HasPrefix(line, at) {
+					times.Add(1)
+					return "554 5.7.1 no\r\n"
+				}
+				return ""
+			}}
+			p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), FirstDelay: 1})
+			_, err := p.Send(ctx, note())
+			if refused, ok := errors.AsType[*smtp.Error](err); !ok || refused.Temporary() || times.Load() != 1 {
+				t.Errorf("%s: %v, %d times", at, err, times.Load())
+			}
+		})
+	}
+}
+
+// A mail that the server may have accepted isn't sent once more.
+func TestNothingIsSentTwice(t *testing.T) {
+	for _, test := range []struct {
+		at    string
+		doubt bool
+	}{{".", true}, {"354", false}} {
+		t.Run(test.at, func(t *testing.T) {
+			coroutine(t, func(ctx context.Context, t *testing.T) {
+				var datas atomic.Int32
+				m := &mta{hook: func(s *script, line string) string {
+					if line == "DATA" {
+						datas.Add(1)
+						if test.at == "354" {
+							s.say("354 go\r\n")
+							s.r.ReadString('\n')
+							return s.drop()
+						}
+					}
+					if line == "." {
+						return s.drop()
+					}
+					return ""
+				}}
+				p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), FirstDelay: 1})
+				_, err := p.Send(ctx, letter(strings.Repeat("line\n", 4<<20/5), "a@b"))
+				if err == nil || test.doubt && !errors.Is(err, smtp.ErrInDoubt) || datas.Load() != 1 {
+					t.Errorf("%v, DATA came %d times", err, datas.Load())
+				}
+				if stats := p.Stats(); stats.Failed != 1 || test.doubt && stats.InDoubt != 1 {
+					t.Errorf("%+v", stats)
+				}
+			})
+		})
+	}
+}
+
+// One refused recipient of many doesn't stop the others, and only those that were refused for now
+// are tried again.
+func TestRecipientsAreTriedEachForItself(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		later := map[string]int{"c@x": 1, "d@x": 100}
+		m := &mta{hook: func(_ *script, line string) string {
+			to := strings.TrimSuffix(strings.TrimPrefix(line, "RCPT TO:<"), ">")
+			switch {
+			case to == "b@x":
+				return "550 5.1.1 unknown\r\n"
+			case later[to] > 0:
+				later[to]--
+				return "450 4.2.1 later\r\n"
+			}
+			return ""
+		}}
+		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), FirstDelay: 1})
+		receipt, err := p.Send(ctx, letter("x\n", "a@x", "b@x", "c@x", "d@x"))
+		check(t, err)
+		var refused []string
+		for _, r := range receipt.Refused {
+			refused = append(refused, r.Recipient)
+		}
+		if got := strings.Join(refused, " "); got != "b@x d@x" || receipt.Text != "queued" {
+			t.Errorf("%+v, refused %s", receipt, got)
+		}
+		got := m.received()
+		if len(got) != 2 || strings.Join(got[0].to, " ") != "a@x" || strings.Join(got[1].to, " ") != "c@x" {
+			t.Errorf("%+v", got)
+		}
+		if stats := p.Stats(); stats.Accepted != 1 || stats.Refused != 2 || stats.Retried != 2 {
+			t.Errorf("%+v", stats)
+		}
+	})
+}
+
+// A mail that was let in isn't turned away when it is tried again.
+func TestFurtherAttemptsAreNotTurnedAway(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		later := map[string]bool{}
+		m := &mta{hook: func(_ *script, line string) string {
+			if strings.HasPrefix(line, "MAIL") && !later[line] {
+				later[line] = true
+				return "451 later\r\n"
+			}
+			return ""
+		}}
+		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 1, MaxQueue: 9, FirstDelay: 1})
+		check(t, runtime.ForEach(ctx, 10, func(ctx context.Context, i int) error {
+			mail := note()
+			mail.From = fmt.Sprintf("%d@x", i)
+			_, err := p.Send(ctx, mail)
+			return err
+		}))
+	})
+}
+
+// Of what can't be mended by waiting nothing is tried again.
+func TestSessionsThatCanNotBegin(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		m := new(mta)
+		var dialled atomic.Int32
+		m.hook = func(_ *script, line string) string {
+			if line == "" {
+				dialled.Add(1)
+			}
+			return ""
+		}
+		address := m.start(t)
+		config := secured()
+		config.Auth = smtp.Password("me", "secret")
+		for _, security := range []smtp.Security{smtp.Mandatory, smtp.Implicit, smtp.Opportunistic} {
+			dialled.Store(0)
+			config.Security = security
+			config.Timeouts.Greeting = leaktest.Patience
+			p := pool(t, smtp.PoolConfig{Address: address, Config: config, FirstDelay: 1})
+			_, err := p.Send(ctx, note())
+			if err == nil || p.Stats().Retried != 0 {
+				t.Errorf("%v: %v, %+v", security, err, p.Stats())
+			}
+		}
+	})
+}
