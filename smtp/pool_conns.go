@@ -165,7 +165,7 @@ func (p *Pool) put(c *pooled) {
 		delete(p.open, c)
 		p.mu.Unlock()
 		if worn {
-			c.leave()
+			c.leave(context.Background())
 		}
 		return
 	}
@@ -182,7 +182,7 @@ func (p *Pool) discard(c *pooled, orderly bool) {
 	delete(p.open, c)
 	p.mu.Unlock()
 	if orderly {
-		c.leave()
+		c.leave(context.Background())
 	} else {
 		c.Close()
 	}
@@ -202,7 +202,7 @@ func (p *Pool) forget(n int) []*pooled {
 // leave ends connections in good order.
 func leave(connections []*pooled) {
 	for _, c := range connections {
-		c.leave()
+		c.leave(context.Background())
 	}
 }
 
