@@ -94,7 +94,7 @@ func (m *mailer) run(command *cobra.Command) error {
 		return err
 	}
 	if m.dryRun {
-		_, err := fmt.Fprintf(stdout, "%s\n%s", dialogue.String(), text)
+		_, err := fmt.Fprintf(stdout, "%s\n%s\n", dialogue.String(), strings.TrimRight(text, "\n"))
 		return failed(err)
 	}
 	if m.verbose {

@@ -45,7 +45,9 @@ func (l *letter) build(stdin io.Reader) (sent *smtp.Mail, text string, err error
 	if err := l.address(m, sent); err != nil {
 		return nil, "", err
 	}
-	m.Subject(l.subject)
+	if l.subject != "" {
+		m.Subject(l.subject)
+	}
 	m.SetDate()
 	m.SetMessageID()
 	if err := l.setHeader(m); err != nil {

@@ -281,11 +281,14 @@ func TestMailDryRunConnectsToNobody(t *testing.T) {
 	}
 	for _, want := range []string{
 		"C: STARTTLS\n", "C: AUTH SCRAM-SHA-256-PLUS ***\n", "C: MAIL FROM:<me@example.com>",
-		"S: 221 2.0.0 bye\n\n", "\nFrom: <me@example.com>\n", "\n\nHello",
+		"S: 221 2.0.0 bye\n\n", "\nFrom: <me@example.com>\n", "\n\nHello\n",
 	} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing in\n%s", want, stdout)
 		}
+	}
+	if strings.Contains(stdout, "Subject") {
+		t.Errorf("a subject that nobody gave:\n%s", stdout)
 	}
 }
 
