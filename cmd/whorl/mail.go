@@ -97,12 +97,17 @@ func (m *mailer) run(command *cobra.Command) error {
 		_, err := fmt.Fprintf(stdout, "%s\n%s\n", dialogue.String(), strings.TrimRight(text, "\n"))
 		return failed(err)
 	}
-	if m.verbose {
-		config.Trace = func(line string) { fmt.Fprintln(stderr, line) }
+	heard := false // the server has said something
+	config.Trace = func(line string) {
+		heard = heard || strings.HasPrefix(line, "S: ")
+		if m.verbose {
+			fmt.Fprintln(stderr, line)
+		}
 	}
 	receipt, err := m.send(ctx, config, mail)
 	if err != nil {
-		return m.explain(command, err)
+		silent := !heard && config.Security != smtp.Implicit
+		return m.explain(command, err, silent)
 	}
 	if _, err := fmt.Fprintf(stdout, "Accepted by %s: %s\n", m.server.address,
 		reply.Printable(receipt.Text)); err != nil {
@@ -195,8 +200,9 @@ func (m *mailer) send(
 	return receipt, err
 }
 
-// explain prints why a message wasn't sent, and returns the program's status.
-func (m *mailer) explain(command *cobra.Command, err error) error {
+// explain prints why a message wasn't sent, or says so in the error that it returns, which has the
+// program's status. silent says that the server has said nothing, where it speaks first.
+func (m *mailer) explain(command *cobra.Command, err error, silent bool) error {
 	stderr := command.ErrOrStderr()
 	if all, ok := errors.AsType[*smtp.RecipientsError](err); ok {
 		fmt.Fprintf(stderr, "%s: %s has refused all recipients\n", command.CommandPath(),
@@ -206,12 +212,20 @@ func (m *mailer) explain(command *cobra.Command, err error) error {
 		}
 		return statusError(exitFailed)
 	}
-	if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "connect" {
-		return failed(err)
+	switch op, ok := errors.AsType[*net.OpError](err); {
+	case errors.As(err, new(*explain.HandshakeError)):
+		err = mailRemedies.add(err)
+	case ok && op.Op == "connect":
+		fmt.Fprintf(stderr, "%s: %v\n", command.CommandPath(), err)
+		return statusError(probe.ExitUnreachable)
+	case errors.Is(err, os.ErrDeadlineExceeded) && silent:
+		err = fmt.Errorf("%w; a port on which TLS is from the start wants --security implicit", err)
+	case errors.Is(err, smtp.ErrNoTLS) && strings.HasPrefix(m.server.address, "/"):
+		err = fmt.Errorf("%w; a Unix socket does without: --security opportunistic", err)
 	}
-	if _, ok := errors.AsType[*explain.HandshakeError](err); ok {
-		return failed(err)
-	}
-	fmt.Fprintf(stderr, "%s: %v\n", command.CommandPath(), err)
-	return statusError(probe.ExitUnreachable)
+	return failed(err)
+}
+
+var mailRemedies = remedies{
+	trust: "--ca FILE", name: "--server-name NAME", upgrade: "--security mandatory",
 }

@@ -223,6 +223,7 @@ func TestMailInEachManner(t *testing.T) {
 func TestMailThatIsRefused(t *testing.T) {
 	box := mailServed(t, "tcp", nil)
 	bare := mailServed(t, "tcp", func(s *smtp.Server) { s.TLSConfig = nil })
+	local := mailServed(t, "unix", func(s *smtp.Server) { s.LMTP, s.TLSConfig = true, nil })
 	wrong := textFile(t, "password", "wrong")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -230,6 +231,12 @@ func TestMailThatIsRefused(t *testing.T) {
 	}
 	nobody := l.Addr().String()
 	l.Close()
+	l, err = net.Listen("tcp", "127.0.0.1:0") // which accepts, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	silent := l.Addr().String()
 	for _, test := range []struct {
 		server, to string
 		args       []string
@@ -243,10 +250,17 @@ func TestMailThatIsRefused(t *testing.T) {
 		{box.address, "you@example.com", []string{"--user", "me", "--password-file", wrong},
 			exitFailed, []string{"AUTH PLAIN: refused with 535"}},
 		{box.address, "you@example.com", []string{"--server-name", "other.test"}, exitFailed,
-			[]string{"other.test"}},
+			[]string{"other.test", "--server-name NAME"}},
+		{box.address, "you@example.com", []string{"--ca", bare.ca}, exitFailed,
+			[]string{"on this command line: --ca FILE"}},
+		{silent, "you@example.com", []string{"--timeout", "100ms"}, exitFailed,
+			[]string{"greeting", "--security implicit"}},
 		{box.address, "you@example.com", []string{"--security", "implicit"}, exitFailed,
-			[]string{"tls handshake"}},
-		{bare.address, "you@example.com", nil, exitFailed, []string{"doesn't offer STARTTLS"}},
+			[]string{"tls handshake", "--security mandatory"}},
+		{bare.address, "you@example.com", nil, exitFailed, []string{
+			"TLS is mandatory\n"}},
+		{local.address, "you@example.com", []string{"--lmtp"}, exitFailed, []string{
+			"doesn't offer STARTTLS", "--security opportunistic"}},
 		{nobody, "you@example.com", nil, probe.ExitUnreachable, []string{"refused"}},
 		{filepath.Join(t.TempDir(), "none"), "you@example.com", nil, probe.ExitUnreachable,
 			[]string{"no such file"}},
