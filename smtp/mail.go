@@ -178,12 +178,16 @@ func (o *outcome) judge(c *Client, w *content) {
 		o.err = c.engine.Outcome()
 	}
 	refused, answered := errors.AsType[*Error](o.err)
+	lmtp := c.dialer.engine.LMTP
+	if lmtp && w.ended && answered && refused.Lost && c.engine.MayHave() > 1 {
+		answered = false // the answer is for one of them
+	}
 	switch {
 	case o.err == nil || errors.As(o.err, new(*RecipientsError)):
 		// Who was refused for now may be tried again.
 		o.again = temporary(o.receipt.Refused)
 	case answered && !refused.Temporary() || errors.Is(o.err, errUnsent):
-	case !w.ended || answered && !c.dialer.engine.LMTP:
+	case !w.ended || answered:
 		if c.engine.ContentBegun() && !answered {
 			break // the server may have been satisfied with what it got
 		}
