@@ -106,7 +106,7 @@ func (c *Client) login(ctx context.Context) error {
 	offers := c.engine.Offers()
 	i := slices.IndexFunc(c.dialer.auth, func(m Mechanism) bool { return offers.HasAuth(m.Name) })
 	if i < 0 {
-		return fmt.Errorf("%w: it has %q", ErrNoMechanism, reply.Printable(offers.AuthNames))
+		return fmt.Errorf("%w: it has %s", ErrNoMechanism, reply.Quote([]byte(offers.AuthNames)))
 	}
 	state, _ := c.conn.ConnectionState()
 	exchange, err := c.dialer.auth[i].Start(ctx, Session{

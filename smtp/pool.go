@@ -119,8 +119,8 @@ type turn struct {
 // NewPool makes a Pool. The error says what is wrong with the configuration.
 func NewPool(config PoolConfig) (*Pool, error) {
 	config.setDefaults()
-	if config.MaxConns < 0 || config.MaxQueue < 0 || config.Attempts < 0 || config.Rate < 0 {
-		return nil, fmt.Errorf("smtp: PoolConfig: %w: a negative number", ErrInvalid)
+	if config.MaxConns < 0 || config.MaxQueue < 0 || config.Attempts < 0 || !(config.Rate >= 0) {
+		return nil, fmt.Errorf("smtp: PoolConfig: %w: a negative number, or not a number", ErrInvalid)
 	}
 	d, err := NewDialer(config.Config)
 	if err != nil {

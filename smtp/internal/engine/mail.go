@@ -309,7 +309,7 @@ func (e *Engine) onEnd(r *reply.Reply) error {
 		t.failed = e.refused(r)
 		e.broken = e.broken || t.chunk // see onChunk
 	} else {
-		t.text = r.Text()
+		t.text = words(r)
 	}
 	e.dirty = false
 	e.action = Done
@@ -324,7 +324,7 @@ func (e *Engine) onRecipientEnd(r *reply.Reply) error {
 		t.ended++
 	}
 	if r.Code == 250 {
-		t.text = r.Text()
+		t.text = words(r)
 	} else {
 		e.refuse(t.ended, r)
 		t.count--
