@@ -64,7 +64,7 @@ is wrong.`,
 	f.StringVar(&m.user, "user", "", "name to log in with (default no login)")
 	f.StringVar(&m.passwordFile, "password-file", "",
 		"FILE with the password (default $"+passwordVariable+")")
-	m.letter.flags(f)
+	m.letter.flags(command)
 	f.StringVar(&m.ca, "ca", "", "trust the authorities in FILE (PEM) instead of the system's")
 	f.StringVar(&m.serverName, "server-name", "",
 		"name to ask for and to verify (default the server's host)")
@@ -188,14 +188,11 @@ func (m *mailer) send(
 			return err
 		}
 		defer c.Close()
-		if receipt, err = c.Send(co, mail); err != nil {
-			if _, ok := errors.AsType[*smtp.Error](err); ok {
-				c.Quit(co) // the server has said why not
-			}
-			return err
-		}
-		c.Quit(co) // the message is the server's, whatever comes of this
-		return nil
+		receipt, err = c.Send(co, mail)
+		quitting, stop := context.WithTimeout(co, 5*time.Second)
+		defer stop()
+		c.Quit(quitting) // what has become of the message stands, whatever comes of this
+		return err
 	}, runtime.WithLoops(1))
 	return receipt, err
 }

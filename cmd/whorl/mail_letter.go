@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 	"github.com/wneessen/go-mail"
 
 	"github.com/whorl-go/whorl/smtp"
@@ -18,14 +18,16 @@ import (
 
 // letter is the flags that say what is sent, and to whom.
 type letter struct {
-	from                 string
-	to, cc, bcc          []string
-	subject, text, html  string
-	attach, header       []string
-	givenText, givenHTML *pflag.Flag
+	from                string
+	to, cc, bcc         []string
+	subject, text, html string
+	attach, header      []string
+
+	given func(flag string) bool // is in the command line
 }
 
-func (l *letter) flags(f *pflag.FlagSet) {
+func (l *letter) flags(command *cobra.Command) {
+	f := command.Flags()
 	f.StringVar(&l.from, "from", "", `sender: me@example.com, or "Me <me@example.com>"`)
 	f.StringArrayVar(&l.to, "to", nil, "recipient, or several with commas between them; repeatable")
 	f.StringArrayVar(&l.cc, "cc", nil, "the same for copies")
@@ -35,7 +37,7 @@ func (l *letter) flags(f *pflag.FlagSet) {
 	f.StringVar(&l.html, "html", "", "the text as HTML, in place of --text or beside it")
 	f.StringArrayVar(&l.attach, "attach", nil, "FILE to attach; repeatable")
 	f.StringArrayVar(&l.header, "header", nil, `further field: "Name: value"; repeatable`)
-	l.givenText, l.givenHTML = f.Lookup("text"), f.Lookup("html")
+	l.given = f.Changed
 }
 
 // build makes a mail of the flags. text is its message, as it is for people to look at.
@@ -141,7 +143,7 @@ func (l *letter) setHeader(m *mail.Msg) error {
 func notInName(c rune) bool { return c <= ' ' || c > '~' }
 
 func (l *letter) setBody(m *mail.Msg, stdin io.Reader) error {
-	if !l.givenText.Changed && !l.givenHTML.Changed {
+	if !l.given("text") && !l.given("html") {
 		content, err := io.ReadAll(stdin)
 		if err != nil {
 			return fmt.Errorf("standard input: %w", err)
@@ -149,9 +151,9 @@ func (l *letter) setBody(m *mail.Msg, stdin io.Reader) error {
 		l.text = string(content)
 	}
 	switch {
-	case !l.givenHTML.Changed:
+	case !l.given("html"):
 		m.SetBodyString(mail.TypeTextPlain, l.text)
-	case !l.givenText.Changed:
+	case !l.given("text"):
 		m.SetBodyString(mail.TypeTextHTML, l.html)
 	default:
 		m.SetBodyString(mail.TypeTextPlain, l.text)
