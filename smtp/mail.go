@@ -51,7 +51,11 @@ type DSN struct {
 // A Receipt is what has become of a mail that was accepted.
 type Receipt struct {
 	Text    string   // the server's words, which often have its name for the mail
-	Refused []*Error // the recipients that don't get it; the others do
+	Refused []*Error // the recipients that don't get it
+
+	// InDoubt are recipients that may get it or not, see [ErrInDoubt]: a [Pool] had tried it again
+	// for them. All others do get it.
+	InDoubt []string
 }
 
 // Reader makes a Message of a Reader. If that is an io.Seeker, it is sent from where it is at
