@@ -48,13 +48,21 @@ func moods(random *rand.Rand) func(s *script, line string) string {
 
 // Whatever a server does, nobody gets a mail twice, and what Send says of each recipient is true.
 func TestNobodyGetsAMailTwice(t *testing.T) {
+	for name, lmtp := range map[string]bool{"SMTP": false, "LMTP": true} {
+		t.Run(name, func(t *testing.T) { nobodyGetsAMailTwice(t, lmtp) })
+	}
+}
+
+func nobodyGetsAMailTwice(t *testing.T, lmtp bool) {
 	const mails, senders = 600, 12
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	m := &mta{hook: moods(rand.New(rand.NewPCG(seed, 1)))}
+	m := &mta{hook: moods(rand.New(rand.NewPCG(seed, 1))), lmtp: lmtp}
+	config := plaintext()
+	config.LMTP = lmtp
 	coroutine(t, func(ctx context.Context, t *testing.T) {
 		p, err := smtp.NewPool(smtp.PoolConfig{
-			Address: m.start(t), Config: plaintext(), MaxConns: 6, FirstDelay: 1,
+			Address: m.start(t), Config: config, MaxConns: 6, FirstDelay: 1,
 			MaxDelay: 1, MaxMessages: 20, Attempts: 4,
 		})
 		check(t, err)
