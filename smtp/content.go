@@ -235,6 +235,9 @@ func (w *content) begin() error {
 	if c.engine.Next() != engine.Content {
 		return errNobody
 	}
+	if c.conn.arrived() { // it would be taken for the answer to the message
+		return c.silent()
+	}
 	return nil
 }
 

@@ -265,3 +265,22 @@ func TestVeryLowRates(t *testing.T) {
 		check(t, p.Close(ctx))
 	})
 }
+
+// An acceptance that is there before the message is none.
+func TestAcceptanceBeforeTheMessage(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		m := &mta{}
+		m.hook = func(_ *script, line string) string {
+			if line == "DATA" {
+				return "354 go on\r\n250 queued\r\n"
+			}
+			return ""
+		}
+		c := dial(ctx, t, m.start(t), plaintext())
+		_, err := c.Send(ctx, letter("Subject: x\n\nx\n", "a@you.test"))
+		wantError(t, "Send", err, smtp.ErrProtocol)
+		if errors.Is(err, smtp.ErrInDoubt) {
+			t.Errorf("in doubt, and nothing was sent: %v", err)
+		}
+	})
+}
