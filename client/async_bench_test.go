@@ -12,11 +12,13 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
 )
 
 // BenchmarkAsyncIdle opens connections on which nothing happens and reports what each costs the
@@ -31,7 +33,10 @@ func BenchmarkAsyncIdle(b *testing.B) {
 			name string
 			open func(n int, network, address string, config *tls.Config) (closeAll func(),
 				err error)
-		}{{"whorl", openAsyncs}, {"net", openGoroutines}} {
+		}{{"whorl", openAsyncs(0)}, {"whorl compact", openAsyncs(time.Second)}, {"net", openGoroutines}} {
+			if network == "tcp" && style.name == "whorl compact" {
+				continue
+			}
 			b.Run(network+"/"+style.name, func(b *testing.B) {
 				for range b.N {
 					config := p.config(tls.NewLRUClientSessionCache(0))
@@ -55,7 +60,23 @@ func BenchmarkAsyncIdle(b *testing.B) {
 
 // openAsyncs opens n connections by callback and returns when all stand, and on "tls" have received
 // the byte that the server says. With an error none is left.
-func openAsyncs(n int, network, address string, config *tls.Config) (closeAll func(), err error) {
+// With compact, they are so, too.
+func openAsyncs(compact time.Duration) func(
+	n int, network, address string, config *tls.Config,
+) (closeAll func(), err error) {
+	return func(n int, network, address string, config *tls.Config) (closeAll func(), err error) {
+		before, _ := socket.Compact()
+		closeAll, err = openAsyncsWith(socket.CompactTLS{After: compact}, n, network, address, config)
+		for now, _ := socket.Compact(); err == nil && compact > 0 && now < before+int64(n); now, _ = socket.Compact() {
+			time.Sleep(10 * time.Millisecond)
+		}
+		return closeAll, err
+	}
+}
+
+func openAsyncsWith(
+	compact socket.CompactTLS, n int, network, address string, config *tls.Config,
+) (closeAll func(), err error) {
 	rt, err := runtime.New()
 	if err == nil {
 		err = rt.Start()
@@ -83,7 +104,7 @@ func openAsyncs(n int, network, address string, config *tls.Config) (closeAll fu
 	}
 	var failed sync.Once
 	d, err := client.NewAsyncDialer(client.AsyncConfig{
-		Config:    client.Config{TLS: config},
+		Config:    client.Config{TLS: config, CompactTLS: compact},
 		OnConnect: func(context.Context, *client.Async) { event() },
 		OnReceive: func(context.Context, *client.Async, []byte) { event() },
 		OnError: func(_ context.Context, _ *client.Async, err error) {
@@ -162,7 +183,7 @@ func TestIdleConnectionsThatDoNotStandLeaveNothing(t *testing.T) {
 	refusing.Close()
 	config := &tls.Config{ServerName: "peer.test"}
 	for name, open := range map[string]func(int, string, string, *tls.Config) (func(), error){
-		"whorl": openAsyncs, "net": openGoroutines,
+		"whorl": openAsyncs(0), "net": openGoroutines,
 	} {
 		t.Run(name, func(t *testing.T) {
 			leaktest.Guard(t)

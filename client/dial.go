@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/whorl-go/whorl/internal/compact"
 	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/socket"
@@ -65,6 +66,9 @@ func (d *dialer) init(config *Config) {
 		if name != tlsconfig.NoSNI {
 			d.name = name
 		}
+		if config.CompactTLS.After > 0 {
+			base = compact.Config(base)
+		}
 		d.tls.Store(tlsconfig.NewClient(base)) // now, as it copies
 	}
 }
@@ -72,7 +76,11 @@ func (d *dialer) init(config *Config) {
 // tlsFor returns the TLS configuration for connections to a host.
 func (d *dialer) tlsFor(host string) *tls.Config {
 	if d.tls.Load() == nil {
-		d.tls.CompareAndSwap(nil, tlsconfig.NewClient(nil))
+		var base *tls.Config
+		if d.config.CompactTLS.After > 0 {
+			base = compact.Config(nil)
+		}
+		d.tls.CompareAndSwap(nil, tlsconfig.NewClient(base))
 	}
 	return d.tls.Load().For(host)
 }

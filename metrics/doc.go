@@ -38,6 +38,8 @@
 //	whorl_runtime_coroutines                         gauge    that have not ended, nearly all of them parked
 //	whorl_runtime_coroutines_started_total           counter
 //	whorl_runtime_workers                            gauge    goroutines that coroutines run on, idle ones included
+//	whorl_tls_compact_connections                    gauge    connections of the process that are kept compactly
+//	whorl_tls_late_tickets_total                     counter  session tickets that these have dropped
 //	whorl_runtime_await_goroutines                   gauge    goroutines of runtime.Await, idle ones included
 //	whorl_loop_iterations_total{loop}                counter  polls
 //	whorl_loop_sleeps_total{loop}                    counter  polls that were allowed to wait; the others had work left

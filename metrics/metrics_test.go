@@ -301,6 +301,8 @@ func TestFiguresOfARuntime(t *testing.T) {
 		`whorl_runtime_coroutines_started_total{process="test"}`: 3,
 		`whorl_runtime_workers{process="test"}`:                  3,
 		`whorl_runtime_await_goroutines{process="test"}`:         0,
+		`whorl_tls_compact_connections{process="test"}`:          0,
+		`whorl_tls_late_tickets_total{process="test"}`:           0,
 	})
 	release.Close()
 	expect(t, registry, map[string]float64{`whorl_runtime_coroutines{process="test"}`: 0})

@@ -5,6 +5,7 @@ import (
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/socket"
 )
 
 // NewRuntimeCollector returns a collector of the figures of a runtime and its event loops, which
@@ -42,6 +43,18 @@ var runtimeMetrics = []metric[runtime.Stats]{
 		"Goroutines that run blocking code for coroutines, idle ones included.",
 		gauge,
 		func(st runtime.Stats) float64 { return float64(st.Awaiting) },
+	},
+	{
+		"whorl_tls_compact_connections",
+		"TLS connections of the process that are kept compactly, see docs/compact-tls.md.",
+		gauge,
+		func(runtime.Stats) float64 { n, _ := socket.Compact(); return float64(n) },
+	},
+	{
+		"whorl_tls_late_tickets_total",
+		"Session tickets that came when their connection was compact, and were dropped.",
+		counter,
+		func(runtime.Stats) float64 { _, n := socket.Compact(); return float64(n) },
 	},
 }
 

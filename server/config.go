@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/internal/callback"
+	"github.com/whorl-go/whorl/internal/compact"
 	"github.com/whorl-go/whorl/internal/proxyproto"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/socket"
@@ -133,6 +134,9 @@ type Port struct {
 	// changed later, keys of session tickets included, has no effect on it. Certificates is for
 	// what changes.
 	TLS *tls.Config
+
+	// CompactTLS has TLS 1.3 connections kept in a few hundred bytes while they are quiet.
+	CompactTLS socket.CompactTLS
 
 	// ProxyProtocol lists who may, and must, begin a connection with a PROXY protocol header
 	// (version 1 or 2), which then says where the client is: IP addresses, prefixes such as
@@ -255,6 +259,11 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 		Read:      orDefault(p.ReadTimeout, socket.DefaultReadTimeout),
 		Write:     q.WriteTimeout,
 		Handshake: q.HandshakeTimeout,
+
+		CompactTLS: p.CompactTLS,
+	}
+	if q.TLS != nil && p.CompactTLS.After > 0 {
+		q.TLS = compact.Config(q.TLS)
 	}
 	if q.limits, err = callback.NewLimits(p.MaxQueue, p.HighWater, p.LowWater, q.WriteTimeout); err != nil {
 		return fail("%w", err)

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"runtime/pprof"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
@@ -40,8 +42,13 @@ func BenchmarkIdle(b *testing.B) {
 	for _, secure := range []bool{false, true} {
 		name := map[bool]string{false: "plain", true: "tls"}[secure]
 		for style, start := range map[string]func(b *testing.B, config *tls.Config) (addr net.Addr, opened func() int, stop func()){
-			"callback": startIdleWhorl(false), "coroutine": startIdleWhorl(true), "net": startIdleNet,
+			"callback": startIdleWhorl(false, 0), "coroutine": startIdleWhorl(true, 0), "net": startIdleNet,
+			"compact callback": startIdleWhorl(false, time.Second), "compact coroutine": startIdleWhorl(true, time.Second),
 		} {
+			compact := strings.HasPrefix(style, "compact")
+			if compact && !secure {
+				continue
+			}
 			b.Run(name+"/"+style, func(b *testing.B) {
 				for range b.N {
 					use := config
@@ -52,7 +59,11 @@ func BenchmarkIdle(b *testing.B) {
 					// Twice: what the first connections leave in pools is not theirs.
 					openIdle(b, addr, use, opened, 200)()
 					heap, stack := childtest.MemoryInUse()
+					before, _ := socket.Compact()
 					closeAll := openIdle(b, addr, use, opened, connections)
+					for now, _ := socket.Compact(); compact && now < before+int64(connections); now, _ = socket.Compact() {
+						time.Sleep(10 * time.Millisecond)
+					}
 					heapAfter, stackAfter := childtest.MemoryInUse()
 					writeHeapProfile(b)
 					b.ReportMetric(float64(heapAfter-heap)/float64(connections), "heap-B/conn")
@@ -110,9 +121,9 @@ func developmentTLS(b *testing.B) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{certificate}, RootCAs: ca.Pool()}
 }
 
-func startIdleWhorl(coroutines bool) func(b *testing.B, config *tls.Config) (net.Addr, func() int, func()) {
+func startIdleWhorl(coroutines bool, compact time.Duration) func(b *testing.B, config *tls.Config) (net.Addr, func() int, func()) {
 	return func(b *testing.B, config *tls.Config) (net.Addr, func() int, func()) {
-		port := server.Port{TLS: config}
+		port := server.Port{TLS: config, CompactTLS: socket.CompactTLS{After: compact}}
 		if coroutines {
 			port.Handle = func(ctx context.Context, c *server.Conn) {
 				var err error

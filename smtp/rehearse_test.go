@@ -44,14 +44,15 @@ func TestRehearsalIsTheDialogueOfASession(t *testing.T) {
 
 func TestRehearsalsInEachManner(t *testing.T) {
 	long := "Subject: x\r\n\r\n" + strings.Repeat("Grüße\r\n.\r\n", 100_000)
-	for name, change := range map[string]func(c *smtp.Config, m *smtp.Mail){
-		"C: LHLO me.test":                        func(c *smtp.Config, _ *smtp.Mail) { c.LMTP = true },
-		"C: BDAT 1048576":                        func(c *smtp.Config, _ *smtp.Mail) { c.Chunking = true },
-		"C: MAIL FROM:<me@me.test> SIZE=1200014": nil,
-		" BODY=BINARYMIME":                       func(_ *smtp.Config, m *smtp.Mail) { m.Binary = true },
-		" SMTPUTF8":                              func(_ *smtp.Config, m *smtp.Mail) { m.From = "ü@me.test" },
-		" REQUIRETLS":                            func(_ *smtp.Config, m *smtp.Mail) { m.RequireTLS = true },
-		"C: EHLO [192.0.2.1]":                    func(c *smtp.Config, _ *smtp.Mail) { c.Hello = "" },
+	type change func(c *smtp.Config, m *smtp.Mail)
+	for name, change := range map[string]change{
+		"C: LHLO me.test":     func(c *smtp.Config, _ *smtp.Mail) { c.LMTP = true },
+		"C: BDAT 1048576":     func(c *smtp.Config, _ *smtp.Mail) { c.Chunking = true },
+		" SIZE=1200014 ":      nil,
+		" BODY=BINARYMIME":    func(_ *smtp.Config, m *smtp.Mail) { m.Binary = true },
+		" SMTPUTF8":           func(_ *smtp.Config, m *smtp.Mail) { m.From = "ü@me.test" },
+		" REQUIRETLS":         func(_ *smtp.Config, m *smtp.Mail) { m.RequireTLS = true },
+		"C: EHLO [192.0.2.1]": func(c *smtp.Config, _ *smtp.Mail) { c.Hello = "" },
 	} {
 		for _, security := range []smtp.Security{
 			smtp.Mandatory, smtp.Implicit, smtp.Opportunistic,

@@ -52,13 +52,6 @@ func (s *Socket) shut(abort bool) error {
 	return nil
 }
 
-// closing reports whether Close or Abort was called.
-func (s *Socket) closing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.gone
-}
-
 // finish closes a connected, bound or listening descriptor. Whoever waits is woken first, so that
 // nobody takes the peer's answer to what is said here for the peer's own doing.
 func (s *Socket) finish(f *fd, abort bool) {
@@ -69,6 +62,9 @@ func (s *Socket) finish(f *fd, abort bool) {
 		sysResetOnClose(f.number)
 	}
 	f.close()
+	if t := s.secure.Load(); t != nil {
+		defer t.doom()
+	}
 	switch {
 	case s.listening.Load():
 		// Whoever waits in Accept has the descriptor until the end of the turn, but the address is

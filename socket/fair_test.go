@@ -5,6 +5,7 @@ package socket_test
 import (
 	"bytes"
 	"context"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -98,6 +99,9 @@ func (f slowFramer) Reset()    {}
 
 // Nor does an operation that takes many reads for what it returns, and never has to wait.
 func TestManyReadsOfOneOperationLetOthersRun(t *testing.T) {
+	if os.Getenv("WHORL_TEST_COMPACT_TLS") != "" {
+		return // a compact connection reads many records at once: there are no many reads
+	}
 	const records, record = 20, 1024
 	bufs := make([][]byte, record)
 	for i := range bufs {

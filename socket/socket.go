@@ -74,14 +74,29 @@ func (s *Socket) toOpen() *opening {
 // how long it may take nothing of what is being sent; a bound for a whole send is the context's.
 type Timeouts struct {
 	Connect, Read, Write, Handshake time.Duration
+
+	CompactTLS CompactTLS
+}
+
+// CompactTLS has TLS 1.3 connections that are quiet kept in a few hundred bytes, in place of the 6
+// to 7 KB that crypto/tls has for each; see docs/compact-tls.md. Connections of TLS 1.2 stay with
+// crypto/tls. It is a setting of clients and servers: for a Socket of one's own it does nothing.
+type CompactTLS struct {
+	// After is after how long a silence that is done; 0: never. A second is a good value: session
+	// tickets have come by then.
+	After time.Duration
+	// KeepCertificates keeps the peer's certificates for ConnectionState, some KB for each
+	// connection. Without it ConnectionState has none of them any more, and PeerIdentity says whose
+	// they were. ExportKeyingMaterial isn't possible afterwards in any case.
+	KeepCertificates bool
 }
 
 // defaultTimeouts are those of a new Socket.
 var defaultTimeouts = Timeouts{
-	DefaultConnectTimeout,
-	DefaultReadTimeout,
-	DefaultWriteTimeout,
-	DefaultHandshakeTimeout,
+	Connect:   DefaultConnectTimeout,
+	Read:      DefaultReadTimeout,
+	Write:     DefaultWriteTimeout,
+	Handshake: DefaultHandshakeTimeout,
 }
 
 // Defaults of a new Socket.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/compact"
 	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
@@ -31,9 +33,12 @@ import (
 
 // secure is the TLS of a socket.
 type secure struct {
-	conn *tls.Conn
+	conn atomic.Pointer[tls.Conn] // nil: the connection is compact
 	link *link
+	fd   *fd
 	rest bool // there may be decrypted bytes that were not read; of the reader
+
+	*compactible // nil: it stays with crypto/tls
 }
 
 // link is what crypto/tls has for a connection.
@@ -48,8 +53,15 @@ type link struct {
 	headed  uint8 // how much of header is there
 	body    int   // how much of the record is still to come
 
-	// During the handshake, and until what it has read ahead is used up; of the reader.
+	// During the handshake, and until what it has read ahead is used up; of the reader. With capture,
+	// as long as crypto/tls has the connection.
 	shaking *shaking
+
+	// Of a connection that may become compact. crypto/tls is handed one record at a time then.
+	capture *compact.Capture
+	record  []byte // the last one since the handshake, of which isn't known what it was
+	large   bool   // it was too large to be kept
+	pending bool   // there is such a record
 }
 
 // shaking is what a handshake needs.
@@ -265,12 +277,21 @@ func (s *Socket) handshake(
 	}
 	defer shaking.leave()
 	link := &link{socket: s, fd: f, shaking: shaking}
-	t := &secure{link: link}
-	if s.accepted {
-		t.conn = tls.Server(link, config)
-	} else {
-		t.conn = tls.Client(link, config)
+	t := &secure{link: link, fd: f}
+	settings := s.timeouts.Load().CompactTLS
+	if forced := compact.Forced(); forced > 0 {
+		settings.After, config = forced, compact.ForcedConfig(config)
+		settings.KeepCertificates = true
 	}
+	if settings.After > 0 && compact.Enabled(config) {
+		link.capture = compact.NewCapture(config, !s.accepted)
+		defer link.capture.End()
+	}
+	conn := tls.Client
+	if s.accepted {
+		conn = tls.Server
+	}
+	t.conn.Store(conn(link, config))
 	var err error
 	detourErr := sched.Detour(ctx, func(ctx context.Context) {
 		returned := false
@@ -288,7 +309,7 @@ func (s *Socket) handshake(
 		shaking.ctx = ctx
 		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and
 		// callbacks still find the context's values.
-		err = t.conn.HandshakeContext(context.WithoutCancel(ctx))
+		err = t.conn.Load().HandshakeContext(context.WithoutCancel(ctx))
 		shaking.leave()
 		if err == nil {
 			err = f.drain(ctx, patience{limit: shaking.deadline})
@@ -296,10 +317,14 @@ func (s *Socket) handshake(
 		returned = true
 	})
 	shaking.ctx = nil
-	if len(shaking.ahead.unread()) == 0 {
+	if len(shaking.ahead.unread()) == 0 && link.capture == nil {
 		link.shaking = nil
 	}
 	t.rest = link.more()
+	if link.capture != nil && err == nil && detourErr == nil {
+		link.capture.End()
+		t.mayRest(f, settings)
+	}
 	switch {
 	case detourErr != nil:
 		err = detourErr
@@ -332,7 +357,12 @@ func (s *Socket) ConnectionState() (state tls.ConnectionState, ok bool) {
 	if t == nil {
 		return state, false
 	}
-	return t.conn.ConnectionState(), true
+	t.enter()
+	defer t.leave()
+	if k := t.compacted(); k != nil {
+		return k.connectionState(), true
+	}
+	return t.conn.Load().ConnectionState(), true
 }
 
 // tryRead reads decrypted bytes without waiting. The caller holds the read lock.
@@ -341,7 +371,17 @@ func (t *secure) tryRead(f *fd, p []byte) (int, error) {
 		// Which crypto/tls would say, too, but from so deep that it takes a larger stack.
 		return 0, errWait
 	}
-	n, err := t.conn.Read(p)
+	if t.compactible != nil {
+		t.enter()
+		defer t.leave()
+		if k := t.compacted(); k != nil {
+			return k.tryRead(t, f, p)
+		}
+	}
+	n, err := t.conn.Load().Read(p)
+	if t.link.capture != nil {
+		t.link.decide(n > 0)
+	}
 	if n > 0 {
 		t.rest = n == len(p) || t.link.more()
 		return n, nil // an error beside it comes back with the next call
@@ -387,15 +427,31 @@ func (t *secure) send(ctx context.Context, f *fd, p []byte, wait patience) (int,
 
 // enqueue encrypts p into the queue.
 func (t *secure) enqueue(p []byte) (int, error) {
-	n, err := t.conn.Write(p)
-	if err != nil && t.link.socket.closing() {
-		err = net.ErrClosed // crypto/tls only knows that close_notify has been said
+	t.enter()
+	defer t.leave()
+	var n int
+	var err error
+	if k := t.compacted(); k != nil {
+		n, err = k.enqueue(t.fd, p)
+	} else {
+		n, err = t.conn.Load().Write(p)
+	}
+	if err != nil && t.fd.closed() {
+		err = net.ErrClosed // TLS only knows that close_notify has been said
 	}
 	return n, err
 }
 
 // closeNotify queues the alert that says that nothing more will be sent.
-func (t *secure) closeNotify() { t.conn.CloseWrite() }
+func (t *secure) closeNotify() {
+	t.enter()
+	defer t.leave()
+	if k := t.compacted(); k != nil {
+		k.say(t.fd, func(dst []byte) ([]byte, error) { return k.AppendCloseNotify(dst), nil })
+		return
+	}
+	t.conn.Load().CloseWrite()
+}
 
 func (l *link) Read(p []byte) (int, error) {
 	var n int
@@ -418,6 +474,13 @@ func (l *link) Read(p []byte) (int, error) {
 func (l *link) readAhead(p []byte) (int, error) {
 	shaking := l.shaking
 	ahead := &shaking.ahead
+	if l.capture != nil { // no more than to the end of the record
+		left := l.body
+		if l.headed < recordHeader {
+			left = recordHeader - int(l.headed)
+		}
+		p = p[:min(len(p), left)]
+	}
 	for len(ahead.unread()) == 0 {
 		n, err := l.fd.tryRead(ahead.room(smallBufferSize))
 		if err == nil {
@@ -425,6 +488,9 @@ func (l *link) readAhead(p []byte) (int, error) {
 			break
 		}
 		ahead.release() // a peer that takes its time costs no buffer meanwhile
+		if err == errWait && shaking.ctx == nil {
+			return 0, errWait
+		}
 		if err == errWait {
 			shaking.leave()
 			err = l.fd.waitRead(shaking.ctx, reasonRecv, shaking.deadline)
@@ -438,14 +504,19 @@ func (l *link) readAhead(p []byte) (int, error) {
 	}
 	n := copy(p, ahead.unread())
 	ahead.start += n
-	if ahead.release(); ahead.buf == nil && shaking.ctx == nil {
+	if ahead.release(); ahead.buf == nil && shaking.ctx == nil && l.capture == nil {
 		l.shaking = nil
 	}
 	return n, nil
 }
 
 // more reports whether there may be records that crypto/tls hasn't looked at.
-func (l *link) more() bool { return l.several || l.shaking != nil }
+func (l *link) more() bool {
+	if l.capture != nil {
+		return len(l.shaking.ahead.unread()) > 0
+	}
+	return l.several || l.shaking != nil
+}
 
 const (
 	recordHeader    = 5  // type, version, length of what follows: RFC 8446, section 5.1
@@ -461,6 +532,9 @@ func (l *link) whole() int { return int(l.header[3])<<8 | int(l.header[4]) }
 // feed notes how many whole records crypto/tls has, after p. When it asks for more it has used up
 // all that it had before, so if this makes no more than one, it has none left once that is read.
 func (l *link) feed(p []byte) {
+	if l.capture != nil {
+		l.follow(p)
+	}
 	records := 0
 	for len(p) > 0 {
 		n := min(len(p), l.body)
@@ -486,7 +560,15 @@ func (l *link) feed(p []byte) {
 	l.several = records > 1
 }
 
-func (l *link) Write(p []byte) (int, error) { return l.fd.enqueue(p) }
+func (l *link) Write(p []byte) (int, error) {
+	if c := l.capture; c != nil {
+		if !l.socket.accepted {
+			c.Hello(p)
+		}
+		c.Sent(p)
+	}
+	return l.fd.enqueue(p)
+}
 
 // Close does nothing: the socket closes itself.
 func (l *link) Close() error { return nil }

@@ -26,8 +26,12 @@ import (
 func TestKeyUpdatesOfOpenSSL(t *testing.T) {
 	_, forServer := configs(tls.VersionTLS13)
 	chain, key := pemFiles(t, forServer.Certificates[0])
-	for _, role := range []string{"client", "server"} {
-		t.Run(role, func(t *testing.T) {
+	for _, kind := range []string{
+		"client TLS_AES_128_GCM_SHA256", "client TLS_AES_256_GCM_SHA384", "client TLS_CHACHA20_POLY1305_SHA256",
+		"server TLS_AES_128_GCM_SHA256", "server TLS_AES_256_GCM_SHA384", "server TLS_CHACHA20_POLY1305_SHA256",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			role, suite, _ := strings.Cut(kind, " ")
 			withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
 				forClient, forServer := configs(tls.VersionTLS13)
 				config := forClient
@@ -43,6 +47,7 @@ func TestKeyUpdatesOfOpenSSL(t *testing.T) {
 				} else {
 					defer l.Abort()
 				}
+				arguments = append(arguments, "-ciphersuites", suite)
 				openssl := exec.Command("stdbuf", append([]string{"-oL", "openssl"}, arguments...)...) // lines as they come
 				stdin, _ := openssl.StdinPipe()
 				stdout, _ := openssl.StdoutPipe()
@@ -85,6 +90,13 @@ func TestKeyUpdatesOfOpenSSL(t *testing.T) {
 				defer s.Close()
 				if err := s.SSLHandshake(ctx, config); err != nil {
 					t.Fatal(err)
+				}
+				if os.Getenv("WHORL_TEST_COMPACT_TLS") != "" {
+					// From here on our own records are at the test.
+					until(ctx, func() bool { now, _ := socket.Compact(); return now == 1 })
+				}
+				if state, _ := s.ConnectionState(); tls.CipherSuiteName(state.CipherSuite) != suite {
+					t.Errorf("the suite is %s", tls.CipherSuiteName(state.CipherSuite))
 				}
 				for i := range 20 {
 					io.WriteString(stdin, "K\n") // asks us to change our keys, too

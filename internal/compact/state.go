@@ -1,0 +1,317 @@
+package compact
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// The types of records (RFC 8446, section 5.1), and of messages of the handshake protocol.
+const (
+	typeChangeCipherSpec = 20
+	typeAlert            = 21
+	typeHandshake        = 22
+	typeData             = 23
+
+	messageTicket    = 4
+	messageKeyUpdate = 24
+)
+
+// Alerts (RFC 8446, section 6).
+const (
+	alertCloseNotify       = 0
+	alertUnexpectedMessage = 10
+	alertBadRecordMAC      = 20
+	alertRecordOverflow    = 22
+	alertIllegalParameter  = 47
+	alertDecodeError       = 50
+	alertUserCanceled      = 90
+)
+
+const (
+	// HeaderSize is how long the header of a record is.
+	HeaderSize = 5
+	// MaxPlaintext is how much one record carries.
+	MaxPlaintext = 1 << 14
+	// MaxRecord is how large a record is, its header included (RFC 8446, section 5.2).
+	MaxRecord = HeaderSize + MaxPlaintext + 256
+
+	// Overhead is what sealing adds to each MaxPlaintext or part of it.
+	Overhead = HeaderSize + 1 + 16
+
+	// keyLimit is how many records a key seals. The bound of RFC 8446, section 5.5, is 2^24.5 full
+	// ones for AES-GCM.
+	keyLimit = 1 << 23
+
+	// maxIdle is how many records in a row may carry nothing. crypto/tls has the same bound.
+	maxIdle = 16
+	// maxTicket is how long a message of the handshake protocol may be.
+	maxTicket = 1 << 17
+)
+
+// A State is a TLS 1.3 connection after its handshake. One caller at a time may read, and one may
+// write.
+type State struct {
+	suite    *suite
+	identity identity
+
+	in      half
+	message [4]byte // the header of a handshake message
+	headed  uint8   // how much of it is there
+	idle    uint8   // records in a row that carried nothing
+	left    int32   // of the message's body
+	tickets uint16  // that were dropped
+	closed  bool    // by close_notify, or an error
+
+	mu   sync.Mutex // of what follows: who reads may have to answer
+	out  half
+	said bool // close_notify
+}
+
+// An Error is what is wrong with what a peer has sent. The alert is to be sent before the
+// connection ends, see State.AppendAlert.
+type Error struct {
+	Alert uint8
+	text  string
+}
+
+// Unwrap returns the alert.
+func (e *Error) Unwrap() error { return tls.AlertError(e.Alert) }
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("tls: %s (%v)", e.text, tls.AlertError(e.Alert))
+}
+
+func fail(alert uint8, text string) error { return &Error{alert, text} }
+
+// Open opens the first record of b, in place. n is how many bytes of b it takes; 0 says that more
+// is needed. data is what it carries, and may be empty. io.EOF is close_notify; an alert is a
+// tls.AlertError; anything that a peer must not send is an *Error. All errors are final.
+//
+// answer says that the peer wants a KeyUpdate: the caller sends what AppendKeyUpdate appends.
+func (s *State) Open(b []byte) (n int, data []byte, answer bool, err error) {
+	if s.closed {
+		return 0, nil, false, io.EOF
+	}
+	n, data, answer, err = s.open(b)
+	if err != nil {
+		s.closed = true
+		s.in.live = nil
+	}
+	return n, data, answer, err
+}
+
+func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
+	if len(b) < HeaderSize {
+		return 0, nil, false, nil
+	}
+	length := int(b[3])<<8 | int(b[4])
+	switch {
+	case b[0] != typeData:
+		return 0, nil, false, fail(alertUnexpectedMessage, "a record that isn't encrypted")
+	case length > MaxPlaintext+256:
+		return 0, nil, false, fail(alertRecordOverflow, "an oversized record")
+	case len(b) < HeaderSize+length:
+		return 0, nil, false, nil
+	}
+	n = HeaderSize + length
+	l := s.in.wake(s.suite)
+	nonce := l.nonce(s.in.seq)
+	plain, err := l.aead.Open(b[HeaderSize:HeaderSize], nonce[:], b[HeaderSize:n], b[:HeaderSize])
+	if err != nil {
+		return 0, nil, false, fail(alertBadRecordMAC, "a record that doesn't decrypt")
+	}
+	s.in.seq++
+	end := len(plain) - 1
+	for end >= 0 && plain[end] == 0 { // padding
+		end--
+	}
+	switch {
+	case end < 0:
+		return 0, nil, false, fail(alertUnexpectedMessage, "a record without a type")
+	case end > MaxPlaintext:
+		return 0, nil, false, fail(alertRecordOverflow, "an oversized record")
+	}
+	kind := plain[end]
+	plain = plain[:end]
+	if kind != typeHandshake && (s.headed > 0 || s.left > 0) {
+		return 0, nil, false, fail(alertUnexpectedMessage, "half a handshake message")
+	}
+	if len(plain) > 0 && kind == typeData {
+		s.idle = 0
+		return n, plain, false, nil
+	}
+	if s.idle++; s.idle > maxIdle {
+		return 0, nil, false, fail(alertUnexpectedMessage, "too many records that carry nothing")
+	}
+	switch kind {
+	case typeData:
+		return n, nil, false, nil
+	case typeAlert:
+		return n, nil, false, s.alert(plain)
+	case typeHandshake:
+		answer, err = s.messages(plain)
+		return n, nil, answer, err
+	}
+	return 0, nil, false, fail(alertUnexpectedMessage, "a record of an unknown type")
+}
+
+// alert is the peer's alert.
+func (s *State) alert(b []byte) error {
+	switch {
+	case len(b) != 2:
+		return fail(alertDecodeError, "a malformed alert")
+	case b[1] == alertCloseNotify:
+		return io.EOF
+	case b[1] == alertUserCanceled: // close_notify follows (RFC 8446, section 6.1)
+		return nil
+	}
+	return tls.AlertError(b[1])
+}
+
+// messages takes messages of the handshake protocol: KeyUpdate, and tickets, which are dropped.
+func (s *State) messages(b []byte) (answer bool, err error) {
+	if len(b) == 0 {
+		return false, fail(alertUnexpectedMessage, "an empty handshake record")
+	}
+	for len(b) > 0 {
+		if s.headed < 4 {
+			n := copy(s.message[s.headed:], b)
+			s.headed += uint8(n)
+			b = b[n:]
+			if s.headed < 4 {
+				break
+			}
+			s.left = int32(s.message[1])<<16 | int32(s.message[2])<<8 | int32(s.message[3])
+			switch {
+			case s.message[0] == messageKeyUpdate && s.left != 1:
+				return answer, fail(alertDecodeError, "a malformed KeyUpdate")
+			case s.message[0] == messageTicket && s.identity.client() && s.left <= maxTicket:
+			case s.message[0] != messageKeyUpdate:
+				return answer, fail(alertUnexpectedMessage, "an unexpected handshake message")
+			}
+		}
+		n := min(len(b), int(s.left))
+		body := b[:n]
+		b = b[n:]
+		if s.left -= int32(n); s.left > 0 {
+			break
+		}
+		s.headed = 0
+		if s.message[0] == messageTicket {
+			s.tickets++
+			continue
+		}
+		switch {
+		case len(body) != 1 || body[0] > 1:
+			return answer, fail(alertIllegalParameter, "a malformed KeyUpdate")
+		case len(b) > 0: // RFC 8446, section 5.1
+			return answer, fail(alertUnexpectedMessage, "data behind a KeyUpdate, in its record")
+		}
+		s.in.next(s.suite)
+		answer = body[0] == 1
+	}
+	return answer, nil
+}
+
+// Append appends records that carry p, which may be empty only if there is nothing to send: then
+// it appends none.
+func (s *State) Append(dst, p []byte) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.said {
+		return dst, errSaid
+	}
+	for len(p) > 0 {
+		n := min(len(p), MaxPlaintext)
+		dst = s.seal(dst, typeData, p[:n])
+		p = p[n:]
+	}
+	return dst, nil
+}
+
+var errSaid = errors.New("tls: nothing can be sent behind close_notify")
+
+// seal appends a record. The caller holds mu.
+func (s *State) seal(dst []byte, kind byte, p []byte) []byte {
+	if s.out.seq >= keyLimit && kind == typeData {
+		dst = s.update(dst)
+	}
+	length := len(p) + 1 + 16
+	start := len(dst)
+	dst = append(dst, typeData, 3, 3, byte(length>>8), byte(length))
+	dst = append(dst, p...)
+	dst = append(dst, kind)
+	l := s.out.wake(s.suite)
+	nonce := l.nonce(s.out.seq)
+	body := dst[start+HeaderSize:]
+	body = l.aead.Seal(body[:0], nonce[:], body, dst[start:start+HeaderSize])
+	s.out.seq++
+	return append(dst[:start+HeaderSize], body...)
+}
+
+// update appends a KeyUpdate, and goes on to the next key. The caller holds mu.
+func (s *State) update(dst []byte) []byte {
+	dst = s.seal(dst, typeHandshake, []byte{messageKeyUpdate, 0, 0, 1, 0})
+	s.out.next(s.suite)
+	return dst
+}
+
+// AppendKeyUpdate appends a KeyUpdate: the answer to the peer's.
+func (s *State) AppendKeyUpdate(dst []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.said {
+		return dst
+	}
+	return s.update(dst)
+}
+
+// AppendAlert appends the alert that an error of Open calls for, if there is one.
+func (s *State) AppendAlert(dst []byte, err error) []byte {
+	var e *Error
+	if !errors.As(err, &e) {
+		return dst
+	}
+	return s.last(dst, 2, e.Alert)
+}
+
+// AppendCloseNotify appends the alert that says that nothing more will be sent, once.
+func (s *State) AppendCloseNotify(dst []byte) []byte { return s.last(dst, 1, alertCloseNotify) }
+
+func (s *State) last(dst []byte, level, alert byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.said {
+		return dst
+	}
+	s.said = true
+	return s.seal(dst, typeAlert, []byte{level, alert})
+}
+
+// Rest drops the expanded keys, until they are needed. Nobody may be reading.
+func (s *State) Rest() {
+	s.in.live = nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.live = nil
+}
+
+// Wipe forgets all secrets. The connection has ended, and nobody uses it.
+func (s *State) Wipe() {
+	s.closed = true
+	s.in = half{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.said = true
+	s.out = half{}
+}
+
+// DroppedTickets returns how many session tickets have come too late for crypto/tls.
+func (s *State) DroppedTickets() int { return int(s.tickets) }
+
+// ConnectionState returns what the handshake has agreed on, without the certificates, and without
+// ExportKeyingMaterial.
+func (s *State) ConnectionState() tls.ConnectionState { return s.identity.state() }

@@ -1,0 +1,455 @@
+package socket
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	goruntime "runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/whorl-go/whorl/eventloop"
+	"github.com/whorl-go/whorl/internal/compact"
+	"github.com/whorl-go/whorl/runtime"
+)
+
+// A TLS 1.3 connection that is quiet is kept in a few hundred bytes, if its socket is asked to
+// (Timeouts.Compact): package compact says how. Here is when. Connections that do something are on
+// their loop's list; the loop looks at it from time to time, and those that did nothing since are
+// put to rest, and taken off it: at first from crypto/tls to a compact.State, and each time after
+// that without the State's expanded keys.
+//
+// That may happen while somebody waits in Recv: what counts is that nobody is within TLS at the
+// moment (secure.enter).
+
+// compactible is what a connection has that may become compact.
+type compactible struct {
+	using  atomic.Uint32 // who is within TLS, and resting
+	active atomic.Bool   // since the list was looked at last
+	listed atomic.Bool
+	doomed atomic.Bool
+	list   *quiet
+	passed time.Duration // of the silence; the list's
+	wiped  bool          // of whoever keeps everybody out
+	state  atomic.Pointer[compactTLS]
+
+	settings CompactTLS
+}
+
+// resting is the bit of using that keeps everybody out.
+const resting = 1 << 31
+
+// enter begins to use the TLS of a connection, for a moment and without waiting; leave ends that.
+func (t *secure) enter() {
+	c := t.compactible
+	if c == nil {
+		return
+	}
+	for {
+		if v := c.using.Load(); v&resting == 0 && c.using.CompareAndSwap(v, v+1) {
+			break
+		}
+		goruntime.Gosched() // for some microseconds
+	}
+	if !c.active.Load() {
+		c.active.Store(true)
+	}
+	if !c.listed.Load() && c.listed.CompareAndSwap(false, true) {
+		c.list.add(t)
+	}
+}
+
+func (t *secure) leave() {
+	if c := t.compactible; c != nil && c.using.Add(^uint32(0)) == 0 && c.doomed.Load() {
+		t.wipe()
+	}
+}
+
+// doom has the keys wiped as soon as nobody is within TLS: the socket is closed.
+func (t *secure) doom() {
+	if c := t.compactible; c != nil && !c.doomed.Swap(true) {
+		t.wipe()
+	}
+}
+
+func (t *secure) wipe() {
+	c := t.compactible
+	if !c.using.CompareAndSwap(0, resting) {
+		return // whoever leaves does it
+	}
+	defer c.using.Store(0)
+	if c.wiped {
+		return
+	}
+	c.wiped = true
+	if k := c.state.Load(); k != nil {
+		compactNow.Add(-1)
+		ticketsDropped.Add(int64(k.DroppedTickets()))
+		k.Wipe()
+	} else {
+		t.link.capture.Wipe()
+	}
+}
+
+// compacted returns the compact state, nil if crypto/tls has the connection.
+func (t *secure) compacted() *compactTLS {
+	if t.compactible == nil {
+		return nil
+	}
+	return t.compactible.state.Load()
+}
+
+// rest makes the connection compact, or drops its expanded keys. It returns false if somebody is
+// within TLS, or something is in flight.
+func (t *secure) toRest() bool {
+	c := t.compactible
+	if !c.using.CompareAndSwap(0, resting) {
+		return false
+	}
+	defer c.using.Store(0)
+	if c.doomed.Load() {
+		return true
+	}
+	if k := c.state.Load(); k != nil {
+		if len(k.raw.unread()) > 0 || len(k.plain) > 0 {
+			return false
+		}
+		k.Rest()
+		return true
+	}
+	link := t.link
+	if t.rest || link.headed > 0 || link.body > 0 || link.more() {
+		return link.capture.Useless() // it need not be asked again
+	}
+	link.decide(false)
+	cs := t.conn.Load().ConnectionState()
+	state, err := link.capture.State(&cs)
+	link.capture.Wipe()
+	if err != nil {
+		return true
+	}
+	k := &compactTLS{State: state}
+	if c.settings.KeepCertificates {
+		k.certificates = &certificates{cs.PeerCertificates, cs.VerifiedChains}
+	}
+	c.state.Store(k)
+	t.conn.Store(nil)
+	t.link = nil
+	compactNow.Add(1)
+	return true
+}
+
+var compactNow, ticketsDropped atomic.Int64
+
+// Compact returns how many connections of the process are compact now, see CompactTLS, and how many
+// session tickets have come too late for those that were and have ended.
+func Compact() (connections, lateTickets int64) {
+	return compactNow.Load(), ticketsDropped.Load()
+}
+
+// quiet is a loop's list of connections that may have become quiet.
+type quiet struct {
+	loop  runtime.Loop
+	timer eventloop.Timer // the loop's
+
+	mu      sync.Mutex
+	all     []*secure     // guarded by mu
+	period  time.Duration // guarded by mu: between two looks
+	running bool          // guarded by mu
+}
+
+var quiets sync.Map // *quiet by runtime.Loop
+
+const (
+	shortestLook = 5 * time.Millisecond
+	longestLook  = 500 * time.Millisecond
+)
+
+// quietFor returns the list of a loop.
+func quietFor(loop runtime.Loop, rt context.Context, after time.Duration) *quiet {
+	found, ok := quiets.Load(loop)
+	if !ok {
+		q := &quiet{loop: loop, period: longestLook}
+		var loaded bool
+		if found, loaded = quiets.LoadOrStore(loop, q); !loaded {
+			context.AfterFunc(rt, func() { quiets.Delete(loop) })
+		}
+	}
+	q := found.(*quiet)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.period = max(shortestLook, min(q.period, after/2))
+	return q
+}
+
+func (q *quiet) add(t *secure) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.all = append(q.all, t)
+	if !q.running {
+		q.running = q.loop.PostTask((*beginLooking)(q)) == nil
+	}
+}
+
+type beginLooking quiet
+
+func (b *beginLooking) Run() {
+	q := (*quiet)(b)
+	q.mu.Lock()
+	period := q.period
+	q.mu.Unlock()
+	q.loop.InitTimer(&q.timer, (*look)(q))
+	q.timer.Reset(period)
+}
+
+// look is the timer of a list.
+type look quiet
+
+func (l *look) Run() {
+	q := (*quiet)(l)
+	q.mu.Lock()
+	all, period := q.all, q.period
+	q.all = nil
+	q.mu.Unlock()
+	kept := all[:0]
+	for _, t := range all {
+		c := t.compactible
+		if c.active.Swap(false) {
+			c.passed = 0
+		} else {
+			c.passed += period
+		}
+		if c.passed >= c.settings.After && t.toRest() {
+			c.passed = 0
+			c.listed.Store(false)
+			if !c.active.Load() || !c.listed.CompareAndSwap(false, true) {
+				continue
+			} // somebody has come meanwhile, and found it listed
+		}
+		kept = append(kept, t)
+	}
+	clear(all[len(kept):])
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.all = append(kept, q.all...); len(q.all) == 0 {
+		q.running, q.all = false, nil
+		return
+	}
+	q.timer.Reset(period)
+}
+
+// mayRest begins to mind how quiet a connection is, after its handshake.
+func (t *secure) mayRest(f *fd, settings CompactTLS) {
+	list := quietFor(f.home.Loop(), f.home.Runtime().Context(), settings.After)
+	c := &compactible{list: list, settings: settings}
+	c.listed.Store(true)
+	t.compactible = c
+	c.list.add(t)
+}
+
+// keptRecord is how large a record is that is kept until it is known what it was.
+const keptRecord = 4 << 10
+
+// follow follows what crypto/tls is handed: after the handshake, a record that is followed by
+// another one has brought nothing to read.
+func (l *link) follow(p []byte) {
+	if l.shaking.ctx != nil {
+		if l.socket.accepted {
+			l.capture.Hello(p)
+		}
+		return
+	}
+	if l.headed == 0 {
+		l.decide(false)
+	}
+	if l.headed < recordHeader || len(l.record)+len(p) <= keptRecord {
+		l.record = append(l.record, p...)
+	} else {
+		l.large = true
+	}
+	l.pending = true
+}
+
+// decide tells the Capture of the last record: whether it has brought something to read.
+func (l *link) decide(data bool) {
+	if !l.pending || l.body > 0 && !data {
+		return
+	}
+	if len(l.record) > 0 && l.record[0] != changeCipherSpec {
+		record := l.record
+		switch {
+		case data:
+			record = nil
+		case l.large:
+			record = record[:0]
+		}
+		l.capture.Received(record)
+	}
+	l.record, l.large, l.pending = l.record[:0], false, false
+}
+
+// compactTLS is the TLS of a compact connection.
+type compactTLS struct {
+	*compact.State
+	raw   input  // records that are not opened yet
+	plain []byte // of raw: was opened, and not read
+	err   error  // how the reading side has ended
+
+	certificates *certificates // nil: not kept
+}
+
+// certificates are those of a peer.
+type certificates struct {
+	peer   []*x509.Certificate
+	chains [][]*x509.Certificate
+}
+
+// connectionState is what the handshake has agreed on.
+func (k *compactTLS) connectionState() tls.ConnectionState {
+	cs := k.ConnectionState()
+	if k.certificates != nil {
+		cs.PeerCertificates, cs.VerifiedChains = k.certificates.peer, k.certificates.chains
+	}
+	return cs
+}
+
+// PeerIdentity is what is known of a peer's certificate when it isn't kept.
+type PeerIdentity struct {
+	SHA256   [32]byte // of the certificate, in DER
+	Names    []string // of DNS, and IP addresses, that it is for
+	NotAfter time.Time
+	Verified bool // against trusted roots
+}
+
+// PeerIdentity returns whose certificate the peer has shown, also when a compact connection has
+// kept none. ok is false without TLS, and if the peer has shown none.
+func (s *Socket) PeerIdentity() (p PeerIdentity, ok bool) {
+	t := s.secure.Load()
+	if t == nil {
+		return p, false
+	}
+	t.enter()
+	defer t.leave()
+	if k := t.compacted(); k != nil {
+		id, ok := k.Peer()
+		return PeerIdentity(id), ok
+	}
+	cs := t.conn.Load().ConnectionState()
+	id, ok := compact.PeerOf(&cs)
+	return PeerIdentity(id), ok
+}
+
+// tryRead is secure.tryRead.
+func (k *compactTLS) tryRead(t *secure, f *fd, p []byte) (int, error) {
+	n := 0
+	for {
+		m := copy(p[n:], k.plain)
+		n += m
+		k.plain = k.plain[m:]
+		switch {
+		case len(k.plain) > 0:
+			t.rest = true
+			return n, nil
+		case n > 0 && (n == len(p) || !k.whole()):
+			t.rest = len(k.raw.unread()) >= compact.HeaderSize && k.whole() || k.err != nil
+			k.raw.release()
+			return n, nil
+		case k.err != nil:
+			t.rest = true
+			return n, k.err
+		}
+		if err := k.open(f); err != nil {
+			if n > 0 && err == errWait {
+				return n, nil
+			}
+			if t.rest = err != errWait; t.rest {
+				k.err = err
+				if n > 0 {
+					return n, nil
+				}
+			}
+			return n, err
+		}
+	}
+}
+
+// whole reports whether there is a whole record to be opened.
+func (k *compactTLS) whole() bool {
+	b := k.raw.unread()
+	return len(b) >= compact.HeaderSize && len(b) >= compact.HeaderSize+int(b[3])<<8+int(b[4])
+}
+
+// open opens the next record, and reads as long as there is none.
+func (k *compactTLS) open(f *fd) error {
+	for !k.whole() {
+		if b := k.raw.unread(); len(b) >= compact.HeaderSize && int(b[3])<<8+int(b[4]) > compact.MaxRecord {
+			break // which Open refuses
+		}
+		if len(k.raw.unread()) == 0 && f.exhausted() {
+			k.raw.release()
+			return errWait
+		}
+		want := 0
+		if b := k.raw.unread(); len(b) >= compact.HeaderSize {
+			want = compact.HeaderSize + int(b[3])<<8 + int(b[4])
+		}
+		n, err := f.tryRead(k.raw.room(want))
+		if err == io.EOF {
+			return ErrTruncated // between records, or within one
+		}
+		if err != nil {
+			k.raw.release()
+			return err
+		}
+		k.raw.received(n)
+	}
+	n, data, answer, err := k.Open(k.raw.unread())
+	switch {
+	case err == io.EOF:
+		return io.EOF
+	case err != nil:
+		k.say(f, func(dst []byte) ([]byte, error) { return k.AppendAlert(dst, err), nil })
+		op := "local error"
+		if _, remote := errors.AsType[tls.AlertError](err); remote {
+			op = "remote error"
+		}
+		return &net.OpError{Op: op, Err: err}
+	}
+	if answer {
+		k.say(f, func(dst []byte) ([]byte, error) { return k.AppendKeyUpdate(dst), nil })
+	}
+	k.raw.start += n
+	k.plain = data
+	return nil
+}
+
+// say queues what a function of the State appends, and has the kernel take it.
+func (k *compactTLS) say(f *fd, fn func(dst []byte) ([]byte, error)) error {
+	buf := borrow()
+	defer giveBack(buf)
+	records, err := fn(buf[:0])
+	if err == nil && len(records) > 0 {
+		if _, err = f.enqueue(records); err == nil {
+			f.flush()
+		}
+	}
+	return err
+}
+
+// enqueue is secure.enqueue.
+func (k *compactTLS) enqueue(f *fd, p []byte) (int, error) {
+	buf := borrowFor(len(p) + (len(p)/compact.MaxPlaintext+1)*compact.Overhead)
+	defer giveBack(buf)
+	records, err := k.Append(buf[:0], p)
+	if err == nil {
+		_, err = f.enqueue(records)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
