@@ -168,8 +168,13 @@ func (s *Server) check() error {
 		return errors.New("websocket: Config: OnMessage and Handle exclude each other")
 	case s.elsewhere() && c.OnRequest == nil:
 		return errors.New("websocket: Config: neither OnMessage nor Handle is set, nor OnRequest")
-	case low.OnConnect != nil, low.OnReceive != nil, low.OnClose != nil, low.Handle != nil, low.OnPacket != nil,
-		low.OnBufferFull != nil, low.OnBufferEmpty != nil:
+	case low.OnConnect != nil,
+		low.OnReceive != nil,
+		low.OnClose != nil,
+		low.Handle != nil,
+		low.OnPacket != nil,
+		low.OnBufferFull != nil,
+		low.OnBufferEmpty != nil:
 		return errors.New("websocket: Config: Server has callbacks, which are this package's")
 	case framed(low):
 		return errors.New("websocket: Config: Server has a framing, which is this package's")
@@ -294,7 +299,8 @@ func (s *Server) log() *zap.Logger {
 
 // rejected logs why a TLS handshake has failed. Whoever likes can have many fail.
 func (s *Server) rejected(_ context.Context, _ *server.Conn, reason error) {
-	if failed, ok := errors.AsType[*explain.HandshakeError](reason); ok && s.handshakeLog.allow(time.Now()) {
+	if failed, ok := errors.AsType[*explain.HandshakeError](reason); ok &&
+		s.handshakeLog.allow(time.Now()) {
 		s.log().Warn("websocket: TLS handshake", zap.Error(failed))
 	}
 }

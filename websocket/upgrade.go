@@ -45,8 +45,9 @@ func (o *UpgradeOptions) prepare() (*shared, error) {
 // error, and the handler returns.
 //
 // In Config.OnRequest of a Server the connection is served by its loop from then on, costs no
-// coroutine and no goroutine, and is one of the Server's: for Push by ID, Connections, Shutdown. On other servers of net/http, over the listeners of package hooks as
-// over package net's, a goroutine reads from it, which calls the callbacks.
+// coroutine and no goroutine, and is one of the Server's: for Push by ID, Connections, Shutdown. On
+// other servers of net/http, over the listeners of package hooks as over package net's, a goroutine
+// reads from it, which calls the callbacks.
 func Upgrade(w http.ResponseWriter, r *http.Request, o *UpgradeOptions) (*Conn, error) {
 	shared, err := o.prepare()
 	if err != nil {
