@@ -98,7 +98,7 @@ func TestServerFromMapErrors(t *testing.T) {
 		{options{"enable_coroutine": true}, "enable_coroutine", "Port.Handle"},
 		{options{"daemonize": true}, "daemonize", "systemd"},
 		{options{"log_file": "/var/log/x"}, "log_file", "Config.Logger"},
-		{options{"open_websocket_protocol": true}, "open_websocket_protocol", "no WebSocket"},
+		{options{"open_websocket_protocol": true}, "open_websocket_protocol", "package websocket"},
 		{options{"open_http2_protocol": true}, "open_http2_protocol", "net/http"},
 		{options{"tcp_defer_accept": 5}, "tcp_defer_accept", "ListenFile"},
 		{options{"send_yield": false}, "send_yield", "always"},
