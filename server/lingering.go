@@ -44,18 +44,22 @@ func (w *worker) delivering(c *Conn) {
 		return
 	}
 	if ls.count > ls.most {
-		ls.mostSilent().Cut(ErrLingering)
+		ls.mostSilent(c).Cut(ErrLingering)
 	}
 	for d.Queued() > 0 && ls.count > 1 && ls.weigh() > ls.mostBytes {
-		ls.mostSilent().Cut(ErrLingering)
+		ls.mostSilent(c).Cut(ErrLingering)
 	}
 }
 
 // mostSilent returns the delivery whose client has taken nothing for the longest, of the oldest
-// few.
-func (ls *lingerings) mostSilent() (found house.Delivery) {
+// few. It isn't that of newest, unless there is no other: what its client has taken, nobody has
+// looked at yet.
+func (ls *lingerings) mostSilent(newest *Conn) (found house.Delivery) {
 	const few = 16
 	for i, c := 0, ls.first; i < few && c != nil; i, c = i+1, c.next {
+		if c == newest && found != nil {
+			continue // it is the last of the list
+		}
 		if d := c.flow.House().Delivery(); found == nil || d.Silent() > found.Silent() {
 			found = d
 		}
