@@ -48,7 +48,7 @@ func framingTable[S any](of func(*S) *framing) option.Table[S] {
 		"open_http_protocol":      option.Missing[S]("HTTP is net/http's, over package hooks"),
 		"open_mqtt_protocol":      option.Missing[S]("say package_length_func"),
 		"open_redis_protocol":     option.Missing[S]("there is no Redis"),
-		"open_websocket_protocol": option.Missing[S]("there is no WebSocket yet"),
+		"open_websocket_protocol": option.Missing[S]("WebSocket is package websocket's"),
 	}
 }
 
