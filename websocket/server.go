@@ -42,8 +42,8 @@ type Config struct {
 	// program's. A request that is no valid handshake, or comes from an Origin that isn't allowed,
 	// doesn't get here. What is pushed to ConnOf(r) before the 101 is ErrNotEstablished; what
 	// event.Defer is given runs when OnHandshake waits or returns, so behind a 101 that it has written
-	// by then. nil: all that is
-	// valid is taken.
+	// by then. One that returns without an answer has refused with 500. nil: all that is valid is
+	// taken.
 	OnHandshake func(w http.ResponseWriter, r *http.Request)
 
 	// OnBeforeHandshakeResponse may add headers to the 101. Optional.
@@ -86,7 +86,8 @@ type Config struct {
 
 	// Time-outs: HeaderTimeout is for the head of a request, from the moment when the connection
 	// stands (408): 10 s if 0. BodyTimeout is for a request for OnRequest with its body: 60 s.
-	// KeepAliveTimeout is how long such a connection may wait for its next request: 60 s.
+	// KeepAliveTimeout is how long such a connection may wait for its next request: 60 s. Negative
+	// ones are none.
 	HeaderTimeout, BodyTimeout, KeepAliveTimeout time.Duration
 }
 
