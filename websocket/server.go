@@ -65,8 +65,8 @@ type Config struct {
 	OnRequest http.Handler
 
 	// OnDisconnect is called, on its loop, when a connection has ended before it was a WebSocket,
-	// and reason says why. Without it the log is told of requests that Config itself refuses, such as
-	// those of other pages (OriginPatterns).
+	// and reason says why. Without it the log is told of requests that are refused before OnHandshake
+	// and OnRequest, such as those of other hosts' pages.
 	OnDisconnect func(ctx context.Context, c *Conn, reason error)
 
 	// OriginPatterns are the pages whose scripts may connect, beside those of the host itself
