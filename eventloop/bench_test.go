@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 package eventloop_test
 
@@ -147,7 +147,7 @@ func BenchmarkEvents(b *testing.B) {
 			watched := make([]eventloop.Descriptor, ready)
 			fds := make([]int, ready)
 			for i := range fds {
-				fds[i] = newEventFD(b)
+				fds[i] = newFlag(b)
 				raise(b, fds[i])
 			}
 			b.ReportAllocs()

@@ -66,7 +66,7 @@ var ErrRegistered = errors.New("eventloop: descriptor is already registered")
 var ErrNotRegistered = errors.New("eventloop: descriptor is not registered")
 
 // Register has the loop watch fd for the events and call h on the loop when they occur. fd must
-// stay open until Unregister. It may be called from any goroutine; the first events may then be
+// stay open until Unregister. It can't be 0 where the loop polls with kqueue. It may be called from any goroutine; the first events may then be
 // handled before Register returns.
 func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 	if l.closing.Load() {
@@ -130,8 +130,8 @@ func (d *Descriptor) forget() error {
 // take no lock.
 //
 // A number is used again soon after it was closed, while an event for the former holder may lie in
-// a batch that a loop is just working off. So each registration has a generation, which epoll
-// hands back with the event.
+// a batch that a loop is just working off. So each registration has a generation, which the
+// poller hands back with the event.
 var descriptors descriptorTable
 
 const (

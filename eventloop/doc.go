@@ -1,5 +1,5 @@
-// Package eventloop is the ground floor of Whorl: an event loop on epoll with posted tasks, timers
-// and deferred functions. It knows no coroutine and no socket.
+// Package eventloop is the ground floor of Whorl: an event loop with posted tasks, timers and
+// deferred functions. It knows no coroutine and no socket.
 //
 // # One iteration
 //
@@ -42,11 +42,15 @@
 // runs on, as it must; the loop goes on in a new goroutine. A function that holds the loop longer
 // than the watchdog's limit is reported with its stack.
 //
-// # Why its own epoll
+// # Two pollers
 //
-// The loop polls with epoll_pwait2(2) itself. The time-out of the poll is then the next timer, to
-// the nanosecond, with no timerfd to re-arm, and the steps above follow each other within one
-// iteration; a poller that offers neither a time-out nor a hook after the batch has to write to its
-// own eventfd and poll once more for that. The benchmark Poller in benchmarks/peers shows the
+// On Linux the loop polls with epoll_pwait2(2) itself. The time-out of the poll is then the next
+// timer, to the nanosecond, with no timerfd to re-arm, and the steps above follow each other within
+// one iteration; a poller that offers neither a time-out nor a hook after the batch has to write to
+// its own eventfd and poll once more for that. The benchmark Poller in benchmarks/peers shows the
 // difference.
+//
+// On macOS and the BSDs it polls with kqueue(2), by way of gnet's poller, for development, tests
+// and small services. The build tag gnetpoll has it take gnet's on Linux, too, so that it can be
+// tried there. Both keep the same contract, that of the type poller.
 package eventloop

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 package eventloop_test
 
@@ -28,7 +28,7 @@ func (l *listener) LoopEnded() {
 
 func (l *listener) register(t testing.TB, loop *eventloop.Loop) {
 	t.Helper()
-	if err := loop.Register(&l.descriptor, newEventFD(t), eventloop.Readable, l); err != nil {
+	if err := loop.Register(&l.descriptor, newFlag(t), eventloop.Readable, l); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -46,7 +46,7 @@ func TestWhoeverIsRegisteredHearsOfTheEnd(t *testing.T) {
 			if err := l.Post(func() {}); !errors.Is(err, eventloop.ErrClosed) {
 				t.Errorf("Post returns %v", err)
 			}
-			err := l.Register(new(eventloop.Descriptor), newEventFD(t), eventloop.Readable, h)
+			err := l.Register(new(eventloop.Descriptor), newFlag(t), eventloop.Readable, h)
 			if !errors.Is(err, eventloop.ErrClosed) {
 				t.Errorf("Register returns %v", err)
 			}
@@ -60,7 +60,7 @@ func TestWhoeverIsRegisteredHearsOfTheEnd(t *testing.T) {
 	gone := &listener{ended: func() { t.Error("one that has left was told") }}
 	gone.register(t, l)
 	gone.descriptor.Unregister()
-	register(t, l, newEventFD(t), eventloop.Readable, func(eventloop.Events) {})
+	register(t, l, newFlag(t), eventloop.Readable, func(eventloop.Events) {})
 	l.Post(func() { l.Defer(func() { said.say("task") }) })
 	l.Post(func() { l.Close() })
 	await(t, ran)
@@ -112,7 +112,7 @@ func TestRegisterWhileTheLoopEnds(t *testing.T) {
 		for range 4 {
 			wg.Go(func() {
 				h := &listener{ended: func() {}}
-				err := l.Register(&h.descriptor, newEventFD(t), eventloop.Readable, h)
+				err := l.Register(&h.descriptor, newFlag(t), eventloop.Readable, h)
 				<-ended
 				if told := h.count.Load() == 1; told == (err != nil) {
 					t.Errorf("Register returned %v, told: %v", err, told)

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 package eventloop_test
 
@@ -79,7 +79,7 @@ func ExampleLoop_Register() {
 		log.Fatal(err)
 	}
 	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+	if err := unix.Pipe(pipe[:]); err != nil {
 		log.Fatal(err)
 	}
 	reader := &pipeReader{loop: loop, fd: pipe[0]}

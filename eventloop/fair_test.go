@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 package eventloop_test
 
@@ -65,7 +65,7 @@ func TestManyFunctionsDontKeepTheLoopFromPolling(t *testing.T) {
 func TestManyFunctionsDontKeepDescriptorsAndTimersWaiting(t *testing.T) {
 	const all = 2000
 	l := start(t)
-	fd := newEventFD(t)
+	fd := newFlag(t)
 	ran, atEvent, atTimer := 0, all, all
 	done := make(chan struct{})
 	on(t, l, func() {
@@ -96,7 +96,7 @@ func TestManyEventsDontKeepTimersWaiting(t *testing.T) {
 	done := make(chan struct{})
 	fds := make([]int, all)
 	for i := range fds {
-		fds[i] = newEventFD(t)
+		fds[i] = newFlag(t)
 		register(t, l, fds[i], readable|edgeTriggered, func(eventloop.Events) {
 			if handled == 0 {
 				l.AfterFunc(time.Nanosecond, func() { atTimer = handled })

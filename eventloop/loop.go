@@ -129,8 +129,8 @@ type Config struct {
 	Watchdog time.Duration
 }
 
-// New creates a loop. It fails when the kernel has no descriptor to give, and on systems without
-// epoll.
+// New creates a loop. It fails when the kernel has no descriptor to give, and with
+// errors.ErrUnsupported on systems that have neither epoll nor kqueue.
 func New(config Config) (*Loop, error) {
 	number := strconv.FormatInt(loopNumber.Add(1), 10)
 	l := &Loop{
@@ -421,12 +421,11 @@ func (l *Loop) runEvents() {
 // event returns the i-th event of the last poll; no descriptor if it is to be passed over.
 func (l *Loop) event(i int) (*Descriptor, Events) {
 	fd, generation, events := l.poller.event(i)
-	if fd == l.poller.wakeFD {
-		return nil, 0 // its purpose was to end the poll
-	}
 	d := descriptors.lookup(fd)
 	if d == nil || d.generation != generation || d.loop != l {
-		return nil, 0 // unregistered earlier in this batch, perhaps the number is in use again
+		// The poller's own, which has ended the wait; or unregistered earlier in this batch, and
+		// perhaps the number is in use again.
+		return nil, 0
 	}
 	return d, events
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 package eventloop_test
 
@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/eventloop"
 )
@@ -106,32 +105,6 @@ func (tr *trace) mustBe(t testing.TB, want string) {
 type handlerFunc func(eventloop.Events)
 
 func (f handlerFunc) HandleEvents(e eventloop.Events) { f(e) }
-
-// newEventFD opens an eventfd(2), the simplest descriptor that one can make readable.
-func newEventFD(t testing.TB) int {
-	t.Helper()
-	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	return fd
-}
-
-// raise makes an eventfd readable.
-func raise(t testing.TB, fd int) {
-	t.Helper()
-	if _, err := unix.Write(fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
-		t.Errorf("write to eventfd %d: %v", fd, err)
-	}
-}
-
-// lower makes an eventfd unreadable again and reports whether it was readable.
-func lower(fd int) bool {
-	var b [8]byte
-	_, err := unix.Read(fd, b[:])
-	return err == nil
-}
 
 // register watches fd until the test ends.
 func register(t testing.TB, l *eventloop.Loop, fd int, events eventloop.Events, fn handlerFunc) *eventloop.Descriptor {

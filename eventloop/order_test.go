@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 package eventloop_test
 
@@ -19,7 +19,7 @@ func twoIterations(t *testing.T, l *eventloop.Loop, say func(iteration uint64, w
 	now := func() uint64 { return l.Stats().Iterations - base }
 	saying := func(what string) func() { return func() { say(now(), what) } }
 
-	fds := []int{newEventFD(t), newEventFD(t), newEventFD(t)}
+	fds := []int{newFlag(t), newFlag(t), newFlag(t)}
 	edge := eventloop.Readable | eventloop.EdgeTriggered
 	register(t, l, fds[0], edge, func(eventloop.Events) {
 		l.Post(saying("posted by descriptor 0"))
@@ -117,7 +117,7 @@ func TestAnIterationRunsItsStepsInOrder(t *testing.T) {
 
 func TestNestedDeferRunsOnePollLater(t *testing.T) {
 	l := start(t)
-	fd := newEventFD(t)
+	fd := newFlag(t)
 	var said trace
 	register(t, l, fd, eventloop.Readable|eventloop.EdgeTriggered, func(eventloop.Events) { said.say("descriptor") })
 	done := make(chan struct{})
@@ -191,7 +191,7 @@ func TestTimerSetInATimerWaitsForTheNextIteration(t *testing.T) {
 	} {
 		t.Run(set.name, func(t *testing.T) {
 			l := start(t)
-			fd := newEventFD(t)
+			fd := newFlag(t)
 			var said trace
 			register(t, l, fd, eventloop.Readable|eventloop.EdgeTriggered, func(eventloop.Events) { said.say("descriptor") })
 			done := make(chan struct{})
@@ -265,7 +265,7 @@ func TestFunctionsThatComeBackStarveNobody(t *testing.T) {
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			l := start(t)
-			fd := newEventFD(t)
+			fd := newFlag(t)
 			var raised uint64 // the iteration in which fd became readable
 			missing := map[string]bool{"descriptor": true, "posted": true, "deferred": true, "timer": true}
 			done := make(chan struct{})

@@ -7,7 +7,7 @@ import "sync/atomic"
 type Stats struct {
 	Iterations  uint64 // polls
 	Sleeps      uint64 // polls that were allowed to block
-	Wakeups     uint64 // eventfd writes by Post and Close
+	Wakeups     uint64 // wake-ups of the poll by Post and Close
 	Events      uint64 // descriptors that polls reported ready
 	Posted      uint64 // posted tasks run, or about to be
 	Fired       uint64 // timers fired

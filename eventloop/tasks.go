@@ -10,8 +10,8 @@ import (
 // any goroutine; posts of one goroutine run in their order. After Close it returns ErrClosed and fn
 // will not run.
 //
-// A post wakes a sleeping loop with one write to its eventfd; a loop that is awake is not written
-// to.
+// A post wakes a sleeping loop with one write to its eventfd (on macOS and BSD, to a pipe); a loop
+// that is awake is not written to.
 func (l *Loop) Post(fn func()) error { return l.PostTask(taskFunc(fn)) }
 
 // PostTask is Post for a Task.

@@ -10,11 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/resident"
+	"github.com/whorl-go/whorl/internal/unix"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/tlsconfig/explain"

@@ -10,11 +10,10 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/internal/fallback"
 	"github.com/whorl-go/whorl/internal/numeric"
 	"github.com/whorl-go/whorl/internal/resident"
+	"github.com/whorl-go/whorl/internal/unix"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )

@@ -5,7 +5,7 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // SyscallConn gives access to the descriptor, as package syscall defines it. Read and Write call f

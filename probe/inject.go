@@ -129,6 +129,8 @@ func (p *prober) tryInjection(ctx context.Context, s script) Injection {
 	case errors.Is(err, socket.ErrPlaintextPending), err != nil &&
 		asExplained(err) != nil && asExplained(err).Reason == explain.ReasonPlaintext:
 		return Injection{Safe, "the server answers the second command in plaintext, before TLS"}
+	case isTimeout(err) || ctx.Err() != nil:
+		return Injection{Inconclusive, "the handshake doesn't end"}
 	case err != nil:
 		return Injection{Safe, "the server ends the connection, or the handshake fails"}
 	}
@@ -137,6 +139,8 @@ func (p *prober) tryInjection(ctx context.Context, s script) Injection {
 
 // dialogue goes up to STARTTLS and the command behind it.
 func (p *prober) dialogue(ctx context.Context, c *client.Client, s script) error {
+	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout) // however many lines the server has
+	defer cancel()
 	if err := until(ctx, c, s.greeting); err != nil {
 		return err
 	}
@@ -168,6 +172,8 @@ func until(ctx context.Context, c *client.Client, last *regexp.Regexp) error {
 
 // count counts the replies over TLS: one too many is that to the second command.
 func (p *prober) count(ctx context.Context, c *client.Client, s script) Injection {
+	ctx, cancel := context.WithTimeout(ctx, 2*p.options.Timeout)
+	defer cancel()
 	unasked, last := p.replies(ctx, c, s, s.unasked+1)
 	if unasked > s.unasked {
 		return Injection{Vulnerable, fmt.Sprintf(

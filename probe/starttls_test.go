@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/probe"
@@ -86,6 +87,8 @@ const (
 	clear   = "answers it in plaintext"
 	runs    = "runs it over TLS"
 	belated = "runs it with the next command"
+	stalls  = "makes no handshake"
+	drips   = "has no end of lines"
 )
 
 // server plays a mail.
@@ -103,6 +106,15 @@ func (m mail) server(config *tls.Config, way string) func(net.Conn) {
 			if secure && pending && way == closes {
 				return
 			}
+			if secure && pending && way == stalls {
+				io.WriteString(raw, answer)
+				io.Copy(io.Discard, plain)
+				return
+			}
+			if way == drips && strings.Contains(command, "whorl-probe") {
+				drip(raw)
+				return
+			}
 			if secure && pending && way == clear {
 				second, _ := plain.ReadString('\n')
 				reply, _ := m.answer(second)
@@ -116,6 +128,17 @@ func (m mail) server(config *tls.Config, way string) func(net.Conn) {
 		kept, _ := plain.Peek(plain.Buffered())
 		overTLS(raw, raw, config, func(conn *tls.Conn) { m.secure(conn, string(kept), way) })
 	}
+}
+
+// drip says a line from time to time, until the client leaves or the server is tired of it.
+func drip(conn net.Conn) {
+	for range 150 {
+		if _, err := io.WriteString(conn, "250-mail.test\r\n"); err != nil {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	io.WriteString(conn, "250 STARTTLS\r\n")
 }
 
 func (m mail) secure(conn *tls.Conn, kept, way string) {
@@ -162,6 +185,18 @@ func TestInjection(t *testing.T) {
 				}
 			})
 		}
+	}
+	for _, way := range []string{stalls, drips} {
+		t.Run("smtp "+way, func(t *testing.T) {
+			t.Parallel()
+			report := run(t, ca, serve(t, mails["smtp"].server(config, way)), in("smtp"),
+				func(_ *probe.Target, o *probe.Options) {
+					o.Injection, o.Timeout = true, 2*time.Second
+				})
+			if got := report.Injection; got == nil || got.Verdict != probe.Inconclusive {
+				t.Fatalf("got %+v\n%s", got, summary(report))
+			}
+		})
 	}
 	_, err := probe.Run(
 		t.Context(),

@@ -5,7 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // Inherited is a socket that systemd has opened for the process.
@@ -40,7 +41,7 @@ func TakeInherited() ([]Inherited, error) {
 	inherited := make([]Inherited, n)
 	for i := range inherited {
 		fd := firstInherited + i
-		syscall.CloseOnExec(fd)
+		unix.CloseOnExec(fd)
 		name := "unknown"
 		if i < len(named) {
 			name = named[i]

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/internal/unix"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
@@ -122,12 +123,12 @@ func connectionLimit(limit int) (int, error) {
 	if limit > 0 {
 		return limit, nil
 	}
-	var rlimit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &rlimit); err != nil {
+	descriptors, _, err := unix.DescriptorLimit()
+	if err != nil {
 		return 0, fmt.Errorf("server: limit of descriptors: %w", err)
 	}
 	const others = 64
-	return int(max(1, min(rlimit.Cur, 1<<30)-others)), nil
+	return int(max(1, min(descriptors, 1<<30)-others)), nil
 }
 
 // Serve accepts connections on the listeners, those that are added later included, and returns when

@@ -1,4 +1,4 @@
-//go:build linux && !race
+//go:build linux && !race && !gnetpoll
 
 package server_test
 

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/unix"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -41,7 +42,7 @@ func lockFolder(ctx context.Context, path string) (unlock func(), err error) {
 		return func() {}, nil // binding will say what is wrong, if anything is
 	}
 	for deadline := time.Now().Add(lockPatience); ; {
-		err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err := unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err != syscall.EWOULDBLOCK && err != syscall.EINTR {
 			return func() { folder.Close() }, nil
 		}

@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/internal/reply"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/smtp/internal/engine"
@@ -28,7 +27,7 @@ import (
 // closed, and methods return net.ErrClosed.
 type Client struct {
 	dialer  *Dialer
-	conn    *client.Client
+	conn    transport
 	address string
 	engine  engine.Engine
 	busy    atomic.Bool // a method is called
@@ -53,7 +52,7 @@ func (c *Client) begin(ctx context.Context) (err error) {
 	proper := false // begin returns
 	defer func() {
 		if !proper {
-			c.end((*client.Client).Abort)
+			c.end(transport.Abort)
 		}
 	}()
 	name := c.dialer.hello
@@ -78,11 +77,10 @@ func (c *Client) part(ctx context.Context, err error) {
 	refused, ok := errors.AsType[*Error](err)
 	if ok && !refused.Lost || errors.Is(err, ErrNoTLS) || errors.Is(err, ErrAuthNeedsTLS) ||
 		errors.Is(err, ErrNoMechanism) {
-		c.conn.Send(ctx, []byte("QUIT\r\n"))
-		c.end((*client.Client).Close)
+		c.leave(ctx)
 		return
 	}
-	c.end((*client.Client).Abort)
+	c.end(transport.Abort)
 }
 
 // literal names this side by its address, RFC 5321, section 4.1.3.
@@ -109,7 +107,7 @@ func (c *Client) login(ctx context.Context) error {
 	offers := c.engine.Offers()
 	i := slices.IndexFunc(c.dialer.auth, func(m Mechanism) bool { return offers.HasAuth(m.Name) })
 	if i < 0 {
-		return fmt.Errorf("%w: it has %q", ErrNoMechanism, reply.Printable(offers.AuthNames))
+		return fmt.Errorf("%w: it has %s", ErrNoMechanism, reply.Quote([]byte(offers.AuthNames)))
 	}
 	state, _ := c.conn.ConnectionState()
 	exchange, err := c.dialer.auth[i].Start(ctx, Session{
@@ -144,6 +142,7 @@ func (c *Client) drive(ctx context.Context) error {
 			if err := c.silent(); err != nil {
 				return err
 			}
+			c.traceTLS()
 			c.engine.Secured()
 		default:
 			return nil
@@ -158,12 +157,18 @@ func (c *Client) say(ctx context.Context) error {
 	if len(out) == 0 {
 		return nil
 	}
-	if quiet {
-		if s := c.conn.Socket(); s != nil && s.Buffered() > 0 {
-			return c.silent()
-		}
+	if quiet && c.conn.arrived() {
+		return c.silent()
 	}
+	c.dialer.trace.sent(step, out)
 	return c.send(ctx, step, out)
+}
+
+func (c *Client) traceTLS() {
+	if c.dialer.trace != nil {
+		state, _ := c.conn.ConnectionState()
+		c.dialer.trace.secured(&state)
+	}
 }
 
 func (c *Client) send(ctx context.Context, step engine.Step, p []byte) error {
@@ -200,12 +205,13 @@ func (c *Client) receive(ctx context.Context) error {
 	step := c.engine.Step()
 	limit := c.dialer.timeouts[step]
 	began := time.Now()
-	c.patience(limit)
+	c.conn.patience(limit)
 	for {
 		line, err := c.conn.Recv(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w%s", step, closed(err), c.hint(step, err))
 		}
+		c.dialer.trace.received(step, line)
 		if step == engine.Auth {
 			err = c.computed(ctx, line)
 		} else {
@@ -215,7 +221,7 @@ func (c *Client) receive(ctx context.Context) error {
 			return err
 		}
 		if limit > 0 {
-			c.patience(max(limit-time.Since(began), 1))
+			c.conn.patience(max(limit-time.Since(began), 1))
 		}
 	}
 }
@@ -229,18 +235,6 @@ func (c *Client) hint(step engine.Step, err error) string {
 		return `: if it wants TLS from the start, as on port 465, Config.Security has to be Implicit`
 	}
 	return ""
-}
-
-// patience sets how long the next line may take.
-func (c *Client) patience(limit time.Duration) {
-	s := c.conn.Socket()
-	if s == nil {
-		return // closed meanwhile: Recv says so
-	}
-	if t := s.Timeouts(); t.Read != limit {
-		t.Read = limit
-		s.SetTimeouts(t)
-	}
 }
 
 // computed gives the engine a line whose answer takes a while to compute: SCRAM is meant to be
@@ -267,7 +261,7 @@ func (c *Client) acquire() error {
 		return nil
 	}
 	if err := c.silent(); err != nil {
-		c.end((*client.Client).Abort)
+		c.end(transport.Abort)
 		c.busy.Store(false)
 		return c.wrap(err)
 	}
@@ -278,9 +272,9 @@ func (c *Client) acquire() error {
 // leave the dialogue at an unknown place. err is what the method returns.
 func (c *Client) release(proper bool, err error) {
 	if !proper || err != nil && !c.goesOn(err) || c.engine.Broken() {
-		how := (*client.Client).Abort
+		how := transport.Abort
 		if proper && (err == nil || c.engine.Broken() && errors.As(err, new(*Error))) {
-			how = (*client.Client).Close
+			how = transport.Close
 		}
 		c.end(how)
 	}
@@ -299,7 +293,7 @@ func (c *Client) goesOn(err error) bool {
 // errUnsent marks errors of mails of which nothing was sent.
 var errUnsent = errors.New("nothing was sent")
 
-func (c *Client) end(how func(*client.Client) error) error {
+func (c *Client) end(how func(transport) error) error {
 	c.ended.Store(true)
 	return how(c.conn)
 }
@@ -355,12 +349,14 @@ func (c *Client) Quit(ctx context.Context) error {
 }
 
 // Close closes the connection, whatever is under way.
-func (c *Client) Close() error { return c.end((*client.Client).Close) }
+func (c *Client) Close() error { return c.end(transport.Close) }
 
 // leave ends the session by QUIT without waiting for the answer: the connection closes when that
 // was delivered.
-func (c *Client) leave() {
-	c.conn.Send(context.Background(), []byte("QUIT\r\n"))
+func (c *Client) leave(ctx context.Context) {
+	quit := []byte("QUIT\r\n")
+	c.dialer.trace.sent(engine.Other, quit)
+	c.conn.Send(ctx, quit)
 	c.Close()
 }
 

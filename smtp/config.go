@@ -46,6 +46,12 @@ type Config struct {
 	// Timeouts are how long a server is waited for.
 	Timeouts Timeouts
 
+	// Trace is told of each line of the dialogue, without its end: "C: " and what this side says,
+	// "S: " and what the server says, as in RFC 5321, and "(TLS 1.3, …)" for a handshake. What a
+	// login consists of is left out, and of the message all but its size. It is called on the loop,
+	// by several sessions at a time if there are several.
+	Trace func(line string)
+
 	// Client is the connection's: TLS, proxy, local address, time-outs of connecting and of the TLS
 	// handshake. A framing and other time-outs in it are an error: these are set here.
 	Client client.Config
@@ -99,6 +105,7 @@ type Dialer struct {
 	chunking bool
 	network  string
 	timeouts [engine.Steps]time.Duration
+	trace    tracer
 }
 
 // NewDialer makes a Dialer. The error says what is wrong with the configuration.
@@ -123,6 +130,7 @@ func NewDialer(config Config) (*Dialer, error) {
 		chunking: config.Chunking,
 		network:  "tcp",
 		timeouts: config.Timeouts.steps(),
+		trace:    config.Trace,
 	}
 	if config.Security == Implicit {
 		d.network = "tls"
@@ -164,7 +172,10 @@ func (d *Dialer) Dial(ctx context.Context, address string) (*Client, error) {
 	if err != nil {
 		return nil, c.wrap(err)
 	}
-	c.conn = conn
+	c.conn = connection{conn}
+	if d.engine.Security == Implicit {
+		c.traceTLS()
+	}
 	if err := c.begin(ctx); err != nil {
 		return nil, c.wrap(err)
 	}

@@ -194,7 +194,7 @@ func (w *content) flush() error {
 			return err
 		}
 	}
-	if err := c.send(w.ctx, engine.DataBlock, *w.out); err != nil {
+	if err := w.send(); err != nil {
 		return err
 	}
 	*w.out = (*w.out)[:0]
@@ -202,6 +202,12 @@ func (w *content) flush() error {
 		return c.drive(w.ctx) // the answer to the chunk
 	}
 	return nil
+}
+
+// send sends what is gathered.
+func (w *content) send() error {
+	w.client.dialer.trace.message(len(*w.out))
+	return w.client.send(w.ctx, engine.DataBlock, *w.out)
 }
 
 // begin sends the envelope, if that wasn't done yet, and returns when the server wants the message.
@@ -228,6 +234,9 @@ func (w *content) begin() error {
 	}
 	if c.engine.Next() != engine.Content {
 		return errNobody
+	}
+	if c.conn.arrived() { // it would be taken for the answer to the message
+		return c.silent()
 	}
 	return nil
 }
@@ -267,7 +276,7 @@ func (w *content) finish() error {
 		*w.out = append(*w.out, ".\r\n"...)
 	}
 	w.ended = true
-	if err := c.send(w.ctx, engine.DataBlock, *w.out); err != nil {
+	if err := w.send(); err != nil {
 		return err
 	}
 	if !w.envelope.Chunked {

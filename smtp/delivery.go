@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -20,6 +21,7 @@ type delivery struct {
 	text     string
 	refused  []*Error // for good
 	later    []*Error // for now
+	doubtful []string // recipients that may have it
 }
 
 func (d *delivery) run(ctx context.Context) (Receipt, error) {
@@ -73,6 +75,14 @@ func (d *delivery) note(o *outcome) {
 	if o.err == nil || all {
 		d.later = nil
 	}
+	if errors.Is(o.err, ErrInDoubt) {
+		d.doubtful = slices.DeleteFunc(slices.Clone(d.to), func(recipient string) bool {
+			return refusedIn(o.receipt.Refused, recipient)
+		})
+		d.later = slices.DeleteFunc(d.later, func(refused *Error) bool {
+			return slices.Contains(d.doubtful, refused.Recipient)
+		})
+	}
 	for _, refused := range o.receipt.Refused {
 		switch {
 		case !refused.Temporary():
@@ -83,11 +93,15 @@ func (d *delivery) note(o *outcome) {
 	}
 }
 
+func refusedIn(all []*Error, recipient string) bool {
+	return slices.ContainsFunc(all, func(r *Error) bool { return r.Recipient == recipient })
+}
+
 // end returns what the attempts have come to, the last one with err.
 func (d *delivery) end(err error) (Receipt, error) {
 	all := append(d.refused, d.later...)
 	if d.accepted {
-		return Receipt{Text: d.text, Refused: all}, nil
+		return Receipt{Text: d.text, Refused: all, InDoubt: d.doubtful}, nil
 	}
 	if _, ok := errors.AsType[*RecipientsError](err); ok {
 		err = &RecipientsError{Refused: all}

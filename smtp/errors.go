@@ -54,8 +54,8 @@ var (
 	// ErrProtocol says that a server doesn't speak SMTP, or has lost its thread.
 	ErrProtocol = engine.ErrProtocol
 
-	// ErrInDoubt says that a mail was sent with its end and that no answer came: the server may
-	// have accepted it.
+	// ErrInDoubt says that a mail was sent with its end and that no answer came, or with LMTP not
+	// one for each recipient: the server may have accepted it, for some or for all.
 	ErrInDoubt = errors.New("the server may have accepted the mail")
 
 	// ErrMessageGone says that a mail can't be sent once more, as its message can be read only

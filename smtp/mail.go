@@ -51,7 +51,11 @@ type DSN struct {
 // A Receipt is what has become of a mail that was accepted.
 type Receipt struct {
 	Text    string   // the server's words, which often have its name for the mail
-	Refused []*Error // the recipients that don't get it; the others do
+	Refused []*Error // the recipients that don't get it
+
+	// InDoubt are recipients that may get it or not, see [ErrInDoubt]: a [Pool] had tried it again
+	// for them. All others do get it.
+	InDoubt []string
 }
 
 // Reader makes a Message of a Reader. If that is an io.Seeker, it is sent from where it is at
@@ -178,12 +182,16 @@ func (o *outcome) judge(c *Client, w *content) {
 		o.err = c.engine.Outcome()
 	}
 	refused, answered := errors.AsType[*Error](o.err)
+	lmtp := c.dialer.engine.LMTP
+	if lmtp && w.ended && answered && refused.Lost && c.engine.MayHave() > 1 {
+		answered = false // the answer is for one of them
+	}
 	switch {
 	case o.err == nil || errors.As(o.err, new(*RecipientsError)):
 		// Who was refused for now may be tried again.
 		o.again = temporary(o.receipt.Refused)
 	case answered && !refused.Temporary() || errors.Is(o.err, errUnsent):
-	case !w.ended || answered && !c.dialer.engine.LMTP:
+	case !w.ended || answered:
 		if c.engine.ContentBegun() && !answered {
 			break // the server may have been satisfied with what it got
 		}

@@ -268,6 +268,7 @@ func ehlo(keywords ...string) string {
 // ".", in its place; an answer "" leaves it to the mta.
 type mta struct {
 	keywords []string
+	lmtp     bool // each recipient has an answer of its own
 	hook     func(s *script, line string) (answer string)
 
 	hooks sync.Mutex // held while hook is called
@@ -330,7 +331,7 @@ func (m *mta) play(s *script) {
 		line := s.line()
 		verb, _, _ := strings.Cut(line, " ")
 		switch verb {
-		case "EHLO":
+		case "EHLO", "LHLO":
 			answer(line, ehlo(m.keywords...))
 		case "MAIL":
 			mail = received{}
@@ -351,7 +352,15 @@ func (m *mta) play(s *script) {
 				continue
 			}
 			mail.text = s.data()
-			answer(".", "250 queued\r\n")
+			if !m.lmtp {
+				answer(".", "250 queued\r\n")
+				continue
+			}
+			recipients := mail.to
+			for i := range recipients {
+				mail.to = recipients[i : i+1]
+				answer(".", "250 delivered\r\n")
+			}
 		case "QUIT":
 			m.mu.Lock()
 			m.quits++

@@ -98,7 +98,7 @@ type PoolStats struct {
 	Lost     int64 // of them, those that were found closed or mute
 	Accepted int64 // mails that the server has accepted, for some recipients at least
 	Failed   int64 // mails that it hasn't
-	InDoubt  int64 // of them, those that it may have
+	InDoubt  int64 // of them, those that it may have; and of the accepted, for some recipients
 	Refused  int64 // recipients that don't get a mail that was accepted
 	Retried  int64 // further attempts
 }
@@ -119,8 +119,8 @@ type turn struct {
 // NewPool makes a Pool. The error says what is wrong with the configuration.
 func NewPool(config PoolConfig) (*Pool, error) {
 	config.setDefaults()
-	if config.MaxConns < 0 || config.MaxQueue < 0 || config.Attempts < 0 || config.Rate < 0 {
-		return nil, fmt.Errorf("smtp: PoolConfig: %w: a negative number", ErrInvalid)
+	if config.MaxConns < 0 || config.MaxQueue < 0 || config.Attempts < 0 || !(config.Rate >= 0) {
+		return nil, fmt.Errorf("smtp: PoolConfig: %w: a negative number, or not a number", ErrInvalid)
 	}
 	if config.Address == "" {
 		return nil, fmt.Errorf("smtp: PoolConfig: %w: there is no Address", ErrInvalid)
@@ -157,6 +157,9 @@ func (p *Pool) Send(ctx context.Context, mail *Mail) (Receipt, error) {
 	case err == nil:
 		p.stats.Accepted++
 		p.stats.Refused += int64(len(receipt.Refused))
+		if len(receipt.InDoubt) > 0 {
+			p.stats.InDoubt++
+		}
 	case errors.Is(err, ErrInDoubt):
 		p.stats.InDoubt++
 		fallthrough

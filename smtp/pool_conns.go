@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -80,6 +81,9 @@ func (p *Pool) take(ctx context.Context, fresh bool) (c *pooled, reused bool, er
 		if p.usable(ctx, c) {
 			return c, true, nil
 		}
+		if err := ctx.Err(); err != nil {
+			return nil, false, err // the others are for those who still wait
+		}
 	}
 	if c, err = p.dial(ctx); err != nil {
 		return nil, false, err
@@ -102,24 +106,28 @@ func (p *Pool) pop() *pooled {
 }
 
 // usable finds out whether a connection that was idle may be used on, and ends it if not.
-func (p *Pool) usable(ctx context.Context, c *pooled) bool {
+func (p *Pool) usable(ctx context.Context, c *pooled) (alive bool) {
 	now := time.Now()
 	idle := now.Sub(c.used)
 	if p.worn(c, now) || idle > p.config.MaxIdle {
 		p.discard(c, true)
 		return false
 	}
-	alive := idle < pauseTime || c.silent() == nil
-	if alive && idle > p.config.CheckAfter {
+	defer func() {
+		if !alive { // also after a panic, of Config.Trace for instance
+			p.discard(c, false)
+		}
+	}()
+	there := idle < pauseTime || c.silent() == nil
+	if there && idle > p.config.CheckAfter {
 		ctx, cancel := context.WithTimeout(ctx, checkTime)
-		alive = c.Noop(ctx) == nil
+		there = c.Noop(ctx) == nil
 		cancel()
 	}
-	if !alive {
-		p.discard(c, false)
+	if !there && ctx.Err() == nil {
 		p.count(func(s *PoolStats) { s.Lost++ })
 	}
-	return alive
+	return there
 }
 
 // worn reports whether a connection has done what it may do.
@@ -128,7 +136,7 @@ func (p *Pool) worn(c *pooled, now time.Time) bool {
 		p.config.MaxAge > 0 && now.Sub(c.born) > p.config.MaxAge
 }
 
-func (p *Pool) dial(ctx context.Context) (*pooled, error) {
+func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 	// Connections that are kept while others are opened count as well: a place is free, so one of
 	// them has to go if there are as many as there may be.
 	p.mu.Lock()
@@ -139,21 +147,25 @@ func (p *Pool) dial(ctx context.Context) (*pooled, error) {
 	p.dialing++
 	p.mu.Unlock()
 	leave(oldest)
-	client, err := p.dialer.Dial(ctx, p.config.Address)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.dialing--
-	if err != nil {
-		return nil, err
-	}
-	c := &pooled{Client: client, born: time.Now()}
-	p.stats.Dialed++
-	if p.cut {
-		client.Close()
-		return nil, ErrPoolClosed
-	}
-	p.open[c] = struct{}{}
-	return c, nil
+	var client *Client
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.dialing-- // also after a panic, of a Mechanism for instance
+		switch {
+		case client == nil:
+			return
+		case p.cut:
+			client.Close()
+			c, err = nil, ErrPoolClosed
+		default:
+			c = &pooled{Client: client, born: time.Now()}
+			p.open[c] = struct{}{}
+		}
+		p.stats.Dialed++
+	}()
+	client, err = p.dialer.Dial(ctx, p.config.Address)
+	return nil, err
 }
 
 // put gives a connection back after a mail.
@@ -165,7 +177,7 @@ func (p *Pool) put(c *pooled) {
 		delete(p.open, c)
 		p.mu.Unlock()
 		if worn {
-			c.leave()
+			c.leave(context.Background())
 		}
 		return
 	}
@@ -182,7 +194,7 @@ func (p *Pool) discard(c *pooled, orderly bool) {
 	delete(p.open, c)
 	p.mu.Unlock()
 	if orderly {
-		c.leave()
+		c.leave(context.Background())
 	} else {
 		c.Close()
 	}
@@ -202,7 +214,7 @@ func (p *Pool) forget(n int) []*pooled {
 // leave ends connections in good order.
 func leave(connections []*pooled) {
 	for _, c := range connections {
-		c.leave()
+		c.leave(context.Background())
 	}
 }
 
@@ -232,7 +244,8 @@ func (p *Pool) begin(ctx context.Context) error {
 	if at.Before(now) {
 		at = now
 	}
-	p.next = at.Add(time.Duration(float64(time.Second) / p.config.Rate))
+	const longest = float64(math.MaxInt64 / 2)
+	p.next = at.Add(time.Duration(min(float64(time.Second)/p.config.Rate, longest)))
 	p.mu.Unlock()
 	return p.sleep(ctx, at.Sub(now))
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // network is what kind of socket a name such as "tcp4" stands for.
@@ -79,9 +81,17 @@ func splitHostPort(n *network, address string) (host string, port uint16, err er
 }
 
 // unixSockaddr makes the address of a Unix socket. A name that begins with "@" is in the abstract
-// namespace.
+// namespace, which only Linux has.
 func unixSockaddr(path string) (unix.Sockaddr, error) {
-	if len(path) > 107 {
+	longest := 107
+	if runtime.GOOS != "linux" {
+		longest = 103
+		if strings.HasPrefix(path, "@") {
+			return nil, fmt.Errorf("%s: there is no abstract namespace on %s: %w",
+				path, runtime.GOOS, syscall.EAFNOSUPPORT)
+		}
+	}
+	if len(path) > longest {
 		return nil, fmt.Errorf("%w: %d bytes", ErrPathTooLong, len(path))
 	}
 	return &unix.SockaddrUnix{Name: path}, nil

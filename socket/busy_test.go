@@ -172,7 +172,8 @@ func TestASecondWriterIsBusy(t *testing.T) {
 	}
 }
 
-// Close wakes who waits, once and with net.ErrClosed; in coroutines of its loop, the writer first.
+// Close wakes who waits, once and with net.ErrClosed; in coroutines of its loop, the writer first,
+// when the closer waits next.
 func TestCloseEndsWhoWaits(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		for _, closer := range callers {
@@ -199,6 +200,9 @@ func TestCloseEndsWhoWaits(t *testing.T) {
 					closer.call(ctx, func(ctx context.Context) {
 						if err := s.Close(); err != nil {
 							t.Error(err)
+						}
+						if closer.name == "coroutine" && waiter.name == "coroutine" && len(ended) > 0 {
+							t.Errorf("Close has switched: %q", ended)
 						}
 						wantError(t, "second Close", s.Close(), net.ErrClosed)
 						wantError(t, "Abort after Close", s.Abort(), net.ErrClosed)

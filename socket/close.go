@@ -6,9 +6,8 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // Close closes the socket and returns at once. Whoever waits in an operation is woken with

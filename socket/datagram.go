@@ -9,9 +9,8 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // SendTo sends a datagram to an address: *net.UDPAddr or *net.UnixAddr. On a socket that isn't

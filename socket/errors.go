@@ -46,8 +46,8 @@ var (
 	ErrTruncated error = truncatedError{}
 
 	// ErrPathTooLong is returned for a Unix socket path that doesn't fit a socket address: 107
-	// bytes.
-	ErrPathTooLong = errors.New("path of Unix socket is longer than 107 bytes")
+	// bytes on Linux, 103 elsewhere.
+	ErrPathTooLong = errors.New("path of Unix socket is longer than 107 bytes (103 on macOS and BSD)")
 
 	// ErrLineTooLong is returned by RecvLine when max bytes hold no line end.
 	ErrLineTooLong = errors.New("line too long")

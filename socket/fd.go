@@ -6,11 +6,10 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/internal/unix"
 	"github.com/whorl-go/whorl/runtime"
 )
 

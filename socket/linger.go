@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/internal/unix"
 	"github.com/whorl-go/whorl/runtime"
 )
 

@@ -6,10 +6,9 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // DefaultBacklog is how many connections the kernel completes ahead of Accept, unless Listen says

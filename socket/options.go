@@ -5,7 +5,7 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // option is a setting that is made on the descriptor, when there is one and on each that Connect

@@ -1,3 +1,5 @@
+//go:build !gnetpoll
+
 package socket
 
 import (
@@ -41,13 +43,6 @@ func sysSend(fd int, p []byte) (int, syscall.Errno) {
 		return 0, errno
 	}
 	return int(n), 0
-}
-
-// sysReadable asks whether a read would find something: poll(2), which doesn't wait here.
-func sysReadable(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n == 1 && p[0].Revents&unix.POLLIN != 0
 }
 
 // sysPeek reads without taking: MSG_PEEK.
@@ -213,8 +208,6 @@ func rawConnect(fd int, to unsafe.Pointer, size uintptr) syscall.Errno {
 	return errno
 }
 
-func sysClose(fd int) { unix.Close(fd) }
-
 // sysVacate closes what the number stands for, and keeps the number in use.
 func sysVacate(fd int) {
 	if idle, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err == nil {
@@ -251,18 +244,9 @@ func ioctl(fd int, request uint) int {
 	return n
 }
 
-// sysFailed asks whether an error of the socket waits to be told, and leaves it there.
-func sysFailed(fd int) bool {
-	look := []unix.PollFd{{Fd: int32(fd)}}
-	n, _ := unix.Poll(look, 0)
-	return n > 0 && look[0].Revents&unix.POLLERR != 0
-}
-
 // setBindNoPort leaves the choice of a port to connect(2), which knows the peer and can use a port
 // again that is in use for another one.
-func setBindNoPort(
-	fd int,
-) {
+func setBindNoPort(fd int) {
 	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
@@ -285,31 +269,4 @@ func sysKind(fd int) (family, kind int, listening bool, err error) {
 		}
 	}
 	return values[0], values[1], values[2] != 0, nil
-}
-
-// duplicate makes a non-blocking descriptor of the same file.
-func duplicate(file *os.File) (number int, err error) {
-	raw, err := file.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	callErr := raw.Control(func(from uintptr) {
-		if number, err = unix.FcntlInt(from, unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			err = unix.SetNonblock(number, true)
-		}
-	})
-	if callErr != nil {
-		return -1, callErr
-	}
-	return number, os.NewSyscallError("fcntl", err)
-}
-
-// sysReceiveBuffer returns how much memory the kernel gives to what comes in. It counts its own
-// overhead in: no more than half of it are data, socket(7).
-func sysReceiveBuffer(fd int) int {
-	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
-	if err != nil {
-		return 0
-	}
-	return n
 }

@@ -107,9 +107,13 @@ func NewDialer(config ClientConfig) (*Dialer, error) {
 	d.shared.patience = config.HandshakeTimeout
 	switch low := &config.Client; {
 	case framed(low.EOF, low.Length, low.Split):
-		return nil, errors.New("websocket: ClientConfig: Client has a framing, which is this package's")
+		return nil, errors.New(
+			"websocket: ClientConfig: Client has a framing, which is this package's",
+		)
 	case low.MaxPacket != 0:
-		return nil, errors.New("websocket: ClientConfig: set MaxMessage in Options, not MaxPacket in Client")
+		return nil, errors.New(
+			"websocket: ClientConfig: set MaxMessage in Options, not MaxPacket in Client",
+		)
 	}
 	if config.Compression.Enabled {
 		d.offer = handshake.Offer(config.Compression.most())
@@ -117,7 +121,10 @@ func NewDialer(config ClientConfig) (*Dialer, error) {
 	for name := range config.Header {
 		if ours[http.CanonicalHeaderKey(name)] || strings.EqualFold(name, "Sec-Websocket-Key") ||
 			strings.EqualFold(name, "Sec-Websocket-Version") {
-			return nil, fmt.Errorf("websocket: ClientConfig: Header has %s, which the handshake sets", name)
+			return nil, fmt.Errorf(
+				"websocket: ClientConfig: Header has %s, which the handshake sets",
+				name,
+			)
 		}
 	}
 	low := client.AsyncConfig{
@@ -172,7 +179,12 @@ func parse(raw string) (*target, error) {
 	case "ws+unix":
 		path, request, _ := strings.Cut(u.Path, ":")
 		t.network, t.address = "unix", path
-		t.url = &url.URL{Scheme: "ws", Host: "localhost", Path: "/" + strings.TrimPrefix(request, "/"), RawQuery: u.RawQuery}
+		t.url = &url.URL{
+			Scheme:   "ws",
+			Host:     "localhost",
+			Path:     "/" + strings.TrimPrefix(request, "/"),
+			RawQuery: u.RawQuery,
+		}
 	default:
 		return nil, fmt.Errorf("the scheme %q is none of ws, wss and ws+unix", u.Scheme)
 	}
@@ -187,8 +199,8 @@ func parse(raw string) (*target, error) {
 	return t, nil
 }
 
-// Dial connects and returns when the WebSocket stands. The error is a *DialError, and the connection
-// is given up then, whatever Reconnect says.
+// Dial connects and returns when the WebSocket stands. The error is a *DialError, and the
+// connection is given up then, whatever Reconnect says.
 func (d *Dialer) Dial(ctx context.Context, rawURL string) (*Conn, error) {
 	done := runtime.NewChannel[error](1)
 	c, err := d.open(ctx, rawURL, done)
@@ -217,7 +229,11 @@ func (d *Dialer) Open(ctx context.Context, rawURL string) (*Conn, error) {
 	return d.open(ctx, rawURL, nil)
 }
 
-func (d *Dialer) open(ctx context.Context, rawURL string, done *runtime.Channel[error]) (*Conn, error) {
+func (d *Dialer) open(
+	ctx context.Context,
+	rawURL string,
+	done *runtime.Channel[error],
+) (*Conn, error) {
 	to, err := parse(rawURL)
 	if err != nil {
 		return nil, &DialError{Layer: "URL", URL: rawURL, Err: err}
@@ -233,8 +249,8 @@ func (d *Dialer) open(ctx context.Context, rawURL string, done *runtime.Channel[
 	return c, nil
 }
 
-// Dial connects to a URL with a configuration of its own, and returns when the WebSocket stands. For
-// many connections of a kind there is Dialer.
+// Dial connects to a URL with a configuration of its own, and returns when the WebSocket stands.
+// For many connections of a kind there is Dialer.
 func Dial(ctx context.Context, rawURL string, config ClientConfig) (*Conn, error) {
 	d, err := NewDialer(config)
 	if err != nil {
@@ -331,7 +347,11 @@ func (d *Dialer) request(at *attempt) []byte {
 	if d.config.Header.Get("Host") == "" {
 		fmt.Fprintf(&b, "Host: %s\r\n", host(u))
 	}
-	fmt.Fprintf(&b, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n", at.key)
+	fmt.Fprintf(
+		&b,
+		"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n",
+		at.key,
+	)
 	if len(d.shared.Subprotocols) > 0 {
 		fmt.Fprintf(&b, "Sec-WebSocket-Protocol: %s\r\n", strings.Join(d.shared.Subprotocols, ", "))
 	}
@@ -370,7 +390,15 @@ func (at *attempt) received(c *Conn, p []byte) {
 	case end < 0 && len(at.head) > maxResponse, end > maxResponse-from:
 		at.fail(c, "HTTP", 0, errors.New("the head of the response is too large"))
 	case len(at.head) >= 5 && !bytes.HasPrefix(at.head, []byte("HTTP/")):
-		at.fail(c, "HTTP", 0, fmt.Errorf("the server doesn't speak HTTP: it has sent %q", at.head[:min(40, len(at.head))]))
+		at.fail(
+			c,
+			"HTTP",
+			0,
+			fmt.Errorf(
+				"the server doesn't speak HTTP: it has sent %q",
+				at.head[:min(40, len(at.head))],
+			),
+		)
 	case end >= 0:
 		at.complete(c, from+end+len(headEnd))
 	}
@@ -400,7 +428,8 @@ func (at *attempt) complete(c *Conn, end int) {
 	resp.Body = http.NoBody
 	if err != nil {
 		layer := "WebSocket"
-		if refused, ok := errors.AsType[*handshake.ResponseError](err); ok && refused.Layer == handshake.LayerStatus {
+		if refused, ok := errors.AsType[*handshake.ResponseError](err); ok &&
+			refused.Layer == handshake.LayerStatus {
 			layer = "HTTP"
 		}
 		at.fail(c, layer, resp.StatusCode, err)

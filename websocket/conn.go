@@ -22,7 +22,7 @@ type Conn struct {
 	carrier carrier
 	home    home
 	state   atomic.Uint32 // a state, and flags
-	heard   uint32        // when the peer has said something, on the home's clock; in HTTP, since when it is waited for
+	heard   uint32        // when the peer has spoken, on the home's clock; in HTTP, since when it is due
 	recv    engine.Receiver
 
 	value any
@@ -47,8 +47,8 @@ type carrier interface {
 	tls() (tls.ConnectionState, bool)
 }
 
-// A home is where all of a Conn happens, one thing at a time: an event loop, or, for the net.Conn of
-// somebody else, a queue of its own.
+// A home is where all of a Conn happens, one thing at a time: an event loop, or, for the net.Conn
+// of somebody else, a queue of its own.
 type home interface {
 	here() bool
 	do(fn func()) bool // at once if this is it, else in order; false: it has ended
@@ -176,12 +176,15 @@ func (c *Conn) ending() *CloseError {
 }
 
 // Close begins the closing handshake with a code that may be sent and a reason of up to 123 bytes,
-// of which the rest is cut off. Messages that were pushed before still go out. OnClose tells when it
-// is over; a peer that doesn't answer is cut off after Options.CloseTimeout. It returns the
+// of which the rest is cut off. Messages that were pushed before still go out. OnClose tells when
+// it is over; a peer that doesn't answer is cut off after Options.CloseTimeout. It returns the
 // *CloseError of a connection that has ended, or is ending, already. Swoole's disconnect.
 func (c *Conn) Close(code int, reason string) error {
 	if !engine.ValidCloseCode(code) {
-		return &net.OpError{Op: "close", Err: errors.New("websocket: no status code that may be sent")}
+		return &net.OpError{
+			Op:  "close",
+			Err: errors.New("websocket: no status code that may be sent"),
+		}
 	}
 	k, dialled := c.carrier.(*asyncCarrier)
 	if dialled {

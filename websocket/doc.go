@@ -9,16 +9,16 @@
 //	s.Listen(ctx, "tcp", ":9501")
 //	s.Serve(ctx)
 //
-// A connection on which nothing happens has no coroutine, no stack and no buffer, at either end. Who
-// prefers straight-line code has Config.Handle and [Conn.Recv].
+// A connection on which nothing happens has no coroutine, no stack and no buffer, at either end.
+// Who prefers straight-line code has Config.Handle and [Conn.Recv].
 //
 // # Where functions run
 //
-// All callbacks of a connection run on its loop, one at a time, in the order in which things happen,
-// and must not wait; who has to, starts a coroutine with runtime.Go(ctx, …). OnHandshake and Handle
-// run in coroutines of their own, and may. OnRequest runs on goroutines of net/http. Everything may
-// be pushed, closed, joined and broadcast from anywhere: [Conn.Push] never waits, and says what has
-// become of the message.
+// All callbacks of a connection run on its loop, one at a time, in the order in which things
+// happen, and must not wait; who has to, starts a coroutine with runtime.Go(ctx, …). OnHandshake
+// and Handle run in coroutines of their own, and may. OnRequest runs on goroutines of net/http.
+// Everything may be pushed, closed, joined and broadcast from anywhere: [Conn.Push] never waits,
+// and says what has become of the message.
 //
 // # The order of events
 //

@@ -15,8 +15,8 @@ import (
 
 // A hub is an event loop as a home: that of all Conns on it, whatever they belong to.
 //
-// What others want of its Conns goes through one inbox, in order: pushes, broadcasts, Join and Leave.
-// However many there are, the loop is woken once.
+// What others want of its Conns goes through one inbox, in order: pushes, broadcasts, Join and
+// Leave. However many there are, the loop is woken once.
 //
 // Time-outs are minded without a timer for each Conn: the Conns are in so many slots, and the hub
 // looks at those of one slot after the other. So each is looked at eight times in the shortest of

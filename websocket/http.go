@@ -17,9 +17,9 @@ import (
 	"github.com/whorl-go/whorl/websocket/internal/handshake"
 )
 
-// What isn't a handshake is net/http's: its server gets the connection as a net.Conn, with the bytes
-// that have come, and keeps it for as many requests as the client makes. A handshake among these
-// takes the connection back.
+// What isn't a handshake is net/http's: its server gets the connection as a net.Conn, with the
+// bytes that have come, and keeps it for as many requests as the client makes. A handshake among
+// these takes the connection back.
 
 // queue is the net.Listener of the HTTP server.
 type queue struct {

@@ -125,8 +125,12 @@ func (o Options) prepare(role engine.Role) (*shared, error) {
 	case o.MaxMessage < 0:
 		return fail("MaxMessage must not be negative")
 	case o.LowWater < 0 || o.LowWater > o.HighWater || o.HighWater > o.MaxQueue:
-		return fail("LowWater (%d), HighWater (%d) and MaxQueue (%d) must not decrease, nor be negative",
-			o.LowWater, o.HighWater, o.MaxQueue)
+		return fail(
+			"LowWater (%d), HighWater (%d) and MaxQueue (%d) must not decrease, nor be negative",
+			o.LowWater,
+			o.HighWater,
+			o.MaxQueue,
+		)
 	}
 	if bits := o.Compression.WindowBits; bits != 0 && (bits < 9 || bits > 15) {
 		return fail("Compression.WindowBits is %d, must be from 9 to 15", bits)

@@ -150,7 +150,8 @@ func (c *Conn) compress(dst []byte, op engine.Opcode, data []byte) []byte {
 // hasRoom reports whether n more bytes may wait for the peer. What is small isn't counted exactly
 // before there is much.
 func (c *Conn) hasRoom(n int) bool {
-	return n <= joined && c.state.Load()&flagFull == 0 || c.carrier.queued()+n <= c.params().MaxQueue
+	return n <= joined && c.state.Load()&flagFull == 0 ||
+		c.carrier.queued()+n <= c.params().MaxQueue
 }
 
 // queue sends a frame, of one part or two. Both go out, or none.

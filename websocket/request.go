@@ -69,7 +69,12 @@ func (x *exchange) received(p []byte) {
 func (x *exchange) look(passed func(since uint32, d time.Duration) bool) {
 	if x.conn.current() == stateRequest && passed(x.conn.heard, x.server.config.HeaderTimeout) {
 		if len(x.head) == 0 {
-			x.conn.finish(true, StatusAbnormal, "", runtime.ErrTimeout) // it hasn't asked for anything
+			x.conn.finish(
+				true,
+				StatusAbnormal,
+				"",
+				runtime.ErrTimeout,
+			) // it hasn't asked for anything
 			return
 		}
 		x.refuse(http.StatusRequestTimeout, "the request's head took too long", nil)
@@ -112,7 +117,8 @@ func readRequest(head []byte) (*http.Request, error) {
 	}
 	hosts := 0
 	for line := range bytes.Lines(head) {
-		if name, _, ok := bytes.Cut(line, []byte(":")); ok && bytes.EqualFold(name, []byte("Host")) {
+		if name, _, ok := bytes.Cut(line, []byte(":")); ok &&
+			bytes.EqualFold(name, []byte("Host")) {
 			hosts++
 		}
 	}
@@ -337,7 +343,9 @@ func (c *Conn) switchTo(a *accepted, h http.Header) error {
 		return errors.New("websocket: the connection has ended")
 	}
 	head := make([]byte, 0, 512)
-	head = append(head, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
+	head = append(
+		head,
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	head = append(head, handshake.Accept(a.key)...)
 	head = append(head, "\r\n"...)
 	if a.subprotocol != "" {
@@ -396,7 +404,8 @@ func (a *answer) opened(err error) {
 		c.shut(StatusInternalError, "", err)
 	}
 	defer c.home.later(func() { c.listen(a.rest) }) // after what the program has deferred
-	if fn := s.config.OnOpen; fn != nil && err == nil && (s.config.OnHandshake == nil || s.config.OpenAfterHandshake) {
+	if fn := s.config.OnOpen; fn != nil && err == nil &&
+		(s.config.OnHandshake == nil || s.config.OpenAfterHandshake) {
 		fn(c.context(), c, a.request)
 	}
 	if fn := s.config.Handle; fn != nil && c.current() == stateOpen {

@@ -10,12 +10,12 @@ import (
 )
 
 // Rooms are named groups of connections to which messages are broadcast. A Server has its own;
-// connections of Upgrade and of clients may join those that NewRooms makes. The methods may be called
-// from any coroutine, goroutine and callback, and never wait.
+// connections of Upgrade and of clients may join those that NewRooms makes. The methods may be
+// called from any coroutine, goroutine and callback, and never wait.
 //
 // A message is encoded once, and compressed once, for all members. Each loop with members is woken
-// once, and writes once to each of them, however many broadcasts there are in one of its turns. What
-// one goroutine does to a room, Join and Leave included, is done in order.
+// once, and writes once to each of them, however many broadcasts there are in one of its turns.
+// What one goroutine does to a room, Join and Leave included, is done in order.
 type Rooms struct {
 	mu  sync.RWMutex
 	all map[string]*group // guarded by mu
@@ -221,8 +221,9 @@ func (g *group) divisions() map[home]*division {
 const maxBehind = 32 << 20
 
 // Broadcast sends a message, Text or Binary, to all members of a room but those excepted, by their
-// IDs. What becomes of slow ones, their Options say. It returns how many members there were, without
-// those on a loop to which 32 MiB of broadcasts are on their way already: to these it isn't sent.
+// IDs. What becomes of slow ones, their Options say. It returns how many members there were,
+// without those on a loop to which 32 MiB of broadcasts are on their way already: to these it isn't
+// sent.
 func (r *Rooms) Broadcast(room string, data []byte, op Opcode, except ...server.ID) int {
 	g := r.group(room, false)
 	if g == nil || op != Text && op != Binary {
@@ -289,7 +290,8 @@ func (b *broadcast) send(c *Conn) bool {
 	if !c.hasRoom(len(frame)) || c.carrier.send(frame) != nil {
 		return false
 	}
-	if d := c.params().engine.Deflate; d != nil && d.SendTakeover && c.params().role == engine.Server {
+	if d := c.params().engine.Deflate; d != nil && d.SendTakeover &&
+		c.params().role == engine.Server {
 		c.toRare().sender.Sent(&c.params().engine, frame, b.data)
 	}
 	return true
@@ -320,7 +322,9 @@ func (b *broadcast) frame(c *Conn) []byte {
 	case c.params().role == engine.Client:
 		return engine.AppendMessage(nil, engine.Client, b.op, b.data, c.mask())
 	}
-	b.plain.Do(func() { b.whole = engine.AppendMessage(nil, engine.Server, b.op, b.data, [4]byte{}) })
+	b.plain.Do(
+		func() { b.whole = engine.AppendMessage(nil, engine.Server, b.op, b.data, [4]byte{}) },
+	)
 	return b.whole
 }
 

@@ -172,8 +172,13 @@ func (s *Server) check() error {
 		return errors.New("websocket: Config: OnMessage and Handle exclude each other")
 	case s.elsewhere() && c.OnRequest == nil:
 		return errors.New("websocket: Config: neither OnMessage nor Handle is set, nor OnRequest")
-	case low.OnConnect != nil, low.OnReceive != nil, low.OnClose != nil, low.Handle != nil, low.OnPacket != nil,
-		low.OnBufferFull != nil, low.OnBufferEmpty != nil:
+	case low.OnConnect != nil,
+		low.OnReceive != nil,
+		low.OnClose != nil,
+		low.Handle != nil,
+		low.OnPacket != nil,
+		low.OnBufferFull != nil,
+		low.OnBufferEmpty != nil:
 		return errors.New("websocket: Config: Server has callbacks, which are this package's")
 	case framed(low.EOF, low.Length, low.Split):
 		return errors.New("websocket: Config: Server has a framing, which is this package's")

@@ -14,7 +14,6 @@ import (
 
 	"github.com/whorl-go/whorl/internal/bench"
 	"github.com/whorl-go/whorl/internal/bench/message"
-	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // defaultDuration is how long a run takes that was told neither a time nor a number.
@@ -304,7 +303,7 @@ func (g *generator) run(command *cobra.Command, target string) error {
 		err = errors.New("interrupted before anything was measured")
 	}
 	if err != nil {
-		return failed(inFlags(err))
+		return failed(benchRemedies.add(err))
 	}
 	if err := g.outputs.write(result, command.OutOrStdout(), command.ErrOrStderr()); err != nil {
 		return failed(err)
@@ -320,24 +319,9 @@ func (g *generator) run(command *cobra.Command, target string) error {
 	return nil
 }
 
-// inFlags adds to a failed handshake what mends it here.
-func inFlags(err error) error {
-	refused, ok := errors.AsType[*explain.HandshakeError](err)
-	if !ok {
-		return err
-	}
-	switch refused.Reason {
-	case explain.ReasonUnknownAuthority, explain.ReasonSelfSigned, explain.ReasonNoRoots:
-		return fmt.Errorf("%w; on this command line: --ca FILE, or --insecure to verify nothing",
-			err)
-	case explain.ReasonNameMismatch:
-		return fmt.Errorf("%w; on this command line: --server-name NAME", err)
-	case explain.ReasonPlaintext, explain.ReasonTimeout, explain.ReasonClosed:
-		return fmt.Errorf("%w; on this command line: --starttls PROTOCOL", err)
-	case explain.ReasonClientCertRequired:
-		return fmt.Errorf("%w; on this command line: --cert FILE --key FILE", err)
-	}
-	return err
+var benchRemedies = remedies{
+	trust: "--ca FILE, or --insecure to verify nothing", name: "--server-name NAME",
+	upgrade: "--starttls PROTOCOL", certificate: "--cert FILE --key FILE",
 }
 
 // plainCharacters are those that a shell takes for themselves.

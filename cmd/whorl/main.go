@@ -1,12 +1,13 @@
 // Command whorl is the tool for those who run servers: whorl bench measures them, whorl probe says
-// why TLS with them fails.
+// why TLS with them fails, whorl mail sends a message.
 //
 //	whorl probe --starttls smtp mail.example.com:587
+//	whorl mail --server mail.example.com:587 --from me@example.com --to you@example.com
 //	whorl bench handshake -c 50 -d 10s --starttls smtp mail.example.com:587
 //	whorl bench serve --starttls smtp --ca-out ca.pem
 //
-// It exits with 2 if it was called wrongly, with 1 if what it was to do has failed. whorl probe has
-// statuses of its own.
+// It exits with 2 if it was called wrongly, with 1 if what it was to do has failed; whorl probe and
+// whorl mail with 3 if they were called wrongly, and with 2 if the server can't be reached.
 package main
 
 import (
@@ -32,21 +33,24 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	os.Exit(execute(ctx, os.Args, os.Stdout, os.Stderr))
+	os.Exit(execute(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
 // execute runs a command line and returns the exit code.
-func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func execute(
+	ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer,
+) int {
 	root := &cobra.Command{
 		Use: "whorl", Short: "tools for servers and protocols with very many connections",
 		Version: report.Version(), SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetArgs(args[1:])
+	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(benchCommand(args), probeCommand())
+	root.AddCommand(benchCommand(args), probeCommand(), mailCommand())
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
@@ -59,7 +63,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	fmt.Fprintf(stderr, "See %s --help.\n", command.CommandPath())
-	if isProbe(command) {
+	if hasOwnStatuses(command) {
 		return probe.ExitUsage
 	}
 	return exitUsage

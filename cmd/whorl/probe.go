@@ -85,7 +85,7 @@ func (p *prober) run(command *cobra.Command, target string) error {
 		CAFiles: optional(p.ca), CertFile: p.cert, KeyFile: p.key,
 	}).Config()
 	if err != nil {
-		return inProbeFlags(err)
+		return namingFlag(err)
 	}
 	p.options.Roots = config.RootCAs
 	if len(config.Certificates) > 0 {
@@ -93,16 +93,6 @@ func (p *prober) run(command *cobra.Command, target string) error {
 	}
 	report, err := probe.Run(command.Context(), to, p.options)
 	return finish(command, report, err, p.json)
-}
-
-// inProbeFlags says of an option of package tlsconfig which flag it came from.
-func inProbeFlags(err error) error {
-	option, ok := errors.AsType[*tlsconfig.OptionError](err)
-	if !ok {
-		return err
-	}
-	flag := map[string]string{"CAFiles": "--ca", "CertFile": "--cert", "KeyFile": "--key"}
-	return fmt.Errorf("%s: %w", or(flag[option.Option], option.Option), option.Err)
 }
 
 func optional(name string) []string {
@@ -126,7 +116,7 @@ func probeFilesCommand() *cobra.Command {
 			}
 			config, err := (tlsconfig.ClientOptions{CAFiles: optional(ca)}).Config()
 			if err != nil {
-				return inProbeFlags(err)
+				return namingFlag(err)
 			}
 			options.Roots = config.RootCAs
 			report, err := probe.Files(command.Context(), cert, key, options)
@@ -174,10 +164,10 @@ func finish(command *cobra.Command, report *probe.Report, err error, asJSON bool
 	return nil
 }
 
-// isProbe reports whether a command is whorl probe, or below it.
-func isProbe(command *cobra.Command) bool {
+// hasOwnStatuses reports whether a command, or what it is below, is whorl probe or whorl mail.
+func hasOwnStatuses(command *cobra.Command) bool {
 	for ; command != nil; command = command.Parent() {
-		if command.Name() == "probe" {
+		if name := command.Name(); name == "probe" || name == "mail" {
 			return true
 		}
 	}

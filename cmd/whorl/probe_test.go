@@ -42,6 +42,7 @@ func TestProbeExitStatuses(t *testing.T) {
 		{[]string{address, "--ca", file("ca.pem"), "--policy", "mozilla-modern"},
 			probe.ExitFindings, "TLS-POLICY-VERSION"},
 		{[]string{address}, probe.ExitFindings, "TLS-CHAIN-UNKNOWN-ISSUER"},
+		{[]string{address}, probe.ExitFindings, "If the server is right: --ca FILE"},
 		{[]string{upgraded, "--starttls", "postgres", "--ca", file("ca2.pem")}, probe.ExitFine,
 			"in postgres"},
 		{[]string{mail}, probe.ExitFindings, "TLS-PORT-STARTTLS"},

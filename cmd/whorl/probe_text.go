@@ -44,6 +44,10 @@ const (
 	bold   = "1"
 )
 
+var probeRemedies = remedies{
+	trust: "--ca FILE", name: "--server-name NAME", certificate: "--cert FILE --key FILE",
+}
+
 type reportWriter struct {
 	strings.Builder
 	colour bool
@@ -74,16 +78,12 @@ func (t *reportWriter) findings(r *probe.Report) {
 		}[severity]
 		for _, finding := range r.Findings {
 			if finding.Severity == severity {
-				t.printf(
-					"\n%s %s\n  %s\n  Mend: %s\n",
-					t.paint(
-						colour,
-						strings.ToUpper(string(severity)),
-					),
-					t.paint(bold, string(finding.ID)),
-					finding.Evidence,
-					finding.Mend,
-				)
+				t.printf("\n%s %s\n  %s\n  Mend: %s\n",
+					t.paint(colour, strings.ToUpper(string(severity))),
+					t.paint(bold, string(finding.ID)), finding.Evidence, finding.Mend)
+				if flags := probeRemedies.against(finding.ID); flags != "" {
+					t.printf("  If the server is right: %s\n", flags)
+				}
 			}
 		}
 	}

@@ -88,7 +88,7 @@ func (s *security) client(always bool) (*tls.Config, *dialogue.Protocol, error) 
 	}
 	config, err := dialect.SwooleClient(options)
 	if err != nil {
-		return nil, nil, s.inFlags(err)
+		return nil, nil, namingFlag(err)
 	}
 	if config.MinVersion, config.MaxVersion, err = s.versions.parse(); err != nil {
 		return nil, nil, err
@@ -109,16 +109,18 @@ func (s *security) unused() error {
 		"in plaintext")
 }
 
-// inFlags says of an option of package tlsconfig which flag it came from.
-func (s *security) inFlags(err error) error {
+// namingFlag says of an option of package tlsconfig, or of dialect, which flag it came from.
+func namingFlag(err error) error {
 	option, ok := errors.AsType[*tlsconfig.OptionError](err)
 	if !ok {
 		return err
 	}
 	flag := map[string]string{
-		"ssl_cafile": "--ca", "ssl_host_name": "--server-name", "ssl_ciphers": "--ciphers",
-		"ssl_ecdh_curve": "--groups",
-		"ssl_cert_file":  "--cert", "ssl_key_file": "--key",
+		"CAFiles": "--ca", "ssl_cafile": "--ca",
+		"ServerName": "--server-name", "ssl_host_name": "--server-name",
+		"CertFile": "--cert", "ssl_cert_file": "--cert",
+		"KeyFile": "--key", "ssl_key_file": "--key",
+		"ssl_ciphers": "--ciphers", "ssl_ecdh_curve": "--groups",
 	}[option.Option]
 	return fmt.Errorf("%s: %w", or(flag, option.Option), option.Err)
 }

@@ -30,10 +30,16 @@ const patience = 60 * time.Second
 // whorl runs a command line to its end.
 func whorl(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	return piped(t, "", args...)
+}
+
+// piped is whorl with a standard input.
+func piped(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var out, errs bytes.Buffer
-	code = execute(ctx, append([]string{"whorl"}, args...), &out, &errs)
+	code = execute(ctx, append([]string{"whorl"}, args...), strings.NewReader(stdin), &out, &errs)
 	if ctx.Err() != nil {
 		t.Fatalf("%q takes too long", args)
 	}
@@ -74,7 +80,7 @@ func served(t *testing.T, args ...string) (address string, stop func() string) {
 	done := make(chan int, 1)
 	go func() {
 		done <- execute(ctx, append([]string{"whorl", "bench", "serve", "--listen", "127.0.0.1:0"},
-			args...), out, &errs)
+			args...), strings.NewReader(""), out, &errs)
 	}()
 	stop = sync.OnceValue(func() string {
 		cancel()

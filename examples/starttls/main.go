@@ -8,8 +8,8 @@
 //	go run ./examples/starttls -addr mail.example.com:587 -from me@example.com -to you@example.com -user me -password-file secret
 //
 // talks to a real one. session.go is the dialogue, on a Whorl client that package starttls
-// upgrades; reply.go reads what the server says then; explain.go puts errors into words; server.go
-// is the server in the process; this file has the flags and the printing.
+// upgrades; reply.go reads what the server says then; explain.go puts errors into words; this file
+// has the flags and the printing. The server in the process is examples/internal/mailserver.
 package main
 
 import (
@@ -25,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whorl-go/whorl/examples/internal/mailserver"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )
@@ -49,14 +50,18 @@ func run(_ context.Context, args []string, stdout io.Writer) error {
 
 // send sends a mail, to the server in this process if there is no other.
 func send(o order, out *output) error {
-	var local *server
+	var local *mailserver.Server
+	mails := make(chan mailserver.Mail, 1)
 	if o.addr == "" {
 		var err error
-		if local, err = startServer(); err != nil {
+		local, err = mailserver.Start(mailserver.Config{
+			Received: func(m mailserver.Mail) { mails <- m },
+		})
+		if err != nil {
 			return err
 		}
-		defer local.stop()
-		o.addr, o.roots, o.user, o.password = local.addr, local.roots, local.user, local.pass
+		defer local.Stop()
+		o.addr, o.roots, o.user, o.password = local.Addr, local.Roots, local.User, local.Password
 	}
 	out.printf("Server: %s\n\n", o.addr)
 
@@ -81,14 +86,14 @@ func send(o order, out *output) error {
 		out.printf("\nThe server has accepted the mail: %s\n", printable(s.accepted))
 		return nil
 	}
-	m := <-local.mails // the server puts it there before it accepts it
+	m := <-mails // the server puts it there before it accepts it
 	out.printf(
 		"\nThe mail as the server got it, from %s, who logged in as %s, to %s:\n",
-		m.from,
-		m.user,
-		m.to,
+		m.From,
+		m.User,
+		strings.Join(m.To, ", "),
 	)
-	for text := range strings.Lines(m.text) {
+	for text := range strings.Lines(m.Text) {
 		out.printf("  | %s\n", printable(strings.TrimRight(text, "\r\n")))
 	}
 	return nil

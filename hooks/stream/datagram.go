@@ -9,9 +9,8 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/internal/numeric"
+	"github.com/whorl-go/whorl/internal/unix"
 	"github.com/whorl-go/whorl/socket"
 )
 

@@ -12,9 +12,8 @@ import (
 	"time"
 	"weak"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/internal/unix"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )

@@ -8,9 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/internal/option"
+	"github.com/whorl-go/whorl/internal/unix"
 	"github.com/whorl-go/whorl/socket"
 )
 

@@ -5,7 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // LimitError says which limit of the system a run doesn't fit in.
@@ -23,22 +24,21 @@ const spareDescriptors = 256
 // connections fit, and says what stands in the way otherwise.
 func AllowDescriptors(connections int64) error {
 	need := uint64(connections) + spareDescriptors
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+	limit, highest, err := unix.DescriptorLimit()
+	if err != nil {
 		return fmt.Errorf("limit on descriptors: %w", err)
 	}
-	if limit.Cur >= need {
+	if limit >= need {
 		return nil
 	}
-	raised := syscall.Rlimit{Cur: need, Max: max(limit.Max, need)} // beyond Max needs privilege
-	err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised)
-	if err == nil {
+	// Beyond highest it needs privilege.
+	if err = unix.SetDescriptorLimit(need, max(highest, need)); err == nil {
 		return nil
 	}
 	why := fmt.Sprintf("the limit on descriptors is %d (RLIMIT_NOFILE, hard limit %d) and can't "+
-		"be raised to %d: %v", limit.Cur, limit.Max, need, err)
-	if highest, ok := readNumber("/proc/sys/fs/nr_open"); ok && highest < int64(need) {
-		why += fmt.Sprintf("; no process may have more than %d (fs.nr_open)", highest)
+		"be raised to %d: %v", limit, highest, need, err)
+	if most, ok := readNumber("/proc/sys/fs/nr_open"); ok && most < int64(need) {
+		why += fmt.Sprintf("; no process may have more than %d (fs.nr_open)", most)
 	}
 	return &LimitError{
 		What: fmt.Sprintf("%d connections", connections), Why: why,
@@ -49,18 +49,17 @@ func AllowDescriptors(connections int64) error {
 
 // RaiseDescriptors raises the limit on descriptors as far as the process may, and returns it.
 func RaiseDescriptors() uint64 {
-	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+	limit, highest, err := unix.DescriptorLimit()
+	if err != nil {
 		return 0
 	}
-	highest, _ := readNumber("/proc/sys/fs/nr_open")
-	for _, wanted := range []uint64{uint64(highest), limit.Max} {
-		raised := syscall.Rlimit{Cur: wanted, Max: max(limit.Max, wanted)}
-		if wanted > limit.Cur && syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised) == nil {
+	most, _ := readNumber("/proc/sys/fs/nr_open")
+	for _, wanted := range []uint64{uint64(most), highest} {
+		if wanted > limit && unix.SetDescriptorLimit(wanted, max(highest, wanted)) == nil {
 			return wanted
 		}
 	}
-	return limit.Cur
+	return limit
 }
 
 // CheckSystem looks whether so many connections fit in what the system allows to all processes

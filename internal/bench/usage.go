@@ -2,11 +2,11 @@ package bench
 
 import (
 	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/whorl-go/whorl/internal/bench/proc"
 	"github.com/whorl-go/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // instant is what was used up by a moment.
@@ -20,9 +20,8 @@ type instant struct {
 // takeInstant looks at the counters of process and machine.
 func takeInstant(at time.Duration) instant {
 	i := instant{at: at}
-	var usage syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) == nil {
-		i.cpu = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	if user, kernel, err := unix.CPUTime(); err == nil {
+		i.cpu = user + kernel
 	}
 	i.busy, i.all = proc.MachineCPU()
 	return i

@@ -106,8 +106,12 @@ func webSocketServer(conn net.Conn, answer func(f ws.Frame) []ws.Frame) {
 		return
 	}
 	for {
-		f, err := ws.ReadFrame(r)
+		header, err := ws.ReadHeader(r)
 		if err != nil {
+			return
+		}
+		f := ws.Frame{Header: header, Payload: make([]byte, header.Length)} // of ours
+		if _, err := io.ReadFull(r, f.Payload); err != nil {
 			return
 		}
 		for _, a := range answer(ws.UnmaskFrame(f)) {

@@ -1,10 +1,9 @@
-//go:build unix
-
 package childtest
 
 import (
-	"syscall"
 	"time"
+
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // CPUTime returns how much CPU time this process has used, in its own code and in the kernel's for
@@ -17,9 +16,9 @@ func CPUTime() time.Duration {
 
 // UserAndKernelTime returns the two parts of [CPUTime].
 func UserAndKernelTime() (user, kernel time.Duration) {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		panic(err) // only a wrong argument can be the reason
+	user, kernel, err := unix.CPUTime()
+	if err != nil {
+		panic(err) // on Unix only a wrong argument could be the reason
 	}
-	return time.Duration(usage.Utime.Nano()), time.Duration(usage.Stime.Nano())
+	return user, kernel
 }

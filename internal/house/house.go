@@ -8,9 +8,8 @@ import (
 	"net/netip"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // A Key is what socket.House wants to see. Nobody outside the module can make one: neither the

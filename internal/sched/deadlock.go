@@ -245,6 +245,8 @@ func harmless(record string) bool {
 	for _, function := range []string{
 		// Coroutines: stuck has looked at them.
 		module + "internal/sched.newWorker.func1", module + "internal/sched.(*Coroutine).park",
+		// What waits for the kernel on behalf of a loop.
+		module + "eventloop.(*poller).round.func1",
 		module + "internal/sched.(*Runtime).waitIdle",
 		module + "internal/sched.(*Waiter).waitWithoutEnd",
 		"testing.(*T).Run", "testing.(*T).Parallel", "testing.(*F).Fuzz",

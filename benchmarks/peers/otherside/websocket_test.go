@@ -44,8 +44,12 @@ func faulty(t *testing.T, head string, answer func(n int, f ws.Frame) []byte) st
 				io.WriteString(conn, strings.ReplaceAll(head, "ACCEPT",
 					base64.StdEncoding.EncodeToString(sum[:])))
 				for n := 0; ; n++ {
-					f, err := ws.ReadFrame(r)
+					header, err := ws.ReadHeader(r)
 					if err != nil {
+						return
+					}
+					f := ws.Frame{Header: header, Payload: make([]byte, header.Length)}
+					if _, err := io.ReadFull(r, f.Payload); err != nil {
 						return
 					}
 					conn.Write(answer(n, ws.UnmaskFrameInPlace(f)))

@@ -62,8 +62,12 @@ func (s *gobwasServer) serve(conn net.Conn) {
 		defer s.all.leave(conn)
 	}
 	for r := bufio.NewReader(conn); ; {
-		f, err := ws.ReadFrame(r)
+		header, err := ws.ReadHeader(r)
 		if err != nil {
+			return
+		}
+		f := ws.Frame{Header: header, Payload: make([]byte, header.Length)}
+		if _, err := io.ReadFull(r, f.Payload); err != nil {
 			return
 		}
 		f = ws.UnmaskFrameInPlace(f)

@@ -17,10 +17,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/internal/dialogue"
+	"github.com/whorl-go/whorl/internal/unix"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/websocket"

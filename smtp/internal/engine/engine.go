@@ -22,6 +22,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/whorl-go/whorl/internal/reply"
 )
@@ -227,9 +228,22 @@ func (e *Engine) refusal(r *reply.Reply) error {
 // refused makes an Error of a reply.
 func (e *Engine) refused(r *reply.Reply) *Error {
 	return &Error{
-		Code: r.Code, Enhanced: r.Enhanced(), Text: r.Text(), Command: e.step.String(),
+		Code: r.Code, Enhanced: r.Enhanced(), Text: words(r), Command: e.step.String(),
 		untrusted: !e.secure,
 	}
+}
+
+// maxWords is how much is kept of what a server says, in bytes: there may be one such text for each
+// recipient.
+const maxWords = 2048
+
+// words returns a reply's text, cut.
+func words(r *reply.Reply) string {
+	text := r.Text()
+	if len(text) <= maxWords {
+		return text
+	}
+	return strings.Clone(text[:maxWords]) + "…"
 }
 
 // Command begins a command that is answered by one reply: VRFY, NOOP, RSET, QUIT. The reply's text
@@ -264,7 +278,7 @@ func (e *Engine) onCommand(r *reply.Reply) error {
 	case "QUIT":
 		e.broken = true
 	}
-	e.answer = r.Text()
+	e.answer = words(r)
 	return nil
 }
 
@@ -275,7 +289,7 @@ func (e *Engine) Answer() string { return e.answer }
 type Error struct {
 	Code      int            // of three digits, from 400 on: RFC 5321, section 4.2
 	Enhanced  reply.Enhanced // RFC 3463; the zero one if the server gave none
-	Text      string         // the server's words; lines are separated by LF
+	Text      string         // the server's words, the first 2 KiB; lines are separated by LF
 	Command   string         // what was refused: "MAIL", "RCPT", "DATA", "end of message", …
 	Recipient string         // which recipient, if it was one
 

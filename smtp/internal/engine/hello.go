@@ -59,9 +59,15 @@ func (x *Extensions) read(r *reply.Reply) {
 		first = false
 	})
 	x.lines = lines.String()
+	var mechanisms []string
 	for line := range strings.Lines(x.lines) {
-		x.add(cutKeyword(strings.TrimSuffix(line, "\n")))
+		keyword, params := cutKeyword(strings.TrimSuffix(line, "\n"))
+		if keyword == "AUTH" {
+			mechanisms = append(mechanisms, params)
+		}
+		x.add(keyword, params)
 	}
+	x.AuthNames = strings.Join(mechanisms, " ")
 }
 
 func (x *Extensions) add(keyword, params string) {
@@ -88,8 +94,6 @@ func (x *Extensions) add(keyword, params string) {
 		if limit, err := strconv.ParseInt(params, 10, 64); err == nil && limit > 0 {
 			x.SizeLimit = limit
 		}
-	case "AUTH":
-		x.AuthNames = strings.TrimSpace(x.AuthNames + " " + params)
 	}
 }
 

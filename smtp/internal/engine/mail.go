@@ -86,6 +86,10 @@ func (e *Engine) Chunked() bool { return e.mail.Chunked }
 // Accepted reports whether a recipient was accepted, by its place in the Envelope.
 func (e *Engine) Accepted(i int) bool { return e.mail.accepted[i] }
 
+// MayHave returns how many recipients weren't refused: they have the message, or may have it once
+// it was sent.
+func (e *Engine) MayHave() int { return e.mail.count }
+
 // Refused returns the recipients that were refused.
 func (e *Engine) Refused() []*Error { return e.mail.refused }
 
@@ -305,7 +309,7 @@ func (e *Engine) onEnd(r *reply.Reply) error {
 		t.failed = e.refused(r)
 		e.broken = e.broken || t.chunk // see onChunk
 	} else {
-		t.text = r.Text()
+		t.text = words(r)
 	}
 	e.dirty = false
 	e.action = Done
@@ -320,7 +324,7 @@ func (e *Engine) onRecipientEnd(r *reply.Reply) error {
 		t.ended++
 	}
 	if r.Code == 250 {
-		t.text = r.Text()
+		t.text = words(r)
 	} else {
 		e.refuse(t.ended, r)
 		t.count--

@@ -1,3 +1,5 @@
+//go:build linux && !gnetpoll
+
 package eventloop
 
 import (
@@ -10,13 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxEvents bounds how many descriptors one poll reports; the rest comes with the next. What the
-// kernel has touched for the report should still be in the cache when the handlers come to it: with
-// 512, BenchmarkRoundTrip on 1,000 connections took a few per cent more CPU.
-const maxEvents = 128
-
-// poller is an epoll(7) instance and the eventfd(2) that wakes it. add, modify, remove and wake may
-// be called from any goroutine.
+// poller is an epoll(7) instance and the eventfd(2) that wakes it.
 type poller struct {
 	epfd   int
 	wakeFD int

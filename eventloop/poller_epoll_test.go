@@ -1,3 +1,5 @@
+//go:build linux && !gnetpoll
+
 package eventloop
 
 import (

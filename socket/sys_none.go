@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !unix
 
 package socket
 
@@ -7,7 +7,7 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/whorl-go/whorl/internal/unix"
 )
 
 // On systems without epoll there is no loop that a socket could be on, so none of these is ever

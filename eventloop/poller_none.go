@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build (!linux || gnetpoll) && (poll_opt || !(linux || darwin || freebsd || netbsd || openbsd))
 
 package eventloop
 
@@ -9,16 +9,14 @@ import (
 	"time"
 )
 
-// poller needs epoll. On other systems Whorl compiles, so that one can work on it there, and New
-// says that it can't run.
-type poller struct{ wakeFD int }
+// poller is for systems without epoll and kqueue, and for builds with gnet's tag poll_opt, which
+// takes our poller's ground away. Whorl compiles there, so that one can work on it, and New says
+// that it can't run.
+type poller struct{}
 
 func openPoller() (*poller, error) {
-	return nil, fmt.Errorf(
-		"Whorl runs on Linux (it needs epoll), not on %s: %w",
-		runtime.GOOS,
-		errors.ErrUnsupported,
-	)
+	return nil, fmt.Errorf("Whorl needs epoll (Linux) or kqueue (macOS, BSD, without the build tag "+
+		"poll_opt) and can't run on this build for %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
 
 func (p *poller) close()                           {}
