@@ -230,7 +230,7 @@ func (p Port) prepare(datagrams, secure bool) (*prepared, error) {
 	case p.Certificates != nil && p.TLS != nil:
 		return fail("Certificates and TLS exclude each other")
 	case secure && p.TLS == nil && p.Certificates == nil:
-		return fail("Certificates is not set, nor TLS")
+		return fail(`neither Certificates nor TLS is set, and "tls" needs one`)
 	case p.TLS != nil && len(p.TLS.Certificates) == 0 && p.TLS.GetCertificate == nil && p.TLS.GetConfigForClient == nil:
 		return fail("TLS has no certificates")
 	case p.IdleTimeout > longestIdle:

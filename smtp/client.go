@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -208,7 +209,7 @@ func (c *Client) receive(ctx context.Context) error {
 	for {
 		line, err := c.conn.Recv(ctx)
 		if err != nil {
-			return fmt.Errorf("%s: %w", step, closed(err))
+			return fmt.Errorf("%s: %w%s", step, closed(err), c.hint(step, err))
 		}
 		c.dialer.trace.received(step, line)
 		if step == engine.Auth {
@@ -223,6 +224,17 @@ func (c *Client) receive(ctx context.Context) error {
 			c.conn.patience(max(limit-time.Since(began), 1))
 		}
 	}
+}
+
+// hint says what may be the cause of an error. A server for TLS from the start waits for the client's
+// first word, and then times out or gives up.
+func (c *Client) hint(step engine.Step, err error) string {
+	waited := errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.Is(err, context.DeadlineExceeded)
+	if step == engine.Greeting && waited && !c.engine.Begun() && !c.engine.IsSecure() {
+		return `: if it wants TLS from the start, as on port 465, Config.Security has to be Implicit`
+	}
+	return ""
 }
 
 // computed gives the engine a line whose answer takes a while to compute: SCRAM is meant to be

@@ -183,6 +183,26 @@ func TestTimeOutsNameTheStep(t *testing.T) {
 	}
 }
 
+// A server that wants TLS from the start says nothing to a client that waits for its greeting.
+func TestMissingGreetingIsExplained(t *testing.T) {
+	for name, play := range map[string]func(s *script){
+		"silence": func(s *script) { s.idle() },
+		"end":     func(*script) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			coroutine(t, func(ctx context.Context, t *testing.T) {
+				address := serve(t, func(s *script) { s.hasty = true; play(s) })
+				config := plaintext()
+				config.Timeouts.Greeting = 50 * time.Millisecond
+				_, err := smtp.Dial(ctx, address, config)
+				if err == nil || !strings.Contains(err.Error(), "Config.Security has to be Implicit") {
+					t.Errorf("the error is %v", err)
+				}
+			})
+		})
+	}
+}
+
 // A time-out is for a whole reply, whatever comes of it meanwhile.
 func TestReplyThatTrickles(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {

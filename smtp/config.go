@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/reply"
+	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/smtp/internal/engine"
 )
 
@@ -51,7 +53,7 @@ type Config struct {
 	Trace func(line string)
 
 	// Client is the connection's: TLS, proxy, local address, time-outs of connecting and of the TLS
-	// handshake. Its framing and its other time-outs are set here.
+	// handshake. A framing and other time-outs in it are an error: these are set here.
 	Client client.Config
 }
 
@@ -116,6 +118,9 @@ func NewDialer(config Config) (*Dialer, error) {
 	if config.Security > Opportunistic {
 		return nil, fmt.Errorf("smtp: Config.Security: %w: %d", ErrInvalid, config.Security)
 	}
+	if err := checkClient(&config.Client); err != nil {
+		return nil, fmt.Errorf("smtp: Config.Client: %w: %w", ErrInvalid, err)
+	}
 	d := &Dialer{
 		engine: engine.Config{
 			Security: config.Security, LMTP: config.LMTP, ASCII: dialing.ASCII,
@@ -141,6 +146,18 @@ func NewDialer(config Config) (*Dialer, error) {
 		return nil, fmt.Errorf("smtp: Config.Client: %w", err)
 	}
 	return d, nil
+}
+
+// checkClient returns an error for what would be ignored.
+func checkClient(c *client.Config) error {
+	framer, err := packet.Rule{EOF: c.EOF, Length: c.Length, Split: c.Split}.Framer()
+	switch {
+	case framer != nil || err != nil || c.MaxPacket != 0:
+		return errors.New("it has a framing, which is this package's")
+	case c.ReadTimeout != 0 || c.WriteTimeout != 0:
+		return errors.New("say Config.Timeouts, not ReadTimeout and WriteTimeout")
+	}
+	return nil
 }
 
 // Dial connects to a server, secures the session and logs in, as the configuration says. address is

@@ -122,6 +122,9 @@ func NewPool(config PoolConfig) (*Pool, error) {
 	if config.MaxConns < 0 || config.MaxQueue < 0 || config.Attempts < 0 || !(config.Rate >= 0) {
 		return nil, fmt.Errorf("smtp: PoolConfig: %w: a negative number, or not a number", ErrInvalid)
 	}
+	if config.Address == "" {
+		return nil, fmt.Errorf("smtp: PoolConfig: %w: there is no Address", ErrInvalid)
+	}
 	d, err := NewDialer(config.Config)
 	if err != nil {
 		return nil, err

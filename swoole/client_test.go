@@ -194,7 +194,7 @@ func TestClientFromMapErrors(t *testing.T) {
 		{nil, options{"ssl_verify_peer": "yes"}, "ssl_verify_peer", "want a bool, got string"},
 
 		{nil, options{"open_mqtt_protocol": true}, "open_mqtt_protocol", "can't be honoured"},
-		{nil, options{"open_websocket_protocol": 1}, "open_websocket_protocol", "WebSocket"},
+		{nil, options{"open_websocket_protocol": 1}, "open_websocket_protocol", "package websocket"},
 		{nil, options{"open_ssl": true}, "open_ssl", "EnableSSL"},
 		{nil, options{"socket_timeout": 3.5}, "socket_timeout", "say timeout"},
 

@@ -191,6 +191,24 @@ var withoutCounterpart = []struct{ names, why string }{
 		"the runtime catches signals by runtime.WaitSignal",
 	},
 	{
+		"open_websocket_close_frame",
+		"websocket.Options.OnClose has code and reason",
+	},
+	{
+		"open_websocket_ping_frame open_websocket_pong_frame",
+		"websocket.Options has OnPing and OnPong",
+	},
+	{
+		"websocket_compression websocket_subprotocol",
+		"websocket.Options has Compression and Subprotocols",
+	},
+	{
+		"document_root enable_static_handler static_handler_locations http_autoindex " +
+			"http_index_files http_compression http_compression_level http_gzip_level " +
+			"http_parse_post http_parse_cookie http_parse_files upload_tmp_dir",
+		"HTTP is net/http's, over package hooks or as OnRequest of package websocket",
+	},
+	{
 		"open_cpu_affinity cpu_affinity_ignore",
 		"the kernel chooses",
 	},

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -104,9 +105,14 @@ func NewDialer(config ClientConfig) (*Dialer, error) {
 		return nil, err
 	}
 	d.shared.patience = config.HandshakeTimeout
-	if config.Client.EOF != "" || config.Client.Split != nil {
+	switch low := &config.Client; {
+	case framed(low.EOF, low.Length, low.Split):
 		return nil, errors.New(
 			"websocket: ClientConfig: Client has a framing, which is this package's",
+		)
+	case low.MaxPacket != 0:
+		return nil, errors.New(
+			"websocket: ClientConfig: set MaxMessage in Options, not MaxPacket in Client",
 		)
 	}
 	if config.Compression.Enabled {
@@ -409,10 +415,18 @@ func (at *attempt) complete(c *Conn, end int) {
 		at.fail(c, "HTTP", 0, errors.New("malformed response"))
 		return
 	}
+	d := at.dialer
+	if resp.StatusCode != http.StatusSwitchingProtocols { // once more, with what has come of its body
+		all := io.MultiReader(bytes.NewReader(head), bytes.NewReader(rest))
+		if resp, err = http.ReadResponse(bufio.NewReader(all), nil); err != nil {
+			at.fail(c, "HTTP", 0, errors.New("malformed response"))
+			return
+		}
+	}
+	err = handshake.CheckResponse(resp, at.key)
 	resp.Body.Close()
 	resp.Body = http.NoBody
-	d := at.dialer
-	if err := handshake.CheckResponse(resp, at.key); err != nil {
+	if err != nil {
 		layer := "WebSocket"
 		if refused, ok := errors.AsType[*handshake.ResponseError](err); ok &&
 			refused.Layer == handshake.LayerStatus {

@@ -65,15 +65,27 @@ func TestDialErrors(t *testing.T) {
 		"not found":   {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP", "404", 404},
 		"moved":       {"HTTP/1.1 301 Moved\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n", "HTTP", "/there", 301},
 		"bad request": {"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "HTTP", "proxy", 400},
-		"forbidden":   {"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "HTTP", "Origin", 403},
-		"accept":      {good + "AAAA\r\n\r\n", "WebSocket", "Accept", 101},
-		"no upgrade":  {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n", "WebSocket", "Upgrade", 101},
-		"protocol":    {good + "ACCEPT\r\nSec-WebSocket-Protocol: other\r\n\r\n", "WebSocket", "other", 101},
-		"extension":   {good + "ACCEPT\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", "WebSocket", "permessage-deflate", 101},
-		"not HTTP":    {"220 mail.test ESMTP\r\n\r\n", "HTTP", "doesn't speak HTTP", 0},
-		"malformed":   {"HTTP/1.1 one hundred\r\n\r\n", "HTTP", "malformed", 0},
-		"too large":   {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 70<<10), "HTTP", "too large", 0},
-		"closed":      {"", "HTTP", "EOF", 0},
+		"reason": {
+			"HTTP/1.1 401 Unauthorized\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+				"Content-Length: 20\r\n\r\nno token\nsecond line", "HTTP", `Unauthorized", "no token":`, 401,
+		},
+		"half a reason": {
+			"HTTP/1.1 401 Unauthorized\r\nContent-Type: text/plain\r\n" +
+				"Transfer-Encoding: chunked\r\n\r\n20\r\nno to", "HTTP", `Unauthorized", "no to":`, 401,
+		},
+		"page": {
+			"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\n" +
+				"Content-Length: 6\r\n\r\n<html>", "HTTP", `Not Found"`, 404,
+		},
+		"forbidden":  {"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "HTTP", "Origin", 403},
+		"accept":     {good + "AAAA\r\n\r\n", "WebSocket", "Accept", 101},
+		"no upgrade": {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n", "WebSocket", "Upgrade", 101},
+		"protocol":   {good + "ACCEPT\r\nSec-WebSocket-Protocol: other\r\n\r\n", "WebSocket", "other", 101},
+		"extension":  {good + "ACCEPT\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", "WebSocket", "permessage-deflate", 101},
+		"not HTTP":   {"220 mail.test ESMTP\r\n\r\n", "HTTP", "doesn't speak HTTP", 0},
+		"malformed":  {"HTTP/1.1 one hundred\r\n\r\n", "HTTP", "malformed", 0},
+		"too large":  {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 70<<10), "HTTP", "too large", 0},
+		"closed":     {"", "HTTP", "EOF", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, ctx := scripted(t, func(conn net.Conn, r *http.Request) {

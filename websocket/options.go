@@ -59,9 +59,8 @@ type Options struct {
 	// of MaxQueue.
 	MaxQueue, HighWater, LowWater int
 
-	// Time-outs. 0 means the default, negative none.
-
-	// PingInterval is after how long a silence of the peer it is pinged, to an eighth: 30 s.
+	// PingInterval is after how long a silence of the peer it is pinged, to an eighth: 30 s if 0,
+	// never if negative; so with the two below.
 	PingInterval time.Duration
 	// PongTimeout is how long it then may go on to say nothing, to an eighth of PingInterval: 30 s.
 	PongTimeout time.Duration

@@ -199,6 +199,9 @@ func ConnOf(r *http.Request) *Conn {
 
 // refuse answers a request that can't be served, and ends the connection.
 func (x *exchange) refuse(status int, reason string, h http.Header) {
+	if x.server.config.OnDisconnect == nil && status != http.StatusServiceUnavailable {
+		x.server.warn("websocket: request refused", x.conn.RemoteAddr(), errors.New(reason))
+	}
 	x.conn.refuse(status, h, []byte(reason+"\n"), reason)
 }
 
@@ -282,7 +285,8 @@ func check(r *http.Request, origins []string) *handshake.Refusal {
 	if !handshake.CheckOrigin(r, origins) {
 		return &handshake.Refusal{
 			Status: http.StatusForbidden,
-			Reason: "this Origin is not allowed",
+			Reason: fmt.Sprintf("the Origin %.100q is not allowed where the Host is %.100q",
+				r.Header.Get("Origin"), r.Host),
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,8 @@ type Config struct {
 
 	// Server is what lies below: limits of connections, certificates, time-outs, the PROXY
 	// protocol. Its callbacks, its framing and its MaxQueue are this package's, but for OnReject and
-	// LastWord. Without OnReject the log is told why TLS handshakes fail, and what mends it.
+	// LastWord. Without OnReject the log is told why TLS handshakes fail, and what mends it, and of
+	// clients that don't speak TLS where it is wanted.
 	Server server.Config
 
 	// OnHandshake decides about a request for a WebSocket, in a coroutine of its own: it may wait.
@@ -40,8 +42,8 @@ type Config struct {
 	// program's. A request that is no valid handshake, or comes from an Origin that isn't allowed,
 	// doesn't get here. What is pushed to ConnOf(r) before the 101 is ErrNotEstablished; what
 	// event.Defer is given runs when OnHandshake waits or returns, so behind a 101 that it has written
-	// by then. nil: all that is
-	// valid is taken.
+	// by then. One that returns without an answer has refused with 500. nil: all that is valid is
+	// taken.
 	OnHandshake func(w http.ResponseWriter, r *http.Request)
 
 	// OnBeforeHandshakeResponse may add headers to the 101. Optional.
@@ -63,7 +65,8 @@ type Config struct {
 	OnRequest http.Handler
 
 	// OnDisconnect is called, on its loop, when a connection has ended before it was a WebSocket,
-	// and reason says why. Optional.
+	// and reason says why. Without it the log is told of requests that are refused before OnHandshake
+	// and OnRequest, such as those of other hosts' pages.
 	OnDisconnect func(ctx context.Context, c *Conn, reason error)
 
 	// OriginPatterns are the pages whose scripts may connect, beside those of the host itself
@@ -83,7 +86,8 @@ type Config struct {
 
 	// Time-outs: HeaderTimeout is for the head of a request, from the moment when the connection
 	// stands (408): 10 s if 0. BodyTimeout is for a request for OnRequest with its body: 60 s.
-	// KeepAliveTimeout is how long such a connection may wait for its next request: 60 s.
+	// KeepAliveTimeout is how long such a connection may wait for its next request: 60 s. Negative
+	// ones are none.
 	HeaderTimeout, BodyTimeout, KeepAliveTimeout time.Duration
 }
 
@@ -111,7 +115,7 @@ type Server struct {
 	draining atomic.Bool
 	logger   atomic.Pointer[zap.Logger]
 
-	handshakeLog limiter
+	clientLog limiter
 
 	http        *http.Server
 	serveHTTP   sync.Once // begins it, with the first connection that is for it
@@ -176,8 +180,10 @@ func (s *Server) check() error {
 		low.OnBufferFull != nil,
 		low.OnBufferEmpty != nil:
 		return errors.New("websocket: Config: Server has callbacks, which are this package's")
-	case framed(low):
+	case framed(low.EOF, low.Length, low.Split):
 		return errors.New("websocket: Config: Server has a framing, which is this package's")
+	case low.MaxPacket != 0:
+		return errors.New("websocket: Config: set MaxMessage in Options, not MaxPacket in Server")
 	case low.MaxQueue != 0, low.HighWater != 0, low.LowWater != 0:
 		return errors.New("websocket: Config: set MaxQueue, HighWater and LowWater in Options")
 	}
@@ -188,15 +194,20 @@ func (s *Server) check() error {
 	return nil
 }
 
-func framed(c *server.Config) bool {
-	framer, err := packet.Rule{EOF: c.EOF, Length: c.Length, Split: c.Split}.Framer()
+func framed(eof string, length packet.LengthField, split bufio.SplitFunc) bool {
+	framer, err := packet.Rule{EOF: eof, Length: length, Split: split}.Framer()
 	return framer != nil || err != nil
 }
 
 // Listen listens on an address, as server.Server.Listen does: "tcp" for ws, "tls" for wss, "unix".
+// "tls" needs certificates in Config.Server.
 func (s *Server) Listen(ctx context.Context, network, address string) (*server.Listener, error) {
 	if s.invalid != nil {
 		return nil, s.invalid
+	}
+	if network == "ws" || network == "wss" {
+		return nil, fmt.Errorf(`websocket: listen on %s %s: %w: "tcp" is for ws, "tls" for wss`,
+			network, address, net.UnknownNetworkError(network))
 	}
 	if rt, err := sched.From(ctx); err == nil {
 		s.logger.Store(rt.Logger())
@@ -297,11 +308,18 @@ func (s *Server) log() *zap.Logger {
 	return zap.NewNop()
 }
 
-// rejected logs why a TLS handshake has failed. Whoever likes can have many fail.
-func (s *Server) rejected(_ context.Context, _ *server.Conn, reason error) {
-	if failed, ok := errors.AsType[*explain.HandshakeError](reason); ok &&
-		s.handshakeLog.allow(time.Now()) {
-		s.log().Warn("websocket: TLS handshake", zap.Error(failed))
+// rejected logs why a TLS handshake has failed, or could not begin.
+func (s *Server) rejected(_ context.Context, sc *server.Conn, reason error) {
+	_, failed := errors.AsType[*explain.HandshakeError](reason)
+	if failed || errors.Is(reason, server.ErrPlaintext) {
+		s.warn("websocket: TLS handshake", sc.RemoteAddr(), reason)
+	}
+}
+
+// warn logs what goes wrong with a client. Whoever likes can have much go wrong.
+func (s *Server) warn(what string, client net.Addr, err error) {
+	if s.clientLog.allow(time.Now()) {
+		s.log().Warn(what, zap.Stringer("client", client), zap.Error(err))
 	}
 }
 

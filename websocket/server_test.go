@@ -3,8 +3,6 @@ package websocket_test
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -15,14 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
-
-	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/defer"
 	"github.com/whorl-go/whorl/internal/leaktest"
-	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
@@ -725,65 +717,4 @@ func TestForwarded(t *testing.T) {
 			t.Errorf("%+v: %s", c, got)
 		}
 	}
-}
-
-func TestConfigIsChecked(t *testing.T) {
-	leaktest.Guard(t)
-	for name, config := range map[string]websocket.Config{
-		"neither":  {},
-		"both":     {Options: websocket.Options{OnMessage: echo}, Handle: func(context.Context, *websocket.Conn) {}},
-		"framing":  {Options: websocket.Options{OnMessage: echo}, Server: server.Config{Port: server.Port{EOF: "\n"}}},
-		"callback": {Options: websocket.Options{OnMessage: echo}, Server: server.Config{Port: server.Port{Handle: func(context.Context, *server.Conn) {}}}},
-		"bits":     {Options: websocket.Options{OnMessage: echo, Compression: websocket.Compression{WindowBits: 8}}},
-		"token":    {Options: websocket.Options{OnMessage: echo, Subprotocols: []string{"a b"}}},
-		"marks":    {Options: websocket.Options{OnMessage: echo, HighWater: 10, LowWater: 20}},
-		"proxies":  {Options: websocket.Options{OnMessage: echo}, TrustedProxies: []string{"nowhere"}},
-	} {
-		if _, err := websocket.NewServer(config).Listen(context.Background(), "tcp", ":0"); err == nil || !strings.Contains(err.Error(), "websocket:") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-// The log says why TLS handshakes fail, of a flood a part.
-func TestFailedTLSHandshakesAreLogged(t *testing.T) {
-	leaktest.Guard(t)
-	core, log := observer.New(zapcore.WarnLevel)
-	ctx := runtimetest.Start(t, runtime.WithLogger(zap.New(core))).Context()
-	config := echoing()
-	_, config.Server.TLS = certified()
-	s := websocket.NewServer(config)
-	l, err := s.Listen(ctx, "tls", "127.0.0.1:0")
-	check(t, err)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx) }()
-	const clients = 50
-	for range clients {
-		c, err := websocket.Dial(ctx, "wss://"+l.Addr().String(), websocket.ClientConfig{
-			Client: client.Config{TLS: &tls.Config{RootCAs: x509.NewCertPool()}},
-		})
-		if err == nil {
-			c.Abort()
-			t.Fatal("the client trusts the server")
-		}
-	}
-	failed := func() (n uint64) {
-		for _, count := range s.Stats().Handshakes {
-			n += count
-		}
-		return n
-	}
-	leaktest.Until(t, "all handshakes have ended", func() bool { return failed() == clients })
-	check(t, s.Close())
-	check(t, <-served)
-	entries := log.All()
-	if len(entries) == 0 || len(entries) == clients {
-		t.Fatalf("%d lines in the log", len(entries))
-	}
-	first := entries[0]
-	text := fmt.Sprint(first.ContextMap()["error"])
-	if first.Message != "websocket: TLS handshake" || !strings.Contains(text, "certificate refused") {
-		t.Errorf("%s: %s", first.Message, text)
-	}
-	t.Log(text)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log"
 	"net"
@@ -42,13 +43,17 @@ func (o *UpgradeOptions) prepare() (*shared, error) {
 
 // Upgrade makes the connection of a request a WebSocket, in a handler of net/http. Headers that are
 // set on w go out with the 101. A request that is refused has been answered when Upgrade returns an
-// error, and the handler returns.
+// error, and the handler returns. w gives its connection away (http.Hijacker); that of a middleware
+// needs a method Unwrap. Without options (nil) all are at their defaults.
 //
 // In Config.OnRequest of a Server the connection is served by its loop from then on, costs no
 // coroutine and no goroutine, and is one of the Server's: for Push by ID, Connections, Shutdown. On
 // other servers of net/http, over the listeners of package hooks as over package net's, a goroutine
 // reads from it, which calls the callbacks.
 func Upgrade(w http.ResponseWriter, r *http.Request, o *UpgradeOptions) (*Conn, error) {
+	if o == nil {
+		o = new(UpgradeOptions)
+	}
 	shared, err := o.prepare()
 	if err != nil {
 		http.Error(w, "the server is misconfigured", http.StatusInternalServerError)
@@ -69,6 +74,9 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *UpgradeOptions) (*Conn, 
 	c, take, err := takeOver(w, r, shared)
 	if err != nil {
 		http.Error(w, "no WebSocket here", http.StatusInternalServerError)
+		if errors.Is(err, http.ErrNotSupported) {
+			err = fmt.Errorf("%w: this is HTTP/2, or %T needs a method Unwrap", err, w)
+		}
 		return nil, fmt.Errorf("websocket: the http.ResponseWriter gives no connection: %w", err)
 	}
 	header := w.Header()

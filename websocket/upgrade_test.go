@@ -111,7 +111,7 @@ func TestUpgrade(t *testing.T) {
 // Upgrade, and then Recv in the handler's goroutine; the heartbeat finds a peer that is gone.
 func TestUpgradeAndRecv(t *testing.T) {
 	results := make(chan error, 1)
-	patient := new(websocket.UpgradeOptions)
+	var patient *websocket.UpgradeOptions // all defaults
 	hurried := &websocket.UpgradeOptions{Options: websocket.Options{
 		PingInterval: 100 * time.Millisecond, PongTimeout: 100 * time.Millisecond,
 	}}

@@ -52,9 +52,9 @@ type campaign struct {
 
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("newsletter", flag.ContinueOnError)
-	mails := flags.Int("mails", 10_000, "how many `subscribers` there are")
-	connections := flags.Int("connections", 8, "how many connections there may be at a `time`")
-	rate := flags.Float64("rate", 0, "mails in a `second`; 0: as many as can be")
+	mails := flags.Int("mails", 10_000, "how many subscribers there are")
+	connections := flags.Int("connections", 8, "how many connections there may be at a time")
+	rate := flags.Float64("rate", 0, "mails in a second; 0: as many as can be")
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}

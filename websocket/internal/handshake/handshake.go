@@ -71,7 +71,7 @@ func Check(r *http.Request) error {
 			"Connection doesn't name Upgrade: a proxy may have dropped it")
 	}
 	if v := r.Header[headerVersion]; len(v) != 1 || trim(v[0]) != version {
-		return refuse(http.StatusUpgradeRequired, "the version isn't 13",
+		return refuse(http.StatusUpgradeRequired, "Sec-WebSocket-Version isn't 13",
 			headerVersion, version, "Upgrade", "websocket", "Connection", "Upgrade")
 	}
 	if k := r.Header[headerKey]; len(k) != 1 || !validKey(trim(k[0])) {

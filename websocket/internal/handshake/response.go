@@ -2,7 +2,9 @@ package handshake
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 )
 
 // Layer is the part of the server's answer that is wrong.
@@ -26,19 +28,20 @@ type ResponseError struct {
 }
 
 func (e *ResponseError) Error() string {
-	return fmt.Sprintf("websocket: handshake failed (%s): %s", e.Layer, e.Reason)
+	return e.Reason
 }
 
 // CheckResponse checks a server's answer to a handshake with key, but for subprotocol and
-// extensions, which [CheckProtocol] and [Agree] check. The error is a *[ResponseError].
+// extensions, which [CheckProtocol] and [Agree] check. Of the body of a refusal, which must not
+// wait, it reads some. The error is a *[ResponseError].
 func CheckResponse(resp *http.Response, key string) error {
 	// All that is quoted of the server's words is cut.
 	fail := func(layer Layer, format string, args ...any) error {
 		return &ResponseError{layer, resp.StatusCode, fmt.Sprintf(format, args...)}
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return fail(LayerStatus, "the server has answered %.100q%s",
-			status(resp), hint(resp))
+		return fail(LayerStatus, "the server has answered %.100q%s%s",
+			status(resp), words(resp), hint(resp))
 	}
 	if !hasToken(resp.Header, "Upgrade", "websocket") {
 		return fail(LayerUpgrade, "Upgrade is %.100q, not websocket", resp.Header.Get("Upgrade"))
@@ -63,6 +66,19 @@ func status(resp *http.Response) string {
 		return resp.Status
 	}
 	return fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+}
+
+// words quotes the first line of a refusal in plain text, as far as it has come.
+func words(resp *http.Response) string {
+	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+		return ""
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+	line, _, _ := strings.Cut(strings.TrimSpace(string(body)), "\n")
+	if line == "" {
+		return ""
+	}
+	return fmt.Sprintf(", %.100q", line)
 }
 
 // hint says what a status means in answer to a handshake.
