@@ -2,6 +2,7 @@ package compact
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -182,5 +183,30 @@ func BenchmarkFirstPacket(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// GetConfigForClient may choose nothing, or refuse; nothing is left behind.
+func TestGetConfigForClient(t *testing.T) {
+	refused := errors.New("refused")
+	for _, want := range []error{nil, refused} {
+		w, own, other := wired(t, false, func(_, server *tls.Config) {
+			server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				return nil, want
+			}
+		})
+		done := make(chan error, 1)
+		go func() { done <- other.Handshake() }()
+		if err := own.Handshake(); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+		if err := <-done; (err == nil) != (want == nil) {
+			t.Error(err)
+		}
+		cs := own.ConnectionState()
+		if got := w.c.Begin(&cs); got != (want == nil) {
+			t.Errorf("%v: it may be taken over: %v", want, got)
+		}
+		w.c.captures.Range(func(any, any) bool { t.Error("a Capture is left"); return false })
 	}
 }

@@ -101,9 +101,9 @@ func buffered(t testing.TB) (net.Conn, net.Conn) {
 	return a, b
 }
 
-// shake makes a handshake, of which side's connection is captured. It returns the side's wire and
-// crypto/tls's connection, and the other side's.
-func shake(t testing.TB, asClient bool, change func(client, server *tls.Config)) (w *wire, own, other *tls.Conn) {
+// wired are two connections of crypto/tls before their handshake. The first of them is
+// captured.
+func wired(t testing.TB, asClient bool, change func(client, server *tls.Config)) (w *wire, own, other *tls.Conn) {
 	t.Helper()
 	clientConfig, serverConfig := certified()
 	clientConfig, serverConfig = clientConfig.Clone(), serverConfig.Clone()
@@ -115,12 +115,17 @@ func shake(t testing.TB, asClient bool, change func(client, server *tls.Config))
 	if asClient {
 		clientConfig = Config(clientConfig)
 		w.c = NewCapture(clientConfig, asClient)
-		own, other = tls.Client(w, clientConfig), tls.Server(far, serverConfig)
-	} else {
-		serverConfig = Config(serverConfig)
-		w.c = NewCapture(serverConfig, asClient)
-		own, other = tls.Server(w, serverConfig), tls.Client(far, clientConfig)
+		return w, tls.Client(w, clientConfig), tls.Server(far, serverConfig)
 	}
+	serverConfig = Config(serverConfig)
+	w.c = NewCapture(serverConfig, asClient)
+	return w, tls.Server(w, serverConfig), tls.Client(far, clientConfig)
+}
+
+// shake makes the handshake of wired connections.
+func shake(t testing.TB, asClient bool, change func(client, server *tls.Config)) (w *wire, own, other *tls.Conn) {
+	t.Helper()
+	w, own, other = wired(t, asClient, change)
 	done := make(chan error, 1)
 	go func() { done <- other.Handshake() }()
 	if err := own.Handshake(); err != nil {
