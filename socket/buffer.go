@@ -1,6 +1,9 @@
 package socket
 
-import "sync"
+import (
+	"bytes"
+	"sync"
+)
 
 // Buffers come in two sizes. A connection borrows one while it has something in it: a small one,
 // unless what came last was more than that. So a hundred thousand connections that have a short
@@ -118,6 +121,16 @@ func (in *input) release() {
 		giveBack(in.buf)
 		in.buf, in.start, in.end = nil, 0, 0
 	}
+}
+
+// shrink keeps what is unread in no more than it takes: nothing may come for long.
+func (in *input) shrink() {
+	if rest := in.unread(); len(rest) > 0 && len(rest) < len(in.buf)/2 {
+		rest = bytes.Clone(rest)
+		giveBack(in.buf)
+		in.buf, in.start, in.end = rest, 0, len(rest)
+	}
+	in.release()
 }
 
 // detach leaves an empty buffer to whoever has the last packet from it.

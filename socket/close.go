@@ -54,6 +54,9 @@ func (s *Socket) shut(abort bool) error {
 // finish closes a connected, bound or listening descriptor. Whoever waits is woken first, so that
 // nobody takes the peer's answer to what is said here for the peer's own doing.
 func (s *Socket) finish(f *fd, abort bool) {
+	if t := s.secure.Load(); t != nil {
+		defer t.doom()
+	}
 	if f.acquire(using) != nil {
 		return // it has ended with its loop
 	}
@@ -61,9 +64,6 @@ func (s *Socket) finish(f *fd, abort bool) {
 		sysResetOnClose(f.number)
 	}
 	f.close()
-	if t := s.secure.Load(); t != nil {
-		defer t.doom()
-	}
 	switch {
 	case s.listening.Load():
 		// Whoever waits in Accept has the descriptor until the end of the turn, but the address is

@@ -1,10 +1,11 @@
 package socket
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	goruntime "runtime"
@@ -35,6 +36,7 @@ type compactible struct {
 	list   *quiet
 	passed time.Duration // of the silence; the list's
 	wiped  bool          // of whoever keeps everybody out
+	given  bool          // up: it stays with crypto/tls, and on no list; likewise
 	state  atomic.Pointer[compactTLS]
 
 	settings CompactTLS
@@ -79,7 +81,7 @@ func (t *secure) doom() {
 func (t *secure) wipe() {
 	c := t.compactible
 	if !c.using.CompareAndSwap(0, resting) {
-		return // whoever leaves does it
+		return // whoever leaves does it, or has put the connection to rest
 	}
 	defer c.using.Store(0)
 	if c.wiped {
@@ -87,10 +89,10 @@ func (t *secure) wipe() {
 	}
 	c.wiped = true
 	if k := c.state.Load(); k != nil {
-		compactNow.Add(-1)
+		c.list.compact.Add(-1)
 		ticketsDropped.Add(int64(k.DroppedTickets()))
 		k.Wipe()
-	} else {
+	} else if t.link.capture != nil {
 		t.link.capture.Wipe()
 	}
 }
@@ -103,58 +105,92 @@ func (t *secure) compacted() *compactTLS {
 	return t.compactible.state.Load()
 }
 
-// rest makes the connection compact, or drops its expanded keys. It returns false if somebody is
-// within TLS, or something is in flight.
+// toRest makes the connection compact, or drops its expanded keys, if nothing is in flight. It
+// returns false if somebody is within TLS; all else that changes something comes through enter, and
+// puts the connection on the list again.
 func (t *secure) toRest() bool {
 	c := t.compactible
 	if !c.using.CompareAndSwap(0, resting) {
 		return false
 	}
-	defer c.using.Store(0)
-	if c.doomed.Load() {
-		return true
-	}
 	if k := c.state.Load(); k != nil {
-		if len(k.raw.unread()) > 0 || len(k.plain) > 0 {
-			return false
+		if k.Rest(); len(k.plain) == 0 {
+			k.raw.shrink()
 		}
-		k.Rest()
-		return true
+	} else if !c.doomed.Load() {
+		t.takeOver()
 	}
-	link := t.link
-	if t.rest || link.headed > 0 || link.body > 0 || link.more() {
-		return link.capture.Useless() // it need not be asked again
+	c.using.Store(0)
+	if c.doomed.Load() {
+		t.wipe() // who closed it meanwhile couldn't
 	}
-	link.decide(false)
+	return true
+}
+
+// takeOver has a compact.State go on where crypto/tls is, if it can be. The caller keeps everybody
+// out.
+func (t *secure) takeOver() {
+	c, link := t.compactible, t.link
+	if link.decide(false); link.capture.Useless() {
+		link.capture.Wipe()
+		link.capture = nil // it goes on as any other
+		c.given = true
+		return
+	}
+	if link.headed > 0 {
+		return // crypto/tls has half a record
+	}
 	cs := t.conn.Load().ConnectionState()
 	state, err := link.capture.State(&cs)
-	link.capture.Wipe()
 	if err != nil {
-		return true
+		return
 	}
 	k := &compactTLS{State: state}
+	if t.rest && !link.leftover(t.conn.Load(), k) {
+		return
+	}
+	k.raw = link.shaking.ahead
+	k.raw.shrink()
+	link.capture.Wipe()
 	if c.settings.KeepCertificates {
-		k.certificates = &certificates{cs.PeerCertificates, cs.VerifiedChains}
+		k.kept = &cs
 	}
 	c.state.Store(k)
 	t.conn.Store(nil)
 	t.link = nil
-	compactNow.Add(1)
-	return true
+	c.list.compact.Add(1)
 }
 
-var compactNow, ticketsDropped atomic.Int64
+// leftover hands over what crypto/tls has decrypted and nobody has read. It reports false if the
+// connection has ended.
+func (l *link) leftover(conn *tls.Conn, k *compactTLS) bool {
+	buf := borrow()
+	defer giveBack(buf)
+	l.dry = true
+	n, err := conn.Read(buf)
+	l.dry = false
+	k.plain = bytes.Clone(buf[:n])
+	return n > 0 || err == errWait
+}
+
+var ticketsDropped atomic.Int64
 
 // Compact returns how many connections of the process are compact now, see CompactTLS, and how many
 // session tickets have come too late for those that were and have ended.
 func Compact() (connections, lateTickets int64) {
-	return compactNow.Load(), ticketsDropped.Load()
+	quiets.Range(func(_, list any) bool {
+		connections += list.(*quiet).compact.Load()
+		return true
+	})
+	return connections, ticketsDropped.Load()
 }
 
 // quiet is a loop's list of connections that may have become quiet.
 type quiet struct {
 	loop  runtime.Loop
 	timer eventloop.Timer // the loop's
+
+	compact atomic.Int64 // connections that are
 
 	mu      sync.Mutex
 	all     []*secure     // guarded by mu
@@ -224,7 +260,9 @@ func (l *look) Run() {
 			c.passed += period
 		}
 		if c.passed >= c.settings.After && t.toRest() {
-			c.passed = 0
+			if c.passed = 0; c.given {
+				continue
+			}
 			c.listed.Store(false)
 			if !c.active.Load() || !c.listed.CompareAndSwap(false, true) {
 				continue
@@ -247,6 +285,7 @@ func (t *secure) mayRest(f *fd, settings CompactTLS) {
 	list := quietFor(f.home.Loop(), f.home.Runtime().Context(), settings.After)
 	c := &compactible{list: list, settings: settings}
 	c.listed.Store(true)
+	c.active.Store(true)
 	t.compactible = c
 	c.list.add(t)
 }
@@ -276,18 +315,15 @@ func (l *link) follow(p []byte) {
 
 // decide tells the Capture of the last record: whether it has brought something to read.
 func (l *link) decide(data bool) {
-	if !l.pending || l.body > 0 && !data {
+	if !l.pending || l.headed > 0 {
 		return
 	}
 	if len(l.record) > 0 && l.record[0] != changeCipherSpec {
 		record := l.record
-		switch {
-		case data:
+		if l.large {
 			record = nil
-		case l.large:
-			record = record[:0]
 		}
-		l.capture.Received(record)
+		l.capture.Received(record, data)
 	}
 	l.record, l.large, l.pending = l.record[:0], false, false
 }
@@ -296,25 +332,18 @@ func (l *link) decide(data bool) {
 type compactTLS struct {
 	*compact.State
 	raw   input  // records that are not opened yet
-	plain []byte // of raw: was opened, and not read
+	plain []byte // was opened, and not read; of raw, or crypto/tls's
 	err   error  // how the reading side has ended
 
-	certificates *certificates // nil: not kept
-}
-
-// certificates are those of a peer.
-type certificates struct {
-	peer   []*x509.Certificate
-	chains [][]*x509.Certificate
+	kept *tls.ConnectionState // with the certificates; nil: not kept
 }
 
 // connectionState is what the handshake has agreed on.
 func (k *compactTLS) connectionState() tls.ConnectionState {
-	cs := k.ConnectionState()
-	if k.certificates != nil {
-		cs.PeerCertificates, cs.VerifiedChains = k.certificates.peer, k.certificates.chains
+	if k.kept != nil {
+		return *k.kept
 	}
-	return cs
+	return k.ConnectionState()
 }
 
 // PeerIdentity is what is known of a peer's certificate when it isn't kept.
@@ -377,18 +406,19 @@ func (k *compactTLS) tryRead(t *secure, f *fd, p []byte) (int, error) {
 	}
 }
 
-// whole reports whether there is a whole record to be opened.
+// whole reports whether there is a whole record to be opened, or one that Open refuses.
 func (k *compactTLS) whole() bool {
 	b := k.raw.unread()
-	return len(b) >= compact.HeaderSize && len(b) >= compact.HeaderSize+int(b[3])<<8+int(b[4])
+	if len(b) < compact.HeaderSize {
+		return false
+	}
+	n := compact.HeaderSize + int(b[3])<<8 + int(b[4])
+	return len(b) >= n || n > compact.MaxRecord
 }
 
 // open opens the next record, and reads as long as there is none.
 func (k *compactTLS) open(f *fd) error {
 	for !k.whole() {
-		if b := k.raw.unread(); len(b) >= compact.HeaderSize && int(b[3])<<8+int(b[4]) > compact.MaxRecord {
-			break // which Open refuses
-		}
 		if len(k.raw.unread()) == 0 && f.exhausted() {
 			k.raw.release()
 			return errWait
@@ -412,42 +442,35 @@ func (k *compactTLS) open(f *fd) error {
 	case err == io.EOF:
 		return io.EOF
 	case err != nil:
-		k.say(f, func(dst []byte) ([]byte, error) { return k.AppendAlert(dst, err), nil })
-		op := "local error"
-		if _, remote := errors.AsType[tls.AlertError](err); remote {
-			op = "remote error"
+		k.say(f, func(dst []byte) []byte { return k.AppendAlert(dst, err) })
+		op := "remote error"
+		if _, local := errors.AsType[*compact.Error](err); local {
+			op = "local error"
 		}
-		return &net.OpError{Op: op, Err: err}
+		// As with crypto/tls, it isn't an OpError itself: the socket puts one of its own around it.
+		return fmt.Errorf("%w", &net.OpError{Op: op, Err: err})
 	}
 	if answer {
-		k.say(f, func(dst []byte) ([]byte, error) { return k.AppendKeyUpdate(dst), nil })
+		k.say(f, k.AppendKeyUpdate)
 	}
 	k.raw.start += n
 	k.plain = data
 	return nil
 }
 
-// say queues what a function of the State appends, and has the kernel take it.
-func (k *compactTLS) say(f *fd, fn func(dst []byte) ([]byte, error)) error {
-	buf := borrow()
-	defer giveBack(buf)
-	records, err := fn(buf[:0])
-	if err == nil && len(records) > 0 {
-		if _, err = f.enqueue(records); err == nil {
-			f.flush()
-		}
+// say queues what a function of the State appends, and has the kernel take it. What can't be queued
+// is an error of the next that is sent.
+func (k *compactTLS) say(f *fd, fn func(dst []byte) []byte) {
+	err := f.enqueueWith(2*compact.Overhead, func(dst []byte) ([]byte, error) { return fn(dst), nil })
+	if err == nil {
+		f.flush()
 	}
-	return err
 }
 
 // enqueue is secure.enqueue.
 func (k *compactTLS) enqueue(f *fd, p []byte) (int, error) {
-	buf := borrowFor(len(p) + (len(p)/compact.MaxPlaintext+1)*compact.Overhead)
-	defer giveBack(buf)
-	records, err := k.Append(buf[:0], p)
-	if err == nil {
-		_, err = f.enqueue(records)
-	}
+	size := len(p) + (len(p)/compact.MaxPlaintext+2)*compact.Overhead
+	err := f.enqueueWith(size, func(dst []byte) ([]byte, error) { return k.Append(dst, p) })
 	if err != nil {
 		return 0, err
 	}

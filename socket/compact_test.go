@@ -124,6 +124,40 @@ func TestCompactTLS(t *testing.T) {
 	}
 }
 
+// A client whose connection has become compact resumes its session with the next one.
+func TestCompactResumption(t *testing.T) {
+	leaktest.Guard(t)
+	rt := runtimetest.Start(t, runtimetest.Quiet(t)...)
+	ctx, cancel := context.WithTimeout(rt.Context(), leaktest.Patience)
+	defer cancel()
+	compact := socket.CompactTLS{After: 20 * time.Millisecond}
+	l := compactServer(ctx, t, compact)
+	config, _ := compactTLS()
+	config = config.Clone()
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	for i := range 3 {
+		before, _ := socket.Compact()
+		c := client.New(client.Config{TLS: config, CompactTLS: compact})
+		leaktest.Check(t, c.Connect(ctx, "tls", l.Addr().String()))
+		for _, text := range []string{"first", "second"} {
+			trip(ctx, t, c, text)
+			leaktest.Until(t, "both ends are compact", func() bool {
+				now, _ := socket.Compact()
+				return now == before+2
+			})
+		}
+		cs, _ := c.Socket().ConnectionState()
+		if id, ok := c.Socket().PeerIdentity(); cs.DidResume != (i > 0) || !ok || !id.Verified {
+			t.Errorf("connection %d: resumed is %v, %+v", i, cs.DidResume, id)
+		}
+		c.Close()
+		leaktest.Until(t, "both have ended", func() bool {
+			now, _ := socket.Compact()
+			return now == before
+		})
+	}
+}
+
 // The ends of crypto/tls and of a compact connection see each other's ends, in order and not.
 func TestCompactEnds(t *testing.T) {
 	leaktest.Guard(t)

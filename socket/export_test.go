@@ -5,8 +5,10 @@ package socket
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/compact"
 	"github.com/whorl-go/whorl/internal/sched"
 )
 
@@ -81,4 +83,26 @@ func FakeRoots(load func()) (restore func()) {
 	}
 	set(load)
 	return func() { set(before) }
+}
+
+// HeldByTLS returns how many bytes a compact connection holds of what it couldn't open yet.
+func HeldByTLS(s *Socket) int {
+	t := s.secure.Load()
+	if !t.using.CompareAndSwap(0, resting) { // not by enter, which is no silence
+		return -1
+	}
+	defer t.using.Store(0)
+	return cap(t.compacted().raw.buf)
+}
+
+// WipedAfterRest puts a compact connection to rest and closes it, at once, and reports whether it
+// is wiped then.
+func WipedAfterRest() bool {
+	t := &secure{compactible: &compactible{list: new(quiet)}}
+	t.state.Store(&compactTLS{State: new(compact.State)})
+	var both sync.WaitGroup
+	both.Go(func() { t.toRest() })
+	both.Go(t.doom)
+	both.Wait()
+	return t.wiped
 }

@@ -34,20 +34,50 @@ func (f *fd) enqueue(p []byte) (int, error) {
 	f.out.mu.Lock()
 	defer f.out.mu.Unlock()
 	o := &f.out
+	if err := o.room(len(p)); err != nil {
+		return 0, err
+	}
+	o.queue = append(o.queue, p...)
+	o.pending.Store(true)
+	return len(p), nil
+}
+
+// enqueueWith adds to the queue what fn appends, about n bytes, in the order in which fn is called.
+func (f *fd) enqueueWith(n int, fn func(queue []byte) ([]byte, error)) error {
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
+	o := &f.out
+	if err := o.room(n); err != nil {
+		return err
+	}
+	queue, err := fn(o.queue)
+	if err == nil {
+		o.queue = queue
+	}
+	if len(o.queue) == 0 {
+		giveBack(o.take())
+	} else {
+		o.pending.Store(true)
+	}
+	return err
+}
+
+// room makes room for n bytes behind what is queued. With mu held.
+func (o *output) room(n int) error {
 	if o.err != nil {
-		return 0, o.err
+		return o.err
 	}
 	unsent := o.queue[o.sent:]
-	if len(unsent)+len(p) > max(queueLimit, int(o.limit)) {
+	if len(unsent)+n > max(queueLimit, int(o.limit)) {
 		o.err = errQueueFull
-		return 0, o.err
+		return o.err
 	}
 	// What was sent makes room for what comes.
-	if len(o.queue)+len(p) > cap(o.queue) && len(unsent) < len(o.queue)/2 {
-		n := copy(o.queue, unsent)
-		o.queue, o.sent = o.queue[:n], 0
+	if len(o.queue)+n > cap(o.queue) && len(unsent) < len(o.queue)/2 {
+		moved := copy(o.queue, unsent)
+		o.queue, o.sent = o.queue[:moved], 0
 	}
-	switch size := len(o.queue) + len(p); {
+	switch size := len(o.queue) + n; {
 	case o.queue == nil:
 		o.queue = borrowFor(size)[:0]
 	case size > cap(o.queue) && size <= bufferSize:
@@ -55,9 +85,7 @@ func (f *fd) enqueue(p []byte) (int, error) {
 		giveBack(o.queue)
 		o.queue = moved
 	}
-	o.queue = append(o.queue, p...)
-	o.pending.Store(true)
-	return len(p), nil
+	return nil
 }
 
 // dropOutput gives the buffer back.

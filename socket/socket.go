@@ -86,7 +86,7 @@ type CompactTLS struct {
 	After time.Duration
 	// KeepCertificates keeps the peer's certificates for ConnectionState, some KB for each
 	// connection. Without it ConnectionState has none of them any more, and PeerIdentity says whose
-	// they were. ExportKeyingMaterial isn't possible afterwards in any case.
+	// they were; its ExportKeyingMaterial returns an error then.
 	KeepCertificates bool
 }
 

@@ -53,8 +53,8 @@ type link struct {
 	headed  uint8 // how much of header is there
 	body    int   // how much of the record is still to come
 
-	// During the handshake, and until what it has read ahead is used up; of the reader. With capture,
-	// as long as crypto/tls has the connection.
+	// During the handshake, and until what it has read ahead is used up; of the reader. With
+	// capture, as long as crypto/tls has the connection.
 	shaking *shaking
 
 	// Of a connection that may become compact. crypto/tls is handed one record at a time then.
@@ -62,6 +62,7 @@ type link struct {
 	record  []byte // the last one since the handshake, of which isn't known what it was
 	large   bool   // it was too large to be kept
 	pending bool   // there is such a record
+	dry     bool   // Read reads nothing
 }
 
 // shaking is what a handshake needs.
@@ -317,12 +318,16 @@ func (s *Socket) handshake(
 		returned = true
 	})
 	shaking.ctx = nil
+	if link.capture != nil && err == nil && detourErr == nil {
+		if cs := t.conn.Load().ConnectionState(); !link.capture.Begin(&cs) {
+			link.capture = nil
+		}
+	}
 	if len(shaking.ahead.unread()) == 0 && link.capture == nil {
 		link.shaking = nil
 	}
 	t.rest = link.more()
 	if link.capture != nil && err == nil && detourErr == nil {
-		link.capture.End()
 		t.mayRest(f, settings)
 	}
 	switch {
@@ -447,18 +452,24 @@ func (t *secure) closeNotify() {
 	t.enter()
 	defer t.leave()
 	if k := t.compacted(); k != nil {
-		k.say(t.fd, func(dst []byte) ([]byte, error) { return k.AppendCloseNotify(dst), nil })
+		k.say(t.fd, k.AppendCloseNotify)
 		return
 	}
 	t.conn.Load().CloseWrite()
+	if c := t.link.capture; c != nil {
+		c.Said()
+	}
 }
 
 func (l *link) Read(p []byte) (int, error) {
 	var n int
 	var err error
-	if l.shaking == nil {
+	switch {
+	case l.dry:
+		return 0, errWait
+	case l.shaking == nil:
 		n, err = l.fd.tryRead(p) // from here, as stacks are small
-	} else {
+	default:
 		n, err = l.readAhead(p)
 	}
 	switch err {
@@ -484,7 +495,9 @@ func (l *link) readAhead(p []byte) (int, error) {
 	for len(ahead.unread()) == 0 {
 		n, err := l.fd.tryRead(ahead.room(smallBufferSize))
 		if err == nil {
-			ahead.end = n
+			if ahead.end = n; shaking.ctx == nil {
+				ahead.large = n > smallBufferSize/2
+			}
 			break
 		}
 		ahead.release() // a peer that takes its time costs no buffer meanwhile

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -107,38 +108,50 @@ func (s *sink) learn(line []byte) {
 		return
 	}
 	c := found.(*Capture)
-	secret := bytes.TrimSpace(rest[65:])
-	if len(secret) > 2*maxSecret {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.handshaken {
 		return
 	}
-	h := &c.server
+	h, bit := &c.server, uint8(2)
 	if client {
-		h = &c.client
+		h, bit = &c.client, 1
+	}
+	secret := bytes.TrimSpace(rest[65:])
+	if c.secrets&bit != 0 || len(secret) > 2*maxSecret || c.size > 0 && len(secret) != 2*c.size {
+		c.useless.Store(true) // another connection has the same random: whose secret is it?
+		return
 	}
 	n, err := hex.Decode(h.secret[:], secret)
-	if err == nil && client {
-		c.secrets |= 1
-	} else if err == nil {
-		c.secrets |= 2
+	if err == nil {
+		c.secrets |= bit
 	}
 	c.size = n
 }
 
 // A Capture follows a connection from its first byte to the moment when its State takes over. It
-// is for whoever reads and writes for crypto/tls, one at a time during the handshake.
+// is for whoever reads and writes for crypto/tls: one at a time during the handshake, and from
+// Begin on one who reads and one who writes.
 type Capture struct {
-	captures   *sync.Map
-	asClient   bool
-	random     [32]byte
-	hello      []byte // what has come of the ClientHello, until the random is known
-	known      bool
+	captures *sync.Map
+	asClient bool
+	random   [32]byte
+	hello    []byte // what has come of the ClientHello, until the random is known
+	known    bool
+	useless  atomic.Bool // it can't be compacted
+
+	// Until Begin guarded by mu: a connection with the same client random writes here, too.
+	mu         sync.Mutex
 	client     half // its secret, and the number of the next record that it sends
 	server     half
 	size       int   // of a secret
 	secrets    uint8 // which are there
-	useless    bool  // it can't be compacted
 	handshaken bool
-	suites     []*suite // that may be it, during the handshake
+
+	suite    *suite // from Begin on
+	sent     bool   // a record that did open; of whoever writes
+	received bool   // likewise, of whoever reads
+	said     bool   // close_notify
 }
 
 // NewCapture begins a Capture, before a handshake with a configuration of Config's.
@@ -152,21 +165,25 @@ const randomAt = HeaderSize + 4 + 2
 
 // Hello takes what the client sends first, as it comes.
 func (c *Capture) Hello(p []byte) {
-	if c.known || c.useless || c.handshaken {
+	if c.known || c.handshaken || c.useless.Load() {
 		return
 	}
 	c.hello = append(c.hello, p[:min(len(p), randomAt+32-len(c.hello))]...)
 	if len(c.hello) < randomAt+32 {
 		return
 	}
-	if c.hello[0] != typeHandshake || c.hello[HeaderSize] != 1 {
-		c.useless = true
+	// A record that ends before the random would have something else in its place: whoever sends it
+	// could claim another connection's random, and get its secrets.
+	if c.hello[0] != typeHandshake || c.hello[HeaderSize] != 1 ||
+		int(c.hello[3])<<8|int(c.hello[4]) < len(c.hello)-HeaderSize {
+		c.useless.Store(true)
 		return
 	}
 	copy(c.random[:], c.hello[randomAt:])
 	c.hello, c.known = nil, true
 	if _, twice := c.captures.LoadOrStore(c.random, c); twice {
-		c.useless, c.known = true, false // the randoms of honest clients differ
+		c.known = false
+		c.useless.Store(true) // the randoms of honest clients differ
 	}
 }
 
@@ -176,7 +193,19 @@ func (c *Capture) End() {
 		c.captures.CompareAndDelete(c.random, c)
 		c.known = false
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.handshaken = true
+}
+
+// Begin is End after a handshake that has succeeded. It reports whether the connection can be
+// compacted, as far as is known.
+func (c *Capture) Begin(cs *tls.ConnectionState) bool {
+	c.End()
+	c.suite = suites[cs.CipherSuite]
+	// With ECH the random of the lines is another one than that in plain sight.
+	return !c.useless.Load() && cs.Version == tls.VersionTLS13 && !cs.ECHAccepted &&
+		c.secrets == 3 && c.suite != nil && c.suite.secret == c.size
 }
 
 func (c *Capture) own() *half {
@@ -195,10 +224,10 @@ func (c *Capture) peers() *half {
 
 // Sent takes whole records that crypto/tls has sent.
 func (c *Capture) Sent(b []byte) {
-	if c.useless || c.secrets != 3 {
+	if c.useless.Load() {
 		return
 	}
-	var last []byte
+	var first, last []byte
 	records := uint64(0)
 	for len(b) >= HeaderSize {
 		n := HeaderSize + int(b[3])<<8 + int(b[4])
@@ -206,53 +235,53 @@ func (c *Capture) Sent(b []byte) {
 			break
 		}
 		if b[0] == typeData {
-			last = b[:n]
+			if last = b[:n]; first == nil {
+				first = last
+			}
 			records++
 		}
 		b = b[n:]
 	}
 	if len(b) > 0 {
-		c.useless = true // not whole records
+		c.useless.Store(true) // not whole records
 		return
 	}
-	own := c.own()
-	if c.handshaken {
-		own.seq += records
-		return
-	}
-	// Some of them may be under the handshake keys: those that come first.
 	if records == 0 {
 		return
 	}
-	for _, s := range c.candidates() {
+	if c.suite == nil {
+		c.sentShaking(records, last)
+		return
+	}
+	own := c.own()
+	if !c.sent {
+		if _, c.sent = peek(c.suite, own, own.seq, first); !c.sent {
+			c.useless.Store(true)
+		}
+	}
+	own.seq += records
+}
+
+// sentShaking counts records that were sent during the handshake. Some of them may be under its
+// keys: those that come first.
+func (c *Capture) sentShaking(records uint64, last []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.secrets != 3 {
+		return
+	}
+	own := c.own()
+	for _, s := range suites {
+		if s.secret != c.size {
+			continue
+		}
 		for i := range records {
-			if opens(s, own, own.seq+i, last) {
-				c.suites = []*suite{s}
+			if _, ok := peek(s, own, own.seq+i, last); ok {
 				own.seq += i + 1
 				return
 			}
 		}
 	}
-}
-
-// candidates are the suites with secrets of the size that was told.
-func (c *Capture) candidates() []*suite {
-	if c.suites == nil {
-		for _, id := range []uint16{
-			tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384, tls.TLS_CHACHA20_POLY1305_SHA256,
-		} {
-			if s := suites[id]; s.secret == c.size {
-				c.suites = append(c.suites, s)
-			}
-		}
-	}
-	return c.suites
-}
-
-// opens reports whether a record opens with a number.
-func opens(s *suite, h *half, seq uint64, record []byte) bool {
-	_, ok := peek(s, h, seq, record)
-	return ok
 }
 
 // peek opens a record, and leaves it as it is.
@@ -264,49 +293,66 @@ func peek(s *suite, h *half, seq uint64, record []byte) ([]byte, bool) {
 	return plain, err == nil
 }
 
-// Received counts a record that was handed to crypto/tls after the handshake. record is nil if it
-// has brought something to read. Otherwise it was a message, which is looked at: after a KeyUpdate
-// the connection stays with crypto/tls.
-func (c *Capture) Received(record []byte) {
+// Received counts a record that was handed to crypto/tls after Begin. It is empty if it was too
+// large to be kept. data says that it has brought something to read. Otherwise it was a message,
+// which is looked at: after a KeyUpdate the connection stays with crypto/tls.
+func (c *Capture) Received(record []byte, data bool) {
 	peers := c.peers()
 	defer func() { peers.seq++ }()
-	if c.useless || record == nil || c.secrets != 3 {
+	if c.useless.Load() || data && (c.received || len(record) == 0) {
 		return
 	}
 	var plain []byte
-	ok := false
-	for _, s := range c.candidates() {
-		if len(record) > HeaderSize && !ok {
-			plain, ok = peek(s, peers, peers.seq, record)
-		}
+	if len(record) > HeaderSize {
+		plain, c.received = peek(c.suite, peers, peers.seq, record)
 	}
+	if !c.received || !data && !changesNothing(plain) {
+		c.useless.Store(true)
+	}
+}
+
+// changesNothing reports whether what a record carries is nothing, or tickets that are whole.
+func changesNothing(plain []byte) bool {
 	end := len(plain) - 1
 	for end >= 0 && plain[end] == 0 {
 		end--
 	}
-	// A ticket that is whole, and nothing else, changes nothing.
-	if !ok || end < 4 || plain[end] != typeHandshake || plain[0] != messageTicket ||
-		int(plain[1])<<16|int(plain[2])<<8|int(plain[3]) != end-4 {
-		c.useless = true
+	if end <= 0 {
+		return end == 0 && plain[0] == typeData
 	}
+	kind, messages := plain[end], plain[:end]
+	for kind == typeHandshake && len(messages) >= 4 && messages[0] == messageTicket {
+		n := 4 + int(messages[1])<<16 + int(messages[2])<<8 + int(messages[3])
+		if n > len(messages) {
+			break
+		}
+		if messages = messages[n:]; len(messages) == 0 {
+			return true
+		}
+	}
+	return false
 }
+
+// Said notes that crypto/tls has sent close_notify.
+func (c *Capture) Said() { c.said = true }
 
 // errNotCompact is why a connection stays with crypto/tls.
 var errNotCompact = errors.New("compact: not a connection that can be compacted")
 
-// State returns the State that takes over. Nothing may be in flight.
+// State returns the State that takes over, after Begin has said that it can. Nothing may be in
+// flight.
 func (c *Capture) State(cs *tls.ConnectionState) (*State, error) {
-	s := suites[cs.CipherSuite]
-	if c.useless || cs.Version != tls.VersionTLS13 || s == nil || c.secrets != 3 || c.size != s.secret {
+	if c.useless.Load() || c.suite == nil {
 		return nil, errNotCompact
 	}
-	state := &State{suite: s, identity: identify(cs, c.asClient), in: *c.peers(), out: *c.own()}
-	state.in.live, state.out.live = nil, nil
+	state := &State{
+		suite: c.suite, identity: identify(cs, c.asClient), in: *c.peers(), out: *c.own(), said: c.said,
+	}
 	return state, nil
 }
 
 // Useless reports whether it is certain that the connection stays with crypto/tls.
-func (c *Capture) Useless() bool { return c.useless }
+func (c *Capture) Useless() bool { return c.useless.Load() }
 
 // Wipe forgets the secrets.
 func (c *Capture) Wipe() { c.client, c.server, c.secrets = half{}, half{}, 0 }

@@ -44,7 +44,7 @@ type wire struct {
 
 	rest   []byte // of the record that is being handed out
 	record []byte
-	shaken bool
+	begun  bool
 	suite  uint16
 }
 
@@ -101,9 +101,9 @@ func buffered(t testing.TB) (net.Conn, net.Conn) {
 	return a, b
 }
 
-// shake makes a handshake, of which side's connection is captured. It returns the side's wire and
-// crypto/tls's connection, and the other side's.
-func shake(t testing.TB, asClient bool, change func(client, server *tls.Config)) (w *wire, own, other *tls.Conn) {
+// wired are two connections of crypto/tls before their handshake. The first of them is
+// captured.
+func wired(t testing.TB, asClient bool, change func(client, server *tls.Config)) (w *wire, own, other *tls.Conn) {
 	t.Helper()
 	clientConfig, serverConfig := certified()
 	clientConfig, serverConfig = clientConfig.Clone(), serverConfig.Clone()
@@ -115,22 +115,27 @@ func shake(t testing.TB, asClient bool, change func(client, server *tls.Config))
 	if asClient {
 		clientConfig = Config(clientConfig)
 		w.c = NewCapture(clientConfig, asClient)
-		own, other = tls.Client(w, clientConfig), tls.Server(far, serverConfig)
-	} else {
-		serverConfig = Config(serverConfig)
-		w.c = NewCapture(serverConfig, asClient)
-		own, other = tls.Server(w, serverConfig), tls.Client(far, clientConfig)
+		return w, tls.Client(w, clientConfig), tls.Server(far, serverConfig)
 	}
+	serverConfig = Config(serverConfig)
+	w.c = NewCapture(serverConfig, asClient)
+	return w, tls.Server(w, serverConfig), tls.Client(far, clientConfig)
+}
+
+// shake makes the handshake of wired connections.
+func shake(t testing.TB, asClient bool, change func(client, server *tls.Config)) (w *wire, own, other *tls.Conn) {
+	t.Helper()
+	w, own, other = wired(t, asClient, change)
 	done := make(chan error, 1)
 	go func() { done <- other.Handshake() }()
 	if err := own.Handshake(); err != nil {
 		t.Fatal(err)
 	}
-	w.c.End()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	w.shaken, w.suite = true, own.ConnectionState().CipherSuite
+	cs := own.ConnectionState()
+	w.begun, w.suite = w.c.Begin(&cs), cs.CipherSuite
 	return w, own, other
 }
 
@@ -261,7 +266,7 @@ func (c *counting) read(own *tls.Conn, buf []byte) (int, error) {
 		return 0, errors.New("not the number that was counted")
 	}
 	if probe[len(probe)-1] == typeHandshake { // crypto/tls takes it with the next record
-		w.c.Received(record)
+		w.c.Received(record, false)
 		next, err := readRecord(w.Conn)
 		if err != nil {
 			return 0, err
@@ -269,7 +274,7 @@ func (c *counting) read(own *tls.Conn, buf []byte) (int, error) {
 		w.rest = append(w.rest, next...)
 	}
 	n, err := own.Read(buf)
-	w.c.Received(nil)
+	w.c.Received(nil, true)
 	return n, err
 }
 
@@ -525,9 +530,9 @@ func TestStaysWithCryptoTLS(t *testing.T) {
 	for name, spoil := range map[string]func(w *wire){
 		"KeyUpdate": func(w *wire) {
 			s := &State{suite: suites[w.suite], out: half{secret: w.c.peers().secret, seq: w.c.peers().seq}}
-			w.c.Received(s.AppendKeyUpdate(nil))
+			w.c.Received(s.AppendKeyUpdate(nil), false)
 		},
-		"not counted": func(w *wire) { w.c.Received([]byte{23, 3, 3, 0, 1, 0}) },
+		"not counted": func(w *wire) { w.c.Received([]byte{23, 3, 3, 0, 1, 0}, false) },
 		"half":        func(w *wire) { w.c.Sent([]byte{23, 3, 3, 0, 1}) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -540,10 +545,9 @@ func TestStaysWithCryptoTLS(t *testing.T) {
 		})
 	}
 	t.Run("TLS 1.2", func(t *testing.T) {
-		w, own, _ := shake(t, true, func(client, _ *tls.Config) { client.MaxVersion = tls.VersionTLS12 })
-		cs := own.ConnectionState()
-		if _, err := w.c.State(&cs); err == nil {
-			t.Error("it was taken over")
+		w, _, _ := shake(t, true, func(client, _ *tls.Config) { client.MaxVersion = tls.VersionTLS12 })
+		if w.begun {
+			t.Error("it may be taken over")
 		}
 	})
 }
@@ -588,7 +592,7 @@ func TestRFC8448(t *testing.T) {
 	var client, server half
 	copy(client.secret[:], unhex("9e 40 64 6c e7 9a 7f 9d c0 5a f8 88 9b ce 65 52 87 5a fa 0b 06 df 00 87 f7 92 eb b7 c1 75 04 a5"))
 	copy(server.secret[:], unhex("a1 1a f9 f0 55 31 f8 56 ad 47 11 6b 45 a9 50 32 82 04 b4 f4 4b fb 6b 3a 4b 4f 1f 3f cb 63 16 43"))
-	if key := s.expand(client.secret[:32], "key", 16); !bytes.Equal(key, unhex("17 42 2d da 59 6e d5 d9 ac d8 90 e3 c6 3f 50 51")) {
+	if key := expand(s.expander(client.secret[:32]), "key", 16); !bytes.Equal(key, unhex("17 42 2d da 59 6e d5 d9 ac d8 90 e3 c6 3f 50 51")) {
 		t.Errorf("%x", key)
 	}
 	cs := &tls.ConnectionState{CipherSuite: tls.TLS_AES_128_GCM_SHA256}

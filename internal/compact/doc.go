@@ -13,6 +13,8 @@
 //   - The two application traffic secrets, from Config.KeyLogWriter. It is one writer for all
 //     connections of a configuration ([Config]); the line says whose secret it is by the client
 //     random, which is in the ClientHello that the connection has sent or received ([Capture]).
+//     A peer can send another connection's random, so a Capture whose secrets were told twice is
+//     given up, and so is one whose random couldn't be seen for certain.
 //   - How many records were sent under the application keys. crypto/tls may send some before the
 //     handshake returns (a server's session tickets), mixed with records under the handshake keys.
 //     So the last record of each write during the handshake is tried with the application key:
@@ -23,14 +25,15 @@
 //     handshake protocol; one of these may be a KeyUpdate, after which the secret is another
 //     one. It is looked at ([Capture.Received]).
 //
-// When nothing is in flight, neither half a record nor plaintext that was not read, the State takes
-// over, and crypto/tls's connection is dropped.
+// When crypto/tls has no part of a record, the State takes over, and crypto/tls's connection is
+// dropped. What it has decrypted and nobody has read yet goes along.
 //
 // # What is relied on
 //
 //   - The lines of Config.KeyLogWriter are as NSS writes them, and come before the connection
-//     sends anything under the secrets: crypto/tls documents the first, and the second shows at
-//     once if it ever changes, as then no record opens and the connection stays with crypto/tls.
+//     sends anything under the secrets: crypto/tls documents the first. If either ever changes,
+//     the first record that is sent or received after the handshake shows it: it is tried with
+//     the secret and the number, and if it doesn't open the connection stays with crypto/tls.
 //   - crypto/tls sends and receives whole records, each numbered by one more than the one before.
 //
 // # What a State does

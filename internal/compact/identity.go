@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"strings"
+	"sync"
 	"time"
 	"unique"
 )
@@ -21,6 +22,7 @@ type PeerIdentity struct {
 type facts struct {
 	suite, curve         uint16
 	client, resumed, ech bool
+	retried              bool
 	verified, certified  bool
 	protocol, serverName string
 	certificate          [sha256.Size]byte
@@ -33,7 +35,7 @@ type identity struct{ unique.Handle[facts] }
 func identify(cs *tls.ConnectionState, client bool) identity {
 	f := facts{
 		suite: cs.CipherSuite, curve: uint16(cs.CurveID), client: client, resumed: cs.DidResume,
-		ech:      cs.ECHAccepted,
+		ech: cs.ECHAccepted, retried: cs.HelloRetryRequest,
 		protocol: cs.NegotiatedProtocol, serverName: cs.ServerName,
 		verified: len(cs.VerifiedChains) > 0,
 	}
@@ -51,20 +53,21 @@ func identify(cs *tls.ConnectionState, client bool) identity {
 
 func (i identity) client() bool { return i.Value().client }
 
+// noExporter is a state whose ExportKeyingMaterial returns an error. That of one that has none
+// would panic, and only crypto/tls can set it: here it says that there is renegotiation.
+var noExporter = sync.OnceValue(func() tls.ConnectionState {
+	return tls.Client(nil, &tls.Config{Renegotiation: tls.RenegotiateOnceAsClient}).ConnectionState()
+})
+
 func (i identity) state() tls.ConnectionState {
 	f := i.Value()
-	return tls.ConnectionState{
-		Version:            tls.VersionTLS13,
-		HandshakeComplete:  true,
-		DidResume:          f.resumed,
-		CipherSuite:        f.suite,
-		CurveID:            tls.CurveID(f.curve),
-		NegotiatedProtocol: f.protocol,
-		//lint:ignore SA1019 whoever reads it finds what crypto/tls has there
-		NegotiatedProtocolIsMutual: true,
-		ServerName:                 f.serverName,
-		ECHAccepted:                f.ech,
-	}
+	cs := noExporter()
+	cs.Version, cs.HandshakeComplete, cs.DidResume = tls.VersionTLS13, true, f.resumed
+	cs.CipherSuite, cs.CurveID = f.suite, tls.CurveID(f.curve)
+	cs.NegotiatedProtocol, cs.ServerName = f.protocol, f.serverName
+	cs.ECHAccepted, cs.HelloRetryRequest = f.ech, f.retried
+	cs.TLSUnique = nil
+	return cs
 }
 
 // Peer returns what is known of the peer's certificate; ok is false if it has shown none.

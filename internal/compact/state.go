@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 )
 
 // The types of records (RFC 8446, section 5.1), and of messages of the handshake protocol.
@@ -51,8 +50,9 @@ const (
 	maxTicket = 1 << 17
 )
 
-// A State is a TLS 1.3 connection after its handshake. One caller at a time may read, and one may
-// write.
+// A State is a TLS 1.3 connection after its handshake. One caller at a time may read (Open), and
+// one may append. Records have to be sent in the order in which they were appended, so whoever
+// appends keeps others from it until they are queued.
 type State struct {
 	suite    *suite
 	identity identity
@@ -65,7 +65,6 @@ type State struct {
 	tickets uint16  // that were dropped
 	closed  bool    // by close_notify, or an error
 
-	mu   sync.Mutex // of what follows: who reads may have to answer
 	out  half
 	said bool // close_notify
 }
@@ -219,8 +218,6 @@ func (s *State) messages(b []byte) (answer bool, err error) {
 // Append appends records that carry p, which may be empty only if there is nothing to send: then
 // it appends none.
 func (s *State) Append(dst, p []byte) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.said {
 		return dst, errSaid
 	}
@@ -232,9 +229,9 @@ func (s *State) Append(dst, p []byte) ([]byte, error) {
 	return dst, nil
 }
 
-var errSaid = errors.New("tls: nothing can be sent behind close_notify")
+var errSaid = errors.New("tls: protocol is shutdown")
 
-// seal appends a record. The caller holds mu.
+// seal appends a record.
 func (s *State) seal(dst []byte, kind byte, p []byte) []byte {
 	if s.out.seq >= keyLimit && kind == typeData {
 		dst = s.update(dst)
@@ -252,7 +249,7 @@ func (s *State) seal(dst []byte, kind byte, p []byte) []byte {
 	return append(dst[:start+HeaderSize], body...)
 }
 
-// update appends a KeyUpdate, and goes on to the next key. The caller holds mu.
+// update appends a KeyUpdate, and goes on to the next key.
 func (s *State) update(dst []byte) []byte {
 	dst = s.seal(dst, typeHandshake, []byte{messageKeyUpdate, 0, 0, 1, 0})
 	s.out.next(s.suite)
@@ -261,8 +258,6 @@ func (s *State) update(dst []byte) []byte {
 
 // AppendKeyUpdate appends a KeyUpdate: the answer to the peer's.
 func (s *State) AppendKeyUpdate(dst []byte) []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.said {
 		return dst
 	}
@@ -282,8 +277,6 @@ func (s *State) AppendAlert(dst []byte, err error) []byte {
 func (s *State) AppendCloseNotify(dst []byte) []byte { return s.last(dst, 1, alertCloseNotify) }
 
 func (s *State) last(dst []byte, level, alert byte) []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.said {
 		return dst
 	}
@@ -291,11 +284,9 @@ func (s *State) last(dst []byte, level, alert byte) []byte {
 	return s.seal(dst, typeAlert, []byte{level, alert})
 }
 
-// Rest drops the expanded keys, until they are needed. Nobody may be reading.
+// Rest drops the expanded keys, until they are needed. Nobody may use the State meanwhile.
 func (s *State) Rest() {
 	s.in.live = nil
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.out.live = nil
 }
 
@@ -303,8 +294,6 @@ func (s *State) Rest() {
 func (s *State) Wipe() {
 	s.closed = true
 	s.in = half{}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.said = true
 	s.out = half{}
 }

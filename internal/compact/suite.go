@@ -3,7 +3,7 @@ package compact
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/tls"
@@ -34,18 +34,20 @@ var suites = map[uint16]*suite{
 	tls.TLS_CHACHA20_POLY1305_SHA256: {sha256.New, sha256.Size, chacha20poly1305.KeySize, chacha20poly1305.New},
 }
 
-// expand is HKDF-Expand-Label with an empty context (RFC 8446, section 7.1).
-func (s *suite) expand(secret []byte, label string, length int) []byte {
-	info := make([]byte, 0, 4+len("tls13 ")+len(label))
+// expander is for HKDF-Expand-Label with a secret.
+func (s *suite) expander(secret []byte) hash.Hash { return hmac.New(s.hash, secret) }
+
+// expand is HKDF-Expand-Label with an empty context (RFC 8446, section 7.1). What is asked for is
+// never longer than a hash: then HKDF-Expand is one HMAC (RFC 5869, section 2.3), and that of
+// crypto/hkdf would prepare the secret each time.
+func expand(expander hash.Hash, label string, length int) []byte {
+	info := make([]byte, 0, 64)
 	info = append(info, byte(length>>8), byte(length), byte(len("tls13 ")+len(label)))
 	info = append(info, "tls13 "...)
 	info = append(info, label...)
-	info = append(info, 0)
-	out, err := hkdf.Expand(s.hash, secret, string(info), length)
-	if err != nil {
-		panic("compact: " + err.Error()) // the lengths are all right
-	}
-	return out
+	expander.Reset()
+	expander.Write(append(info, 0, 1))
+	return expander.Sum(info[:0])[:length]
 }
 
 const (
@@ -71,15 +73,15 @@ func (h *half) wake(s *suite) *live {
 	if h.live != nil {
 		return h.live
 	}
-	secret := h.secret[:s.secret]
-	key := s.expand(secret, "key", s.key)
+	expander := s.expander(h.secret[:s.secret])
+	key := expand(expander, "key", s.key)
 	aead, err := s.aead(key)
 	clear(key)
 	if err != nil {
 		panic("compact: " + err.Error()) // the key has the right length
 	}
 	l := &live{aead: aead}
-	copy(l.iv[:], s.expand(secret, "iv", nonceSize))
+	copy(l.iv[:], expand(expander, "iv", nonceSize))
 	h.live = l
 	return l
 }
@@ -95,7 +97,7 @@ func (l *live) nonce(seq uint64) (nonce [nonceSize]byte) {
 
 // next goes on to the next secret (RFC 8446, section 7.2).
 func (h *half) next(s *suite) {
-	secret := s.expand(h.secret[:s.secret], "traffic upd", s.secret)
+	secret := expand(s.expander(h.secret[:s.secret]), "traffic upd", s.secret)
 	copy(h.secret[:], secret)
 	clear(secret)
 	h.seq, h.live = 0, nil
