@@ -22,7 +22,9 @@ func Example_tcpServer() {
 			EOF:         "\r\n",
 			MaxPacket:   1024,
 			IdleTimeout: time.Second,
-			OnConnect:   func(_ context.Context, c *server.Conn) { fmt.Println("OnConnect", c.ID()) },
+			OnConnect: func(_ context.Context, c *server.Conn) {
+				fmt.Println("OnConnect", c.ID())
+			},
 			OnReceive: func(ctx context.Context, c *server.Conn, line []byte) {
 				fmt.Printf("OnReceive %d %q\n", c.ID(), line)
 				c.Send(ctx, fmt.Appendf(nil, "%d\r\n", len(line)))
