@@ -16,34 +16,33 @@ func Example_timers() {
 		n := 0
 		say := func(what string) { n++; fmt.Printf("%d %s\n", n, what) }
 		say("main begins")
-		event.After(ctx, time.Millisecond, func(context.Context) { say("After 1 ms") })
-		ticks := 0
-		var ticker *event.Timer
-		ticker, err := event.Tick(ctx, time.Millisecond, func(context.Context) {
-			ticks++
-			say(fmt.Sprint("tick ", ticks))
-			if ticks == 2 {
-				ticker.Clear()
-			}
-		})
-		if err != nil {
-			return err
-		}
 		event.Defer(ctx, func(ctx context.Context) {
 			say("Defer 1")
 			runtime.Go(ctx, func(context.Context) { say("Go inside Defer 1") })
 		})
-		event.Defer(ctx, func(context.Context) { say("Defer 2") })
+		event.Defer(ctx, func(ctx context.Context) {
+			say("Defer 2")
+			event.After(ctx, time.Millisecond, func(context.Context) { say("After 1 ms") })
+			ticks := 0
+			var ticker *event.Timer
+			ticker, _ = event.Tick(ctx, time.Millisecond, func(context.Context) {
+				ticks++
+				say(fmt.Sprint("tick ", ticks))
+				if ticks == 2 {
+					ticker.Clear()
+				}
+			})
+		})
 		runtime.Go(ctx, func(ctx context.Context) {
 			defer say("defer of child")
 			say("child begins")
 			runtime.Go(ctx, func(ctx context.Context) {
 				say("grandchild begins")
-				runtime.Sleep(ctx, 300*time.Millisecond)
+				runtime.Sleep(ctx, 600*time.Millisecond)
 				say("grandchild after its sleep")
 			})
 			say("child goes on")
-			runtime.Sleep(ctx, 250*time.Millisecond)
+			runtime.Sleep(ctx, 500*time.Millisecond)
 			say("child after its sleep")
 		})
 		defer say("defer of main")
