@@ -25,7 +25,7 @@ func Example_system() {
 			fmt.Println("other coroutine ends")
 		})
 		for _, script := range []string{
-			"echo out; sleep 0.5; exit 3",
+			"echo out; sleep 1; exit 3",
 			"echo out; echo err >&2",
 			"kill -TERM $$",
 		} {

@@ -30,7 +30,7 @@ func Example_waitGroup() {
 		var wg runtime.WaitGroup
 		for i := range results {
 			wg.Go(ctx, func(ctx context.Context) {
-				c := client.New(client.Config{EOF: "\n", ReadTimeout: 200 * time.Millisecond})
+				c := client.New(client.Config{EOF: "\n", ReadTimeout: 2 * time.Second})
 				defer c.Close()
 				if err := c.Connect(ctx, "tcp", l.Addr().String()); err != nil {
 					results[i] = err.Error()
