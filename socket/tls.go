@@ -8,7 +8,6 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/whorl-go/whorl/internal/compact"
 	"github.com/whorl-go/whorl/internal/house"
@@ -39,84 +38,6 @@ type secure struct {
 	rest bool // there may be decrypted bytes that were not read; of the reader
 
 	*compactible // nil: it stays with crypto/tls
-}
-
-// link is what crypto/tls has for a connection.
-type link struct {
-	socket *Socket
-	fd     *fd
-	eof    bool // the descriptor has ended; of the reader
-
-	// What crypto/tls has been given, of the reader; see feed.
-	several bool // more than one record at the last time
-	header  [recordHeader]byte
-	headed  uint8 // how much of header is there
-	body    int   // how much of the record is still to come
-
-	// During the handshake, and until what it has read ahead is used up; of the reader. With
-	// capture, as long as crypto/tls has the connection.
-	shaking *shaking
-
-	// Of a connection that may become compact. crypto/tls is handed one record at a time then.
-	capture *compact.Capture
-	record  []byte // the last one since the handshake, of which isn't known what it was
-	large   bool   // it was too large to be kept
-	pending bool   // there is such a record
-	dry     bool   // Read reads nothing
-}
-
-// shaking is what a handshake needs.
-type shaking struct {
-	ctx      context.Context // nil when it is over
-	deadline sched.Deadline
-	gate     house.Gate // nil: none
-	inside   bool       // the gate
-
-	// ahead is what has arrived and crypto/tls hasn't asked for yet: it reads the messages of a
-	// handshake in small pieces, each of which would be a call.
-	ahead input
-
-	// The last record, if it was an alert in plaintext: its level and its number.
-	alert     [2]byte
-	alertSize int
-}
-
-// note keeps the last record if it is an alert in plaintext. Body is a part of the record.
-func (h *shaking) note(header [recordHeader]byte, body []byte, whole int) {
-	switch {
-	case header[0] != recordAlert || whole != len(h.alert):
-		h.alertSize = 0
-	case h.alertSize == len(h.alert):
-		h.alertSize = copy(h.alert[:], body)
-	default:
-		h.alertSize += copy(h.alert[h.alertSize:], body)
-	}
-}
-
-// clearAlert adds to the error of a handshake an alert in plaintext that came where all is
-// encrypted already: crypto/tls answers it with an alert of its own, that it can't decrypt it.
-func (h *shaking) clearAlert(err error) error {
-	op, ok := errors.AsType[*net.OpError](err)
-	if h.alertSize != len(h.alert) || !ok || op.Op != "local error" {
-		return err
-	}
-	return explain.ClearAlert(err, h.alert[1])
-}
-
-func (h *shaking) enter(ctx context.Context) error {
-	if h.gate == nil || h.inside {
-		return nil
-	}
-	err := h.gate.Enter(ctx, h.deadline)
-	h.inside = err == nil
-	return err
-}
-
-func (h *shaking) leave() {
-	if h.inside {
-		h.inside = false
-		h.gate.Leave()
-	}
 }
 
 // SSLHandshake turns the connection, in place, into TLS: as the client if the socket was connected,
@@ -277,47 +198,12 @@ func (s *Socket) handshake(
 		return nil, err
 	}
 	defer shaking.leave()
-	link := &link{socket: s, fd: f, shaking: shaking}
-	t := &secure{link: link, fd: f}
-	settings := s.timeouts.Load().CompactTLS
-	if forced := compact.Forced(); forced > 0 {
-		settings.After, config = forced, compact.ForcedConfig(config)
-		settings.KeepCertificates = true
-	}
-	if settings.After > 0 && compact.Enabled(config) {
-		link.capture = compact.NewCapture(config, !s.accepted)
+	t, config, settings := s.prepareTLS(f, config, shaking)
+	link := t.link
+	if link.capture != nil {
 		defer link.capture.End()
 	}
-	conn := tls.Client
-	if s.accepted {
-		conn = tls.Server
-	}
-	t.conn.Store(conn(link, config))
-	var err error
-	detourErr := sched.Detour(ctx, func(ctx context.Context) {
-		returned := false
-		defer func() {
-			// On a goroutine it is for whoever recovers there.
-			if returned || runtime.Current(ctx) == nil {
-				return
-			}
-			var value any = runtime.ErrGoexit
-			if recovered := recover(); recovered != nil {
-				value = recovered
-			}
-			err = sched.ReportPanic(ctx, value)
-		}()
-		shaking.ctx = ctx
-		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and
-		// callbacks still find the context's values.
-		err = t.conn.Load().HandshakeContext(context.WithoutCancel(ctx))
-		shaking.leave()
-		if err == nil {
-			err = f.drain(ctx, patience{limit: shaking.deadline})
-		}
-		returned = true
-	})
-	shaking.ctx = nil
+	err, detourErr := t.shakeHands(ctx, shaking)
 	if link.capture != nil && err == nil && detourErr == nil {
 		if cs := t.conn.Load().ConnectionState(); !link.capture.Begin(&cs) {
 			link.capture = nil
@@ -341,6 +227,58 @@ func (s *Socket) handshake(
 		err = shaking.clearAlert(err)
 	}
 	return t, err
+}
+
+// prepareTLS makes what a handshake needs, and returns the configuration to use and what it says of
+// CompactTLS.
+func (s *Socket) prepareTLS(
+	f *fd, config *tls.Config, shaking *shaking,
+) (*secure, *tls.Config, CompactTLS) {
+	t := &secure{link: &link{socket: s, fd: f, shaking: shaking}, fd: f}
+	settings := s.timeouts.Load().CompactTLS
+	if forced := compact.Forced(); forced > 0 {
+		settings.After, config = forced, compact.ForcedConfig(config)
+		settings.KeepCertificates = true
+	}
+	if settings.After > 0 && compact.Enabled(config) {
+		t.link.capture = compact.NewCapture(config, !s.accepted)
+	}
+	conn := tls.Client
+	if s.accepted {
+		conn = tls.Server
+	}
+	t.conn.Store(conn(t.link, config))
+	return t, config, settings
+}
+
+// shakeHands has crypto/tls make the handshake, on a stack that is deep enough. detourErr is why it
+// has not begun.
+func (t *secure) shakeHands(ctx context.Context, shaking *shaking) (err, detourErr error) {
+	detourErr = sched.Detour(ctx, func(ctx context.Context) {
+		returned := false
+		defer func() {
+			// On a goroutine it is for whoever recovers there.
+			if returned || runtime.Current(ctx) == nil {
+				return
+			}
+			var value any = runtime.ErrGoexit
+			if recovered := recover(); recovered != nil {
+				value = recovered
+			}
+			err = sched.ReportPanic(ctx, value)
+		}()
+		shaking.ctx = ctx
+		// crypto/tls would close the connection when ctx is done; the link sees to that itself, and
+		// callbacks still find the context's values.
+		err = t.conn.Load().HandshakeContext(context.WithoutCancel(ctx))
+		shaking.leave()
+		if err == nil {
+			err = t.fd.drain(ctx, patience{limit: shaking.deadline})
+		}
+		returned = true
+	})
+	shaking.ctx = nil
+	return err, detourErr
 }
 
 // errRenegotiation refuses what can't be done here. A handshake within Read would have to wait in
@@ -460,137 +398,3 @@ func (t *secure) closeNotify() {
 		c.Said()
 	}
 }
-
-func (l *link) Read(p []byte) (int, error) {
-	var n int
-	var err error
-	switch {
-	case l.dry:
-		return 0, errWait
-	case l.shaking == nil:
-		n, err = l.fd.tryRead(p) // from here, as stacks are small
-	default:
-		n, err = l.readAhead(p)
-	}
-	switch err {
-	case nil:
-		l.feed(p[:n])
-	case io.EOF:
-		l.eof = true
-	}
-	return n, err
-}
-
-// readAhead is Read during the handshake, when it waits, and for what has arrived behind it.
-func (l *link) readAhead(p []byte) (int, error) {
-	shaking := l.shaking
-	ahead := &shaking.ahead
-	if l.capture != nil { // no more than to the end of the record
-		left := l.body
-		if l.headed < recordHeader {
-			left = recordHeader - int(l.headed)
-		}
-		p = p[:min(len(p), left)]
-	}
-	for len(ahead.unread()) == 0 {
-		n, err := l.fd.tryRead(ahead.room(smallBufferSize))
-		if err == nil {
-			if ahead.end = n; shaking.ctx == nil {
-				ahead.large = n > smallBufferSize/2
-			}
-			break
-		}
-		ahead.release() // a peer that takes its time costs no buffer meanwhile
-		if err == errWait && shaking.ctx == nil {
-			return 0, errWait
-		}
-		if err == errWait {
-			shaking.leave()
-			err = l.fd.waitRead(shaking.ctx, reasonRecv, shaking.deadline)
-		}
-		if err == nil {
-			err = shaking.enter(shaking.ctx)
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, ahead.unread())
-	ahead.start += n
-	if ahead.release(); ahead.buf == nil && shaking.ctx == nil && l.capture == nil {
-		l.shaking = nil
-	}
-	return n, nil
-}
-
-// more reports whether there may be records that crypto/tls hasn't looked at.
-func (l *link) more() bool {
-	if l.capture != nil {
-		return len(l.shaking.ahead.unread()) > 0
-	}
-	return l.several || l.shaking != nil
-}
-
-const (
-	recordHeader    = 5  // type, version, length of what follows: RFC 8446, section 5.1
-	recordHandshake = 22 // a record's type
-	recordAlert     = 21 // likewise; two bytes in plaintext, more when encrypted
-	// A record's type: without effect in TLS 1.3, and crypto/tls reads on behind it.
-	changeCipherSpec = 20
-)
-
-// whole is the length of the record's body.
-func (l *link) whole() int { return int(l.header[3])<<8 | int(l.header[4]) }
-
-// feed notes how many whole records crypto/tls has, after p. When it asks for more it has used up
-// all that it had before, so if this makes no more than one, it has none left once that is read.
-func (l *link) feed(p []byte) {
-	if l.capture != nil {
-		l.follow(p)
-	}
-	records := 0
-	for len(p) > 0 {
-		n := min(len(p), l.body)
-		if l.headed < recordHeader {
-			n = copy(l.header[l.headed:], p)
-			if l.headed += uint8(n); l.headed == recordHeader {
-				l.body = l.whole()
-			}
-		} else {
-			if l.shaking != nil {
-				l.shaking.note(l.header, p[:n], l.whole())
-			}
-			l.body -= n
-		}
-		p = p[n:]
-		if l.headed == recordHeader && l.body == 0 {
-			l.headed = 0
-			if l.header[0] != changeCipherSpec {
-				records++
-			}
-		}
-	}
-	l.several = records > 1
-}
-
-func (l *link) Write(p []byte) (int, error) {
-	if c := l.capture; c != nil {
-		if !l.socket.accepted {
-			c.Hello(p)
-		}
-		c.Sent(p)
-	}
-	return l.fd.enqueue(p)
-}
-
-// Close does nothing: the socket closes itself.
-func (l *link) Close() error { return nil }
-
-func (l *link) LocalAddr() net.Addr  { return l.socket.LocalAddr() }
-func (l *link) RemoteAddr() net.Addr { return l.socket.RemoteAddr() }
-
-// The deadlines that crypto/tls sets around its alerts have no meaning for a link that doesn't
-// wait.
-func (l *link) SetDeadline(time.Time) error      { return nil }
-func (l *link) SetReadDeadline(time.Time) error  { return nil }
-func (l *link) SetWriteDeadline(time.Time) error { return nil }

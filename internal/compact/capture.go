@@ -52,8 +52,11 @@ var forcedConfigs sync.Map // *tls.Config by *tls.Config
 
 // ForcedConfig is Config for Forced: the same for the same configuration, with its ticket keys.
 func ForcedConfig(c *tls.Config) *tls.Config {
-	if c == nil || Enabled(c) {
-		return Config(c)
+	if Enabled(c) {
+		return c
+	}
+	if c == nil {
+		return Config(nil)
 	}
 	made, _ := forcedConfigs.LoadOrStore(c, Config(c))
 	return made.(*tls.Config)

@@ -71,12 +71,12 @@ func TestForeignSecrets(t *testing.T) {
 // The first record in each direction shows whether secret and number are right.
 func TestWrongSecretShows(t *testing.T) {
 	for _, sends := range []bool{true, false} {
-		w, own, other := shake(t, false, nil)
+		w, own, _ := shake(t, false, nil)
 		own.Write([]byte("x"))
 		if w.c.Useless() {
 			t.Fatal("it shows where all is right")
 		}
-		w, own, other = shake(t, false, nil)
+		w, own, other := shake(t, false, nil)
 		if sends {
 			w.c.own().seq++
 			own.Write([]byte("x"))
