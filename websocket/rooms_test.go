@@ -41,9 +41,10 @@ func TestBroadcast(t *testing.T) {
 		check(t, h.s.Join(c, "room")) // which changes nothing
 		far = append(far, c)
 	}
+	leaktest.Until(t, "all have joined", func() bool { return len(h.s.Members("room")) == 20 })
 	h.s.Leave(far[0], "room")
 	h.s.Leave(far[0], "never joined")
-	leaktest.Until(t, "all have joined", func() bool { return len(h.s.Members("room")) == 19 })
+	leaktest.Until(t, "one has left", func() bool { return len(h.s.Members("room")) == 19 })
 	for round := range 10 {
 		text := fmt.Sprintf("hello hello hello hello hello %d", round)
 		if n := h.s.Broadcast("room", []byte(text), websocket.Text, far[1].ID()); n != 19 {
