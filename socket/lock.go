@@ -16,7 +16,8 @@ import (
 //	bit 2   somebody reads
 //	bit 3   somebody writes
 //	bit 4   somebody looks at what was read ahead, for an instant
-//	bit 5…  how many use it, all of the above included
+//	bit 5   who writes only adds to the queue, for an instant
+//	bit 6…  how many use it, all of the above included
 //
 // The last user after closed was set closes the descriptor, so its number can't be used again
 // while somebody may still make a system call with it.
@@ -28,19 +29,21 @@ const (
 	lockReading  uint32 = 1 << 2
 	lockWriting  uint32 = 1 << 3
 	lockLooking  uint32 = 1 << 4
-	lockUser     uint32 = 1 << 5
+	lockQueueing uint32 = 1 << 5
+	lockUser     uint32 = 1 << 6
 
 	// The kinds of use. Two that share a bit of reading or writing exclude each other.
-	using   = lockUser
-	reading = lockUser | lockReading
-	writing = lockUser | lockWriting
-	both    = lockUser | lockReading | lockWriting
-	looking = lockUser | lockLooking
+	using    = lockUser
+	reading  = lockUser | lockReading
+	writing  = lockUser | lockWriting
+	both     = lockUser | lockReading | lockWriting
+	looking  = lockUser | lockLooking
+	queueing = lockUser | lockWriting | lockQueueing
 )
 
 // acquire begins a use. It returns net.ErrClosed, runtime.ErrShutdown if the loop has ended, or
-// ErrBusy if another use excludes it. A look takes an instant and is waited for; it doesn't begin
-// while somebody reads.
+// ErrBusy if another use excludes it. What takes an instant is waited for: a look, which doesn't
+// begin while somebody reads, and queueing, which doesn't while somebody writes.
 func (l *lock) acquire(kind uint32) error {
 	exclusive := kind & (lockReading | lockWriting)
 	if kind&lockLooking != 0 {
@@ -51,9 +54,10 @@ func (l *lock) acquire(kind uint32) error {
 		switch {
 		case old&lockClosed != 0:
 			return l.closedBy(old)
-		case old&exclusive != 0:
+		case old&exclusive&lockReading != 0, old&exclusive != 0 && old&lockQueueing == 0:
 			return ErrBusy
-		case old&lockLooking != 0 && kind&(lockReading|lockLooking) != 0:
+		case old&exclusive != 0,
+			old&lockLooking != 0 && kind&(lockReading|lockLooking) != 0:
 			goruntime.Gosched()
 			continue
 		}

@@ -19,14 +19,17 @@ import (
 func TestLockExcludes(t *testing.T) {
 	kinds := map[string]uint32{
 		"using": using, "reading": reading, "writing": writing, "both": both, "looking": looking,
+		"queueing": queueing,
 	}
 	excluded := map[[2]string]bool{
 		{"reading", "reading"}: true, {"reading", "both"}: true, {"both", "reading"}: true,
 		{"writing", "writing"}: true, {"writing", "both"}: true, {"both", "writing"}: true,
 		{"both", "both"}: true, {"reading", "looking"}: true, {"both", "looking"}: true,
+		{"writing", "queueing"}: true, {"both", "queueing"}: true,
 	}
 	waited := map[[2]string]bool{
 		{"looking", "looking"}: true, {"looking", "reading"}: true, {"looking", "both"}: true,
+		{"queueing", "writing"}: true, {"queueing", "queueing"}: true, {"queueing", "both"}: true,
 	}
 	for first, held := range kinds {
 		for second, wanted := range kinds {
@@ -36,7 +39,7 @@ func TestLockExcludes(t *testing.T) {
 			}
 			pair := [2]string{first, second}
 			if waited[pair] {
-				continue // see TestLockWaitsForALook
+				continue // see TestLockWaitsForAnInstant
 			}
 			err := l.acquire(wanted)
 			switch {
@@ -48,7 +51,8 @@ func TestLockExcludes(t *testing.T) {
 				t.Error("an open descriptor is to be destroyed")
 			}
 			for _, kind := range []string{"reading", "writing", "looking"} {
-				want := first == kind || first == "both" && kind != "looking"
+				want := first == kind || first == "both" && kind != "looking" ||
+					first == "queueing" && kind == "writing"
 				if l.in(kinds[kind]) != want {
 					t.Errorf("%s while %s: in(%s) is %v", second, first, kind, !want)
 				}
@@ -103,11 +107,16 @@ func TestDeliveryWaitsForALook(t *testing.T) {
 	}
 }
 
-// A look takes an instant: whoever wants to read or look waits for its end and isn't refused.
-func TestLockWaitsForALook(t *testing.T) {
-	for _, wanted := range []uint32{reading, both, looking} {
+// A look and an addition to the queue take an instant: whoever they exclude waits for their end
+// and isn't refused.
+func TestLockWaitsForAnInstant(t *testing.T) {
+	for _, pair := range [][2]uint32{
+		{looking, reading}, {looking, both}, {looking, looking},
+		{queueing, writing}, {queueing, both}, {queueing, queueing},
+	} {
+		held, wanted := pair[0], pair[1]
 		var l lock
-		if err := l.acquire(looking); err != nil {
+		if err := l.acquire(held); err != nil {
 			t.Fatal(err)
 		}
 		began, done := make(chan struct{}), make(chan error)
@@ -116,7 +125,7 @@ func TestLockWaitsForALook(t *testing.T) {
 		for range 100 {
 			goruntime.Gosched()
 		}
-		l.release(looking)
+		l.release(held)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
@@ -146,7 +155,7 @@ func TestLockTellsTheLastUser(t *testing.T) {
 		if first, _ := l.close(lockClosed | lockOrphaned); first {
 			t.Error("it was closed before")
 		}
-		for _, kind := range []uint32{using, reading, writing, both, looking} {
+		for _, kind := range []uint32{using, reading, writing, both, looking, queueing} {
 			if err := l.acquire(kind); err != cause {
 				t.Errorf("acquire after close: %v", err)
 			}
@@ -166,7 +175,7 @@ func TestLockTellsTheLastUser(t *testing.T) {
 // destroy the descriptor.
 func TestLockUnderContention(t *testing.T) {
 	const users, rounds = 4, 200
-	kinds := []uint32{using, reading, writing, both, looking}
+	kinds := []uint32{using, reading, writing, both, looking, queueing}
 	for range 20 {
 		var (
 			l                           lock

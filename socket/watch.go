@@ -58,11 +58,11 @@ func (s *Socket) tryPacket(f *fd) ([]byte, error) {
 
 func (i *inner) Queue(p []byte, limit int) (queued int, err error) {
 	s := (*Socket)(i)
-	f, err := s.acquireHere(writing)
+	f, err := s.acquireHere(queueing)
 	if err != nil {
 		return 0, s.fail("send", err)
 	}
-	defer f.leave(writing)
+	defer f.leave(queueing)
 	if !f.stream {
 		return 0, s.fail("send", syscall.EPROTONOSUPPORT)
 	}
