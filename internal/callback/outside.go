@@ -67,7 +67,7 @@ func (o *Outside) Send(c *Conn, p []byte, send func(p []byte) error) error {
 	}
 	p = bytes.Clone(p)
 	err := c.Socket.Loop().Post(func() {
-		o.bytes.Add(-n)
+		defer o.bytes.Add(-n) // it has arrived when it was sent, see Arrive
 		if c.Over() {
 			return
 		}
