@@ -47,11 +47,10 @@ var (
 	DeadlockGrace      = 5 * time.Second
 )
 
-// waitIdle waits until all coroutines have ended, main has failed, or a Shutdown has given up on
-// some coroutines. Meanwhile it looks for deadlocks. It returns one if that is to be Run's error,
-// and else logs it, once as long as the same coroutines wait in the same places.
-func (rt *Runtime) waitIdle(failed <-chan struct{}) *DeadlockError {
-	idle := rt.whenIdle()
+// waitIdle waits until all coroutines have ended, which idle tells, main has failed, or a Shutdown
+// has given up on some coroutines. Meanwhile it looks for deadlocks. It returns one if that is to
+// be Run's error, and else logs it, once as long as the same coroutines wait in the same places.
+func (rt *Runtime) waitIdle(idle, failed <-chan struct{}) *DeadlockError {
 	if rt.config.Deadlock == DeadlockIgnored {
 		rt.waitForEnd(idle, failed, nil)
 		return nil

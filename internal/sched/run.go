@@ -20,6 +20,9 @@ func Run(config Config, main func(ctx context.Context) error) error {
 	}
 	var mainErr error
 	failed := make(chan struct{})
+	rt.mu.Lock()
+	idle := rt.nextIdle() // before main, so that its end is the end at once, if it is the last
+	rt.mu.Unlock()
 	co, err := rt.schedulers[0].launch(&rt.root, func(ctx context.Context) {
 		fine := false
 		defer func() {
@@ -33,7 +36,7 @@ func Run(config Config, main func(ctx context.Context) error) error {
 	if err != nil {
 		return errors.Join(err, rt.Shutdown(context.Background()))
 	}
-	deadlock := rt.waitIdle(failed)
+	deadlock := rt.waitIdle(idle, failed)
 	ctx := context.Background()
 	if deadlock != nil { // ErrShutdown is lost on coroutines that ignore errors
 		var cancel context.CancelFunc

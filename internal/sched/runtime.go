@@ -302,6 +302,11 @@ func (rt *Runtime) whenIdle() <-chan struct{} {
 		close(none)
 		return none
 	}
+	return rt.nextIdle()
+}
+
+// nextIdle is whenIdle for a caller that holds mu, and that may yet start the first coroutine.
+func (rt *Runtime) nextIdle() <-chan struct{} {
 	if rt.idle == nil {
 		rt.idle = make(chan struct{})
 	}
