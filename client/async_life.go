@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -303,7 +302,12 @@ type keeper struct {
 	closed bool   // the runtime shuts down
 }
 
-var keepers sync.Map // *eventloop.Loop → *keeper, until the loop's runtime shuts down
+var keepers = sched.NewByLoop(
+	func(at sched.Home) *keeper {
+		return &keeper{home: at, loop: at.Loop(), ctx: at.Runtime().Context()}
+	},
+	func(k *keeper) { k.loop.Post(k.close) },
+)
 
 // keeperFor returns the keeper of the loop that something new of ctx should live on.
 func keeperFor(ctx context.Context, spread bool) (*keeper, error) {
@@ -315,21 +319,10 @@ func keeperFor(ctx context.Context, spread bool) (*keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k, ok := keepers.Load(home.Loop()); ok {
-		return k.(*keeper), nil
-	}
-	k := &keeper{home: home, loop: home.Loop(), ctx: home.Runtime().Context()}
-	if k.ctx.Err() != nil {
+	if home.Runtime().Context().Err() != nil {
 		return nil, runtime.ErrShutdown
 	}
-	if other, loaded := keepers.LoadOrStore(k.loop, k); loaded {
-		return other.(*keeper), nil
-	}
-	context.AfterFunc(k.ctx, func() {
-		keepers.Delete(k.loop)
-		k.loop.Post(k.close)
-	})
-	return k, nil
+	return keepers.Of(home), nil
 }
 
 func (k *keeper) enter() {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/dialing"
 	"github.com/whorl-go/whorl/internal/reply"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/smtp/internal/engine"
@@ -57,7 +58,7 @@ func (c *Client) begin(ctx context.Context) (err error) {
 	}()
 	name := c.dialer.hello
 	if name == "" {
-		name = literal(c.conn.LocalAddr())
+		name = dialing.Literal(c.conn.LocalAddr())
 	}
 	c.engine.Init(&c.dialer.engine, name)
 	c.engine.Begin()
@@ -81,19 +82,6 @@ func (c *Client) part(ctx context.Context, err error) {
 		return
 	}
 	c.end(transport.Abort)
-}
-
-// literal names this side by its address, RFC 5321, section 4.1.3.
-func literal(addr net.Addr) string {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return "localhost"
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		return "[IPv6:" + ip.String() + "]"
-	}
-	return "[" + ip.String() + "]"
 }
 
 // login logs in, if there is anything to log in with.
@@ -186,7 +174,7 @@ func (c *Client) silent() error {
 	case n > 0:
 		return fmt.Errorf("%w: the server spoke out of turn: %s", ErrProtocol,
 			reply.Quote(early[:n]))
-	case err == socket.ErrWouldBlock || errors.Is(err, socket.ErrWouldBlock):
+	case errors.Is(err, socket.ErrWouldBlock):
 		return nil
 	}
 	return closed(err)
@@ -194,7 +182,7 @@ func (c *Client) silent() error {
 
 // closed makes the end of a connection an error that says so.
 func closed(err error) error {
-	if err == io.EOF || errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("the server has closed the connection: %w", io.ErrUnexpectedEOF)
 	}
 	return err

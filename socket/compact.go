@@ -2,7 +2,6 @@ package socket
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -15,11 +14,12 @@ import (
 
 	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/compact"
+	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
 )
 
 // A TLS 1.3 connection that is quiet is kept in a few hundred bytes, if its socket is asked to
-// (Timeouts.Compact): package compact says how. Here is when. Connections that do something are on
+// (Timeouts.CompactTLS): package compact says how. Here is when. Connections that do something are on
 // their loop's list; the loop looks at it from time to time, and those that did nothing since are
 // put to rest, and taken off it: at first from crypto/tls to a compact.State, and each time after
 // that without the State's expanded keys.
@@ -178,10 +178,9 @@ var ticketsDropped atomic.Int64
 // Compact returns how many connections of the process are compact now, see CompactTLS, and how many
 // session tickets have come too late for those that were and have ended.
 func Compact() (connections, lateTickets int64) {
-	quiets.Range(func(_, list any) bool {
-		connections += list.(*quiet).compact.Load()
-		return true
-	})
+	for list := range quiets.All() {
+		connections += list.compact.Load()
+	}
 	return connections, ticketsDropped.Load()
 }
 
@@ -198,28 +197,20 @@ type quiet struct {
 	running bool          // guarded by mu
 }
 
-var quiets sync.Map // *quiet by runtime.Loop
+var quiets = sched.NewByLoop(func(at sched.Home) *quiet {
+	return &quiet{loop: at.Loop(), period: longestLook}
+}, nil)
 
 const (
 	shortestLook = 5 * time.Millisecond
 	longestLook  = 500 * time.Millisecond
 )
 
-// quietFor returns the list of a loop.
-func quietFor(loop runtime.Loop, rt context.Context, after time.Duration) *quiet {
-	found, ok := quiets.Load(loop)
-	if !ok {
-		q := &quiet{loop: loop, period: longestLook}
-		var loaded bool
-		if found, loaded = quiets.LoadOrStore(loop, q); !loaded {
-			context.AfterFunc(rt, func() { quiets.Delete(loop) })
-		}
-	}
-	q := found.(*quiet)
+// quicken has the list be looked at often enough for a silence.
+func (q *quiet) quicken(after time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.period = max(shortestLook, min(q.period, after/2))
-	return q
 }
 
 func (q *quiet) add(t *secure) {
@@ -281,9 +272,9 @@ func (l *look) Run() {
 }
 
 // mayRest begins to mind how quiet a connection is, after its handshake.
-func (t *secure) mayRest(f *fd, settings CompactTLS) {
-	list := quietFor(f.home.Loop(), f.home.Runtime().Context(), settings.After)
-	c := &compactible{list: list, settings: settings}
+func (t *secure) mayRest(settings CompactTLS) {
+	c := &compactible{list: quiets.Of(t.fd.home), settings: settings}
+	c.list.quicken(settings.After)
 	c.listed.Store(true)
 	c.active.Store(true)
 	t.compactible = c
@@ -374,46 +365,37 @@ func (s *Socket) PeerIdentity() (p PeerIdentity, ok bool) {
 
 // tryRead is secure.tryRead.
 func (k *compactTLS) tryRead(t *secure, f *fd, p []byte) (int, error) {
-	n := 0
-	for {
-		m := copy(p[n:], k.plain)
-		n += m
-		k.plain = k.plain[m:]
-		switch {
-		case len(k.plain) > 0:
-			t.rest = true
-			return n, nil
-		case n > 0 && (n == len(p) || !k.whole()):
-			t.rest = len(k.raw.unread()) >= compact.HeaderSize && k.whole() || k.err != nil
-			k.raw.release()
-			return n, nil
-		case k.err != nil:
-			t.rest = true
-			return n, k.err
+	n := k.take(p)
+	for n < len(p) && k.err == nil && (n == 0 || k.whole()) {
+		err := k.open(f)
+		if err == errWait { // there was no record, so nothing was read before
+			t.rest = false
+			return 0, errWait
 		}
-		if err := k.open(f); err != nil {
-			if n > 0 && err == errWait {
-				return n, nil
-			}
-			if t.rest = err != errWait; t.rest {
-				k.err = err
-				if n > 0 {
-					return n, nil
-				}
-			}
-			return n, err
-		}
+		k.err = err // of the next call, if something was read
+		n += k.take(p[n:])
 	}
+	t.rest = len(k.plain) > 0 || k.err != nil || k.whole()
+	if len(k.plain) == 0 {
+		k.raw.release()
+	}
+	if n == 0 {
+		return 0, k.err
+	}
+	return n, nil
+}
+
+// take hands out what was opened.
+func (k *compactTLS) take(p []byte) int {
+	n := copy(p, k.plain)
+	k.plain = k.plain[n:]
+	return n
 }
 
 // whole reports whether there is a whole record to be opened, or one that Open refuses.
 func (k *compactTLS) whole() bool {
-	b := k.raw.unread()
-	if len(b) < compact.HeaderSize {
-		return false
-	}
-	n := compact.HeaderSize + int(b[3])<<8 + int(b[4])
-	return len(b) >= n || n > compact.MaxRecord
+	size := compact.RecordSize(k.raw.unread())
+	return size > 0 && (len(k.raw.unread()) >= size || size > compact.MaxRecord)
 }
 
 // open opens the next record, and reads as long as there is none.
@@ -423,11 +405,7 @@ func (k *compactTLS) open(f *fd) error {
 			k.raw.release()
 			return errWait
 		}
-		want := 0
-		if b := k.raw.unread(); len(b) >= compact.HeaderSize {
-			want = compact.HeaderSize + int(b[3])<<8 + int(b[4])
-		}
-		n, err := f.tryRead(k.raw.room(want))
+		n, err := f.tryRead(k.raw.room(compact.RecordSize(k.raw.unread())))
 		if err == io.EOF {
 			return ErrTruncated // between records, or within one
 		}

@@ -214,7 +214,7 @@ func (s *Socket) handshake(
 	}
 	t.rest = link.more()
 	if link.capture != nil && err == nil && detourErr == nil {
-		t.mayRest(f, settings)
+		t.mayRest(settings)
 	}
 	switch {
 	case detourErr != nil:

@@ -97,11 +97,7 @@ func (u *upgrade) run(ctx context.Context, o *Options) (*Session, error) {
 			u.Close()
 		}
 	}()
-	err = u.converse(ctx, talk)
-	if err == nil {
-		err = u.unasked(talk)
-	}
-	if err != nil {
+	if err := u.converse(ctx, talk); err != nil {
 		return nil, failed(u.protocol, talk.Phase(), err)
 	}
 	if err := u.EnableSSL(ctx); err != nil {
@@ -129,7 +125,7 @@ func (u *upgrade) prepare(o *Options) (*dialogue.Protocol, error) {
 		return nil, fmt.Errorf("starttls: %s: %w", u.protocol, socket.ErrNotConnected)
 	}
 	if u.params.Name = o.Name; o.Name == "" {
-		u.params.Name = literal(u.LocalAddr())
+		u.params.Name = dialing.Literal(u.LocalAddr())
 	}
 	if !isWord(u.params.Name) {
 		return nil, fmt.Errorf("starttls: Options: Name: %q is neither a domain nor an address",
@@ -171,19 +167,6 @@ func isWord(s string) bool {
 	return s != "" && len(s) <= 255
 }
 
-// literal names the client by its address, for want of a domain: RFC 5321, section 4.1.3.
-func literal(addr net.Addr) string {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return "localhost"
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		return "[IPv6:" + ip.String() + "]"
-	}
-	return "[" + ip.String() + "]"
-}
-
 // frame has Recv find a dialogue's answers.
 func (u *upgrade) frame(talk *dialogue.Client) error {
 	s := u.Socket()
@@ -198,20 +181,17 @@ func (u *upgrade) again(ctx context.Context, talk *dialogue.Client) error {
 	if err := u.frame(talk); err != nil {
 		return err
 	}
-	if talk.Done() { // it has nothing to ask
-		return u.Reframe()
-	}
 	if err := u.converse(ctx, talk); err != nil {
-		return err
-	}
-	if err := u.unasked(talk); err != nil {
 		return err
 	}
 	return u.Reframe()
 }
 
-// converse has a dialogue.
+// converse has a dialogue, if there is anything to say.
 func (u *upgrade) converse(ctx context.Context, talk *dialogue.Client) error {
+	if talk.Done() {
+		return nil
+	}
 	for !talk.Done() {
 		phase := Phase(talk.Phase())
 		if command := talk.Command(); command != nil {
@@ -223,7 +203,7 @@ func (u *upgrade) converse(ctx context.Context, talk *dialogue.Client) error {
 				return err
 			}
 			if talk.Done() {
-				return nil
+				break
 			}
 		}
 		answer, err := u.Recv(ctx)
@@ -236,7 +216,7 @@ func (u *upgrade) converse(ctx context.Context, talk *dialogue.Client) error {
 			u.session.Greeting = append([]byte(nil), answer[header:]...)
 		}
 	}
-	return nil
+	return u.unasked(talk)
 }
 
 // unasked has the dialogue judge what has come without being asked for.

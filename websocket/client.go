@@ -12,16 +12,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/whorl-go/whorl/client"
-	"github.com/whorl-go/whorl/internal/proxy"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/runtime"
-	"github.com/whorl-go/whorl/tlsconfig/explain"
 	"github.com/whorl-go/whorl/websocket/internal/engine"
 	"github.com/whorl-go/whorl/websocket/internal/handshake"
 )
@@ -63,29 +60,6 @@ const DefaultHandshakeTimeout = 10 * time.Second
 
 // maxResponse bounds the head of a server's response.
 const maxResponse = 64 << 10
-
-// A DialError says at which layer connecting has failed, and why.
-type DialError struct {
-	Layer  string // "URL", "DNS", "proxy", "TCP", "TLS", "HTTP" or "WebSocket"
-	URL    string
-	Status int // of the response, with "HTTP"
-	Err    error
-}
-
-func (e *DialError) Error() string {
-	return fmt.Sprintf("websocket: connect to %s: %s: %v", e.URL, e.Layer, e.Err)
-}
-
-func (e *DialError) Unwrap() error { return e.Err }
-
-// Timeout makes it a net.Error.
-func (e *DialError) Timeout() bool {
-	var timeout net.Error
-	return errors.As(e.Err, &timeout) && timeout.Timeout()
-}
-
-// Temporary belongs to net.Error, and is false.
-func (e *DialError) Temporary() bool { return false }
 
 // A Dialer makes connections that share a configuration: each of very many takes less memory. Its
 // methods may be called from anywhere.
@@ -149,54 +123,6 @@ type attempt struct {
 	head   []byte                  // what has come of the response
 	failed error                   // why the handshake has failed
 	done   *runtime.Channel[error] // for Dial; nil: nobody waits
-}
-
-// target is where a URL leads.
-type target struct {
-	url              *url.URL
-	network, address string
-}
-
-// parse reads a URL: ws://host:port/path?query, wss://…, or ws+unix:///path/of/socket:/path.
-func parse(raw string) (*target, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, err
-	}
-	t := &target{url: u}
-	switch u.Scheme {
-	case "ws", "wss":
-		port := u.Port()
-		if t.network = "tcp"; u.Scheme == "wss" {
-			t.network = "tls"
-		}
-		if port == "" {
-			if port = "80"; u.Scheme == "wss" {
-				port = "443"
-			}
-		}
-		t.address = net.JoinHostPort(u.Hostname(), port)
-	case "ws+unix":
-		path, request, _ := strings.Cut(u.Path, ":")
-		t.network, t.address = "unix", path
-		t.url = &url.URL{
-			Scheme:   "ws",
-			Host:     "localhost",
-			Path:     "/" + strings.TrimPrefix(request, "/"),
-			RawQuery: u.RawQuery,
-		}
-	default:
-		return nil, fmt.Errorf("the scheme %q is none of ws, wss and ws+unix", u.Scheme)
-	}
-	switch {
-	case t.network != "unix" && u.Hostname() == "", t.address == "":
-		return nil, errors.New("there is no host")
-	case u.Fragment != "":
-		return nil, errors.New("a WebSocket URL has no fragment (RFC 6455, section 3)")
-	case u.User != nil:
-		return nil, errors.New("credentials go into Header, as Authorization")
-	}
-	return t, nil
 }
 
 // Dial connects and returns when the WebSocket stands. The error is a *DialError, and the
@@ -320,7 +246,7 @@ func (d *Dialer) connected(ctx context.Context, a *client.Async) {
 			a.Abort()
 			return
 		}
-		c.home = hubFor(at)
+		c.home = hubs.Of(at)
 	}
 	c.recv = engine.Receiver{}
 	c.agreed.Store(d.shared.agreed(nil))
@@ -361,14 +287,6 @@ func (d *Dialer) request(at *attempt) []byte {
 	d.config.Header.Write(&b)
 	b.WriteString("\r\n")
 	return b.Bytes()
-}
-
-// host is the value of Host: without the port that the scheme stands for.
-func host(u *url.URL) string {
-	if port := u.Port(); port == "80" && u.Scheme == "ws" || port == "443" && u.Scheme == "wss" {
-		return strings.TrimSuffix(u.Host, ":"+port)
-	}
-	return u.Host
 }
 
 func (d *Dialer) received(_ context.Context, a *client.Async, p []byte) {
@@ -484,20 +402,6 @@ func (d *Dialer) failed(ctx context.Context, a *client.Async, err error) {
 	c := ofAsync(a)
 	at := &c.carrier.(*asyncCarrier).attempt
 	d.lost(ctx, c, &DialError{Layer: layerOf(err), URL: at.target.url.String(), Err: err})
-}
-
-// layerOf says where connecting has failed.
-func layerOf(err error) string {
-	if _, ok := errors.AsType[*explain.HandshakeError](err); ok {
-		return "TLS"
-	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return "DNS"
-	}
-	if _, ok := errors.AsType[*proxy.Error](err); ok {
-		return "proxy"
-	}
-	return "TCP"
 }
 
 // lost tells that there is no connection.

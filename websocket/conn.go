@@ -50,6 +50,7 @@ type carrier interface {
 // A home is where all of a Conn happens, one thing at a time: an event loop, or, for the net.Conn
 // of somebody else, a queue of its own.
 type home interface {
+	context() context.Context // of callbacks
 	here() bool
 	do(fn func()) bool // at once if this is it, else in order; false: it has ended
 	later(fn func())   // for the home itself
@@ -243,7 +244,7 @@ func (c *Conn) sendClose(code int, reason string) bool {
 		code = 0
 	}
 	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
+	defer putScratch(buf)
 	*buf = engine.AppendClose((*buf)[:0], c.params().role, code, reason, c.mask())
 	return c.carrier.send(*buf) == nil
 }
@@ -412,7 +413,7 @@ func (c *Conn) look(now uint32) {
 }
 
 // context is that of callbacks.
-func (c *Conn) context() context.Context { return contextOf(c.home) }
+func (c *Conn) context() context.Context { return c.home.context() }
 
 // mask returns the mask of a frame: none for a server.
 func (c *Conn) mask() (mask [4]byte) {

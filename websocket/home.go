@@ -48,23 +48,12 @@ const (
 	shortestPeriod = time.Millisecond
 )
 
-var hubs sync.Map // *hub by runtime.Loop
+var hubs = sched.NewByLoop(func(at sched.Home) *hub {
+	return &hub{at: at, loop: at.Loop(), ctx: at.Runtime().Context(), period: time.Hour}
+}, nil)
 
-// hubFor returns the hub of a loop.
-func hubFor(at sched.Home) *hub {
-	loop := runtime.Loop(at.Loop())
-	if h, ok := hubs.Load(loop); ok {
-		return h.(*hub)
-	}
-	h := &hub{at: at, loop: loop, ctx: at.Runtime().Context(), period: time.Hour}
-	if other, loaded := hubs.LoadOrStore(loop, h); loaded {
-		return other.(*hub)
-	}
-	context.AfterFunc(h.ctx, func() { hubs.Delete(loop) })
-	return h
-}
-
-func (h *hub) here() bool { return h.at.Here() }
+func (h *hub) here() bool               { return h.at.Here() }
+func (h *hub) context() context.Context { return h.ctx }
 
 func (h *hub) do(fn func()) bool {
 	if h.here() {
@@ -185,15 +174,4 @@ func (s *shared) period() time.Duration {
 		}
 	}
 	return max(shortest/(hubSlots*8), shortestPeriod)
-}
-
-// contextOf is the context of callbacks.
-func contextOf(h home) context.Context {
-	switch h := h.(type) {
-	case *hub:
-		return h.ctx
-	case *lane:
-		return h.ctx
-	}
-	return context.Background()
 }

@@ -2,18 +2,17 @@ package websocket
 
 import (
 	"context"
-	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 
 	"go.uber.org/zap"
 
-	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket/internal/handshake"
 )
 
@@ -206,7 +205,7 @@ type pipe struct {
 	paused  bool          // guarded by mu: there is enough in it
 	taken   bool          // guarded by mu: it isn't net/http's any more
 	change  chan struct{} // closed, and made anew, when one of these changes; guarded by mu
-	rd, wr  deadline
+	rd, wr  *deadline
 	drained chan struct{} // closed when the peer has taken enough; guarded by mu; nil: it has
 }
 
@@ -282,7 +281,7 @@ func (p *pipe) Read(b []byte) (int, error) {
 		case <-change:
 		case <-moved:
 		case <-passed:
-			return 0, errDeadline
+			return 0, os.ErrDeadlineExceeded
 		}
 	}
 }
@@ -314,7 +313,7 @@ func (p *pipe) drain() error {
 			return nil
 		case <-moved:
 		case <-passed:
-			return errDeadline
+			return os.ErrDeadlineExceeded
 		}
 	}
 	return nil
@@ -374,14 +373,5 @@ func takeBack(w http.ResponseWriter, c *Conn) (take func() (rest []byte, ok bool
 	}, nil
 }
 
-func (p *pipe) LocalAddr() net.Addr {
-	return p.conn.carrier.local()
-}
-
-func (p *pipe) RemoteAddr() net.Addr {
-	return p.conn.carrier.remote()
-}
-
-func (k *serverCarrier) tls() (tls.ConnectionState, bool) {
-	return (*server.Conn)(k).ConnectionState()
-}
+func (p *pipe) LocalAddr() net.Addr  { return p.conn.carrier.local() }
+func (p *pipe) RemoteAddr() net.Addr { return p.conn.carrier.remote() }

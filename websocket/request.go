@@ -69,12 +69,8 @@ func (x *exchange) received(p []byte) {
 func (x *exchange) look(passed func(since uint32, d time.Duration) bool) {
 	if x.conn.current() == stateRequest && passed(x.conn.heard, x.server.config.HeaderTimeout) {
 		if len(x.head) == 0 {
-			x.conn.finish(
-				true,
-				StatusAbnormal,
-				"",
-				runtime.ErrTimeout,
-			) // it hasn't asked for anything
+			// It hasn't asked for anything.
+			x.conn.finish(true, StatusAbnormal, "", runtime.ErrTimeout)
 			return
 		}
 		x.refuse(http.StatusRequestTimeout, "the request's head took too long", nil)

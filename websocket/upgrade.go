@@ -137,6 +137,8 @@ type lane struct {
 	timer   *time.Timer
 }
 
+func (l *lane) context() context.Context { return l.ctx }
+
 func (l *lane) here() bool { return goroutine.ID(l.self.Load()) == goroutine.Current() }
 
 func (l *lane) do(fn func()) bool {

@@ -48,21 +48,11 @@ func main() { program.Main("http", run) }
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("http", flag.ContinueOnError)
 	listen := serving.ListenFlag(flags, 8080)
-	secure := flags.String("secure", "", "second `address`, for https, such as 127.0.0.1:8443")
-	folder := flags.String("ca", "", "`folder` where the development authority of -secure is kept; "+
-		"clients have to trust ca.pem in it")
+	secure := development.DefineFlags(flags, "https", 8443, "clients")
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}
-	switch {
-	case *listen == "" && (*secure != "" || *folder != ""):
-		return program.Usage("-secure and -ca are for -listen")
-	case *folder != "" && *secure == "":
-		return program.Usage("-ca is for -secure")
-	case *listen == "":
-		*secure = "127.0.0.1:0"
-	}
-	certificate, roots, err := development.Certificate(*folder)
+	certificate, roots, err := secure.Certificate(*listen)
 	if err != nil {
 		return err
 	}
@@ -70,10 +60,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	example := serving.Example[net.Listener]{
 		Listen: *listen, Network: "tcp", Server: s,
 		Begin: func(co context.Context, l net.Listener) (string, error) {
-			if *secure == "" {
+			if secure.Secure == "" {
 				return fmt.Sprintf("Server on http://%v/\n", l.Addr()), nil
 			}
-			if err := s.listenTLS(co, *secure); err != nil {
+			if err := s.listenTLS(co, secure.Secure); err != nil {
 				return "", err
 			}
 			text := fmt.Sprintf("Server on http://%v/ and https://%v/\n", l.Addr(), s.secure.Addr())

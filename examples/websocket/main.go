@@ -50,22 +50,11 @@ func main() { program.Main("websocket", run) }
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("websocket", flag.ContinueOnError)
 	listen := serving.ListenFlag(flags, 9501)
-	secure := flags.String("secure", "", "second `address`, for https and wss, "+
-		"such as 127.0.0.1:9502")
-	folder := flags.String("ca", "", "`folder` where the development authority of -secure is kept; "+
-		"browsers have to trust ca.pem in it")
+	secure := development.DefineFlags(flags, "https and wss", 9502, "browsers")
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
 	}
-	switch {
-	case *listen == "" && (*secure != "" || *folder != ""):
-		return program.Usage("-secure and -ca are for -listen")
-	case *folder != "" && *secure == "":
-		return program.Usage("-ca is for -secure")
-	case *listen == "":
-		*secure = "127.0.0.1:0"
-	}
-	certificate, roots, err := development.Certificate(*folder)
+	certificate, roots, err := secure.Certificate(*listen)
 	if err != nil {
 		return err
 	}
@@ -74,11 +63,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	example := serving.Example[*server.Listener]{
 		Listen: *listen, Network: "tcp", Server: ch.server,
 		Begin: func(co context.Context, l *server.Listener) (string, error) {
-			if *secure == "" {
+			if secure.Secure == "" {
 				return fmt.Sprintf("Chat on http://%v/\n", l.Addr()), nil
 			}
 			var err error
-			if secured, err = ch.server.Listen(co, "tls", *secure); err != nil {
+			if secured, err = ch.server.Listen(co, "tls", secure.Secure); err != nil {
 				return "", err
 			}
 			text := fmt.Sprintf("Chat on http://%v/ and https://%v/\n", l.Addr(), secured.Addr())

@@ -50,6 +50,15 @@ const (
 	maxTicket = 1 << 17
 )
 
+// RecordSize is how large the record is that b begins with, its header included; 0 if the header
+// isn't there as a whole.
+func RecordSize(b []byte) int {
+	if len(b) < HeaderSize {
+		return 0
+	}
+	return HeaderSize + int(b[3])<<8 + int(b[4])
+}
+
 // A State is a TLS 1.3 connection after its handshake. One caller at a time may read (Open), and
 // one may append. Records have to be sent in the order in which they were appended, so whoever
 // appends keeps others from it until they are queued.
@@ -103,19 +112,17 @@ func (s *State) Open(b []byte) (n int, data []byte, answer bool, err error) {
 }
 
 func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
-	if len(b) < HeaderSize {
-		return 0, nil, false, nil
-	}
-	length := int(b[3])<<8 | int(b[4])
+	n = RecordSize(b)
 	switch {
+	case n == 0:
+		return 0, nil, false, nil
 	case b[0] != typeData:
 		return 0, nil, false, fail(alertUnexpectedMessage, "a record that isn't encrypted")
-	case length > MaxPlaintext+256:
+	case n > MaxRecord:
 		return 0, nil, false, fail(alertRecordOverflow, "an oversized record")
-	case len(b) < HeaderSize+length:
+	case len(b) < n:
 		return 0, nil, false, nil
 	}
-	n = HeaderSize + length
 	l := s.in.wake(s.suite)
 	nonce := l.nonce(s.in.seq)
 	plain, err := l.aead.Open(b[HeaderSize:HeaderSize], nonce[:], b[HeaderSize:n], b[:HeaderSize])

@@ -120,3 +120,17 @@ func (t translator) LookupNetIP(ctx context.Context, network, host string) ([]ne
 	}
 	return ips, err
 }
+
+// Literal names this side of a connection by its address, for want of a domain, in the greeting of
+// SMTP and its kin (RFC 5321, section 4.1.3).
+func Literal(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return "localhost"
+	}
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		return "[IPv6:" + ip.String() + "]"
+	}
+	return "[" + ip.String() + "]"
+}

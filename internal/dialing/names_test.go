@@ -120,3 +120,16 @@ func FuzzASCII(f *testing.F) {
 		}
 	})
 }
+
+func TestLiteral(t *testing.T) {
+	for want, addr := range map[string]net.Addr{
+		"[192.0.2.1]":        &net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: 25},
+		"[IPv6:2001:db8::1]": &net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 25},
+		"[IPv6:fe80::1]":     &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"},
+		"localhost":          &net.UnixAddr{Name: "/run/s", Net: "unix"},
+	} {
+		if got := dialing.Literal(addr); got != want {
+			t.Errorf("%v: %s, want %s", addr, got, want)
+		}
+	}
+}

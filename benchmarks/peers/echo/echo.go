@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"net"
 	"slices"
+
+	"github.com/whorl-go/whorl/benchmarks/peers/identity"
 )
 
 // Config says what a server is to do. It is sent to the server's process, so it holds plain values
@@ -29,11 +31,7 @@ type Config struct {
 
 // Certificate returns the TLS configuration of a server that has no wishes of its own.
 func (c *Config) Certificate() (*tls.Config, error) {
-	pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
-	if err != nil {
-		return nil, fmt.Errorf("echo: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}}, nil
+	return identity.ServerConfig(c.Cert, c.Key)
 }
 
 // Peer is one way to write the server.

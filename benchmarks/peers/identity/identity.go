@@ -4,6 +4,7 @@ package identity
 
 import (
 	"crypto/tls"
+	"fmt"
 
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
@@ -36,4 +37,14 @@ func New() (*Identity, error) {
 		CA: string(ca.PEM()), Chain: string(chain), Key: string(key),
 		Client: &tls.Config{RootCAs: ca.Pool(), ServerName: Server},
 	}, nil
+}
+
+// ServerConfig returns the configuration of a server in another process, which was handed Chain and
+// Key.
+func ServerConfig(chain, key string) (*tls.Config, error) {
+	pair, err := tls.X509KeyPair([]byte(chain), []byte(key))
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}}, nil
 }

@@ -6,12 +6,12 @@
 package otherside
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
+	"github.com/whorl-go/whorl/benchmarks/peers/identity"
 	"github.com/whorl-go/whorl/internal/bench/farside"
 	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/runtime"
@@ -50,11 +50,10 @@ func ServeFar(text []byte, control *child.Control) error {
 		Timeout: stepTimeout,
 	}
 	if f.TLS {
-		pair, err := tls.X509KeyPair([]byte(f.Cert), []byte(f.Key))
-		if err != nil {
-			return fmt.Errorf("otherside: %w", err)
+		var err error
+		if config.TLS, err = identity.ServerConfig(f.Cert, f.Key); err != nil {
+			return err
 		}
-		config.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	}
 	rt, err := runtime.New(runtime.WithMaxCoroutines(maxCoroutines), runtime.WithWatchdog(0))
 	if err == nil {

@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+
+	"github.com/whorl-go/whorl/benchmarks/peers/identity"
 )
 
 // Config says what a server is to do. It is sent to the server's process, so it holds plain values
@@ -86,11 +88,7 @@ func (c *Config) certificate() (*tls.Config, error) {
 	if !c.TLS {
 		return nil, nil
 	}
-	pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
-	if err != nil {
-		return nil, fmt.Errorf("websockets: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}}, nil
+	return identity.ServerConfig(c.Cert, c.Key)
 }
 
 // listen is for servers that take a listener.

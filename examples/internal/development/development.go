@@ -5,12 +5,46 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
+
+// Flags are those of an example that serves in plaintext, and over TLS beside that.
+type Flags struct {
+	Secure string // the address to serve on over TLS; empty: nowhere
+	folder string
+}
+
+// DefineFlags defines -secure and -ca. What is for the explanations: the protocols over TLS, a port
+// for them, and who has to trust the certificate.
+func DefineFlags(flags *flag.FlagSet, protocols string, port int, who string) *Flags {
+	f := new(Flags)
+	flags.StringVar(&f.Secure, "secure", "", fmt.Sprintf(
+		"second `address`, for %s, such as 127.0.0.1:%d", protocols, port))
+	flags.StringVar(&f.folder, "ca", "", "`folder` where the development authority of -secure is "+
+		"kept; "+who+" have to trust ca.pem in it")
+	return f
+}
+
+// Certificate checks the flags beside -listen, and makes a certificate as they say. Without -listen
+// there is a demonstration, which has a port of its own.
+func (f *Flags) Certificate(listen string) (tls.Certificate, *x509.CertPool, error) {
+	switch {
+	case listen == "" && (f.Secure != "" || f.folder != ""):
+		return tls.Certificate{}, nil, program.Usage("-secure and -ca are for -listen")
+	case f.folder != "" && f.Secure == "":
+		return tls.Certificate{}, nil, program.Usage("-ca is for -secure")
+	case listen == "":
+		f.Secure = "127.0.0.1:0"
+	}
+	return Certificate(f.folder)
+}
 
 // Certificate makes a certificate for this machine, from the authority for development in a folder.
 // It makes that when it isn't there: so it is the same at the next start, and a browser that has
