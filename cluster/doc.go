@@ -1,0 +1,2 @@
+// Package cluster is rooms over many nodes.
+package cluster
