@@ -503,3 +503,33 @@ func TestValue(t *testing.T) {
 	write(t, conn, "67")
 	expect(t, conn, "7\n")
 }
+
+// What AtEnd was given is called once, in order, before OnClose, whatever ends the connection, and
+// at once when it has ended.
+func TestAtEnd(t *testing.T) {
+	eachStyle(t, func(t *testing.T, port server.Port) {
+		said := make(chan string, 10)
+		conns := make(chan *server.Conn, 1)
+		port.OnConnect = func(_ context.Context, c *server.Conn) {
+			c.AtEnd(func() { said <- "first" })
+			conns <- c
+		}
+		port.OnClose = func(context.Context, *server.Conn, error) { said <- "closed" }
+		_, l := start(t, "tcp", server.Config{Port: port})
+		conn := dial(t, l)
+		trip(t, conn, "x")
+		c := receive(t, conns)
+		c.AtEnd(func() { said <- "second" }) // from another goroutine
+		trip(t, conn, "y")
+		reset(conn)
+		for _, want := range []string{"first", "second", "closed"} {
+			if got := receive(t, said); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		c.AtEnd(func() { said <- "too late" })
+		if got := receive(t, said); got != "too late" {
+			t.Errorf("got %q", got)
+		}
+	})
+}

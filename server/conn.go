@@ -57,6 +57,7 @@ type rare struct {
 	failure atomic.Pointer[error] // what a handler was told of the connection's end
 	zone    string                // of an IPv6 address
 	proxy   *Proxied
+	atEnd   []func() // of the loop
 }
 
 const (

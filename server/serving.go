@@ -59,8 +59,34 @@ func (e *events) Ended(reason error) {
 		w.counters.opening.Add(-1)
 		fn = c.listener.port.OnReject
 	}
+	c.callAtEnd()
 	if fn != nil {
 		fn(w.ctx, c, reason)
+	}
+}
+
+// AtEnd has fn called when the connection has ended, before OnClose, on its loop: it must not wait.
+// Of a connection that has ended it is called at once. Functions are called in the order of AtEnd.
+func (c *Conn) AtEnd(fn func()) {
+	if !c.worker.do(func() {
+		if c.flow.Over() {
+			fn()
+			return
+		}
+		r := c.toRare()
+		r.atEnd = append(r.atEnd, fn)
+	}) {
+		fn()
+	}
+}
+
+func (c *Conn) callAtEnd() {
+	if r := c.rare.Load(); r != nil {
+		all := r.atEnd
+		r.atEnd = nil
+		for _, fn := range all {
+			fn()
+		}
 	}
 }
 

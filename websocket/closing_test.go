@@ -296,3 +296,40 @@ func TestCloseBehindMuch(t *testing.T) {
 		t.Error(end)
 	}
 }
+
+// What AtEnd was given is called once, in order, before OnClose, and at once when the connection
+// has ended.
+func TestAtEnd(t *testing.T) {
+	said := make(chan string, 10)
+	conns := make(chan *websocket.Conn, 1)
+	h := start(t, "tcp", websocket.Config{
+		Options: websocket.Options{
+			OnMessage: echo,
+			OnClose: func(context.Context, *websocket.Conn, int, string, bool) { said <- "closed" },
+		},
+		OnOpen: func(_ context.Context, c *websocket.Conn, _ *http.Request) {
+			c.AtEnd(func() { said <- "first" })
+			conns <- c
+		},
+	})
+	client := h.dial("/", websocket.ClientConfig{})
+	c := receive(t, conns)
+	c.AtEnd(func() { said <- "second" })
+	push(t, client, "x")
+	h.want(client, websocket.Text, "x")
+	client.Abort()
+	for _, want := range []string{"first", "second", "closed"} {
+		if got := receive(t, said); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	c.AtEnd(func() { said <- "too late" })
+	if got := receive(t, said); got != "too late" {
+		t.Errorf("got %q", got)
+	}
+	never := new(websocket.Conn)
+	never.AtEnd(func() { said <- "never established" })
+	if got := receive(t, said); got != "never established" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -90,6 +90,7 @@ type rare struct {
 	writer      *Writer     // that is open
 	kept        []func()    // what is to be sent behind its message
 	memberships []membership
+	atEnd       []func()
 	subprotocol string
 	remote      net.Addr // what a proxy has told
 
@@ -215,6 +216,31 @@ func (c *Conn) Abort() {
 	c.home.do(func() { c.finish(true, StatusAbnormal, "", net.ErrClosed) })
 }
 
+// AtEnd has fn called when the connection has ended, before OnClose, on its loop: it must not wait.
+// Of a connection that has ended, or isn't established yet, it is called at once. Functions are
+// called in the order of AtEnd, each once, also of a client's connection that connects again.
+func (c *Conn) AtEnd(fn func()) {
+	live := func() bool { return c.current() == stateOpen || c.current() == stateClosing }
+	if !live() || !c.home.do(func() {
+		if !live() {
+			fn()
+			return
+		}
+		r := c.toRare()
+		r.atEnd = append(r.atEnd, fn)
+	}) {
+		fn()
+	}
+}
+
+func (c *Conn) callAtEnd(r *rare) {
+	all := r.atEnd
+	r.atEnd = nil
+	for _, fn := range all {
+		fn()
+	}
+}
+
 // shut begins the closing handshake.
 func (c *Conn) shut(code int, reason string, cause error) {
 	switch c.current() {
@@ -333,6 +359,7 @@ func (c *Conn) carrierEnded(reason error) {
 	if r := c.rare.Load(); r != nil {
 		r.sender.Release()
 		c.leaveAll(r)
+		c.callAtEnd(r)
 		if r.pipe != nil {
 			r.pipe.ended(reason)
 		}

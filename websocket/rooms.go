@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket/internal/engine"
 )
 
@@ -179,13 +178,15 @@ func (m membership) leave(c *Conn) {
 	g.tidy(c.home, m.part)
 }
 
-// Rooms returns the rooms that a connection is in, in the order of Join. It is for the connection's
+// Of returns the rooms of r that a connection is in, in the order of Join. It is for the connection's
 // own callbacks and coroutines.
-func (c *Conn) Rooms() []string {
+func (r *Rooms) Of(c *Conn) []string {
 	var names []string
-	if r := c.rare.Load(); r != nil {
-		for _, m := range r.memberships {
-			names = append(names, m.group.name)
+	if own := c.rare.Load(); own != nil {
+		for _, m := range own.memberships {
+			if m.group.rooms == r {
+				names = append(names, m.group.name)
+			}
 		}
 	}
 	return names
@@ -220,39 +221,41 @@ func (g *group) divisions() map[home]*division {
 // maxBehind is how much may be on its way to a home in broadcasts, with what each costs there.
 const maxBehind = 32 << 20
 
-// Broadcast sends a message, Text or Binary, to all members of a room but those excepted, by their
-// IDs. What becomes of slow ones, their Options say. It returns how many members there were,
-// without those on a loop to which 32 MiB of broadcasts are on their way already: to these it isn't
-// sent.
-func (r *Rooms) Broadcast(room string, data []byte, op Opcode, except ...server.ID) int {
+// Broadcast sends a message, Text or Binary, to all members of a room but those excepted. What
+// becomes of slow ones, their Options say. It returns to how many members it is on its way, those
+// excepted included, and how many are on a loop to which 32 MiB of broadcasts are on their way
+// already: to these it isn't sent.
+func (r *Rooms) Broadcast(room string, data []byte, op Opcode, except ...*Conn) (sent, missed int) {
 	g := r.group(room, false)
 	if g == nil || op != Text && op != Binary {
-		return 0
+		return 0, 0
 	}
 	cast := &broadcast{op: engine.Opcode(op), data: bytes.Clone(data), except: slices.Clone(except)}
-	count, n := 0, int64(len(data)+passing)
+	n := int64(len(data) + passing)
 	for h, part := range g.divisions() {
+		part.mu.Lock()
+		members := len(part.members)
+		part.mu.Unlock()
 		behind := h.behind()
 		if behind.Add(n) > maxBehind {
 			behind.Add(-n)
+			missed += members
 			continue
 		}
-		part.mu.Lock()
-		count += len(part.members)
-		part.mu.Unlock()
+		sent += members
 		h.do(func() {
 			behind.Add(-n)
 			cast.deliver(part)
 		})
 	}
-	return count
+	return sent, missed
 }
 
 // A broadcast is a message for many.
 type broadcast struct {
 	op     engine.Opcode
 	data   []byte
-	except []server.ID
+	except []*Conn
 
 	plain  sync.Once
 	whole  []byte // a server's
@@ -265,7 +268,7 @@ func (b *broadcast) deliver(part *division) {
 	var slow []*Conn
 	part.mu.Lock()
 	for _, c := range part.members {
-		if len(b.except) > 0 && c.id != 0 && slices.Contains(b.except, c.id) {
+		if len(b.except) > 0 && slices.Contains(b.except, c) {
 			continue
 		}
 		if !b.send(c) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
-	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket"
 )
 
@@ -47,8 +46,9 @@ func TestBroadcast(t *testing.T) {
 	leaktest.Until(t, "one has left", func() bool { return len(h.s.Members("room")) == 19 })
 	for round := range 10 {
 		text := fmt.Sprintf("hello hello hello hello hello %d", round)
-		if n := h.s.Broadcast("room", []byte(text), websocket.Text, far[1].ID()); n != 19 {
-			t.Errorf("%d members", n)
+		n, missed := h.s.Broadcast("room", []byte(text), websocket.Text, far[1])
+		if n != 19 || missed > 0 {
+			t.Errorf("%d members, %d missed", n, missed)
 		}
 		for _, c := range clients[2:] {
 			h.want(c, websocket.Text, text)
@@ -60,7 +60,7 @@ func TestBroadcast(t *testing.T) {
 			}
 		}
 	}
-	if h.s.Broadcast("nowhere", nil, websocket.Text) != 0 {
+	if n, _ := h.s.Broadcast("nowhere", nil, websocket.Text); n != 0 {
 		t.Error("nobody is there")
 	}
 	for _, c := range clients[:10] {
@@ -175,19 +175,18 @@ func TestConnectionThatIsNotYetOne(t *testing.T) {
 func TestBroadcastKeepsNothing(t *testing.T) {
 	config, conns := joining(websocket.Options{OnMessage: echo})
 	h := start(t, "tcp", config)
-	var clients []*websocket.Conn
-	var ids []server.ID
+	var clients, far []*websocket.Conn
 	for range 4 {
 		clients = append(clients, h.dial("/room", websocket.ClientConfig{}))
 		c := receive(t, conns)
-		ids = append(ids, c.ID())
+		far = append(far, c)
 		check(t, h.s.Join(c, "room"))
 	}
 	leaktest.Until(t, "all have joined", func() bool { return len(h.s.Members("room")) == 4 })
 	for i := range 100 {
-		except, data := []server.ID{ids[i%4]}, []byte{byte(i)}
+		except, data := []*websocket.Conn{far[i%4]}, []byte{byte(i)}
 		h.s.Broadcast("room", data, websocket.Binary, except...)
-		except[0], data[0] = 0, 255
+		except[0], data[0] = nil, 255
 	}
 	for i, c := range clients {
 		for n := range 100 {

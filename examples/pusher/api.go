@@ -115,7 +115,7 @@ func (b *broker) publish(w http.ResponseWriter, events ...apiEvent) {
 		}
 	}
 	for _, e := range events {
-		spared := b.byID(e.SocketID)
+		spared := b.bySocketID(e.SocketID)
 		for _, channel := range e.Channels {
 			data := stringEvent(e.Name, channel, e.Data)
 			b.server.Broadcast(channel, data, websocket.Text, spared)
@@ -128,7 +128,7 @@ func (b *broker) publish(w http.ResponseWriter, events ...apiEvent) {
 func (b *broker) grant(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
 	socketID, channel := r.PostFormValue("socket_id"), r.PostFormValue("channel_name")
-	if b.byID(socketID) == 0 || !isGuarded(channel) {
+	if b.bySocketID(socketID) == nil || !isGuarded(channel) {
 		http.Error(w, "there is nothing to sign", http.StatusForbidden)
 		return
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket"
 )
 
@@ -98,7 +97,7 @@ func (p *presence) enter(c *websocket.Conn, channel string, who member) {
 		p.broker.server.Join(c, channel)
 		if first {
 			data := map[string]any{"user_id": who.id, "user_info": who.info}
-			p.announce("member_added", channel, data, c.ID())
+			p.announce("member_added", channel, data, c)
 		}
 	})
 }
@@ -112,7 +111,7 @@ func (p *presence) leave(channel, id string) {
 	})
 }
 
-func (p *presence) announce(event, channel string, data any, except ...server.ID) {
+func (p *presence) announce(event, channel string, data any, except ...*websocket.Conn) {
 	encoded := serverEvent("pusher_internal:"+event, channel, data)
 	p.broker.server.Broadcast(channel, encoded, websocket.Text, except...)
 }

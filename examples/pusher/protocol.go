@@ -85,14 +85,14 @@ func newBroker(a app, open bool) *broker {
 // socketID is a connection's name in the protocol.
 func (b *broker) socketID(c *websocket.Conn) string { return fmt.Sprintf("%s.%d", b.run, c.ID()) }
 
-// byID returns the ID of a connection, 0 if it isn't one of this server's.
-func (b *broker) byID(socketID string) server.ID {
+// bySocketID returns a connection, nil if it isn't one of this server's.
+func (b *broker) bySocketID(socketID string) *websocket.Conn {
 	run, number, _ := strings.Cut(socketID, ".")
 	id, err := strconv.ParseUint(number, 10, 64)
 	if run != b.run || err != nil {
-		return 0
+		return nil
 	}
-	return server.ID(id)
+	return b.server.Conn(server.ID(id))
 }
 
 // handshake takes connections to /app/KEY. A browser can't see a refusal's status, so the protocol
@@ -250,7 +250,7 @@ func (b *broker) clientEvent(c *websocket.Conn, s *subscriber, m message) {
 		return
 	}
 	m.UserID = s.users[m.Channel]
-	b.server.Broadcast(m.Channel, encode(m), websocket.Text, c.ID())
+	b.server.Broadcast(m.Channel, encode(m), websocket.Text, c)
 }
 
 // complain says what is wrong, and nothing more comes of it.

@@ -188,7 +188,7 @@ func (ch *chat) gone(_ context.Context, c *websocket.Conn, _ int, _ string, _ bo
 // announce tells a room of somebody, but not that one.
 func (ch *chat) announce(c *websocket.Conn, m message) {
 	m.ID = uint64(c.ID())
-	ch.server.Broadcast(m.Room, m.encode(), websocket.Text, c.ID())
+	ch.server.Broadcast(m.Room, m.encode(), websocket.Text, c)
 }
 
 // tell tells one. What becomes of it makes no difference: who doesn't take it is sent away.
