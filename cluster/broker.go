@@ -9,9 +9,10 @@ import (
 // A Broker carries messages between the nodes of a cluster: [Memory], or one of package
 // cluster/nats. It is used by one Hub, which makes all calls but Since from one goroutine.
 //
-// What one Broker publishes arrives in that order, on all subjects together, at every Broker that has
-// subscribed, the same one included; at most once. Where something may have been lost, the Broker
-// says so (Receiver.Lost). A Broker that also is a [History] keeps messages of rooms.
+// What one Broker publishes arrives in that order, on all subjects of rooms together and on all
+// others together, at every Broker that has subscribed, the same one included; at most once. Where
+// something may have been lost, the Broker says so (Receiver.Lost). A Broker that also is a [History]
+// keeps messages of rooms.
 //
 // Subjects are names with dots between them, as NATS has them, without wildcards: "nodes",
 // "node.<name>", "room.<name>", "user.<name>", where a name may have dots, too. They are case
@@ -42,11 +43,12 @@ type Broker interface {
 // Broker.
 type Receiver interface {
 	// Receive takes a message, which the Broker must not change afterwards. at is its position, if the
-	// Broker keeps a History of the subject.
+	// Broker keeps a History of the subject; else it is zero.
 	Receive(subject string, message []byte, at Position)
 
 	// Lost says that messages of a subject, all if it is "", may have been lost, and why: the Broker
-	// was reconnected, or the program takes less than it is sent.
+	// was reconnected, or the program takes less than it is sent, or the Broker has refused something
+	// that it was to publish.
 	Lost(subject string, why error)
 }
 
@@ -56,7 +58,8 @@ type History interface {
 
 	// Since returns the messages of a subject behind a position, oldest first, and no more than
 	// limit. top is the position of the newest message there is, which is since itself if there is
-	// none behind it. With since.Epoch "" it returns only top.
+	// none behind it, and zero if the Broker is configured to keep none. With since.Epoch "" it
+	// returns only top.
 	//
 	// The error is ErrUnrecoverable if the epoch has changed, messages behind since aren't kept any
 	// more, or there are more than limit; top is valid then, too. It may be called from any goroutine.

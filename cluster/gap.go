@@ -1,0 +1,144 @@
+package cluster
+
+import "time"
+
+// How losses are noticed. A node gives all its messages one sequence of numbers, and says with each
+// what number the one before it on the same subject had. A message whose predecessor hasn't come is
+// behind a gap. The last one before a silence has no successor, so each heartbeat lists the subjects
+// on which there were messages since the one before, and their last numbers. Heartbeats have
+// numbers of their own: where one is missing, anything may be.
+//
+// So neither side has to remember anything of a room in which nothing has been said for a few
+// heartbeats.
+
+// A track is the last message that has come from a node on a subject.
+type track struct {
+	number uint64
+	at     time.Time
+}
+
+// recent is the last message that this node has published on a subject.
+type recent struct {
+	number uint64
+	beat   uint64 // the heartbeat that has listed it; 0: none yet
+}
+
+type verdict uint8
+
+const (
+	fine verdict = iota
+	twice
+	missing
+)
+
+// judge says what a message is behind those that have come. note notes it.
+func (n *node) judge(t *topic, e envelope, settled bool) verdict {
+	last := n.tracks[t.subject]
+	switch {
+	case last == nil && settled && e.before > 0:
+		return missing // it is remembered there for less long than here
+	case last == nil:
+		return fine
+	case e.number <= last.number:
+		return twice
+	case e.before > last.number:
+		return missing
+	}
+	return fine
+}
+
+func (n *node) note(subject string, number uint64, now time.Time) {
+	if t := n.tracks[subject]; t != nil {
+		t.number, t.at = number, now
+	} else {
+		n.tracks[subject] = &track{number, now}
+	}
+}
+
+// forget drops the tracks that aren't needed any more: of subjects on which nothing has come for
+// some heartbeats, so that their last message was listed, and nothing refers to it.
+func (n *node) forget(before time.Time) {
+	for subject, t := range n.tracks {
+		if t.at.Before(before) {
+			delete(n.tracks, subject)
+		}
+	}
+}
+
+// marked compares what a node says it has published with what has come. What hasn't may be under way
+// yet, so it is looked at again with the next heartbeat.
+func (h *Hub) marked(n *node, marks []mark, now time.Time) {
+	suspects := n.suspects
+	n.suspects = nil
+	for _, m := range suspects {
+		switch t := h.topics[m.subject]; {
+		case t == nil || t.local == 0 || !n.behind(m):
+		case h.recover(t, ErrMissed):
+			t.recovery.marks = append(t.recovery.marks, owed{n, m})
+		default:
+			h.owes(t, owed{n, m}, now)
+		}
+	}
+	for _, m := range marks {
+		t := h.topics[m.subject]
+		if t != nil && t.local > 0 && h.settled(t, now) && n.behind(m) {
+			n.suspects = append(n.suspects, m)
+		}
+	}
+}
+
+// settled reports whether the broker knows for certain that this node listens, and has for as long as
+// others remember what they have published.
+func (h *Hub) settled(t *topic, now time.Time) bool {
+	return t.subscribed && now.Sub(t.opened) >= 4*h.config.Heartbeat
+}
+
+// An owed is a message that has to have come when a recovery is over.
+type owed struct {
+	from *node
+	mark
+}
+
+// owes has a message told that hasn't come, once.
+func (h *Hub) owes(t *topic, o owed, now time.Time) {
+	if o.from.behind(o.mark) {
+		o.from.note(o.subject, o.number, now)
+		h.gap(t, ErrMissed)
+	}
+}
+
+// behind reports whether a message has not come yet.
+func (n *node) behind(m mark) bool {
+	t := n.tracks[m.subject]
+	return t == nil || t.number < m.number
+}
+
+// lost begins to recover what a topic has lost, or has it told.
+func (h *Hub) lost(t *topic, why error) {
+	if t.local > 0 && !h.recover(t, why) {
+		h.gap(t, why)
+	}
+}
+
+// allLost says so of all topics.
+func (h *Hub) allLost(why error) {
+	for _, t := range h.topics {
+		h.lost(t, why)
+	}
+}
+
+// Lost is what the Broker tells.
+func (r *receiver) Lost(subject string, why error) {
+	h := (*Hub)(r)
+	h.deliver.Lock()
+	defer h.deliver.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stats.Lost++
+	if subject == "" {
+		h.allLost(why)
+	} else if t := h.topics[subject]; t != nil {
+		h.lost(t, why)
+	} // what is lost of the nodes' own words, their numbers show
+	h.signal()
+}

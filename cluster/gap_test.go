@@ -1,0 +1,209 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/whorl-go/whorl/cluster"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/websocket"
+)
+
+// listeners are two nodes, of which b has a member in a room and a faulty broker.
+func (h *house) listeners(memory cluster.MemoryConfig) (
+	a, b *cluster.Hub, broker *faulty, seen *gaps, c *client,
+) {
+	h.t.Helper()
+	bus := cluster.Memory(memory)
+	seen = new(gaps)
+	broker = &faulty{Broker: bus.Peer()}
+	config := cluster.Config{Node: "b", Broker: broker, OnGap: seen.onGap}
+	if memory.History > 0 {
+		config.Broker = faultyHistory{broker}
+	}
+	a, b = h.hub(cluster.Config{Broker: bus, Node: "a"}), h.hub(config)
+	acquainted(h.t, []*cluster.Hub{a, b})
+	c = h.dial()
+	check(h.t, b.Bind(c.far, "ann"))
+	check(h.t, b.Join(c.far, "room", nil))
+	leaktest.Until(h.t, "the room is listened to", func() bool { return b.Stats().Subscribed == 2 })
+	return a, b, broker, seen, c
+}
+
+// gaps has what OnGap was told.
+type gaps struct {
+	mu  sync.Mutex
+	all []cluster.Gap
+}
+
+func (g *gaps) onGap(_ context.Context, gap cluster.Gap) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all = append(g.all, gap)
+}
+
+// want waits for a gap, and takes it away. Without a cause it is any.
+func (g *gaps) want(t testing.TB, room, user string, cause error) {
+	t.Helper()
+	leaktest.Until(t, fmt.Sprintf("there is a gap in %s: %v", room+user, cause), func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		i := slices.IndexFunc(g.all, func(gap cluster.Gap) bool {
+			return gap.Room == room && gap.User == user && (cause == nil || errors.Is(gap.Err, cause))
+		})
+		if i < 0 {
+			return false
+		}
+		g.all = slices.Delete(g.all, i, i+1)
+		return true
+	})
+}
+
+// count returns how many there are in a room.
+func (g *gaps) count(room string) (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, gap := range g.all {
+		if gap.Room == room {
+			n++
+		}
+	}
+	return n
+}
+
+// A message that doesn't come is a gap when its successor has come.
+func TestGapBeforeAMessage(t *testing.T) {
+	h := open(t, websocket.Options{})
+	a, b, broker, seen, c := h.listeners(cluster.MemoryConfig{})
+	for n := range 5 {
+		check(t, a.Broadcast(h.ctx, "room", text("before %d", n)))
+		c.want(fmt.Sprintf("before %d", n))
+		broker.loses.Store(next("room.room"))
+		check(t, a.Broadcast(h.ctx, "room", text("lost")))
+		check(t, a.Broadcast(h.ctx, "room", text("after %d", n)))
+		c.want(fmt.Sprintf("after %d", n))
+		seen.want(t, "room", "", cluster.ErrMissed)
+	}
+	check(t, a.ToUser(h.ctx, "ann", text("before")))
+	c.want("before")
+	broker.loses.Store(next("user.ann"))
+	check(t, a.ToUser(h.ctx, "ann", text("lost")))
+	check(t, a.ToUser(h.ctx, "ann", text("after")))
+	c.want("after")
+	seen.want(t, "", "ann", cluster.ErrMissed)
+	if n := b.Stats().Gaps; n != 6 {
+		t.Errorf("%d gaps", n)
+	}
+}
+
+// The last message, and the only one, are missed with the heartbeats.
+func TestGapBeforeASilence(t *testing.T) {
+	h := open(t, websocket.Options{})
+	a, b, broker, seen, _ := h.listeners(cluster.MemoryConfig{})
+	heartbeats(t, a, 10) // it is known that b listens
+	for range 5 {
+		broker.loses.Store(next("room.room"))
+		check(t, a.Broadcast(h.ctx, "room", text("lost")))
+		seen.want(t, "room", "", cluster.ErrMissed)
+	}
+	if n := b.Stats().Gaps; n != 5 {
+		t.Errorf("%d gaps", n)
+	}
+}
+
+// heartbeats waits until a hub has received its own.
+func heartbeats(t testing.TB, hub *cluster.Hub, n uint64) {
+	t.Helper()
+	began := hub.Stats().Received
+	leaktest.Until(t, "some heartbeats have come", func() bool { return hub.Stats().Received >= began+n })
+}
+
+// Where a heartbeat is missing, anything may be.
+func TestGapOfAHeartbeat(t *testing.T) {
+	h := open(t, websocket.Options{})
+	a, _, broker, seen, c := h.listeners(cluster.MemoryConfig{})
+	broker.loses.Store(next("nodes"))
+	seen.want(t, "room", "", cluster.ErrNode)
+	check(t, a.Broadcast(h.ctx, "room", text("goes on")))
+	c.want("goes on")
+}
+
+// What the broker loses on its way in is missed by all, the sender included.
+func TestGapOfASender(t *testing.T) {
+	h := open(t, websocket.Options{})
+	_, b, broker, seen, c := h.listeners(cluster.MemoryConfig{})
+	heartbeats(t, b, 10)
+	broker.drops.Store(next("room.room"))
+	check(t, b.Broadcast(h.ctx, "room", text("lost")))
+	seen.want(t, "room", "", cluster.ErrMissed)
+	broker.silent.Store(true)
+	leaktest.Until(t, "it is known that nothing goes out", func() bool {
+		return errors.Is(b.Broadcast(h.ctx, "room", text("lost")), cluster.ErrDisconnected)
+	})
+	broker.silent.Store(false)
+	seen.want(t, "room", "", nil)
+	leaktest.Until(t, "something goes out", func() bool {
+		return b.Broadcast(h.ctx, "room", text("again")) == nil
+	})
+	c.want("again")
+}
+
+// A node that is gone without a word may have taken messages with it.
+func TestGapOfANode(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory(cluster.MemoryConfig{})
+	var seen gaps
+	b := h.hub(cluster.Config{Broker: bus, NodeTimeout: 5 * beat, OnGap: seen.onGap})
+	broker := &faulty{Broker: bus.Peer()}
+	a := h.hub(cluster.Config{Broker: broker})
+	acquainted(t, []*cluster.Hub{a, b})
+	check(t, b.Join(h.dial().far, "room", nil))
+	broker.silent.Store(true)
+	seen.want(t, "room", "", cluster.ErrNode)
+}
+
+// What the Broker says is a gap.
+func TestGapOfTheBroker(t *testing.T) {
+	h := open(t, websocket.Options{})
+	_, b, broker, seen, _ := h.listeners(cluster.MemoryConfig{})
+	broker.Lost("room.room", cluster.ErrSlow)
+	seen.want(t, "room", "", cluster.ErrSlow)
+	broker.Lost("user.ann", cluster.ErrSlow)
+	seen.want(t, "", "ann", cluster.ErrSlow)
+	broker.Lost("room.other", cluster.ErrSlow)
+	broker.Lost("", cluster.ErrReconnected)
+	seen.want(t, "room", "", cluster.ErrReconnected)
+	seen.want(t, "", "ann", cluster.ErrReconnected)
+	if s := b.Stats(); s.Lost != 4 || s.Gaps != 4 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Nothing is delivered twice, whatever the broker does.
+func TestRepeated(t *testing.T) {
+	h := open(t, websocket.Options{})
+	a, b, broker, _, c := h.listeners(cluster.MemoryConfig{})
+	var kept atomic.Pointer[[]byte]
+	keep := func(subject string, message []byte) bool {
+		if subject == "room.room" {
+			kept.CompareAndSwap(nil, &message)
+		}
+		return false
+	}
+	broker.loses.Store(&keep)
+	check(t, a.Broadcast(h.ctx, "room", text("once")))
+	c.want("once")
+	for range 3 {
+		broker.Receive("room.room", *kept.Load(), cluster.Position{})
+	}
+	check(t, a.Broadcast(h.ctx, "room", text("again")))
+	c.want("again")
+	if n := b.Stats().Repeated; n != 3 {
+		t.Errorf("%d were repeated", n)
+	}
+}

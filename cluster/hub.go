@@ -1,0 +1,365 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/websocket"
+)
+
+// Config is the configuration of a Hub. The zero Config is one node, with rooms in memory.
+type Config struct {
+	// Broker carries messages between the nodes; nil means Memory without history. A Broker is for
+	// one Hub, which closes it.
+	Broker Broker
+
+	// Node is the name of this node, which no other one that lives may have; "" means one made of the
+	// host's name and a random part. See CheckName.
+	Node string
+
+	// Encode makes what WebSockets are sent of what was broadcast; nil: the message as it is.
+	// EncodeRaw does so for members that are a *server.Conn: their framing, such as a line's end;
+	// nil: the data as Encode returns it. They are called once for each message and node, in order,
+	// and must not wait.
+	Encode    func(p Publication) websocket.Message
+	EncodeRaw func(p Publication) []byte
+
+	// OnPresence is told which members have joined a room and which have left it, anywhere; those
+	// that have left went first. What comes and goes again before it is called isn't told. OnGap is
+	// told of messages that were lost, or may have been. Both run in a coroutine, one at a time, and
+	// may wait, which delays what follows. Optional.
+	OnPresence func(ctx context.Context, room string, joined, left []Member)
+	OnGap      func(ctx context.Context, gap Gap)
+
+	// Heartbeat is how often a node says that it lives: 1 s if 0. A node that says nothing for
+	// NodeTimeout loses all its members: 10 s if 0, at least three heartbeats. All nodes should have
+	// the same.
+	Heartbeat, NodeTimeout time.Duration
+
+	// LeaveGrace is how long a node goes on to listen to a room whose last member here has left:
+	// 10 s if 0, not at all if negative.
+	LeaveGrace time.Duration
+
+	// MoveTimeout is how long the members of a node that hands over may take to join elsewhere, see
+	// Hub.HandOver: 30 s if 0.
+	MoveTimeout time.Duration
+
+	// MaxMessage is how many bytes a message may have: 1 MiB if 0, and no more than the Broker
+	// carries. MaxMeta is that of what Join is given, 1 KiB if 0. All nodes should have the same.
+	MaxMessage, MaxMeta int
+
+	// MaxRooms is how many rooms a connection may be in: 100 if 0. MaxListed is how many members
+	// Members returns: 10,000 if 0.
+	MaxRooms, MaxListed int
+
+	// MaxQueue is how many bytes may wait for the Broker: 64 MiB if 0.
+	MaxQueue int
+
+	// MaxMissed is how many messages of a room's history JoinSince and the Hub itself recover: 1,000
+	// if 0. As many, and no more than 1 MiB, may come meanwhile.
+	MaxMissed int
+
+	// Logger is told of what nobody else is: nodes that come and go, bytes that can't be read. nil:
+	// the runtime's.
+	Logger *zap.Logger
+}
+
+// What nobody has to choose.
+const (
+	maxExcept   = 100       // of a broadcast
+	maxReason   = 123       // of a Disconnect: as much as a close frame has
+	maxNodes    = 4096      // in a cluster
+	maxForeign  = 256 << 20 // bytes of the members of one other node
+	maxOverhead = 2 * (MaxName + 16) * (maxExcept + 2)
+	maxPart     = 128 << 10 // bytes of a part of what goes to other nodes
+)
+
+var (
+	// ErrNotRunning is returned before Start and after Close.
+	ErrNotRunning = errors.New("cluster: the hub isn't running")
+
+	// ErrTooBig is returned for a message of more than Config.MaxMessage bytes, meta of more than
+	// MaxMeta, and more than 100 members that are excepted.
+	ErrTooBig = errors.New("cluster: too big")
+
+	// ErrTooMany is returned when a connection would join more than Config.MaxRooms rooms.
+	ErrTooMany = errors.New("cluster: the connection is in too many rooms")
+
+	// ErrBound is returned by Bind for a connection that has another user, or is in a room.
+	ErrBound = errors.New("cluster: the connection has a user already, or is in a room")
+
+	// ErrNode is why messages may be lost: a node is gone without a word, or wasn't heard for a while.
+	ErrNode = errors.New("cluster: a node is gone, or wasn't heard for a while")
+
+	// ErrMissed is why messages are lost: their successors have come without them.
+	ErrMissed = errors.New("cluster: messages have not arrived")
+)
+
+// limits are those of what comes from other nodes.
+type limits struct{ message, meta int }
+
+// Hub is a node's part of the rooms of a cluster. Its methods may be called from any goroutine,
+// coroutine and callback, and don't wait unless they say so.
+type Hub struct {
+	config  Config
+	limits  limits
+	log     *zap.Logger
+	history History // nil: none
+	rt      *sched.Runtime
+	rooms   *websocket.Rooms
+
+	wake  chan struct{} // for the one goroutine that uses the broker, see run
+	stop  chan context.Context
+	ended chan struct{}
+
+	// deliver is held while a message goes out to the members, so that all have the same order. It
+	// is for goroutines, not for loops, and is taken before mu.
+	deliver sync.Mutex
+
+	mu      sync.Mutex
+	phase   phase             // all that follows is guarded by mu
+	topics  map[string]*topic // by subject
+	members map[Conn]*member
+	numbers map[uint64]*member // the same by number
+	last    uint64             // number of a member
+	me      *node
+	nodes   map[string]*node // by name, without this one
+	moving  bool             // this one hands over
+	movers  int              // nodes that do
+	emptied []*topic         // in the order in which their last local members have left
+	work    work
+	events  events
+	unheard []*topic // that couldn't be subscribed
+	queue   []*topic // to be recovered
+	healing int      // goroutines that recover
+	stats   Stats
+	warned  time.Time
+
+	// Of run's goroutine.
+	recent map[string]*recent // by subject
+	number uint64             // of messages
+	spoken uint64             // of what went to "nodes"
+	ticked time.Time
+	beats  uint64
+
+	failing bool
+}
+
+type phase uint8
+
+const (
+	phaseNew phase = iota
+	phaseRunning
+	phaseClosed
+)
+
+// New makes a Hub. What is wrong with the configuration is Start's error.
+func New(config Config) *Hub {
+	h := &Hub{
+		rooms:   websocket.NewRooms(),
+		wake:    make(chan struct{}, 1),
+		stop:    make(chan context.Context),
+		ended:   make(chan struct{}),
+		topics:  map[string]*topic{},
+		members: map[Conn]*member{},
+		numbers: map[uint64]*member{},
+		nodes:   map[string]*node{},
+		recent:  map[string]*recent{},
+	}
+	fill := func(field *int, value int) {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	fill(&config.MaxMessage, 1<<20)
+	fill(&config.MaxMeta, 1<<10)
+	fill(&config.MaxRooms, 100)
+	fill(&config.MaxListed, 10_000)
+	fill(&config.MaxQueue, 64<<20)
+	fill(&config.MaxMissed, 1000)
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&config.Heartbeat, time.Second}, {&config.NodeTimeout, 10 * time.Second},
+		{&config.LeaveGrace, 10 * time.Second}, {&config.MoveTimeout, 30 * time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if config.Broker == nil {
+		config.Broker = Memory(MemoryConfig{})
+	}
+	if config.Node == "" {
+		host, _ := os.Hostname()
+		host, _, _ = strings.Cut(host, ".")
+		if config.Node = host + "-" + rand.Text()[:8]; CheckName(config.Node) != nil {
+			config.Node = rand.Text()
+		}
+	}
+	h.config = config
+	h.history, _ = config.Broker.(History)
+	return h
+}
+
+// check returns what is wrong with the configuration.
+func (c *Config) check() error {
+	if err := CheckName(c.Node); err != nil {
+		return fmt.Errorf("Config.Node: %w", err)
+	}
+	for name, n := range map[string]int{
+		"MaxMessage": c.MaxMessage, "MaxMeta": c.MaxMeta, "MaxRooms": c.MaxRooms, "MaxListed": c.MaxListed,
+		"MaxQueue": c.MaxQueue, "MaxMissed": c.MaxMissed, "Heartbeat": int(c.Heartbeat),
+		"MoveTimeout": int(c.MoveTimeout),
+	} {
+		if n < 0 {
+			return fmt.Errorf("cluster: Config.%s must not be negative", name)
+		}
+	}
+	if c.NodeTimeout < 3*c.Heartbeat {
+		return errors.New("cluster: Config.NodeTimeout must be three times Heartbeat, or more")
+	}
+	return nil
+}
+
+// Start connects to the Broker and begins. ctx is that of a runtime or of a coroutine: callbacks run
+// on that runtime, whose end is a Close. It waits.
+func (h *Hub) Start(ctx context.Context) error {
+	rt, err := sched.From(ctx)
+	if err != nil {
+		return fmt.Errorf("cluster: start: %w", err)
+	}
+	if err := h.config.check(); err != nil {
+		return err
+	}
+	h.rt = rt
+	if h.log = h.config.Logger; h.log == nil {
+		h.log = rt.Logger()
+	}
+	h.log = h.log.With(zap.String("node", h.config.Node))
+	h.mu.Lock()
+	if h.phase != phaseNew {
+		h.mu.Unlock()
+		return errors.New("cluster: start: the hub was started before")
+	}
+	h.phase = phaseRunning
+	h.me = &node{
+		origin: origin{h.config.Node, uint64(time.Now().UnixNano())}, synced: true,
+		tracks: map[string]*track{},
+	}
+	h.ticked = time.Now()
+	h.mu.Unlock()
+	_, err = runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, h.connect(ctx) })
+	if err != nil {
+		h.mu.Lock()
+		h.phase = phaseClosed
+		h.mu.Unlock()
+		close(h.ended)
+		return fmt.Errorf("cluster: start: %w", err)
+	}
+	rt.AtEnd(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		h.close(ctx)
+	})
+	return nil
+}
+
+// connect starts the Broker, says hello, and leaves the rest to run.
+func (h *Hub) connect(ctx context.Context) error {
+	broker := h.config.Broker
+	if err := broker.Start(ctx, (*receiver)(h)); err != nil {
+		return err
+	}
+	most := broker.MaxMessage() - maxOverhead
+	if most < 1024 {
+		broker.Close(ctx)
+		return fmt.Errorf("the broker carries no more than %d bytes in a message", broker.MaxMessage())
+	}
+	h.mu.Lock()
+	h.config.MaxMessage = min(h.config.MaxMessage, most)
+	h.mu.Unlock()
+	h.limits = limits{message: most, meta: most}
+	err := errors.Join(broker.Subscribe(subjectNodes), broker.Subscribe(subjectNode+h.me.name))
+	if err == nil {
+		err = h.say(kindHello, nil)
+	}
+	if err != nil {
+		broker.Close(ctx)
+		return err
+	}
+	go h.run()
+	return nil
+}
+
+// Node returns the name of this node.
+func (h *Hub) Node() string { return h.config.Node }
+
+// HandOver tells the other nodes that the members of this one are about to join elsewhere, as when a
+// server is replaced: until they have, or Config.MoveTimeout is over, they count as members, and
+// OnPresence isn't told of a user who leaves here and joins there. It is to be called before the
+// connections are closed, and Close after that.
+func (h *Hub) HandOver() {
+	h.mu.Lock()
+	h.moving = true
+	h.work.handOver = true
+	h.mu.Unlock()
+	h.signal()
+}
+
+// Close ends the Hub in order: what was broadcast still goes out, the other nodes are told that the
+// members of this one are gone, and the Broker is closed. It waits, until ctx is done; nothing
+// begins any more in any case.
+func (h *Hub) Close(ctx context.Context) error {
+	_, err := runtime.Await(context.WithoutCancel(ctx), func() (struct{}, error) {
+		return struct{}{}, h.close(ctx)
+	})
+	return err
+}
+
+// close is Close on a goroutine.
+func (h *Hub) close(ctx context.Context) error {
+	h.mu.Lock()
+	before := h.phase
+	h.phase = phaseClosed
+	h.mu.Unlock()
+	if before == phaseNew {
+		return nil
+	}
+	select {
+	case h.stop <- ctx:
+		<-h.ended
+		return ctx.Err()
+	case <-h.ended:
+		return nil
+	}
+}
+
+// signal has run look for work.
+func (h *Hub) signal() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reject counts what can't be read, and logs it once in a while. The caller holds mu.
+func (h *Hub) reject(subject string, err error) {
+	h.stats.Rejected++
+	if now := time.Now(); now.Sub(h.warned) > time.Minute {
+		h.warned = now
+		h.log.Warn("cluster: a message of another node was rejected", zap.String("subject", subject),
+			zap.Error(err))
+	}
+}

@@ -1,0 +1,280 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/socket"
+	"github.com/whorl-go/whorl/websocket"
+)
+
+// A Publication is a message on its way to the members of a room, or the connections of a user.
+type Publication struct {
+	Room string // "" if it is for a user
+	User string // "" if it is for a room
+	Node string // that has sent it
+	// At is where it stands in the room's history; a client that keeps it can go on from there, see
+	// Hub.JoinSince. Without a History it is zero.
+	At      Position
+	Message websocket.Message // its data is not to be changed
+}
+
+// Broadcast sends a message, Text or Binary, to the members of a room on all nodes, but for those
+// excepted, 100 at most. What is broadcast from one node to one room arrives everywhere in that
+// order, at most once; what doesn't arrive is told to OnGap there. The data may be used again when
+// Broadcast returns.
+//
+// It doesn't wait: socket.ErrQueueFull says that more than Config.MaxQueue is on its way to the
+// Broker, ErrDisconnected that there is no connection to it; then nothing was sent.
+func (h *Hub) Broadcast(
+	ctx context.Context, room string, m websocket.Message, except ...ID,
+) error {
+	switch {
+	case CheckName(room) != nil:
+		return CheckName(room)
+	case len(except) > maxExcept:
+		return fmt.Errorf("%w: %d members are excepted", ErrTooBig, len(except))
+	}
+	for _, id := range except {
+		if err := CheckName(id.Node); err != nil {
+			return err
+		}
+	}
+	return h.send(ctx, subjectRoom+room, m, except)
+}
+
+// ToUser sends a message to all connections of a user, see Bind, on all nodes, as Broadcast does to a
+// room.
+func (h *Hub) ToUser(ctx context.Context, user string, m websocket.Message) error {
+	if err := CheckName(user); err != nil {
+		return err
+	}
+	return h.send(ctx, subjectUser+user, m, nil)
+}
+
+func (h *Hub) send(ctx context.Context, subject string, m websocket.Message, except []ID) error {
+	switch {
+	case m.Opcode != websocket.Text && m.Opcode != websocket.Binary:
+		return fmt.Errorf("cluster: a message is Text or Binary, not %v", m.Opcode)
+	case len(m.Data) > h.config.MaxMessage:
+		return fmt.Errorf("%w: %d bytes, of %d", ErrTooBig, len(m.Data), h.config.MaxMessage)
+	}
+	body := make([]byte, 0, 16+len(except)*(MaxName/4)+len(m.Data))
+	body = appendPacket(body, packet{m.Opcode, except, m.Data})
+	return h.submit(ctx, output{subject, kindMessage, body})
+}
+
+// Disconnect closes all connections of a user, on all nodes: WebSockets with a code and a reason as
+// websocket.Conn.Close takes them, others as server.Conn.Close does. Like Broadcast it doesn't wait.
+func (h *Hub) Disconnect(ctx context.Context, user string, code int, reason string) error {
+	if err := CheckName(user); err != nil {
+		return err
+	}
+	if code < 1000 || code > 4999 {
+		return fmt.Errorf("cluster: %d is no status code", code)
+	}
+	body := appendFarewell(nil, farewell{uint64(code), reason[:min(len(reason), maxReason)]})
+	return h.submit(ctx, output{subjectUser + user, kindDisconnect, body})
+}
+
+// submit queues a message for run.
+func (h *Hub) submit(ctx context.Context, o output) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.running(ctx); err != nil {
+		return err
+	}
+	switch n := o.size(); {
+	case h.work.failing:
+		return ErrDisconnected
+	case h.work.queued+n > h.config.MaxQueue:
+		h.stats.Refused++
+		return fmt.Errorf("cluster: %w", socket.ErrQueueFull)
+	default:
+		h.work.queued += n
+	}
+	h.work.outputs = append(h.work.outputs, o)
+	h.signal()
+	return nil
+}
+
+// running returns why nothing begins. The caller holds mu.
+func (h *Hub) running(ctx context.Context) error {
+	if h.phase != phaseRunning {
+		return ErrNotRunning
+	}
+	return ctx.Err()
+}
+
+// receiver is a Hub as a Receiver.
+type receiver Hub
+
+// Receive takes what another node has sent, or this one.
+func (r *receiver) Receive(subject string, message []byte, at Position) {
+	h := (*Hub)(r)
+	h.deliver.Lock()
+	defer h.deliver.Unlock()
+	h.take(subject, message, at, true)
+	h.signal()
+}
+
+// take takes a message. What comes live may have to wait for those before it. The caller holds
+// deliver.
+func (h *Hub) take(subject string, message []byte, at Position, live bool) {
+	in := reader{b: message, limits: &h.limits}
+	e := in.envelope()
+	h.mu.Lock()
+	h.stats.Received++
+	var then func()
+	switch {
+	case in.failed:
+		h.reject(subject, errWire)
+	case e.kind == kindMessage && hasHistory(subject),
+		(e.kind == kindMessage || e.kind == kindDisconnect) && len(subject) > len(subjectUser) &&
+			subject[:len(subjectUser)] == subjectUser:
+		if t := h.topics[subject]; t != nil {
+			then = h.arrived(t, e, &in, Stored{At: at, Message: message}, live)
+		}
+	case subject == subjectNodes && (e.kind == kindHello || e.kind == kindDiff ||
+		e.kind == kindBeat || e.kind == kindBye),
+		subject == subjectNode+h.me.name && (e.kind == kindAsk || e.kind == kindState):
+		h.heard(subject, e, &in, time.Now())
+	default:
+		h.reject(subject, errWire)
+	}
+	h.mu.Unlock()
+	if then != nil {
+		then()
+	}
+}
+
+// arrived takes a message for members. It returns what is to be done without mu.
+func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, live bool) (then func()) {
+	if live && t.recovery != nil {
+		t.recovery.keep(raw, h.config.MaxMissed)
+		return nil
+	}
+	var p packet
+	var bye farewell
+	if e.kind == kindMessage {
+		p = in.packet()
+	} else {
+		bye = in.farewell()
+	}
+	if err := in.end(); err != nil {
+		h.reject(t.subject, err)
+		return nil
+	}
+	now := time.Now()
+	n := h.node(e.from, now)
+	if n == nil {
+		return nil
+	}
+	switch n.judge(t, e, h.settled(t, now)) {
+	case twice:
+		h.stats.Repeated++
+		return nil
+	case missing:
+		if live && h.recover(t, ErrMissed) {
+			t.recovery.keep(raw, h.config.MaxMissed)
+			return nil
+		}
+		h.gap(t, ErrMissed)
+	}
+	n.note(t.subject, e.number, now)
+	if raw.At.Epoch != "" {
+		t.at = raw.At
+	}
+	if t.local == 0 {
+		return nil
+	}
+	for _, hold := range t.holds {
+		hold.keep(raw, h.config.MaxMissed)
+	}
+	if e.kind == kindDisconnect {
+		conns := make([]Conn, len(t.conns))
+		for i, m := range t.conns {
+			conns[i] = m.conn
+		}
+		return func() { disconnect(conns, bye) }
+	}
+	pub := t.publication(e, p, raw.At)
+	except := t.spare(raw.At)
+	for _, id := range p.except {
+		if id.Node == h.me.name && h.numbers[id.Number] != nil {
+			except = append(except, h.numbers[id.Number].conn)
+		}
+	}
+	return func() { h.give(t, pub, except) }
+}
+
+func (t *topic) publication(e envelope, p packet, at Position) Publication {
+	pub := Publication{
+		Node: e.from.name, At: at, Message: websocket.Message{Opcode: p.op, Data: p.data},
+	}
+	if t.room() {
+		pub.Room = t.name()
+	} else {
+		pub.User = t.name()
+	}
+	return pub
+}
+
+// give sends a message to the members here. The caller holds deliver, and not mu.
+func (h *Hub) give(t *topic, pub Publication, except []Conn) {
+	m := h.encode(pub)
+	var conns []*websocket.Conn
+	var raws []*server.Conn
+	for _, c := range except {
+		switch c := c.(type) {
+		case *websocket.Conn:
+			conns = append(conns, c)
+		case *server.Conn:
+			raws = append(raws, c)
+		}
+	}
+	sent, missed := h.rooms.Broadcast(t.subject, m.Data, m.Opcode, conns...)
+	h.mu.Lock()
+	others := t.raw
+	h.mu.Unlock()
+	if others != nil {
+		more, behind := others.send(h.encodeRaw(pub, m), raws)
+		sent, missed = sent+more, missed+behind
+	}
+	h.mu.Lock()
+	h.stats.Delivered += uint64(sent)
+	if missed > 0 {
+		h.stats.Dropped += uint64(missed)
+		h.gap(t, ErrSlow)
+	}
+	h.mu.Unlock()
+}
+
+func (h *Hub) encode(pub Publication) websocket.Message {
+	if h.config.Encode == nil {
+		return pub.Message
+	}
+	return h.config.Encode(pub)
+}
+
+func (h *Hub) encodeRaw(pub Publication, m websocket.Message) []byte {
+	if h.config.EncodeRaw == nil {
+		return m.Data
+	}
+	return h.config.EncodeRaw(pub)
+}
+
+func disconnect(conns []Conn, bye farewell) {
+	for _, c := range conns {
+		switch c := c.(type) {
+		case *websocket.Conn:
+			if c.Close(int(bye.code), bye.reason) != nil && c.Established() {
+				c.Close(websocket.StatusNormal, bye.reason) // no code that may be sent
+			}
+		case *server.Conn:
+			c.Close()
+		}
+	}
+}

@@ -1,0 +1,346 @@
+package cluster
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Each node owns its members, and tells the others who comes and goes. What it says to all has
+// numbers without a hole. Whoever has missed a number, or meets a node for the first time, asks for
+// all its members. A node that says nothing for Config.NodeTimeout has none any more.
+
+// A node is what this one knows of another one, or of itself.
+type node struct {
+	origin
+	number  uint64    // of the last that it has said to all
+	changed uint64    // that of its last kindDiff
+	heard   time.Time // when
+	synced  bool      // members are what it says
+	asked   time.Time // for them
+	moves   time.Time // until when its members may join elsewhere; zero: it doesn't hand over
+	over    bool      // it has ended, or was given up, but for those members
+	members map[place]*entry
+	size    int // of them, in bytes
+
+	incoming []newcomer // the parts of its members that have come
+	parts    uint64     // how many
+	as       uint64     // the number that they are as of
+
+	tracks   map[string]*track // by subject
+	suspects []mark
+}
+
+// Node is what a Hub knows of a node.
+type Node struct {
+	Name    string
+	Members int           // how many entries it has in rooms
+	Silent  time.Duration // since it was heard; 0 of the Hub's own
+	Moving  bool          // it hands over, see HandOver
+}
+
+// Nodes returns the nodes that live, this one first.
+func (h *Hub) Nodes() []Node {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.me == nil {
+		return nil
+	}
+	own := 0
+	for _, m := range h.members {
+		own += len(m.entries)
+	}
+	all := []Node{{Name: h.me.name, Members: own, Moving: h.moving}}
+	now := time.Now()
+	for _, n := range h.nodes {
+		all = append(all, Node{n.name, len(n.members), now.Sub(n.heard), !n.moves.IsZero()})
+	}
+	slices.SortFunc(all[1:], func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// node returns what is known of a node, which it is heard of for the first time if it must be; nil
+// if that isn't to be listened to. The caller holds mu, as it does for all that follows.
+func (h *Hub) node(from origin, now time.Time) *node {
+	if from == h.me.origin {
+		return h.me
+	}
+	if from.name == h.me.name {
+		if now.Sub(h.warned) > time.Minute {
+			h.warned = now
+			h.log.Error("cluster: another node has the name of this one, too")
+		}
+		return nil
+	}
+	n := h.nodes[from.name]
+	switch {
+	case n == nil && len(h.nodes) >= maxNodes, n != nil && n.incarnation > from.incarnation:
+		return nil
+	case n != nil && n.incarnation == from.incarnation:
+		return n
+	case n != nil:
+		h.drop(n, "it has begun anew")
+		h.allLost(ErrNode)
+	}
+	n = &node{origin: from, heard: now, members: map[place]*entry{}, tracks: map[string]*track{}}
+	h.nodes[from.name] = n
+	h.log.Info("cluster: a node has come", zap.String("other", n.name))
+	h.ask(n, now)
+	return n
+}
+
+// ask has a node asked for its members, once in a heartbeat.
+func (h *Hub) ask(n *node, now time.Time) {
+	n.synced = false
+	if now.Sub(n.asked) >= h.config.Heartbeat {
+		n.asked = now
+		h.work.asks = append(h.work.asks, n.name)
+	}
+}
+
+// heard takes what a node says to all, or to this one.
+func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
+	switch e.kind {
+	case kindAsk:
+		if in.end() != nil {
+			h.reject(subject, errWire)
+		} else if n := h.node(e.from, now); n != nil && n != h.me {
+			n.heard = now
+			h.work.state(n.name)
+		}
+		return
+	case kindState:
+		s := in.state()
+		if in.end() != nil {
+			h.reject(subject, errWire)
+		} else if n := h.node(e.from, now); n != nil && n != h.me {
+			n.heard = now
+			h.learn(n, s, now)
+		}
+		return
+	}
+	var d diff
+	var marks []mark
+	moves := false
+	switch e.kind {
+	case kindDiff:
+		d = in.diff()
+	case kindBeat:
+		marks = in.marks()
+	case kindBye:
+		moves = in.byte() != 0
+	}
+	if in.end() != nil {
+		h.reject(subject, errWire)
+		return
+	}
+	_, known := h.nodes[e.from.name]
+	if !known && e.kind == kindBye {
+		return
+	}
+	n := h.node(e.from, now)
+	if n == nil {
+		return
+	}
+	n.heard = now
+	switch fresh := n.number == 0; {
+	case !fresh && e.number <= n.number:
+		return
+	case !fresh && e.number != n.number+1:
+		h.allLost(ErrNode)
+		if n != h.me {
+			h.ask(n, now)
+		}
+	}
+	n.number = e.number
+	switch e.kind {
+	case kindHello:
+		n.synced = true // it has none
+		n.asked = time.Time{}
+		h.work.forgetAsk(n.name)
+		if n != h.me {
+			h.work.state(n.name)
+		}
+	case kindDiff:
+		n.changed = e.number
+		if n != h.me && n.synced {
+			h.apply(n, d)
+		}
+	case kindBeat:
+		h.marked(n, marks, now)
+	case kindBye:
+		h.farewell(n, moves, now)
+	}
+}
+
+// apply changes the members of a node.
+func (h *Hub) apply(n *node, d diff) {
+	for _, p := range d.left {
+		if e := n.members[p]; e != nil {
+			n.remove(e)
+			h.disappear(e)
+		}
+	}
+	for _, c := range d.joined {
+		h.admit(n, c)
+	}
+}
+
+func (c *newcomer) size() int { return 200 + len(c.user) + len(c.meta) + len(c.room) }
+
+func (n *node) remove(e *entry) {
+	c := e.newcomer()
+	delete(n.members, c.place)
+	n.size -= c.size()
+}
+
+// admit adds a member of another node.
+func (h *Hub) admit(n *node, c newcomer) {
+	if n.members[c.place] != nil {
+		return
+	}
+	if n.size+c.size() > maxForeign {
+		h.reject(subjectNodes, errForeign)
+		return
+	}
+	e := &entry{topic: h.topic(subjectRoom + c.room), node: n, number: c.number, user: c.user, meta: c.meta}
+	n.members[c.place] = e
+	n.size += c.size()
+	h.appear(e)
+}
+
+var errForeign = errors.New("cluster: a node has more members than there is room for")
+
+// learn takes a part of all the members of a node.
+func (h *Hub) learn(n *node, s state, now time.Time) {
+	if n.synced {
+		return
+	}
+	if s.part == 0 {
+		n.incoming, n.parts, n.as = nil, 0, s.number
+	}
+	if s.part != n.parts || s.number != n.as || len(n.incoming) > maxForeign/200 {
+		n.incoming, n.parts = nil, 0
+		return // it is asked again
+	}
+	n.incoming = append(n.incoming, s.members...)
+	if n.parts++; n.parts < s.parts {
+		return
+	}
+	all := n.incoming
+	n.incoming, n.parts = nil, 0
+	if s.number < n.changed {
+		h.ask(n, now) // there were changes since
+		return
+	}
+	n.synced = true
+	n.number = max(n.number, s.number)
+	there := make(map[place]struct{}, len(all))
+	for _, c := range all {
+		there[c.place] = struct{}{}
+	}
+	for p, e := range n.members {
+		if _, still := there[p]; !still {
+			n.remove(e)
+			h.disappear(e)
+		}
+	}
+	for _, c := range all {
+		h.admit(n, c)
+	}
+}
+
+// farewell is a node's word that it ends, or that its members are about to join elsewhere.
+func (h *Hub) farewell(n *node, moves bool, now time.Time) {
+	switch {
+	case n == h.me:
+	case moves && n.moves.IsZero():
+		n.moves = now.Add(h.config.MoveTimeout)
+		h.movers++
+	case !moves && n.moves.IsZero():
+		h.drop(n, "it has ended")
+	case !moves:
+		n.over = true
+	}
+}
+
+// drop forgets a node and its members.
+func (h *Hub) drop(n *node, why string) {
+	h.log.Info("cluster: a node has gone", zap.String("other", n.name), zap.String("why", why),
+		zap.Int("members", len(n.members)))
+	delete(h.nodes, n.name)
+	if !n.moves.IsZero() {
+		h.movers--
+	}
+	for _, e := range n.members {
+		h.disappear(e)
+	}
+}
+
+// listen has a look at the nodes, once in a heartbeat.
+func (h *Hub) listen(now time.Time) {
+	late := now.Sub(h.ticked) - h.config.Heartbeat
+	h.ticked = now
+	for _, n := range h.nodes {
+		if late > h.config.Heartbeat { // this process has stood still: what was said comes yet
+			n.heard = n.heard.Add(late)
+		}
+		silent := now.Sub(n.heard) >= h.config.NodeTimeout
+		switch {
+		case !n.moves.IsZero() && now.After(n.moves):
+			h.drop(n, "its members had the time to move")
+		case silent && !n.over:
+			n.over = true
+			h.allLost(ErrNode)
+			if n.moves.IsZero() {
+				h.drop(n, "it was silent")
+			}
+		case !n.synced && !silent:
+			h.ask(n, now)
+		}
+		n.forget(now.Add(-6 * h.config.Heartbeat))
+	}
+	h.me.forget(now.Add(-6 * h.config.Heartbeat))
+}
+
+// appear adds an entry to its room.
+func (h *Hub) appear(e *entry) {
+	t := e.topic
+	if h.movers > 0 && e.user != "" {
+		for _, other := range t.entries {
+			if other.user == e.user && other.node != e.node && !other.node.moves.IsZero() {
+				other.node.remove(other)
+				h.vanish(other, e)
+				return
+			}
+		}
+	}
+	e.index = len(t.entries)
+	t.entries = append(t.entries, e)
+	h.tell(t).join(e.member())
+}
+
+// disappear takes an entry out of its room.
+func (h *Hub) disappear(e *entry) {
+	h.tell(e.topic).leave(e.member())
+	h.vanish(e, nil)
+}
+
+// vanish is disappear without a word. heir, if there is one, takes the entry's place.
+func (h *Hub) vanish(e, heir *entry) {
+	t := e.topic
+	if heir != nil {
+		heir.index = e.index
+		t.entries[e.index] = heir
+		return
+	}
+	last := len(t.entries) - 1
+	moved := t.entries[last]
+	t.entries[e.index], moved.index = moved, e.index
+	t.entries[last] = nil
+	t.entries = t.entries[:last]
+	h.tidy(t)
+}

@@ -1,0 +1,240 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/whorl-go/whorl/cluster"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/websocket"
+)
+
+// A diary has what OnPresence was told: the members that there are, by their users.
+type diary struct {
+	mu    sync.Mutex
+	users map[string]map[cluster.ID]string // by room
+	calls int
+	wrong []string
+}
+
+func (d *diary) onPresence(_ context.Context, room string, joined, left []cluster.Member) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls++
+	if d.users == nil {
+		d.users = map[string]map[cluster.ID]string{}
+	}
+	here := d.users[room]
+	if here == nil {
+		here = map[cluster.ID]string{}
+		d.users[room] = here
+	}
+	for _, m := range left {
+		if _, there := here[m.ID]; !there {
+			d.wrong = append(d.wrong, fmt.Sprintf("%v left and wasn't there", m))
+		}
+		delete(here, m.ID)
+	}
+	for _, m := range joined {
+		if _, there := here[m.ID]; there {
+			d.wrong = append(d.wrong, fmt.Sprintf("%v joined twice", m))
+		}
+		here[m.ID] = m.User
+	}
+}
+
+func (d *diary) room(name string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var users []string
+	for _, user := range d.users[name] {
+		users = append(users, user)
+	}
+	slices.Sort(users)
+	return users
+}
+
+func (d *diary) shows(t testing.TB, room string, users ...string) {
+	t.Helper()
+	leaktest.Until(t, fmt.Sprintf("%s shows %v, and not %v", room, users, d.room(room)), func() bool {
+		return slices.Equal(d.room(room), users)
+	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, what := range d.wrong {
+		t.Error(what)
+	}
+}
+
+// join has a new connection of a user's join a room.
+func (h *house) join(hub *cluster.Hub, user, room string) *client {
+	h.t.Helper()
+	c := h.dial()
+	check(h.t, hub.Bind(c.far, user))
+	check(h.t, hub.Join(c.far, room, nil))
+	return c
+}
+
+// OnPresence is told of everybody who comes and goes, on all nodes.
+func TestOnPresence(t *testing.T) {
+	h := open(t, websocket.Options{})
+	diaries := make([]diary, 3)
+	hubs := h.hubs(3, func(i int, c *cluster.Config) { c.OnPresence = diaries[i].onPresence })
+	shows := func(users ...string) {
+		t.Helper()
+		for i := range diaries {
+			diaries[i].shows(t, "room", users...)
+		}
+	}
+	ann := h.join(hubs[0], "ann", "room")
+	bob := h.join(hubs[1], "bob", "room")
+	h.join(hubs[2], "cat", "elsewhere")
+	shows("ann", "bob")
+	h.join(hubs[2], "ann", "room")
+	shows("ann", "ann", "bob")
+	bob.near.Abort()
+	hubs[0].Leave(ann.far, "room")
+	shows("ann")
+	check(t, hubs[0].Join(ann.far, "room", nil))
+	shows("ann", "ann")
+	diaries[1].shows(t, "elsewhere", "cat")
+}
+
+// A node that comes later learns of all members, in as many parts as it takes.
+func TestNewNodeLearnsAll(t *testing.T) {
+	const rooms, members = 50, 20
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory(cluster.MemoryConfig{})
+	first := h.hub(cluster.Config{Broker: bus, Node: "first"})
+	for range members {
+		c := h.dial()
+		for room := range rooms {
+			check(t, first.Join(c.far, fmt.Sprint("room", room), make([]byte, 1000)))
+		}
+	}
+	var d diary
+	second := h.hub(cluster.Config{Broker: bus.Peer(), Node: "second", OnPresence: d.onPresence})
+	for room := range rooms {
+		count(t, fmt.Sprint("room", room), members, second)
+	}
+	leaktest.Until(t, "the last room is told", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.users) == rooms
+	})
+}
+
+// A node that is silent loses its members, and has them again when it is heard again.
+func TestSilentNode(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory(cluster.MemoryConfig{})
+	var seen diary
+	stays := h.hub(cluster.Config{
+		Broker: bus, Node: "stays", NodeTimeout: 10 * beat, OnPresence: seen.onPresence,
+	})
+	broker := &faulty{Broker: bus.Peer()}
+	goes := h.hub(cluster.Config{Broker: broker, Node: "goes", NodeTimeout: 10 * beat})
+	h.join(stays, "ann", "room")
+	h.join(goes, "bob", "room")
+	gone := h.join(goes, "cat", "room")
+	seen.shows(t, "room", "ann", "bob", "cat")
+	broker.silent.Store(true)
+	seen.shows(t, "room", "ann")
+	count(t, "room", 1, stays)
+	count(t, "room", 2, goes) // for it, it is the other one that is silent
+	gone.near.Abort()
+	h.join(goes, "dan", "room")
+	broker.silent.Store(false)
+	seen.shows(t, "room", "ann", "bob", "dan")
+	count(t, "room", 3, stays, goes)
+}
+
+// What is lost of what nodes say to each other is learnt anew.
+func TestLostDiff(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory(cluster.MemoryConfig{})
+	broker := &faulty{Broker: bus.Peer()}
+	a := h.hub(cluster.Config{Broker: bus, Node: "a"})
+	b := h.hub(cluster.Config{Broker: broker, Node: "b"})
+	acquainted(t, []*cluster.Hub{a, b})
+	for n := range 20 {
+		broker.loses.Store(next("nodes"))
+		c := h.join(a, "ann", "room")
+		count(t, "room", 1, a, b)
+		broker.loses.Store(next([]string{"nodes", "node.b"}[n%2]))
+		c.near.Abort()
+		count(t, "room", 0, a, b)
+	}
+}
+
+// A node that begins anew takes the place of the one before, whose members are gone at once.
+func TestNewLife(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory(cluster.MemoryConfig{})
+	var seen diary
+	stays := h.hub(cluster.Config{Broker: bus, Node: "stays", OnPresence: seen.onPresence})
+	broker := &faulty{Broker: bus.Peer()}
+	h.join(h.hub(cluster.Config{Broker: broker, Node: "lives twice"[:5]}), "bob", "room")
+	seen.shows(t, "room", "bob")
+	broker.silent.Store(true)
+	h.join(h.hub(cluster.Config{Broker: bus.Peer(), Node: "lives"}), "cat", "room")
+	seen.shows(t, "room", "cat")
+	if n := stays.Stats().Nodes; n != 2 {
+		t.Errorf("%d nodes", n)
+	}
+}
+
+// Who is known to move isn't told to have left, unless it doesn't come in time.
+func TestHandOver(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory(cluster.MemoryConfig{})
+	var seen diary
+	stays := h.hub(cluster.Config{
+		Broker: bus, Node: "stays", MoveTimeout: time.Second, OnPresence: seen.onPresence,
+	})
+	goes := cluster.New(quick(cluster.Config{Broker: bus.Peer(), Node: "goes"}))
+	check(t, goes.Start(h.ctx))
+	ann, bob := h.join(goes, "ann", "room"), h.join(goes, "bob", "room")
+	seen.shows(t, "room", "ann", "bob")
+	calls := seen.calls
+	goes.HandOver()
+	leaktest.Until(t, "the other node knows", func() bool {
+		nodes := stays.Nodes()
+		return len(nodes) == 2 && nodes[1].Moving
+	})
+	ann.near.Abort()
+	bob.near.Abort()
+	check(t, goes.Close(h.ctx))
+	h.join(stays, "ann", "room")
+	count(t, "room", 2, stays)
+	seen.mu.Lock()
+	if seen.calls != calls {
+		t.Errorf("told of moves: %v", seen.users)
+	}
+	seen.mu.Unlock()
+	seen.users["room"] = map[cluster.ID]string{{}: "ann", {Number: 1}: "bob"}
+	leaktest.Until(t, "bob has left", func() bool { return stays.Count("room") == 1 })
+}
+
+// Callbacks may use the hub, and wait.
+func TestCallbacksUseTheHub(t *testing.T) {
+	h := open(t, websocket.Options{})
+	var hub *cluster.Hub
+	told := make(chan []cluster.Member, 1)
+	hub = h.hub(cluster.Config{OnPresence: func(ctx context.Context, room string, joined, _ []cluster.Member) {
+		check(t, hub.Broadcast(ctx, room, text("%d joined", len(joined))))
+		members, err := hub.Members(ctx, room)
+		check(t, err)
+		told <- members
+	}})
+	c := h.dial()
+	check(t, hub.Join(c.far, "room", nil))
+	c.want("1 joined")
+	if members := receive(t, told); len(members) != 1 {
+		t.Error(members)
+	}
+}

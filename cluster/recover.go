@@ -1,0 +1,257 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/websocket"
+)
+
+// A hold keeps messages that come while those before them are fetched.
+type hold struct {
+	kept     []Stored
+	size     int
+	overflow bool
+}
+
+// maxHeld is how many bytes a hold keeps.
+const maxHeld = 1 << 20
+
+func (k *hold) keep(m Stored, most int) {
+	if k.size += len(m.Message); k.size > maxHeld || len(k.kept) >= most {
+		k.overflow, k.kept = true, nil
+	}
+	if !k.overflow {
+		k.kept = append(k.kept, m)
+	}
+}
+
+// behind returns those that are not among the ones up to a position.
+func (k *hold) behind(top Position) []Stored {
+	var rest []Stored
+	for _, m := range k.kept {
+		if m.At.Epoch != top.Epoch || m.At.Offset > top.Offset {
+			rest = append(rest, m)
+		}
+	}
+	return rest
+}
+
+// A recovery fetches what a topic has lost. Messages wait for it.
+type recovery struct {
+	hold
+	why   error
+	marks []owed
+}
+
+// Recovering goes on for no longer, and in so many topics at a time.
+const (
+	recoverTimeout = 10 * time.Second
+	maxHealing     = 8
+)
+
+// recover begins to recover a topic, or goes on. It returns false if there is nothing to recover
+// from. The caller holds mu.
+func (h *Hub) recover(t *topic, why error) bool {
+	switch {
+	case h.history == nil || t.at.Epoch == "" || h.phase != phaseRunning:
+		return false
+	case t.recovery != nil:
+		return true
+	}
+	t.recovery = &recovery{why: why}
+	h.queue = append(h.queue, t)
+	if h.healing < maxHealing {
+		h.healing++
+		go h.heal()
+	}
+	return true
+}
+
+// heal recovers topics until none is left.
+func (h *Hub) heal() {
+	for {
+		h.mu.Lock()
+		if len(h.queue) == 0 || h.phase != phaseRunning {
+			h.healing--
+			h.mu.Unlock()
+			return
+		}
+		t := h.queue[0]
+		h.queue = h.queue[1:]
+		at := t.at
+		h.mu.Unlock()
+		ctx, cancel := context.WithTimeout(h.rt.Context(), recoverTimeout)
+		stored, top, err := h.history.Since(ctx, t.subject, at, h.config.MaxMissed)
+		cancel()
+		h.healed(t, stored, top, err)
+	}
+}
+
+// healed delivers what was fetched, and what has come meanwhile.
+func (h *Hub) healed(t *topic, stored []Stored, top Position, err error) {
+	h.deliver.Lock()
+	defer h.deliver.Unlock()
+	h.mu.Lock()
+	r := t.recovery
+	t.recovery = nil
+	switch {
+	case err != nil:
+		h.gap(t, errors.Join(r.why, err))
+		stored = append(stored, r.kept...)
+	case r.overflow:
+		h.gap(t, errors.Join(r.why, ErrSlow))
+	default:
+		h.stats.Recovered += uint64(len(stored))
+		stored = append(stored, r.behind(top)...)
+	}
+	h.tidy(t)
+	h.mu.Unlock()
+	for _, m := range stored {
+		h.take(t.subject, m.Message, m.At, false)
+	}
+	h.mu.Lock()
+	for _, o := range r.marks {
+		h.owes(t, o, time.Now())
+	}
+	h.mu.Unlock()
+	h.signal()
+}
+
+// JoinSince is Join for a client that was in the room before, here or on another node, and has the
+// position of the last message that it got: what was said since is sent to it first, as Encode makes
+// it, and then what is said from now on, without a hole and nothing twice. What it was excepted from
+// is among that, as it is another connection now.
+//
+// It returns the position behind what was sent, for a client that has none yet: with a since that is
+// zero nothing is sent. ErrUnrecoverable says that the connection has joined, but can't be given all,
+// and was given nothing: too much was said, or too long ago, or the Broker has no History. It waits,
+// for the Broker; when ctx is done the connection may yet join.
+func (h *Hub) JoinSince(
+	ctx context.Context, c Conn, room string, meta []byte, since Position,
+) (Position, error) {
+	if err := h.fits(room, meta); err != nil {
+		return Position{}, err
+	}
+	if h.history == nil {
+		err := h.Join(c, room, meta)
+		if err == nil && since.Epoch != "" {
+			err = ErrUnrecoverable
+		}
+		return Position{}, err
+	}
+	return runtime.Await(ctx, func() (Position, error) {
+		return h.joinSince(ctx, c, room, meta, since)
+	})
+}
+
+func (h *Hub) joinSince(
+	ctx context.Context, c Conn, room string, meta []byte, since Position,
+) (Position, error) {
+	own := new(hold)
+	h.mu.Lock()
+	if err := h.running(ctx); err != nil {
+		h.mu.Unlock()
+		return Position{}, err
+	}
+	t := h.topic(subjectRoom + room)
+	h.held(t)
+	t.holds = append(t.holds, own)
+	h.mu.Unlock()
+
+	var stored []Stored
+	var top Position
+	err := h.barrier(ctx) // from then on nothing is missed
+	if err == nil {
+		stored, top, err = h.history.Since(ctx, t.subject, since, h.config.MaxMissed)
+	}
+
+	h.deliver.Lock()
+	defer h.deliver.Unlock()
+	defer h.signal()
+	defer func() {
+		h.mu.Lock()
+		h.released(t)
+		h.tidy(t)
+		h.mu.Unlock()
+	}()
+	h.mu.Lock()
+	t.drop(own)
+	switch {
+	case err == nil && since.Epoch != "" && own.overflow:
+		err = ErrUnrecoverable
+	case err == nil && since.Epoch != "":
+		stored = append(stored, own.behind(top)...)
+	}
+	if t.at.Epoch == "" && t.local == 1 {
+		t.at = top // nobody else waits for anything before it
+	}
+	if t.at.Epoch == top.Epoch && t.at.Offset > top.Offset {
+		top = t.at // what has come meanwhile was delivered here
+	}
+	h.mu.Unlock()
+	if err != nil && !errors.Is(err, ErrUnrecoverable) {
+		return Position{}, err
+	}
+	if err == nil {
+		for _, m := range stored {
+			h.resend(c, t, m)
+		}
+	}
+	if joined := h.Join(c, room, meta); joined != nil {
+		return Position{}, joined
+	}
+	if top.Epoch != "" {
+		h.mu.Lock()
+		t.ahead = append(t.ahead, ahead{c, top})
+		h.mu.Unlock()
+	}
+	return top, err
+}
+
+// An ahead is a connection that has been given all up to a position, which the topic's other members
+// may not have been given yet.
+type ahead struct {
+	conn Conn
+	at   Position
+}
+
+// spare returns those who have a message already, which is the next that is delivered.
+func (t *topic) spare(at Position) (conns []Conn) {
+	t.ahead = slices.DeleteFunc(t.ahead, func(a ahead) bool {
+		has := a.at.Epoch == at.Epoch && a.at.Offset >= at.Offset
+		if has {
+			conns = append(conns, a.conn)
+		}
+		return !has || a.at.Offset == at.Offset
+	})
+	return conns
+}
+
+func (t *topic) drop(own *hold) {
+	t.holds = slices.DeleteFunc(t.holds, func(other *hold) bool { return other == own })
+}
+
+// resend sends a message that was kept to one connection. The caller holds deliver.
+func (h *Hub) resend(c Conn, t *topic, m Stored) {
+	in := reader{b: m.Message, limits: &h.limits}
+	e := in.envelope()
+	p := in.packet()
+	if in.end() != nil || e.kind != kindMessage {
+		return
+	}
+	pub := t.publication(e, p, m.At)
+	out := h.encode(pub)
+	switch c := c.(type) {
+	case *websocket.Conn:
+		c.Push(out.Data, out.Opcode) // what becomes of it, Options.OnSlow says
+	case *server.Conn:
+		if c.Server().Send(c.ID(), h.encodeRaw(pub, out)) != nil {
+			c.Abort()
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package cluster_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/whorl-go/whorl/cluster"
+	"github.com/whorl-go/whorl/websocket"
+)
+
+var someHistory = cluster.MemoryConfig{History: 100}
+
+// With a history, what was lost is fetched, and comes in order: nobody is told of a gap.
+func TestRecovers(t *testing.T) {
+	h := open(t, websocket.Options{})
+	a, b, broker, seen, c := h.listeners(someHistory)
+	heartbeats(t, a, 10)
+	check(t, a.Broadcast(h.ctx, "room", text("first")))
+	c.want("first")
+	for n := range 10 {
+		broker.loses.Store(next("room.room"))
+		check(t, a.Broadcast(h.ctx, "room", text("lost %d", n)))
+		for i := range 3 * (n % 2) { // or the heartbeat shows it
+			check(t, a.Broadcast(h.ctx, "room", text("after %d", i)))
+		}
+		c.want(fmt.Sprintf("lost %d", n))
+		for i := range 3 * (n % 2) {
+			c.want(fmt.Sprintf("after %d", i))
+		}
+	}
+	broker.Lost("", cluster.ErrReconnected)
+	check(t, a.Broadcast(h.ctx, "room", text("last")))
+	c.want("last")
+	if s := b.Stats(); s.Recovered < 10 {
+		t.Errorf("%+v", s)
+	}
+	if n := seen.count("room"); n > 0 {
+		t.Errorf("%d gaps", n)
+	}
+}
+
+// What the history doesn't have, as it never got there, is a gap.
+func TestUnrecoverable(t *testing.T) {
+	h := open(t, websocket.Options{})
+	a, b, broker, seen, c := h.listeners(someHistory)
+	heartbeats(t, a, 10)
+	check(t, b.Broadcast(h.ctx, "room", text("first")))
+	c.want("first")
+	broker.drops.Store(next("room.room"))
+	check(t, b.Broadcast(h.ctx, "room", text("lost")))
+	check(t, b.Broadcast(h.ctx, "room", text("second")))
+	c.want("second")
+	seen.want(t, "room", "", cluster.ErrMissed)
+	broker.loses.Store(&everything)
+	for range 150 {
+		check(t, a.Broadcast(h.ctx, "room", text("too much")))
+	}
+	heartbeats(t, a, 1)
+	broker.loses.Store(nil)
+	check(t, a.Broadcast(h.ctx, "room", text("third")))
+	c.want("third")
+	seen.want(t, "room", "", cluster.ErrUnrecoverable)
+}
+
+var everything = func(subject string, _ []byte) bool { return subject == "room.room" }
+
+// A said is what clients are told with a position.
+type said struct {
+	At   cluster.Position
+	Text string
+}
+
+func withPosition(p cluster.Publication) websocket.Message {
+	data, _ := json.Marshal(said{p.At, string(p.Message.Data)})
+	return websocket.Message{Opcode: websocket.Text, Data: data}
+}
+
+func (c *client) said() said {
+	c.h.t.Helper()
+	m, err := c.near.Recv(c.h.inTime())
+	check(c.h.t, err)
+	var s said
+	check(c.h.t, json.Unmarshal(m.Data, &s))
+	return s
+}
+
+// A client that comes back, on another node, gets what it has missed, and then what is said, once
+// and in order, also while much is being said.
+func TestJoinSince(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory(cluster.MemoryConfig{History: 10_000})
+	var hubs []*cluster.Hub
+	for i := range 2 {
+		config := cluster.Config{Broker: bus.Peer(), Node: fmt.Sprint(i), Encode: withPosition, MaxMissed: 10_000}
+		hubs = append(hubs, h.hub(config))
+	}
+	acquainted(t, hubs)
+	witness := h.dial()
+	check(t, hubs[0].Join(witness.far, "room", nil))
+	c := h.dial()
+	at, err := hubs[1].JoinSince(h.ctx, c.far, "room", nil, cluster.Position{})
+	check(t, err)
+	const all = 3000
+	go func() {
+		for n := range all {
+			if err := hubs[n%2].Broadcast(h.ctx, "room", text("x")); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	var want, got []cluster.Position
+	joins := 0
+	for range all {
+		want = append(want, witness.said().At)
+	}
+	for len(got) < all {
+		s := c.said()
+		got = append(got, s.At)
+		if s.At.Offset <= at.Offset {
+			t.Fatalf("%v came behind %v", s.At, at)
+		}
+		at = s.At
+		if len(got)%250 == 0 && len(got) < all {
+			joins++
+			c.near.Abort()
+			c = h.dial()
+			if _, err = hubs[joins%2].JoinSince(h.ctx, c.far, "room", nil, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("message %d is %v, want %v", i, got[i], want[i])
+		}
+	}
+	if joins != all/250-1 {
+		t.Errorf("%d joins", joins)
+	}
+}
+
+// Who can't be given all joins, is given nothing, and is told.
+func TestJoinSinceTooLate(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory(cluster.MemoryConfig{History: 10})
+	hub := h.hub(cluster.Config{Broker: bus, Encode: withPosition, MaxMissed: 5})
+	c := h.dial()
+	at, err := hub.JoinSince(h.ctx, c.far, "room", nil, cluster.Position{})
+	check(t, err)
+	say := func(n int) {
+		for range n {
+			check(t, hub.Broadcast(h.ctx, "room", text("x")))
+			c.said()
+		}
+	}
+	say(5)
+	other := h.dial()
+	now, err := hub.JoinSince(h.ctx, other.far, "room", nil, at)
+	check(t, err)
+	for range 5 {
+		if s := other.said(); s.At.Offset > now.Offset || s.At.Offset <= at.Offset {
+			t.Errorf("%v isn't between %v and %v", s.At, at, now)
+		}
+	}
+	for what, since := range map[string]cluster.Position{
+		"more than MaxMissed": at, "another epoch": {Offset: now.Offset, Epoch: "x"},
+		"the future": {Offset: now.Offset + 100, Epoch: now.Epoch},
+	} {
+		say(1)
+		c := h.dial()
+		if _, err := hub.JoinSince(h.ctx, c.far, "room", nil, since); !errors.Is(err, cluster.ErrUnrecoverable) {
+			t.Errorf("%s: %v", what, err)
+		}
+		check(t, hub.Broadcast(h.ctx, "room", text("%s", what)))
+		if s := c.said(); s.Text != what {
+			t.Errorf("%s: got %v first", what, s)
+		}
+	}
+	plain := h.hub(cluster.Config{})
+	if _, err := plain.JoinSince(h.ctx, c.far, "room", nil, at); !errors.Is(err, cluster.ErrUnrecoverable) {
+		t.Error(err)
+	}
+	count(t, "room", 1, plain)
+}
+
+// The memory broker's history is as long as it is configured, and no longer.
+func TestMemoryHistory(t *testing.T) {
+	m := cluster.Memory(cluster.MemoryConfig{History: 3, HistoryBytes: 20})
+	check(t, m.Start(t.Context(), nil))
+	defer m.Close(t.Context())
+	_, top, err := m.Since(t.Context(), "room.a", cluster.Position{}, 10)
+	check(t, err)
+	start := top
+	since := func(at cluster.Position) string {
+		stored, _, err := m.Since(t.Context(), "room.a", at, 10)
+		if err != nil {
+			return err.Error()
+		}
+		all := ""
+		for _, s := range stored {
+			all += string(s.Message)
+		}
+		return all
+	}
+	for i, want := range []string{"0", "01", "012", cluster.ErrUnrecoverable.Error()} {
+		check(t, m.Publish("room.a", []byte(fmt.Sprint(i))))
+		check(t, m.Publish("room.b", []byte("b")))
+		check(t, m.Publish("user.a", []byte("not kept")))
+		if got := since(start); got != want {
+			t.Errorf("%d: got %q, want %q", i, got, want)
+		}
+	}
+	_, top, err = m.Since(t.Context(), "room.a", cluster.Position{}, 10)
+	check(t, err)
+	if got := since(top); got != "" {
+		t.Errorf("got %q at the top", got)
+	}
+	check(t, m.Publish("room.a", make([]byte, 19)))
+	check(t, m.Publish("room.a", make([]byte, 19)))
+	if got := since(top); got != cluster.ErrUnrecoverable.Error() {
+		t.Errorf("got %d bytes, of 20", len(got))
+	}
+}
