@@ -318,7 +318,9 @@ func (h *Hub) appear(e *entry) {
 			}
 		}
 	}
-	e.index = len(t.entries)
+	if e.index = len(t.entries); e.index == 0 {
+		h.stats.Rooms++
+	}
 	t.entries = append(t.entries, e)
 	h.tell(t).join(e.member())
 }
@@ -341,6 +343,8 @@ func (h *Hub) vanish(e, heir *entry) {
 	moved := t.entries[last]
 	t.entries[e.index], moved.index = moved, e.index
 	t.entries[last] = nil
-	t.entries = t.entries[:last]
+	if t.entries = t.entries[:last]; last == 0 {
+		h.stats.Rooms--
+	}
 	h.tidy(t)
 }

@@ -29,13 +29,5 @@ func (h *Hub) Stats() Stats {
 	if h.me != nil {
 		s.Nodes = 1 + len(h.nodes)
 	}
-	for _, t := range h.topics {
-		if len(t.entries) > 0 {
-			s.Rooms++
-		}
-		if t.subscribed {
-			s.Subscribed++
-		}
-	}
 	return s
 }

@@ -142,9 +142,11 @@ func (h *Hub) sort(topics []*topic) (subscribe, unsubscribe []*topic) {
 		switch {
 		case t.local > 0 && !t.subscribed:
 			t.subscribed, t.opened = true, time.Now()
+			h.stats.Subscribed++
 			subscribe = append(subscribe, t)
 		case t.local == 0 && t.subscribed && !t.waits:
 			t.subscribed, t.at = false, Position{}
+			h.stats.Subscribed--
 			unsubscribe = append(unsubscribe, t)
 		}
 		h.tidy(t)
@@ -163,6 +165,7 @@ func (h *Hub) listenTo(subscribe, unsubscribe []*topic) {
 		}
 		h.mu.Lock()
 		t.subscribed = false
+		h.stats.Subscribed--
 		h.unheard = append(h.unheard, t)
 		h.mu.Unlock()
 	}

@@ -4,12 +4,13 @@
 //		metrics.NewCollector(smtp, prometheus.Labels{"server": "smtp"}),
 //		metrics.NewCollector(echo, prometheus.Labels{"server": "echo"}),
 //		metrics.NewRuntimeCollector(rt, nil), // runtime.From(ctx) tells which
+//		metrics.NewClusterCollector(hub, nil),
 //	)
 //	http.Handle("/metrics", promhttp.Handler())
 //
 // It is a package of its own so that servers without it do without its dependencies. It counts
-// nothing itself: a scrape reads the counters that server.Server, runtime.Runtime and
-// eventloop.Loop keep anyway, which takes microseconds, waits for no loop and holds none up.
+// nothing itself: a scrape reads the counters that server.Server, runtime.Runtime,
+// eventloop.Loop and cluster.Hub keep anyway, which takes microseconds, waits for no loop and holds none up.
 //
 // # Of a server
 //
@@ -53,10 +54,28 @@
 //	whorl_loop_timers{loop}                          gauge    set
 //	whorl_loop_descriptors{loop}                     gauge    registered
 //
+// # Of a cluster.Hub
+//
+//	whorl_cluster_nodes                              gauge    that live, this one included
+//	whorl_cluster_rooms                              gauge    with members on any node
+//	whorl_cluster_members                            gauge    connections of this node with a user or in a room
+//	whorl_cluster_subscriptions                      gauge    rooms and users that this node listens to
+//	whorl_cluster_queued_bytes                       gauge    that wait for the broker
+//	whorl_cluster_published_total                    counter  messages that the broker has taken
+//	whorl_cluster_unsent_total                       counter  that it hasn't: for each there is a gap
+//	whorl_cluster_refused_total                      counter  refused with socket.ErrQueueFull
+//	whorl_cluster_received_total                     counter  from the broker, heartbeats included
+//	whorl_cluster_delivered_total                    counter  on their way to a member, for each member
+//	whorl_cluster_dropped_total                      counter  not sent to a member, as its loop was behind
+//	whorl_cluster_rejected_total                     counter  that could not be read
+//	whorl_cluster_recovered_total                    counter  fetched from the history
+//	whorl_cluster_gaps_total                         counter  times that messages to a room or a user may be lost
+//
 // # What to look at
 //
 // A loop that is full: whorl_server_loop_lag_seconds stays above a few milliseconds. A call that
 // should have gone through runtime.Await: whorl_loop_stalls_total grows. Clients that are slower
 // than what they are sent: whorl_server_output_queues_full. Certificates that clients refuse, or
-// somebody who tries: whorl_server_handshakes_total with another outcome than "ok".
+// somebody who tries: whorl_server_handshakes_total with another outcome than "ok". A broker, or a
+// way to it, that loses messages: whorl_cluster_gaps_total grows.
 package metrics

@@ -20,12 +20,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/cluster"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/metrics"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/websocket"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -335,6 +337,31 @@ func TestFiguresOfARuntime(t *testing.T) {
 	}
 }
 
+func TestFiguresOfACluster(t *testing.T) {
+	rt := start(t)
+	hub := cluster.New(cluster.Config{})
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(metrics.NewClusterCollector(hub, prometheus.Labels{"process": "test"}))
+	expect(t, registry, map[string]float64{`whorl_cluster_nodes{process="test"}`: 0})
+	if err := hub.Start(rt.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m := websocket.Message{Opcode: websocket.Text, Data: []byte("hello")}
+	for range 3 {
+		if err := hub.Broadcast(rt.Context(), "nobody", m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, registry, map[string]float64{
+		`whorl_cluster_nodes{process="test"}`:           1,
+		`whorl_cluster_published_total{process="test"}`: 3,
+		`whorl_cluster_gaps_total{process="test"}`:      0,
+	})
+	if err := hub.Close(rt.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Everything that any collector can tell, checked as Prometheus wants it, and against the list in
 // the package comment.
 func TestTheListOfMetrics(t *testing.T) {
@@ -349,7 +376,9 @@ func TestTheListOfMetrics(t *testing.T) {
 	serve(t, rt, s)
 	exchange(t, rt, connect(t, rt, "tls", l.Addr().String(), client.Config{EOF: "\n", TLS: clientTLS}), "hello\n")
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(metrics.NewCollector(s, nil), metrics.NewRuntimeCollector(rt, nil))
+	hub := cluster.New(cluster.Config{})
+	registry.MustRegister(metrics.NewCollector(s, nil), metrics.NewRuntimeCollector(rt, nil),
+		metrics.NewClusterCollector(hub, nil))
 
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil {
@@ -390,7 +419,9 @@ func TestScrapesAtTheSameTimeUnderLoad(t *testing.T) {
 	rt := start(t)
 	s := server.New(server.Config{Port: server.Port{EOF: "\n", OnReceive: echo}})
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(metrics.NewCollector(s, nil), metrics.NewRuntimeCollector(rt, nil))
+	hub := cluster.New(cluster.Config{})
+	registry.MustRegister(metrics.NewCollector(s, nil), metrics.NewRuntimeCollector(rt, nil),
+		metrics.NewClusterCollector(hub, nil))
 	addr := serve(t, rt, s, "tcp")[0]
 	var scrapers sync.WaitGroup
 	done := make(chan struct{})
