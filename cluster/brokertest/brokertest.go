@@ -155,7 +155,7 @@ func Join(from *Node, subject string, nodes ...*Node) {
 	}
 	for i := 0; ; i++ {
 		from.Say(subject, fmt.Sprintf("join %d", i))
-		deadline := time.Now().Add(100 * time.Millisecond)
+		deadline := time.Now().Add(10 * time.Millisecond)
 		for time.Now().Before(deadline) {
 			missing := 0
 			for _, n := range nodes {
@@ -169,7 +169,7 @@ func Join(from *Node, subject string, nodes ...*Node) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if i > int(Patience/(100*time.Millisecond)) {
+		if i > int(Patience/(10*time.Millisecond)) {
 			from.t.Fatalf("nothing arrives on %s", subject)
 		}
 	}
