@@ -234,7 +234,7 @@ func (c *Config) check() error {
 }
 
 // Start connects to the Broker and begins. ctx is that of a runtime or of a coroutine: callbacks run
-// on that runtime, whose end is a Close. It waits.
+// on that runtime, whose end is a Close. It waits, and may be called again after an error.
 func (h *Hub) Start(ctx context.Context) error {
 	rt, err := sched.From(ctx)
 	if err != nil {
@@ -263,9 +263,12 @@ func (h *Hub) Start(ctx context.Context) error {
 	_, err = runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, h.connect(ctx) })
 	if err != nil {
 		h.mu.Lock()
-		h.phase = phaseClosed
-		h.mu.Unlock()
-		close(h.ended)
+		defer h.mu.Unlock()
+		if h.phase == phaseClosed { // meanwhile
+			close(h.ended)
+		} else {
+			h.phase = phaseNew
+		}
 		return fmt.Errorf("cluster: start: %w", err)
 	}
 	rt.AtEnd(func() {
