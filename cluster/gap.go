@@ -14,6 +14,7 @@ import "time"
 // A track is the last message that has come from a node on a subject.
 type track struct {
 	number uint64
+	told   uint64 // those up to here that haven't come were told
 	at     time.Time
 }
 
@@ -26,9 +27,9 @@ type recent struct {
 type verdict uint8
 
 const (
-	fine verdict = iota
-	twice
-	missing
+	fine    verdict = iota
+	late            // it has come, or one behind it has
+	missing         // one before it hasn't come
 )
 
 // judge says what a message is behind those that have come. note notes it.
@@ -40,19 +41,25 @@ func (n *node) judge(t *topic, e envelope, settled bool) verdict {
 	case last == nil:
 		return fine
 	case e.number <= last.number:
-		return twice
-	case e.before > last.number:
+		return late
+	case e.before > max(last.number, last.told):
 		return missing
 	}
 	return fine
 }
 
 func (n *node) note(subject string, number uint64, now time.Time) {
-	if t := n.tracks[subject]; t != nil {
-		t.number, t.at = number, now
-	} else {
-		n.tracks[subject] = &track{number, now}
+	t := n.track(subject)
+	t.number, t.at = number, now
+}
+
+func (n *node) track(subject string) *track {
+	t := n.tracks[subject]
+	if t == nil {
+		t = new(track)
+		n.tracks[subject] = t
 	}
+	return t
 }
 
 // forget drops the tracks that aren't needed any more: of subjects on which nothing has come for
@@ -102,7 +109,8 @@ type owed struct {
 // owes has a message told that hasn't come, once.
 func (h *Hub) owes(t *topic, o owed, now time.Time) {
 	if o.from.behind(o.mark) {
-		o.from.note(o.subject, o.number, now)
+		track := o.from.track(o.subject)
+		track.told, track.at = o.number, now
 		h.gap(t, ErrMissed)
 	}
 }
@@ -110,7 +118,7 @@ func (h *Hub) owes(t *topic, o owed, now time.Time) {
 // behind reports whether a message has not come yet.
 func (n *node) behind(m mark) bool {
 	t := n.tracks[m.subject]
-	return t == nil || t.number < m.number
+	return t == nil || max(t.number, t.told) < m.number
 }
 
 // lost begins to recover what a topic has lost, or has it told.

@@ -184,8 +184,30 @@ func TestGapOfTheBroker(t *testing.T) {
 	}
 }
 
+// What comes late, and was told to be missing, is delivered yet if nothing behind it was, and is not
+// told twice.
+func TestLate(t *testing.T) {
+	h := open(t, websocket.Options{})
+	a, b, broker, seen, c := h.listeners(cluster.MemoryConfig{})
+	heartbeats(t, a, 10)
+	var kept atomic.Pointer[[]byte]
+	keep := func(subject string, message []byte) bool {
+		return subject == "room.room" && kept.CompareAndSwap(nil, &message)
+	}
+	broker.loses.Store(&keep)
+	check(t, a.Broadcast(h.ctx, "room", text("late")))
+	seen.want(t, "room", "", cluster.ErrMissed)
+	broker.Receive("room.room", *kept.Load(), cluster.Position{})
+	c.want("late")
+	check(t, a.Broadcast(h.ctx, "room", text("next")))
+	c.want("next")
+	if s := b.Stats(); s.Gaps != 1 || s.Late != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // Nothing is delivered twice, whatever the broker does.
-func TestRepeated(t *testing.T) {
+func TestNothingTwice(t *testing.T) {
 	h := open(t, websocket.Options{})
 	a, b, broker, _, c := h.listeners(cluster.MemoryConfig{})
 	var kept atomic.Pointer[[]byte]
@@ -203,7 +225,7 @@ func TestRepeated(t *testing.T) {
 	}
 	check(t, a.Broadcast(h.ctx, "room", text("again")))
 	c.want("again")
-	if n := b.Stats().Repeated; n != 3 {
-		t.Errorf("%d were repeated", n)
+	if n := b.Stats().Late; n != 3 {
+		t.Errorf("%d were late", n)
 	}
 }

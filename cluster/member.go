@@ -120,16 +120,14 @@ func (h *Hub) with(c Conn, fn func(m *member) error) error {
 
 // join is Join with mu held.
 func (h *Hub) join(m *member, room string, meta []byte) error {
-	subject := subjectRoom + room
-	for _, e := range m.entries {
-		if e.topic.subject == subject {
-			return nil
-		}
-	}
-	if len(m.entries) >= h.config.MaxRooms {
+	t := h.topic(subjectRoom + room)
+	switch {
+	case m.isIn(t):
+		return nil
+	case len(m.entries) >= h.config.MaxRooms:
+		h.tidy(t)
 		return ErrTooMany
 	}
-	t := h.topic(subject)
 	if err := h.enter(t, m.conn); err != nil {
 		return err
 	}
@@ -141,6 +139,16 @@ func (h *Hub) join(m *member, room string, meta []byte) error {
 	h.appear(e)
 	h.work.joined(e)
 	return nil
+}
+
+func (m *member) isIn(t *topic) bool {
+	return slices.ContainsFunc(m.entries, func(e *entry) bool { return e.topic == t })
+}
+
+// isIn reports whether a connection is in a room. The caller holds mu.
+func (h *Hub) isIn(c Conn, t *topic) bool {
+	m := h.members[c]
+	return m != nil && m.isIn(t)
 }
 
 // Leave has a connection leave a room.

@@ -173,8 +173,8 @@ func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, live bool) (
 		return nil
 	}
 	switch n.judge(t, e, h.settled(t, now)) {
-	case twice:
-		h.stats.Repeated++
+	case late:
+		h.stats.Late++
 		return nil
 	case missing:
 		if live && h.recover(t, ErrMissed) {

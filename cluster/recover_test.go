@@ -178,6 +178,14 @@ func TestJoinSinceTooLate(t *testing.T) {
 			t.Errorf("%s: got %v first", what, s)
 		}
 	}
+	again, err := hub.JoinSince(h.ctx, c.far, "room", nil, at)
+	check(t, err)
+	for c.said().At != again {
+	}
+	check(t, hub.Broadcast(h.ctx, "room", text("again")))
+	if s := c.said(); s.Text != "again" {
+		t.Errorf("a member was sent %v again", s)
+	}
 	plain := h.hub(cluster.Config{})
 	if _, err := plain.JoinSince(h.ctx, c.far, "room", nil, at); !errors.Is(err, cluster.ErrUnrecoverable) {
 		t.Error(err)

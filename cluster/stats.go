@@ -8,7 +8,7 @@ type Stats struct {
 	Received   uint64 // messages that have come from the Broker, heartbeats included
 	Delivered  uint64 // messages on their way to a member, for each member
 	Dropped    uint64 // messages that weren't, as a loop was behind, for each member
-	Repeated   uint64 // messages that had come before, and were dropped
+	Late       uint64 // messages that came again, or behind their successors, and were dropped
 	Rejected   uint64 // messages that couldn't be read
 	Recovered  uint64 // messages that were fetched from the History
 	Lost       uint64 // times at which the Broker said that messages may be lost

@@ -62,7 +62,7 @@ func (c *client) act(rooms int) {
 	switch {
 	case s == nil && len(c.seats) < 3:
 		c.join(room, newSeat())
-	case s != nil && rand.IntN(20) == 0:
+	case s != nil && s.joined && rand.IntN(20) == 0:
 		delete(c.seats, room)
 		c.send(command{Do: "leave", Room: room})
 	case s != nil:
