@@ -24,7 +24,7 @@ var ours = map[string]string{
 	"stream": "hooks/stream", "swoole": "swoole", "starttls": "starttls", "smtp": "smtp",
 	"websocket": "websocket", "tlsconfig": "tlsconfig", "dialect": "tlsconfig/dialect",
 	"explain": "tlsconfig/explain", "devca": "tlsconfig/devca", "metrics": "metrics",
-	"whorltest": "whorltest", "probe": "probe",
+	"whorltest": "whorltest", "probe": "probe", "cluster": "cluster",
 }
 
 // standard are those of Go's library that the guide for ported code refers to. Where both have a
