@@ -159,6 +159,7 @@ type phase uint8
 
 const (
 	phaseNew phase = iota
+	phaseStarting
 	phaseRunning
 	phaseClosed
 )
@@ -253,7 +254,7 @@ func (h *Hub) Start(ctx context.Context) error {
 		h.mu.Unlock()
 		return errors.New("cluster: start: the hub was started before")
 	}
-	h.phase = phaseRunning
+	h.phase = phaseStarting
 	h.me = &node{
 		origin: origin{h.config.Node, uint64(time.Now().UnixNano())}, synced: true,
 		tracks: map[string]*track{},
@@ -262,13 +263,6 @@ func (h *Hub) Start(ctx context.Context) error {
 	h.mu.Unlock()
 	_, err = runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, h.connect(ctx) })
 	if err != nil {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if h.phase == phaseClosed { // meanwhile
-			close(h.ended)
-		} else {
-			h.phase = phaseNew
-		}
 		return fmt.Errorf("cluster: start: %w", err)
 	}
 	rt.AtEnd(func() {
@@ -279,31 +273,46 @@ func (h *Hub) Start(ctx context.Context) error {
 	return nil
 }
 
-// connect starts the Broker, says hello, and leaves the rest to run.
+// connect starts the Broker and leaves the rest to run. It ends with the hub running, or as new.
 func (h *Hub) connect(ctx context.Context) error {
+	err := h.greet(ctx)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case err == nil:
+		go h.run()
+		if h.phase == phaseStarting { // and not closed meanwhile
+			h.phase = phaseRunning
+		}
+	case h.phase == phaseStarting:
+		h.phase = phaseNew
+	default:
+		close(h.ended)
+	}
+	return err
+}
+
+// greet starts the Broker and says hello.
+func (h *Hub) greet(ctx context.Context) error {
 	broker := h.config.Broker
 	if err := broker.Start(ctx, (*receiver)(h)); err != nil {
 		return err
 	}
 	most := broker.MaxMessage() - maxOverhead
-	if most < 1024 {
-		broker.Close(ctx)
-		return fmt.Errorf("the broker carries no more than %d bytes in a message", broker.MaxMessage())
-	}
 	h.mu.Lock()
-	h.config.MaxMessage = min(h.config.MaxMessage, most)
-	h.mu.Unlock()
 	h.limits = limits{message: most, meta: most}
+	h.mu.Unlock()
 	err := errors.Join(broker.Subscribe(subjectNodes), broker.Subscribe(subjectNode+h.me.name))
-	if err == nil {
+	switch {
+	case most < 1024:
+		err = fmt.Errorf("the broker carries no more than %d bytes in a message", broker.MaxMessage())
+	case err == nil:
 		err = h.say(kindHello, nil)
 	}
 	if err != nil {
 		broker.Close(ctx)
-		return err
 	}
-	go h.run()
-	return nil
+	return err
 }
 
 // Node returns the name of this node.

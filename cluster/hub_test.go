@@ -15,6 +15,7 @@ import (
 
 	"github.com/whorl-go/whorl/cluster"
 	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/websocket"
 )
@@ -390,4 +391,62 @@ func TestClose(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	b.near.Abort()
+}
+
+// absent is a Broker that can't be reached, for a while.
+type absent struct {
+	*cluster.MemoryBroker
+	away int
+}
+
+func (a *absent) Start(ctx context.Context, r cluster.Receiver) error {
+	if a.away--; a.away >= 0 {
+		return cluster.ErrDisconnected
+	}
+	return a.MemoryBroker.Start(ctx, r)
+}
+
+// A Start that has failed may be tried again, and Close doesn't wait for one that never succeeds.
+func TestStartAgain(t *testing.T) {
+	h := open(t, websocket.Options{})
+	broker := &absent{cluster.Memory(cluster.MemoryConfig{}), 2}
+	hub := cluster.New(quick(cluster.Config{Broker: broker}))
+	for range 2 {
+		if err := hub.Start(h.ctx); !errors.Is(err, cluster.ErrDisconnected) {
+			t.Error(err)
+		}
+		if err := hub.Broadcast(h.ctx, "room", text("x")); !errors.Is(err, cluster.ErrNotRunning) {
+			t.Error(err)
+		}
+	}
+	check(t, hub.Start(h.ctx))
+	c := h.dial()
+	check(t, hub.Join(c.far, "room", nil))
+	check(t, hub.Broadcast(h.ctx, "room", text("x")))
+	c.want("x")
+	check(t, hub.Close(h.ctx))
+	never := cluster.New(quick(cluster.Config{Broker: &absent{cluster.Memory(cluster.MemoryConfig{}), 9}}))
+	if never.Start(h.ctx) == nil {
+		t.Error("started")
+	}
+	check(t, never.Close(h.ctx))
+	if never.Start(h.ctx) == nil {
+		t.Error("started after Close")
+	}
+}
+
+// The end of the runtime is the end of a hub that nobody has closed: others see its members go.
+func TestEndOfTheRuntime(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory(cluster.MemoryConfig{})
+	stays := h.hub(cluster.Config{Broker: bus})
+	check(t, runtime.Run(func(ctx context.Context) error {
+		goes := cluster.New(quick(cluster.Config{Broker: bus.Peer()}))
+		if err := goes.Start(ctx); err != nil {
+			return err
+		}
+		acquainted(t, []*cluster.Hub{stays, goes})
+		return nil
+	}))
+	leaktest.Until(t, "one is alone", func() bool { return stays.Stats().Nodes == 1 })
 }

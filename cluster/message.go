@@ -55,11 +55,17 @@ func (h *Hub) ToUser(ctx context.Context, user string, m websocket.Message) erro
 }
 
 func (h *Hub) send(ctx context.Context, subject string, m websocket.Message, except []ID) error {
+	h.mu.Lock()
+	most := min(h.config.MaxMessage, h.limits.message)
+	err := h.running(ctx)
+	h.mu.Unlock()
 	switch {
+	case err != nil:
+		return err
 	case m.Opcode != websocket.Text && m.Opcode != websocket.Binary:
 		return fmt.Errorf("cluster: a message is Text or Binary, not %v", m.Opcode)
-	case len(m.Data) > h.config.MaxMessage:
-		return fmt.Errorf("%w: %d bytes, of %d", ErrTooBig, len(m.Data), h.config.MaxMessage)
+	case len(m.Data) > most:
+		return fmt.Errorf("%w: %d bytes, of %d", ErrTooBig, len(m.Data), most)
 	}
 	body := make([]byte, 0, 16+len(except)*(MaxName/4)+len(m.Data))
 	body = appendPacket(body, packet{m.Opcode, except, m.Data})

@@ -173,15 +173,20 @@ func (b *battle) together(all []*process) {
 	})
 }
 
+// freePort returns a port that no connection takes while who listens on it is away.
 func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	for range 1000 {
+		port := fmt.Sprint(10_000 + rand.IntN(20_000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
-// a while is some part of twice the time-out of nodes.
+// aWhile is some part of twice the time-out of nodes.
 func aWhile() time.Duration { return nodeTimeout/10 + rand.N(2*nodeTimeout) }
 
 func (b *battle) troubleNodes(ctx context.Context) {
