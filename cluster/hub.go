@@ -131,11 +131,12 @@ type Hub struct {
 	topics  map[string]*topic // by subject
 	members map[Conn]*member
 	numbers map[uint64]*member // the same by number
-	last    uint64             // number of a member
+	last    uint64             // number of a member; no other life of this node has it
 	me      *node
 	nodes   map[string]*node // by name, without this one
 	moving  bool             // this one hands over
 	movers  int              // nodes that do
+	leaving []*node          // those of them that have ended
 	emptied []*topic         // in the order in which their last local members have left
 	work    work
 	events  events
@@ -259,6 +260,7 @@ func (h *Hub) Start(ctx context.Context) error {
 		origin: origin{h.config.Node, uint64(time.Now().UnixNano())}, synced: true,
 		tracks: map[string]*track{},
 	}
+	h.last = h.me.incarnation / 1000
 	h.ticked = time.Now()
 	h.mu.Unlock()
 	_, err = runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, h.connect(ctx) })
@@ -324,10 +326,11 @@ func (h *Hub) Node() string { return h.config.Node }
 // connections are closed, and Close after that.
 func (h *Hub) HandOver() {
 	h.mu.Lock()
-	h.moving = true
-	h.work.handOver = true
-	h.mu.Unlock()
-	h.signal()
+	defer h.mu.Unlock()
+	if h.phase == phaseRunning {
+		h.moving, h.work.handOver = true, true
+		h.signal()
+	}
 }
 
 // Close ends the Hub in order: what was broadcast still goes out, the other nodes are told that the

@@ -22,11 +22,11 @@ type node struct {
 	synced  bool      // members are what it says
 	asked   time.Time // for them
 	moves   time.Time // until when its members may join elsewhere; zero: it doesn't hand over
-	over    bool      // it has ended, or was given up, but for those members
 	members map[place]*entry
 	size    int // of them, in bytes
 
 	incoming []newcomer // the parts of its members that have come
+	weight   int        // their bytes
 	parts    uint64     // how many
 	as       uint64     // the number that they are as of
 
@@ -82,7 +82,7 @@ func (h *Hub) node(from origin, now time.Time) *node {
 	case n != nil && n.incarnation == from.incarnation:
 		return n
 	case n != nil:
-		h.drop(n, "it has begun anew")
+		h.end(n, "it has begun anew")
 		h.allLost(ErrNode)
 	}
 	n = &node{origin: from, heard: now, members: map[place]*entry{}, tracks: map[string]*track{}}
@@ -220,9 +220,12 @@ func (h *Hub) learn(n *node, s state, now time.Time) {
 		return
 	}
 	if s.part == 0 {
-		n.incoming, n.parts, n.as = nil, 0, s.number
+		n.incoming, n.weight, n.parts, n.as = nil, 0, 0, s.number
 	}
-	if s.part != n.parts || s.number != n.as || len(n.incoming) > maxForeign/200 {
+	for i := range s.members {
+		n.weight += s.members[i].size()
+	}
+	if s.part != n.parts || s.number != n.as || n.weight > maxForeign {
 		n.incoming, n.parts = nil, 0
 		return // it is asked again
 	}
@@ -260,18 +263,28 @@ func (h *Hub) farewell(n *node, moves bool, now time.Time) {
 	case moves && n.moves.IsZero():
 		n.moves = now.Add(h.config.MoveTimeout)
 		h.movers++
-	case !moves && n.moves.IsZero():
-		h.drop(n, "it has ended")
 	case !moves:
-		n.over = true
+		h.end(n, "it has ended")
 	}
+}
+
+// end is drop, but for members that may yet join elsewhere.
+func (h *Hub) end(n *node, why string) {
+	if n.moves.IsZero() {
+		h.drop(n, why)
+		return
+	}
+	delete(h.nodes, n.name)
+	h.leaving = append(h.leaving, n)
 }
 
 // drop forgets a node and its members.
 func (h *Hub) drop(n *node, why string) {
 	h.log.Info("cluster: a node has gone", zap.String("other", n.name), zap.String("why", why),
 		zap.Int("members", len(n.members)))
-	delete(h.nodes, n.name)
+	if h.nodes[n.name] == n {
+		delete(h.nodes, n.name)
+	}
 	if !n.moves.IsZero() {
 		h.movers--
 	}
@@ -288,22 +301,23 @@ func (h *Hub) listen(now time.Time) {
 		if late > h.config.Heartbeat { // this process has stood still: what was said comes yet
 			n.heard = n.heard.Add(late)
 		}
-		silent := now.Sub(n.heard) >= h.config.NodeTimeout
-		switch {
-		case !n.moves.IsZero() && now.After(n.moves):
-			h.drop(n, "its members had the time to move")
-		case silent && !n.over:
-			n.over = true
+		switch silent := now.Sub(n.heard) >= h.config.NodeTimeout; {
+		case silent:
+			h.end(n, "it was silent")
 			h.allLost(ErrNode)
-			if n.moves.IsZero() {
-				h.drop(n, "it was silent")
-			}
-		case !n.synced && !silent:
+		case !n.synced:
 			h.ask(n, now)
 		}
 		n.forget(now.Add(-6 * h.config.Heartbeat))
 	}
 	h.me.forget(now.Add(-6 * h.config.Heartbeat))
+	h.leaving = slices.DeleteFunc(h.leaving, func(n *node) bool {
+		over := now.After(n.moves)
+		if over {
+			h.drop(n, "its members had the time to move")
+		}
+		return over
+	})
 }
 
 // appear adds an entry to its room.

@@ -200,7 +200,7 @@ func TestHandOver(t *testing.T) {
 	check(t, goes.Start(h.ctx))
 	ann, bob := h.join(goes, "ann", "room"), h.join(goes, "bob", "room")
 	seen.shows(t, "room", "ann", "bob")
-	calls := seen.calls
+	calls, before := seen.calls, id(t, goes, ann.far)
 	goes.HandOver()
 	leaktest.Until(t, "the other node knows", func() bool {
 		nodes := stays.Nodes()
@@ -209,14 +209,22 @@ func TestHandOver(t *testing.T) {
 	ann.near.Abort()
 	bob.near.Abort()
 	check(t, goes.Close(h.ctx))
-	h.join(stays, "ann", "room")
+	again := h.hub(cluster.Config{Broker: bus.Peer(), Node: "goes"}) // its successor has its name
+	acquainted(t, []*cluster.Hub{stays, again})
+	h.join(again, "ann", "room")
+	leaktest.Until(t, "ann is there again", func() bool {
+		members, err := stays.Members(h.ctx, "room")
+		check(t, err)
+		return slices.ContainsFunc(members, func(m cluster.Member) bool {
+			return m.User == "ann" && m.ID != before
+		})
+	})
 	count(t, "room", 2, stays)
 	seen.mu.Lock()
 	if seen.calls != calls {
 		t.Errorf("told of moves: %v", seen.users)
 	}
 	seen.mu.Unlock()
-	seen.users["room"] = map[cluster.ID]string{{}: "ann", {Number: 1}: "bob"}
 	leaktest.Until(t, "bob has left", func() bool { return stays.Count("room") == 1 })
 }
 
