@@ -44,7 +44,8 @@ const (
 	// ones for AES-GCM.
 	keyLimit = 1 << 23
 
-	// maxIdle is how many records in a row may carry nothing. crypto/tls has the same bound.
+	// maxIdle is how many empty records, messages of the handshake protocol and warnings may come
+	// without data between them. crypto/tls has the same bound.
 	maxIdle = 16
 	// maxTicket is how long a message of the handshake protocol may be.
 	maxTicket = 1 << 17
@@ -69,7 +70,7 @@ type State struct {
 	in      half
 	message [4]byte // the header of a handshake message
 	headed  uint8   // how much of it is there
-	idle    uint8   // records in a row that carried nothing
+	idle    uint8   // empty records, messages and warnings without data between them
 	left    int32   // of the message's body
 	tickets uint16  // that were dropped
 	closed  bool    // by close_notify, or an error
@@ -130,15 +131,15 @@ func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
 		return 0, nil, false, fail(alertBadRecordMAC, "a record that doesn't decrypt")
 	}
 	s.in.seq++
+	if len(plain) > MaxPlaintext+1 { // padding included: RFC 8446, section 5.4
+		return 0, nil, false, fail(alertRecordOverflow, "an oversized record")
+	}
 	end := len(plain) - 1
 	for end >= 0 && plain[end] == 0 { // padding
 		end--
 	}
-	switch {
-	case end < 0:
+	if end < 0 {
 		return 0, nil, false, fail(alertUnexpectedMessage, "a record without a type")
-	case end > MaxPlaintext:
-		return 0, nil, false, fail(alertRecordOverflow, "an oversized record")
 	}
 	kind := plain[end]
 	plain = plain[:end]
@@ -149,12 +150,9 @@ func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
 		s.idle = 0
 		return n, plain, false, nil
 	}
-	if s.idle++; s.idle > maxIdle {
-		return 0, nil, false, fail(alertUnexpectedMessage, "too many records that carry nothing")
-	}
 	switch kind {
 	case typeData:
-		return n, nil, false, nil
+		return n, nil, false, s.idles()
 	case typeAlert:
 		return n, nil, false, s.alert(plain)
 	case typeHandshake:
@@ -162,6 +160,14 @@ func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
 		return n, nil, answer, err
 	}
 	return 0, nil, false, fail(alertUnexpectedMessage, "a record of an unknown type")
+}
+
+// idles counts what has come and carried nothing, or a message of the handshake protocol.
+func (s *State) idles() error {
+	if s.idle++; s.idle > maxIdle {
+		return fail(alertUnexpectedMessage, "too much that carries nothing")
+	}
+	return nil
 }
 
 // alert is the peer's alert.
@@ -172,7 +178,7 @@ func (s *State) alert(b []byte) error {
 	case b[1] == alertCloseNotify:
 		return io.EOF
 	case b[1] == alertUserCanceled: // close_notify follows (RFC 8446, section 6.1)
-		return nil
+		return s.idles()
 	}
 	return tls.AlertError(b[1])
 }
@@ -206,6 +212,9 @@ func (s *State) messages(b []byte) (answer bool, err error) {
 			break
 		}
 		s.headed = 0
+		if err := s.idles(); err != nil {
+			return answer, err
+		}
 		if s.message[0] == messageTicket {
 			s.tickets++
 			continue
