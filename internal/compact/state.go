@@ -97,7 +97,8 @@ func fail(alert uint8, text string) error { return &Error{alert, text} }
 
 // Open opens the first record of b, in place. n is how many bytes of b it takes; 0 says that more
 // is needed. data is what it carries, and may be empty. io.EOF is close_notify; an alert is a
-// tls.AlertError; anything that a peer must not send is an *Error. All errors are final.
+// tls.AlertError; anything that a peer must not send is an *Error. All errors are final, and take
+// nothing of b.
 //
 // answer says that the peer wants a KeyUpdate: the caller sends what AppendKeyUpdate appends.
 func (s *State) Open(b []byte) (n int, data []byte, answer bool, err error) {
@@ -108,8 +109,9 @@ func (s *State) Open(b []byte) (n int, data []byte, answer bool, err error) {
 	if err != nil {
 		s.closed = true
 		s.in.live = nil
+		return 0, nil, false, err
 	}
-	return n, data, answer, err
+	return n, data, answer, nil
 }
 
 func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {

@@ -13,7 +13,7 @@ import (
 	"github.com/whorl-go/whorl/internal/tlstest"
 )
 
-var operations = flag.Int("operations", 20_000, "random operations for each suite and role")
+var operations = flag.Int("operations", 10_000, "random operations for each suite and role")
 
 // A State does what crypto/tls does. Both go on from the same handshake, with the same secrets, and
 // get the same bytes, cut in any way: what they read, the bytes that they send and the way in which
