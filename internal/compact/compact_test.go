@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"io"
 	mathrand "math/rand/v2"
@@ -584,36 +583,5 @@ func TestPeer(t *testing.T) {
 	s.Wipe()
 	if s.in.secret != [maxSecret]byte{} || s.out.secret != [maxSecret]byte{} {
 		t.Error("secrets are left")
-	}
-}
-
-// The records under application keys in RFC 8448, section 3.
-func TestRFC8448(t *testing.T) {
-	unhex := func(s string) []byte {
-		b, err := hex.DecodeString(strings.Join(strings.Fields(s), ""))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	s := suites[tls.TLS_AES_128_GCM_SHA256]
-	var client, server half
-	copy(client.secret[:], unhex("9e 40 64 6c e7 9a 7f 9d c0 5a f8 88 9b ce 65 52 87 5a fa 0b 06 df 00 87 f7 92 eb b7 c1 75 04 a5"))
-	copy(server.secret[:], unhex("a1 1a f9 f0 55 31 f8 56 ad 47 11 6b 45 a9 50 32 82 04 b4 f4 4b fb 6b 3a 4b 4f 1f 3f cb 63 16 43"))
-	if key := expand(s.expander(client.secret[:32]), "key", 16); !bytes.Equal(key, unhex("17 42 2d da 59 6e d5 d9 ac d8 90 e3 c6 3f 50 51")) {
-		t.Errorf("%x", key)
-	}
-	cs := &tls.ConnectionState{CipherSuite: tls.TLS_AES_128_GCM_SHA256}
-	sender := &State{suite: s, identity: identify(cs, true), in: server, out: client}
-	data := make([]byte, 50)
-	for i := range data {
-		data[i] = byte(i)
-	}
-	record, _ := sender.Append(nil, data)
-	want := unhex(`17 03 03 00 43 a2 3f 70 54 b6 2c 94 d0 af fa fe 82 28 ba 55 cb ef ac ea 42 f9 14 aa 66
-		bc ab 3f 2b 98 19 a8 a5 b4 6b 39 5b d5 4a 9a 20 44 1e 2b 62 97 4e 1f 5a 62 92 a2 97 70 14 bd 1e 3d
-		ea e6 3a ee bb 21 69 49 15 e4`)
-	if !bytes.Equal(record, want) {
-		t.Errorf("%x\nwant %x", record, want)
 	}
 }
