@@ -156,7 +156,9 @@ func TestCompactConnectionState(t *testing.T) {
 					forClient, forServer := configs(tls.VersionTLS13)
 					forClient.NextProtos, forServer.NextProtos = []string{"a", "b"}, []string{"b"}
 					forServer.Certificates[0].OCSPStaple = []byte("staple")
-					forServer.Certificates[0].SignedCertificateTimestamps = [][]byte{[]byte("stamp")}
+					forServer.Certificates[0].SignedCertificateTimestamps = [][]byte{
+						[]byte("stamp"),
+					}
 					switch kind {
 					case "both have certificates":
 						forServer.ClientAuth, forServer.ClientCAs = tls.RequireAnyClientCert, forClient.RootCAs
@@ -245,6 +247,28 @@ func TestPinnedToCryptoTLS(t *testing.T) {
 	})
 }
 
+// Small packets that are sent in one turn go out together, and arrive in order.
+func TestCompactSmallPacketsOfATurn(t *testing.T) {
+	eachCompactRole(
+		t,
+		func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, p *sealer) {
+			const packets, size = 20, 100
+			sent := pattern(packets * size)
+			for i := range packets {
+				_, err := s.SendSoon(ctx, sent[i*size:(i+1)*size])
+				leaktest.Check(t, err)
+			}
+			if queued := socket.Queued(s); queued < packets*size {
+				t.Errorf("%d are queued", queued)
+			}
+			got := make([]byte, len(sent))
+			peers.Go(func() { io.ReadFull(p, got) })
+			await(ctx, peers.Wait)
+			mustBe(t, got, sent)
+		},
+	)
+}
+
 // It is told how many connections stay with crypto/tls, and why.
 func TestNotCompactSaysWhy(t *testing.T) {
 	withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
@@ -276,7 +300,8 @@ func TestNotCompactSaysWhy(t *testing.T) {
 			t.Error("it is compact")
 		}
 		after := socket.NotCompact()
-		if got := after["key update"] - before["key update"]; got != 1 || after["unclear"] != before["unclear"] ||
+		if got := after["key update"] - before["key update"]; got != 1 ||
+			after["unclear"] != before["unclear"] ||
 			after["ech"] != before["ech"] {
 			t.Errorf("%v, before: %v", after, before)
 		}
@@ -287,20 +312,23 @@ func TestNotCompactSaysWhy(t *testing.T) {
 // data behind them arrives.
 func TestCompactLateTickets(t *testing.T) {
 	_, before := socket.Compact()
-	eachCompactRole(t, func(ctx context.Context, t *testing.T, _ *sync.WaitGroup, s *socket.Socket, p *sealer) {
-		ticket := append([]byte{4, 0, 0, 60}, make([]byte, 60)...)
-		p.wire.Write(append(p.seal(22, ticket), p.seal(22, append(ticket, ticket...))...))
-		p.wire.Write(p.seal(23, []byte("hello")))
-		n, err := s.Recv(ctx, make([]byte, 10))
-		if t.Name() == "TestCompactLateTickets/client" {
-			if n != 5 || err != nil {
-				t.Errorf("%d, %v", n, err)
+	eachCompactRole(
+		t,
+		func(ctx context.Context, t *testing.T, _ *sync.WaitGroup, s *socket.Socket, p *sealer) {
+			ticket := append([]byte{4, 0, 0, 60}, make([]byte, 60)...)
+			p.wire.Write(append(p.seal(22, ticket), p.seal(22, append(ticket, ticket...))...))
+			p.wire.Write(p.seal(23, []byte("hello")))
+			n, err := s.Recv(ctx, make([]byte, 10))
+			if t.Name() == "TestCompactLateTickets/client" {
+				if n != 5 || err != nil {
+					t.Errorf("%d, %v", n, err)
+				}
+			} else if !errors.Is(err, tls.AlertError(10)) { // no client has any
+				t.Error(err)
 			}
-		} else if !errors.Is(err, tls.AlertError(10)) { // no client has any
-			t.Error(err)
-		}
-		s.Close()
-	})
+			s.Close()
+		},
+	)
 	if _, after := socket.Compact(); after != before+3 {
 		t.Errorf("%d tickets were dropped", after-before)
 	}
@@ -309,30 +337,34 @@ func TestCompactLateTickets(t *testing.T) {
 // A peer that asks for new keys again and again, and takes no answer, has the connection end: what
 // is queued for it is bounded.
 func TestCompactAnswersAreBounded(t *testing.T) {
-	eachCompactRole(t, func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, p *sealer) {
-		leaktest.Check(t, s.SetBuffers(0, 4<<10))
-		const updates = 30_000 // the answers are more than 256 KiB and what the kernel buffers
-		peers.Go(func() {
+	eachCompactRole(
+		t,
+		func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, p *sealer) {
+			leaktest.Check(t, s.SetBuffers(0, 4<<10))
+			const updates = 30_000 // the answers are more than 256 KiB and what the kernel buffers
+			peers.Go(func() {
+				for range updates {
+					p.wire.Write(append(p.update(1), p.seal(23, []byte("x"))...))
+				}
+			})
+			most := 0
 			for range updates {
-				p.wire.Write(append(p.update(1), p.seal(23, []byte("x"))...))
+				if _, err := s.RecvAll(ctx, make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+				most = max(most, socket.Queued(s))
 			}
-		})
-		most := 0
-		for range updates {
-			if _, err := s.RecvAll(ctx, make([]byte, 1)); err != nil {
-				t.Fatal(err)
+			if most < 200<<10 || most > 300<<10 {
+				t.Errorf("%d bytes were queued", most)
 			}
-			most = max(most, socket.Queued(s))
-		}
-		if most < 200<<10 || most > 300<<10 {
-			t.Errorf("%d bytes were queued", most)
-		}
-		if _, err := s.SendAll(ctx, []byte("x")); err == nil || !strings.HasSuffix(err.Error(), "the peer takes no answers") {
-			t.Error(err)
-		}
-		s.Abort()
-		await(ctx, peers.Wait)
-	})
+			if _, err := s.SendAll(ctx, []byte("x")); err == nil ||
+				!strings.HasSuffix(err.Error(), "the peer takes no answers") {
+				t.Error(err)
+			}
+			s.Abort()
+			await(ctx, peers.Wait)
+		},
+	)
 }
 
 // Connections become compact while others send, receive, look, are told to change their keys, shut
@@ -341,7 +373,10 @@ func TestCompactAtAnyMoment(t *testing.T) {
 	for _, role := range []string{"client", "server"} {
 		for _, ending := range []string{"Close", "Abort", "Shutdown", "Cancel"} {
 			for range 10 {
-				withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) { atAnyMoment(ctx, t, peers, role, ending) })
+				withPeers(
+					t,
+					func(ctx context.Context, peers *sync.WaitGroup) { atAnyMoment(ctx, t, peers, role, ending) },
+				)
 			}
 		}
 	}
@@ -388,7 +423,9 @@ func atAnyMoment(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role,
 			}
 			var records []byte
 			if i > 1 { // not at once: it may stay with crypto/tls then
-				records = p.update(byte(i % 4 / 3)) // crypto/tls takes 16 answers without data between them
+				records = p.update(
+					byte(i % 4 / 3),
+				) // crypto/tls takes 16 answers without data between them
 			}
 			wire.Write(append(records, p.seal(23, buf)...))
 		}

@@ -243,7 +243,7 @@ func (s *Socket) prepareTLS(
 ) (*secure, *tls.Config, CompactTLS) {
 	t := &secure{link: &link{socket: s, fd: f, shaking: shaking}, fd: f}
 	settings := s.timeouts.Load().CompactTLS
-	if forced := compact.Forced(); forced > 0 {
+	if forced := compact.Forced(); forced > 0 && !compact.Enabled(config) {
 		settings.After, config = forced, compact.ForcedConfig(config)
 		settings.KeepCertificates = true
 	}

@@ -36,7 +36,9 @@ type openssl struct {
 func startOpenSSL(t *testing.T, peers *sync.WaitGroup, arguments ...string) *openssl {
 	t.Helper()
 	o := &openssl{t: t, said: make(chan string, 1000)}
-	o.command = exec.Command("stdbuf", append([]string{"-oL", "openssl"}, arguments...)...) // lines as they come
+	o.command = exec.Command(
+		"stdbuf",
+		append([]string{"-oL", "openssl"}, arguments...)...) // lines as they come
 	o.stdin, _ = o.command.StdinPipe()
 	stdout, _ := o.command.StdoutPipe()
 	o.command.Stderr = o.command.Stdout
@@ -77,7 +79,8 @@ func (o *openssl) hears(ctx context.Context, wanted ...string) {
 
 // eachOfOpenSSL runs a test in both roles with all suites, or with TLS 1.2.
 func eachOfOpenSSL(
-	t *testing.T, kinds []string,
+	t *testing.T,
+	kinds []string,
 	test func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string),
 ) {
 	for _, role := range []string{"client", "server"} {
@@ -95,7 +98,11 @@ func eachOfOpenSSL(
 	}
 }
 
-var allSuites = []string{"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
+var allSuites = []string{
+	"TLS_AES_128_GCM_SHA256",
+	"TLS_AES_256_GCM_SHA384",
+	"TLS_CHACHA20_POLY1305_SHA256",
+}
 
 // openSSLs are openssl in the role that a Socket hasn't, and how to connect one to it.
 type openSSLs struct {
@@ -108,7 +115,13 @@ type openSSLs struct {
 }
 
 // newOpenSSL starts what it can before there is a connection.
-func newOpenSSL(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) *openSSLs {
+func newOpenSSL(
+	ctx context.Context,
+	t *testing.T,
+	peers *sync.WaitGroup,
+	role string,
+	arguments []string,
+) *openSSLs {
 	t.Helper()
 	l, err := socket.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -122,7 +135,9 @@ func newOpenSSL(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role s
 	l.Abort() // its port is openssl's now
 	_, forServer := configs(tls.VersionTLS13)
 	chain, key := pemFiles(t, forServer.Certificates[0])
-	arguments = append([]string{"s_server", "-accept", o.address, "-cert", chain, "-key", key}, arguments...)
+	arguments = append(
+		[]string{"s_server", "-accept", o.address, "-cert", chain, "-key", key},
+		arguments...)
 	o.openssl = startOpenSSL(t, peers, arguments...)
 	o.hears(ctx, "ACCEPT")
 	return o
@@ -182,7 +197,13 @@ func (o *openSSLs) config(mayBeCompact bool) *tls.Config {
 }
 
 // trips sends lines both ways.
-func (o *openSSLs) trips(ctx context.Context, t *testing.T, s *socket.Socket, n int, before func(i int)) {
+func (o *openSSLs) trips(
+	ctx context.Context,
+	t *testing.T,
+	s *socket.Socket,
+	n int,
+	before func(i int),
+) {
 	t.Helper()
 	for i := range n {
 		if before != nil {
@@ -204,25 +225,31 @@ func (o *openSSLs) trips(ctx context.Context, t *testing.T, s *socket.Socket, n 
 // account), while both sides send: with crypto/tls, and on a compact connection.
 func TestKeyUpdatesOfOpenSSL(t *testing.T) {
 	for _, mayBeCompact := range []bool{false, true} {
-		eachOfOpenSSL(t, allSuites, func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
-			o := newOpenSSL(ctx, t, peers, role, arguments)
-			before := compactCount()
-			s := o.connect(ctx, t, o.config(mayBeCompact))
-			defer o.close()
-			defer s.Close()
-			if mayBeCompact || os.Getenv("WHORL_TEST_COMPACT_TLS") != "" {
-				until(ctx, func() bool { return compactCount() == before+1 })
-			}
-			if state, _ := s.ConnectionState(); tls.CipherSuiteName(state.CipherSuite) != arguments[1] {
-				t.Errorf("the suite is %s", tls.CipherSuiteName(state.CipherSuite))
-			}
-			o.trips(ctx, t, s, 20, func(i int) {
-				o.says([]string{"K", "k"}[i%2]) // the first asks us to change our keys, too
-				runtime.Yield(ctx)
-				// Commands must not come in one read with what is behind them.
-				o.hears(ctx, "KEYUPDATE", "SSL_do_handshake")
-			})
-		})
+		eachOfOpenSSL(
+			t,
+			allSuites,
+			func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
+				o := newOpenSSL(ctx, t, peers, role, arguments)
+				before := compactCount()
+				s := o.connect(ctx, t, o.config(mayBeCompact))
+				defer o.close()
+				defer s.Close()
+				if mayBeCompact || os.Getenv("WHORL_TEST_COMPACT_TLS") != "" {
+					until(ctx, func() bool { return compactCount() == before+1 })
+				}
+				if state, _ := s.ConnectionState(); tls.CipherSuiteName(
+					state.CipherSuite,
+				) != arguments[1] {
+					t.Errorf("the suite is %s", tls.CipherSuiteName(state.CipherSuite))
+				}
+				o.trips(ctx, t, s, 20, func(i int) {
+					o.says([]string{"K", "k"}[i%2]) // the first asks us to change our keys, too
+					runtime.Yield(ctx)
+					// Commands must not come in one read with what is behind them.
+					o.hears(ctx, "KEYUPDATE", "SSL_do_handshake")
+				})
+			},
+		)
 	}
 }
 
@@ -245,53 +272,61 @@ func TestEndsWithOpenSSL(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachOfOpenSSL(t, allSuites, func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
-				o := newOpenSSL(ctx, t, peers, role, arguments)
-				before := compactCount()
-				s := o.connect(ctx, t, o.config(true))
-				defer o.close()
-				defer s.Close()
-				o.trips(ctx, t, s, 1, nil)
-				until(ctx, func() bool { return compactCount() == before+1 })
-				want := end(ctx, t, o, s)
-				if n, err := s.RecvAll(ctx, make([]byte, 1)); n != 0 || !errors.Is(err, want) {
-					t.Errorf("%d, %v; want %v", n, err, want)
-				}
-				if _, err := s.Recv(ctx, make([]byte, 1)); !errors.Is(err, want) {
-					t.Errorf("again: %v", err)
-				}
-			})
+			eachOfOpenSSL(
+				t,
+				allSuites,
+				func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
+					o := newOpenSSL(ctx, t, peers, role, arguments)
+					before := compactCount()
+					s := o.connect(ctx, t, o.config(true))
+					defer o.close()
+					defer s.Close()
+					o.trips(ctx, t, s, 1, nil)
+					until(ctx, func() bool { return compactCount() == before+1 })
+					want := end(ctx, t, o, s)
+					if n, err := s.RecvAll(ctx, make([]byte, 1)); n != 0 || !errors.Is(err, want) {
+						t.Errorf("%d, %v; want %v", n, err, want)
+					}
+					if _, err := s.Recv(ctx, make([]byte, 1)); !errors.Is(err, want) {
+						t.Errorf("again: %v", err)
+					}
+				},
+			)
 		})
 	}
 }
 
 // A session whose first connection was compact is resumed, by a compact one.
 func TestResumptionWithOpenSSL(t *testing.T) {
-	eachOfOpenSSL(t, allSuites, func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
-		o := newOpenSSL(ctx, t, peers, role, arguments)
-		defer func() { o.close() }()
-		config := o.config(true)
-		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-		session := filepath.Join(t.TempDir(), "session")
-		for i := range 3 {
-			files := []string{"-sess_out", session}
-			if i > 0 {
-				files = append(files, "-sess_in", session)
+	eachOfOpenSSL(
+		t,
+		allSuites,
+		func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
+			o := newOpenSSL(ctx, t, peers, role, arguments)
+			defer func() { o.close() }()
+			config := o.config(true)
+			config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			session := filepath.Join(t.TempDir(), "session")
+			for i := range 3 {
+				files := []string{"-sess_out", session}
+				if i > 0 {
+					files = append(files, "-sess_in", session)
+				}
+				before := compactCount()
+				s := o.connect(ctx, t, config, files...)
+				o.trips(ctx, t, s, 1, nil)
+				until(ctx, func() bool { return compactCount() == before+1 })
+				o.trips(ctx, t, s, 2, nil)
+				if cs, _ := s.ConnectionState(); cs.DidResume != (i > 0) {
+					t.Errorf("connection %d: resumed is %v", i, cs.DidResume)
+				}
+				s.Close()
+				if role == "client" {
+					o.hears(ctx, "CONNECTION CLOSED", "DONE")
+				}
 			}
-			before := compactCount()
-			s := o.connect(ctx, t, config, files...)
-			o.trips(ctx, t, s, 1, nil)
-			until(ctx, func() bool { return compactCount() == before+1 })
-			o.trips(ctx, t, s, 2, nil)
-			if cs, _ := s.ConnectionState(); cs.DidResume != (i > 0) {
-				t.Errorf("connection %d: resumed is %v", i, cs.DidResume)
-			}
-			s.Close()
-			if role == "client" {
-				o.hears(ctx, "CONNECTION CLOSED", "DONE")
-			}
-		}
-	})
+		},
+	)
 }
 
 // Tickets that come when the connection is compact are dropped, and all goes on.
@@ -383,17 +418,21 @@ func newHolding(t *testing.T, peers *sync.WaitGroup, to string) *holding {
 
 // TLS 1.2 stays with crypto/tls, which is counted.
 func TestOldVersionOfOpenSSL(t *testing.T) {
-	eachOfOpenSSL(t, []string{"-tls1_2"}, func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
-		o := newOpenSSL(ctx, t, peers, role, arguments)
-		before := socket.NotCompact()["version"]
-		s := o.connect(ctx, t, o.config(true))
-		defer o.close()
-		defer s.Close()
-		o.trips(ctx, t, s, 3, nil)
-		if n := socket.NotCompact()["version"] - before; n != 1 || socket.PutToRest(s) {
-			t.Errorf("%d stay", n)
-		}
-	})
+	eachOfOpenSSL(
+		t,
+		[]string{"-tls1_2"},
+		func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
+			o := newOpenSSL(ctx, t, peers, role, arguments)
+			before := socket.NotCompact()["version"]
+			s := o.connect(ctx, t, o.config(true))
+			defer o.close()
+			defer s.Close()
+			o.trips(ctx, t, s, 3, nil)
+			if n := socket.NotCompact()["version"] - before; n != 1 || socket.PutToRest(s) {
+				t.Errorf("%d stay", n)
+			}
+		},
+	)
 }
 
 // pemFiles writes a certificate and its key as openssl reads them.

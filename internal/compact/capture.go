@@ -41,8 +41,8 @@ func withSink(c *tls.Config, captures *sync.Map) *tls.Config {
 	return c
 }
 
-// Forced is after how long a silence all connections become compact, whether that was asked for or
-// not: WHORL_TEST_COMPACT_TLS, by which all tests run a second time. 0 if it isn't set.
+// Forced is after how long a silence all connections become compact for which that wasn't asked for:
+// WHORL_TEST_COMPACT_TLS, by which all tests run a second time. 0 if it isn't set.
 var Forced = sync.OnceValue(func() time.Duration {
 	d, _ := time.ParseDuration(os.Getenv("WHORL_TEST_COMPACT_TLS"))
 	return d
@@ -52,9 +52,6 @@ var forcedConfigs sync.Map // *tls.Config by *tls.Config
 
 // ForcedConfig is Config for Forced: the same for the same configuration, with its ticket keys.
 func ForcedConfig(c *tls.Config) *tls.Config {
-	if Enabled(c) {
-		return c
-	}
 	if c == nil {
 		return Config(nil)
 	}

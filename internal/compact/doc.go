@@ -43,4 +43,26 @@
 // truncation apart; it drops session tickets that come late. Whatever a peer must not send is
 // answered with the alert that the RFC names. The expanded keys are made when they are needed and
 // dropped when the caller says so ([State.Rest]).
+//
+// It does what crypto/tls does, byte by byte, which TestTwin shows, but for these, where the RFC
+// says otherwise: a change_cipher_spec behind the handshake is refused, the version of a record is
+// only what has been authenticated, a KeyUpdate with another value than 0 or 1 is
+// illegal_parameter, an unexpected message is unexpected_message whatever is in it, an alert that
+// is not two bytes long is decode_error, and nothing is sent behind close_notify, alerts and
+// answers to a KeyUpdate included.
+//
+// # What it could do, and why it doesn't
+//
+//   - The expanded keys are the connection's while it is busy, and in no cache that is shared. A cache
+//     with a bound would expand them again for each packet as soon as more connections are busy
+//     than it holds. What bounds them here is that they go when the connection has been quiet.
+//   - A record is sealed when its data is sent, and not when the queue leaves: small packets of one
+//     turn of the loop go out in one write, but each is a record, as with crypto/tls. So there is
+//     only ciphertext in the queue, whoever flushes it needs no keys, and the keys can be wiped at
+//     any moment without losing what was sent before.
+//   - A configuration that Config.GetConfigForClient chooses is copied for each handshake. A copy
+//     that was kept wouldn't learn that the keys for session tickets have changed in the one that
+//     was chosen. All other configurations are copied once.
+//   - After a KeyUpdate that crypto/tls has seen, the connection stays with it. That is rare: keys
+//     last longer than it takes a connection to become quiet.
 package compact

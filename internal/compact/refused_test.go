@@ -21,7 +21,8 @@ func TestCutAtEveryByte(t *testing.T) {
 				t.Fatalf("cut at %d: %d, %q, %v, %v", i, n, data, answer, err)
 			}
 		}
-		if n, data, _, err := b.Open(record); n != len(record) || string(data) != "hello" || err != nil {
+		if n, data, _, err := b.Open(record); n != len(record) || string(data) != "hello" ||
+			err != nil {
 			t.Errorf("%d, %q, %v", n, data, err)
 		}
 	})
@@ -40,7 +41,8 @@ func TestAppendedData(t *testing.T) {
 			forged := bytes.Clone(record)
 			forged[4] += byte(extra + 1)
 			refused(t, longer, forged, alertBadRecordMAC)
-			if n, data, _, err := b.Open(record); n != size || string(data) != "hello" || err != nil {
+			if n, data, _, err := b.Open(record); n != size || string(data) != "hello" ||
+				err != nil {
 				t.Fatalf("%d, %q, %v", n, data, err)
 			}
 			if rest := record[size:]; len(rest) >= HeaderSize {
@@ -185,7 +187,9 @@ func TestKeyUpdateStorm(t *testing.T) {
 		var under [2][]byte
 		for range 1000 {
 			for i, s := range ends {
-				under[1-i] = append(under[1-i], s.sealed(typeHandshake, []byte{24, 0, 0, 1, 1}, 0)...)
+				under[1-i] = append(
+					under[1-i],
+					s.sealed(typeHandshake, []byte{24, 0, 0, 1, 1}, 0)...)
 				s.out.next(s.suite)
 				under[1-i], _ = s.Append(under[1-i], []byte("x"))
 			}

@@ -23,8 +23,14 @@ func unhex(t *testing.T, s string) []byte {
 func TestRFC8448(t *testing.T) {
 	s := suites[tls.TLS_AES_128_GCM_SHA256]
 	var client, server half
-	copy(client.secret[:], unhex(t, "9e40646ce79a7f9dc05af8889bce6552 875afa0b06df0087f792ebb7c17504a5"))
-	copy(server.secret[:], unhex(t, "a11af9f05531f856ad47116b45a95032 8204b4f44bfb6b3a4b4f1f3fcb631643"))
+	copy(
+		client.secret[:],
+		unhex(t, "9e40646ce79a7f9dc05af8889bce6552 875afa0b06df0087f792ebb7c17504a5"),
+	)
+	copy(
+		server.secret[:],
+		unhex(t, "a11af9f05531f856ad47116b45a95032 8204b4f44bfb6b3a4b4f1f3fcb631643"),
+	)
 	for _, c := range []struct {
 		half    *half
 		key, iv string
@@ -46,11 +52,14 @@ func TestRFC8448(t *testing.T) {
 	for i := range data {
 		data[i] = byte(i)
 	}
-	ticket := unhex(t, `17030300de3a6b8f90414a97d6959c3487680de5134a2b240e6cffac116e95d41d6af8f6b580dcf3d11d
+	ticket := unhex(
+		t,
+		`17030300de3a6b8f90414a97d6959c3487680de5134a2b240e6cffac116e95d41d6af8f6b580dcf3d11d
 		63c758db289a015940252f55713e061dc13e078891a38efbcf5753ad8ef170ad3c7353d16d9da773b9ca7f2b9fa1b6c0
 		d4a3d03f75e09c30ba1e62972ac46f75f7b981be63439b2999ce13064615139891d5e4c5b406f16e3fc181a77ca47584
 		0025db2f0a77f81b5ab05b94c01346755f69232c86519d86cbeeac87aac347d143f9605d64f650db4d023e70e952ca49
-		fe5137121c74bc2697687e248746d6df353005f3bce18696129c8153556b3b6c6779b37bf15985684f`)
+		fe5137121c74bc2697687e248746d6df353005f3bce18696129c8153556b3b6c6779b37bf15985684f`,
+	)
 	if n, got, answer, err := atClient.Open(ticket); n != len(ticket) || got != nil || answer ||
 		err != nil || atClient.DroppedTickets() != 1 {
 		t.Errorf("the ticket: %d, %x, %v, %v", n, got, answer, err)

@@ -114,7 +114,12 @@ func twins(t *testing.T, asClient bool, r *mathrand.Rand, limit int) (did int, e
 	w.memory = &memory{Conn: w.Conn}
 	p := &pairOfTwins{
 		t: t, r: r, own: own, wire: w.memory, state: state,
-		peer: &State{suite: state.suite, identity: identify(&cs, !asClient), in: state.out, out: state.in},
+		peer: &State{
+			suite:    state.suite,
+			identity: identify(&cs, !asClient),
+			in:       state.out,
+			out:      state.in,
+		},
 	}
 	for did < limit && end == "" {
 		did++
@@ -223,7 +228,9 @@ func (p *pairOfTwins) end(send func(kind byte, b []byte)) string {
 		p.sent = append(p.sent, typeData, 3, 3, 0x41, byte(1+r.IntN(255)))
 		return "oversized"
 	case 6:
-		p.sent = append(p.sent, peer.sealed(typeData, make([]byte, MaxPlaintext+r.IntN(3)), r.IntN(3))...)
+		p.sent = append(
+			p.sent,
+			peer.sealed(typeData, make([]byte, MaxPlaintext+r.IntN(3)), r.IntN(3))...)
 		return "oversized within"
 	case 7:
 		send(byte(24+r.IntN(200)), []byte("x"))
@@ -358,7 +365,12 @@ func (p *pairOfTwins) compare() {
 		p.t.Fatalf("crypto/tls has ended with %v, the State with %v", p.err, p.stateErr)
 	}
 	if !bytes.Equal(p.got, p.read) || !bytes.HasPrefix(p.expected, p.read) {
-		p.t.Fatalf("crypto/tls has read %d bytes, the State %d, of %d", len(p.got), len(p.read), len(p.expected))
+		p.t.Fatalf(
+			"crypto/tls has read %d bytes, the State %d, of %d",
+			len(p.got),
+			len(p.read),
+			len(p.expected),
+		)
 	}
 	if p.loose {
 		p.wire.out = p.out
