@@ -247,6 +247,34 @@ func TestPinnedToCryptoTLS(t *testing.T) {
 	})
 }
 
+// A header that announces a large record has no large buffer held for it.
+func TestCompactHoldsWhatHasCome(t *testing.T) {
+	eachCompactRole(
+		t,
+		func(ctx context.Context, t *testing.T, _ *sync.WaitGroup, s *socket.Socket, p *sealer) {
+			sent := pattern(16 << 10)
+			record := p.seal(23, sent)
+			got := make([]byte, len(sent))
+			receiver, _ := runtime.Go(ctx, func(ctx context.Context) {
+				if _, err := s.RecvAll(ctx, got); err != nil {
+					t.Error(err)
+				}
+			})
+			for _, end := range []int{5, 50, 500} {
+				p.wire.Write(record[:end])
+				record = record[end:]
+				until(ctx, func() bool {
+					held := socket.HeldByTLS(s)
+					return unread(s) == 0 && 0 < held && held < 1000
+				})
+			}
+			p.wire.Write(record)
+			receiver.Join(ctx)
+			mustBe(t, got, sent)
+		},
+	)
+}
+
 // Small packets that are sent in one turn go out together, and arrive in order.
 func TestCompactSmallPacketsOfATurn(t *testing.T) {
 	eachCompactRole(
