@@ -534,17 +534,23 @@ func TestKeyLimit(t *testing.T) {
 // After a KeyUpdate that crypto/tls has seen the connection stays with it, as after anything that
 // isn't understood.
 func TestStaysWithCryptoTLS(t *testing.T) {
-	for name, spoil := range map[string]func(w *wire){
-		"KeyUpdate": func(w *wire) {
-			s := &State{suite: suites[w.suite], out: half{secret: w.c.peers().secret, seq: w.c.peers().seq}}
+	for name, c := range map[string]struct {
+		spoil func(w *wire)
+		why   Reason
+	}{
+		"KeyUpdate": {func(w *wire) {
+			peers := w.c.peers()
+			s := &State{suite: suites[w.suite], out: half{secret: peers.secret, seq: peers.seq}}
 			w.c.Received(s.AppendKeyUpdate(nil), false)
-		},
-		"not counted": func(w *wire) { w.c.Received([]byte{23, 3, 3, 0, 1, 0}, false) },
-		"half":        func(w *wire) { w.c.Sent([]byte{23, 3, 3, 0, 1}) },
+		}, ChangedKeys},
+		"not counted": {func(w *wire) { w.c.Received([]byte{23, 3, 3, 0, 1, 0}, false) }, Unclear},
+		"half":        {func(w *wire) { w.c.Sent([]byte{23, 3, 3, 0, 1}) }, Unclear},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, own, _ := shake(t, false, nil)
-			spoil(w)
+			if c.spoil(w); w.c.Why() != c.why {
+				t.Errorf("the reason is %d", w.c.Why())
+			}
 			cs := own.ConnectionState()
 			if _, err := w.c.State(&cs); err == nil {
 				t.Error("it was taken over")
@@ -553,8 +559,8 @@ func TestStaysWithCryptoTLS(t *testing.T) {
 	}
 	t.Run("TLS 1.2", func(t *testing.T) {
 		w, _, _ := shake(t, true, func(client, _ *tls.Config) { client.MaxVersion = tls.VersionTLS12 })
-		if w.begun {
-			t.Error("it may be taken over")
+		if w.begun || w.c.Why() != OldVersion {
+			t.Errorf("it may be taken over: %v, reason %d", w.begun, w.c.Why())
 		}
 	})
 }
