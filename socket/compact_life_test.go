@@ -33,9 +33,12 @@ func never(s *socket.Socket, config *tls.Config) *tls.Config {
 // Secrets are wiped however a connection ends, before it has become compact and afterwards.
 func TestCompactSecretsAreWiped(t *testing.T) {
 	for name, end := range map[string]func(ctx context.Context, s *socket.Socket, peer *tls.Conn){
-		"Close":                   func(_ context.Context, s *socket.Socket, _ *tls.Conn) { s.Close() },
-		"Close of what is queued": func(ctx context.Context, s *socket.Socket, _ *tls.Conn) { s.SendSoon(ctx, []byte("x")); s.Close() },
-		"Abort":                   func(_ context.Context, s *socket.Socket, _ *tls.Conn) { s.Abort() },
+		"Close": func(_ context.Context, s *socket.Socket, _ *tls.Conn) { s.Close() },
+		"Close of what is queued": func(ctx context.Context, s *socket.Socket, _ *tls.Conn) {
+			s.SendSoon(ctx, []byte("x"))
+			s.Close()
+		},
+		"Abort": func(_ context.Context, s *socket.Socket, _ *tls.Conn) { s.Abort() },
 		"the peer's end": func(ctx context.Context, s *socket.Socket, peer *tls.Conn) {
 			peer.Close()
 			s.Recv(ctx, make([]byte, 1))

@@ -81,7 +81,7 @@ func (o *openssl) hears(ctx context.Context, wanted ...string) {
 func eachOfOpenSSL(
 	t *testing.T,
 	kinds []string,
-	test func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string),
+	test func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, args []string),
 ) {
 	for _, role := range []string{"client", "server"} {
 		for _, kind := range kinds {
@@ -161,7 +161,8 @@ func (o *openSSLs) connect(
 		}
 		arguments = append(arguments, o.arguments...)
 		o.openssl = startOpenSSL(t, o.peers,
-			append([]string{"s_client", "-connect", o.address, "-servername", "mail.test"}, arguments...)...)
+			append([]string{"s_client", "-connect", o.address, "-servername", "mail.test"},
+				arguments...)...)
 		s, err = o.listener.Accept(ctx)
 	}
 	if err != nil {
@@ -228,8 +229,8 @@ func TestKeyUpdatesOfOpenSSL(t *testing.T) {
 		eachOfOpenSSL(
 			t,
 			allSuites,
-			func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
-				o := newOpenSSL(ctx, t, peers, role, arguments)
+			func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, args []string) {
+				o := newOpenSSL(ctx, t, peers, role, args)
 				before := compactCount()
 				s := o.connect(ctx, t, o.config(mayBeCompact))
 				defer o.close()
@@ -239,7 +240,7 @@ func TestKeyUpdatesOfOpenSSL(t *testing.T) {
 				}
 				if state, _ := s.ConnectionState(); tls.CipherSuiteName(
 					state.CipherSuite,
-				) != arguments[1] {
+				) != args[1] {
 					t.Errorf("the suite is %s", tls.CipherSuiteName(state.CipherSuite))
 				}
 				o.trips(ctx, t, s, 20, func(i int) {
@@ -275,8 +276,8 @@ func TestEndsWithOpenSSL(t *testing.T) {
 			eachOfOpenSSL(
 				t,
 				allSuites,
-				func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
-					o := newOpenSSL(ctx, t, peers, role, arguments)
+				func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, args []string) {
+					o := newOpenSSL(ctx, t, peers, role, args)
 					before := compactCount()
 					s := o.connect(ctx, t, o.config(true))
 					defer o.close()
@@ -301,8 +302,8 @@ func TestResumptionWithOpenSSL(t *testing.T) {
 	eachOfOpenSSL(
 		t,
 		allSuites,
-		func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
-			o := newOpenSSL(ctx, t, peers, role, arguments)
+		func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, args []string) {
+			o := newOpenSSL(ctx, t, peers, role, args)
 			defer func() { o.close() }()
 			config := o.config(true)
 			config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
@@ -421,8 +422,8 @@ func TestOldVersionOfOpenSSL(t *testing.T) {
 	eachOfOpenSSL(
 		t,
 		[]string{"-tls1_2"},
-		func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, arguments []string) {
-			o := newOpenSSL(ctx, t, peers, role, arguments)
+		func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role string, args []string) {
+			o := newOpenSSL(ctx, t, peers, role, args)
 			before := socket.NotCompact()["version"]
 			s := o.connect(ctx, t, o.config(true))
 			defer o.close()

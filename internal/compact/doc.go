@@ -53,9 +53,9 @@
 //
 // # What it could do, and why it doesn't
 //
-//   - The expanded keys are the connection's while it is busy, and in no cache that is shared. A cache
-//     with a bound would expand them again for each packet as soon as more connections are busy
-//     than it holds. What bounds them here is that they go when the connection has been quiet.
+//   - The expanded keys are the connection's while it is busy, and in no cache that is shared. A
+//     cache with a bound would expand them again for each packet as soon as more connections are
+//     busy than it holds. What bounds them here is that they go when the connection has been quiet.
 //   - A record is sealed when its data is sent, and not when the queue leaves: small packets of one
 //     turn of the loop go out in one write, but each is a record, as with crypto/tls. So there is
 //     only ciphertext in the queue, whoever flushes it needs no keys, and the keys can be wiped at

@@ -163,7 +163,8 @@ func TestAlertsAsTheyCome(t *testing.T) {
 
 // A record is as long as it may be, padding included, and no longer.
 func TestLongestRecord(t *testing.T) {
-	for padding, size := range map[int]int{0: MaxPlaintext - 1, 1: MaxPlaintext - 2, MaxPlaintext - 1: 0} {
+	for _, padding := range []int{0, 1, MaxPlaintext - 1} {
+		size := MaxPlaintext - 1 - padding
 		a, b := pair(tls.TLS_AES_128_GCM_SHA256)
 		record := a.sealed(typeData, make([]byte, size), padding) // and a byte that sealed adds
 		if _, data, _, err := b.Open(record); err != nil || len(data) != size {
@@ -264,8 +265,8 @@ func TestTicketKeysOfAChosenConfig(t *testing.T) {
 		keys [][32]byte
 		want bool
 	}{
-		{[][32]byte{{1}}, false}, {[][32]byte{{1}}, true}, {[][32]byte{{2}, {1}}, true}, {[][32]byte{{2}}, true},
-		{[][32]byte{{3}}, false},
+		{[][32]byte{{1}}, false}, {[][32]byte{{1}}, true}, {[][32]byte{{2}, {1}}, true},
+		{[][32]byte{{2}}, true}, {[][32]byte{{3}}, false},
 	} {
 		chosen.SetSessionTicketKeys(c.keys)
 		near, far := buffered(t)

@@ -14,8 +14,8 @@ var suitesTLS13 []uint16
 //go:linkname suitesTLS13NoAES crypto/tls.defaultCipherSuitesTLS13NoAES
 var suitesTLS13NoAES []uint16
 
-// OnlySuite has all handshakes of TLS 1.3 end with one suite, until the end of the test. None may be
-// under way at the call and at the end.
+// OnlySuite has all handshakes of TLS 1.3 end with one suite, until the end of the test. None may
+// be under way at the call and at the end.
 func OnlySuite(t testing.TB, id uint16) {
 	t.Helper()
 	with, without := suitesTLS13, suitesTLS13NoAES
