@@ -469,11 +469,25 @@ func (k *compactTLS) say(f *fd, fn func(dst []byte) []byte) {
 }
 
 // enqueue is secure.enqueue.
-func (k *compactTLS) enqueue(f *fd, p []byte) (int, error) {
+func (k *compactTLS) enqueue(t *secure, f *fd, p []byte) (int, error) {
 	size := len(p) + (len(p)/compact.MaxPlaintext+2)*compact.Overhead
-	err := f.enqueueWith(size, func(dst []byte) ([]byte, error) { return k.Append(dst, p) })
+	err := f.enqueueWith(size, func(dst []byte) ([]byte, error) {
+		f.out.open = t
+		return k.Put(dst, p)
+	})
 	if err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// seal seals the last record of the queue, to which what was sent since the last flush has been
+// added, before the kernel gets it. With mu of the queue held, which nobody takes who keeps
+// everybody out of TLS.
+func (o *output) seal() {
+	t := o.open
+	o.open = nil
+	t.enter()
+	defer t.leave()
+	o.queue = t.compacted().Seal(o.queue)
 }

@@ -456,23 +456,29 @@ func operate(t *testing.T, id uint16, r *mathrand.Rand, operations int) (client 
 		switch r.IntN(6) {
 		case 0, 1:
 			data := bytes.Repeat([]byte{byte(r.Uint32())}, r.IntN(300))
-			under[peer], _ = s.Append(under[peer], data)
+			under[peer], _ = s.Put(under[peer], data) // which what comes next may be added to
 			want[peer] = append(want[peer], data...)
 		case 2:
 			under[peer] = s.AppendKeyUpdate(under[peer])
 		case 3: // asks for one
+			under[peer] = s.Seal(under[peer])
 			under[peer] = append(under[peer], s.sealed(22, []byte{24, 0, 0, 1, 1}, r.IntN(3))...)
 			s.out.next(s.suite)
 		case 4:
 			if i == 1 { // a server's ticket, in two records
 				ticket := append([]byte{4, 0, 1, 0}, make([]byte, 256)...)
 				cut := 1 + r.IntN(len(ticket)-2)
+				under[peer] = s.Seal(under[peer])
 				under[peer] = append(under[peer], s.sealed(22, ticket[:cut], 0)...)
 				under[peer] = append(under[peer], s.sealed(22, ticket[cut:], 0)...)
 			}
 		case 5:
 			s.Rest()
 		}
+		if r.IntN(2) == 0 {
+			continue
+		}
+		under[i] = ends[peer].Seal(under[i])
 		for len(under[i]) > 0 && r.IntN(3) > 0 {
 			n, data, answer, err := s.Open(under[i])
 			if err != nil || n == 0 {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 )
 
@@ -223,6 +224,44 @@ func TestKeyUpdateStorm(t *testing.T) {
 		}
 		refused(t, b, a.AppendKeyUpdate(nil), alertUnexpectedMessage)
 	})
+}
+
+// What is put one after the other shares records, as far as it fits; whatever else is appended is
+// behind it; and when the State is wiped in between, nothing of it is left.
+func TestPutSharesRecords(t *testing.T) {
+	a, b := pair(tls.TLS_AES_128_GCM_SHA256)
+	var records []byte
+	piece := bytes.Repeat([]byte("x"), 1000)
+	for range 20 {
+		records, _ = a.Put(records, piece)
+	}
+	records = a.AppendKeyUpdate(records)
+	records, _ = a.Put(records, []byte("y"))
+	records = a.AppendCloseNotify(records)
+	var sizes []int
+	for {
+		n, data, _, err := b.Open(records)
+		if err == io.EOF {
+			break
+		}
+		if err != nil || n == 0 {
+			t.Fatal(n, err)
+		}
+		sizes, records = append(sizes, len(data)), records[n:]
+	}
+	if want := []int{MaxPlaintext, 20_000 - MaxPlaintext, 0, 1}; !slices.Equal(sizes, want) {
+		t.Errorf("records of %v, want %v", sizes, want)
+	}
+
+	a, _ = pair(tls.TLS_AES_128_GCM_SHA256)
+	records, _ = a.Append(nil, []byte("sealed"))
+	size := len(records)
+	records, _ = a.Put(records, []byte("not sealed yet"))
+	a.Wipe()
+	if records = a.Seal(records); len(records) != size ||
+		bytes.Contains(records[:cap(records)], []byte("not sealed yet")) {
+		t.Errorf("%q", records[:cap(records)])
+	}
 }
 
 // The keys of a busy connection are expanded once, and again only after it has rested or its keys

@@ -75,8 +75,9 @@ type State struct {
 	tickets uint16  // that were dropped
 	closed  bool    // by close_notify, or an error
 
-	out  half
-	said bool // close_notify
+	out      half
+	unsealed uint16 // bytes of the record that Put has left open
+	said     bool   // close_notify
 }
 
 // An Error is what is wrong with what a peer has sent. The alert is to be sent before the
@@ -236,29 +237,62 @@ func (s *State) messages(b []byte) (answer bool, err error) {
 // Append appends records that carry p, which may be empty only if there is nothing to send: then
 // it appends none.
 func (s *State) Append(dst, p []byte) ([]byte, error) {
+	dst, err := s.Put(dst, p)
+	return s.Seal(dst), err
+}
+
+// Put is Append, and leaves the last record open for what comes next. Until Seal it is in
+// plaintext; nothing else may be appended to dst meanwhile but by methods of the State.
+func (s *State) Put(dst, p []byte) ([]byte, error) {
 	if s.said {
 		return dst, errSaid
 	}
 	for len(p) > 0 {
-		n := min(len(p), MaxPlaintext)
-		dst = s.seal(dst, typeData, p[:n])
+		if s.unsealed == 0 {
+			if s.out.seq >= keyLimit {
+				dst = s.update(dst)
+			}
+			dst = append(dst, typeData, 3, 3, 0, 0)
+		}
+		n := min(len(p), MaxPlaintext-int(s.unsealed))
+		dst = append(dst, p[:n]...)
 		p = p[n:]
+		if s.unsealed += uint16(n); s.unsealed == MaxPlaintext {
+			dst = s.Seal(dst)
+		}
 	}
 	return dst, nil
 }
 
 var errSaid = errors.New("tls: protocol is shutdown")
 
+// Seal seals the record that Put has left open at the end of dst. If the State was wiped meanwhile
+// the record is taken off again.
+func (s *State) Seal(dst []byte) []byte {
+	if s.unsealed == 0 {
+		return dst
+	}
+	start := len(dst) - HeaderSize - int(s.unsealed)
+	if s.unsealed = 0; s.said {
+		clear(dst[start:])
+		return dst[:start]
+	}
+	return s.sealFrom(dst, start, typeData)
+}
+
 // seal appends a record.
 func (s *State) seal(dst []byte, kind byte, p []byte) []byte {
-	if s.out.seq >= keyLimit && kind == typeData {
-		dst = s.update(dst)
-	}
-	length := len(p) + 1 + 16
+	dst = s.Seal(dst)
 	start := len(dst)
-	dst = append(dst, typeData, 3, 3, byte(length>>8), byte(length))
-	dst = append(dst, p...)
+	dst = append(dst, typeData, 3, 3, 0, 0)
+	return s.sealFrom(append(dst, p...), start, kind)
+}
+
+// sealFrom seals what is in dst behind the place of its header.
+func (s *State) sealFrom(dst []byte, start int, kind byte) []byte {
 	dst = append(dst, kind)
+	length := len(dst) - start - HeaderSize + 16
+	dst[start+3], dst[start+4] = byte(length>>8), byte(length)
 	l := s.out.wake(s.suite)
 	nonce := l.nonce(s.out.seq)
 	body := dst[start+HeaderSize:]
@@ -298,8 +332,9 @@ func (s *State) last(dst []byte, level, alert byte) []byte {
 	if s.said {
 		return dst
 	}
+	dst = s.seal(dst, typeAlert, []byte{level, alert})
 	s.said = true
-	return s.seal(dst, typeAlert, []byte{level, alert})
+	return dst
 }
 
 // Rest drops the expanded keys, until they are needed. Nobody may use the State meanwhile.
