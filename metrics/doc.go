@@ -40,6 +40,7 @@
 //	whorl_runtime_coroutines_started_total           counter
 //	whorl_runtime_workers                            gauge    goroutines that coroutines run on, idle ones included
 //	whorl_tls_compact_connections                    gauge    connections of the process that are kept compactly
+//	whorl_tls_not_compact_total{reason}              counter  those that were to become so and stay with crypto/tls, see socket.NotCompact
 //	whorl_tls_late_tickets_total                     counter  session tickets that these have dropped
 //	whorl_runtime_await_goroutines                   gauge    goroutines of runtime.Await, idle ones included
 //	whorl_loop_iterations_total{loop}                counter  polls

@@ -305,6 +305,11 @@ func TestFiguresOfARuntime(t *testing.T) {
 		`whorl_runtime_await_goroutines{process="test"}`:         0,
 		`whorl_tls_compact_connections{process="test"}`:          0,
 		`whorl_tls_late_tickets_total{process="test"}`:           0,
+
+		`whorl_tls_not_compact_total{process="test",reason="version"}`:    0,
+		`whorl_tls_not_compact_total{process="test",reason="ech"}`:        0,
+		`whorl_tls_not_compact_total{process="test",reason="key update"}`: 0,
+		`whorl_tls_not_compact_total{process="test",reason="unclear"}`:    0,
 	})
 	release.Close()
 	expect(t, registry, map[string]float64{`whorl_runtime_coroutines{process="test"}`: 0})

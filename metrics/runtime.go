@@ -13,7 +13,15 @@ import (
 // for NewCollector. A runtime is shared by its servers, so it is registered once, not with each of
 // them.
 func NewRuntimeCollector(rt *runtime.Runtime, labels prometheus.Labels) prometheus.Collector {
-	c := &runtimeCollector{runtime: rt, loops: rt.Loops()}
+	c := &runtimeCollector{
+		runtime: rt, loops: rt.Loops(),
+		notCompact: describe(
+			labels,
+			"whorl_tls_not_compact_total",
+			"TLS connections of the process that were to become compact and stay with crypto/tls.",
+			"reason",
+		),
+	}
 	for _, m := range runtimeMetrics {
 		c.runtimeDescs = append(c.runtimeDescs, describe(labels, m.name, m.help))
 	}
@@ -29,6 +37,7 @@ type runtimeCollector struct {
 	loops        []runtime.Loop
 	runtimeDescs []*prometheus.Desc // of runtimeMetrics
 	loopDescs    []*prometheus.Desc // of loopMetrics
+	notCompact   *prometheus.Desc
 }
 
 var runtimeMetrics = []metric[runtime.Stats]{
@@ -95,11 +104,15 @@ func (c *runtimeCollector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range c.loopDescs {
 		descs <- desc
 	}
+	descs <- c.notCompact
 }
 
 // Collect is of prometheus.Collector.
 func (c *runtimeCollector) Collect(metrics chan<- prometheus.Metric) {
 	send(metrics, runtimeMetrics, c.runtimeDescs, c.runtime.Stats())
+	for reason, n := range socket.NotCompact() {
+		metrics <- prometheus.MustNewConstMetric(c.notCompact, counter, float64(n), reason)
+	}
 	for _, loop := range c.loops {
 		send(metrics, loopMetrics, c.loopDescs, loop.Stats(), loop.Name())
 	}

@@ -132,8 +132,7 @@ func (t *secure) toRest() bool {
 func (t *secure) takeOver() {
 	c, link := t.compactible, t.link
 	if link.decide(false); link.capture.Useless() {
-		link.capture.Wipe()
-		link.capture = nil // it goes on as any other
+		link.giveUp()
 		c.given = true
 		return
 	}
@@ -161,6 +160,13 @@ func (t *secure) takeOver() {
 	c.list.compact.Add(1)
 }
 
+// giveUp has the connection go on as any other.
+func (l *link) giveUp() {
+	notCompact[l.capture.Why()].Add(1)
+	l.capture.Wipe()
+	l.capture = nil
+}
+
 // leftover hands over what crypto/tls has decrypted and nobody has read. It reports false if the
 // connection has ended.
 func (l *link) leftover(conn *tls.Conn, k *compactTLS) bool {
@@ -173,7 +179,24 @@ func (l *link) leftover(conn *tls.Conn, k *compactTLS) bool {
 	return n > 0 || err == errWait
 }
 
-var ticketsDropped atomic.Int64
+var (
+	ticketsDropped atomic.Int64
+	notCompact     [compact.Unclear + 1]atomic.Int64
+)
+
+// NotCompact returns how many connections of the process, since its beginning, were to become
+// compact (see CompactTLS) and stay with crypto/tls, by the reason for it: "version" is below TLS
+// 1.3; with "ech", Encrypted Client Hello, their secrets can't be told from others'; the peer has
+// changed its keys, "key update", before they were quiet; and with "unclear" their secrets, or the
+// numbers of their records, aren't known for certain.
+func NotCompact() map[string]int64 {
+	return map[string]int64{
+		"version":    notCompact[compact.OldVersion].Load(),
+		"ech":        notCompact[compact.EncryptedHello].Load(),
+		"key update": notCompact[compact.ChangedKeys].Load(),
+		"unclear":    notCompact[compact.Unclear].Load(),
+	}
+}
 
 // Compact returns how many connections of the process are compact now, see CompactTLS, and how many
 // session tickets have come too late for those that were and have ended.
@@ -446,11 +469,25 @@ func (k *compactTLS) say(f *fd, fn func(dst []byte) []byte) {
 }
 
 // enqueue is secure.enqueue.
-func (k *compactTLS) enqueue(f *fd, p []byte) (int, error) {
+func (k *compactTLS) enqueue(t *secure, f *fd, p []byte) (int, error) {
 	size := len(p) + (len(p)/compact.MaxPlaintext+2)*compact.Overhead
-	err := f.enqueueWith(size, func(dst []byte) ([]byte, error) { return k.Append(dst, p) })
+	err := f.enqueueWith(size, func(dst []byte) ([]byte, error) {
+		f.out.open = t
+		return k.Put(dst, p)
+	})
 	if err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// seal seals the last record of the queue, to which what was sent since the last flush has been
+// added, before the kernel gets it. With mu of the queue held, which nobody takes who keeps
+// everybody out of TLS.
+func (o *output) seal() {
+	t := o.open
+	o.open = nil
+	t.enter()
+	defer t.leave()
+	o.queue = t.compacted().Seal(o.queue)
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -97,7 +96,7 @@ func TestCompactTLS(t *testing.T) {
 		}
 		is, ok := c.Socket().ConnectionState()
 		if !ok || is.Version != was.Version || is.CipherSuite != was.CipherSuite || is.CurveID != was.CurveID ||
-			is.NegotiatedProtocol != "a" || is.ServerName != was.ServerName || len(is.PeerCertificates) > 0 != (keep || os.Getenv("WHORL_TEST_COMPACT_TLS") != "") {
+			is.NegotiatedProtocol != "a" || is.ServerName != was.ServerName || len(is.PeerCertificates) > 0 != keep {
 			t.Errorf("%+v\nwas %+v", is, was)
 		}
 		if id, ok := c.Socket().PeerIdentity(); !ok || id.SHA256 != identity.SHA256 || !id.Verified {

@@ -4,7 +4,10 @@ package socket
 
 import (
 	"context"
+	"net"
 	"net/netip"
+	"reflect"
+	goruntime "runtime"
 	"sync"
 	"time"
 
@@ -106,3 +109,49 @@ func WipedAfterRest() bool {
 	both.Wait()
 	return t.wiped
 }
+
+// PutToRest does at once what is done with a connection that is quiet, and reports whether it is
+// compact then. One goroutine at a time may call it.
+func PutToRest(s *Socket) bool {
+	t := s.secure.Load()
+	if t == nil || t.compactible == nil || t.given {
+		return false
+	}
+	t.toRest()
+	return t.compacted() != nil
+}
+
+// SecretsOf returns a look at the secrets that are kept for a connection: whether there are any.
+func SecretsOf(s *Socket) func() bool {
+	t := s.secure.Load()
+	if k := t.compacted(); k != nil {
+		return func() bool { return hasSecrets(t, k.State, "in", "out") }
+	}
+	capture := t.link.capture
+	return func() bool { return hasSecrets(t, capture, "client", "server") }
+}
+
+// SecretsOfHandshake is SecretsOf for what crypto/tls has for a connection during its handshake.
+func SecretsOfHandshake(conn net.Conn) func() bool {
+	capture := conn.(*link).capture
+	return func() bool { return hasSecrets(nil, capture, "client", "server") }
+}
+
+// hasSecrets keeps out whoever is within TLS, and looks at fields.
+func hasSecrets(t *secure, of any, fields ...string) bool {
+	if t != nil {
+		for !t.using.CompareAndSwap(0, resting) {
+			goruntime.Gosched()
+		}
+		defer t.using.Store(0)
+	}
+	for _, name := range fields {
+		if !reflect.ValueOf(of).Elem().FieldByName(name).FieldByName("secret").IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// Queued is how much was sent and the kernel hasn't taken.
+func Queued(s *Socket) int { return (*inner)(s).Queued() }

@@ -57,6 +57,8 @@ type fd struct {
 	wr      direction
 	out     output
 	watcher house.Watcher // of Watch; changed on the loop
+
+	secure atomic.Pointer[secure] // has keys to wipe at the loop's end, which closes nothing else
 }
 
 // direction is one of the two ways of a descriptor.
@@ -232,6 +234,9 @@ func (f *fd) LoopEnded() {
 		return
 	}
 	f.end(lockClosed | lockOrphaned)
+	if t := f.secure.Load(); t != nil {
+		t.doom()
+	}
 	// The other end of the connection may wait on a loop that still runs. It is to be told of the
 	// end of the runtime, too, and not of this one.
 	f.home.Runtime().AtEnd(func() { f.leave(using) })

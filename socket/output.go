@@ -20,6 +20,8 @@ type output struct {
 	sent      int32  // guarded by mu: how much of queue the kernel has taken
 	limit     int32  // guarded by mu: how much may be in queue, if more than queueLimit
 	err       error  // guarded by mu: the first error; final
+
+	open *secure // guarded by mu: may have a record at the end of queue that isn't sealed yet
 }
 
 // highWater is how much may be queued before a sender has to wait.
@@ -98,7 +100,7 @@ func (f *fd) dropOutput() {
 // take empties the queue and returns its buffer. With mu held.
 func (o *output) take() []byte {
 	buf := o.queue
-	o.queue, o.sent = nil, 0
+	o.queue, o.sent, o.open = nil, 0, nil
 	o.pending.Store(false)
 	return buf
 }
@@ -119,6 +121,9 @@ func (f *fd) queued() int {
 func (f *fd) flush() error {
 	f.out.mu.Lock()
 	o := &f.out
+	if o.open != nil {
+		o.seal()
+	}
 	for o.err == nil && int(o.sent) < len(o.queue) {
 		n, err := f.trySend(o.queue[o.sent:])
 		if err == errWait || err == errNoBuffers {

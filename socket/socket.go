@@ -79,14 +79,17 @@ type Timeouts struct {
 
 // CompactTLS has TLS 1.3 connections that are quiet kept in a few hundred bytes, in place of the 6
 // to 7 KB that crypto/tls has for each; see docs/compact-tls.md. Connections of TLS 1.2 stay with
-// crypto/tls. It is a setting of clients and servers: for a Socket of one's own it does nothing.
+// crypto/tls; NotCompact says how many do, and why. It is a setting of clients and servers: for a
+// Socket of one's own it does nothing, and on one of theirs it can be set to none before the
+// handshake, which pins that connection to crypto/tls.
 type CompactTLS struct {
 	// After is after how long a silence that is done; 0: never. A second is a good value: session
 	// tickets have come by then.
 	After time.Duration
-	// KeepCertificates keeps the peer's certificates for ConnectionState, some KB for each
-	// connection. Without it ConnectionState has none of them any more, and PeerIdentity says whose
-	// they were; its ExportKeyingMaterial returns an error then.
+	// KeepCertificates keeps what ConnectionState has of the peer's certificates, and its
+	// ExportKeyingMaterial, some KB for each connection. Without it ConnectionState has none of them
+	// any more, and PeerIdentity says whose they were. ExportKeyingMaterial returns an error then;
+	// its text is one of crypto/tls, that renegotiation is enabled, as there is none for this.
 	KeepCertificates bool
 }
 

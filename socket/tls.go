@@ -97,6 +97,9 @@ func (i *inner) SSLHandshakeThrough(
 		return s.fail("handshake", err)
 	}
 	s.secure.Store(t)
+	if t.compactible != nil {
+		f.secure.Store(t)
+	}
 	return nil
 }
 
@@ -200,13 +203,17 @@ func (s *Socket) handshake(
 	defer shaking.leave()
 	t, config, settings := s.prepareTLS(f, config, shaking)
 	link := t.link
-	if link.capture != nil {
-		defer link.capture.End()
+	if capture := link.capture; capture != nil {
+		defer func() {
+			if capture.End(); t.compactible == nil {
+				capture.Wipe()
+			}
+		}()
 	}
 	err, detourErr := t.shakeHands(ctx, shaking)
 	if link.capture != nil && err == nil && detourErr == nil {
 		if cs := t.conn.Load().ConnectionState(); !link.capture.Begin(&cs) {
-			link.capture = nil
+			link.giveUp()
 		}
 	}
 	if len(shaking.ahead.unread()) == 0 && link.capture == nil {
@@ -236,7 +243,7 @@ func (s *Socket) prepareTLS(
 ) (*secure, *tls.Config, CompactTLS) {
 	t := &secure{link: &link{socket: s, fd: f, shaking: shaking}, fd: f}
 	settings := s.timeouts.Load().CompactTLS
-	if forced := compact.Forced(); forced > 0 {
+	if forced := compact.Forced(); forced > 0 && !compact.Enabled(config) {
 		settings.After, config = forced, compact.ForcedConfig(config)
 		settings.KeepCertificates = true
 	}
@@ -375,7 +382,7 @@ func (t *secure) enqueue(p []byte) (int, error) {
 	var n int
 	var err error
 	if k := t.compacted(); k != nil {
-		n, err = k.enqueue(t.fd, p)
+		n, err = k.enqueue(t, t.fd, p)
 	} else {
 		n, err = t.conn.Load().Write(p)
 	}

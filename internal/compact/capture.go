@@ -41,8 +41,8 @@ func withSink(c *tls.Config, captures *sync.Map) *tls.Config {
 	return c
 }
 
-// Forced is after how long a silence all connections become compact, whether that was asked for or
-// not: WHORL_TEST_COMPACT_TLS, by which all tests run a second time. 0 if it isn't set.
+// Forced is after how long a silence all connections become compact for which that wasn't asked for:
+// WHORL_TEST_COMPACT_TLS, by which all tests run a second time. 0 if it isn't set.
 var Forced = sync.OnceValue(func() time.Duration {
 	d, _ := time.ParseDuration(os.Getenv("WHORL_TEST_COMPACT_TLS"))
 	return d
@@ -52,9 +52,6 @@ var forcedConfigs sync.Map // *tls.Config by *tls.Config
 
 // ForcedConfig is Config for Forced: the same for the same configuration, with its ticket keys.
 func ForcedConfig(c *tls.Config) *tls.Config {
-	if Enabled(c) {
-		return c
-	}
 	if c == nil {
 		return Config(nil)
 	}
@@ -122,7 +119,7 @@ func (s *sink) learn(line []byte) {
 	}
 	secret := bytes.TrimSpace(rest[65:])
 	if c.secrets&bit != 0 || len(secret) > 2*maxSecret || c.size > 0 && len(secret) != 2*c.size {
-		c.useless.Store(true) // another connection has the same random: whose secret is it?
+		c.giveUp(Unclear) // another connection has the same random: whose secret is it?
 		return
 	}
 	n, err := hex.Decode(h.secret[:], secret)
@@ -131,6 +128,16 @@ func (s *sink) learn(line []byte) {
 	}
 	c.size = n
 }
+
+// A Reason is why a connection stays with crypto/tls.
+type Reason uint32
+
+const (
+	OldVersion     Reason = 1 + iota // it isn't TLS 1.3
+	EncryptedHello                   // what would tell its secrets is encrypted
+	ChangedKeys                      // the peer has sent a KeyUpdate before it was quiet
+	Unclear                          // something isn't as it is expected to be
+)
 
 // A Capture follows a connection from its first byte to the moment when its State takes over. It
 // is for whoever reads and writes for crypto/tls: one at a time during the handshake, and from
@@ -141,7 +148,7 @@ type Capture struct {
 	random   [32]byte
 	hello    []byte // what has come of the ClientHello, until the random is known
 	known    bool
-	useless  atomic.Bool // it can't be compacted
+	why      atomic.Uint32 // a Reason: it can't be compacted
 
 	// Until Begin guarded by mu: a connection with the same client random writes here, too.
 	mu         sync.Mutex
@@ -168,7 +175,7 @@ const randomAt = HeaderSize + 4 + 2
 
 // Hello takes what the client sends first, as it comes.
 func (c *Capture) Hello(p []byte) {
-	if c.known || c.handshaken || c.useless.Load() {
+	if c.known || c.handshaken || c.Useless() {
 		return
 	}
 	c.hello = append(c.hello, p[:min(len(p), randomAt+32-len(c.hello))]...)
@@ -179,14 +186,14 @@ func (c *Capture) Hello(p []byte) {
 	// could claim another connection's random, and get its secrets.
 	if c.hello[0] != typeHandshake || c.hello[HeaderSize] != 1 ||
 		int(c.hello[3])<<8|int(c.hello[4]) < len(c.hello)-HeaderSize {
-		c.useless.Store(true)
+		c.giveUp(Unclear)
 		return
 	}
 	copy(c.random[:], c.hello[randomAt:])
 	c.hello, c.known = nil, true
 	if _, twice := c.captures.LoadOrStore(c.random, c); twice {
 		c.known = false
-		c.useless.Store(true) // the randoms of honest clients differ
+		c.giveUp(Unclear) // the randoms of honest clients differ
 	}
 }
 
@@ -202,13 +209,18 @@ func (c *Capture) End() {
 }
 
 // Begin is End after a handshake that has succeeded. It reports whether the connection can be
-// compacted, as far as is known.
+// compacted, as far as is known; Why says why it can't.
 func (c *Capture) Begin(cs *tls.ConnectionState) bool {
 	c.End()
-	c.suite = suites[cs.CipherSuite]
-	// With ECH the random of the lines is another one than that in plain sight.
-	return !c.useless.Load() && cs.Version == tls.VersionTLS13 && !cs.ECHAccepted &&
-		c.secrets == 3 && c.suite != nil && c.suite.secret == c.size
+	switch c.suite = suites[cs.CipherSuite]; {
+	case cs.Version != tls.VersionTLS13:
+		c.giveUp(OldVersion)
+	case cs.ECHAccepted: // the random of the lines is another one than that in plain sight
+		c.giveUp(EncryptedHello)
+	case c.secrets != 3 || c.suite == nil || c.suite.secret != c.size:
+		c.giveUp(Unclear)
+	}
+	return !c.Useless()
 }
 
 func (c *Capture) own() *half {
@@ -227,7 +239,7 @@ func (c *Capture) peers() *half {
 
 // Sent takes whole records that crypto/tls has sent.
 func (c *Capture) Sent(b []byte) {
-	if c.useless.Load() {
+	if c.Useless() {
 		return
 	}
 	var first, last []byte
@@ -246,7 +258,7 @@ func (c *Capture) Sent(b []byte) {
 		b = b[n:]
 	}
 	if len(b) > 0 {
-		c.useless.Store(true) // not whole records
+		c.giveUp(Unclear) // not whole records
 		return
 	}
 	if records == 0 {
@@ -259,7 +271,7 @@ func (c *Capture) Sent(b []byte) {
 	own := c.own()
 	if !c.sent {
 		if _, c.sent = peek(c.suite, own, own.seq, first); !c.sent {
-			c.useless.Store(true)
+			c.giveUp(Unclear)
 		}
 	}
 	own.seq += records
@@ -289,8 +301,7 @@ func (c *Capture) sentShaking(records uint64, last []byte) {
 
 // peek opens a record, and leaves it as it is.
 func peek(s *suite, h *half, seq uint64, record []byte) ([]byte, bool) {
-	h = &half{secret: h.secret}
-	l := h.wake(s)
+	l := h.expanded(s)
 	nonce := l.nonce(seq)
 	plain, err := l.aead.Open(nil, nonce[:], record[HeaderSize:], record[:HeaderSize])
 	return plain, err == nil
@@ -302,38 +313,47 @@ func peek(s *suite, h *half, seq uint64, record []byte) ([]byte, bool) {
 func (c *Capture) Received(record []byte, data bool) {
 	peers := c.peers()
 	defer func() { peers.seq++ }()
-	if c.useless.Load() || data && (c.received || len(record) == 0) {
+	if c.Useless() || data && (c.received || len(record) == 0) {
 		return
 	}
 	var plain []byte
 	if len(record) > HeaderSize {
 		plain, c.received = peek(c.suite, peers, peers.seq, record)
 	}
-	if !c.received || !data && !changesNothing(plain) {
-		c.useless.Store(true)
+	if !c.received {
+		c.giveUp(Unclear)
+	} else if !data {
+		c.giveUp(changes(plain))
 	}
 }
 
-// changesNothing reports whether what a record carries is nothing, or tickets that are whole.
-func changesNothing(plain []byte) bool {
+// changes is why what a record carries makes it impossible to go on from there; 0 if it carries
+// nothing, or tickets that are whole.
+func changes(plain []byte) Reason {
 	end := len(plain) - 1
 	for end >= 0 && plain[end] == 0 {
 		end--
 	}
-	if end <= 0 {
-		return end == 0 && plain[0] == typeData
+	if end == 0 && plain[0] == typeData {
+		return 0
 	}
-	kind, messages := plain[end], plain[:end]
-	for kind == typeHandshake && len(messages) >= 4 && messages[0] == messageTicket {
+	if end <= 0 || plain[end] != typeHandshake {
+		return Unclear
+	}
+	messages := plain[:end]
+	for len(messages) >= 4 && messages[0] == messageTicket {
 		n := 4 + int(messages[1])<<16 + int(messages[2])<<8 + int(messages[3])
 		if n > len(messages) {
-			break
+			return Unclear
 		}
 		if messages = messages[n:]; len(messages) == 0 {
-			return true
+			return 0
 		}
 	}
-	return false
+	if messages[0] == messageKeyUpdate {
+		return ChangedKeys
+	}
+	return Unclear
 }
 
 // Said notes that crypto/tls has sent close_notify.
@@ -345,7 +365,7 @@ var errNotCompact = errors.New("compact: not a connection that can be compacted"
 // State returns the State that takes over, after Begin has said that it can. Nothing may be in
 // flight.
 func (c *Capture) State(cs *tls.ConnectionState) (*State, error) {
-	if c.useless.Load() || c.suite == nil {
+	if c.Useless() || c.suite == nil {
 		return nil, errNotCompact
 	}
 	state := &State{
@@ -355,7 +375,13 @@ func (c *Capture) State(cs *tls.ConnectionState) (*State, error) {
 }
 
 // Useless reports whether it is certain that the connection stays with crypto/tls.
-func (c *Capture) Useless() bool { return c.useless.Load() }
+func (c *Capture) Useless() bool { return c.Why() != 0 }
 
-// Wipe forgets the secrets.
+// Why says why it does, 0 if that isn't certain.
+func (c *Capture) Why() Reason { return Reason(c.why.Load()) }
+
+// giveUp is for whoever finds a reason. The first one counts.
+func (c *Capture) giveUp(why Reason) { c.why.CompareAndSwap(0, uint32(why)) }
+
+// Wipe forgets the secrets, when the handshake is over.
 func (c *Capture) Wipe() { c.client, c.server, c.secrets = half{}, half{}, 0 }

@@ -60,6 +60,9 @@ func TestForeignSecrets(t *testing.T) {
 			if got := capture.Begin(c.state); got != c.want {
 				t.Errorf("it may be taken over: %v", got)
 			}
+			if (capture.Why() == EncryptedHello) != c.state.ECHAccepted {
+				t.Errorf("the reason is %d", capture.Why())
+			}
 			tell(config, random, 3)
 			if h := capture.client.secret[31]; c.want && h != 1 {
 				t.Errorf("secret %d", h)

@@ -38,9 +38,29 @@
 //
 // # What a State does
 //
-// It opens and seals records of the three suites of TLS 1.3; it answers a KeyUpdate, and sends its own
-// long before a key has sealed as much as it may (section 5.5); it tells close_notify, alerts and
-// truncation apart; it drops session tickets that come late. Whatever a peer must not send is
+// It opens and seals records of the three suites of TLS 1.3; it answers a KeyUpdate, and sends its
+// own long before a key has sealed as much as it may (section 5.5); it tells close_notify, alerts
+// and truncation apart; it drops session tickets that come late. Whatever a peer must not send is
 // answered with the alert that the RFC names. The expanded keys are made when they are needed and
-// dropped when the caller says so ([State.Rest]).
+// dropped when the caller says so ([State.Rest]). Small packets that are sent one after the other
+// share a record, if the caller puts them into one ([State.Put]) and seals it when the kernel is to
+// get it ([State.Seal]).
+//
+// Otherwise it does what crypto/tls does, byte by byte, which TestTwin shows, but for these, where
+// the RFC says otherwise: a change_cipher_spec behind the handshake is refused, the version of a record is
+// only what has been authenticated, a KeyUpdate with another value than 0 or 1 is
+// illegal_parameter, an unexpected message is unexpected_message whatever is in it, an alert that
+// is not two bytes long is decode_error, and nothing is sent behind close_notify, alerts and
+// answers to a KeyUpdate included.
+//
+// # What it could do, and why it doesn't
+//
+//   - The expanded keys are the connection's while it is busy, and in no cache that is shared. A
+//     cache with a bound would expand them again for each packet as soon as more connections are
+//     busy than it holds. What bounds them here is that they go when the connection has been quiet.
+//   - A configuration that Config.GetConfigForClient chooses is copied for each handshake. A copy
+//     that was kept wouldn't learn that the keys for session tickets have changed in the one that
+//     was chosen. All other configurations are copied once.
+//   - After a KeyUpdate that crypto/tls has seen, the connection stays with it. That is rare: keys
+//     last longer than it takes a connection to become quiet.
 package compact

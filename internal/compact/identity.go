@@ -54,7 +54,8 @@ func identify(cs *tls.ConnectionState, client bool) identity {
 func (i identity) client() bool { return i.Value().client }
 
 // noExporter is a state whose ExportKeyingMaterial returns an error. That of one that has none
-// would panic, and only crypto/tls can set it: here it says that there is renegotiation.
+// would panic, and only crypto/tls can set it: the only text that it has for TLS 1.3 speaks of
+// renegotiation.
 var noExporter = sync.OnceValue(func() tls.ConnectionState {
 	return tls.Client(nil, &tls.Config{Renegotiation: tls.RenegotiateOnceAsClient}).ConnectionState()
 })

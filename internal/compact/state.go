@@ -44,7 +44,8 @@ const (
 	// ones for AES-GCM.
 	keyLimit = 1 << 23
 
-	// maxIdle is how many records in a row may carry nothing. crypto/tls has the same bound.
+	// maxIdle is how many empty records, messages of the handshake protocol and warnings may come
+	// without data between them. crypto/tls has the same bound.
 	maxIdle = 16
 	// maxTicket is how long a message of the handshake protocol may be.
 	maxTicket = 1 << 17
@@ -69,13 +70,14 @@ type State struct {
 	in      half
 	message [4]byte // the header of a handshake message
 	headed  uint8   // how much of it is there
-	idle    uint8   // records in a row that carried nothing
+	idle    uint8   // empty records, messages and warnings without data between them
 	left    int32   // of the message's body
 	tickets uint16  // that were dropped
 	closed  bool    // by close_notify, or an error
 
-	out  half
-	said bool // close_notify
+	out      half
+	unsealed uint16 // bytes of the record that Put has left open
+	said     bool   // close_notify
 }
 
 // An Error is what is wrong with what a peer has sent. The alert is to be sent before the
@@ -96,7 +98,8 @@ func fail(alert uint8, text string) error { return &Error{alert, text} }
 
 // Open opens the first record of b, in place. n is how many bytes of b it takes; 0 says that more
 // is needed. data is what it carries, and may be empty. io.EOF is close_notify; an alert is a
-// tls.AlertError; anything that a peer must not send is an *Error. All errors are final.
+// tls.AlertError; anything that a peer must not send is an *Error. All errors are final, and take
+// nothing of b.
 //
 // answer says that the peer wants a KeyUpdate: the caller sends what AppendKeyUpdate appends.
 func (s *State) Open(b []byte) (n int, data []byte, answer bool, err error) {
@@ -107,8 +110,9 @@ func (s *State) Open(b []byte) (n int, data []byte, answer bool, err error) {
 	if err != nil {
 		s.closed = true
 		s.in.live = nil
+		return 0, nil, false, err
 	}
-	return n, data, answer, err
+	return n, data, answer, nil
 }
 
 func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
@@ -130,15 +134,15 @@ func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
 		return 0, nil, false, fail(alertBadRecordMAC, "a record that doesn't decrypt")
 	}
 	s.in.seq++
+	if len(plain) > MaxPlaintext+1 { // padding included: RFC 8446, section 5.4
+		return 0, nil, false, fail(alertRecordOverflow, "an oversized record")
+	}
 	end := len(plain) - 1
 	for end >= 0 && plain[end] == 0 { // padding
 		end--
 	}
-	switch {
-	case end < 0:
+	if end < 0 {
 		return 0, nil, false, fail(alertUnexpectedMessage, "a record without a type")
-	case end > MaxPlaintext:
-		return 0, nil, false, fail(alertRecordOverflow, "an oversized record")
 	}
 	kind := plain[end]
 	plain = plain[:end]
@@ -149,12 +153,9 @@ func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
 		s.idle = 0
 		return n, plain, false, nil
 	}
-	if s.idle++; s.idle > maxIdle {
-		return 0, nil, false, fail(alertUnexpectedMessage, "too many records that carry nothing")
-	}
 	switch kind {
 	case typeData:
-		return n, nil, false, nil
+		return n, nil, false, s.idles()
 	case typeAlert:
 		return n, nil, false, s.alert(plain)
 	case typeHandshake:
@@ -162,6 +163,14 @@ func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
 		return n, nil, answer, err
 	}
 	return 0, nil, false, fail(alertUnexpectedMessage, "a record of an unknown type")
+}
+
+// idles counts what has come and carried nothing, or a message of the handshake protocol.
+func (s *State) idles() error {
+	if s.idle++; s.idle > maxIdle {
+		return fail(alertUnexpectedMessage, "too much that carries nothing")
+	}
+	return nil
 }
 
 // alert is the peer's alert.
@@ -172,7 +181,7 @@ func (s *State) alert(b []byte) error {
 	case b[1] == alertCloseNotify:
 		return io.EOF
 	case b[1] == alertUserCanceled: // close_notify follows (RFC 8446, section 6.1)
-		return nil
+		return s.idles()
 	}
 	return tls.AlertError(b[1])
 }
@@ -206,6 +215,9 @@ func (s *State) messages(b []byte) (answer bool, err error) {
 			break
 		}
 		s.headed = 0
+		if err := s.idles(); err != nil {
+			return answer, err
+		}
 		if s.message[0] == messageTicket {
 			s.tickets++
 			continue
@@ -225,29 +237,62 @@ func (s *State) messages(b []byte) (answer bool, err error) {
 // Append appends records that carry p, which may be empty only if there is nothing to send: then
 // it appends none.
 func (s *State) Append(dst, p []byte) ([]byte, error) {
+	dst, err := s.Put(dst, p)
+	return s.Seal(dst), err
+}
+
+// Put is Append, and leaves the last record open for what comes next. Until Seal it is in
+// plaintext; nothing else may be appended to dst meanwhile but by methods of the State.
+func (s *State) Put(dst, p []byte) ([]byte, error) {
 	if s.said {
 		return dst, errSaid
 	}
 	for len(p) > 0 {
-		n := min(len(p), MaxPlaintext)
-		dst = s.seal(dst, typeData, p[:n])
+		if s.unsealed == 0 {
+			if s.out.seq >= keyLimit {
+				dst = s.update(dst)
+			}
+			dst = append(dst, typeData, 3, 3, 0, 0)
+		}
+		n := min(len(p), MaxPlaintext-int(s.unsealed))
+		dst = append(dst, p[:n]...)
 		p = p[n:]
+		if s.unsealed += uint16(n); s.unsealed == MaxPlaintext {
+			dst = s.Seal(dst)
+		}
 	}
 	return dst, nil
 }
 
 var errSaid = errors.New("tls: protocol is shutdown")
 
+// Seal seals the record that Put has left open at the end of dst. If the State was wiped meanwhile
+// the record is taken off again.
+func (s *State) Seal(dst []byte) []byte {
+	if s.unsealed == 0 {
+		return dst
+	}
+	start := len(dst) - HeaderSize - int(s.unsealed)
+	if s.unsealed = 0; s.said {
+		clear(dst[start:])
+		return dst[:start]
+	}
+	return s.sealFrom(dst, start, typeData)
+}
+
 // seal appends a record.
 func (s *State) seal(dst []byte, kind byte, p []byte) []byte {
-	if s.out.seq >= keyLimit && kind == typeData {
-		dst = s.update(dst)
-	}
-	length := len(p) + 1 + 16
+	dst = s.Seal(dst)
 	start := len(dst)
-	dst = append(dst, typeData, 3, 3, byte(length>>8), byte(length))
-	dst = append(dst, p...)
+	dst = append(dst, typeData, 3, 3, 0, 0)
+	return s.sealFrom(append(dst, p...), start, kind)
+}
+
+// sealFrom seals what is in dst behind the place of its header.
+func (s *State) sealFrom(dst []byte, start int, kind byte) []byte {
 	dst = append(dst, kind)
+	length := len(dst) - start - HeaderSize + 16
+	dst[start+3], dst[start+4] = byte(length>>8), byte(length)
 	l := s.out.wake(s.suite)
 	nonce := l.nonce(s.out.seq)
 	body := dst[start+HeaderSize:]
@@ -287,8 +332,9 @@ func (s *State) last(dst []byte, level, alert byte) []byte {
 	if s.said {
 		return dst
 	}
+	dst = s.seal(dst, typeAlert, []byte{level, alert})
 	s.said = true
-	return s.seal(dst, typeAlert, []byte{level, alert})
+	return dst
 }
 
 // Rest drops the expanded keys, until they are needed. Nobody may use the State meanwhile.

@@ -70,9 +70,13 @@ type live struct {
 
 // wake expands the key.
 func (h *half) wake(s *suite) *live {
-	if h.live != nil {
-		return h.live
+	if h.live == nil {
+		h.live = h.expanded(s)
 	}
+	return h.live
+}
+
+func (h *half) expanded(s *suite) *live {
 	expander := s.expander(h.secret[:s.secret])
 	key := expand(expander, "key", s.key)
 	aead, err := s.aead(key)
@@ -82,7 +86,6 @@ func (h *half) wake(s *suite) *live {
 	}
 	l := &live{aead: aead}
 	copy(l.iv[:], expand(expander, "iv", nonceSize))
-	h.live = l
 	return l
 }
 
