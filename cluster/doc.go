@@ -2,7 +2,7 @@
 // one machine, on a message broker that is there already.
 //
 //	hub := cluster.New(cluster.Config{
-//		Broker: cluster.Memory(cluster.MemoryConfig{}), // or nats.Connect of cluster/nats
+//		Broker: cluster.Memory(), // or nats.Connect of cluster/nats
 //	})
 //	hub.Start(ctx)
 //	hub.Bind(conn, "ann")

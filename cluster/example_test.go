@@ -14,7 +14,7 @@ import (
 // A chat on one node. With the Broker of cluster/nats in place of Memory, it is one on many.
 func Example() {
 	err := runtime.Run(func(ctx context.Context) error {
-		hub := cluster.New(cluster.Config{Broker: cluster.Memory(cluster.MemoryConfig{})})
+		hub := cluster.New(cluster.Config{Broker: cluster.Memory()})
 		if err := hub.Start(ctx); err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func Example() {
 // A client that keeps the position of the last message it has got, and comes back with it.
 func ExampleHub_JoinSince() {
 	hub := cluster.New(cluster.Config{
-		Broker: cluster.Memory(cluster.MemoryConfig{History: 1000}),
+		Broker: cluster.MemoryWith(cluster.MemoryHistory{Messages: 1000}),
 		Encode: func(p cluster.Publication) websocket.Message {
 			data := fmt.Appendf(nil, "%d %s %s", p.At.Offset, p.At.Epoch, p.Message.Data)
 			return websocket.Message{Opcode: websocket.Text, Data: data}

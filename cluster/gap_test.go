@@ -15,15 +15,15 @@ import (
 )
 
 // listeners are two nodes, of which b has a member in a room and a faulty broker.
-func (h *house) listeners(memory cluster.MemoryConfig) (
+func (h *house) listeners(memory cluster.MemoryHistory) (
 	a, b *cluster.Hub, broker *faulty, seen *gaps, c *client,
 ) {
 	h.t.Helper()
-	bus := cluster.Memory(memory)
+	bus := cluster.MemoryWith(memory)
 	seen = new(gaps)
 	broker = &faulty{Broker: bus.Peer()}
 	config := cluster.Config{Node: "b", Broker: broker, OnGap: seen.onGap}
-	if memory.History > 0 {
+	if memory.Messages > 0 {
 		config.Broker = faultyHistory{broker}
 	}
 	a, b = h.hub(cluster.Config{Broker: bus, Node: "a"}), h.hub(config)
@@ -79,7 +79,7 @@ func (g *gaps) count(room string) (n int) {
 // A message that doesn't come is a gap when its successor has come.
 func TestGapBeforeAMessage(t *testing.T) {
 	h := open(t, websocket.Options{})
-	a, b, broker, seen, c := h.listeners(cluster.MemoryConfig{})
+	a, b, broker, seen, c := h.listeners(cluster.MemoryHistory{})
 	for n := range 5 {
 		check(t, a.Broadcast(h.ctx, "room", text("before %d", n)))
 		c.want(fmt.Sprintf("before %d", n))
@@ -104,7 +104,7 @@ func TestGapBeforeAMessage(t *testing.T) {
 // The last message, and the only one, are missed with the heartbeats.
 func TestGapBeforeASilence(t *testing.T) {
 	h := open(t, websocket.Options{})
-	a, b, broker, seen, _ := h.listeners(cluster.MemoryConfig{})
+	a, b, broker, seen, _ := h.listeners(cluster.MemoryHistory{})
 	heartbeats(t, a, 10) // it is known that b listens
 	for range 5 {
 		broker.loses.Store(next("room.room"))
@@ -126,7 +126,7 @@ func heartbeats(t testing.TB, hub *cluster.Hub, n uint64) {
 // Where a heartbeat is missing, anything may be.
 func TestGapOfAHeartbeat(t *testing.T) {
 	h := open(t, websocket.Options{})
-	a, _, broker, seen, c := h.listeners(cluster.MemoryConfig{})
+	a, _, broker, seen, c := h.listeners(cluster.MemoryHistory{})
 	broker.loses.Store(next("nodes"))
 	seen.want(t, "room", "", cluster.ErrNode)
 	check(t, a.Broadcast(h.ctx, "room", text("goes on")))
@@ -136,7 +136,7 @@ func TestGapOfAHeartbeat(t *testing.T) {
 // What the broker loses on its way in is missed by all, the sender included.
 func TestGapOfASender(t *testing.T) {
 	h := open(t, websocket.Options{})
-	_, b, broker, seen, c := h.listeners(cluster.MemoryConfig{})
+	_, b, broker, seen, c := h.listeners(cluster.MemoryHistory{})
 	heartbeats(t, b, 10)
 	broker.drops.Store(next("room.room"))
 	check(t, b.Broadcast(h.ctx, "room", text("lost")))
@@ -156,7 +156,7 @@ func TestGapOfASender(t *testing.T) {
 // A node that is gone without a word may have taken messages with it.
 func TestGapOfANode(t *testing.T) {
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(cluster.MemoryConfig{})
+	bus := cluster.Memory()
 	var seen gaps
 	b := h.hub(cluster.Config{Broker: bus, NodeTimeout: 5 * beat, OnGap: seen.onGap})
 	broker := &faulty{Broker: bus.Peer()}
@@ -170,7 +170,7 @@ func TestGapOfANode(t *testing.T) {
 // What the Broker says is a gap.
 func TestGapOfTheBroker(t *testing.T) {
 	h := open(t, websocket.Options{})
-	_, b, broker, seen, _ := h.listeners(cluster.MemoryConfig{})
+	_, b, broker, seen, _ := h.listeners(cluster.MemoryHistory{})
 	broker.Lost("room.room", cluster.ErrSlow)
 	seen.want(t, "room", "", cluster.ErrSlow)
 	broker.Lost("user.ann", cluster.ErrSlow)
@@ -188,7 +188,7 @@ func TestGapOfTheBroker(t *testing.T) {
 // told twice.
 func TestLate(t *testing.T) {
 	h := open(t, websocket.Options{})
-	a, b, broker, seen, c := h.listeners(cluster.MemoryConfig{})
+	a, b, broker, seen, c := h.listeners(cluster.MemoryHistory{})
 	heartbeats(t, a, 10)
 	var kept atomic.Pointer[[]byte]
 	keep := func(subject string, message []byte) bool {
@@ -209,7 +209,7 @@ func TestLate(t *testing.T) {
 // Nothing is delivered twice, whatever the broker does.
 func TestNothingTwice(t *testing.T) {
 	h := open(t, websocket.Options{})
-	a, b, broker, _, c := h.listeners(cluster.MemoryConfig{})
+	a, b, broker, _, c := h.listeners(cluster.MemoryHistory{})
 	var kept atomic.Pointer[[]byte]
 	keep := func(subject string, message []byte) bool {
 		if subject == "room.room" {

@@ -201,7 +201,7 @@ func New(config Config) *Hub {
 		}
 	}
 	if config.Broker == nil {
-		config.Broker = Memory(MemoryConfig{})
+		config.Broker = Memory()
 	}
 	if config.Node == "" {
 		host, _ := os.Hostname()

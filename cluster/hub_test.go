@@ -310,7 +310,7 @@ func TestQueueHasABound(t *testing.T) {
 	h := open(t, websocket.Options{})
 	goOn := make(chan struct{})
 	hub := h.hub(cluster.Config{
-		Broker: stuck{cluster.Memory(cluster.MemoryConfig{}), goOn}, MaxQueue: 10_000,
+		Broker: stuck{cluster.Memory(), goOn}, MaxQueue: 10_000,
 	})
 	c := h.dial()
 	check(t, hub.Join(c.far, "room", nil))
@@ -367,7 +367,7 @@ func TestLeaveGrace(t *testing.T) {
 // A hub's end takes its members with it; what was broadcast before still goes out.
 func TestClose(t *testing.T) {
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(cluster.MemoryConfig{})
+	bus := cluster.Memory()
 	stays := h.hub(cluster.Config{Broker: bus, Node: "stays"})
 	goes := cluster.New(quick(cluster.Config{Broker: bus.Peer(), Node: "goes"}))
 	check(t, goes.Start(h.ctx))
@@ -409,7 +409,7 @@ func (a *absent) Start(ctx context.Context, r cluster.Receiver) error {
 // A Start that has failed may be tried again, and Close doesn't wait for one that never succeeds.
 func TestStartAgain(t *testing.T) {
 	h := open(t, websocket.Options{})
-	broker := &absent{cluster.Memory(cluster.MemoryConfig{}), 2}
+	broker := &absent{cluster.Memory(), 2}
 	hub := cluster.New(quick(cluster.Config{Broker: broker}))
 	for range 2 {
 		if err := hub.Start(h.ctx); !errors.Is(err, cluster.ErrDisconnected) {
@@ -425,7 +425,7 @@ func TestStartAgain(t *testing.T) {
 	check(t, hub.Broadcast(h.ctx, "room", text("x")))
 	c.want("x")
 	check(t, hub.Close(h.ctx))
-	never := cluster.New(quick(cluster.Config{Broker: &absent{cluster.Memory(cluster.MemoryConfig{}), 9}}))
+	never := cluster.New(quick(cluster.Config{Broker: &absent{cluster.Memory(), 9}}))
 	if never.Start(h.ctx) == nil {
 		t.Error("started")
 	}
@@ -438,7 +438,7 @@ func TestStartAgain(t *testing.T) {
 // The end of the runtime is the end of a hub that nobody has closed: others see its members go.
 func TestEndOfTheRuntime(t *testing.T) {
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(cluster.MemoryConfig{})
+	bus := cluster.Memory()
 	stays := h.hub(cluster.Config{Broker: bus})
 	check(t, runtime.Run(func(ctx context.Context) error {
 		goes := cluster.New(quick(cluster.Config{Broker: bus.Peer()}))

@@ -108,7 +108,7 @@ func quick(config cluster.Config) cluster.Config {
 // hubs starts nodes with names "0", "1" and so on, which know each other. configure is optional.
 func (h *house) hubs(n int, configure func(i int, c *cluster.Config)) []*cluster.Hub {
 	h.t.Helper()
-	bus := cluster.Memory(cluster.MemoryConfig{})
+	bus := cluster.Memory()
 	var all []*cluster.Hub
 	for i := range n {
 		config := cluster.Config{Broker: bus.Peer(), Node: fmt.Sprint(i)}

@@ -9,27 +9,30 @@ import (
 	"time"
 )
 
-// MemoryConfig is the configuration of Memory.
-type MemoryConfig struct {
-	// History is how many messages of each room are kept, in up to HistoryBytes, 1 MiB if 0. 0: none.
-	History, HistoryBytes int
-	// HistoryAge is for how long a message is kept, and for how long a room's history is kept after
-	// its last message: 5 minutes if 0.
-	HistoryAge time.Duration
+// MemoryHistory is what MemoryWith keeps.
+type MemoryHistory struct {
+	Messages int // of each room; 0: none
+	Bytes    int // of each room: 1 MiB if 0
+	// Age is for how long a message is kept, and for how long a room's history is kept after its
+	// last message: 5 minutes if 0.
+	Age time.Duration
 }
 
 // Memory returns a Broker for one process, the default of Config: a program that is written for it
-// runs on many nodes with another Broker. Further nodes in the same process, such as those of a test,
-// are Peers of it.
-func Memory(config MemoryConfig) *MemoryBroker {
-	if config.HistoryBytes == 0 {
-		config.HistoryBytes = 1 << 20
+// runs on many nodes with another Broker. Further nodes in the same process, such as those of a
+// test, are Peers of it.
+func Memory() *MemoryBroker { return MemoryWith(MemoryHistory{}) }
+
+// MemoryWith is Memory with a History.
+func MemoryWith(history MemoryHistory) *MemoryBroker {
+	if history.Bytes == 0 {
+		history.Bytes = 1 << 20
 	}
-	if config.HistoryAge == 0 {
-		config.HistoryAge = 5 * time.Minute
+	if history.Age == 0 {
+		history.Age = 5 * time.Minute
 	}
 	return &MemoryBroker{bus: &bus{
-		config:      config,
+		history:     history,
 		epoch:       rand.Text(),
 		subscribers: map[string][]*MemoryBroker{},
 		kept:        map[string]*archive{},
@@ -46,8 +49,8 @@ type MemoryBroker struct {
 
 // bus is what brokers have in common that are each other's Peers.
 type bus struct {
-	config MemoryConfig
-	epoch  string
+	history MemoryHistory
+	epoch   string
 
 	mu          sync.Mutex
 	subscribers map[string][]*MemoryBroker // by subject
@@ -138,7 +141,7 @@ func (m *MemoryBroker) Publish(subject string, message []byte) error {
 
 // keep adds a message to its history.
 func (b *bus) keep(subject string, message []byte) Position {
-	if b.config.History == 0 || !hasHistory(subject) {
+	if b.history.Messages == 0 || !hasHistory(subject) {
 		return Position{}
 	}
 	now := time.Now()
@@ -153,15 +156,15 @@ func (b *bus) keep(subject string, message []byte) Position {
 	at := Position{a.last, b.epoch}
 	a.stored = append(a.stored, Stored{at, now, message})
 	a.size += len(message)
-	a.trim(b.config, now)
+	a.trim(b.history, now)
 	return at
 }
 
 // trim drops what is too much, and too old.
-func (a *archive) trim(config MemoryConfig, now time.Time) {
+func (a *archive) trim(most MemoryHistory, now time.Time) {
 	n := 0
-	for n < len(a.stored) && (len(a.stored)-n > config.History || a.size > config.HistoryBytes ||
-		now.Sub(a.stored[n].Time) > config.HistoryAge) {
+	for n < len(a.stored) && (len(a.stored)-n > most.Messages || a.size > most.Bytes ||
+		now.Sub(a.stored[n].Time) > most.Age) {
 		a.size -= len(a.stored[n].Message)
 		a.dropped = a.stored[n].At.Offset
 		n++
@@ -171,19 +174,19 @@ func (a *archive) trim(config MemoryConfig, now time.Time) {
 
 // sweep drops the histories of rooms in which nothing has been said for a while.
 func (b *bus) sweep(now time.Time) {
-	if now.Sub(b.swept) < b.config.HistoryAge/4 {
+	if now.Sub(b.swept) < b.history.Age/4 {
 		return
 	}
 	b.swept = now
 	for subject, a := range b.kept {
-		if now.Sub(a.at) > b.config.HistoryAge {
+		if now.Sub(a.at) > b.history.Age {
 			delete(b.kept, subject)
 			b.forgotten = max(b.forgotten, a.last)
 		}
 	}
 }
 
-// Since is the History's. Without MemoryConfig.History there is none: ErrUnrecoverable.
+// Since is the History's. Without MemoryHistory.Messages there is none: ErrUnrecoverable.
 func (m *MemoryBroker) Since(
 	_ context.Context, subject string, since Position, limit int,
 ) (stored []Stored, top Position, err error) {
@@ -193,15 +196,15 @@ func (m *MemoryBroker) Since(
 	switch {
 	case m.closed:
 		return nil, Position{}, ErrDisconnected
-	case b.config.History == 0 && since.Epoch == "":
+	case b.history.Messages == 0 && since.Epoch == "":
 		return nil, Position{}, nil
-	case b.config.History == 0:
+	case b.history.Messages == 0:
 		return nil, Position{}, ErrUnrecoverable
 	}
 	top, dropped := Position{b.last, b.epoch}, b.forgotten
 	a := b.kept[subject]
 	if a != nil {
-		a.trim(b.config, time.Now())
+		a.trim(b.history, time.Now())
 		top.Offset, dropped, stored = a.last, a.dropped, a.stored
 	}
 	if since.Epoch == "" {

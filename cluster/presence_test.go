@@ -108,7 +108,7 @@ func TestOnPresence(t *testing.T) {
 func TestNewNodeLearnsAll(t *testing.T) {
 	const rooms, members = 50, 20
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(cluster.MemoryConfig{})
+	bus := cluster.Memory()
 	first := h.hub(cluster.Config{Broker: bus, Node: "first"})
 	for range members {
 		c := h.dial()
@@ -131,7 +131,7 @@ func TestNewNodeLearnsAll(t *testing.T) {
 // A node that is silent loses its members, and has them again when it is heard again.
 func TestSilentNode(t *testing.T) {
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(cluster.MemoryConfig{})
+	bus := cluster.Memory()
 	var seen diary
 	stays := h.hub(cluster.Config{
 		Broker: bus, Node: "stays", NodeTimeout: 10 * beat, OnPresence: seen.onPresence,
@@ -156,7 +156,7 @@ func TestSilentNode(t *testing.T) {
 // What is lost of what nodes say to each other is learnt anew.
 func TestLostDiff(t *testing.T) {
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(cluster.MemoryConfig{})
+	bus := cluster.Memory()
 	broker := &faulty{Broker: bus.Peer()}
 	a := h.hub(cluster.Config{Broker: bus, Node: "a"})
 	b := h.hub(cluster.Config{Broker: broker, Node: "b"})
@@ -174,7 +174,7 @@ func TestLostDiff(t *testing.T) {
 // A node that begins anew takes the place of the one before, whose members are gone at once.
 func TestNewLife(t *testing.T) {
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(cluster.MemoryConfig{})
+	bus := cluster.Memory()
 	var seen diary
 	stays := h.hub(cluster.Config{Broker: bus, Node: "stays", OnPresence: seen.onPresence})
 	broker := &faulty{Broker: bus.Peer()}
@@ -191,7 +191,7 @@ func TestNewLife(t *testing.T) {
 // Who is known to move isn't told to have left, unless it doesn't come in time.
 func TestHandOver(t *testing.T) {
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(cluster.MemoryConfig{})
+	bus := cluster.Memory()
 	var seen diary
 	stays := h.hub(cluster.Config{
 		Broker: bus, Node: "stays", MoveTimeout: time.Second, OnPresence: seen.onPresence,

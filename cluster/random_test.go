@@ -71,23 +71,23 @@ func (l *listener) listen(h *house) {
 // out and is away for a while: nothing comes twice or out of order, each loss is covered by a gap,
 // and in the end everybody's members are the truth.
 func TestRandom(t *testing.T) {
-	for name, memory := range map[string]cluster.MemoryConfig{
-		"without a history": {}, "with a history": {History: 50},
+	for name, memory := range map[string]cluster.MemoryHistory{
+		"without a history": {}, "with a history": {Messages: 50},
 	} {
 		t.Run(name, func(t *testing.T) { random(t, memory) })
 	}
 }
 
-func random(t *testing.T, memory cluster.MemoryConfig) {
+func random(t *testing.T, memory cluster.MemoryHistory) {
 	const nodes, rooms, guests, length = 3, 4, 10, 3 * time.Second
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(memory)
+	bus := cluster.MemoryWith(memory)
 	var tellers []*teller
 	var hubs []*cluster.Hub
 	for i := range nodes {
 		n := &teller{broker: &faulty{Broker: bus.Peer()}, seen: new(gaps), said: map[string]int{}}
 		config := cluster.Config{Node: fmt.Sprint(i), Broker: n.broker, NodeTimeout: 15 * beat, OnGap: n.seen.onGap}
-		if memory.History > 0 {
+		if memory.Messages > 0 {
 			config.Broker = faultyHistory{n.broker}
 		}
 		n.hub = h.hub(config)

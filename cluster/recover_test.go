@@ -10,7 +10,7 @@ import (
 	"github.com/whorl-go/whorl/websocket"
 )
 
-var someHistory = cluster.MemoryConfig{History: 100}
+var someHistory = cluster.MemoryHistory{Messages: 100}
 
 // With a history, what was lost is fetched, and comes in order: nobody is told of a gap.
 func TestRecovers(t *testing.T) {
@@ -90,7 +90,7 @@ func (c *client) said() said {
 // and in order, also while much is being said.
 func TestJoinSince(t *testing.T) {
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(cluster.MemoryConfig{History: 10_000})
+	bus := cluster.MemoryWith(cluster.MemoryHistory{Messages: 10_000})
 	var hubs []*cluster.Hub
 	for i := range 2 {
 		config := cluster.Config{Broker: bus.Peer(), Node: fmt.Sprint(i), Encode: withPosition, MaxMissed: 10_000}
@@ -144,7 +144,7 @@ func TestJoinSince(t *testing.T) {
 // Who can't be given all joins, is given nothing, and is told.
 func TestJoinSinceTooLate(t *testing.T) {
 	h := open(t, websocket.Options{})
-	bus := cluster.Memory(cluster.MemoryConfig{History: 10})
+	bus := cluster.MemoryWith(cluster.MemoryHistory{Messages: 10})
 	hub := h.hub(cluster.Config{Broker: bus, Encode: withPosition, MaxMissed: 5})
 	c := h.dial()
 	at, err := hub.JoinSince(h.ctx, c.far, "room", nil, cluster.Position{})
@@ -195,7 +195,7 @@ func TestJoinSinceTooLate(t *testing.T) {
 
 // The memory broker's history is as long as it is configured, and no longer.
 func TestMemoryHistory(t *testing.T) {
-	m := cluster.Memory(cluster.MemoryConfig{History: 3, HistoryBytes: 20})
+	m := cluster.MemoryWith(cluster.MemoryHistory{Messages: 3, Bytes: 20})
 	check(t, m.Start(t.Context(), nil))
 	defer m.Close(t.Context())
 	_, top, err := m.Since(t.Context(), "room.a", cluster.Position{}, 10)
