@@ -103,21 +103,24 @@ func (o *outbox) writeAll(batch []byte) error {
 	return nil
 }
 
-// end ends writing and reading; the connection stays open for linger.
+// end ends writing and reading; the connection stays open for linger. Only the first call does.
 func (o *outbox) end(err error) error {
 	o.mu.Lock()
-	if o.err == nil {
-		o.err = err
+	first := o.err == nil
+	if first {
+		o.err, o.bytes = err, nil
+		o.more.Signal()
 	}
-	o.bytes = nil
-	o.more.Signal()
 	o.mu.Unlock()
-	if half, ok := o.Conn.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite()               //nolint:errcheck // as above
-		o.Conn.SetReadDeadline(longAgo) //nolint:errcheck // as above
+	if !first {
 		return nil
 	}
-	return o.Conn.Close() // it has no buffer that the server could read from later
+	half, ok := o.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return o.Conn.Close() // it has no buffer that the server could read from later
+	}
+	o.Conn.SetDeadline(longAgo) //nolint:errcheck // the connection may have ended
+	return half.CloseWrite()
 }
 
 // Close drops what wasn't written yet.
