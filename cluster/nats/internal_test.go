@@ -237,3 +237,63 @@ func FuzzReceived(f *testing.F) {
 		}
 	})
 }
+
+func TestAnOutboxLingersUntilTheServerHasReadAll(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	here, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	o := newOutbox(here, time.Minute, func() {})
+	if _, err := o.Write([]byte("sent before")); err != nil {
+		t.Fatal(err)
+	}
+	for o.queued.Load() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	o.Close()
+	go o.linger()
+	o.Close() // nats.go closes more than once
+	select {
+	case <-o.ended:
+		t.Error("it has ended before the server")
+	case <-time.After(50 * time.Millisecond):
+	}
+	if got, err := io.ReadAll(there); string(got) != "sent before" || err != nil {
+		t.Errorf("the server reads %q, %v", got, err)
+	}
+	there.Close()
+	<-o.ended
+	o.abort()
+}
+
+func TestWhatIsHeldComesBehindWhatItIsReleasedWith(t *testing.T) {
+	q := newQueue(10, 1<<20)
+	q.put(message("a", 0))
+	q.hold()
+	q.put(message("a", 1))
+	q.hold() // that is lost, too
+	q.put(message("a", 2))
+	if got := q.take(nil); len(got) != 1 || string(got[0].message) != "a0" {
+		t.Errorf("got %v", got)
+	} else {
+		q.done(&got[0])
+	}
+	q.release(entry{subject: "all", lost: io.EOF})
+	q.put(message("a", 3))
+	if got := fmt.Sprint(taken(q)); got != "[lost all a2 a3]" {
+		t.Errorf("got %v", got)
+	}
+	if q.messages.Load() != 0 || q.bytes.Load() != 0 {
+		t.Errorf("%d messages wait, %d bytes", q.messages.Load(), q.bytes.Load())
+	}
+}
