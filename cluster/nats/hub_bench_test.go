@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	goruntime "runtime"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -208,13 +207,4 @@ func cpuTime() time.Duration {
 	var u syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-func heap() int64 {
-	var m goruntime.MemStats
-	for range 3 {
-		goruntime.GC()
-	}
-	goruntime.ReadMemStats(&m)
-	return int64(m.HeapAlloc + m.StackInuse)
 }

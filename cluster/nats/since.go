@@ -47,8 +47,8 @@ func (b *Broker) Since(ctx context.Context, subject string, since cluster.Positi
 	return stored, top, err
 }
 
-// seen takes note of an epoch, and where a subject begins of which nothing was received yet: what is
-// missing from there to the first message is a gap.
+// seen takes note of an epoch, and where a subject begins of which nothing was received yet: what
+// is missing from there to the first message is a gap.
 func (b *Broker) seen(subject string, top cluster.Position) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -56,9 +56,8 @@ func (b *Broker) seen(subject string, top cluster.Position) {
 		b.doubt()
 		return
 	}
-	s := b.subjects[subject]
-	if s != nil && (s.offset == 0 && s.floor == 0 || s.era != b.known.era) {
-		s.offset, s.floor, s.era = 0, top.Offset, b.known.era
+	if s := b.subjects[subject]; s != nil {
+		b.known.enter(s, top)
 	}
 }
 
