@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"slices"
 	"sort"
 	"sync"
@@ -82,22 +83,20 @@ func (m *MemoryBroker) Start(_ context.Context, r Receiver) error {
 
 // Subscribe is the Broker's.
 func (m *MemoryBroker) Subscribe(subject string) error {
+	if err := checkName(subject, MaxSubject); err != nil {
+		return err
+	}
 	b := m.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, there := m.subjects[subject]; there || m.closed {
-		return m.state()
+	switch _, there := m.subjects[subject]; {
+	case m.closed:
+		return ErrDisconnected
+	case there:
+		return nil
 	}
 	m.subjects[subject] = struct{}{}
 	b.subscribers[subject] = append(b.subscribers[subject], m)
-	return nil
-}
-
-// state returns an error after Close. The caller holds the bus's mu.
-func (m *MemoryBroker) state() error {
-	if m.closed {
-		return ErrDisconnected
-	}
 	return nil
 }
 
@@ -106,7 +105,7 @@ func (m *MemoryBroker) Unsubscribe(subject string) error {
 	m.bus.mu.Lock()
 	defer m.bus.mu.Unlock()
 	m.unsubscribe(subject)
-	return m.state()
+	return nil
 }
 
 func (m *MemoryBroker) unsubscribe(subject string) {
@@ -125,6 +124,12 @@ func (m *MemoryBroker) unsubscribe(subject string) {
 
 // Publish calls all Receivers before it returns.
 func (m *MemoryBroker) Publish(subject string, message []byte) error {
+	if err := checkName(subject, MaxSubject); err != nil {
+		return err
+	}
+	if len(message) > maxMemoryMessage {
+		return fmt.Errorf("%w: %d bytes, of %d", ErrTooBig, len(message), maxMemoryMessage)
+	}
 	b := m.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -218,8 +223,10 @@ func (m *MemoryBroker) Since(
 	return slices.Clone(stored), top, nil
 }
 
-// MaxMessage is the Broker's: 64 MiB.
-func (m *MemoryBroker) MaxMessage() int { return 64 << 20 }
+const maxMemoryMessage = 16 << 20
+
+// MaxMessage is the Broker's: 16 MiB.
+func (m *MemoryBroker) MaxMessage() int { return maxMemoryMessage }
 
 // Close ends it; the history stays with its Peers.
 func (m *MemoryBroker) Close(context.Context) error {

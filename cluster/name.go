@@ -17,12 +17,14 @@ var ErrName = errors.New("cluster: not a name")
 // CheckName returns an error, ErrName, if a room, a user or a node can't have that name: up to
 // MaxName bytes of UTF-8, not empty, without white space, control characters, '*' and '>'. Dots are
 // allowed between other characters, not at either end and not two in a row.
-func CheckName(name string) error {
+func CheckName(name string) error { return checkName(name, MaxName) }
+
+func checkName(name string, most int) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("%w: it is empty", ErrName)
-	case len(name) > MaxName:
-		return fmt.Errorf("%w: %d bytes, of %d at most", ErrName, len(name), MaxName)
+	case len(name) > most:
+		return fmt.Errorf("%w: %d bytes, of %d at most", ErrName, len(name), most)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("%w: %q isn't UTF-8", ErrName, name)
 	case name[0] == '.' || name[len(name)-1] == '.' || strings.Contains(name, ".."):
