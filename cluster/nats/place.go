@@ -1,0 +1,51 @@
+package nats
+
+import "github.com/whorl-go/whorl/cluster"
+
+// A fate is what becomes of a message of a history.
+type fate int
+
+const (
+	pass      fate = iota
+	gap            // others of its subject are missing before it
+	again          // it was there before: a server of a cluster has sent it on once more
+	restarted      // the stream counts from the beginning
+)
+
+// A history is what is known of a stream by its messages, which come in the stream's order. What
+// comes out of it is only as good as the stamps: one that is forged does harm to those who have
+// subscribed to what it was published to, who would get forged messages anyway.
+type history struct {
+	epoch string
+	top   uint64 // the greatest offset of all subjects
+	time  int64  // of the message that has it
+	era   uint32 // how often the stream has begun anew
+}
+
+// place returns the position of a message of a subject.
+func (h *history) place(s *subscription, m stamp) (cluster.Position, fate) {
+	fate := pass
+	if m.offset <= h.top && m.time > h.time {
+		// Later, but not behind: this is another stream. Which one isn't known yet, and nobody may
+		// come back with a position that has the wrong epoch.
+		h.era++
+		h.top, h.epoch, fate = 0, "", restarted
+	}
+	if s.era != h.era {
+		s.offset, s.floor, s.era = 0, 0, h.era
+	}
+	if m.offset > h.top {
+		h.top, h.time = m.offset, m.time
+	}
+	if m.offset <= s.offset {
+		return cluster.Position{}, again
+	}
+	if before := max(s.offset, s.floor); before != 0 && m.last > before {
+		fate = gap
+	}
+	s.offset = m.offset
+	if h.epoch == "" {
+		return cluster.Position{}, fate
+	}
+	return cluster.Position{Offset: m.offset, Epoch: h.epoch}, fate
+}
