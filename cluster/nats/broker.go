@@ -117,7 +117,7 @@ func (b *Broker) start(ctx context.Context) error {
 		return errClosed
 	}
 	b.state, b.cancel = started, cancel
-	b.known.epoch = *epoch
+	b.known.set(*epoch)
 	b.ended, b.quiet = make(chan struct{}), make(chan struct{})
 	go b.run(run, l)
 	go b.deliver()
@@ -272,7 +272,7 @@ func (b *Broker) deliver() {
 func (b *Broker) call(e *entry) {
 	if e.epoch != nil {
 		b.mu.Lock()
-		b.known.epoch = *e.epoch
+		b.known.set(*e.epoch)
 		b.mu.Unlock()
 		if e.lost == nil {
 			return

@@ -116,28 +116,9 @@ func start(o *server.Options, log *serverLog) (*Server, error) {
 		ns.Start()
 		close(started)
 	}()
-	up := make(chan bool, 1)
-	go func() { up <- ns.ReadyForConnections(ready) }()
-	select {
-	case text := <-log.fatal:
-		err = errors.New(text)
-	case ok := <-up:
-		up <- ok
-		if !ok {
-			err = errors.New("the server doesn't start")
-		}
-	}
-	if err == nil {
-		select {
-		case text := <-log.fatal: // JetStream may have failed, and the rest goes on
-			err = errors.New(text)
-		default:
-		}
-	}
-	if err != nil {
+	if err := log.wait(ns); err != nil {
 		ns.Shutdown()
 		<-started
-		<-up
 		return nil, err
 	}
 	<-started
@@ -149,6 +130,24 @@ func start(o *server.Options, log *serverLog) (*Server, error) {
 	u := url.URL{Scheme: "nats", User: user, Host: host}
 	s.target = target{url: u.String(), shown: "the server within the process", user: user}
 	return s, nil
+}
+
+// wait waits until a server can be connected to, and all of it has started; or not.
+func (l *serverLog) wait(ns *server.Server) error {
+	for deadline := time.Now().Add(ready); ; {
+		up := ns.ReadyForConnections(10 * time.Millisecond)
+		select {
+		case text := <-l.fatal: // JetStream may have failed, and the rest goes on
+			return errors.New(text)
+		default:
+		}
+		if up {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.New("the server doesn't start")
+		}
+	}
 }
 
 // Connect returns a Broker on the server, connected within the process. Who it is, and TLS, need not

@@ -94,6 +94,9 @@ func (b *Broker) ensure(ctx context.Context, l *link) (string, error) {
 	if v := l.nc.ConnectedServerVersion(); !recent(v) {
 		return "", fmt.Errorf("a history takes nats-server 2.11 or later, not %s", v)
 	}
+	if b.config.History.Storage == jetstream.MemoryStorage && l.nc.ConnectedClusterName() != "" {
+		return "", errors.New("a history in memory isn't possible in a cluster of servers")
+	}
 	js, err := jetstream.New(l.nc)
 	if err != nil {
 		return "", err
@@ -112,10 +115,6 @@ func (b *Broker) ensure(ctx context.Context, l *link) (string, error) {
 	config, differs := b.merge(info.Config)
 	if differs != "" {
 		return "", fmt.Errorf("the stream %q is there already, but %s", b.stream, differs)
-	}
-	if info.Cluster != nil && info.Cluster.Name != "" &&
-		config.Storage == jetstream.MemoryStorage {
-		return "", errors.New("a history in memory isn't possible in a cluster of servers")
 	}
 	if config != nil {
 		b.config.Logger.Info("changing the bounds of the history", zap.String("stream", b.stream))

@@ -16,10 +16,27 @@ const (
 // comes out of it is only as good as the stamps: one that is forged does harm to those who have
 // subscribed to what it was published to, who would get forged messages anyway.
 type history struct {
-	epoch string
+	epoch string // "" while it isn't known
+	last  string // the last one that was known
 	top   uint64 // the greatest offset of all subjects
 	time  int64  // of the message that has it
 	era   uint32 // how often the stream has begun anew
+	anew  bool   // messages have shown that it has, and the epoch isn't known yet
+}
+
+// set takes the epoch that the stream has from here on.
+func (h *history) set(epoch string) {
+	if epoch != "" && h.last != "" && epoch != h.last && !h.anew {
+		h.restart()
+	}
+	if h.epoch = epoch; epoch != "" {
+		h.last, h.anew = epoch, false
+	}
+}
+
+func (h *history) restart() {
+	h.era++
+	h.top, h.time = 0, 0
 }
 
 // place returns the position of a message of a subject.
@@ -28,8 +45,8 @@ func (h *history) place(s *subscription, m stamp) (cluster.Position, fate) {
 	if m.offset <= h.top && m.time > h.time {
 		// Later, but not behind: this is another stream. Which one isn't known yet, and nobody may
 		// come back with a position that has the wrong epoch.
-		h.era++
-		h.top, h.epoch, fate = 0, "", restarted
+		h.restart()
+		h.epoch, h.anew, fate = "", true, restarted
 	}
 	if s.era != h.era {
 		s.offset, s.floor, s.era = 0, 0, h.era

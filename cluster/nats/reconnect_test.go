@@ -3,6 +3,7 @@ package nats_test
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"syscall"
@@ -273,32 +274,28 @@ func TestPublishersKeepOrderAcrossServers(t *testing.T) {
 func cluster3(t *testing.T, jetStream bool) []*server.Server {
 	t.Helper()
 	var servers []*server.Server
-	routes := ""
-	for i := range 3 {
+	ports := freePorts(t, 3)
+	var routes []string
+	for _, port := range ports {
+		routes = append(routes, fmt.Sprintf("nats://route:test@127.0.0.1:%d", port))
+	}
+	for i, port := range ports {
 		o := &server.Options{ServerName: fmt.Sprint("server-", i), Host: "127.0.0.1", Port: -1,
 			Authorization: "test", NoSigs: true, NoLog: true, LameDuckGracePeriod: -1,
 			LameDuckDuration: 10 * time.Millisecond,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: -1,
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port,
 				Username: "route", Password: "test"},
+			Routes: server.RoutesFromStr(strings.Join(routes, ",")),
 		}
 		if jetStream {
 			o.JetStream, o.StoreDir = true, t.TempDir()
 			o.JetStreamMaxStore, o.JetStreamMaxMemory = 1<<30, 64<<20
-		}
-		if routes != "" {
-			o.Routes = server.RoutesFromStr(routes)
 		}
 		s, err := server.NewServer(o)
 		check(t, err)
 		servers = append(servers, s)
 		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 		go s.Start()
-		if !jetStream || i > 0 {
-			// JetStream is ready with a majority only.
-			until(t, "the server listens", func() bool { return s.Addr() != nil })
-		}
-		until(t, "the routes' port is known", func() bool { return s.ClusterAddr() != nil })
-		routes = fmt.Sprintf("nats://route:test@%v", s.ClusterAddr())
 	}
 	for _, s := range servers {
 		until(t, "the server listens", func() bool { return s.Addr() != nil })
@@ -329,4 +326,16 @@ func urls(servers []*server.Server) string {
 		all = append(all, fmt.Sprintf("nats://test@%v", s.Addr()))
 	}
 	return strings.Join(all, ",")
+}
+
+// freePorts returns ports that nobody listens on.
+func freePorts(t *testing.T, n int) (ports []int) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		check(t, err)
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
 }

@@ -156,7 +156,7 @@ func slow(t *testing.T, b *nats.Broker, node *brokertest.Node, text string) {
 }
 
 func TestNothingIsDroppedThatTheBoundsHaveRoomFor(t *testing.T) {
-	const count, subjects = 200_000, 100
+	const count, subjects = 100_000, 100
 	s := embed(t, nats.EmbeddedConfig{Listen: true})
 	b, err := nats.Connect(s.URL(), nats.Config{QueueMessages: count})
 	check(t, err)
