@@ -40,7 +40,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/examples/serving"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/server"
 )
