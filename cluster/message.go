@@ -55,15 +55,22 @@ func (h *Hub) ToUser(ctx context.Context, user string, m websocket.Message) erro
 }
 
 func (h *Hub) send(ctx context.Context, subject string, m websocket.Message, except []ID) error {
+	if err := h.sendable(m); err != nil {
+		return err
+	}
+	body := make([]byte, 0, 16+len(except)*(MaxName/4)+len(m.Data))
+	body = appendPacket(body, packet{m.Opcode, except, m.Data})
+	return h.submit(ctx, output{subject, kindMessage, body})
+}
+
+func (h *Hub) sendable(m websocket.Message) error {
 	switch {
 	case m.Opcode != websocket.Text && m.Opcode != websocket.Binary:
 		return fmt.Errorf("cluster: a message is Text or Binary, not %v", m.Opcode)
 	case len(m.Data) > h.config.MaxMessage:
 		return fmt.Errorf("%w: %d bytes, of %d", ErrTooBig, len(m.Data), h.config.MaxMessage)
 	}
-	body := make([]byte, 0, 16+len(except)*(MaxName/4)+len(m.Data))
-	body = appendPacket(body, packet{m.Opcode, except, m.Data})
-	return h.submit(ctx, output{subject, kindMessage, body})
+	return nil
 }
 
 // Disconnect closes all connections of a user, on all nodes: WebSockets with a code and a reason as
@@ -77,6 +84,39 @@ func (h *Hub) Disconnect(ctx context.Context, user string, code int, reason stri
 	}
 	body := appendFarewell(nil, farewell{uint64(code), reason[:min(len(reason), maxReason)]})
 	return h.submit(ctx, output{subjectUser + user, kindDisconnect, body})
+}
+
+// BroadcastHere sends a message to the members of a room on this node only, but for those excepted:
+// what OnPresence and OnGap have told this node, as they have told the others. It doesn't go through
+// the Broker, nor through Config.Encode and EncodeRaw, and may overtake what is broadcast. Those of
+// one caller come in their order. The data must not be changed afterwards.
+func (h *Hub) BroadcastHere(room string, m websocket.Message, except ...ID) error {
+	if err := h.sendable(m); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	err := h.running(context.Background())
+	if err != nil {
+		h.mu.Unlock()
+		return err
+	}
+	t := h.topics[subjectRoom+room]
+	spared := h.here(except)
+	h.mu.Unlock()
+	if t != nil {
+		h.spread(t, m, func() []byte { return m.Data }, spared)
+	}
+	return nil
+}
+
+// here returns those of some members that are this node's. The caller holds mu.
+func (h *Hub) here(ids []ID) (conns []Conn) {
+	for _, id := range ids {
+		if id.Node == h.me.name && h.numbers[id.Number] != nil {
+			conns = append(conns, h.numbers[id.Number].conn)
+		}
+	}
+	return conns
 }
 
 // submit queues a message for run.
@@ -201,12 +241,7 @@ func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, live bool) (
 		return func() { disconnect(conns, bye) }
 	}
 	pub := t.publication(e, p, raw.At)
-	except := t.spare(raw.At)
-	for _, id := range p.except {
-		if id.Node == h.me.name && h.numbers[id.Number] != nil {
-			except = append(except, h.numbers[id.Number].conn)
-		}
-	}
+	except := append(t.spare(raw.At), h.here(p.except)...)
 	return func() { h.give(t, pub, except) }
 }
 
@@ -225,6 +260,11 @@ func (t *topic) publication(e envelope, p packet, at Position) Publication {
 // give sends a message to the members here. The caller holds deliver, and not mu.
 func (h *Hub) give(t *topic, pub Publication, except []Conn) {
 	m := h.encode(pub)
+	h.spread(t, m, func() []byte { return h.encodeRaw(pub, m) }, except)
+}
+
+// spread sends WebSockets a message, and a line to those that are none. The caller doesn't hold mu.
+func (h *Hub) spread(t *topic, m websocket.Message, line func() []byte, except []Conn) {
 	var conns []*websocket.Conn
 	var raws []*server.Conn
 	for _, c := range except {
@@ -240,7 +280,7 @@ func (h *Hub) give(t *topic, pub Publication, except []Conn) {
 	others := t.raw
 	h.mu.Unlock()
 	if others != nil {
-		more, behind := others.send(h.encodeRaw(pub, m), raws)
+		more, behind := others.send(line(), raws)
 		sent, missed = sent+more, missed+behind
 	}
 	h.mu.Lock()

@@ -16,7 +16,7 @@ type Stats struct {
 	Queued     int    // bytes that wait for the Broker
 	Nodes      int    // that live, this one included
 	Rooms      int    // with members anywhere
-	Members    int    // connections of this node with a user or in a room
+	Members    int    // connections of this node that have an ID
 	Subscribed int    // subjects of rooms and users
 }
 
