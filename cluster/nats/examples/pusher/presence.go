@@ -1,29 +1,25 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
 	"sync"
 
+	"github.com/whorl-go/whorl/cluster"
 	"github.com/whorl-go/whorl/websocket"
 )
 
-// A presence knows who is in the presence channels. Somebody may be there with several connections,
-// on several loops: the first one that comes is announced, and so is the last one's going.
-//
-// What happens to channels is done on one goroutine, in order: so everybody hears of comings and
-// goings in the same order. It lives only while there is something to do.
+// A presence knows who is in the presence channels, on all nodes. Somebody may be there with
+// several connections, on several nodes: the first one that comes is announced, and so is the last
+// one's going. Each node tells its own subscribers, in the order in which it has heard itself.
 type presence struct {
 	broker *broker
 
-	mu      sync.Mutex
-	queue   []func() // guarded by mu
-	running bool     // guarded by mu
-
-	shown    sync.RWMutex                // of what the goroutine changes
-	channels map[string]map[string]*user // by channel and user; guarded by shown
+	mu       sync.RWMutex
+	channels map[string]map[string]*user // by channel and user; guarded by mu
 }
 
 // A user is in a channel.
@@ -32,10 +28,10 @@ type user struct {
 	connections int
 }
 
-// A member is what channel_data says of somebody.
+// A member is what channel_data says of somebody. The others are told it as the meta of a Join.
 type member struct {
-	id   string
-	info json.RawMessage
+	ID   string          `json:"id"`
+	Info json.RawMessage `json:"info,omitempty"`
 }
 
 func parseMember(data string) (member, error) {
@@ -58,103 +54,92 @@ func parseMember(data string) (member, error) {
 	return member{}, errors.New("there is no user_id")
 }
 
-// do has fn done on the goroutine.
-func (p *presence) do(fn func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.queue = append(p.queue, fn)
-	if !p.running {
-		p.running = true
-		go p.work()
+// told is the hub's OnPresence. It is called once at a time: so whoever comes is told who is there,
+// and from then on of each who comes and goes.
+func (p *presence) told(_ context.Context, room string, joined, left []cluster.Member) {
+	channel := channelOf(room)
+	if !isPresence(channel) {
+		return
 	}
-}
-
-func (p *presence) work() {
-	for {
-		p.mu.Lock()
-		if len(p.queue) == 0 {
-			p.running = false
-			p.mu.Unlock()
-			return
+	added, removed := p.change(channel, joined, left)
+	ids, hash := p.who(channel)
+	var here []cluster.ID
+	for _, m := range joined {
+		c, ok := p.broker.hub.Conn(m.ID).(*websocket.Conn)
+		if !ok {
+			continue // it is another node's, or has gone again
 		}
-		next := p.queue
-		p.queue = nil
-		p.mu.Unlock()
-		for _, fn := range next {
-			fn()
-		}
-	}
-}
-
-// enter brings a connection into a channel.
-func (p *presence) enter(c *websocket.Conn, channel string, who member) {
-	p.do(func() {
-		first := p.add(channel, who)
-		ids, hash := p.who(channel)
+		here = append(here, m.ID)
 		tell(c, "pusher_internal:subscription_succeeded", channel, map[string]any{
 			"presence": map[string]any{"count": len(ids), "ids": ids, "hash": hash},
 		})
-		p.broker.server.Join(c, channel)
-		if first {
-			data := map[string]any{"user_id": who.id, "user_info": who.info}
-			p.announce("member_added", channel, data, c)
-		}
-	})
-}
-
-// leave notes that a connection of somebody's isn't in a channel any more.
-func (p *presence) leave(channel, id string) {
-	p.do(func() {
-		if p.remove(channel, id) {
-			p.announce("member_removed", channel, map[string]any{"user_id": id})
-		}
-	})
-}
-
-func (p *presence) announce(event, channel string, data any, except ...*websocket.Conn) {
-	encoded := serverEvent("pusher_internal:"+event, channel, data)
-	p.broker.server.Broadcast(channel, encoded, websocket.Text, except...)
-}
-
-// add reports whether somebody wasn't there before.
-func (p *presence) add(channel string, who member) (first bool) {
-	p.shown.Lock()
-	defer p.shown.Unlock()
-	if p.channels == nil {
-		p.channels = map[string]map[string]*user{}
 	}
+	announce := func(event string, data any) {
+		encoded := serverEvent("pusher_internal:"+event, channel, data)
+		p.broker.hub.BroadcastHere(room, text(encoded), here...)
+	}
+	for _, id := range removed {
+		announce("member_removed", map[string]any{"user_id": id})
+	}
+	for _, id := range added {
+		announce("member_added", map[string]any{"user_id": id, "user_info": hash[id]})
+	}
+}
+
+// change counts connections in and out, and returns who is there now and wasn't before, and the
+// other way round.
+func (p *presence) change(channel string, joined, left []cluster.Member) (added, removed []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	users := p.channels[channel]
 	if users == nil {
 		users = map[string]*user{}
 		p.channels[channel] = users
 	}
-	if users[who.id] == nil {
-		users[who.id] = &user{info: who.info}
+	before := map[string]bool{}
+	count := func(m cluster.Member, n int) {
+		var who member
+		if json.Unmarshal(m.Meta, &who) != nil {
+			return // another program's
+		}
+		u := users[who.ID]
+		if _, known := before[who.ID]; !known {
+			before[who.ID] = u != nil
+		}
+		if u == nil {
+			u = &user{info: who.Info}
+			users[who.ID] = u
+		}
+		u.connections += n
 	}
-	users[who.id].connections++
-	return users[who.id].connections == 1
-}
-
-// remove reports whether somebody isn't there any more.
-func (p *presence) remove(channel, id string) (last bool) {
-	p.shown.Lock()
-	defer p.shown.Unlock()
-	users := p.channels[channel]
-	users[id].connections--
-	if users[id].connections > 0 {
-		return false
+	for _, m := range left {
+		count(m, -1)
 	}
-	delete(users, id)
+	for _, m := range joined {
+		count(m, 1)
+	}
+	for _, id := range slices.Sorted(maps.Keys(before)) {
+		there := users[id].connections > 0
+		if !there {
+			delete(users, id)
+		}
+		switch {
+		case there && !before[id]:
+			added = append(added, id)
+		case !there && before[id]:
+			removed = append(removed, id)
+		}
+	}
 	if len(users) == 0 {
 		delete(p.channels, channel)
 	}
-	return true
+	return added, removed
 }
 
 // who returns who is in a channel, and what is known of them.
 func (p *presence) who(channel string) (ids []string, info map[string]json.RawMessage) {
-	p.shown.RLock()
-	defer p.shown.RUnlock()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
 	info = map[string]json.RawMessage{}
 	for id, u := range p.channels[channel] {
 		info[id] = u.info
