@@ -140,8 +140,8 @@ func TestBroadcastHere(t *testing.T) {
 	defer conn.Close()
 	check(t, hubs[0].Join(receive(t, conns), "room", nil))
 	count(t, "room", 4, hubs...)
-	check(t, hubs[0].BroadcastHere("room", text("one\n"), id(t, hubs[0], spared.far)))
-	check(t, hubs[0].BroadcastHere("another", text("two")))
+	check(t, hubs[0].BroadcastHere(h.ctx, "room", text("one\n"), id(t, hubs[0], spared.far)))
+	check(t, hubs[0].BroadcastHere(h.ctx, "another", text("two")))
 	near.want("one\n")
 	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "one\n" {
 		t.Errorf("%q, %v", line, err)
@@ -150,12 +150,46 @@ func TestBroadcastHere(t *testing.T) {
 	for _, c := range []*client{near, spared, far} {
 		c.want("<all>")
 	}
-	if err := hubs[0].BroadcastHere("room", websocket.Message{}); err == nil {
+	if err := hubs[0].BroadcastHere(h.ctx, "room", websocket.Message{}); err == nil {
 		t.Error("no message was sent")
 	}
 	before := cluster.New(cluster.Config{})
-	err = before.BroadcastHere("room", text("early"), id(t, hubs[0], near.far))
+	err = before.BroadcastHere(h.ctx, "room", text("early"), id(t, hubs[0], near.far))
 	leaktest.WantError(t, "before Start", err, cluster.ErrNotRunning)
+}
+
+// What OnPresence broadcasts reaches whoever it is told of, also of the loop that it runs on, which
+// may not have come to the Join yet.
+func TestBroadcastHereFromOnPresence(t *testing.T) {
+	h := open(t, websocket.Options{})
+	var clients []*client
+	for range 20 {
+		clients = append(clients, h.dial())
+	}
+	var hub *cluster.Hub
+	hub = h.hub(cluster.Config{
+		OnPresence: func(ctx context.Context, room string, joined, _ []cluster.Member) {
+			if room == "first" && len(joined) > 0 {
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					for i, c := range clients {
+						check(t, hub.Join(c.far, fmt.Sprint("room", i), nil))
+					}
+				}()
+				<-done // the loop does nothing else meanwhile
+			}
+			if len(joined) > 0 {
+				check(t, hub.BroadcastHere(ctx, room, text("welcome to %s", room)))
+			}
+		},
+	})
+	first := h.dial()
+	check(t, hub.Join(first.far, "first", nil))
+	first.want("welcome to first")
+	for i, c := range clients {
+		c.want(fmt.Sprint("welcome to room", i))
+	}
 }
 
 // A connection has its ID before it is in a room, and is found by it on its node until it ends.

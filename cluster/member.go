@@ -227,9 +227,9 @@ func (h *Hub) leave(t *topic, c Conn) {
 	h.released(t)
 }
 
-// ID returns the ID of a connection. It gets that by the first ID, Bind or Join, and keeps it to its
-// end, so a client can be told what it may be excepted by before it joins anything. ok is false if
-// the Hub isn't running.
+// ID returns the ID of a connection. It gets that by the first ID, Bind or Join, and keeps it to
+// its end, so a client can be told what it may be excepted by before it joins anything. ok is false
+// if the Hub isn't running.
 func (h *Hub) ID(c Conn) (id ID, ok bool) {
 	err := h.with(c, func(m *member) error {
 		id = ID{h.config.Node, m.number}

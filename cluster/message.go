@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/whorl-go/whorl/server"
@@ -87,25 +88,61 @@ func (h *Hub) Disconnect(ctx context.Context, user string, code int, reason stri
 }
 
 // BroadcastHere sends a message to the members of a room on this node only, but for those excepted:
-// what OnPresence and OnGap have told this node, as they have told the others. It doesn't go through
-// the Broker, nor through Config.Encode and EncodeRaw, and may overtake what is broadcast. Those of
-// one caller come in their order. The data must not be changed afterwards.
-func (h *Hub) BroadcastHere(room string, m websocket.Message, except ...ID) error {
+// what OnPresence and OnGap have told this node, as they have told the others. It doesn't go
+// through the Broker, nor through Config.Encode and EncodeRaw, and may overtake what is broadcast.
+// It reaches all who have joined before, and doesn't wait, see Broadcast.
+func (h *Hub) BroadcastHere(
+	ctx context.Context, room string, m websocket.Message, except ...ID,
+) error {
 	if err := h.sendable(m); err != nil {
 		return err
 	}
 	h.mu.Lock()
-	err := h.running(context.Background())
-	if err != nil {
-		h.mu.Unlock()
+	defer h.mu.Unlock()
+	if err := h.running(ctx); err != nil {
 		return err
 	}
-	t := h.topics[subjectRoom+room]
-	spared := h.here(except)
+	m.Data = slices.Clone(m.Data)
+	l := local{subjectRoom + room, m, slices.Clone(except)}
+	if err := h.reserve(l.size()); err != nil {
+		return err
+	}
+	h.work.locals = append(h.work.locals, l)
+	h.signal()
+	return nil
+}
+
+// A local is a message for members here. It goes out from run's goroutine, as what comes from the
+// Broker does from the Broker's: on a member's own loop it would overtake the member's Join, if
+// that was made elsewhere and is under way to the loop.
+type local struct {
+	subject string
+	message websocket.Message
+	except  []ID
+}
+
+func (l *local) size() int { return len(l.message.Data) + len(l.subject) + 64 + 64*len(l.except) }
+
+func (h *Hub) giveLocal(l local) {
+	h.deliver.Lock()
+	defer h.deliver.Unlock()
+	h.mu.Lock()
+	h.work.queued -= l.size()
+	t := h.topics[l.subject]
+	except := h.here(l.except)
 	h.mu.Unlock()
 	if t != nil {
-		h.spread(t, m, func() []byte { return m.Data }, spared)
+		h.spread(t, l.message, func() []byte { return l.message.Data }, except)
 	}
+}
+
+// reserve makes room for what waits for run. The caller holds mu.
+func (h *Hub) reserve(n int) error {
+	if h.work.queued+n > h.config.MaxQueue {
+		h.stats.Refused++
+		return fmt.Errorf("cluster: %w", socket.ErrQueueFull)
+	}
+	h.work.queued += n
 	return nil
 }
 
@@ -126,14 +163,11 @@ func (h *Hub) submit(ctx context.Context, o output) error {
 	if err := h.running(ctx); err != nil {
 		return err
 	}
-	switch n := o.size(); {
-	case h.work.failing:
+	if h.work.failing {
 		return ErrDisconnected
-	case h.work.queued+n > h.config.MaxQueue:
-		h.stats.Refused++
-		return fmt.Errorf("cluster: %w", socket.ErrQueueFull)
-	default:
-		h.work.queued += n
+	}
+	if err := h.reserve(o.size()); err != nil {
+		return err
 	}
 	h.work.outputs = append(h.work.outputs, o)
 	h.signal()
@@ -263,7 +297,8 @@ func (h *Hub) give(t *topic, pub Publication, except []Conn) {
 	h.spread(t, m, func() []byte { return h.encodeRaw(pub, m) }, except)
 }
 
-// spread sends WebSockets a message, and a line to those that are none. The caller doesn't hold mu.
+// spread sends WebSockets a message, and a line to those that are none. The caller holds deliver,
+// and not mu.
 func (h *Hub) spread(t *topic, m websocket.Message, line func() []byte, except []Conn) {
 	var conns []*websocket.Conn
 	var raws []*server.Conn

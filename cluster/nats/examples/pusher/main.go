@@ -60,8 +60,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	listen := serving.ListenFlag(flags, 6001)
 	a := app{secret: os.Getenv("PUSHER_APP_SECRET")}
 	flags.StringVar(&a.id, "id", "1", "`id` of the app, in the URLs of its backend")
-	urls := flags.String("nats", "", "`URLs` of a NATS, with commas between them, over which the "+
-		"channels are those of all servers that have it; without it they are this one's")
+	urls := flags.String("nats", "", "`URLs` of a NATS, with commas between them; all servers on "+
+		"it have the same channels")
 	flags.StringVar(&a.key, "key", "demo", "`key` of the app, which its clients show")
 	open := flags.Bool("sign", false, "let everybody into private and presence channels, under any "+
 		"name, by signing for them at /pusher/auth and /broadcasting/auth: for trying it out")

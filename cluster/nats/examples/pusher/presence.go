@@ -54,35 +54,37 @@ func parseMember(data string) (member, error) {
 	return member{}, errors.New("there is no user_id")
 }
 
-// told is the hub's OnPresence. It is called once at a time: so whoever comes is told who is there,
-// and from then on of each who comes and goes.
+// told is the hub's OnPresence, which is called once at a time. Whoever has been told who is there is
+// in a room of the server's own, for what comes and goes from then on: in the hub's it is before that.
 func (p *presence) told(_ context.Context, room string, joined, left []cluster.Member) {
-	channel := channelOf(room)
+	channel, server := channelOf(room), p.broker.server
 	if !isPresence(channel) {
 		return
 	}
+	for _, m := range left {
+		if c, here := p.broker.hub.Conn(m.ID).(*websocket.Conn); here {
+			server.Leave(c, channel)
+		}
+	}
 	added, removed := p.change(channel, joined, left)
 	ids, hash := p.who(channel)
-	var here []cluster.ID
-	for _, m := range joined {
-		c, ok := p.broker.hub.Conn(m.ID).(*websocket.Conn)
-		if !ok {
-			continue // it is another node's, or has gone again
-		}
-		here = append(here, m.ID)
-		tell(c, "pusher_internal:subscription_succeeded", channel, map[string]any{
-			"presence": map[string]any{"count": len(ids), "ids": ids, "hash": hash},
-		})
-	}
 	announce := func(event string, data any) {
 		encoded := serverEvent("pusher_internal:"+event, channel, data)
-		p.broker.hub.BroadcastHere(room, text(encoded), here...)
+		server.Broadcast(channel, encoded, websocket.Text)
 	}
 	for _, id := range removed {
 		announce("member_removed", map[string]any{"user_id": id})
 	}
 	for _, id := range added {
 		announce("member_added", map[string]any{"user_id": id, "user_info": hash[id]})
+	}
+	for _, m := range joined {
+		if c, here := p.broker.hub.Conn(m.ID).(*websocket.Conn); here {
+			tell(c, "pusher_internal:subscription_succeeded", channel, map[string]any{
+				"presence": map[string]any{"count": len(ids), "ids": ids, "hash": hash},
+			})
+			server.Join(c, channel)
+		}
 	}
 }
 
