@@ -124,7 +124,7 @@ func TestRawMembers(t *testing.T) {
 	count(t, "room", 4, hubs...)
 }
 
-// BroadcastHere reaches the members of this node, of both kinds, as the message is.
+// BroadcastHere and ToUserHere reach those on this node, of both kinds, with the message as it is.
 func TestBroadcastHere(t *testing.T) {
 	h := open(t, websocket.Options{})
 	hubs := h.hubs(2, func(_ int, c *cluster.Config) {
@@ -145,6 +145,12 @@ func TestBroadcastHere(t *testing.T) {
 	near.want("one\n")
 	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "one\n" {
 		t.Errorf("%q, %v", line, err)
+	}
+	ann := []*client{h.dial(), h.dial()}
+	for i, c := range ann {
+		check(t, hubs[i].Bind(c.far, "ann"))
+		check(t, hubs[i].ToUserHere(h.ctx, "ann", text("you on %d", i)))
+		c.want(fmt.Sprint("you on ", i))
 	}
 	check(t, hubs[0].Broadcast(h.ctx, "room", text("all")))
 	for _, c := range []*client{near, spared, far} {

@@ -94,7 +94,16 @@ func (h *Hub) Disconnect(ctx context.Context, user string, code int, reason stri
 func (h *Hub) BroadcastHere(
 	ctx context.Context, room string, m websocket.Message, except ...ID,
 ) error {
-	if err := h.sendable(m); err != nil {
+	return h.sendHere(ctx, local{subjectRoom + room, m, except})
+}
+
+// ToUserHere sends a message to the connections of a user on this node only, see BroadcastHere.
+func (h *Hub) ToUserHere(ctx context.Context, user string, m websocket.Message) error {
+	return h.sendHere(ctx, local{subjectUser + user, m, nil})
+}
+
+func (h *Hub) sendHere(ctx context.Context, l local) error {
+	if err := h.sendable(l.message); err != nil {
 		return err
 	}
 	h.mu.Lock()
@@ -102,8 +111,7 @@ func (h *Hub) BroadcastHere(
 	if err := h.running(ctx); err != nil {
 		return err
 	}
-	m.Data = slices.Clone(m.Data)
-	l := local{subjectRoom + room, m, slices.Clone(except)}
+	l.message.Data, l.except = slices.Clone(l.message.Data), slices.Clone(l.except)
 	if err := h.reserve(l.size()); err != nil {
 		return err
 	}
