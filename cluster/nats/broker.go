@@ -59,10 +59,10 @@ const (
 type subscription struct {
 	sub *natsgo.Subscription // of the link there is, or was
 
-	// Of a room with a history: its last message that was received, the last there was when it was
-	// asked for before, and of which of the histories, that come one after the other, these are.
+	// Of a room with a history. The newest message that was received, so that none comes twice, and
+	// up to where nothing is missing that the Receiver wasn't told of; 0 if there is no such place.
 	offset, floor uint64
-	era           uint32
+	era, told     uint32 // what these are of, see history
 }
 
 var (
@@ -105,6 +105,7 @@ func (b *Broker) start(ctx context.Context) error {
 	epoch, err := b.ready(ctx, l)
 	if err != nil {
 		b.drop(l)
+		l.out.abort()
 		return fmt.Errorf("cluster/nats: %s: %w", l.server, err)
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -112,8 +113,10 @@ func (b *Broker) start(ctx context.Context) error {
 	defer b.mu.Unlock()
 	if b.state == closed {
 		cancel()
-		b.link.Store(nil)
-		go l.end()
+		b.mu.Unlock()
+		b.drop(l)
+		l.out.abort()
+		b.mu.Lock()
 		return errClosed
 	}
 	b.state, b.cancel = started, cancel
@@ -270,15 +273,15 @@ func (b *Broker) deliver() {
 
 // call calls the Receiver once, or twice: a message may show that others are missing before it.
 func (b *Broker) call(e *entry) {
-	if e.epoch != nil {
-		b.mu.Lock()
-		b.known.set(*e.epoch)
-		b.mu.Unlock()
-		if e.lost == nil {
-			return
-		}
-	}
 	if e.lost != nil {
+		b.mu.Lock()
+		if s := b.subjects[e.subject]; s != nil || e.subject == "" {
+			b.known.tell(s)
+		}
+		if e.epoch != nil {
+			b.known.set(*e.epoch)
+		}
+		b.mu.Unlock()
 		b.receiver.Lost(e.subject, e.lost)
 		return
 	}

@@ -90,7 +90,8 @@ func (b *Broker) dial(ctx context.Context, target target) (*link, error) {
 	if err != nil {
 		if l.out != nil {
 			l.out.Close()
-			<-l.out.done
+			go l.out.linger()
+			l.out.abort()
 		}
 		return nil, fmt.Errorf("%s: %w", target.shown, d.why(err))
 	}
@@ -201,10 +202,11 @@ func (l *link) flush(ctx context.Context, limit time.Duration) error {
 	return l.nc.FlushWithContext(ctx)
 }
 
-// end ends the link. Nothing of it comes afterwards.
+// end ends the link. Nothing of it comes afterwards; the connection lingers.
 func (l *link) end() {
 	l.nc.Close()
 	<-l.closed
+	go l.out.linger()
 	<-l.out.done
 	l.take()
 }

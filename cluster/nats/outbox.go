@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,10 @@ import (
 // are full. Here a goroutine of its own writes, and who publishes asks first how much is waiting.
 //
 // Its Read tells, before it reads on, that all that was read so far has been parsed.
+//
+// Its Close only ends what goes to the server. A server that has stood still reads what was sent
+// before when it goes on, maybe after what was sent on a new connection: messages would change their
+// order. When it has closed its end, it has read all; ended tells.
 type outbox struct {
 	net.Conn
 	timeout time.Duration // how long the server may take nothing
@@ -21,6 +26,7 @@ type outbox struct {
 
 	queued atomic.Int64  // bytes that wait to be written
 	done   chan struct{} // closed when the goroutine has ended
+	ended  chan struct{} // closed when the connection is closed, after linger
 
 	mu    sync.Mutex
 	more  sync.Cond // there is something to write, or the end
@@ -36,7 +42,8 @@ const (
 )
 
 func newOutbox(conn net.Conn, timeout time.Duration, parsed func()) *outbox {
-	o := &outbox{Conn: conn, timeout: timeout, parsed: parsed, done: make(chan struct{})}
+	o := &outbox{Conn: conn, timeout: timeout, parsed: parsed, done: make(chan struct{}),
+		ended: make(chan struct{})}
 	o.more.L = &o.mu
 	go o.run()
 	return o
@@ -96,20 +103,49 @@ func (o *outbox) writeAll(batch []byte) error {
 	return nil
 }
 
-// end closes the connection, which is how nats.go's reader hears of it.
+// end ends writing and reading; the connection stays open for linger. Only the first call does.
 func (o *outbox) end(err error) error {
 	o.mu.Lock()
-	if o.err == nil {
-		o.err = err
+	first := o.err == nil
+	if first {
+		o.err, o.bytes = err, nil
+		o.more.Signal()
 	}
-	o.bytes = nil
-	o.more.Signal()
 	o.mu.Unlock()
-	return o.Conn.Close()
+	if !first {
+		return nil
+	}
+	half, ok := o.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return o.Conn.Close() // it has no buffer that the server could read from later
+	}
+	o.Conn.SetDeadline(longAgo) //nolint:errcheck // the connection may have ended
+	return half.CloseWrite()
 }
 
 // Close drops what wasn't written yet.
 func (o *outbox) Close() error { return o.end(net.ErrClosed) }
+
+var longAgo = time.Unix(1, 0)
+
+// linger waits, after the end, until the server has closed its end of the connection, too, or abort
+// is called.
+func (o *outbox) linger() {
+	defer close(o.ended)
+	<-o.done
+	o.Conn.SetReadDeadline(time.Time{}) //nolint:errcheck // Read says so
+	io.Copy(io.Discard, o.Conn)         //nolint:errcheck // this is the end in any case
+	o.Conn.Close()
+}
+
+// abort ends linger. What the system hasn't sent yet isn't sent any more.
+func (o *outbox) abort() {
+	if tcp, ok := o.Conn.(*net.TCPConn); ok {
+		tcp.SetLinger(0) //nolint:errcheck // it is closed already
+	}
+	o.Conn.Close()
+	<-o.ended
+}
 
 // failure returns why the outbox has ended, net.ErrClosed if it was closed, nil if it goes on.
 func (o *outbox) failure() error {
@@ -120,7 +156,11 @@ func (o *outbox) failure() error {
 
 func (o *outbox) Read(p []byte) (int, error) {
 	o.parsed()
-	return o.Conn.Read(p[:min(len(p), readSize)])
+	n, err := o.Conn.Read(p[:min(len(p), readSize)])
+	if end := o.failure(); end != nil {
+		return 0, end
+	}
+	return n, err
 }
 
 // SetDeadline and SetWriteDeadline leave writes alone: Write doesn't wait.

@@ -21,6 +21,7 @@ type history struct {
 	top   uint64 // the greatest offset of all subjects
 	time  int64  // of the message that has it
 	era   uint32 // how often the stream has begun anew
+	told  uint32 // how often the Receiver was told that messages of all subjects may be lost
 	anew  bool   // messages have shown that it has, and the epoch isn't known yet
 }
 
@@ -48,21 +49,47 @@ func (h *history) place(s *subscription, m stamp) (cluster.Position, fate) {
 		h.restart()
 		h.epoch, h.anew, fate = "", true, restarted
 	}
-	if s.era != h.era {
-		s.offset, s.floor, s.era = 0, 0, h.era
-	}
 	if m.offset > h.top {
 		h.top, h.time = m.offset, m.time
 	}
+	h.sync(s)
 	if m.offset <= s.offset {
 		return cluster.Position{}, again
 	}
-	if before := max(s.offset, s.floor); before != 0 && m.last > before {
+	if s.floor != 0 && m.last > s.floor {
 		fate = gap
 	}
-	s.offset = m.offset
+	s.offset, s.floor = m.offset, max(s.floor, m.offset)
 	if h.epoch == "" {
 		return cluster.Position{}, fate
 	}
 	return cluster.Position{Offset: m.offset, Epoch: h.epoch}, fate
+}
+
+// sync forgets of a subscription what was of another stream, and what was before a loss that the
+// Receiver was told of.
+func (h *history) sync(s *subscription) {
+	if s.era != h.era {
+		s.era, s.offset, s.floor = h.era, 0, 0
+	}
+	if s.told != h.told {
+		s.told, s.floor = h.told, 0
+	}
+}
+
+// enter takes note that nothing of a subject is missing up to a position, if nothing was received of
+// it since the last loss.
+func (h *history) enter(s *subscription, top cluster.Position) {
+	if h.sync(s); s.floor == 0 {
+		s.floor = top.Offset
+	}
+}
+
+// tell takes note that the Receiver is told of a loss; s is nil if it is of all subjects.
+func (h *history) tell(s *subscription) {
+	if s != nil {
+		s.floor = 0
+	} else {
+		h.told++
+	}
 }

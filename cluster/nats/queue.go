@@ -19,6 +19,8 @@ type queue struct {
 	mu      sync.Mutex
 	more    sync.Cond // there is an entry, or the end
 	entries []entry
+	held    []entry // behind what isn't known yet, see hold
+	holding bool
 	lost    map[string]struct{} // subjects whose last entry says that messages were dropped
 	closed  bool
 }
@@ -29,11 +31,13 @@ type entry struct {
 	lost    error // Lost instead of Receive
 	message []byte
 	stamp   stamp
-	epoch   *string // the history's epoch is another one from here on
+	epoch   *string // with lost: the history's from here on
 }
 
 // overhead is what a message takes beside its bytes: the entry, the header, nats.go's message.
 const overhead = 256
+
+func (e *entry) isMessage() bool { return e.lost == nil }
 
 func (e *entry) size() int64 { return int64(len(e.message)) + overhead }
 
@@ -54,9 +58,13 @@ func (q *queue) put(entries ...entry) {
 	if q.closed {
 		return
 	}
+	to := &q.entries
+	if q.holding {
+		to = &q.held
+	}
 	for _, e := range entries {
-		if e.lost != nil || e.epoch != nil {
-			q.entries = append(q.entries, e)
+		if !e.isMessage() {
+			*to = append(*to, e)
 			continue
 		}
 		size := e.size()
@@ -64,15 +72,42 @@ func (q *queue) put(entries ...entry) {
 			q.messages.Add(1)
 			q.bytes.Add(size)
 			delete(q.lost, e.subject)
-			q.entries = append(q.entries, e)
+			*to = append(*to, e)
 			continue
 		}
 		q.dropped.Add(1)
 		if _, said := q.lost[e.subject]; !said {
 			q.lost[e.subject] = struct{}{}
-			q.entries = append(q.entries, entry{subject: e.subject, lost: cluster.ErrSlow})
+			*to = append(*to, entry{subject: e.subject, lost: cluster.ErrSlow})
 		}
 	}
+	q.more.Signal()
+}
+
+// hold keeps back what is put from now on, until release says what comes before it. What was kept
+// back already is dropped, and that it is lost must be what release says.
+//
+// A connection that is made again is where it is needed. Its messages must come behind the entry that
+// says that others before them may be lost, but that entry can only be made when the server knows
+// the subscriptions: whoever then asks for what was missed must find all that won't be received.
+func (q *queue) hold() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.held {
+		q.done(&q.held[i])
+	}
+	clear(q.lost)
+	q.held, q.holding = nil, true
+}
+
+func (q *queue) release(first entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
+	q.entries = append(append(q.entries, first), q.held...)
+	q.held, q.holding = nil, false
 	q.more.Signal()
 }
 
@@ -93,13 +128,15 @@ func (q *queue) take(last []entry) []entry {
 	}
 	batch := q.entries
 	q.entries = last[:0]
-	clear(q.lost)
+	if !q.holding { // otherwise it is of what is held
+		clear(q.lost)
+	}
 	return batch
 }
 
 // done says that the Receiver has an entry.
 func (q *queue) done(e *entry) {
-	if e.lost == nil && e.epoch == nil {
+	if e.isMessage() {
 		q.messages.Add(-1)
 		q.bytes.Add(-e.size())
 	}
@@ -117,6 +154,6 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	q.entries = nil
+	q.entries, q.held = nil, nil
 	q.more.Broadcast()
 }

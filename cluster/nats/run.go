@@ -31,11 +31,13 @@ func (b *Broker) run(ctx context.Context, l *link) {
 		why := l.out.failure()
 		b.drop(l)
 		if ctx.Err() != nil {
+			l.out.abort()
 			return
 		}
+		b.queue.hold()
 		b.config.Logger.Warn("the connection to NATS has ended", zap.String("server", l.server),
 			zap.NamedError("why", errors.Join(l.nc.LastError(), why)))
-		if l = b.redial(ctx, others); l == nil {
+		if l = b.redial(ctx, l, others); l == nil {
 			return
 		}
 	}
@@ -70,11 +72,12 @@ func (b *Broker) keep(ctx context.Context, l *link) {
 
 // redial connects until it has succeeded, and says that messages may have been lost: when the server
 // knows the subscriptions, so that whoever asks for the history then misses none.
-func (b *Broker) redial(ctx context.Context, targets []target) *link {
+func (b *Broker) redial(ctx context.Context, last *link, targets []target) *link {
 	wait := min(b.config.ReconnectWait, 100*time.Millisecond)
 	for ; ; wait = b.config.ReconnectWait {
 		select {
 		case <-ctx.Done():
+			last.out.abort()
 			return nil
 		case <-time.After(wait/2 + rand.N(wait)):
 		}
@@ -83,11 +86,14 @@ func (b *Broker) redial(ctx context.Context, targets []target) *link {
 			b.config.Logger.Warn("can't connect to NATS", zap.Error(err))
 			continue
 		}
+		b.part(ctx, last, l)
 		epoch, err := b.ready(ctx, l)
 		if err != nil && epoch == nil {
 			b.config.Logger.Warn("can't connect to NATS", zap.String("server", l.server),
 				zap.Error(err))
 			b.drop(l)
+			b.queue.hold()
+			last = l
 			continue
 		}
 		b.reconnects.Add(1)
@@ -96,9 +102,24 @@ func (b *Broker) redial(ctx context.Context, targets []target) *link {
 			b.config.Logger.Error("the history can't be used", zap.Error(err))
 			b.doubt()
 		}
-		b.queue.put(entry{lost: cluster.ErrReconnected, epoch: epoch})
+		b.queue.release(entry{lost: cluster.ErrReconnected, epoch: epoch})
 		return l
 	}
+}
+
+// part waits until the server of the last connection has read what was sent on it: one that stands
+// still, for as long as it may take to connect to it, or less if this is another one.
+func (b *Broker) part(ctx context.Context, last, next *link) {
+	wait := b.config.ConnectTimeout
+	if last.target.shown != next.target.shown {
+		wait = min(wait, time.Second)
+	}
+	select {
+	case <-ctx.Done():
+	case <-last.out.ended:
+	case <-time.After(wait):
+	}
+	last.out.abort()
 }
 
 // dialAny connects to the first server that it can connect to.

@@ -173,3 +173,35 @@ func TestServersOfAClusterThatWereNotNamedAreFound(t *testing.T) {
 		t.Errorf("it is connected to %q", s)
 	}
 }
+
+// The permissions are those of the package's documentation.
+func TestAUserNeedsNoOtherPermissionsThanTheDocumentedOnes(t *testing.T) {
+	file := write(t, "server.conf", []byte(`
+		jetstream { store_dir: "`+t.TempDir()+`", max_file_store: 1GB, max_memory_store: 64MB }
+		accounts {
+		  CHAT {
+		    jetstream: enabled
+		    users: [ { user: chat, password: "pass", permissions: {
+		      publish:   ["whorl.>", "$JS.API.INFO", "$JS.API.STREAM.*.whorl_rooms",
+		                  "$JS.API.STREAM.MSG.GET.whorl_rooms", "$JS.API.DIRECT.GET.whorl_rooms"]
+		      subscribe: ["whorl.>", "_INBOX.>"] } } ]
+		  }
+		}`))
+	o, err := server.ProcessConfigFile(file)
+	check(t, err)
+	address := listen(t, o)
+	_, first := connect(t, "nats://chat:pass@"+address, keeping(nats.History{MaxMessages: 10}))
+	check(t, first.Close(t.Context()))
+	n, b := connect(t, "nats://chat:pass@"+address, keeping(nats.History{MaxMessages: 20}))
+	check(t, n.Subscribe("room.a"))
+	check(t, n.Subscribe("user.a"))
+	got := publish(t, n, "room.a", 3)
+	publish(t, n, "user.a", 1)
+	sinceIs(t, b, "room.a", got[0].At, 10, 2, nil)
+	if s := b.Stats(); s.Rejected > 0 {
+		t.Errorf("stats are %+v", s)
+	}
+	_, other := connect(t, "nats://chat:pass@"+address, impatient(nats.Config{Prefix: "other"}))
+	check(t, other.Subscribe("room.a"))
+	until(t, "that isn't allowed", func() bool { return other.Stats().Rejected == 1 })
+}

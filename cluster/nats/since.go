@@ -56,9 +56,8 @@ func (b *Broker) seen(subject string, top cluster.Position) {
 		b.doubt()
 		return
 	}
-	s := b.subjects[subject]
-	if s != nil && (s.offset == 0 && s.floor == 0 || s.era != b.known.era) {
-		s.offset, s.floor, s.era = 0, top.Offset, b.known.era
+	if s := b.subjects[subject]; s != nil {
+		b.known.enter(s, top)
 	}
 }
 
