@@ -109,7 +109,8 @@ type actor struct {
 	ahead []message         // those that have come before what was waited for
 }
 
-// joins has somebody connect, and join the lobby. Whoever was there before gets what was said since.
+// joins has somebody connect, and join the lobby. Whoever was there before gets what was said
+// since.
 func (a *actor) joins(c *child) {
 	a.do(func() (err error) {
 		url := "ws://" + c.address + "/ws?name=" + a.name

@@ -54,8 +54,9 @@ func parseMember(data string) (member, error) {
 	return member{}, errors.New("there is no user_id")
 }
 
-// told is the hub's OnPresence, which is called once at a time. Whoever has been told who is there is
-// in a room of the server's own, for what comes and goes from then on: in the hub's it is before that.
+// told is the hub's OnPresence, which is called once at a time. Whoever has been told who is there
+// is in a room of the server's own, for what comes and goes from then on: in the hub's it is before
+// that.
 func (p *presence) told(_ context.Context, room string, joined, left []cluster.Member) {
 	channel, server := channelOf(room), p.broker.server
 	if !isPresence(channel) {

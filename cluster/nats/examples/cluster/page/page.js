@@ -40,7 +40,7 @@ const join = (room) => send({ type: 'join', room, at: rooms.get(room).at });
 
 function receive(m) {
   const room = rooms.get(m.room);
-  if (room && m.at && !(room.at?.epoch === m.at.epoch && room.at.offset >= m.at.offset)) room.at = m.at;
+  if (room && m.at && (room.at?.epoch !== m.at.epoch || room.at.offset < m.at.offset)) room.at = m.at;
   switch (m.type) {
     case 'welcome':
       attempts = 0;
@@ -103,7 +103,8 @@ function line({ kind, text, by }) {
   if (!by) return el('li', { className: kind === 'gap' ? 'gap' : 'note' }, text);
   const time = new Date(by.time).toLocaleTimeString();
   const to = by.user ? ` to ${by.user}` : '';
-  return el('li', { className: kind }, el('b', {}, by.name + to), ' ', el('small', {}, `${by.node}, ${time}`), ' ', text);
+  const where = el('small', {}, `${by.node}, ${time}`);
+  return el('li', { className: kind }, el('b', {}, by.name + to), ' ', where, ' ', text);
 }
 
 function show() {
@@ -117,9 +118,10 @@ function show() {
   $('log').replaceChildren(...log.map(line));
   $('log').scrollTop = $('log').scrollHeight;
   const nodes = Map.groupBy(members, (p) => p.node);
+  const person = (p) => el('button', { type: 'button', onclick: () => to(p.name) }, p.name);
   $('where').replaceChildren(...[...nodes].flatMap(([node, people]) => [
     el('h3', {}, `${node}: ${people.length}`),
-    el('ul', {}, ...people.map((p) => el('li', {}, el('button', { type: 'button', onclick: () => to(p.name) }, p.name)))),
+    el('ul', {}, ...people.map((p) => el('li', {}, person(p)))),
   ]), ...(count > members.length ? [`and ${count - members.length} more`] : []));
 }
 
