@@ -75,6 +75,7 @@ func servePair(t *testing.T, more ...string) (one, two *house) {
 type visitor struct {
 	*house
 	*websocket.Conn
+	here map[string]message // by room: the last one of who is where
 }
 
 func (h *house) dial(name string) (*websocket.Conn, error) {
@@ -90,7 +91,7 @@ func (h *house) visit(name string, rooms ...string) visitor {
 	h.t.Helper()
 	c, err := h.dial(name)
 	leaktest.Check(h.t, err)
-	v := visitor{h, c}
+	v := visitor{h, c, map[string]message{}}
 	if m := v.expect("welcome"); m.Name != name || m.Node == "" {
 		h.t.Fatalf("%+v", m)
 	}
@@ -125,11 +126,8 @@ func (v visitor) expect(kind string) message {
 // sees waits until a room has these members.
 func (v visitor) sees(room string, want ...person) {
 	v.t.Helper()
-	for {
-		m := v.receive()
-		if m.Type == "here" && m.Room == room && slices.Equal(m.Members, want) && m.Count == len(want) {
-			return
-		}
+	for !slices.Equal(v.here[room].Members, want) || v.here[room].Count != len(want) {
+		v.receive()
 	}
 }
 
@@ -140,6 +138,9 @@ func (v visitor) receive() (m message) {
 		err = json.Unmarshal(got.Data, &m)
 	}
 	leaktest.Check(v.t, err)
+	if m.Type == "here" {
+		v.here[m.Room] = m
+	}
 	return m
 }
 
