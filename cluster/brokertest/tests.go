@@ -158,7 +158,8 @@ func names(t *testing.T, nodes []*Node) {
 func refused(t *testing.T, nodes []*Node) {
 	n := nodes[0]
 	for _, s := range []string{
-		"", ".", "room.", ".room", "room..a", "room.*", "room.>", "*", ">", "room.a b", "room.a\r\n",
+		"", ".", "room.", ".room", "room..a", "room.*", "room.>", "*", ">", "room.a b",
+		"room.a\r\n",
 		"room.a\r\nPUB room.b 0\r\n\r\n", "room.\t", "room.\x00", "room.\xff", "room.\x7f",
 		strings.Repeat("x", cluster.MaxSubject+1),
 	} {

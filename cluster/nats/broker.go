@@ -312,8 +312,8 @@ func (b *Broker) call(e *entry) {
 	b.receiver.Receive(e.subject, e.message, at)
 }
 
-// entry makes an entry of a message. What isn't as this package sends it is dropped: others may have
-// sent it.
+// entry makes an entry of a message. What isn't as this package sends it is dropped: others may
+// have sent it.
 func (b *Broker) entry(l *link, m *natsgo.Msg) (entry, bool) {
 	if l.acks != "" && strings.HasPrefix(m.Subject, l.acks) {
 		return b.answer(m.Subject[len(l.acks):], m)

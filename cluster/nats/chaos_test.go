@@ -22,8 +22,8 @@ type speaker struct {
 	breaks [][rooms]int // taken, each time that its connection was lost
 }
 
-// broke tells whether messages of a room, from one on and up to another, may have been lost when the
-// connection of the one who published them was, which other nodes aren't told.
+// broke tells whether messages of a room, from one on and up to another, may have been lost when
+// the connection of the one who published them was, which other nodes aren't told.
 func (s *speaker) broke(room, from, to int) bool {
 	for _, taken := range s.breaks {
 		if from < taken[room] && taken[room] <= to {
@@ -58,8 +58,8 @@ func (s *speaker) speak(t *testing.T, name int, stop *atomic.Bool) {
 }
 
 // heard checks what a node has received of all speakers: at most once, in order, and each loss is
-// covered by an event between the message before and the one behind, or the speaker's connection was
-// lost there.
+// covered by an event between the message before and the one behind, or the speaker's connection
+// was lost there.
 func heard(t *testing.T, events []brokertest.Event, speakers []*speaker) (missing int) {
 	t.Helper()
 	var next [3][rooms]int

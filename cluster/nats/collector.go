@@ -41,7 +41,8 @@ func NewCollector(b *Broker, labels prometheus.Labels) prometheus.Collector {
 		add(name, help, prometheus.GaugeValue, func(s *Stats) float64 { return float64(value(s)) })
 	}
 	count := func(name, help string, value func(s *Stats) uint64) {
-		add(name, help, prometheus.CounterValue, func(s *Stats) float64 { return float64(value(s)) })
+		add(name, help, prometheus.CounterValue,
+			func(s *Stats) float64 { return float64(value(s)) })
 	}
 	gauge("connected", "1 if there is a connection.", func(s *Stats) int64 {
 		if s.Connected {

@@ -25,8 +25,8 @@ type Config struct {
 	// default is "whorl".
 	Prefix string
 
-	// How the program says who it is; one of them, or it is in the URL ("nats://user:password@host",
-	// "nats://token@host"). Credentials and NKey are names of files.
+	// How the program says who it is; one of them, or it is in the URL
+	// ("nats://user:password@host", "nats://token@host"). Credentials and NKey are names of files.
 	Credentials    string // of a JWT and a seed, as nsc writes them
 	NKey           string // of a seed
 	User, Password string
@@ -152,7 +152,7 @@ func (c *Config) complete() error {
 		"QueueBytes": int64(c.QueueBytes),
 	} {
 		if value < 0 {
-			return fmt.Errorf("Config.%s is negative", name)
+			return fmt.Errorf("negative: Config.%s", name)
 		}
 	}
 	if err := checkPrefix(c.Prefix); err != nil {
@@ -210,7 +210,7 @@ func (c *Config) options(targets []target) (natsgo.Options, error) {
 		return o, err
 	}
 	if ways > 1 {
-		return o, errors.New("Credentials, NKey, User and Token are of no use together")
+		return o, errors.New("only one of Credentials, NKey, User and Token is of use")
 	}
 	secure := c.TLS != nil || c.CA != ""
 	for _, t := range targets {

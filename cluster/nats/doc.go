@@ -16,9 +16,9 @@
 //
 // # What is guaranteed
 //
-// Messages arrive at most once, and those of one Broker in the order in which it has published them:
-// on all subjects together; with a History, on all rooms together and on all others together, as
-// rooms go through a stream.
+// Messages arrive at most once, and those of one Broker in the order in which it has published
+// them: on all subjects together; with a History, on all rooms together and on all others together,
+// as rooms go through a stream.
 //
 // The Receiver is told where messages may be missing (Lost), between the last message that was
 // received before and the first one behind:
@@ -33,11 +33,12 @@
 //
 // The last is told to the one who published only, as nobody else can know. So is it when the
 // connection of the one who publishes is lost: what it has published just before may not have been
-// sent, and nodes on other servers don't hear of it. Publish returns before the server has the message.
+// sent, and nodes on other servers don't hear of it. Publish returns before the server has the
+// message.
 //
-// Nothing is kept while there is no connection (cluster.ErrDisconnected), and nothing is sent again.
-// A server that stands still doesn't hold up Publish, Subscribe or Stats: up to Config.MaxPending
-// bytes wait for it, and it is left when it answers no PING, or takes nothing for
+// Nothing is kept while there is no connection (cluster.ErrDisconnected), and nothing is sent
+// again. A server that stands still doesn't hold up Publish, Subscribe or Stats: up to
+// Config.MaxPending bytes wait for it, and it is left when it answers no PING, or takes nothing for
 // Config.WriteTimeout. A server that goes on after a time still has what was sent to it before. The
 // Broker waits for it to have read that, for a second if it is connected to another server now: if
 // that isn't enough, those messages come late, behind newer ones.

@@ -26,8 +26,8 @@ type EmbeddedConfig struct {
 	Token string
 
 	// JetStream names a folder for it, which is made if it isn't there, and that only the user of
-	// the process may use. "" is none. MaxStore and MaxMemory are how many bytes JetStream may take;
-	// 1 GiB and 64 MiB.
+	// the process may use. "" is none. MaxStore and MaxMemory are how many bytes JetStream may
+	// take; 1 GiB and 64 MiB.
 	JetStream           string
 	MaxStore, MaxMemory int64
 
@@ -40,9 +40,9 @@ type EmbeddedConfig struct {
 	Logger *zap.Logger
 }
 
-// A Server is a NATS server within the process: for development, for tests, and for a program on one
-// machine. It ends with the process, and the connections of other processes with it. Programs on
-// more machines than one use a NATS of their own, with [Connect].
+// A Server is a NATS server within the process: for development, for tests, and for a program on
+// one machine. It ends with the process, and the connections of other processes with it. Programs
+// on more machines than one use a NATS of their own, with [Connect].
 type Server struct {
 	server *server.Server
 	log    *serverLog
@@ -150,8 +150,8 @@ func (l *serverLog) wait(ns *server.Server) error {
 	}
 }
 
-// Connect returns a Broker on the server, connected within the process. Who it is, and TLS, need not
-// be in the Config.
+// Connect returns a Broker on the server, connected within the process. Who it is, and TLS, need
+// not be in the Config.
 func (s *Server) Connect(config Config) (*Broker, error) {
 	config.Credentials, config.NKey, config.User, config.Password = "", "", "", ""
 	config.Token, config.TLS, config.CA = "", nil, ""
@@ -184,8 +184,8 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 }
 
-// A serverLog is the server's logger. What is fatal to the server is not to the process: nats-server
-// goes on after Fatalf, or returns.
+// A serverLog is the server's logger. What is fatal to the server is not to the process:
+// nats-server goes on after Fatalf, or returns.
 type serverLog struct {
 	to    *zap.Logger
 	fatal chan string // the first

@@ -15,9 +15,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// History is how JetStream keeps the messages of rooms: in one stream for all of them, whose name is
-// the prefix and "_rooms". Zero fields have the defaults that their comments name. What is changed
-// here is changed in the stream at the next Start; Storage can't be.
+// History is how JetStream keeps the messages of rooms: in one stream for all of them, whose name
+// is the prefix and "_rooms". Zero fields have the defaults that their comments name. What is
+// changed here is changed in the stream at the next Start; Storage can't be.
 //
 // Messages to rooms go to the stream, which sends them on to those who have subscribed. A message
 // that it doesn't take reaches nobody; the node that published it is told (Receiver.Lost, with the
@@ -27,8 +27,8 @@ type History struct {
 	MaxAge      time.Duration // 10 min
 	MaxBytes    int64         // kept of all rooms. 1 GiB; as much must be free where it is kept
 
-	// Replicas is on how many servers of a cluster the messages are, 1, 3 or 5. With 1, the default,
-	// rooms are silent while that server is away.
+	// Replicas is on how many servers of a cluster the messages are, 1, 3 or 5. With 1, the
+	// default, rooms are silent while that server is away.
 	Replicas int
 
 	// Storage is jetstream.FileStorage, the default, or jetstream.MemoryStorage, which a cluster

@@ -325,8 +325,25 @@ func TestSinceEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// placed waits until a cluster has found where it can keep a stream three times.
+func placed(t *testing.T, url string) {
+	t.Helper()
+	nc, err := natsgo.Connect(url)
+	check(t, err)
+	gone := nc.StatusChanged(natsgo.CLOSED)
+	j := js(t, nc)
+	until(t, "a stream can be made", func() bool {
+		_, err := j.CreateStream(t.Context(), jetstream.StreamConfig{Name: "probe", Replicas: 3})
+		return err == nil
+	})
+	check(t, j.DeleteStream(t.Context(), "probe"))
+	nc.Close()
+	<-gone
+}
+
 func TestAClusterKeepsAHistory(t *testing.T) {
 	servers := cluster3(t, true)
+	placed(t, urls(servers))
 	h := nats.History{Replicas: 3, MaxBytes: 16 << 20}
 	config := keeping(h)
 	config.ConnectTimeout = patience
@@ -335,14 +352,6 @@ func TestAClusterKeepsAHistory(t *testing.T) {
 	for i := range nodes {
 		b, err := nats.Connect(urls(append(servers[i:], servers[:i]...)), config)
 		check(t, err)
-		until(t, "JetStream has a leader", func() bool {
-			for _, s := range servers {
-				if s.JetStreamIsLeader() && s.JetStreamIsCurrent() {
-					return true
-				}
-			}
-			return false
-		})
 		nodes[i], brokers[i] = brokertest.Start(t, b), b
 	}
 	brokertest.Join(nodes[0], "room.a", nodes...)

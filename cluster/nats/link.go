@@ -17,8 +17,8 @@ import (
 )
 
 // A link is one connection to a server. When it ends, the Broker makes another one: nats.go's own
-// reconnection dials with the lock held that Publish takes, and gives up for good after some errors,
-// "maximum payload violation" among them.
+// reconnection dials with the lock held that Publish takes, and gives up for good after some
+// errors, "maximum payload violation" among them.
 //
 // All its subscriptions share one channel, so that none of them has a goroutine of its own. nats.go
 // drops what comes when such a channel is full, and tells only of the first message that it drops
@@ -51,7 +51,12 @@ const (
 func (b *Broker) dial(ctx context.Context, target target) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.config.ConnectTimeout)
 	defer cancel()
-	l := &link{broker: b, target: target, closed: make(chan struct{}), in: make(chan *natsgo.Msg, inbox)}
+	l := &link{
+		broker: b,
+		target: target,
+		closed: make(chan struct{}),
+		in:     make(chan *natsgo.Msg, inbox),
+	}
 	d := &dialer{Context: ctx, link: l, custom: b.options.CustomDialer, net: b.options.Dialer,
 		process: b.process}
 	o := b.options

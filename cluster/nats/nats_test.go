@@ -25,11 +25,8 @@ func TestMain(m *testing.M) {
 		serve()
 		return
 	}
-	goleak.VerifyTestMain(m, ignored...)
+	goleak.VerifyTestMain(m)
 }
-
-// ignored are goroutines that nats-server starts once for the process, and never ends.
-var ignored = []goleak.Option{}
 
 func check(t testing.TB, err error) {
 	t.Helper()
@@ -157,7 +154,7 @@ func TestWhatIsWrongWithAConfigIsSaid(t *testing.T) {
 		{"nats://host", nats.Config{Credentials: "/none.creds"}, "/none.creds"},
 		{"nats://host", nats.Config{NKey: "/none.nk"}, "/none.nk"},
 		{"nats://host", nats.Config{CA: "/none.pem"}, "/none.pem"},
-		{"nats://host", nats.Config{User: "u", Token: secret}, "no use together"},
+		{"nats://host", nats.Config{User: "u", Token: secret}, "only one of"},
 		{"nats://host", nats.Config{PingInterval: -1}, "PingInterval"},
 		{"nats://host", nats.Config{History: &nats.History{MaxMessages: -1}}, "negative"},
 	} {

@@ -17,8 +17,8 @@ import (
 // Its Read tells, before it reads on, that all that was read so far has been parsed.
 //
 // Its Close only ends what goes to the server. A server that has stood still reads what was sent
-// before when it goes on, maybe after what was sent on a new connection: messages would change their
-// order. When it has closed its end, it has read all; ended tells.
+// before when it goes on, maybe after what was sent on a new connection: messages would change
+// their order. When it has closed its end, it has read all; ended tells.
 type outbox struct {
 	net.Conn
 	timeout time.Duration // how long the server may take nothing

@@ -77,8 +77,8 @@ func (h *history) sync(s *subscription) {
 	}
 }
 
-// enter takes note that nothing of a subject is missing up to a position, if nothing was received of
-// it since the last loss.
+// enter takes note that nothing of a subject is missing up to a position, if nothing was received
+// of it since the last loss.
 func (h *history) enter(s *subscription, top cluster.Position) {
 	if h.sync(s); s.floor == 0 {
 		s.floor = top.Offset

@@ -18,8 +18,8 @@ import (
 	"github.com/whorl-go/whorl/cluster/nats"
 )
 
-// serverVariable has the test binary be a server, see serve: on a port, with or without a folder for
-// JetStream.
+// serverVariable has the test binary be a server, see serve: on a port, with or without a folder
+// for JetStream.
 const serverVariable = "WHORL_TEST_NATS_SERVER"
 
 // serve is a server process. It ends with its standard input.

@@ -7,9 +7,9 @@ import (
 	"github.com/whorl-go/whorl/cluster"
 )
 
-// A queue has what the Receiver is to be called with, in order. Who puts in doesn't wait: beyond the
-// bounds messages are dropped, and in the place of those dropped of a subject is one entry which says
-// so.
+// A queue has what the Receiver is to be called with, in order. Who puts in doesn't wait: beyond
+// the bounds messages are dropped, and in the place of those dropped of a subject is one entry
+// which says so.
 type queue struct {
 	maxMessages, maxBytes int64
 
@@ -87,9 +87,10 @@ func (q *queue) put(entries ...entry) {
 // hold keeps back what is put from now on, until release says what comes before it. What was kept
 // back already is dropped, and that it is lost must be what release says.
 //
-// A connection that is made again is where it is needed. Its messages must come behind the entry that
-// says that others before them may be lost, but that entry can only be made when the server knows
-// the subscriptions: whoever then asks for what was missed must find all that won't be received.
+// A connection that is made again is where it is needed. Its messages must come behind the entry
+// that says that others before them may be lost, but that entry can only be made when the server
+// knows the subscriptions: whoever then asks for what was missed must find all that won't be
+// received.
 func (q *queue) hold() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

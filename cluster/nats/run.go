@@ -70,8 +70,8 @@ func (b *Broker) keep(ctx context.Context, l *link) {
 	}
 }
 
-// redial connects until it has succeeded, and says that messages may have been lost: when the server
-// knows the subscriptions, so that whoever asks for the history then misses none.
+// redial connects until it has succeeded, and says that messages may have been lost: when the
+// server knows the subscriptions, so that whoever asks for the history then misses none.
 func (b *Broker) redial(ctx context.Context, last *link, targets []target) *link {
 	wait := min(b.config.ReconnectWait, 100*time.Millisecond)
 	for ; ; wait = b.config.ReconnectWait {

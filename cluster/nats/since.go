@@ -47,8 +47,8 @@ func (b *Broker) Since(ctx context.Context, subject string, since cluster.Positi
 	return stored, top, err
 }
 
-// seen takes note of an epoch, and where a subject begins of which nothing was received yet: what is
-// missing from there to the first message is a gap.
+// seen takes note of an epoch, and where a subject begins of which nothing was received yet: what
+// is missing from there to the first message is a gap.
 func (b *Broker) seen(subject string, top cluster.Position) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -51,8 +51,9 @@ func recorder(t *testing.T, s *nats.Server) *brokertest.Node {
 	return brokertest.Start(t, b)
 }
 
-// covered fails the test unless each message of each subject that hasn't come is covered by an event
-// of its subject that says so, between the last one that came before it and the next one that came.
+// covered fails the test unless each message of each subject that hasn't come is covered by an
+// event of its subject that says so, between the last one that came before it and the next one that
+// came.
 func covered(t *testing.T, events []brokertest.Event, published map[string]int) (dropped int) {
 	t.Helper()
 	next, said := map[string]int{}, map[string]bool{}

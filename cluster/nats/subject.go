@@ -14,8 +14,8 @@ const maxPrefix = 64
 // rooms is how the subjects begin that have a history.
 const rooms = "room."
 
-// checkPrefix returns an error for a prefix that can't be one of NATS's subjects, or of which no name
-// of a stream can be made.
+// checkPrefix returns an error for a prefix that can't be one of NATS's subjects, or of which no
+// name of a stream can be made.
 func checkPrefix(prefix string) error {
 	if len(prefix) > maxPrefix {
 		return fmt.Errorf("the prefix has %d bytes, of %d at most", len(prefix), maxPrefix)
@@ -34,8 +34,8 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-// checkSubject returns an error for what is no subject: it would be one of NATS's wildcards, or break
-// its protocol's line.
+// checkSubject returns an error for what is no subject: it would be one of NATS's wildcards, or
+// break its protocol's line.
 func checkSubject(subject string) error {
 	if subject == "" || len(subject) > cluster.MaxSubject {
 		return fmt.Errorf("cluster/nats: a subject has %d bytes, of 1 to %d", len(subject),
