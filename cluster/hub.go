@@ -62,7 +62,8 @@ type Config struct {
 	// Members returns: 10,000 if 0.
 	MaxRooms, MaxListed int
 
-	// MaxQueue is how many bytes may wait for the Broker: 64 MiB if 0.
+	// MaxQueue is how many bytes may wait for the Broker, or to be handed to the members here: 64 MiB
+	// if 0.
 	MaxQueue int
 
 	// MaxMissed is how many messages of a room's history JoinSince and the Hub itself recover: 1,000

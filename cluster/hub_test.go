@@ -125,6 +125,113 @@ func TestRawMembers(t *testing.T) {
 	count(t, "room", 4, hubs...)
 }
 
+// BroadcastHere and ToUserHere reach those on this node, of both kinds, with the message as it is.
+func TestBroadcastHere(t *testing.T) {
+	h := open(t, websocket.Options{})
+	hubs := h.hubs(2, func(_ int, c *cluster.Config) {
+		c.Encode = func(p cluster.Publication) websocket.Message { return text("<%s>", p.Message.Data) }
+	})
+	near, spared, far := h.dial(), h.dial(), h.dial()
+	check(t, hubs[0].Join(near.far, "room", nil))
+	check(t, hubs[0].Join(spared.far, "room", nil))
+	check(t, hubs[1].Join(far.far, "room", nil))
+	address, conns := h.lineServer()
+	conn, err := net.Dial("tcp", address)
+	check(t, err)
+	defer conn.Close()
+	check(t, hubs[0].Join(receive(t, conns), "room", nil))
+	count(t, "room", 4, hubs...)
+	check(t, hubs[0].BroadcastHere(h.ctx, "room", text("one\n"), id(t, hubs[0], spared.far)))
+	check(t, hubs[0].BroadcastHere(h.ctx, "another", text("two")))
+	near.want("one\n")
+	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "one\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	ann := []*client{h.dial(), h.dial()}
+	for i, c := range ann {
+		check(t, hubs[i].Bind(c.far, "ann"))
+		check(t, hubs[i].ToUserHere(h.ctx, "ann", text("you on %d", i)))
+		c.want(fmt.Sprint("you on ", i))
+	}
+	check(t, hubs[0].Broadcast(h.ctx, "room", text("all")))
+	for _, c := range []*client{near, spared, far} {
+		c.want("<all>")
+	}
+	if err := hubs[0].BroadcastHere(h.ctx, "room", websocket.Message{}); err == nil {
+		t.Error("no message was sent")
+	}
+	before := cluster.New(cluster.Config{})
+	err = before.BroadcastHere(h.ctx, "room", text("early"), id(t, hubs[0], near.far))
+	leaktest.WantError(t, "before Start", err, cluster.ErrNotRunning)
+}
+
+// What OnPresence broadcasts reaches whoever it is told of, also of the loop that it runs on, which
+// may not have come to the Join yet.
+func TestBroadcastHereFromOnPresence(t *testing.T) {
+	h := open(t, websocket.Options{})
+	var clients []*client
+	for range 20 {
+		clients = append(clients, h.dial())
+	}
+	var hub *cluster.Hub
+	hub = h.hub(cluster.Config{
+		OnPresence: func(ctx context.Context, room string, joined, _ []cluster.Member) {
+			if room == "first" && len(joined) > 0 {
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					for i, c := range clients {
+						check(t, hub.Join(c.far, fmt.Sprint("room", i), nil))
+					}
+				}()
+				<-done // the loop does nothing else meanwhile
+			}
+			if len(joined) > 0 {
+				check(t, hub.BroadcastHere(ctx, room, text("welcome to %s", room)))
+			}
+		},
+	})
+	first := h.dial()
+	check(t, hub.Join(first.far, "first", nil))
+	first.want("welcome to first")
+	for i, c := range clients {
+		c.want(fmt.Sprint("welcome to room", i))
+	}
+}
+
+// A connection has its ID before it is in a room, and is found by it on its node until it ends.
+func TestID(t *testing.T) {
+	h := open(t, websocket.Options{})
+	hubs := h.hubs(2, nil)
+	c, other := h.dial(), h.dial()
+	early := id(t, hubs[0], c.far)
+	check(t, hubs[0].Bind(c.far, "ann"))
+	check(t, hubs[0].Join(c.far, "room", nil))
+	check(t, hubs[1].Join(other.far, "room", nil))
+	count(t, "room", 2, hubs...)
+	if late := id(t, hubs[0], c.far); late != early {
+		t.Errorf("%v became %v", early, late)
+	}
+	if found := hubs[0].Conn(early); found != cluster.Conn(c.far) {
+		t.Errorf("found %v", found)
+	}
+	if found := hubs[1].Conn(early); found != nil {
+		t.Errorf("found %v on another node", found)
+	}
+	check(t, hubs[1].Broadcast(h.ctx, "room", text("without ann"), early))
+	other.want("without ann")
+	check(t, hubs[1].Broadcast(h.ctx, "room", text("with ann")))
+	c.want("with ann")
+	c.near.Abort()
+	leaktest.Until(t, "it has ended", func() bool { return hubs[0].Conn(early) == nil })
+	if n := hubs[0].Stats().Members; n != 0 {
+		t.Errorf("%d members", n)
+	}
+	if _, ok := cluster.New(cluster.Config{}).ID(other.far); ok {
+		t.Error("an ID before Start")
+	}
+}
+
 // ToUser reaches all connections of a user, Disconnect closes them.
 func TestUsers(t *testing.T) {
 	h := open(t, websocket.Options{})

@@ -235,14 +235,25 @@ func (h *Hub) leave(t *topic, c Conn) {
 	h.released(t)
 }
 
-// ID returns the ID of a connection that has a user or is in a room; ok is false for others.
+// ID returns the ID of a connection. It gets that by the first ID, Bind or Join, and keeps it to
+// its end, so a client can be told what it may be excepted by before it joins anything. ok is false
+// if the Hub isn't running.
 func (h *Hub) ID(c Conn) (id ID, ok bool) {
+	err := h.with(c, func(m *member) error {
+		id = ID{h.config.Node, m.number}
+		return nil
+	})
+	return id, err == nil
+}
+
+// Conn returns the connection of this node that has an ID, nil if there is none.
+func (h *Hub) Conn(id ID) Conn {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if m := h.members[c]; m != nil {
-		return ID{h.config.Node, m.number}, true
+	if m := h.numbers[id.Number]; m != nil && id.Node == h.config.Node {
+		return m.conn
 	}
-	return ID{}, false
+	return nil
 }
 
 // Rooms returns the rooms that a connection is in, in the order of Join.

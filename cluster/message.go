@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/whorl-go/whorl/server"
@@ -55,21 +56,25 @@ func (h *Hub) ToUser(ctx context.Context, user string, m websocket.Message) erro
 }
 
 func (h *Hub) send(ctx context.Context, subject string, m websocket.Message, except []ID) error {
+	if err := h.sendable(m); err != nil {
+		return err
+	}
+	body := make([]byte, 0, 16+len(except)*(MaxName/4)+len(m.Data))
+	body = appendPacket(body, packet{m.Opcode, except, m.Data})
+	return h.submit(ctx, output{subject, kindMessage, body})
+}
+
+func (h *Hub) sendable(m websocket.Message) error {
 	h.mu.Lock()
 	most := min(h.config.MaxMessage, h.limits.message)
-	err := h.running(ctx)
 	h.mu.Unlock()
 	switch {
-	case err != nil:
-		return err
 	case m.Opcode != websocket.Text && m.Opcode != websocket.Binary:
 		return fmt.Errorf("cluster: a message is Text or Binary, not %v", m.Opcode)
 	case len(m.Data) > most:
 		return fmt.Errorf("%w: %d bytes, of %d", ErrTooBig, len(m.Data), most)
 	}
-	body := make([]byte, 0, 16+len(except)*(MaxName/4)+len(m.Data))
-	body = appendPacket(body, packet{m.Opcode, except, m.Data})
-	return h.submit(ctx, output{subject, kindMessage, body})
+	return nil
 }
 
 // Disconnect closes all connections of a user, on all nodes: WebSockets with a code and a reason as
@@ -85,6 +90,83 @@ func (h *Hub) Disconnect(ctx context.Context, user string, code int, reason stri
 	return h.submit(ctx, output{subjectUser + user, kindDisconnect, body})
 }
 
+// BroadcastHere sends a message to the members of a room on this node only, but for those excepted:
+// what OnPresence and OnGap have told this node, as they have told the others. It doesn't go
+// through the Broker, nor through Config.Encode and EncodeRaw, and may overtake what is broadcast.
+// It reaches all who have joined before, and doesn't wait, see Broadcast.
+func (h *Hub) BroadcastHere(
+	ctx context.Context, room string, m websocket.Message, except ...ID,
+) error {
+	return h.sendHere(ctx, local{subjectRoom + room, m, except})
+}
+
+// ToUserHere sends a message to the connections of a user on this node only, see BroadcastHere.
+func (h *Hub) ToUserHere(ctx context.Context, user string, m websocket.Message) error {
+	return h.sendHere(ctx, local{subjectUser + user, m, nil})
+}
+
+func (h *Hub) sendHere(ctx context.Context, l local) error {
+	if err := h.sendable(l.message); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.running(ctx); err != nil {
+		return err
+	}
+	l.message.Data, l.except = slices.Clone(l.message.Data), slices.Clone(l.except)
+	if err := h.reserve(l.size()); err != nil {
+		return err
+	}
+	h.work.locals = append(h.work.locals, l)
+	h.signal()
+	return nil
+}
+
+// A local is a message for members here. It goes out from run's goroutine, as what comes from the
+// Broker does from the Broker's: on a member's own loop it would overtake the member's Join, if
+// that was made elsewhere and is under way to the loop.
+type local struct {
+	subject string
+	message websocket.Message
+	except  []ID
+}
+
+func (l *local) size() int { return len(l.message.Data) + len(l.subject) + 64 + 64*len(l.except) }
+
+func (h *Hub) giveLocal(l local) {
+	h.deliver.Lock()
+	defer h.deliver.Unlock()
+	h.mu.Lock()
+	h.work.queued -= l.size()
+	t := h.topics[l.subject]
+	except := h.here(l.except)
+	h.mu.Unlock()
+	if t != nil {
+		h.spread(t, l.message, func() []byte { return l.message.Data }, except)
+	}
+}
+
+// reserve makes room for what waits for run. The caller holds mu.
+func (h *Hub) reserve(n int) error {
+	if h.work.queued+n > h.config.MaxQueue {
+		h.stats.Refused++
+		return fmt.Errorf("cluster: %w", socket.ErrQueueFull)
+	}
+	h.work.queued += n
+	return nil
+}
+
+// here returns those of some members that are this node's. The caller holds mu.
+func (h *Hub) here(ids []ID) (conns []Conn) {
+	for _, id := range ids {
+		if id.Node == h.me.name && h.numbers[id.Number] != nil {
+			conns = append(conns, h.numbers[id.Number].conn)
+		}
+	}
+	return conns
+}
+
 // submit queues a message for run.
 func (h *Hub) submit(ctx context.Context, o output) error {
 	h.mu.Lock()
@@ -92,14 +174,11 @@ func (h *Hub) submit(ctx context.Context, o output) error {
 	if err := h.running(ctx); err != nil {
 		return err
 	}
-	switch n := o.size(); {
-	case h.work.failing:
+	if h.work.failing {
 		return ErrDisconnected
-	case h.work.queued+n > h.config.MaxQueue:
-		h.stats.Refused++
-		return fmt.Errorf("cluster: %w", socket.ErrQueueFull)
-	default:
-		h.work.queued += n
+	}
+	if err := h.reserve(o.size()); err != nil {
+		return err
 	}
 	h.work.outputs = append(h.work.outputs, o)
 	h.signal()
@@ -207,12 +286,7 @@ func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, live bool) (
 		return func() { disconnect(conns, bye) }
 	}
 	pub := t.publication(e, p, raw.At)
-	except := t.spare(raw.At)
-	for _, id := range p.except {
-		if id.Node == h.me.name && h.numbers[id.Number] != nil {
-			except = append(except, h.numbers[id.Number].conn)
-		}
-	}
+	except := append(t.spare(raw.At), h.here(p.except)...)
 	return func() { h.give(t, pub, except) }
 }
 
@@ -231,6 +305,12 @@ func (t *topic) publication(e envelope, p packet, at Position) Publication {
 // give sends a message to the members here. The caller holds deliver, and not mu.
 func (h *Hub) give(t *topic, pub Publication, except []Conn) {
 	m := h.encode(pub)
+	h.spread(t, m, func() []byte { return h.encodeRaw(pub, m) }, except)
+}
+
+// spread sends WebSockets a message, and a line to those that are none. The caller holds deliver,
+// and not mu.
+func (h *Hub) spread(t *topic, m websocket.Message, line func() []byte, except []Conn) {
 	var conns []*websocket.Conn
 	var raws []*server.Conn
 	for _, c := range except {
@@ -246,7 +326,7 @@ func (h *Hub) give(t *topic, pub Publication, except []Conn) {
 	others := t.raw
 	h.mu.Unlock()
 	if others != nil {
-		more, behind := others.send(h.encodeRaw(pub, m), raws)
+		more, behind := others.send(line(), raws)
 		sent, missed = sent+more, missed+behind
 	}
 	h.mu.Lock()

@@ -13,10 +13,10 @@ type Stats struct {
 	Recovered  uint64 // messages that were fetched from the History
 	Lost       uint64 // times at which the Broker said that messages may be lost
 	Gaps       uint64 // gaps that were told, or would have been
-	Queued     int    // bytes that wait for the Broker
+	Queued     int    // bytes that wait for the Broker, or for the members here
 	Nodes      int    // that live, this one included
 	Rooms      int    // with members anywhere
-	Members    int    // connections of this node with a user or in a room
+	Members    int    // connections of this node that have an ID
 	Subscribed int    // subjects of rooms and users
 }
 

@@ -18,6 +18,7 @@ type work struct {
 	states     map[string]struct{} // nodes that want those of this one
 	handOver   bool
 	outputs    []output
+	locals     []local
 	queued     int // their bytes
 	barriers   []chan struct{}
 
@@ -65,7 +66,7 @@ func (w *work) forgetAsk(node string) {
 
 func (w *work) empty() bool {
 	return len(w.topics)+len(w.departures)+len(w.arrivals)+len(w.asks)+len(w.states)+
-		len(w.outputs)+len(w.barriers) == 0 && !w.handOver
+		len(w.outputs)+len(w.locals)+len(w.barriers) == 0 && !w.handOver
 }
 
 // run works until the end.
@@ -123,6 +124,9 @@ func (h *Hub) workOff() {
 		}
 		for _, o := range w.outputs {
 			h.output(o)
+		}
+		for _, l := range w.locals {
+			h.giveLocal(l)
 		}
 		if w.handOver {
 			h.say(kindBye, []byte{1})

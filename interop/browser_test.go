@@ -23,7 +23,7 @@ func TestBrowser(t *testing.T) {
 	if err != nil {
 		browser = servers.Find(t, "chromium")
 	}
-	chat := build(t, dir, "websocket")
+	chat := build(t, dir, "..", "websocket")
 	servers.Start(t, "node", "testdata/browser.cjs", browser, chat, addr, dir.Dir).Expect("ok\n")
 	if *pictures == "" {
 		return

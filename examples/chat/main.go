@@ -42,7 +42,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/examples/serving"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/server"
 )

@@ -28,7 +28,7 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/client"
-	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/examples/serving"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"

@@ -19,7 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/whorl-go/whorl/examples/internal/exampletest"
+	"github.com/whorl-go/whorl/internal/examples/exampletest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

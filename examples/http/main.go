@@ -37,8 +37,8 @@ import (
 	"io"
 	"net"
 
-	"github.com/whorl-go/whorl/examples/internal/development"
-	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/examples/development"
+	"github.com/whorl-go/whorl/internal/examples/serving"
 	"github.com/whorl-go/whorl/internal/program"
 )
 

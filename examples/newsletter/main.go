@@ -31,7 +31,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/whorl-go/whorl/client"
-	"github.com/whorl-go/whorl/examples/internal/mailserver"
+	"github.com/whorl-go/whorl/internal/examples/mailserver"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/smtp"

@@ -14,7 +14,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/wneessen/go-mail"
 
-	"github.com/whorl-go/whorl/examples/internal/mailserver"
+	"github.com/whorl-go/whorl/internal/examples/mailserver"
 )
 
 // demonstrate sends a mail to a server in this process and shows what comes.

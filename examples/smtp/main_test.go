@@ -14,8 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/whorl-go/whorl/examples/internal/exampletest"
-	"github.com/whorl-go/whorl/examples/internal/mailserver"
+	"github.com/whorl-go/whorl/internal/examples/exampletest"
+	"github.com/whorl-go/whorl/internal/examples/mailserver"
 	"github.com/whorl-go/whorl/smtp"
 )
 

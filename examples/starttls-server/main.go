@@ -62,7 +62,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/examples/serving"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"

@@ -9,7 +9,7 @@
 //
 // talks to a real one. session.go is the dialogue, on a Whorl client that package starttls
 // upgrades; reply.go reads what the server says then; explain.go puts errors into words; this file
-// has the flags and the printing. The server in the process is examples/internal/mailserver.
+// has the flags and the printing. The server in the process is internal/examples/mailserver.
 package main
 
 import (
@@ -25,7 +25,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/whorl-go/whorl/examples/internal/mailserver"
+	"github.com/whorl-go/whorl/internal/examples/mailserver"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 )

@@ -13,8 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/whorl-go/whorl/examples/internal/exampletest"
 	"github.com/whorl-go/whorl/hooks/stream"
+	"github.com/whorl-go/whorl/internal/examples/exampletest"
 	"github.com/whorl-go/whorl/runtime"
 )
 

@@ -39,7 +39,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/examples/serving"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/tlsconfig"

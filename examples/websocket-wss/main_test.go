@@ -10,7 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/whorl-go/whorl/client"
-	"github.com/whorl-go/whorl/examples/internal/exampletest"
+	"github.com/whorl-go/whorl/internal/examples/exampletest"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/websocket"

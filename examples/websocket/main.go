@@ -38,8 +38,8 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/whorl-go/whorl/examples/internal/development"
-	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/examples/development"
+	"github.com/whorl-go/whorl/internal/examples/serving"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/server"
 )

@@ -1,4 +1,4 @@
-// Pusher's own libraries and Laravel Echo, unchanged, with examples/pusher:
+// Pusher's own libraries and Laravel Echo, unchanged, with the example pusher:
 //
 //   node pusher.cjs HOST PORT SECRET
 const assert = require('node:assert');

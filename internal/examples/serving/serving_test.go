@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/internal/examples/serving"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"

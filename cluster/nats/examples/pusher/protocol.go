@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"regexp"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whorl-go/whorl/cluster"
 	"github.com/whorl-go/whorl/defer"
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket"
@@ -20,6 +23,7 @@ import (
 const (
 	maxChannels = 100      // that a connection may be subscribed to
 	maxEvent    = 10 << 10 // bytes of an event's data
+	maxMember   = 2 << 10  // bytes of what is known of somebody in a presence channel
 	maxRate     = 10       // client events that a connection may send in a second
 	maxMessages = 100      // messages of any kind
 	silence     = 120      // seconds after which a client asks whether the server is there
@@ -33,17 +37,19 @@ const (
 	tooManyEvents      = 4301 // only said, the connection stays
 )
 
-// A broker is a server that speaks the Pusher Channels protocol, version 7. A channel is a room.
+// A broker is a server that speaks the Pusher Channels protocol, version 7. A channel is a room of
+// the hub, which has the members of all such servers: this one is a node of it.
 type broker struct {
 	app      app
 	open     bool // signs for everybody
 	server   *websocket.Server
-	run      string // the first half of all socket IDs
+	hub      *cluster.Hub
 	presence presence
 }
 
 // A subscriber is the value of a connection. Only callbacks of that connection use it.
 type subscriber struct {
+	id       cluster.ID
 	channels []string
 	users    map[string]string // who it is, by presence channels
 
@@ -60,14 +66,23 @@ type message struct {
 	UserID  string          `json:"user_id,omitempty"` // who has sent a client event
 }
 
-func newBroker(a app, open bool) *broker {
-	b := &broker{app: a, open: open, run: strconv.FormatInt(time.Now().UnixMicro(), 10)}
+// newBroker makes a node. carrier is what connects it to the others; nil: there are none.
+func newBroker(a app, open bool, carrier cluster.Broker) *broker {
+	b := &broker{app: a, open: open}
+	b.presence = presence{broker: b, channels: map[string]map[string]*user{}}
+	b.hub = cluster.New(cluster.Config{
+		Broker: carrier,
+		// It is half of a socket ID, whose form is the protocol's.
+		Node:       strconv.FormatUint(rand.Uint64(), 10),
+		OnPresence: b.presence.told,
+		MaxRooms:   maxChannels,
+		MaxMeta:    maxMember,
+	})
 	b.server = websocket.NewServer(websocket.Config{
 		OnHandshake: b.handshake,
 		OnRequest:   b.api(),
 		Options: websocket.Options{
 			OnMessage:    b.receive,
-			OnClose:      b.gone,
 			MaxMessage:   2 * maxEvent,
 			MaxQueue:     512 << 10,
 			PingInterval: silence * time.Second,
@@ -78,22 +93,25 @@ func newBroker(a app, open bool) *broker {
 		MaxBody:        1 << 20,
 		Server:         server.Config{MaxPerAddress: 1000},
 	})
-	b.presence.broker = b
 	return b
 }
 
-// socketID is a connection's name in the protocol.
-func (b *broker) socketID(c *websocket.Conn) string { return fmt.Sprintf("%s.%d", b.run, c.ID()) }
+// socketID is a member's name in the protocol.
+func socketID(id cluster.ID) string { return fmt.Sprintf("%s.%d", id.Node, id.Number) }
 
-// bySocketID returns a connection, nil if it isn't one of this server's.
-func (b *broker) bySocketID(socketID string) *websocket.Conn {
-	run, number, _ := strings.Cut(socketID, ".")
-	id, err := strconv.ParseUint(number, 10, 64)
-	if run != b.run || err != nil {
-		return nil
-	}
-	return b.server.Conn(server.ID(id))
+// bySocketID returns the member, of whatever node; ok is false for what is no socket ID.
+func bySocketID(socketID string) (id cluster.ID, ok bool) {
+	node, number, _ := strings.Cut(socketID, ".")
+	_, wrongNode := strconv.ParseUint(node, 10, 64)
+	n, wrong := strconv.ParseUint(number, 10, 64)
+	return cluster.ID{Node: node, Number: n}, wrongNode == nil && wrong == nil
 }
+
+// roomOf returns the name of a channel's room, channelOf that of a room's channel. A room's name
+// has dots only between other characters, a channel's anywhere; a channel's has no colon.
+func roomOf(channel string) string { return strings.ReplaceAll(channel, ".", ":") }
+
+func channelOf(room string) string { return strings.ReplaceAll(room, ":", ".") }
 
 // handshake takes connections to /app/KEY. A browser can't see a refusal's status, so the protocol
 // has the server accept, say what is wrong, and close.
@@ -112,16 +130,21 @@ func (b *broker) handshake(w http.ResponseWriter, r *http.Request) {
 		case r.URL.Query().Get("protocol") != "7":
 			refuse(c, unsupportedVersion, "The protocol's version has to be 7")
 		default:
-			c.SetValue(&subscriber{users: map[string]string{}})
+			id, ok := b.hub.ID(c)
+			if !ok {
+				refuse(c, overQuota, "The server ends")
+				return
+			}
+			c.SetValue(&subscriber{id: id, users: map[string]string{}})
 			tell(c, "pusher:connection_established", "", map[string]any{
-				"socket_id": b.socketID(c), "activity_timeout": silence,
+				"socket_id": socketID(id), "activity_timeout": silence,
 			})
 		}
 	})
 }
 
 // receive gets what clients send.
-func (b *broker) receive(_ context.Context, c *websocket.Conn, got websocket.Message) {
+func (b *broker) receive(ctx context.Context, c *websocket.Conn, got websocket.Message) {
 	s, ok := c.Value().(*subscriber)
 	var m message
 	switch {
@@ -144,7 +167,7 @@ func (b *broker) receive(_ context.Context, c *websocket.Conn, got websocket.Mes
 		json.Unmarshal(m.Data, &from)
 		b.unsubscribe(c, s, from.Channel)
 	case strings.HasPrefix(m.Event, "client-"):
-		b.clientEvent(c, s, m)
+		b.clientEvent(ctx, c, s, m)
 	}
 }
 
@@ -180,7 +203,7 @@ func (b *broker) subscribe(c *websocket.Conn, s *subscriber, data []byte) {
 	}
 	allowed := func() bool {
 		return !isGuarded(to.Channel) ||
-			b.app.granted(to.Auth, b.socketID(c), to.Channel, to.ChannelData)
+			b.app.granted(to.Auth, socketID(s.id), to.Channel, to.ChannelData)
 	}
 	switch {
 	case !channelName.MatchString(to.Channel):
@@ -195,20 +218,29 @@ func (b *broker) subscribe(c *websocket.Conn, s *subscriber, data []byte) {
 		failed(http.StatusUnauthorized, "AuthError", "the signature is wrong")
 		return
 	}
-	if !isPresence(to.Channel) {
-		s.channels = append(s.channels, to.Channel)
-		b.server.Join(c, to.Channel)
-		tell(c, "pusher_internal:subscription_succeeded", to.Channel, map[string]any{})
-		return
+	var who member
+	var meta []byte
+	if isPresence(to.Channel) {
+		var err error
+		if who, err = parseMember(to.ChannelData); err != nil {
+			failed(http.StatusBadRequest, "AuthError", "channel_data must have a user_id")
+			return
+		}
+		meta, _ = json.Marshal(who)
 	}
-	who, err := parseMember(to.ChannelData)
-	if err != nil {
-		failed(http.StatusBadRequest, "AuthError", "channel_data must have a user_id")
+	switch err := b.hub.Join(c, roomOf(to.Channel), meta); {
+	case errors.Is(err, cluster.ErrTooBig):
+		failed(http.StatusRequestEntityTooLarge, "AuthError", "channel_data is too large")
+		return
+	case err != nil: // one of both ends
 		return
 	}
 	s.channels = append(s.channels, to.Channel)
-	s.users[to.Channel] = who.id
-	b.presence.enter(c, to.Channel, who)
+	if isPresence(to.Channel) {
+		s.users[to.Channel] = who.ID // the presence tells it who is there
+		return
+	}
+	tell(c, "pusher_internal:subscription_succeeded", to.Channel, map[string]any{})
 }
 
 func (b *broker) unsubscribe(c *websocket.Conn, s *subscriber, channel string) {
@@ -217,25 +249,15 @@ func (b *broker) unsubscribe(c *websocket.Conn, s *subscriber, channel string) {
 		return
 	}
 	s.channels = slices.Delete(s.channels, at, at+1)
-	b.server.Leave(c, channel)
-	if user, ok := s.users[channel]; ok {
-		delete(s.users, channel)
-		b.presence.leave(channel, user)
-	}
-}
-
-// gone is told of the end of a connection, which has left its rooms by then.
-func (b *broker) gone(_ context.Context, c *websocket.Conn, _ int, _ string, _ bool) {
-	if s, ok := c.Value().(*subscriber); ok {
-		for channel, user := range s.users {
-			b.presence.leave(channel, user)
-		}
-	}
+	delete(s.users, channel)
+	b.hub.Leave(c, roomOf(channel))
 }
 
 // clientEvent passes an event on to the others of its channel, which has to be one of those that
 // want a signature.
-func (b *broker) clientEvent(c *websocket.Conn, s *subscriber, m message) {
+func (b *broker) clientEvent(
+	ctx context.Context, c *websocket.Conn, s *subscriber, m message,
+) {
 	switch {
 	case !isGuarded(m.Channel) || !slices.Contains(s.channels, m.Channel):
 		complain(c, "Client events are for private and presence channels")
@@ -250,7 +272,9 @@ func (b *broker) clientEvent(c *websocket.Conn, s *subscriber, m message) {
 		return
 	}
 	m.UserID = s.users[m.Channel]
-	b.server.Broadcast(m.Channel, encode(m), websocket.Text, c)
+	if b.hub.Broadcast(ctx, roomOf(m.Channel), text(encode(m)), s.id) != nil {
+		complain(c, "The event was not sent: try again later")
+	}
 }
 
 // complain says what is wrong, and nothing more comes of it.
@@ -268,6 +292,10 @@ func refuse(c *websocket.Conn, code int, text string) {
 // sent away.
 func tell(c *websocket.Conn, event, channel string, data map[string]any) {
 	c.Push(serverEvent(event, channel, data), websocket.Text)
+}
+
+func text(data []byte) websocket.Message {
+	return websocket.Message{Opcode: websocket.Text, Data: data}
 }
 
 func serverEvent(event, channel string, data any) []byte {

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/whorl-go/whorl/websocket"
+	"github.com/whorl-go/whorl/cluster"
 )
 
 // An apiEvent is what the app's backend sends to channels.
@@ -34,27 +34,27 @@ func (b *broker) api() http.Handler {
 	return mux
 }
 
-func (b *broker) event(w http.ResponseWriter, _ *http.Request, body []byte) {
+func (b *broker) event(w http.ResponseWriter, r *http.Request, body []byte) {
 	var e apiEvent
 	if json.Unmarshal(body, &e) != nil {
 		http.Error(w, "the body is no JSON", http.StatusBadRequest)
 		return
 	}
-	b.publish(w, e)
+	b.publish(w, r, e)
 }
 
-func (b *broker) batch(w http.ResponseWriter, _ *http.Request, body []byte) {
+func (b *broker) batch(w http.ResponseWriter, r *http.Request, body []byte) {
 	var batch struct{ Batch []apiEvent }
 	if json.Unmarshal(body, &batch) != nil || len(batch.Batch) > 10 {
 		http.Error(w, "the body is no batch of up to 10 events", http.StatusBadRequest)
 		return
 	}
-	b.publish(w, batch.Batch...)
+	b.publish(w, r, batch.Batch...)
 }
 
 func (b *broker) channel(w http.ResponseWriter, r *http.Request, _ []byte) {
 	channel := r.PathValue("channel")
-	count := len(b.server.Members(channel))
+	count := b.hub.Count(roomOf(channel))
 	answer := map[string]any{"occupied": count > 0, "subscription_count": count}
 	if isPresence(channel) {
 		ids, _ := b.presence.who(channel)
@@ -93,7 +93,7 @@ func (b *broker) signed(next signedHandler) http.HandlerFunc {
 }
 
 // publish sends events to channels: all, or none if one of them is wrong.
-func (b *broker) publish(w http.ResponseWriter, events ...apiEvent) {
+func (b *broker) publish(w http.ResponseWriter, r *http.Request, events ...apiEvent) {
 	for i := range events {
 		e := &events[i]
 		if e.Channel != "" {
@@ -115,10 +115,17 @@ func (b *broker) publish(w http.ResponseWriter, events ...apiEvent) {
 		}
 	}
 	for _, e := range events {
-		spared := b.bySocketID(e.SocketID)
+		var spared []cluster.ID
+		if id, ok := bySocketID(e.SocketID); ok {
+			spared = append(spared, id)
+		}
 		for _, channel := range e.Channels {
 			data := stringEvent(e.Name, channel, e.Data)
-			b.server.Broadcast(channel, data, websocket.Text, spared)
+			err := b.hub.Broadcast(r.Context(), roomOf(channel), text(data), spared...)
+			if err != nil { // others may have gone out: whoever tries again sends them twice
+				http.Error(w, "try again later", http.StatusServiceUnavailable)
+				return
+			}
 		}
 	}
 	reply(w, map[string]any{})
@@ -128,7 +135,7 @@ func (b *broker) publish(w http.ResponseWriter, events ...apiEvent) {
 func (b *broker) grant(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
 	socketID, channel := r.PostFormValue("socket_id"), r.PostFormValue("channel_name")
-	if b.bySocketID(socketID) == nil || !isGuarded(channel) {
+	if _, ok := bySocketID(socketID); !ok || !isGuarded(channel) {
 		http.Error(w, "there is nothing to sign", http.StatusForbidden)
 		return
 	}

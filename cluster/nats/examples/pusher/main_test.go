@@ -14,7 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/whorl-go/whorl/examples/internal/exampletest"
+	"github.com/whorl-go/whorl/internal/examples/exampletest"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
 	"github.com/whorl-go/whorl/websocket"
@@ -63,15 +63,16 @@ type house struct {
 	ctx     context.Context
 	address string
 	app     app
+	stop    func() string
 }
 
-func serve(t *testing.T) *house {
+func serve(t *testing.T, args ...string) *house {
 	t.Helper()
 	t.Setenv("PUSHER_APP_SECRET", "secret")
-	first, _ := exampletest.Serve(t, run, "Pusher on ws://")
+	first, stop := exampletest.Serve(t, run, "Pusher on ws://", args...)
 	ctx, cancel := context.WithTimeout(runtimetest.Start(t).Context(), exampletest.Patience)
 	t.Cleanup(cancel)
-	return &house{t, ctx, strings.TrimSuffix(first, "/app/demo"), app{"1", "demo", "secret"}}
+	return &house{t, ctx, strings.TrimSuffix(first, "/app/demo"), app{"1", "demo", "secret"}, stop}
 }
 
 type peer struct {
@@ -250,5 +251,11 @@ func TestFlags(t *testing.T) {
 		"not defined: -x":         {"-x"},
 		"wants PUSHER_APP_SECRET": {"-listen", "127.0.0.1:0"},
 		"must not be empty":       {"-key", ""},
-	}, "-listen", "-id", "-key", "-sign")
+		"-nats is for -listen":    {"-nats", "nats://127.0.0.1:4222"},
+	}, "-listen", "-id", "-key", "-nats", "-sign")
+	t.Setenv("PUSHER_APP_SECRET", "secret")
+	exampletest.Flags(t, run, map[string][]string{
+		"-nats: cluster/nats: URL 1": {"-listen", "127.0.0.1:0", "-nats", "127.0.0.1"},
+		"connection refused":         {"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"},
+	})
 }

@@ -1,6 +1,7 @@
 // Pusher is a server that speaks the Pusher Channels protocol: public, private and presence
 // channels, client events, and the HTTP interface by which the app's backend sends events. Pusher's
-// own libraries, and Laravel's Echo and broadcasting, talk to it unchanged.
+// own libraries, and Laravel's Echo and broadcasting, talk to it unchanged. Several of them serve
+// one set of channels over NATS. In the module's folder, cluster/nats,
 //
 //	go run ./examples/pusher
 //
@@ -28,7 +29,11 @@
 //
 //	PUSHER_APP_SECRET=… go run ./examples/pusher -listen 127.0.0.1:6001 -id 1 -key demo
 //
-// protocol.go is the protocol, presence.go who is where, api.go the HTTP interface, app.go the
+// and as many as are wanted, on other addresses, with the same secret and the URLs of a NATS:
+//
+//	… -nats nats://10.0.0.1:4222,nats://10.0.0.2:4222
+//
+// protocol.go is the protocol, presence.go who is there, api.go the HTTP interface, app.go the
 // signatures, and demonstration.go the talk above.
 package main
 
@@ -40,7 +45,9 @@ import (
 	"io"
 	"os"
 
-	"github.com/whorl-go/whorl/examples/internal/serving"
+	"github.com/whorl-go/whorl/cluster"
+	"github.com/whorl-go/whorl/cluster/nats"
+	"github.com/whorl-go/whorl/internal/examples/serving"
 	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/server"
 )
@@ -53,6 +60,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	listen := serving.ListenFlag(flags, 6001)
 	a := app{secret: os.Getenv("PUSHER_APP_SECRET")}
 	flags.StringVar(&a.id, "id", "1", "`id` of the app, in the URLs of its backend")
+	urls := flags.String("nats", "", "`URLs` of a NATS, with commas between them; all servers on "+
+		"it have the same channels")
 	flags.StringVar(&a.key, "key", "demo", "`key` of the app, which its clients show")
 	open := flags.Bool("sign", false, "let everybody into private and presence channels, under any "+
 		"name, by signing for them at /pusher/auth and /broadcasting/auth: for trying it out")
@@ -62,14 +71,28 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	switch {
 	case a.id == "" || a.key == "":
 		return program.Usage("-id and -key must not be empty")
+	case *listen == "" && *urls != "":
+		return program.Usage("-nats is for -listen")
 	case *listen == "":
 		a.secret = rand.Text()
 	case a.secret == "":
 		return program.Usage("-listen wants PUSHER_APP_SECRET in the environment")
 	}
+	var carrier cluster.Broker
+	if *urls != "" {
+		over, err := nats.Connect(*urls, nats.Config{Name: "pusher", Prefix: "pusher." + a.id})
+		if err != nil {
+			return program.Usage("-nats: %w", err)
+		}
+		carrier = over
+	}
+	b := newBroker(a, *open, carrier)
 	example := serving.Example[*server.Listener]{
-		Listen: *listen, Network: "tcp", Server: newBroker(a, *open).server,
-		Begin: func(_ context.Context, l *server.Listener) (string, error) {
+		Listen: *listen, Network: "tcp", Server: b.server,
+		Begin: func(co context.Context, l *server.Listener) (string, error) {
+			if err := b.hub.Start(co); err != nil { // it ends with the runtime
+				return "", err
+			}
 			return fmt.Sprintf("Pusher on ws://%v/app/%s\n", l.Addr(), a.key), nil
 		},
 		Demonstrate: func(co context.Context, show io.Writer, address string, _ func()) error {
