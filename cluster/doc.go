@@ -47,6 +47,10 @@
 // Config.NodeTimeout has no members any more, until it is heard again; after a crash nobody stays. A
 // node that ends in order is gone at once ([Hub.Close]), or hands its members over ([Hub.HandOver]).
 //
+// Who shows its members who is there, sends the list from within Config.OnPresence, to those who have
+// joined ([Hub.Conn]), and the changes to the others ([Hub.BroadcastHere]): so each is told all, in
+// order. A list that is taken elsewhere may be overtaken by what OnPresence is told.
+//
 // # Trust
 //
 // Whoever may publish at the Broker is a node: it can broadcast and disconnect as it likes. But its

@@ -57,11 +57,28 @@ func (c *change) leave(m Member) {
 	if c == nil {
 		return
 	}
-	if _, untold := c.joined[m.ID]; untold {
-		delete(c.joined, m.ID)
+	told, untold := c.joined[m.ID]
+	if !untold {
+		c.left = append(c.left, m)
 		return
 	}
-	c.left = append(c.left, m)
+	delete(c.joined, m.ID)
+	if told.Replaces != (ID{}) { // of which nothing was said yet
+		c.left = append(c.left, Member{ID: told.Replaces, User: m.User, Meta: m.Meta})
+	}
+}
+
+// replace is leave and join of one who has moved.
+func (c *change) replace(m, before Member) {
+	if c == nil {
+		return
+	}
+	m.Replaces = before.ID
+	if told, untold := c.joined[before.ID]; untold {
+		delete(c.joined, before.ID)
+		m.Replaces = told.Replaces
+	}
+	c.join(m)
 }
 
 // gap has a loss told.

@@ -36,6 +36,8 @@ const (
 func (n *node) judge(t *topic, e envelope, settled bool) verdict {
 	last := n.tracks[t.subject]
 	switch {
+	case last == nil && e.number <= n.floor:
+		return late // it was told to be missing, and its successors may have come
 	case last == nil && settled && e.before > 0:
 		return missing // it is remembered there for less long than here
 	case last == nil:
@@ -63,10 +65,12 @@ func (n *node) track(subject string) *track {
 }
 
 // forget drops the tracks that aren't needed any more: of subjects on which nothing has come for
-// some heartbeats, so that their last message was listed, and nothing refers to it.
+// some heartbeats, so that their last message was listed, and nothing refers to it. What comes yet
+// of that time, such as from a server that has stood still, is too late.
 func (n *node) forget(before time.Time) {
 	for subject, t := range n.tracks {
 		if t.at.Before(before) {
+			n.floor = max(n.floor, t.number)
 			delete(n.tracks, subject)
 		}
 	}
@@ -92,6 +96,26 @@ func (h *Hub) marked(n *node, marks []mark, now time.Time) {
 			n.suspects = append(n.suspects, m)
 		}
 	}
+}
+
+// A past is what is remembered of a node that was dropped.
+type past struct {
+	incarnation, floor uint64
+}
+
+// remember notes up to which number messages of a node that is dropped come too late.
+func (h *Hub) remember(n *node) {
+	floor := n.floor
+	for _, t := range n.tracks {
+		floor = max(floor, t.number)
+	}
+	if len(h.pasts) >= maxNodes {
+		for name := range h.pasts { // any
+			delete(h.pasts, name)
+			break
+		}
+	}
+	h.pasts[n.name] = past{n.incarnation, floor}
 }
 
 // settled reports whether the broker knows for certain that this node listens, and has for as long as
@@ -144,6 +168,7 @@ func (r *receiver) Lost(subject string, why error) {
 	defer h.mu.Unlock()
 	h.stats.Lost++
 	if subject == "" {
+		h.work.failing = false
 		h.allLost(why)
 	} else if t := h.topics[subject]; t != nil {
 		h.lost(t, why)

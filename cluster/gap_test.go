@@ -206,6 +206,43 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// What comes when its successors have come, and nothing is known of them any more, comes too late,
+// also when its node was given up meanwhile.
+func TestTooLate(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	broker, far := &faulty{Broker: bus.Peer()}, &faulty{Broker: bus.Peer()}
+	a := h.hub(cluster.Config{Broker: far, Node: "a"})
+	b := h.hub(cluster.Config{Broker: broker, Node: "b", NodeTimeout: 10 * beat})
+	acquainted(t, []*cluster.Hub{a, b})
+	c := h.dial()
+	check(t, b.Join(c.far, "room", nil))
+	for _, away := range []bool{false, true} {
+		var kept atomic.Pointer[[]byte]
+		keep := func(subject string, message []byte) bool {
+			return subject == "room.room" && kept.CompareAndSwap(nil, &message)
+		}
+		broker.loses.Store(&keep)
+		check(t, a.Broadcast(h.ctx, "room", text("late")))
+		check(t, a.Broadcast(h.ctx, "room", text("next")))
+		c.want("next")
+		if away {
+			far.silent.Store(true)
+			leaktest.Until(t, "a is given up", func() bool { return b.Stats().Nodes == 1 })
+			far.silent.Store(false)
+			acquainted(t, []*cluster.Hub{a, b})
+		} else {
+			heartbeats(t, b, 30)
+		}
+		broker.Receive("room.room", *kept.Load(), cluster.Position{})
+		check(t, b.Broadcast(h.ctx, "room", text("last")))
+		c.want("last")
+	}
+	if n := b.Stats().Late; n != 2 {
+		t.Errorf("%d were late", n)
+	}
+}
+
 // Nothing is delivered twice, whatever the broker does.
 func TestNothingTwice(t *testing.T) {
 	h := open(t, websocket.Options{})

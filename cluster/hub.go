@@ -135,6 +135,7 @@ type Hub struct {
 	last    uint64             // number of a member; no other life of this node has it
 	me      *node
 	nodes   map[string]*node // by name, without this one
+	pasts   map[string]past  // by name, of nodes that were dropped
 	moving  bool             // this one hands over
 	movers  int              // nodes that do
 	leaving []*node          // those of them that have ended
@@ -177,6 +178,7 @@ func New(config Config) *Hub {
 		members: map[Conn]*member{},
 		numbers: map[uint64]*member{},
 		nodes:   map[string]*node{},
+		pasts:   map[string]past{},
 		recent:  map[string]*recent{},
 	}
 	fill := func(field *int, value int) {
@@ -322,9 +324,9 @@ func (h *Hub) greet(ctx context.Context) error {
 func (h *Hub) Node() string { return h.config.Node }
 
 // HandOver tells the other nodes that the members of this one are about to join elsewhere, as when a
-// server is replaced: until they have, or Config.MoveTimeout is over, they count as members, and
-// OnPresence isn't told of a user who leaves here and joins there. It is to be called before the
-// connections are closed, and Close after that.
+// server is replaced: until they have, or Config.MoveTimeout is over, they count as members, and a
+// user who leaves here and joins there is told to have moved (Member.Replaces). It is to be called
+// before the connections are closed, and Close after that.
 func (h *Hub) HandOver() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

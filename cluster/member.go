@@ -42,10 +42,13 @@ type Member struct {
 	ID
 	User string // what Bind has set, "" if nothing
 	Meta []byte // what Join was given; not to be changed
+	// Replaces is, in what OnPresence is told of who has joined, the member whose place this one takes
+	// as it has moved, see Hub.HandOver: that one isn't told to have left.
+	Replaces ID
 }
 
 func (e *entry) member() Member {
-	return Member{ID{e.node.name, e.number}, e.user, e.meta}
+	return Member{ID: ID{e.node.name, e.number}, User: e.user, Meta: e.meta}
 }
 
 func (e *entry) newcomer() newcomer {

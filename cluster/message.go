@@ -56,7 +56,7 @@ func (h *Hub) ToUser(ctx context.Context, user string, m websocket.Message) erro
 }
 
 func (h *Hub) send(ctx context.Context, subject string, m websocket.Message, except []ID) error {
-	if err := h.sendable(m); err != nil {
+	if err := h.sendable(ctx, m); err != nil {
 		return err
 	}
 	body := make([]byte, 0, 16+len(except)*(MaxName/4)+len(m.Data))
@@ -64,11 +64,13 @@ func (h *Hub) send(ctx context.Context, subject string, m websocket.Message, exc
 	return h.submit(ctx, output{subject, kindMessage, body})
 }
 
-func (h *Hub) sendable(m websocket.Message) error {
+func (h *Hub) sendable(ctx context.Context, m websocket.Message) error {
 	h.mu.Lock()
-	most := min(h.config.MaxMessage, h.limits.message)
+	most, err := min(h.config.MaxMessage, h.limits.message), h.running(ctx)
 	h.mu.Unlock()
 	switch {
+	case err != nil:
+		return err
 	case m.Opcode != websocket.Text && m.Opcode != websocket.Binary:
 		return fmt.Errorf("cluster: a message is Text or Binary, not %v", m.Opcode)
 	case len(m.Data) > most:
@@ -106,7 +108,7 @@ func (h *Hub) ToUserHere(ctx context.Context, user string, m websocket.Message) 
 }
 
 func (h *Hub) sendHere(ctx context.Context, l local) error {
-	if err := h.sendable(l.message); err != nil {
+	if err := h.sendable(ctx, l.message); err != nil {
 		return err
 	}
 	h.mu.Lock()

@@ -31,6 +31,7 @@ type node struct {
 	as       uint64     // the number that they are as of
 
 	tracks   map[string]*track // by subject
+	floor    uint64            // messages up to here that have no track come too late
 	suspects []mark
 }
 
@@ -75,10 +76,12 @@ func (h *Hub) node(from origin, now time.Time) *node {
 		}
 		return nil
 	}
-	n := h.nodes[from.name]
+	n, before := h.nodes[from.name], h.pasts[from.name]
 	switch {
-	case n == nil && len(h.nodes) >= maxNodes, n != nil && n.incarnation > from.incarnation:
+	case n == nil && len(h.nodes) >= maxNodes:
 		return nil
+	case n != nil && n.incarnation > from.incarnation, before.incarnation > from.incarnation:
+		return nil // of an earlier life
 	case n != nil && n.incarnation == from.incarnation:
 		return n
 	case n != nil:
@@ -86,6 +89,9 @@ func (h *Hub) node(from origin, now time.Time) *node {
 		h.allLost(ErrNode)
 	}
 	n = &node{origin: from, heard: now, members: map[place]*entry{}, tracks: map[string]*track{}}
+	if before.incarnation == from.incarnation {
+		n.floor = before.floor
+	}
 	h.nodes[from.name] = n
 	h.log.Info("cluster: a node has come", zap.String("other", n.name))
 	h.ask(n, now)
@@ -284,6 +290,7 @@ func (h *Hub) drop(n *node, why string) {
 		zap.Int("members", len(n.members)))
 	if h.nodes[n.name] == n {
 		delete(h.nodes, n.name)
+		h.remember(n)
 	}
 	if !n.moves.IsZero() {
 		h.movers--
@@ -327,6 +334,7 @@ func (h *Hub) appear(e *entry) {
 		for _, other := range t.entries {
 			if other.user == e.user && other.node != e.node && !other.node.moves.IsZero() {
 				other.node.remove(other)
+				h.tell(t).replace(e.member(), other.member())
 				h.vanish(other, e)
 				return
 			}

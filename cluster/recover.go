@@ -131,7 +131,8 @@ func (h *Hub) healed(t *topic, stored []Stored, top Position, err error) {
 // zero nothing is sent. ErrUnrecoverable says that the connection has joined, but can't be given all,
 // and was given nothing: too much was said, or too long ago, or the Broker has no History. It waits,
 // for the Broker; when ctx is done the connection may yet join, and a Leave meanwhile doesn't keep it
-// from that. A connection that is in the room is sent nothing.
+// from that: callbacks call it in a coroutine (runtime.Go). A connection that is in the room is sent
+// nothing.
 func (h *Hub) JoinSince(
 	ctx context.Context, c Conn, room string, meta []byte, since Position,
 ) (Position, error) {

@@ -264,12 +264,15 @@ func (h *Hub) output(o output) {
 // publish publishes, and notes whether that works.
 func (h *Hub) publish(subject string, message []byte) error {
 	err := h.config.Broker.Publish(subject, message)
-	if failing := errors.Is(err, ErrDisconnected); failing != h.failing {
-		h.failing = failing
-		h.mu.Lock()
-		h.work.failing = failing
-		h.mu.Unlock()
-		if failing {
+	failing := errors.Is(err, ErrDisconnected)
+	if !failing && !h.failing {
+		return err
+	}
+	h.mu.Lock()
+	h.work.failing = failing // until a publish succeeds, or the Broker says that it was reconnected
+	h.mu.Unlock()
+	if failing != h.failing {
+		if h.failing = failing; failing {
 			h.log.Warn("cluster: the broker takes nothing", zap.Error(err))
 		} else {
 			h.log.Info("cluster: the broker takes messages again")

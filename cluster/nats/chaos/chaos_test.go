@@ -308,12 +308,13 @@ func (b *battle) settle(all []*client) {
 // knows waits until a node has the members of a room.
 func (b *battle) knows(node int, room string, want []string) {
 	var got []string
+	var err error
 	for end := time.Now().Add(leaktest.Patience); !slices.Equal(got, want); pause(context.Background(), 50*time.Millisecond) {
 		if time.Now().After(end) {
-			b.t.Fatalf("node %d has %v in %s, not %v", node, got, room, want)
+			b.t.Fatalf("node %d has %d in %s, %v, not %d; %v; %+v", node, len(got), room, got, len(want), err, b.report(node))
 		}
 		got = nil
-		b.get(node, "/members?room="+room, &got)
+		err = b.get(node, "/members?room="+room, &got)
 	}
 }
 
@@ -355,7 +356,7 @@ func (b *battle) report(node int) (r report) {
 	return r
 }
 
-func (b *battle) get(node int, path string, v any) {
+func (b *battle) get(node int, path string, v any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	url := "http" + strings.TrimPrefix(b.urls[node], "ws") + path
@@ -364,8 +365,8 @@ func (b *battle) get(node int, path string, v any) {
 	r.Close = true
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return // it is asked again
+		return err // it is asked again
 	}
 	defer resp.Body.Close()
-	json.NewDecoder(resp.Body).Decode(v)
+	return json.NewDecoder(resp.Body).Decode(v)
 }
