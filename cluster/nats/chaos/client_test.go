@@ -18,9 +18,10 @@ type client struct {
 	b    *battle
 	user string
 
-	mu    sync.Mutex
-	conn  *websocket.Conn
-	seats map[string]*seat // by room, as it wants it
+	mu     sync.Mutex
+	conn   *websocket.Conn
+	seats  map[string]*seat // by room, as it wants it
+	leaves map[string]bool  // rooms that it hasn't left yet
 }
 
 // A seat is a client's place in a room.
@@ -60,10 +61,11 @@ func (c *client) act(rooms int) {
 	room := fmt.Sprint("room", rand.IntN(rooms))
 	s := c.seats[room]
 	switch {
-	case s == nil && len(c.seats) < 3:
+	case s == nil && len(c.seats) < 3 && !c.leaves[room]:
 		c.join(room, newSeat())
 	case s != nil && s.joined && rand.IntN(20) == 0:
 		delete(c.seats, room)
+		c.leaves[room] = true
 		c.send(command{Do: "leave", Room: room})
 	case s != nil:
 		c.send(command{Do: "say", Room: room})
@@ -105,7 +107,7 @@ func (c *client) connect(ctx context.Context) {
 			}
 		})
 		c.mu.Lock()
-		c.conn = conn
+		c.conn, c.leaves = conn, map[string]bool{}
 		c.send(command{Do: "user", User: c.user})
 		for room, s := range c.seats {
 			s.joined = false
@@ -134,6 +136,9 @@ func (c *client) hear(conn *websocket.Conn, data []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.seats[w.Room]
+	if conn == c.conn && w.Is == "left" {
+		delete(c.leaves, w.Room)
+	}
 	if conn != c.conn || s == nil {
 		return
 	}
