@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -228,4 +229,47 @@ func TestNothingTwice(t *testing.T) {
 	if n := b.Stats().Late; n != 3 {
 		t.Errorf("%d were late", n)
 	}
+}
+
+// refusing is a Broker that can't subscribe to rooms for a while.
+type refusing struct {
+	cluster.Broker
+	refuses atomic.Bool
+}
+
+func (r *refusing) Subscribe(subject string) error {
+	if r.refuses.Load() && strings.HasPrefix(subject, "room.") {
+		return cluster.ErrDisconnected
+	}
+	return r.Broker.Subscribe(subject)
+}
+
+// A room that couldn't be listened to may have lost something until it is, and whoever comes to it
+// anew before that is a member like any other.
+func TestGapOfASubscription(t *testing.T) {
+	h := open(t, websocket.Options{})
+	var seen gaps
+	broker := &refusing{Broker: cluster.Memory()}
+	b := h.hub(cluster.Config{Broker: broker, OnGap: seen.onGap})
+	c := h.dial()
+	for n := range 5 {
+		room := fmt.Sprint("room", n)
+		broker.refuses.Store(true)
+		check(t, b.Join(c.far, room, nil))
+		seen.want(t, room, "", cluster.ErrDisconnected)
+		b.Leave(c.far, room)
+		broker.refuses.Store(false)
+		check(t, b.Join(c.far, room, nil))
+		heartbeats(t, b, 3)
+		if n := b.Count(room); n != 1 {
+			t.Fatalf("%d members", n)
+		}
+		check(t, b.Broadcast(h.ctx, room, text("hello")))
+		c.want("hello")
+	}
+	broker.refuses.Store(true)
+	check(t, b.Join(c.far, "other", nil))
+	seen.want(t, "other", "", cluster.ErrDisconnected)
+	broker.refuses.Store(false)
+	seen.want(t, "other", "", cluster.ErrDisconnected)
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -154,19 +155,26 @@ func (h *Hub) sort(topics []*topic) (subscribe, unsubscribe []*topic) {
 	return subscribe, unsubscribe
 }
 
-// listenTo subscribes and unsubscribes. What fails is tried again with the next heartbeat.
+// listenTo subscribes and unsubscribes. What fails is tried again with the next heartbeat; what is
+// said meanwhile is lost, which is told when it begins and when it is over.
 func (h *Hub) listenTo(subscribe, unsubscribe []*topic) {
 	for _, t := range unsubscribe {
 		h.config.Broker.Unsubscribe(t.subject) // an error says that it isn't subscribed
 	}
 	for _, t := range subscribe {
-		if h.config.Broker.Subscribe(t.subject) == nil {
+		err := h.config.Broker.Subscribe(t.subject)
+		if err == nil && t.refused == nil {
 			continue
 		}
 		h.mu.Lock()
-		t.subscribed = false
-		h.stats.Subscribed--
-		h.unheard = append(h.unheard, t)
+		if (err == nil) != (t.refused == nil) && t.local > 0 {
+			h.gap(t, cmp.Or(err, t.refused))
+		}
+		if t.refused = err; err != nil {
+			t.subscribed = false
+			h.stats.Subscribed--
+			h.unheard = append(h.unheard, t)
+		}
 		h.mu.Unlock()
 	}
 }
