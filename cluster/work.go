@@ -71,7 +71,7 @@ func (w *work) empty() bool {
 
 // run works until the end.
 func (h *Hub) run() {
-	defer close(h.ended)
+	defer close(h.done)
 	ticker := time.NewTicker(h.config.Heartbeat)
 	defer ticker.Stop()
 	for {
@@ -83,6 +83,7 @@ func (h *Hub) run() {
 			h.workOff()
 		case ctx := <-h.stop:
 			h.workOff()
+			h.sayMarks()
 			h.say(kindBye, []byte{0})
 			if err := h.config.Broker.Close(ctx); err != nil {
 				h.log.Warn("cluster: the broker's connection has not ended in order", zap.Error(err))
@@ -111,6 +112,7 @@ func (h *Hub) workOff() {
 		for e := range w.arrivals {
 			d.joined = append(d.joined, e.newcomer())
 		}
+		again := h.moving() && len(w.states) > 0 // whoever asks may have missed that
 		h.mu.Unlock()
 		h.listenTo(subscribe, unsubscribe)
 		h.sayDiff(d)
@@ -125,7 +127,7 @@ func (h *Hub) workOff() {
 		for _, o := range w.outputs {
 			h.output(o)
 		}
-		if w.handOver {
+		if w.handOver || again {
 			h.say(kindBye, []byte{1})
 		}
 		for _, done := range w.barriers {
@@ -292,6 +294,11 @@ func (h *Hub) beat(now time.Time) {
 	}
 	h.unheard = nil
 	h.mu.Unlock()
+	h.sayMarks()
+}
+
+// sayMarks tells all nodes that this one lives, and what it has published since it last did.
+func (h *Hub) sayMarks() {
 	h.beats++
 	var marks []mark
 	size := 0
@@ -329,7 +336,7 @@ func (h *Hub) barrier(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-h.ended:
+	case <-h.done:
 		return ErrNotRunning
 	}
 }
