@@ -30,12 +30,33 @@ const (
 	fine    verdict = iota
 	late            // it has come, or one behind it has
 	missing         // one before it hasn't come
+	foreign         // it isn't to be listened to: of an earlier life, or a node of the same name
 )
 
+// verdict says what a message is behind those that have come. What the history has of a node that
+// isn't there any more has its place there, and makes nobody of the node.
+func (h *Hub) verdict(t *topic, e envelope, at Position, from source, now time.Time) verdict {
+	n := h.known(e.from)
+	if n == nil && from != stored {
+		n = h.node(e.from, now)
+	}
+	switch {
+	case n != nil:
+		return n.judge(t, e, from, h.settled(t, now))
+	case from != stored:
+		return foreign
+	case at.Epoch == t.at.Epoch && at.Offset <= t.at.Offset:
+		return late
+	}
+	return fine
+}
+
 // judge says what a message is behind those that have come. note notes it.
-func (n *node) judge(t *topic, e envelope, settled bool) verdict {
+func (n *node) judge(t *topic, e envelope, from source, settled bool) verdict {
 	last := n.tracks[t.subject]
 	switch {
+	case last == nil && e.number <= n.floor && from == stored:
+		return fine
 	case last == nil && e.number <= n.floor:
 		return late // it was told to be missing, and its successors may have come
 	case last == nil && settled && e.before > 0:
@@ -76,24 +97,41 @@ func (n *node) forget(before time.Time) {
 	}
 }
 
+// A suspect is a message that hasn't come, as a heartbeat says that did.
+type suspect struct {
+	number uint64
+	at     time.Time
+}
+
 // marked compares what a node says it has published with what has come. What hasn't may be under way
-// yet, so it is looked at again with the next heartbeat.
+// yet, so it is looked at again with the next heartbeat, which may have come in parts.
 func (h *Hub) marked(n *node, marks []mark, now time.Time) {
-	suspects := n.suspects
-	n.suspects = nil
-	for _, m := range suspects {
-		switch t := h.topics[m.subject]; {
+	h.examine(n, now)
+	for _, m := range marks {
+		t := h.topics[m.subject]
+		if t != nil && t.local > 0 && h.settled(t, now) && n.behind(m) {
+			if n.suspects == nil {
+				n.suspects = map[string]suspect{}
+			}
+			n.suspects[m.subject] = suspect{m.number, now}
+		}
+	}
+}
+
+// examine looks again at what hadn't come when a heartbeat of a node did.
+func (h *Hub) examine(n *node, now time.Time) {
+	for subject, s := range n.suspects {
+		if now.Sub(s.at) < h.config.Heartbeat/2 {
+			continue
+		}
+		delete(n.suspects, subject)
+		m := mark{subject, s.number}
+		switch t := h.topics[subject]; {
 		case t == nil || t.local == 0 || !n.behind(m):
 		case h.recover(t, ErrMissed):
 			t.recovery.marks = append(t.recovery.marks, owed{n, m})
 		default:
 			h.owes(t, owed{n, m}, now)
-		}
-	}
-	for _, m := range marks {
-		t := h.topics[m.subject]
-		if t != nil && t.local > 0 && h.settled(t, now) && n.behind(m) {
-			n.suspects = append(n.suspects, m)
 		}
 	}
 }

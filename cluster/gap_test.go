@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -217,6 +218,7 @@ func TestTooLate(t *testing.T) {
 	acquainted(t, []*cluster.Hub{a, b})
 	c := h.dial()
 	check(t, b.Join(c.far, "room", nil))
+	leaktest.Until(t, "the room is listened to", func() bool { return b.Stats().Subscribed == 1 })
 	for _, away := range []bool{false, true} {
 		var kept atomic.Pointer[[]byte]
 		keep := func(subject string, message []byte) bool {
@@ -264,5 +266,186 @@ func TestNothingTwice(t *testing.T) {
 	c.want("again")
 	if n := b.Stats().Late; n != 3 {
 		t.Errorf("%d were late", n)
+	}
+}
+
+// refusing is a Broker that can't subscribe to rooms for a while.
+type refusing struct {
+	cluster.Broker
+	refuses atomic.Bool
+}
+
+func (r *refusing) Subscribe(subject string) error {
+	if r.refuses.Load() && strings.HasPrefix(subject, "room.") {
+		return cluster.ErrDisconnected
+	}
+	return r.Broker.Subscribe(subject)
+}
+
+// A room that couldn't be listened to may have lost something until it is, and whoever comes to it
+// anew before that is a member like any other.
+func TestGapOfASubscription(t *testing.T) {
+	h := open(t, websocket.Options{})
+	var seen gaps
+	broker := &refusing{Broker: cluster.Memory()}
+	b := h.hub(cluster.Config{Broker: broker, OnGap: seen.onGap})
+	c := h.dial()
+	for n := range 5 {
+		room := fmt.Sprint("room", n)
+		broker.refuses.Store(true)
+		check(t, b.Join(c.far, room, nil))
+		seen.want(t, room, "", cluster.ErrDisconnected)
+		b.Leave(c.far, room)
+		broker.refuses.Store(false)
+		check(t, b.Join(c.far, room, nil))
+		heartbeats(t, b, 3)
+		if n := b.Count(room); n != 1 {
+			t.Fatalf("%d members", n)
+		}
+		check(t, b.Broadcast(h.ctx, room, text("hello")))
+		c.want("hello")
+	}
+	broker.refuses.Store(true)
+	check(t, b.Join(c.far, "other", nil))
+	seen.want(t, "other", "", cluster.ErrDisconnected)
+	broker.refuses.Store(false)
+	seen.want(t, "other", "", cluster.ErrDisconnected)
+}
+
+// What a node has said last is missed, too, though the node has ended; what comes late of it comes,
+// and doesn't bring it back.
+func TestGapOfALastWord(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	var seen gaps
+	broker := &faulty{Broker: bus}
+	b := h.hub(cluster.Config{Node: "b", Broker: broker, OnGap: seen.onGap})
+	c := h.dial()
+	check(t, b.Join(c.far, "room", nil))
+	heartbeats(t, b, 10)
+	a := cluster.New(quick(cluster.Config{Node: "a", Broker: bus.Peer()}))
+	check(t, a.Start(h.ctx))
+	acquainted(t, []*cluster.Hub{a, b})
+	var kept atomic.Pointer[[]byte]
+	keep := func(subject string, message []byte) bool {
+		return subject == "room.room" && kept.CompareAndSwap(nil, &message)
+	}
+	broker.loses.Store(&keep)
+	check(t, a.Broadcast(h.ctx, "room", text("lost")))
+	check(t, a.Close(h.ctx))
+	leaktest.Until(t, "a has ended", func() bool { return b.Stats().Nodes == 1 })
+	seen.want(t, "room", "", cluster.ErrMissed)
+	broker.Receive("room.room", *kept.Load(), cluster.Position{})
+	c.want("lost")
+	if n := b.Stats().Nodes; n != 1 {
+		t.Errorf("%d nodes", n)
+	}
+}
+
+// What a node has said while it wasn't heard is lost, and that is known when it is heard again.
+func TestGapOfANodeThatComesBack(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	var seen gaps
+	broker := &faulty{Broker: bus}
+	b := h.hub(cluster.Config{Node: "b", Broker: broker, OnGap: seen.onGap, NodeTimeout: 5 * beat})
+	a := h.hub(cluster.Config{Node: "a", Broker: bus.Peer()})
+	acquainted(t, []*cluster.Hub{a, b})
+	check(t, b.Join(h.dial().far, "room", nil))
+	cut := func(_ string, message []byte) bool { return saidBy("a", message) != 0 }
+	for _, silence := range []uint64{1, 50} { // it is still remembered, or not any more
+		broker.loses.Store(&cut)
+		seen.want(t, "room", "", cluster.ErrNode)
+		check(t, a.Broadcast(h.ctx, "room", text("lost")))
+		heartbeats(t, a, silence)
+		heartbeats(t, b, silence)
+		if n := seen.count("room"); n > 0 {
+			t.Errorf("%d gaps more", n)
+		}
+		broker.loses.Store(nil)
+		seen.want(t, "room", "", cluster.ErrNode)
+		acquainted(t, []*cluster.Hub{a, b})
+	}
+}
+
+// A heartbeat that was lost is missed even when the next that is heard of its node is a state, which
+// is as of behind it.
+func TestGapBeforeAState(t *testing.T) {
+	h := open(t, websocket.Options{})
+	_, b, broker, seen, _ := h.listeners(cluster.MemoryHistory{})
+	var mu sync.Mutex
+	var beats, states int
+	loses := func(subject string, message []byte) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		switch kind := saidBy("a", message); {
+		case kind == kindState:
+			states++
+			return states < 3
+		case subject == "nodes" && kind != 0:
+			beats++
+			return beats == 1 || beats > 2 && states < 3
+		}
+		return false
+	}
+	broker.loses.Store(&loses)
+	seen.want(t, "room", "", cluster.ErrNode) // the first was missing
+	seen.want(t, "room", "", cluster.ErrNode) // others up to the state
+	if n := b.Stats().Nodes; n != 2 {
+		t.Errorf("%d nodes", n)
+	}
+}
+
+// Messages that are under way when a heartbeat lists them are not missing, in however many parts it
+// comes.
+func TestMarksInParts(t *testing.T) {
+	const rooms, slow = 3000, 25 * beat
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	broker := &faulty{Broker: bus}
+	a := h.hub(cluster.Config{Node: "a", Broker: bus.Peer(), Heartbeat: slow})
+	b := h.hub(cluster.Config{Node: "b", Broker: broker, Heartbeat: slow})
+	acquainted(t, []*cluster.Hub{a, b})
+	c := h.dial()
+	for n := range rooms {
+		if n%100 == 0 {
+			c = h.dial()
+		}
+		check(t, b.Join(c.far, fmt.Sprint("a-room-with-a-name-that-is-long-enough-", n), nil))
+	}
+	leaktest.Until(t, "all are listened to", func() bool { return b.Stats().Subscribed == rooms })
+	heartbeats(t, b, 10)
+	var mu sync.Mutex
+	var late [][2]string
+	delay := func(subject string, message []byte) bool {
+		if saidBy("a", message) != kindMessage {
+			return false
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		late = append(late, [2]string{subject, string(message)})
+		return true
+	}
+	parts := make(chan struct{}, 1000)
+	arrived := func(subject string, message []byte) bool {
+		if len(message) > 100<<10 {
+			parts <- struct{}{}
+		}
+		return delay(subject, message)
+	}
+	broker.loses.Store(&arrived)
+	for n := range rooms {
+		check(t, a.Broadcast(h.ctx, fmt.Sprint("a-room-with-a-name-that-is-long-enough-", n), text("x")))
+	}
+	receive(t, parts)
+	broker.loses.Store(nil)
+	mu.Lock()
+	for _, m := range late {
+		broker.Receive(m[0], []byte(m[1]), cluster.Position{})
+	}
+	mu.Unlock()
+	heartbeats(t, a, 6)
+	if s := b.Stats(); s.Gaps > 0 || s.Late > 0 {
+		t.Errorf("%+v", s)
 	}
 }

@@ -119,9 +119,9 @@ type Hub struct {
 	rt      *sched.Runtime
 	rooms   *websocket.Rooms
 
-	wake  chan struct{} // for the one goroutine that uses the broker, see run
-	stop  chan context.Context
-	ended chan struct{}
+	wake chan struct{} // for the one goroutine that uses the broker, see run
+	stop chan context.Context
+	done chan struct{} // run has ended
 
 	// deliver is held while a message goes out to the members, so that all have the same order. It
 	// is for goroutines, not for loops, and is taken before mu.
@@ -136,10 +136,10 @@ type Hub struct {
 	me      *node
 	nodes   map[string]*node // by name, without this one
 	pasts   map[string]past  // by name, of nodes that were dropped
-	moving  bool             // this one hands over
-	movers  int              // nodes that do
-	leaving []*node          // those of them that have ended
-	emptied []*topic         // in the order in which their last local members have left
+	began   time.Time
+	ended   map[origin]*node  // that were in nodes a while ago, see Hub.known
+	offers  map[seat][]*entry // of the nodes that hand over
+	emptied []*topic          // in the order in which their last local members have left
 	work    work
 	events  events
 	unheard []*topic // that couldn't be subscribed
@@ -173,7 +173,9 @@ func New(config Config) *Hub {
 		rooms:   websocket.NewRooms(),
 		wake:    make(chan struct{}, 1),
 		stop:    make(chan context.Context),
-		ended:   make(chan struct{}),
+		done:    make(chan struct{}),
+		ended:   map[origin]*node{},
+		offers:  map[seat][]*entry{},
 		topics:  map[string]*topic{},
 		members: map[Conn]*member{},
 		numbers: map[uint64]*member{},
@@ -264,7 +266,8 @@ func (h *Hub) Start(ctx context.Context) error {
 		tracks: map[string]*track{},
 	}
 	h.last = h.me.incarnation / 1000
-	h.ticked = time.Now()
+	h.began = time.Now()
+	h.ticked = h.began
 	h.mu.Unlock()
 	_, err = runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, h.connect(ctx) })
 	if err != nil {
@@ -292,7 +295,7 @@ func (h *Hub) connect(ctx context.Context) error {
 	case h.phase == phaseStarting:
 		h.phase = phaseNew
 	default:
-		close(h.ended)
+		close(h.done)
 	}
 	return err
 }
@@ -331,8 +334,36 @@ func (h *Hub) HandOver() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.phase == phaseRunning {
-		h.moving, h.work.handOver = true, true
+		h.work.handOver = true
+		if !h.moving() {
+			h.me.moves = time.Now().Add(h.config.MoveTimeout)
+			h.ofOwn(h.offer)
+		}
 		h.signal()
+	}
+}
+
+// moving reports whether this node hands over. The caller holds mu.
+func (h *Hub) moving() bool { return !h.me.moves.IsZero() }
+
+// stay ends a HandOver whose time is over. Those who are still here are members again beside those
+// who have taken their places.
+func (h *Hub) stay() {
+	h.ofOwn(h.withdraw)
+	h.me.moves = time.Time{}
+	h.ofOwn(func(e *entry) {
+		if e.index < 0 {
+			h.appear(e)
+		}
+	})
+}
+
+// ofOwn calls fn for the entries of this node.
+func (h *Hub) ofOwn(fn func(e *entry)) {
+	for _, m := range h.members {
+		for _, e := range m.entries {
+			fn(e)
+		}
 	}
 }
 
@@ -357,9 +388,9 @@ func (h *Hub) close(ctx context.Context) error {
 	}
 	select {
 	case h.stop <- ctx:
-		<-h.ended
+		<-h.done
 		return ctx.Err()
-	case <-h.ended:
+	case <-h.done:
 		return nil
 	}
 }

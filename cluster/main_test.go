@@ -239,3 +239,13 @@ func (h *house) lineServer() (address string, conns chan *server.Conn) {
 	})
 	return l.Addr().String(), conns
 }
+
+// saidBy returns the kind of what a node has said, 0 if another one has. Kinds are those of wire.go.
+func saidBy(node string, message []byte) (kind byte) {
+	if n := len(node); len(message) > 3+n && int(message[2]) == n && string(message[3:3+n]) == node {
+		kind = message[1]
+	}
+	return kind
+}
+
+const kindMessage, kindBye, kindState = 1, 6, 8

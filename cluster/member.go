@@ -34,7 +34,7 @@ type entry struct {
 	number uint64
 	user   string
 	meta   []byte
-	index  int // in the topic's entries
+	index  int // in the topic's entries; -1: another entry has taken its place
 }
 
 // Member is a member of a room.
@@ -175,7 +175,7 @@ func (h *Hub) Leave(c Conn, room string) {
 
 // departs takes an entry of this node out, and has the other nodes told.
 func (h *Hub) departs(e *entry) {
-	if h.moving {
+	if h.moving() {
 		h.vanish(e, nil)
 		return
 	}

@@ -203,13 +203,21 @@ func (r *receiver) Receive(subject string, message []byte, at Position) {
 	h := (*Hub)(r)
 	h.deliver.Lock()
 	defer h.deliver.Unlock()
-	h.take(subject, message, at, true)
+	h.take(subject, message, at, live)
 	h.signal()
 }
 
-// take takes a message. What comes live may have to wait for those before it. The caller holds
-// deliver.
-func (h *Hub) take(subject string, message []byte, at Position, live bool) {
+// A source is where a message comes from.
+type source uint8
+
+const (
+	live   source = iota // the broker: it may have to wait for those before it
+	held                 // it has waited
+	stored               // the history: it may be of a node that isn't there any more
+)
+
+// take takes a message. The caller holds deliver.
+func (h *Hub) take(subject string, message []byte, at Position, from source) {
 	in := reader{b: message, limits: &h.limits}
 	e := in.envelope()
 	h.mu.Lock()
@@ -222,7 +230,7 @@ func (h *Hub) take(subject string, message []byte, at Position, live bool) {
 		(e.kind == kindMessage || e.kind == kindDisconnect) && len(subject) > len(subjectUser) &&
 			subject[:len(subjectUser)] == subjectUser:
 		if t := h.topics[subject]; t != nil {
-			then = h.arrived(t, e, &in, Stored{At: at, Message: message}, live)
+			then = h.arrived(t, e, &in, Stored{At: at, Message: message}, from)
 		}
 	case subject == subjectNodes && (e.kind == kindHello || e.kind == kindDiff ||
 		e.kind == kindBeat || e.kind == kindBye),
@@ -238,8 +246,8 @@ func (h *Hub) take(subject string, message []byte, at Position, live bool) {
 }
 
 // arrived takes a message for members. It returns what is to be done without mu.
-func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, live bool) (then func()) {
-	if live && t.recovery != nil {
+func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, from source) (then func()) {
+	if from == live && t.recovery != nil {
 		t.recovery.keep(raw, h.config.MaxMissed)
 		return nil
 	}
@@ -255,22 +263,25 @@ func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, live bool) (
 		return nil
 	}
 	now := time.Now()
-	n := h.node(e.from, now)
-	if n == nil {
-		return nil
-	}
-	switch n.judge(t, e, h.settled(t, now)) {
+	switch h.verdict(t, e, raw.At, from, now) {
 	case late:
 		h.stats.Late++
 		return nil
+	case foreign:
+		if t.local > 0 {
+			h.gap(t, ErrNode)
+		}
+		return nil
 	case missing:
-		if live && h.recover(t, ErrMissed) {
+		if from == live && h.recover(t, ErrMissed) {
 			t.recovery.keep(raw, h.config.MaxMissed)
 			return nil
 		}
 		h.gap(t, ErrMissed)
 	}
-	n.note(t.subject, e.number, now)
+	if n := h.known(e.from); n != nil {
+		n.note(t.subject, e.number, now)
+	}
 	if raw.At.Epoch != "" {
 		t.at = raw.At
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"slices"
@@ -22,6 +23,7 @@ type node struct {
 	synced  bool      // members are what it says
 	asked   time.Time // for them
 	moves   time.Time // until when its members may join elsewhere; zero: it doesn't hand over
+	until   time.Time // it has ended, and is remembered for so long
 	members map[place]*entry
 	size    int // of them, in bytes
 
@@ -32,7 +34,7 @@ type node struct {
 
 	tracks   map[string]*track // by subject
 	floor    uint64            // messages up to here that have no track come too late
-	suspects []mark
+	suspects map[string]suspect
 }
 
 // Node is what a Hub knows of a node.
@@ -54,7 +56,7 @@ func (h *Hub) Nodes() []Node {
 	for _, m := range h.members {
 		own += len(m.entries)
 	}
-	all := []Node{{Name: h.me.name, Members: own, Moving: h.moving}}
+	all := []Node{{Name: h.me.name, Members: own, Moving: h.moving()}}
 	now := time.Now()
 	for _, n := range h.nodes {
 		all = append(all, Node{n.name, len(n.members), now.Sub(n.heard), !n.moves.IsZero()})
@@ -77,16 +79,28 @@ func (h *Hub) node(from origin, now time.Time) *node {
 		return nil
 	}
 	n, before := h.nodes[from.name], h.pasts[from.name]
+	old := h.ended[from]
 	switch {
-	case n == nil && len(h.nodes) >= maxNodes:
-		return nil
-	case n != nil && n.incarnation > from.incarnation, before.incarnation > from.incarnation:
+	case before.incarnation > from.incarnation:
 		return nil // of an earlier life
 	case n != nil && n.incarnation == from.incarnation:
 		return n
+	case n != nil && n.incarnation > from.incarnation:
+		return nil
+	case old == nil && len(h.nodes)+len(h.ended) >= maxNodes:
+		h.reject(subjectNodes, errNodes)
+		return nil
 	case n != nil:
-		h.end(n, "it has begun anew")
+		h.end(n, "it has begun anew", now)
 		h.allLost(ErrNode)
+	}
+	if old != nil { // it was only silent
+		delete(h.ended, from)
+		h.nodes[from.name] = old
+		old.until, old.heard = time.Time{}, now
+		h.log.Info("cluster: a node has come back", zap.String("other", old.name))
+		h.ask(old, now)
+		return old
 	}
 	n = &node{origin: from, heard: now, members: map[place]*entry{}, tracks: map[string]*track{}}
 	if before.incarnation == from.incarnation {
@@ -96,6 +110,19 @@ func (h *Hub) node(from origin, now time.Time) *node {
 	h.log.Info("cluster: a node has come", zap.String("other", n.name))
 	h.ask(n, now)
 	return n
+}
+
+// known returns what is known of a node that has published something for members; nil if it is
+// nothing. Such a message may be under way for longer than what its node has said to all, so that
+// node may have ended.
+func (h *Hub) known(from origin) *node {
+	if from == h.me.origin {
+		return h.me
+	}
+	if n := h.nodes[from.name]; n != nil && n.origin == from {
+		return n
+	}
+	return h.ended[from]
 }
 
 // ask has a node asked for its members, once in a heartbeat.
@@ -152,14 +179,11 @@ func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
 		return
 	}
 	n.heard = now
-	switch fresh := n.number == 0; {
-	case !fresh && e.number <= n.number:
+	if n.number > 0 && e.number <= n.number {
 		return
-	case !fresh && e.number != n.number+1:
-		h.allLost(ErrNode)
-		if n != h.me {
-			h.ask(n, now)
-		}
+	}
+	if h.skips(n, e.number-1, now) && n != h.me {
+		h.ask(n, now)
 	}
 	n.number = e.number
 	switch e.kind {
@@ -180,6 +204,16 @@ func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
 	case kindBye:
 		h.farewell(n, moves, now)
 	}
+}
+
+// skips reports whether what a node has said to all up to a number hasn't all come, and has the loss
+// told that this may be. When this node is new, others are expected to have said something before.
+func (h *Hub) skips(n *node, number uint64, now time.Time) bool {
+	if number <= n.number || n.number == 0 && now.Sub(h.began) < 3*h.config.Heartbeat {
+		return false
+	}
+	h.allLost(ErrNode)
+	return true
 }
 
 // apply changes the members of a node.
@@ -218,6 +252,8 @@ func (h *Hub) admit(n *node, c newcomer) {
 	h.appear(e)
 }
 
+var errNodes = errors.New("cluster: there are too many nodes")
+
 var errForeign = errors.New("cluster: a node has more members than there is room for")
 
 // learn takes a part of all the members of a node.
@@ -246,13 +282,16 @@ func (h *Hub) learn(n *node, s state, now time.Time) {
 		return
 	}
 	n.synced = true
+	h.skips(n, s.number, now)
 	n.number = max(n.number, s.number)
-	there := make(map[place]struct{}, len(all))
-	for _, c := range all {
-		there[c.place] = struct{}{}
+	there := make(map[place]*newcomer, len(all))
+	for i := range all {
+		there[all[i].place] = &all[i]
 	}
 	for p, e := range n.members {
-		if _, still := there[p]; !still {
+		switch c := there[p]; {
+		case c == nil && !n.moves.IsZero(): // it may be on its way
+		case c == nil || c.user != e.user || !bytes.Equal(c.meta, e.meta): // it may have come again
 			n.remove(e)
 			h.disappear(e)
 		}
@@ -268,36 +307,49 @@ func (h *Hub) farewell(n *node, moves bool, now time.Time) {
 	case n == h.me:
 	case moves && n.moves.IsZero():
 		n.moves = now.Add(h.config.MoveTimeout)
-		h.movers++
+		for _, e := range n.members {
+			h.offer(e)
+		}
 	case !moves:
-		h.end(n, "it has ended")
+		h.end(n, "it has ended", now)
 	}
 }
 
-// end is drop, but for members that may yet join elsewhere.
-func (h *Hub) end(n *node, why string) {
-	if n.moves.IsZero() {
-		h.drop(n, why)
-		return
-	}
-	delete(h.nodes, n.name)
-	h.leaving = append(h.leaving, n)
-}
-
-// drop forgets a node and its members.
-func (h *Hub) drop(n *node, why string) {
+// end takes a node out of those that live. Its members stay if they may yet join elsewhere, and the
+// node is remembered as long as messages of it may be under way.
+func (h *Hub) end(n *node, why string, now time.Time) {
 	h.log.Info("cluster: a node has gone", zap.String("other", n.name), zap.String("why", why),
 		zap.Int("members", len(n.members)))
-	if h.nodes[n.name] == n {
-		delete(h.nodes, n.name)
-		h.remember(n)
+	delete(h.nodes, n.name)
+	h.ended[n.origin] = n
+	n.until = now.Add(6 * h.config.Heartbeat)
+	if n.moves.IsZero() {
+		h.drop(n)
+	} else if n.moves.After(n.until) {
+		n.until = n.moves
 	}
-	if !n.moves.IsZero() {
-		h.movers--
-	}
+}
+
+// drop takes all members of a node out.
+func (h *Hub) drop(n *node) {
 	for _, e := range n.members {
 		h.disappear(e)
 	}
+	n.members, n.size, n.incoming = map[place]*entry{}, 0, nil
+}
+
+// moved ends that the members of a node may join elsewhere: they had the time. One that lives says
+// who is left.
+func (h *Hub) moved(n *node, now time.Time) {
+	if n.until.IsZero() {
+		for _, e := range n.members {
+			h.withdraw(e)
+		}
+		h.ask(n, now)
+	} else {
+		h.drop(n)
+	}
+	n.moves = time.Time{}
 }
 
 // listen has a look at the nodes, once in a heartbeat.
@@ -306,38 +358,47 @@ func (h *Hub) listen(now time.Time) {
 	h.ticked = now
 	for _, n := range h.nodes {
 		if late > h.config.Heartbeat { // this process has stood still: what was said comes yet
-			n.heard = n.heard.Add(late)
+			if n.heard = n.heard.Add(late); n.heard.After(now) {
+				n.heard = now
+			}
 		}
+		over := !n.moves.IsZero() && now.After(n.moves)
 		switch silent := now.Sub(n.heard) >= h.config.NodeTimeout; {
 		case silent:
-			h.end(n, "it was silent")
+			h.end(n, "it was silent", now)
 			h.allLost(ErrNode)
+		case over:
+			h.moved(n, now)
 		case !n.synced:
 			h.ask(n, now)
 		}
 		n.forget(now.Add(-6 * h.config.Heartbeat))
 	}
+	if h.moving() && now.After(h.me.moves) {
+		h.stay()
+	}
 	h.me.forget(now.Add(-6 * h.config.Heartbeat))
-	h.leaving = slices.DeleteFunc(h.leaving, func(n *node) bool {
-		over := now.After(n.moves)
-		if over {
-			h.drop(n, "its members had the time to move")
+	for from, n := range h.ended {
+		h.examine(n, now)
+		if !n.moves.IsZero() && now.After(n.moves) {
+			h.moved(n, now)
 		}
-		return over
-	})
+		if now.After(n.until) {
+			delete(h.ended, from)
+			h.remember(n)
+		}
+	}
 }
 
 // appear adds an entry to its room.
 func (h *Hub) appear(e *entry) {
 	t := e.topic
-	if h.movers > 0 && e.user != "" {
-		for _, other := range t.entries {
-			if other.user == e.user && other.node != e.node && !other.node.moves.IsZero() {
-				other.node.remove(other)
-				h.tell(t).replace(e.member(), other.member())
-				h.vanish(other, e)
-				return
-			}
+	for _, other := range h.offers[seat{t, e.user}] {
+		if other.node != e.node {
+			other.node.remove(other)
+			h.tell(t).replace(e.member(), other.member())
+			h.vanish(other, e)
+			return
 		}
 	}
 	if e.index = len(t.entries); e.index == 0 {
@@ -345,6 +406,36 @@ func (h *Hub) appear(e *entry) {
 	}
 	t.entries = append(t.entries, e)
 	h.tell(t).join(e.member())
+	h.offer(e)
+}
+
+// A seat is what a user has in a room.
+type seat struct {
+	topic *topic
+	user  string
+}
+
+// maxOffers is how many connections of a user in a room others may take the place of.
+const maxOffers = 64
+
+// offer has whoever joins elsewhere take the place of an entry, if its node hands over.
+func (h *Hub) offer(e *entry) {
+	at := seat{e.topic, e.user}
+	if !e.node.moves.IsZero() && e.user != "" && len(h.offers[at]) < maxOffers {
+		h.offers[at] = append(h.offers[at], e)
+	}
+}
+
+// withdraw is the opposite of offer.
+func (h *Hub) withdraw(e *entry) {
+	if e.node.moves.IsZero() {
+		return
+	}
+	at := seat{e.topic, e.user}
+	rest := slices.DeleteFunc(h.offers[at], func(other *entry) bool { return other == e })
+	if h.offers[at] = rest; len(rest) == 0 {
+		delete(h.offers, at)
+	}
 }
 
 // disappear takes an entry out of its room.
@@ -356,9 +447,15 @@ func (h *Hub) disappear(e *entry) {
 // vanish is disappear without a word. heir, if there is one, takes the entry's place.
 func (h *Hub) vanish(e, heir *entry) {
 	t := e.topic
+	h.withdraw(e)
+	if e.index < 0 {
+		return
+	}
 	if heir != nil {
 		heir.index = e.index
 		t.entries[e.index] = heir
+		e.index = -1
+		h.offer(heir)
 		return
 	}
 	last := len(t.entries) - 1

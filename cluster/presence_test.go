@@ -17,6 +17,7 @@ import (
 type diary struct {
 	mu    sync.Mutex
 	users map[string]map[cluster.ID]string // by room
+	calls int
 	moves int
 	wrong []string
 }
@@ -24,6 +25,7 @@ type diary struct {
 func (d *diary) onPresence(_ context.Context, room string, joined, left []cluster.Member) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.calls++
 	if d.users == nil {
 		d.users = map[string]map[cluster.ID]string{}
 	}
@@ -251,4 +253,104 @@ func TestCallbacksUseTheHub(t *testing.T) {
 	if members := receive(t, told); len(members) != 1 {
 		t.Error(members)
 	}
+}
+
+// What a member has said of itself is what it has said last, also when that is only learnt later.
+func TestLostDiffOfMeta(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	broker := &faulty{Broker: bus.Peer()}
+	var seen diary
+	a := h.hub(cluster.Config{Broker: bus, Node: "a"})
+	b := h.hub(cluster.Config{Broker: broker, Node: "b", OnPresence: seen.onPresence})
+	acquainted(t, []*cluster.Hub{a, b})
+	c := h.join(a, "ann", "room")
+	seen.shows(t, "room", "ann")
+	for n := range 5 {
+		lost := func(subject string, message []byte) bool { return saidBy("a", message) == 4 }
+		broker.loses.Store(&lost)
+		a.Leave(c.far, "room")
+		check(t, a.Join(c.far, "room", fmt.Append(nil, n)))
+		leaktest.Until(t, "it is told", func() bool {
+			members, err := b.Members(h.ctx, "room")
+			check(t, err)
+			return len(members) == 1 && string(members[0].Meta) == fmt.Sprint(n)
+		})
+		broker.loses.Store(nil)
+		seen.shows(t, "room", "ann")
+	}
+}
+
+// A node that hands over goes on if it isn't ended: whoever has left it is gone when the time is over,
+// and others know that it hands over though they have missed its word.
+func TestHandOverThatIsNoEnd(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	broker := &faulty{Broker: bus}
+	var seen, own diary
+	const soon = 50 * beat
+	stays := h.hub(cluster.Config{
+		Broker: broker, Node: "stays", MoveTimeout: soon, OnPresence: seen.onPresence,
+	})
+	moves := h.hub(cluster.Config{
+		Broker: bus.Peer(), Node: "moves", MoveTimeout: soon, OnPresence: own.onPresence,
+	})
+	acquainted(t, []*cluster.Hub{stays, moves})
+	ann, bob := h.join(moves, "ann", "room"), h.join(moves, "bob", "room")
+	seen.shows(t, "room", "ann", "bob")
+	own.shows(t, "room", "ann", "bob")
+	calls := func(d *diary) int {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.calls
+	}
+	before, beforeOwn := calls(&seen), calls(&own)
+	var once sync.Once
+	loses := func(_ string, message []byte) (lost bool) {
+		if saidBy("moves", message) == kindBye {
+			once.Do(func() { lost = true })
+		}
+		return lost
+	}
+	broker.loses.Store(&loses)
+	moves.HandOver()
+	leaktest.Until(t, "the other node knows", func() bool { return stays.Nodes()[1].Moving })
+	h.join(stays, "ann", "room")
+	count(t, "room", 2, stays, moves)
+	bob.near.Abort()
+	leaktest.Until(t, "bob has left", func() bool { return moves.Count("room") == 1 })
+	if a, b := calls(&seen), calls(&own); a != before+1 || b != beforeOwn+1 || seen.moves != 1 || own.moves != 1 {
+		t.Errorf("told of more than a move: %v, %v", seen.users, own.users)
+	}
+	leaktest.Until(t, "the time is over", func() bool {
+		return !stays.Nodes()[1].Moving && !moves.Nodes()[0].Moving
+	})
+	count(t, "room", 2, stays, moves) // ann is in the room twice, bob isn't
+	ann.near.Abort()
+	count(t, "room", 1, stays, moves)
+}
+
+// Who is on a node that hands over is there once, also when that isn't heard for a while.
+func TestHandOverAndSilence(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	broker := &faulty{Broker: bus.Peer()}
+	var seen diary
+	stays := h.hub(cluster.Config{
+		Broker: broker, Node: "stays", NodeTimeout: 5 * beat, OnPresence: seen.onPresence,
+	})
+	moves := h.hub(cluster.Config{Broker: bus, Node: "moves"})
+	acquainted(t, []*cluster.Hub{stays, moves})
+	check(t, moves.Join(h.dial().far, "room", nil))
+	count(t, "room", 1, stays)
+	moves.HandOver()
+	leaktest.Until(t, "the other node knows", func() bool { return stays.Nodes()[1].Moving })
+	cut := func(_ string, message []byte) bool { return saidBy("moves", message) != 0 }
+	broker.loses.Store(&cut)
+	leaktest.Until(t, "it isn't heard", func() bool { return stays.Stats().Nodes == 1 })
+	broker.loses.Store(nil)
+	acquainted(t, []*cluster.Hub{stays, moves})
+	heartbeats(t, stays, 10)
+	count(t, "room", 1, stays)
+	seen.shows(t, "room", "")
 }

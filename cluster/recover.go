@@ -93,26 +93,30 @@ func (h *Hub) heal() {
 }
 
 // healed delivers what was fetched, and what has come meanwhile.
-func (h *Hub) healed(t *topic, stored []Stored, top Position, err error) {
+func (h *Hub) healed(t *topic, fetched []Stored, top Position, err error) {
 	h.deliver.Lock()
 	defer h.deliver.Unlock()
 	h.mu.Lock()
 	r := t.recovery
 	t.recovery = nil
+	kept := r.kept
 	switch {
 	case err != nil:
 		h.gap(t, errors.Join(r.why, err))
-		stored = append(stored, r.kept...)
+		fetched = nil
 	case r.overflow:
 		h.gap(t, errors.Join(r.why, ErrSlow))
 	default:
-		h.stats.Recovered += uint64(len(stored))
-		stored = append(stored, r.behind(top)...)
+		h.stats.Recovered += uint64(len(fetched))
+		kept = r.behind(top)
 	}
 	h.tidy(t)
 	h.mu.Unlock()
-	for _, m := range stored {
-		h.take(t.subject, m.Message, m.At, false)
+	for _, m := range fetched {
+		h.take(t.subject, m.Message, m.At, stored)
+	}
+	for _, m := range kept {
+		h.take(t.subject, m.Message, m.At, held)
 	}
 	h.mu.Lock()
 	for _, o := range r.marks {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/whorl-go/whorl/cluster"
+	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/websocket"
 )
 
@@ -229,5 +230,50 @@ func TestMemoryHistory(t *testing.T) {
 	check(t, m.Publish("room.a", make([]byte, 19)))
 	if got := since(top); got != cluster.ErrUnrecoverable.Error() {
 		t.Errorf("got %d bytes, of 20", len(got))
+	}
+}
+
+// What a node said is recovered whatever has become of the node since.
+func TestRecoversOfNodesThatAreGone(t *testing.T) {
+	for name, then := range map[string]func(h *house, bus *cluster.MemoryBroker){
+		"it has ended": func(*house, *cluster.MemoryBroker) {},
+		"it has begun anew": func(h *house, bus *cluster.MemoryBroker) {
+			h.hub(cluster.Config{Broker: bus.Peer(), Node: "goes"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t, websocket.Options{})
+			bus := cluster.MemoryWith(someHistory)
+			broker := &faulty{Broker: bus.Peer()}
+			var seen gaps
+			b := h.hub(cluster.Config{
+				Broker: faultyHistory{broker}, Node: "b", NodeTimeout: 5 * beat, OnGap: seen.onGap,
+			})
+			goes := cluster.New(quick(cluster.Config{Broker: bus.Peer(), Node: "goes"}))
+			check(t, goes.Start(h.ctx))
+			acquainted(t, []*cluster.Hub{goes, b})
+			c := h.dial()
+			check(t, b.Join(c.far, "room", nil))
+			leaktest.Until(t, "the room is listened to", func() bool { return b.Stats().Subscribed == 1 })
+			check(t, goes.Broadcast(h.ctx, "room", text("first")))
+			c.want("first")
+			cut := func(_ string, message []byte) bool { return saidBy("goes", message) != 0 }
+			broker.loses.Store(&cut)
+			leaktest.Until(t, "it isn't heard", func() bool { return b.Stats().Nodes == 1 })
+			heartbeats(t, b, 20) // it is forgotten
+			for n := range 3 {
+				check(t, goes.Broadcast(h.ctx, "room", text("lost %d", n)))
+			}
+			check(t, goes.Close(h.ctx))
+			broker.loses.Store(nil)
+			then(h, bus)
+			nodes := b.Stats().Nodes
+			broker.Lost("", cluster.ErrReconnected)
+			c.want("lost 0", "lost 1", "lost 2")
+			heartbeats(t, b, 5)
+			if s := b.Stats(); s.Gaps > 0 || s.Late > 0 || name == "it has ended" && s.Nodes != nodes {
+				t.Errorf("%+v", s)
+			}
+		})
 	}
 }

@@ -23,6 +23,7 @@ type topic struct {
 	local      int       // members here, and others who want its messages
 	subscribed bool      // at the broker
 	opened     time.Time // since when
+	refused    error     // why the broker hasn't subscribed it so far; nil: it has
 	empty      time.Time // since when there is no member here
 	waits      bool      // in Hub.emptied
 	dirty      bool      // in work.topics
@@ -97,9 +98,10 @@ func (h *Hub) expire(now time.Time) {
 	})
 }
 
-// tidy forgets a topic that nobody has to do with any more.
+// tidy forgets a topic that nobody has to do with any more. It may have been forgotten already, and
+// another one may have its subject.
 func (h *Hub) tidy(t *topic) {
-	if t.local == 0 && !t.subscribed && len(t.entries) == 0 && !t.dirty && !t.waits &&
+	if h.topics[t.subject] == t && t.local == 0 && !t.subscribed && len(t.entries) == 0 && !t.dirty && !t.waits &&
 		t.recovery == nil && t.change == nil {
 		delete(h.topics, t.subject)
 	}

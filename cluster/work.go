@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -71,7 +72,7 @@ func (w *work) empty() bool {
 
 // run works until the end.
 func (h *Hub) run() {
-	defer close(h.ended)
+	defer close(h.done)
 	ticker := time.NewTicker(h.config.Heartbeat)
 	defer ticker.Stop()
 	for {
@@ -83,6 +84,7 @@ func (h *Hub) run() {
 			h.workOff()
 		case ctx := <-h.stop:
 			h.workOff()
+			h.sayMarks()
 			h.say(kindBye, []byte{0})
 			if err := h.config.Broker.Close(ctx); err != nil {
 				h.log.Warn("cluster: the broker's connection has not ended in order", zap.Error(err))
@@ -111,6 +113,7 @@ func (h *Hub) workOff() {
 		for e := range w.arrivals {
 			d.joined = append(d.joined, e.newcomer())
 		}
+		again := h.moving() && len(w.states) > 0 // whoever asks may have missed that
 		h.mu.Unlock()
 		h.listenTo(subscribe, unsubscribe)
 		h.sayDiff(d)
@@ -128,7 +131,7 @@ func (h *Hub) workOff() {
 		for _, l := range w.locals {
 			h.giveLocal(l)
 		}
-		if w.handOver {
+		if w.handOver || again {
 			h.say(kindBye, []byte{1})
 		}
 		for _, done := range w.barriers {
@@ -158,19 +161,26 @@ func (h *Hub) sort(topics []*topic) (subscribe, unsubscribe []*topic) {
 	return subscribe, unsubscribe
 }
 
-// listenTo subscribes and unsubscribes. What fails is tried again with the next heartbeat.
+// listenTo subscribes and unsubscribes. What fails is tried again with the next heartbeat; what is
+// said meanwhile is lost, which is told when it begins and when it is over.
 func (h *Hub) listenTo(subscribe, unsubscribe []*topic) {
 	for _, t := range unsubscribe {
 		h.config.Broker.Unsubscribe(t.subject) // an error says that it isn't subscribed
 	}
 	for _, t := range subscribe {
-		if h.config.Broker.Subscribe(t.subject) == nil {
+		err := h.config.Broker.Subscribe(t.subject)
+		if err == nil && t.refused == nil {
 			continue
 		}
 		h.mu.Lock()
-		t.subscribed = false
-		h.stats.Subscribed--
-		h.unheard = append(h.unheard, t)
+		if (err == nil) != (t.refused == nil) && t.local > 0 {
+			h.gap(t, cmp.Or(err, t.refused))
+		}
+		if t.refused = err; err != nil {
+			t.subscribed = false
+			h.stats.Subscribed--
+			h.unheard = append(h.unheard, t)
+		}
 		h.mu.Unlock()
 	}
 }
@@ -291,6 +301,11 @@ func (h *Hub) beat(now time.Time) {
 	}
 	h.unheard = nil
 	h.mu.Unlock()
+	h.sayMarks()
+}
+
+// sayMarks tells all nodes that this one lives, and what it has published since it last did.
+func (h *Hub) sayMarks() {
 	h.beats++
 	var marks []mark
 	size := 0
@@ -328,7 +343,7 @@ func (h *Hub) barrier(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-h.ended:
+	case <-h.done:
 		return ErrNotRunning
 	}
 }
