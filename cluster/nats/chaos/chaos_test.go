@@ -282,16 +282,7 @@ func (b *battle) noteLoss(l loss) {
 func (b *battle) settle(all []*client) {
 	want := map[string][]string{}
 	for _, c := range all {
-		leaktest.Until(b.t, c.user+" is connected and has joined", func() bool {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			for _, s := range c.seats {
-				if !s.joined {
-					return false
-				}
-			}
-			return c.conn.Established()
-		})
+		c.settled()
 		for room := range c.seats {
 			want[room] = append(want[room], c.user)
 		}
@@ -301,6 +292,27 @@ func (b *battle) settle(all []*client) {
 			room := fmt.Sprint("room", n)
 			slices.Sort(want[room])
 			b.knows(i, room, want[room])
+		}
+	}
+}
+
+// settled waits until a client is connected, and in its rooms.
+func (c *client) settled() {
+	for end := time.Now().Add(2 * leaktest.Patience); ; pause(context.Background(), 10*time.Millisecond) {
+		var missing []string
+		c.mu.Lock()
+		for room, s := range c.seats {
+			if !s.joined {
+				missing = append(missing, room+" "+s.why)
+			}
+		}
+		connected := c.conn.Established()
+		c.mu.Unlock()
+		switch {
+		case connected && missing == nil:
+			return
+		case time.Now().After(end):
+			c.b.t.Fatalf("%s is connected: %v, but not in %v", c.user, connected, missing)
 		}
 	}
 }

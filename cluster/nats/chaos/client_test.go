@@ -27,6 +27,7 @@ type client struct {
 // A seat is a client's place in a room.
 type seat struct {
 	joined bool                 // the node has said so
+	why    string               // it hasn't
 	at     *cluster.Position    // of the last message
 	last   map[string]int       // by life of a node: the last number
 	heard  map[string]time.Time // and when
@@ -74,6 +75,14 @@ func (c *client) act(rooms int) {
 			c.send(command{Do: "say", Room: room})
 			break
 		}
+	}
+}
+
+// reach notes a position, unless one behind it was reached: the word that it has joined comes behind
+// messages that were sent since.
+func (s *seat) reach(at *cluster.Position) {
+	if at != nil && (s.at == nil || s.at.Epoch != at.Epoch || s.at.Offset < at.Offset) {
+		s.at = at
 	}
 }
 
@@ -146,7 +155,7 @@ func (c *client) hear(conn *websocket.Conn, data []byte) {
 	case "gap":
 		c.b.noteGap(c.user, w.Room, now)
 	case "joined":
-		if w.Why != "" && w.Why != cluster.ErrUnrecoverable.Error() { // no answer, as of a server that is gone
+		if s.why = w.Why; w.Why != "" && w.Why != cluster.ErrUnrecoverable.Error() { // no answer, as of a server that is gone
 			c.b.work.Go(func() { c.again(conn, w.Room, s) })
 			return
 		}
@@ -155,14 +164,10 @@ func (c *client) hear(conn *websocket.Conn, data []byte) {
 			c.b.noteGap(c.user, w.Room, now)
 			s.last, s.heard = map[string]int{}, map[string]time.Time{}
 		}
-		if w.At != nil {
-			s.at = w.At
-		}
+		s.reach(w.At)
 		s.moved = false
 	case "message":
-		if w.At != nil {
-			s.at = w.At
-		}
+		s.reach(w.At)
 		last, known := s.last[w.From]
 		switch {
 		case known && w.N <= last:
