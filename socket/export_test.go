@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/whorl-go/whorl/internal/compact"
 	"github.com/whorl-go/whorl/internal/sched"
 )
 
@@ -92,14 +91,17 @@ func HeldByTLS(s *Socket) int {
 		return -1
 	}
 	defer t.using.Store(0)
-	return cap(t.compacted().raw.buf)
+	if in := t.compacted().in; in != nil {
+		return cap(in.raw.buf)
+	}
+	return 0
 }
 
 // WipedAfterRest puts a compact connection to rest and closes it, at once, and reports whether it
 // is wiped then.
 func WipedAfterRest() bool {
 	t := &secure{compactible: &compactible{list: new(quiet)}}
-	t.state.Store(&compactTLS{State: new(compact.State)})
+	t.state.Store(new(compactTLS))
 	var both sync.WaitGroup
 	both.Go(func() { t.toRest() })
 	both.Go(t.doom)

@@ -289,10 +289,8 @@ func (c *Capture) sentShaking(records uint64, last []byte) {
 
 // peek opens a record, and leaves it as it is.
 func peek(s *suite, h *half, seq uint64, record []byte) ([]byte, bool) {
-	h = &half{secret: h.secret}
-	l := h.wake(s)
-	nonce := l.nonce(seq)
-	plain, err := l.aead.Open(nil, nonce[:], record[HeaderSize:], record[:HeaderSize])
+	l := s.keysOf(h.secret[:]).wake(s)
+	plain, err := l.aead.Open(nil, l.nonce(seq), record[HeaderSize:], record[:HeaderSize])
 	return plain, err == nil
 }
 
@@ -348,10 +346,9 @@ func (c *Capture) State(cs *tls.ConnectionState) (*State, error) {
 	if c.useless.Load() || c.suite == nil {
 		return nil, errNotCompact
 	}
-	state := &State{
-		suite: c.suite, identity: identify(cs, c.asClient), in: *c.peers(), out: *c.own(), said: c.said,
-	}
-	return state, nil
+	s := newState(c.suite, identify(cs, c.asClient), c.peers(), c.own())
+	s.said = c.said
+	return s, nil
 }
 
 // Useless reports whether it is certain that the connection stays with crypto/tls.

@@ -38,7 +38,8 @@ const (
 	MaxRecord = HeaderSize + MaxPlaintext + 256
 
 	// Overhead is what sealing adds to each MaxPlaintext or part of it.
-	Overhead = HeaderSize + 1 + 16
+	Overhead = HeaderSize + 1 + tagSize
+	tagSize  = 16
 
 	// keyLimit is how many records a key seals. The bound of RFC 8446, section 5.5, is 2^24.5 full
 	// ones for AES-GCM.
@@ -65,8 +66,9 @@ func RecordSize(b []byte) int {
 type State struct {
 	suite    *suite
 	identity identity
+	keys     keys // those of in, and behind them those of out
 
-	in      half
+	in      direction
 	message [4]byte // the header of a handshake message
 	headed  uint8   // how much of it is there
 	idle    uint8   // records in a row that carried nothing
@@ -74,8 +76,49 @@ type State struct {
 	tickets uint16  // that were dropped
 	closed  bool    // by close_notify, or an error
 
-	out  half
 	said bool // close_notify
+	out  direction
+}
+
+// direction is what is in or out.
+type direction struct {
+	seq  uint64 // of the next record
+	live *live  // nil while it rests
+}
+
+func newState(s *suite, id identity, in, out *half) *State {
+	k := make(keys, 0, 2*s.size())
+	for _, h := range []*half{in, out} {
+		own := s.keysOf(h.secret[:])
+		k = append(k, own...)
+		clear(own)
+	}
+	return &State{
+		suite: s, identity: id, keys: k,
+		in: direction{seq: in.seq}, out: direction{seq: out.seq},
+	}
+}
+
+func (s *State) keysOf(d *direction) keys {
+	n := s.suite.size()
+	if d == &s.out {
+		return s.keys[n:]
+	}
+	return s.keys[:n]
+}
+
+// wake expands the key of a direction, unless it is.
+func (s *State) wake(d *direction) *live {
+	if d.live == nil {
+		d.live = s.keysOf(d).wake(s.suite)
+	}
+	return d.live
+}
+
+// next goes on to the next keys of a direction.
+func (s *State) next(d *direction) {
+	s.keysOf(d).next(s.suite)
+	d.seq, d.live = 0, nil
 }
 
 // An Error is what is wrong with what a peer has sent. The alert is to be sent before the
@@ -94,16 +137,18 @@ func (e *Error) Error() string {
 
 func fail(alert uint8, text string) error { return &Error{alert, text} }
 
-// Open opens the first record of b, in place. n is how many bytes of b it takes; 0 says that more
-// is needed. data is what it carries, and may be empty. io.EOF is close_notify; an alert is a
-// tls.AlertError; anything that a peer must not send is an *Error. All errors are final.
+// Open opens the first record of b, into dst if it has room for all that a record of this size may
+// carry (Opened), else in place. It may write to all of dst, which doesn't overlap b. n is how many
+// bytes of b it takes; 0 says that more is needed. data is what it carries, and may be empty.
+// io.EOF is close_notify; an alert is a tls.AlertError; anything that a peer must not send is an
+// *Error. All errors are final.
 //
 // answer says that the peer wants a KeyUpdate: the caller sends what AppendKeyUpdate appends.
-func (s *State) Open(b []byte) (n int, data []byte, answer bool, err error) {
+func (s *State) Open(dst, b []byte) (n int, data []byte, answer bool, err error) {
 	if s.closed {
 		return 0, nil, false, io.EOF
 	}
-	n, data, answer, err = s.open(b)
+	n, data, answer, err = s.open(dst, b)
 	if err != nil {
 		s.closed = true
 		s.in.live = nil
@@ -111,7 +156,10 @@ func (s *State) Open(b []byte) (n int, data []byte, answer bool, err error) {
 	return n, data, answer, err
 }
 
-func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
+// Opened is how much room a record of so many bytes needs to be opened: more than it carries.
+func Opened(record int) int { return record - HeaderSize - tagSize }
+
+func (s *State) open(dst, b []byte) (n int, data []byte, answer bool, err error) {
 	n = RecordSize(b)
 	switch {
 	case n == 0:
@@ -123,9 +171,11 @@ func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
 	case len(b) < n:
 		return 0, nil, false, nil
 	}
-	l := s.in.wake(s.suite)
-	nonce := l.nonce(s.in.seq)
-	plain, err := l.aead.Open(b[HeaderSize:HeaderSize], nonce[:], b[HeaderSize:n], b[:HeaderSize])
+	if len(dst) < Opened(n) {
+		dst = b[HeaderSize:n]
+	}
+	l := s.wake(&s.in)
+	plain, err := l.aead.Open(dst[:0], l.nonce(s.in.seq), b[HeaderSize:n], b[:HeaderSize])
 	if err != nil {
 		return 0, nil, false, fail(alertBadRecordMAC, "a record that doesn't decrypt")
 	}
@@ -216,7 +266,7 @@ func (s *State) messages(b []byte) (answer bool, err error) {
 		case len(b) > 0: // RFC 8446, section 5.1
 			return answer, fail(alertUnexpectedMessage, "data behind a KeyUpdate, in its record")
 		}
-		s.in.next(s.suite)
+		s.next(&s.in)
 		answer = body[0] == 1
 	}
 	return answer, nil
@@ -243,15 +293,14 @@ func (s *State) seal(dst []byte, kind byte, p []byte) []byte {
 	if s.out.seq >= keyLimit && kind == typeData {
 		dst = s.update(dst)
 	}
-	length := len(p) + 1 + 16
+	length := len(p) + 1 + tagSize
 	start := len(dst)
 	dst = append(dst, typeData, 3, 3, byte(length>>8), byte(length))
 	dst = append(dst, p...)
 	dst = append(dst, kind)
-	l := s.out.wake(s.suite)
-	nonce := l.nonce(s.out.seq)
+	l := s.wake(&s.out)
 	body := dst[start+HeaderSize:]
-	body = l.aead.Seal(body[:0], nonce[:], body, dst[start:start+HeaderSize])
+	body = l.aead.Seal(body[:0], l.nonce(s.out.seq), body, dst[start:start+HeaderSize])
 	s.out.seq++
 	return append(dst[:start+HeaderSize], body...)
 }
@@ -259,7 +308,7 @@ func (s *State) seal(dst []byte, kind byte, p []byte) []byte {
 // update appends a KeyUpdate, and goes on to the next key.
 func (s *State) update(dst []byte) []byte {
 	dst = s.seal(dst, typeHandshake, []byte{messageKeyUpdate, 0, 0, 1, 0})
-	s.out.next(s.suite)
+	s.next(&s.out)
 	return dst
 }
 
@@ -299,10 +348,9 @@ func (s *State) Rest() {
 
 // Wipe forgets all secrets. The connection has ended, and nobody uses it.
 func (s *State) Wipe() {
-	s.closed = true
-	s.in = half{}
-	s.said = true
-	s.out = half{}
+	s.closed, s.said = true, true
+	clear(s.keys)
+	s.in, s.out = direction{}, direction{}
 }
 
 // DroppedTickets returns how many session tickets have come too late for crypto/tls.
