@@ -92,7 +92,7 @@ func (t *secure) wipe() {
 	if k := c.state.Load(); k != nil {
 		c.list.compact.Add(-1)
 		ticketsDropped.Add(int64(k.DroppedTickets()))
-		k.Wipe()
+		t.fd.sealed(k.Wipe) // what lingers is still delivered
 	} else if t.link.capture != nil {
 		t.link.capture.Wipe()
 	}
@@ -115,7 +115,7 @@ func (t *secure) toRest() bool {
 		return false
 	}
 	if k := c.state.Load(); k != nil {
-		k.Rest()
+		t.fd.sealed(k.Rest)
 		k.shrink()
 	} else if !c.doomed.Load() {
 		t.takeOver()
@@ -477,16 +477,18 @@ func (k *compactTLS) open(f *fd, p []byte) (int, error) {
 // say queues what a function of the State appends, and has the kernel take it. What can't be queued
 // is an error of the next that is sent.
 func (k *compactTLS) say(f *fd, fn func(dst []byte) []byte) {
-	err := f.enqueueWith(2*compact.Overhead, func(dst []byte) ([]byte, error) { return fn(dst), nil })
+	err := f.enqueueWith(2*compact.Overhead, k, func(dst []byte) ([]byte, error) {
+		return fn(dst), nil
+	})
 	if err == nil {
 		f.flush()
 	}
 }
 
-// enqueue is secure.enqueue.
+// enqueue is secure.enqueue. What is sent before the queue goes to the kernel shares a record.
 func (k *compactTLS) enqueue(f *fd, p []byte) (int, error) {
 	size := len(p) + (len(p)/compact.MaxPlaintext+2)*compact.Overhead
-	err := f.enqueueWith(size, func(dst []byte) ([]byte, error) { return k.Append(dst, p) })
+	err := f.enqueueWith(size, k, func(dst []byte) ([]byte, error) { return k.Gather(dst, p) })
 	if err != nil {
 		return 0, err
 	}

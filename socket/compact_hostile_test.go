@@ -153,6 +153,37 @@ func eachCompactRole(
 	}
 }
 
+// What is sent in a turn of the loop shares a record, with what is in the queue when the socket is
+// closed, too.
+func TestCompactPacketsOfATurnShareARecord(t *testing.T) {
+	eachCompactRole(
+		t,
+		func(ctx context.Context, t *testing.T, _ *sync.WaitGroup, s *socket.Socket, p *sealer) {
+			buf := make([]byte, 100)
+			for _, how := range []string{"flushed", "closed"} {
+				for _, text := range []string{"one ", "two ", how} {
+					if _, err := s.SendSoon(ctx, []byte(text)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if how == "closed" {
+					s.Close()
+				}
+				var n int
+				var err error
+				await(ctx, func() { n, err = p.Read(buf) })
+				if string(buf[:n]) != "one two "+how || err != nil {
+					t.Errorf("%q, %v", buf[:n], err)
+				}
+			}
+			await(ctx, func() {
+				if n, err := p.Read(buf); err != io.EOF {
+					t.Errorf("%d, %v", n, err)
+				}
+			})
+		})
+}
+
 // A peer asks for new keys while others send, on another goroutine: records go out in the order in
 // which they were sealed.
 func TestCompactKeyUpdatesBesideSends(t *testing.T) {

@@ -100,7 +100,7 @@ func HeldByTLS(s *Socket) int {
 // WipedAfterRest puts a compact connection to rest and closes it, at once, and reports whether it
 // is wiped then.
 func WipedAfterRest() bool {
-	t := &secure{compactible: &compactible{list: new(quiet)}}
+	t := &secure{fd: new(fd), compactible: &compactible{list: new(quiet)}}
 	t.state.Store(new(compactTLS))
 	var both sync.WaitGroup
 	both.Go(func() { t.toRest() })

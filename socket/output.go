@@ -20,6 +20,9 @@ type output struct {
 	sent      int32  // guarded by mu: how much of queue the kernel has taken
 	limit     int32  // guarded by mu: how much may be in queue, if more than queueLimit
 	err       error  // guarded by mu: the first error; final
+	// tail is guarded by mu: it has to seal the record at the end of queue before that is sent;
+	// nil: there is none.
+	tail *compactTLS
 }
 
 // highWater is how much may be queued before a sender has to wait.
@@ -42,8 +45,9 @@ func (f *fd) enqueue(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// enqueueWith adds to the queue what fn appends, about n bytes, in the order in which fn is called.
-func (f *fd) enqueueWith(n int, fn func(queue []byte) ([]byte, error)) error {
+// enqueueWith adds to the queue what fn appends for k, about n bytes, in the order in which fn is
+// called.
+func (f *fd) enqueueWith(n int, k *compactTLS, fn func(queue []byte) ([]byte, error)) error {
 	f.out.mu.Lock()
 	defer f.out.mu.Unlock()
 	o := &f.out
@@ -52,7 +56,9 @@ func (f *fd) enqueueWith(n int, fn func(queue []byte) ([]byte, error)) error {
 	}
 	queue, err := fn(o.queue)
 	if err == nil {
-		o.queue = queue
+		if o.queue, o.tail = queue, nil; k.Gathering() {
+			o.tail = k
+		}
 	}
 	if len(o.queue) == 0 {
 		giveBack(o.take())
@@ -88,6 +94,22 @@ func (o *output) room(n int) error {
 	return nil
 }
 
+// seal has what is in the queue ready to be sent. With mu held.
+func (o *output) seal() {
+	if o.tail != nil {
+		o.queue = o.tail.Seal(o.queue)
+		o.tail = nil
+	}
+}
+
+// sealed calls fn when nothing in the queue needs keys any more, while nobody else adds to it.
+func (f *fd) sealed(fn func()) {
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
+	f.out.seal()
+	fn()
+}
+
 // dropOutput gives the buffer back.
 func (f *fd) dropOutput() {
 	f.out.mu.Lock()
@@ -99,6 +121,10 @@ func (f *fd) dropOutput() {
 func (o *output) take() []byte {
 	buf := o.queue
 	o.queue, o.sent = nil, 0
+	if o.tail != nil {
+		o.tail.Discard()
+		o.tail = nil
+	}
 	o.pending.Store(false)
 	return buf
 }
@@ -119,6 +145,7 @@ func (f *fd) queued() int {
 func (f *fd) flush() error {
 	f.out.mu.Lock()
 	o := &f.out
+	o.seal()
 	for o.err == nil && int(o.sent) < len(o.queue) {
 		n, err := f.trySend(o.queue[o.sent:])
 		if err == errWait || err == errNoBuffers {

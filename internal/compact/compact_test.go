@@ -448,25 +448,28 @@ func operate(t *testing.T, id uint16, r *mathrand.Rand, operations int) (client 
 		switch r.IntN(6) {
 		case 0, 1:
 			data := bytes.Repeat([]byte{byte(r.Uint32())}, r.IntN(300))
-			under[peer], _ = s.Append(under[peer], data)
+			under[peer], _ = s.Gather(under[peer], data)
 			want[peer] = append(want[peer], data...)
 		case 2:
 			under[peer] = s.AppendKeyUpdate(under[peer])
 		case 3: // asks for one
+			under[peer] = s.Seal(under[peer])
 			under[peer] = append(under[peer], s.sealed(22, []byte{24, 0, 0, 1, 1}, r.IntN(3))...)
 			s.next(&s.out)
 		case 4:
 			if i == 1 { // a server's ticket, in two records
 				ticket := append([]byte{4, 0, 1, 0}, make([]byte, 256)...)
 				cut := 1 + r.IntN(len(ticket)-2)
+				under[peer] = s.Seal(under[peer])
 				under[peer] = append(under[peer], s.sealed(22, ticket[:cut], 0)...)
 				under[peer] = append(under[peer], s.sealed(22, ticket[cut:], 0)...)
 			}
 		case 5:
 			s.Rest()
 		}
+		under[i] = ends[peer].Seal(under[i])
 		for len(under[i]) > 0 && r.IntN(3) > 0 {
-			n, data, answer, err := s.Open(nil, under[i])
+			n, data, answer, err := s.Open(make([]byte, r.IntN(600)), under[i])
 			if err != nil || n == 0 {
 				t.Fatalf("%d, %v", n, err)
 			}
@@ -483,6 +486,44 @@ func operate(t *testing.T, id uint16, r *mathrand.Rand, operations int) (client 
 		}
 	}
 	return client
+}
+
+// What is gathered shares records, and comes in the order in which it was appended; what was thrown
+// away before it was sealed has never been.
+func TestGather(t *testing.T) {
+	eachSuite(t, func(t *testing.T, id uint16) {
+		a, b := pair(id)
+		a.Gather(nil, []byte("never"))
+		a.Discard()
+		gather := func(records []byte, text string) []byte {
+			records, err := a.Gather(records, []byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return records
+		}
+		long := strings.Repeat("x", 40_000)
+		records := gather(gather(nil, "one "), "two")
+		records = a.AppendKeyUpdate(records)
+		records = gather(gather(records, long), "y")
+		records = a.AppendCloseNotify(records)
+		if a.Gathering() {
+			t.Error("what comes behind close_notify?")
+		}
+		long += "y"
+		for i, want := range []string{"one two", "", long[:MaxPlaintext],
+			long[MaxPlaintext : 2*MaxPlaintext], long[2*MaxPlaintext:], ""} {
+			room := make([]byte, Opened(RecordSize(records))-i%2) // into it, or in place
+			n, data, _, err := b.Open(room, records)
+			if string(data) != want || (err == io.EOF) != (i == 5) || n == 0 && err == nil {
+				t.Fatalf("record %d: %.20q, %v", i, data, err)
+			}
+			if into := len(data) > 0 && &data[0] == &room[0]; len(data) > 0 && into != (i%2 == 0) {
+				t.Errorf("record %d is opened into the room: %v", i, into)
+			}
+			records = records[n:]
+		}
+	})
 }
 
 // FuzzOpen gives a State anything: it never panics, and after an error it takes nothing more.

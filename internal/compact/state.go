@@ -76,8 +76,9 @@ type State struct {
 	tickets uint16  // that were dropped
 	closed  bool    // by close_notify, or an error
 
-	said bool // close_notify
-	out  direction
+	said     bool  // close_notify
+	gathered int32 // how much the record carries that isn't sealed yet; 0: none
+	out      direction
 }
 
 // direction is what is in or out.
@@ -275,32 +276,75 @@ func (s *State) messages(b []byte) (answer bool, err error) {
 // Append appends records that carry p, which may be empty only if there is nothing to send: then
 // it appends none.
 func (s *State) Append(dst, p []byte) ([]byte, error) {
+	dst, err := s.Gather(dst, p)
+	if err != nil {
+		return dst, err
+	}
+	return s.Seal(dst), nil
+}
+
+// Gather is Append for what may be followed by more: the last record isn't sealed yet. What comes
+// next has to be appended to what it returns; whatever it is, it goes into that record, or has it
+// sealed before. Nothing of dst is sent before Seal.
+func (s *State) Gather(dst, p []byte) ([]byte, error) {
 	if s.said {
 		return dst, errSaid
 	}
 	for len(p) > 0 {
-		n := min(len(p), MaxPlaintext)
-		dst = s.seal(dst, typeData, p[:n])
+		if s.gathered == 0 {
+			if s.out.seq >= keyLimit {
+				dst = s.update(dst)
+			}
+			dst = append(dst, header[:]...)
+		}
+		n := min(len(p), MaxPlaintext-int(s.gathered))
+		dst = append(dst, p[:n]...)
 		p = p[n:]
+		if s.gathered += int32(n); s.gathered == MaxPlaintext {
+			dst = s.Seal(dst)
+		}
 	}
 	return dst, nil
 }
 
 var errSaid = errors.New("tls: protocol is shutdown")
 
-// seal appends a record.
-func (s *State) seal(dst []byte, kind byte, p []byte) []byte {
-	if s.out.seq >= keyLimit && kind == typeData {
-		dst = s.update(dst)
+// Gathering reports whether there is a record that isn't sealed yet.
+func (s *State) Gathering() bool { return s.gathered > 0 }
+
+// Seal seals the record at the end of dst that isn't yet, if there is one.
+func (s *State) Seal(dst []byte) []byte {
+	if s.gathered == 0 {
+		return dst
 	}
-	length := len(p) + 1 + tagSize
+	start := len(dst) - int(s.gathered) - HeaderSize
+	s.gathered = 0
+	return s.encrypt(append(dst, typeData), start)
+}
+
+// Discard forgets the record that isn't sealed yet: it was thrown away with all that was before.
+func (s *State) Discard() { s.gathered = 0 }
+
+// seal appends a record of p.
+func (s *State) seal(dst []byte, kind byte, p []byte) []byte {
+	dst = s.Seal(dst)
 	start := len(dst)
-	dst = append(dst, typeData, 3, 3, byte(length>>8), byte(length))
+	dst = append(dst, header[:]...)
 	dst = append(dst, p...)
-	dst = append(dst, kind)
+	return s.encrypt(append(dst, kind), start)
+}
+
+// header is that of a record but for its length (RFC 8446, section 5.2).
+var header = [HeaderSize]byte{typeData, 3, 3}
+
+// encrypt makes a record of what begins at start: room for the header, what it carries, and its
+// type.
+func (s *State) encrypt(dst []byte, start int) []byte {
+	header, body := dst[start:start+HeaderSize], dst[start+HeaderSize:]
+	length := len(body) + tagSize
+	header[3], header[4] = byte(length>>8), byte(length)
 	l := s.wake(&s.out)
-	body := dst[start+HeaderSize:]
-	body = l.aead.Seal(body[:0], l.nonce(s.out.seq), body, dst[start:start+HeaderSize])
+	body = l.aead.Seal(body[:0], l.nonce(s.out.seq), body, header)
 	s.out.seq++
 	return append(dst[:start+HeaderSize], body...)
 }
@@ -348,7 +392,7 @@ func (s *State) Rest() {
 
 // Wipe forgets all secrets. The connection has ended, and nobody uses it.
 func (s *State) Wipe() {
-	s.closed, s.said = true, true
+	s.closed, s.said, s.gathered = true, true, 0
 	clear(s.keys)
 	s.in, s.out = direction{}, direction{}
 }
