@@ -62,7 +62,6 @@ func (r *Result) writeGoals(w io.Writer) {
 	all = append(all, r.growth()...)
 	all = append(all, r.idleGoals()...)
 	all = append(all, r.webSocketIdleGoals()...)
-	all = append(all, r.residentGoal())
 	all = append(all, r.manyTLS())
 	if !slices.ContainsFunc(all, func(f finding) bool { return f.verdict != unknown }) {
 		return
@@ -276,23 +275,6 @@ func (r *Result) idleGoals() (all []finding) {
 
 // compactSuffix is how the names of those of Whorl's end that have CompactTLS.
 const compactSuffix = "-compact"
-
-// residentGoal is the goal for the resident memory of a client with very many compact connections.
-func (r *Result) residentGoal() finding {
-	const most, conns = 40e6, 19_680
-	f := unmeasured(fmt.Sprintf("%d idle compact TLS connections, client", conns),
-		fmt.Sprintf("≤ %.0f MB resident", most/1e6))
-	for _, s := range r.Idle {
-		if s.Client && s.TLS && s.Name == "whorl-async"+compactSuffix {
-			f.who = s.Name
-			f.measured = fmt.Sprintf("%.1f MB with %d", float64(s.After.RSS)/1e6, s.Conns)
-			if f.verdict = verdict(s.After.RSS <= most); s.Conns < conns && f.verdict == met {
-				f.verdict = fewer
-			}
-		}
-	}
-	return f
-}
 
 // manyTLS is the goal of 100,000 TLS connections in a process: what is told is the run with the
 // most.

@@ -132,8 +132,9 @@ func (b *bench) idleClient(e clientEntry, what Case, sample *IdleSample) error {
 // those to become compact that do.
 const becomeIdle = 300 * time.Millisecond
 
-// otherGoroutines is how many a runtime may have more or less for reasons of its own.
-const otherGoroutines = 16
+// otherGoroutines is how many a runtime may have more or less for reasons of its own, such as those
+// on whose stacks handshakes were made.
+const otherGoroutines = 128
 
 // measure reads the memory of a process before and after conns connections are opened, each of
 // which is to have so many goroutines. At the end all have to be there still.
