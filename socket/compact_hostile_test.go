@@ -45,10 +45,23 @@ func compactCount() int64 {
 type sealer struct {
 	*tls.Conn
 	wire   net.Conn
+	heard  bytes.Buffer // all that has come on the wire, as it was
 	secret []byte
 	aead   cipher.AEAD
 	iv     []byte
 	seq    byte
+}
+
+// hearing keeps what is read.
+type hearing struct {
+	net.Conn
+	heard *bytes.Buffer
+}
+
+func (h hearing) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	h.heard.Write(p[:n])
+	return n, err
 }
 
 // sealed makes the handshake of a sealer. role is the Socket's.
@@ -62,8 +75,8 @@ func sealed(wire net.Conn, role string) (*sealer, error) {
 	}
 	config = config.Clone()
 	config.KeyLogWriter, config.SessionTicketsDisabled = &log, true
-	if p.Conn = tls.Client(wire, config); role == "client" {
-		p.Conn = tls.Server(wire, config)
+	if p.Conn = tls.Client(hearing{wire, &p.heard}, config); role == "client" {
+		p.Conn = tls.Server(hearing{wire, &p.heard}, config)
 	}
 	if err := p.Handshake(); err != nil {
 		return nil, err
@@ -118,9 +131,17 @@ func (p *sealer) update(ask byte) []byte {
 	return record
 }
 
-// eachCompactRole runs a test with a Socket that has just become compact.
+// eachCompactRole runs a test with a Socket that has just become compact, over TCP.
 func eachCompactRole(
 	t *testing.T,
+	test func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, p *sealer),
+) {
+	eachCompactRoleOver(t, "tcp", test)
+}
+
+func eachCompactRoleOver(
+	t *testing.T,
+	network string,
 	test func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, p *sealer),
 ) {
 	for _, role := range []string{"client", "server"} {
@@ -131,7 +152,7 @@ func eachCompactRole(
 				if role == "server" {
 					connect, config = accepted, forServer
 				}
-				s, wire := connect(ctx, t, "tcp")
+				s, wire := connect(ctx, t, network)
 				defer s.Close()
 				before := compactCount()
 				var p *sealer

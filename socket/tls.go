@@ -382,7 +382,7 @@ func (t *secure) enqueue(p []byte) (int, error) {
 	var n int
 	var err error
 	if k := t.compacted(); k != nil {
-		n, err = k.enqueue(t, t.fd, p)
+		n, err = k.enqueue(t.fd, p)
 	} else {
 		n, err = t.conn.Load().Write(p)
 	}

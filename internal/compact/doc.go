@@ -4,9 +4,9 @@
 //
 // After a handshake, crypto/tls goes on to hold what it needed for it: buffers for records and
 // handshake messages, expanded keys, certificates, 6 to 7 KB for each connection. A connection that
-// is quiet needs little of that: for each direction the traffic secret, from which the key, the IV
-// and the next secret come (RFC 8446, sections 7.1 to 7.3), and the number of the next record
-// (section 5.3). That is a [State].
+// is quiet needs little of that: for each direction the traffic secret, from which the next one
+// comes, the key and the IV that come from it, too (RFC 8446, sections 7.1 to 7.3), and the number
+// of the next record (section 5.3). That is a [State].
 //
 // The handshake itself is crypto/tls's, untouched. Three things are learnt beside it:
 //
@@ -41,7 +41,8 @@
 // It opens and seals records of the three suites of TLS 1.3; it answers a KeyUpdate, and sends its
 // own long before a key has sealed as much as it may (section 5.5); it tells close_notify, alerts
 // and truncation apart; it drops session tickets that come late. Whatever a peer must not send is
-// answered with the alert that the RFC names. The expanded keys are made when they are needed and
+// answered with the alert that the RFC names. A record is opened where the reader wants what it
+// carries, if that has room ([Opened]). The expanded keys are made when they are needed and
 // dropped when the caller says so ([State.Rest]). Small packets that are sent one after the other
 // share a record, if the caller puts them into one ([State.Put]) and seals it when the kernel is to
 // get it ([State.Seal]).
@@ -62,5 +63,5 @@
 //     that was kept wouldn't learn that the keys for session tickets have changed in the one that
 //     was chosen. All other configurations are copied once.
 //   - After a KeyUpdate that crypto/tls has seen, the connection stays with it. That is rare: keys
-//     last longer than it takes a connection to become quiet.
+//     last longer than it takes until the State takes over.
 package compact
