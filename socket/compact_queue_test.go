@@ -5,6 +5,7 @@ package socket_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"os"
@@ -147,6 +148,28 @@ func TestCompactQueueIsSealedWhateverFollows(t *testing.T) {
 					t.Error("it has left in plaintext")
 				}
 			})
+		})
+	}
+}
+
+// A socket that is closed in the last moment of its handshake keeps no secrets either.
+func TestCompactSecretsOfASocketClosedInItsHandshake(t *testing.T) {
+	for _, end := range []func(*socket.Socket) error{
+		(*socket.Socket).Close, (*socket.Socket).Abort,
+		func(s *socket.Socket) error { socket.EndOfLoop(s); return nil },
+	} {
+		withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
+			s, peer, config := withCryptoTLS(ctx, t, "tcp", "client", tls.VersionTLS13)
+			defer s.Close()
+			defer peer.NetConn().Close()
+			config = never(s, config)
+			config.VerifyConnection = func(tls.ConnectionState) error { return end(s) }
+			peers.Go(func() { peer.Handshake() })
+			if err := s.SSLHandshake(ctx, config); err == nil && socket.SecretsOf(s)() {
+				t.Error("there still are some")
+			}
+			peer.NetConn().Close()
+			await(ctx, peers.Wait)
 		})
 	}
 }

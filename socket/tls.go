@@ -99,6 +99,9 @@ func (i *inner) SSLHandshakeThrough(
 	s.secure.Store(t)
 	if t.compactible != nil {
 		f.secure.Store(t)
+		if f.closed() {
+			t.doom() // whoever has closed it may not have seen t
+		}
 	}
 	return nil
 }
