@@ -81,8 +81,9 @@ type Timeouts struct {
 // to 7 KB that crypto/tls has for each; see docs/compact-tls.md. Connections of TLS 1.2 stay with
 // crypto/tls. It is a setting of clients and servers: for a Socket of one's own it does nothing.
 type CompactTLS struct {
-	// After is after how long a silence that is done; 0: never. A second is a good value: session
-	// tickets have come by then.
+	// After is how long after the handshake that is done, whether the connection is quiet then or
+	// not, and after how long a silence its keys are put away from then on; 0: never. A second is a
+	// good value: session tickets have come by then.
 	After time.Duration
 	// KeepCertificates keeps the peer's certificates for ConnectionState, some KB for each
 	// connection. Without it ConnectionState has none of them any more, and PeerIdentity says whose

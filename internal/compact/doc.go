@@ -6,7 +6,8 @@
 // handshake messages, expanded keys, certificates, 6 to 7 KB for each connection. A connection that
 // is quiet needs little of that: for each direction the traffic secret, from which the key, the IV
 // and the next secret come (RFC 8446, sections 7.1 to 7.3), and the number of the next record
-// (section 5.3). That is a [State].
+// (section 5.3). That is a [State]. (The key and the IV are kept beside the secret: they are short,
+// and take longer to make than the key takes to be expanded.)
 //
 // The handshake itself is crypto/tls's, untouched. Three things are learnt beside it:
 //
@@ -42,5 +43,7 @@
 // long before a key has sealed as much as it may (section 5.5); it tells close_notify, alerts and
 // truncation apart; it drops session tickets that come late. Whatever a peer must not send is
 // answered with the alert that the RFC names. The expanded keys are made when they are needed and
-// dropped when the caller says so ([State.Rest]).
+// dropped when the caller says so ([State.Rest]). A record is opened into the caller's buffer if it
+// fits, and sealed in the queue that it is sent from; what is sent at one time shares a record
+// ([State.Gather]).
 package compact
