@@ -79,10 +79,10 @@ type Timeouts struct {
 
 // CompactTLS has TLS 1.3 connections go on without crypto/tls some time after their handshake. Those
 // that are quiet are kept in a few hundred bytes then, in place of the 6 to 7 KB that crypto/tls has
-// for each; see docs/compact-tls.md. Connections of TLS 1.2 stay with
-// crypto/tls; NotCompact says how many do, and why. It is a setting of clients and servers: for a
-// Socket of one's own it does nothing, and on one of theirs it can be set to none before the
-// handshake, which pins that connection to crypto/tls.
+// for each; see docs/compact-tls.md. Connections of TLS 1.2 stay with crypto/tls; NotCompact says
+// how many do, and why. It is a setting of clients and servers: for a Socket of one's own it does
+// nothing, and on one of theirs it can be set to none before the handshake, which pins that
+// connection to crypto/tls.
 type CompactTLS struct {
 	// After is how long after the handshake that is done, and after how long a silence the expanded
 	// keys are dropped; 0: never. A second is a good value: session tickets have come by then.

@@ -4,9 +4,10 @@
 //
 // After a handshake, crypto/tls goes on to hold what it needed for it: buffers for records and
 // handshake messages, expanded keys, certificates, 6 to 7 KB for each connection. A connection that
-// is quiet needs little of that: for each direction the traffic secret, from which the next one
-// comes, the key and the IV that come from it, too (RFC 8446, sections 7.1 to 7.3), and the number
-// of the next record (section 5.3). That is a [State].
+// is quiet needs little of that: for each direction the traffic secret, from which the key, the IV
+// and the next secret come (RFC 8446, sections 7.1 to 7.3), and the number of the next record
+// (section 5.3). That is a [State]. (The key and the IV are kept beside the secret: they are short,
+// and take longer to make than the key takes to be expanded.)
 //
 // The handshake itself is crypto/tls's, untouched. Three things are learnt beside it:
 //
@@ -48,8 +49,8 @@
 // get it ([State.Seal]).
 //
 // Otherwise it does what crypto/tls does, byte by byte, which TestTwin shows, but for these, where
-// the RFC says otherwise: a change_cipher_spec behind the handshake is refused, the version of a record is
-// only what has been authenticated, a KeyUpdate with another value than 0 or 1 is
+// the RFC says otherwise: a change_cipher_spec behind the handshake is refused, the version of a
+// record is only what has been authenticated, a KeyUpdate with another value than 0 or 1 is
 // illegal_parameter, an unexpected message is unexpected_message whatever is in it, an alert that
 // is not two bytes long is decode_error, and nothing is sent behind close_notify, alerts and
 // answers to a KeyUpdate included.
