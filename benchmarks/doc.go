@@ -17,6 +17,8 @@
 //	packets with a length                    LengthPackets
 //	handshakes, full and resumed             client: Handshake
 //	TLS bulk against AES-GCM alone           TLSBulk
+//	compact TLS, busy                        socket: CompactTLS
+//	compact TLS, first packet after a rest   internal/compact: FirstPacket
 //	idle connections, accepted               server: Idle
 //	idle connections, made                   IdleClients
 //	cost per message with many connections   Crowd

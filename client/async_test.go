@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	goruntime "runtime"
 	"slices"
@@ -103,7 +104,8 @@ func (r *record) reason() error {
 
 func (r *record) has(event string) bool { return slices.Contains(r.list(), event) }
 
-// until waits for an event.
+// until waits for an event, and until no callback runs any more: what the test does then, on another
+// goroutine, comes after what the callbacks do.
 func (r *record) until(ctx context.Context, event string) {
 	r.t.Helper()
 	defer func() {
@@ -111,7 +113,17 @@ func (r *record) until(ctx context.Context, event string) {
 			r.t.Logf("the record is %q", r.list())
 		}
 	}()
-	eventually(ctx, r.t, event, func() bool { return r.has(event) })
+	eventually(ctx, r.t, event, func() bool { return r.has(event) && !r.calling() })
+}
+
+// calling reports whether a callback runs.
+func (r *record) calling() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(
+		slices.Collect(maps.Values(r.within)),
+		func(name string) bool { return name != "" },
+	)
 }
 
 func (r *record) want(events ...string) {

@@ -208,12 +208,16 @@ func TestConnectErrors(t *testing.T) {
 	}
 }
 
-// refusing returns an address that nobody listens on.
+// refusing returns an address that nobody listens on: a connection has it, so that no other test
+// can get it, of another process either.
 func refusing(t testing.TB) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	defer l.Close()
-	return l.Addr().String()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	check(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return conn.LocalAddr().String()
 }
 
 func TestConnectAfterFailure(t *testing.T) {

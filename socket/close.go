@@ -54,9 +54,11 @@ func (s *Socket) shut(abort bool) error {
 // finish closes a connected, bound or listening descriptor. Whoever waits is woken first, so that
 // nobody takes the peer's answer to what is said here for the peer's own doing.
 func (s *Socket) finish(f *fd, abort bool) {
-	if t := s.secure.Load(); t != nil {
-		defer t.doom()
-	}
+	defer func() {
+		if t := s.secure.Load(); t != nil {
+			t.doom()
+		}
+	}()
 	if f.acquire(using) != nil {
 		return // it has ended with its loop
 	}

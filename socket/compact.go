@@ -18,11 +18,12 @@ import (
 	"github.com/whorl-go/whorl/runtime"
 )
 
-// A TLS 1.3 connection that is quiet is kept in a few hundred bytes, if its socket is asked to
-// (Timeouts.CompactTLS): package compact says how. Here is when. Connections that do something are on
-// their loop's list; the loop looks at it from time to time, and those that did nothing since are
-// put to rest, and taken off it: at first from crypto/tls to a compact.State, and each time after
-// that without the State's expanded keys.
+// A TLS 1.3 connection goes on without crypto/tls, and is kept in a few hundred bytes while it is
+// quiet, if its socket is asked to (Timeouts.CompactTLS): package compact says how. Here is when. Connections that do something are
+// on their loop's list, which the loop looks at from time to time. Some time after the handshake a
+// connection goes from crypto/tls to a compact.State, whether it is quiet or not, as that costs a
+// busy one less, too. Each time that it has been quiet from then on, the State's expanded keys are
+// dropped, and the connection is off the list.
 //
 // That may happen while somebody waits in Recv: what counts is that nobody is within TLS at the
 // moment (secure.enter).
@@ -34,7 +35,7 @@ type compactible struct {
 	listed atomic.Bool
 	doomed atomic.Bool
 	list   *quiet
-	passed time.Duration // of the silence; the list's
+	passed time.Duration // since the handshake, then of each silence; the list's
 	wiped  bool          // of whoever keeps everybody out
 	given  bool          // up: it stays with crypto/tls, and on no list; likewise
 	state  atomic.Pointer[compactTLS]
@@ -91,7 +92,7 @@ func (t *secure) wipe() {
 	if k := c.state.Load(); k != nil {
 		c.list.compact.Add(-1)
 		ticketsDropped.Add(int64(k.DroppedTickets()))
-		k.Wipe()
+		t.fd.sealed(k.Wipe) // what lingers is still delivered
 	} else if t.link.capture != nil {
 		t.link.capture.Wipe()
 	}
@@ -114,9 +115,8 @@ func (t *secure) toRest() bool {
 		return false
 	}
 	if k := c.state.Load(); k != nil {
-		if k.Rest(); len(k.plain) == 0 {
-			k.raw.shrink()
-		}
+		t.fd.sealed(k.Rest)
+		k.shrink()
 	} else if !c.doomed.Load() {
 		t.takeOver()
 	}
@@ -144,12 +144,12 @@ func (t *secure) takeOver() {
 	if err != nil {
 		return
 	}
-	k := &compactTLS{State: state}
+	k := &compactTLS{State: *state, in: new(arrived)}
 	if t.rest && !link.leftover(t.conn.Load(), k) {
 		return
 	}
-	k.raw = link.shaking.ahead
-	k.raw.shrink()
+	k.in.raw = link.shaking.ahead
+	k.shrink()
 	link.capture.Wipe()
 	if c.settings.KeepCertificates {
 		k.kept = &cs
@@ -175,7 +175,7 @@ func (l *link) leftover(conn *tls.Conn, k *compactTLS) bool {
 	l.dry = true
 	n, err := conn.Read(buf)
 	l.dry = false
-	k.plain = bytes.Clone(buf[:n])
+	k.in.plain = bytes.Clone(buf[:n])
 	return n > 0 || err == errWait
 }
 
@@ -187,8 +187,8 @@ var (
 // NotCompact returns how many connections of the process, since its beginning, were to become
 // compact (see CompactTLS) and stay with crypto/tls, by the reason for it: "version" is below TLS
 // 1.3; with "ech", Encrypted Client Hello, their secrets can't be told from others'; the peer has
-// changed its keys, "key update", before they were quiet; and with "unclear" their secrets, or the
-// numbers of their records, aren't known for certain.
+// changed its keys, "key update", before they were compact; and with "unclear" their secrets, or
+// the numbers of their records, aren't known for certain.
 func NotCompact() map[string]int64 {
 	return map[string]int64{
 		"version":    notCompact[compact.OldVersion].Load(),
@@ -268,15 +268,19 @@ func (l *look) Run() {
 	kept := all[:0]
 	for _, t := range all {
 		c := t.compactible
-		if c.active.Swap(false) {
+		active := c.active.Swap(false)
+		if c.passed += period; active && c.state.Load() != nil {
 			c.passed = 0
-		} else {
-			c.passed += period
 		}
 		if c.passed >= c.settings.After && t.toRest() {
-			if c.passed = 0; c.given {
+			if c.given {
 				continue
 			}
+			if active && c.state.Load() == nil {
+				kept = append(kept, t) // there was half a record: again at the next look
+				continue
+			}
+			c.passed = 0
 			c.listed.Store(false)
 			if !c.active.Load() || !c.listed.CompareAndSwap(false, true) {
 				continue
@@ -344,12 +348,40 @@ func (l *link) decide(data bool) {
 
 // compactTLS is the TLS of a compact connection.
 type compactTLS struct {
-	*compact.State
-	raw   input  // records that are not opened yet
-	plain []byte // was opened, and not read; of raw, or crypto/tls's
-	err   error  // how the reading side has ended
+	compact.State
+	in  *arrived // nil: nothing; of the reader
+	err error    // how the reading side has ended; likewise
 
 	kept *tls.ConnectionState // with the certificates; nil: not kept
+}
+
+// arrived is what a compact connection has received and nobody has read yet.
+type arrived struct {
+	raw   input  // records that are not opened yet
+	plain []byte // was opened; of raw, or crypto/tls's
+}
+
+// take hands out what was opened.
+func (a *arrived) take(p []byte) int {
+	n := copy(p, a.plain)
+	a.plain = a.plain[n:]
+	return n
+}
+
+// whole reports whether there is a whole record to be opened, or one that Open refuses.
+func (a *arrived) whole() bool {
+	size := compact.RecordSize(a.raw.unread())
+	return size > 0 && (len(a.raw.unread()) >= size || size > compact.MaxRecord)
+}
+
+// shrink keeps no more than was received. Nobody reads.
+func (k *compactTLS) shrink() {
+	if k.in == nil || len(k.in.plain) > 0 {
+		return
+	}
+	if k.in.raw.shrink(); k.in.raw.buf == nil {
+		k.in = nil
+	}
 }
 
 // connectionState is what the handshake has agreed on.
@@ -386,21 +418,33 @@ func (s *Socket) PeerIdentity() (p PeerIdentity, ok bool) {
 	return PeerIdentity(id), ok
 }
 
-// tryRead is secure.tryRead.
+// tryRead is secure.tryRead. What fits is opened into p, without a copy.
 func (k *compactTLS) tryRead(t *secure, f *fd, p []byte) (int, error) {
-	n := k.take(p)
-	for n < len(p) && k.err == nil && (n == 0 || k.whole()) {
-		err := k.open(f)
+	if k.in == nil {
+		if k.err == nil && f.exhausted() {
+			t.rest = false
+			return 0, errWait
+		}
+		k.in = new(arrived)
+	}
+	in := k.in
+	n := in.take(p)
+	for n < len(p) && k.err == nil && (n == 0 || in.whole()) {
+		room := p[n:]
+		if n > 0 && len(room) < compact.Opened(compact.RecordSize(in.raw.unread())) {
+			break // there may be room for all of it the next time
+		}
+		opened, err := k.open(f, room)
 		if err == errWait { // there was no record, so nothing was read before
 			t.rest = false
 			return 0, errWait
 		}
 		k.err = err // of the next call, if something was read
-		n += k.take(p[n:])
+		n += opened
 	}
-	t.rest = len(k.plain) > 0 || k.err != nil || k.whole()
-	if len(k.plain) == 0 {
-		k.raw.release()
+	t.rest = len(in.plain) > 0 || k.err != nil || in.whole()
+	if len(in.plain) == 0 {
+		in.raw.release()
 	}
 	if n == 0 {
 		return 0, k.err
@@ -408,40 +452,31 @@ func (k *compactTLS) tryRead(t *secure, f *fd, p []byte) (int, error) {
 	return n, nil
 }
 
-// take hands out what was opened.
-func (k *compactTLS) take(p []byte) int {
-	n := copy(p, k.plain)
-	k.plain = k.plain[n:]
-	return n
-}
-
-// whole reports whether there is a whole record to be opened, or one that Open refuses.
-func (k *compactTLS) whole() bool {
-	size := compact.RecordSize(k.raw.unread())
-	return size > 0 && (len(k.raw.unread()) >= size || size > compact.MaxRecord)
-}
-
-// open opens the next record, and reads as long as there is none.
-func (k *compactTLS) open(f *fd) error {
-	for !k.whole() {
-		if len(k.raw.unread()) == 0 && f.exhausted() {
-			k.raw.release()
-			return errWait
+// open opens the next record, and reads as long as there is none. It returns how much of it is in
+// p; if there is more, that is in in.plain.
+func (k *compactTLS) open(f *fd, p []byte) (int, error) {
+	in := k.in
+	for !in.whole() {
+		if len(in.raw.unread()) == 0 && f.exhausted() {
+			in.raw.release()
+			return 0, errWait
 		}
-		n, err := f.tryRead(k.raw.room(compact.RecordSize(k.raw.unread())))
+		n, err := f.tryRead(in.raw.room(compact.RecordSize(in.raw.unread())))
 		if err == io.EOF {
-			return ErrTruncated // between records, or within one
+			return 0, ErrTruncated // between records, or within one
 		}
 		if err != nil {
-			k.raw.release()
-			return err
+			in.raw.release()
+			return 0, err
 		}
-		k.raw.received(n)
+		in.raw.received(n)
 	}
-	n, data, answer, err := k.Open(k.raw.unread())
+	record := in.raw.unread()
+	into := len(p) >= compact.Opened(compact.RecordSize(record))
+	n, data, answer, err := k.Open(p, record)
 	switch {
 	case err == io.EOF:
-		return io.EOF
+		return 0, io.EOF
 	case err != nil:
 		k.say(f, func(dst []byte) []byte { return k.AppendAlert(dst, err) })
 		op := "remote error"
@@ -449,45 +484,36 @@ func (k *compactTLS) open(f *fd) error {
 			op = "local error"
 		}
 		// As with crypto/tls, it isn't an OpError itself: the socket puts one of its own around it.
-		return fmt.Errorf("%w", &net.OpError{Op: op, Err: err})
+		return 0, fmt.Errorf("%w", &net.OpError{Op: op, Err: err})
 	}
 	if answer {
 		k.say(f, k.AppendKeyUpdate)
 	}
-	k.raw.start += n
-	k.plain = data
-	return nil
+	in.raw.start += n
+	if into {
+		return len(data), nil
+	}
+	in.plain = data
+	return in.take(p), nil
 }
 
 // say queues what a function of the State appends, and has the kernel take it. What can't be queued
 // is an error of the next that is sent.
 func (k *compactTLS) say(f *fd, fn func(dst []byte) []byte) {
-	err := f.enqueueWith(2*compact.Overhead, func(dst []byte) ([]byte, error) { return fn(dst), nil })
+	err := f.enqueueWith(2*compact.Overhead, k, func(dst []byte) ([]byte, error) {
+		return fn(dst), nil
+	})
 	if err == nil {
 		f.flush()
 	}
 }
 
-// enqueue is secure.enqueue.
-func (k *compactTLS) enqueue(t *secure, f *fd, p []byte) (int, error) {
+// enqueue is secure.enqueue. What is sent before the queue goes to the kernel shares a record.
+func (k *compactTLS) enqueue(f *fd, p []byte) (int, error) {
 	size := len(p) + (len(p)/compact.MaxPlaintext+2)*compact.Overhead
-	err := f.enqueueWith(size, func(dst []byte) ([]byte, error) {
-		f.out.open = t
-		return k.Put(dst, p)
-	})
+	err := f.enqueueWith(size, k, func(dst []byte) ([]byte, error) { return k.Put(dst, p) })
 	if err != nil {
 		return 0, err
 	}
 	return len(p), nil
-}
-
-// seal seals the last record of the queue, to which what was sent since the last flush has been
-// added, before the kernel gets it. With mu of the queue held, which nobody takes who keeps
-// everybody out of TLS.
-func (o *output) seal() {
-	t := o.open
-	o.open = nil
-	t.enter()
-	defer t.leave()
-	o.queue = t.compacted().Seal(o.queue)
 }

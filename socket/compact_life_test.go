@@ -6,9 +6,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"flag"
 	"io"
 	"net"
 	"reflect"
+	goruntime "runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -368,24 +370,29 @@ func TestCompactLateTickets(t *testing.T) {
 // A peer that asks for new keys again and again, and takes no answer, has the connection end: what
 // is queued for it is bounded.
 func TestCompactAnswersAreBounded(t *testing.T) {
-	eachCompactRole(
-		t,
+	// TCP drops whole segments, and what they acknowledge, of a peer that reads nothing at all.
+	eachCompactRoleOver(
+		t, "unix",
 		func(ctx context.Context, t *testing.T, peers *sync.WaitGroup, s *socket.Socket, p *sealer) {
 			leaktest.Check(t, s.SetBuffers(0, 4<<10))
-			const updates = 30_000 // the answers are more than 256 KiB and what the kernel buffers
 			peers.Go(func() {
-				for range updates {
-					p.wire.Write(append(p.update(1), p.seal(23, []byte("x"))...))
+				for {
+					_, err := p.wire.Write(append(p.update(1), p.seal(23, []byte("x"))...))
+					if err != nil {
+						return
+					}
 				}
 			})
 			most := 0
-			for range updates {
+			for more := 2600; more > 0; { // whose answers would be another 70 KB
 				if _, err := s.RecvAll(ctx, make([]byte, 1)); err != nil {
 					t.Fatal(err)
 				}
-				most = max(most, socket.Queued(s))
+				if most = max(most, socket.Queued(s)); most >= 240<<10 {
+					more--
+				}
 			}
-			if most < 200<<10 || most > 300<<10 {
+			if most > 300<<10 {
 				t.Errorf("%d bytes were queued", most)
 			}
 			if _, err := s.SendAll(ctx, []byte("x")); err == nil ||
@@ -403,15 +410,16 @@ func TestCompactAnswersAreBounded(t *testing.T) {
 func TestCompactAtAnyMoment(t *testing.T) {
 	for _, role := range []string{"client", "server"} {
 		for _, ending := range []string{"Close", "Abort", "Shutdown", "Cancel"} {
-			for range 10 {
-				withPeers(
-					t,
-					func(ctx context.Context, peers *sync.WaitGroup) { atAnyMoment(ctx, t, peers, role, ending) },
-				)
+			for range *moments {
+				withPeers(t, func(ctx context.Context, peers *sync.WaitGroup) {
+					atAnyMoment(ctx, t, peers, role, ending)
+				})
 			}
 		}
 	}
 }
+
+var moments = flag.Int("moments", 3, "how many connections TestCompactAtAnyMoment has of each kind")
 
 func atAnyMoment(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role, ending string) {
 	connect, forClient, forServer := dialed, (*tls.Config)(nil), (*tls.Config)(nil)
@@ -440,6 +448,7 @@ func atAnyMoment(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role,
 				return
 			default:
 				socket.PutToRest(s)
+				goruntime.Gosched()
 			}
 		}
 	})
@@ -454,9 +463,8 @@ func atAnyMoment(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role,
 			}
 			var records []byte
 			if i > 1 { // not at once: it may stay with crypto/tls then
-				records = p.update(
-					byte(i % 4 / 3),
-				) // crypto/tls takes 16 answers without data between them
+				// crypto/tls takes 16 answers without data between them
+				records = p.update(byte(i % 4 / 3))
 			}
 			wire.Write(append(records, p.seal(23, buf)...))
 		}
@@ -471,6 +479,7 @@ func atAnyMoment(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role,
 			default:
 				s.ConnectionState()
 				s.PeerIdentity()
+				goruntime.Gosched()
 			}
 		}
 	})
@@ -485,7 +494,11 @@ func atAnyMoment(ctx context.Context, t *testing.T, peers *sync.WaitGroup, role,
 		}
 	})
 	for i := range messages {
-		if _, err := s.SendAll(ctx, pattern(100 + i)[i:]); err != nil {
+		send := s.SendAll
+		if i%3 == 0 {
+			send = s.SendSoon // and wiped or put to rest in between, perhaps
+		}
+		if _, err := send(ctx, pattern(100 + i)[i:]); err != nil {
 			t.Errorf("%s, %s: sent %d: %v", role, ending, i, err)
 			break
 		}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,6 +122,56 @@ func TestCompactTLS(t *testing.T) {
 		c.Close()
 		leaktest.Until(t, "both have ended", func() bool { now, _ := socket.Compact(); return now == before })
 	}
+}
+
+// Connections that are never quiet become compact, too, wherever in a stream of records that is.
+func TestBusyBecomesCompact(t *testing.T) {
+	leaktest.Guard(t)
+	rt := runtimetest.Start(t, append(runtimetest.Quiet(t), runtime.WithLoops(2))...)
+	ctx, cancel := context.WithTimeout(rt.Context(), leaktest.Patience)
+	defer cancel()
+	compact := socket.CompactTLS{After: 20 * time.Millisecond}
+	l := compactServer(ctx, t, compact)
+	clientTLS, _ := compactTLS()
+	before, _ := socket.Compact()
+	c := client.New(client.Config{TLS: clientTLS, CompactTLS: compact})
+	defer c.Abort()
+	leaktest.Check(t, c.Connect(ctx, "tls", l.Addr().String()))
+	sent := make(chan error, 1)
+	var enough atomic.Bool
+	runtime.Go(ctx, func(ctx context.Context) { // never waits for what comes back
+		p := make([]byte, 50_000)
+		for i := byte(0); !enough.Load(); i++ {
+			for j := range p {
+				p[j] = i
+			}
+			if _, err := c.Send(ctx, p); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	})
+	var got int
+	for more := 10; more > 0; {
+		p, err := c.Recv(ctx)
+		leaktest.Check(t, err)
+		for _, b := range p {
+			if b != byte(got/50_000) {
+				t.Fatalf("byte %d is %d", got, b)
+			}
+			got++
+		}
+		if now, _ := socket.Compact(); now == before+2 {
+			more-- // goes on for a while
+		}
+	}
+	enough.Store(true)
+	for len(sent) == 0 {
+		_, err := c.Recv(ctx) // the server takes what it has sent back
+		leaktest.Check(t, err)
+	}
+	leaktest.Check(t, <-sent)
 }
 
 // A client whose connection has become compact resumes its session with the next one.

@@ -28,7 +28,7 @@ func TestCompactTwin(t *testing.T) {
 	}
 }
 
-var twinsOf = flag.Int("twins", 40, "how many pairs TestCompactTwin has")
+var twinsOf = flag.Int("twins", 12, "how many pairs TestCompactTwin has")
 
 // FuzzCompactTwin is TestCompactTwin with operations that are found.
 func FuzzCompactTwin(f *testing.F) {

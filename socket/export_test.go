@@ -3,6 +3,7 @@
 package socket
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/netip"
@@ -95,14 +96,17 @@ func HeldByTLS(s *Socket) int {
 		return -1
 	}
 	defer t.using.Store(0)
-	return cap(t.compacted().raw.buf)
+	if in := t.compacted().in; in != nil {
+		return cap(in.raw.buf)
+	}
+	return 0
 }
 
 // WipedAfterRest puts a compact connection to rest and closes it, at once, and reports whether it
 // is wiped then.
 func WipedAfterRest() bool {
-	t := &secure{compactible: &compactible{list: new(quiet)}}
-	t.state.Store(&compactTLS{State: new(compact.State)})
+	t := &secure{fd: new(fd), compactible: &compactible{list: new(quiet)}}
+	t.state.Store(new(compactTLS))
 	var both sync.WaitGroup
 	both.Go(func() { t.toRest() })
 	both.Go(t.doom)
@@ -125,33 +129,40 @@ func PutToRest(s *Socket) bool {
 func SecretsOf(s *Socket) func() bool {
 	t := s.secure.Load()
 	if k := t.compacted(); k != nil {
-		return func() bool { return hasSecrets(t, k.State, "in", "out") }
+		return func() bool { return hasSecrets(t, &k.State) }
 	}
 	capture := t.link.capture
-	return func() bool { return hasSecrets(t, capture, "client", "server") }
+	return func() bool { return hasSecrets(t, capture) }
 }
 
 // SecretsOfHandshake is SecretsOf for what crypto/tls has for a connection during its handshake.
 func SecretsOfHandshake(conn net.Conn) func() bool {
 	capture := conn.(*link).capture
-	return func() bool { return hasSecrets(nil, capture, "client", "server") }
+	return func() bool { return hasSecrets(nil, capture) }
 }
 
 // hasSecrets keeps out whoever is within TLS, and looks at fields.
-func hasSecrets(t *secure, of any, fields ...string) bool {
+func hasSecrets(t *secure, of any) bool {
 	if t != nil {
 		for !t.using.CompareAndSwap(0, resting) {
 			goruntime.Gosched()
 		}
 		defer t.using.Store(0)
 	}
-	for _, name := range fields {
-		if !reflect.ValueOf(of).Elem().FieldByName(name).FieldByName("secret").IsZero() {
-			return true
-		}
+	fields := reflect.ValueOf(of).Elem()
+	if _, ok := of.(*compact.Capture); ok {
+		return !fields.FieldByName("client").FieldByName("secret").IsZero() ||
+			!fields.FieldByName("server").FieldByName("secret").IsZero()
 	}
-	return false
+	keys := fields.FieldByName("keys").Bytes()
+	return !bytes.Equal(keys, make([]byte, len(keys)))
 }
+
+// WipeSecrets does at once what is done when a connection has ended.
+func WipeSecrets(s *Socket) { s.secure.Load().doom() }
+
+// EndOfLoop does what is done at the end of the loop. On the loop.
+func EndOfLoop(s *Socket) { s.conn.Load().LoopEnded() }
 
 // Queued is how much was sent and the kernel hasn't taken.
 func Queued(s *Socket) int { return (*inner)(s).Queued() }

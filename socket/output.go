@@ -21,7 +21,9 @@ type output struct {
 	limit     int32  // guarded by mu: how much may be in queue, if more than queueLimit
 	err       error  // guarded by mu: the first error; final
 
-	open *secure // guarded by mu: may have a record at the end of queue that isn't sealed yet
+	// tail is guarded by mu: the record at the end of queue may not be sealed yet, and tail has to do
+	// that before anything is sent; nil: it needs nothing.
+	tail *compactTLS
 }
 
 // highWater is how much may be queued before a sender has to wait.
@@ -39,13 +41,15 @@ func (f *fd) enqueue(p []byte) (int, error) {
 	if err := o.room(len(p)); err != nil {
 		return 0, err
 	}
+	o.seal()
 	o.queue = append(o.queue, p...)
 	o.pending.Store(true)
 	return len(p), nil
 }
 
-// enqueueWith adds to the queue what fn appends, about n bytes, in the order in which fn is called.
-func (f *fd) enqueueWith(n int, fn func(queue []byte) ([]byte, error)) error {
+// enqueueWith adds to the queue what fn appends for k, about n bytes, in the order in which fn is
+// called. That side of k is used with mu held, and only so.
+func (f *fd) enqueueWith(n int, k *compactTLS, fn func(queue []byte) ([]byte, error)) error {
 	f.out.mu.Lock()
 	defer f.out.mu.Unlock()
 	o := &f.out
@@ -54,7 +58,7 @@ func (f *fd) enqueueWith(n int, fn func(queue []byte) ([]byte, error)) error {
 	}
 	queue, err := fn(o.queue)
 	if err == nil {
-		o.queue = queue
+		o.queue, o.tail = queue, k
 	}
 	if len(o.queue) == 0 {
 		giveBack(o.take())
@@ -90,6 +94,24 @@ func (o *output) room(n int) error {
 	return nil
 }
 
+// seal has what is in the queue ready to be sent. Only flush sends it and only take empties it, and
+// both begin with this: nothing leaves the queue in plaintext. With mu held.
+func (o *output) seal() {
+	if o.tail != nil {
+		o.queue = o.tail.Seal(o.queue)
+		o.tail = nil
+	}
+}
+
+// sealed calls fn when nothing in the queue needs keys any more, while nobody else adds to it or
+// seals.
+func (f *fd) sealed(fn func()) {
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
+	f.out.seal()
+	fn()
+}
+
 // dropOutput gives the buffer back.
 func (f *fd) dropOutput() {
 	f.out.mu.Lock()
@@ -99,8 +121,9 @@ func (f *fd) dropOutput() {
 
 // take empties the queue and returns its buffer. With mu held.
 func (o *output) take() []byte {
+	o.seal()
 	buf := o.queue
-	o.queue, o.sent, o.open = nil, 0, nil
+	o.queue, o.sent = nil, 0
 	o.pending.Store(false)
 	return buf
 }
@@ -121,9 +144,7 @@ func (f *fd) queued() int {
 func (f *fd) flush() error {
 	f.out.mu.Lock()
 	o := &f.out
-	if o.open != nil {
-		o.seal()
-	}
+	o.seal()
 	for o.err == nil && int(o.sent) < len(o.queue) {
 		n, err := f.trySend(o.queue[o.sent:])
 		if err == errWait || err == errNoBuffers {

@@ -77,14 +77,15 @@ type Timeouts struct {
 	CompactTLS CompactTLS
 }
 
-// CompactTLS has TLS 1.3 connections that are quiet kept in a few hundred bytes, in place of the 6
-// to 7 KB that crypto/tls has for each; see docs/compact-tls.md. Connections of TLS 1.2 stay with
-// crypto/tls; NotCompact says how many do, and why. It is a setting of clients and servers: for a
-// Socket of one's own it does nothing, and on one of theirs it can be set to none before the
-// handshake, which pins that connection to crypto/tls.
+// CompactTLS has TLS 1.3 connections go on without crypto/tls some time after their handshake. Those
+// that are quiet are kept in a few hundred bytes then, in place of the 6 to 7 KB that crypto/tls has
+// for each; see docs/compact-tls.md. Connections of TLS 1.2 stay with crypto/tls; NotCompact says
+// how many do, and why. It is a setting of clients and servers: for a Socket of one's own it does
+// nothing, and on one of theirs it can be set to none before the handshake, which pins that
+// connection to crypto/tls.
 type CompactTLS struct {
-	// After is after how long a silence that is done; 0: never. A second is a good value: session
-	// tickets have come by then.
+	// After is how long after the handshake that is done, and after how long a silence the expanded
+	// keys are dropped; 0: never. A second is a good value: session tickets have come by then.
 	After time.Duration
 	// KeepCertificates keeps what ConnectionState has of the peer's certificates, and its
 	// ExportKeyingMaterial, some KB for each connection. Without it ConnectionState has none of them

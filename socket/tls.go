@@ -99,6 +99,9 @@ func (i *inner) SSLHandshakeThrough(
 	s.secure.Store(t)
 	if t.compactible != nil {
 		f.secure.Store(t)
+		if f.closed() {
+			t.doom() // whoever has closed it may not have seen t
+		}
 	}
 	return nil
 }
@@ -382,7 +385,7 @@ func (t *secure) enqueue(p []byte) (int, error) {
 	var n int
 	var err error
 	if k := t.compacted(); k != nil {
-		n, err = k.enqueue(t, t.fd, p)
+		n, err = k.enqueue(t.fd, p)
 	} else {
 		n, err = t.conn.Load().Write(p)
 	}

@@ -41,7 +41,7 @@ func withSink(c *tls.Config, captures *sync.Map) *tls.Config {
 	return c
 }
 
-// Forced is after how long a silence all connections become compact for which that wasn't asked for:
+// Forced is after how long all connections become compact for which that wasn't asked for:
 // WHORL_TEST_COMPACT_TLS, by which all tests run a second time. 0 if it isn't set.
 var Forced = sync.OnceValue(func() time.Duration {
 	d, _ := time.ParseDuration(os.Getenv("WHORL_TEST_COMPACT_TLS"))
@@ -135,7 +135,7 @@ type Reason uint32
 const (
 	OldVersion     Reason = 1 + iota // it isn't TLS 1.3
 	EncryptedHello                   // what would tell its secrets is encrypted
-	ChangedKeys                      // the peer has sent a KeyUpdate before it was quiet
+	ChangedKeys                      // the peer has sent a KeyUpdate before the State took over
 	Unclear                          // something isn't as it is expected to be
 )
 
@@ -301,9 +301,10 @@ func (c *Capture) sentShaking(records uint64, last []byte) {
 
 // peek opens a record, and leaves it as it is.
 func peek(s *suite, h *half, seq uint64, record []byte) ([]byte, bool) {
-	l := h.expanded(s)
-	nonce := l.nonce(seq)
-	plain, err := l.aead.Open(nil, nonce[:], record[HeaderSize:], record[:HeaderSize])
+	key, iv := s.traffic(h.secret[:s.secret])
+	l := s.wake(key, iv)
+	clear(key)
+	plain, err := l.aead.Open(nil, l.nonce(seq), record[HeaderSize:], record[:HeaderSize])
 	return plain, err == nil
 }
 
@@ -368,10 +369,9 @@ func (c *Capture) State(cs *tls.ConnectionState) (*State, error) {
 	if c.Useless() || c.suite == nil {
 		return nil, errNotCompact
 	}
-	state := &State{
-		suite: c.suite, identity: identify(cs, c.asClient), in: *c.peers(), out: *c.own(), said: c.said,
-	}
-	return state, nil
+	s := newState(c.suite, identify(cs, c.asClient), c.peers(), c.own())
+	s.said = c.said
+	return s, nil
 }
 
 // Useless reports whether it is certain that the connection stays with crypto/tls.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"sync"
 	"testing"
+
+	"github.com/whorl-go/whorl/internal/childtest"
 )
 
 // hello is a record that a ClientHello begins with.
@@ -117,7 +119,7 @@ func TestRecordsThatBringNothing(t *testing.T) {
 	} {
 		for _, padding := range []int{0, 10} {
 			w, _, _ := shake(t, true, nil)
-			peer := &State{suite: w.c.suite, out: *w.c.peers()}
+			peer := newState(w.c.suite, identity{}, new(half), w.c.peers())
 			w.c.Received(peer.sealed(c.kind, c.p, padding), false)
 			if w.c.Useless() == c.nothing {
 				t.Errorf("%s, padding of %d: useless is %v", name, padding, w.c.Useless())
@@ -174,16 +176,19 @@ func BenchmarkFirstPacket(b *testing.B) {
 				var record []byte
 				data := make([]byte, 100)
 				b.ReportAllocs()
+				before := childtest.CPUTime()
 				for b.Loop() {
 					if rests {
 						near.Rest()
 						far.Rest()
 					}
 					record, _ = near.Append(record[:0], data)
-					if _, _, _, err := far.Open(record); err != nil {
+					if _, _, _, err := far.Open(nil, record); err != nil {
 						b.Fatal(err)
 					}
 				}
+				b.ReportMetric(float64((childtest.CPUTime()-before).Nanoseconds())/float64(b.N),
+					"cpu-ns/op")
 			})
 		}
 	}

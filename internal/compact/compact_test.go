@@ -171,7 +171,7 @@ func drive(t *testing.T, s *State, w *wire, other *tls.Conn) {
 			}
 			raw = raw[:len(raw)+n]
 			for {
-				n, data, _, err := s.Open(raw)
+				n, data, _, err := s.Open(nil, raw)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -221,7 +221,7 @@ func TestTakesOver(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, _, _, err := s.Open(record); err != io.EOF {
+				if _, _, _, err := s.Open(nil, record); err != io.EOF {
 					t.Errorf("close_notify: %v", err)
 				}
 				if _, err := s.Append(nil, []byte("x")); err == nil {
@@ -292,8 +292,7 @@ func pair(id uint16) (client, server *State) {
 	rand.Read(a.secret[:s.secret])
 	rand.Read(b.secret[:s.secret])
 	cs := &tls.ConnectionState{CipherSuite: id}
-	return &State{suite: s, identity: identify(cs, true), in: a, out: b},
-		&State{suite: s, identity: identify(cs, false), in: b, out: a}
+	return newState(s, identify(cs, true), &a, &b), newState(s, identify(cs, false), &b, &a)
 }
 
 func eachSuite(t *testing.T, test func(t *testing.T, id uint16)) {
@@ -310,9 +309,9 @@ func TestForgeries(t *testing.T) {
 		record, _ := a.Append(nil, []byte("hello"))
 		second, _ := a.Append(nil, []byte("again"))
 		open := func(record []byte) error {
-			s := &State{suite: b.suite, identity: b.identity, in: b.in}
+			s := *b
 			s.in.live = nil
-			n, data, _, err := s.Open(bytes.Clone(record))
+			n, data, _, err := s.Open(nil, bytes.Clone(record))
 			if err == nil && n == 0 {
 				return nil // more is needed: no data
 			}
@@ -320,7 +319,7 @@ func TestForgeries(t *testing.T) {
 				t.Errorf("%q was taken", data)
 				return nil
 			}
-			if _, _, _, again := s.Open(bytes.Clone(record)); again != io.EOF {
+			if _, _, _, again := s.Open(nil, bytes.Clone(record)); again != io.EOF {
 				t.Errorf("it goes on: %v", again)
 			}
 			return err
@@ -340,10 +339,10 @@ func TestForgeries(t *testing.T) {
 		if open(second) == nil {
 			t.Error("a record out of order")
 		}
-		if n, data, _, err := b.Open(bytes.Clone(record)); err != nil || n != len(record) || string(data) != "hello" {
+		if n, data, _, err := b.Open(nil, bytes.Clone(record)); err != nil || n != len(record) || string(data) != "hello" {
 			t.Fatal(err)
 		}
-		if _, _, _, err := b.Open(bytes.Clone(record)); err == nil {
+		if _, _, _, err := b.Open(nil, bytes.Clone(record)); err == nil {
 			t.Error("a replay")
 		}
 	})
@@ -392,7 +391,7 @@ func TestViolations(t *testing.T) {
 			a, b := pair(tls.TLS_AES_128_GCM_SHA256) // a client sends
 			var err error
 			for _, record := range c.records(a) {
-				if _, _, _, err = b.Open(record); err != nil {
+				if _, _, _, err = b.Open(nil, record); err != nil {
 					break
 				}
 			}
@@ -400,7 +399,7 @@ func TestViolations(t *testing.T) {
 			if !errors.As(err, &e) || e.Alert != c.alert {
 				t.Fatalf("%v, want alert %d", err, c.alert)
 			}
-			_, _, _, err = a.Open(b.AppendAlert(nil, err))
+			_, _, _, err = a.Open(nil, b.AppendAlert(nil, err))
 			if err != tls.AlertError(c.alert) {
 				t.Errorf("the alert came as %v", err)
 			}
@@ -463,7 +462,7 @@ func operate(t *testing.T, id uint16, r *mathrand.Rand, operations int) (client 
 		case 3: // asks for one
 			under[peer] = s.Seal(under[peer])
 			under[peer] = append(under[peer], s.sealed(22, []byte{24, 0, 0, 1, 1}, r.IntN(3))...)
-			s.out.next(s.suite)
+			s.next(&s.out)
 		case 4:
 			if i == 1 { // a server's ticket, in two records
 				ticket := append([]byte{4, 0, 1, 0}, make([]byte, 256)...)
@@ -480,7 +479,7 @@ func operate(t *testing.T, id uint16, r *mathrand.Rand, operations int) (client 
 		}
 		under[i] = ends[peer].Seal(under[i])
 		for len(under[i]) > 0 && r.IntN(3) > 0 {
-			n, data, answer, err := s.Open(under[i])
+			n, data, answer, err := s.Open(make([]byte, r.IntN(600)), under[i])
 			if err != nil || n == 0 {
 				t.Fatalf("%d, %v", n, err)
 			}
@@ -507,13 +506,13 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw, inner []byte) {
 		a, b := pair(tls.TLS_AES_128_GCM_SHA256)
 		if len(inner) > 0 && len(inner) <= MaxPlaintext { // well sealed, whatever it is
-			b.Open(a.sealed(inner[0], inner[1:], int(inner[0]%4)))
+			b.Open(nil, a.sealed(inner[0], inner[1:], int(inner[0]%4)))
 		}
-		_, _, _, err := b.Open(raw)
+		_, _, _, err := b.Open(nil, raw)
 		if err == nil {
 			return
 		}
-		if n, data, _, again := b.Open(raw); again != io.EOF || n != 0 || data != nil {
+		if n, data, _, again := b.Open(nil, raw); again != io.EOF || n != 0 || data != nil {
 			t.Errorf("behind %v: %d, %q, %v", err, n, data, again)
 		}
 	})
@@ -523,16 +522,16 @@ func FuzzOpen(f *testing.F) {
 func TestKeyLimit(t *testing.T) {
 	a, b := pair(tls.TLS_CHACHA20_POLY1305_SHA256)
 	a.out.seq, b.in.seq = keyLimit, keyLimit
-	before := a.out.secret
+	before := bytes.Clone(a.keysOf(&a.out))
 	records, _ := a.Append(nil, []byte("hello"))
-	if a.out.secret == before || a.out.seq != 1 {
+	if bytes.Equal(a.keysOf(&a.out), before) || a.out.seq != 1 {
 		t.Error("the key hasn't changed")
 	}
-	n, data, answer, err := b.Open(records)
+	n, data, answer, err := b.Open(nil, records)
 	if err != nil || len(data) > 0 || answer {
 		t.Fatal(err)
 	}
-	if _, data, _, err := b.Open(records[n:]); err != nil || string(data) != "hello" {
+	if _, data, _, err := b.Open(nil, records[n:]); err != nil || string(data) != "hello" {
 		t.Errorf("%q, %v", data, err)
 	}
 }
@@ -545,8 +544,7 @@ func TestStaysWithCryptoTLS(t *testing.T) {
 		why   Reason
 	}{
 		"KeyUpdate": {func(w *wire) {
-			peers := w.c.peers()
-			s := &State{suite: suites[w.suite], out: half{secret: peers.secret, seq: peers.seq}}
+			s := newState(suites[w.suite], identity{}, new(half), w.c.peers())
 			w.c.Received(s.AppendKeyUpdate(nil), false)
 		}, ChangedKeys},
 		"not counted": {func(w *wire) { w.c.Received([]byte{23, 3, 3, 0, 1, 0}, false) }, Unclear},
@@ -593,7 +591,7 @@ func TestPeer(t *testing.T) {
 		t.Error("the client has shown none")
 	}
 	s.Wipe()
-	if s.in.secret != [maxSecret]byte{} || s.out.secret != [maxSecret]byte{} {
+	if !bytes.Equal(s.keys, make([]byte, len(s.keys))) {
 		t.Error("secrets are left")
 	}
 }

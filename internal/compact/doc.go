@@ -6,7 +6,8 @@
 // handshake messages, expanded keys, certificates, 6 to 7 KB for each connection. A connection that
 // is quiet needs little of that: for each direction the traffic secret, from which the key, the IV
 // and the next secret come (RFC 8446, sections 7.1 to 7.3), and the number of the next record
-// (section 5.3). That is a [State].
+// (section 5.3). That is a [State]. (The key and the IV are kept beside the secret: they are short,
+// and take longer to make than the key takes to be expanded.)
 //
 // The handshake itself is crypto/tls's, untouched. Three things are learnt beside it:
 //
@@ -41,14 +42,15 @@
 // It opens and seals records of the three suites of TLS 1.3; it answers a KeyUpdate, and sends its
 // own long before a key has sealed as much as it may (section 5.5); it tells close_notify, alerts
 // and truncation apart; it drops session tickets that come late. Whatever a peer must not send is
-// answered with the alert that the RFC names. The expanded keys are made when they are needed and
+// answered with the alert that the RFC names. A record is opened where the reader wants what it
+// carries, if that has room ([Opened]). The expanded keys are made when they are needed and
 // dropped when the caller says so ([State.Rest]). Small packets that are sent one after the other
 // share a record, if the caller puts them into one ([State.Put]) and seals it when the kernel is to
 // get it ([State.Seal]).
 //
 // Otherwise it does what crypto/tls does, byte by byte, which TestTwin shows, but for these, where
-// the RFC says otherwise: a change_cipher_spec behind the handshake is refused, the version of a record is
-// only what has been authenticated, a KeyUpdate with another value than 0 or 1 is
+// the RFC says otherwise: a change_cipher_spec behind the handshake is refused, the version of a
+// record is only what has been authenticated, a KeyUpdate with another value than 0 or 1 is
 // illegal_parameter, an unexpected message is unexpected_message whatever is in it, an alert that
 // is not two bytes long is decode_error, and nothing is sent behind close_notify, alerts and
 // answers to a KeyUpdate included.
@@ -62,5 +64,5 @@
 //     that was kept wouldn't learn that the keys for session tickets have changed in the one that
 //     was chosen. All other configurations are copied once.
 //   - After a KeyUpdate that crypto/tls has seen, the connection stays with it. That is rare: keys
-//     last longer than it takes a connection to become quiet.
+//     last longer than it takes until the State takes over.
 package compact

@@ -17,12 +17,12 @@ func TestCutAtEveryByte(t *testing.T) {
 		record, _ := a.Append(nil, []byte("hello"))
 		for i := range record {
 			part := bytes.Clone(record[:i])
-			n, data, answer, err := b.Open(part)
+			n, data, answer, err := b.Open(nil, part)
 			if n != 0 || data != nil || answer || err != nil || !bytes.Equal(part, record[:i]) {
 				t.Fatalf("cut at %d: %d, %q, %v, %v", i, n, data, answer, err)
 			}
 		}
-		if n, data, _, err := b.Open(record); n != len(record) || string(data) != "hello" ||
+		if n, data, _, err := b.Open(nil, record); n != len(record) || string(data) != "hello" ||
 			err != nil {
 			t.Errorf("%d, %q, %v", n, data, err)
 		}
@@ -38,11 +38,11 @@ func TestAppendedData(t *testing.T) {
 			record, _ := a.Append(nil, []byte("hello"))
 			size := len(record)
 			record = append(record, make([]byte, extra+1)...)
-			longer := &State{suite: b.suite, identity: b.identity, in: b.in}
+			longer := *b
 			forged := bytes.Clone(record)
 			forged[4] += byte(extra + 1)
-			refused(t, longer, forged, alertBadRecordMAC)
-			if n, data, _, err := b.Open(record); n != size || string(data) != "hello" ||
+			refused(t, &longer, forged, alertBadRecordMAC)
+			if n, data, _, err := b.Open(nil, record); n != size || string(data) != "hello" ||
 				err != nil {
 				t.Fatalf("%d, %q, %v", n, data, err)
 			}
@@ -56,12 +56,12 @@ func TestAppendedData(t *testing.T) {
 // refused checks that b is answered with an alert, and that nothing is taken afterwards.
 func refused(t *testing.T, s *State, b []byte, alert uint8) {
 	t.Helper()
-	n, data, answer, err := s.Open(bytes.Clone(b))
+	n, data, answer, err := s.Open(nil, bytes.Clone(b))
 	var e *Error
 	if n != 0 || data != nil || answer || !errors.As(err, &e) || e.Alert != alert {
 		t.Errorf("%d, %q, %v, %v; want alert %d", n, data, answer, err, alert)
 	}
-	if _, _, _, again := s.Open(bytes.Clone(b)); again != io.EOF {
+	if _, _, _, again := s.Open(nil, bytes.Clone(b)); again != io.EOF {
 		t.Errorf("it goes on: %v", again)
 	}
 }
@@ -83,7 +83,7 @@ func TestUnexpectedMessages(t *testing.T) {
 						continue
 					}
 					if cut > 0 {
-						if _, _, _, err := b.Open(a.sealed(typeHandshake, message[:cut], 0)); err != nil {
+						if _, _, _, err := b.Open(nil, a.sealed(typeHandshake, message[:cut], 0)); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -101,16 +101,16 @@ func TestKeyUpdateAsItComes(t *testing.T) {
 		for cut := range 5 {
 			a, b := pair(tls.TLS_CHACHA20_POLY1305_SHA256)
 			if cut > 0 {
-				b.Open(a.sealed(typeHandshake, update(byte(ask))[:cut], 1))
+				b.Open(nil, a.sealed(typeHandshake, update(byte(ask))[:cut], 1))
 			}
 			record := a.sealed(typeHandshake, update(byte(ask))[cut:], 2)
 			if ask > 1 {
 				refused(t, b, record, alertIllegalParameter)
 				continue
 			}
-			old := b.in.secret
-			_, _, answer, err := b.Open(record)
-			if err != nil || answer != (ask == 1) || b.in.secret == old || b.in.seq != 0 {
+			old := bytes.Clone(b.keysOf(&b.in))
+			_, _, answer, err := b.Open(nil, record)
+			if err != nil || answer != (ask == 1) || bytes.Equal(b.keysOf(&b.in), old) || b.in.seq != 0 {
 				t.Errorf("%d, cut at %d: %v, %v", ask, cut, answer, err)
 			}
 			// What is still under the old key isn't taken any more.
@@ -129,7 +129,7 @@ func TestKeyUpdateAsItComes(t *testing.T) {
 	// In front of it, a ticket may be.
 	a, b := pair(tls.TLS_AES_256_GCM_SHA384)
 	record := b.sealed(typeHandshake, append([]byte{messageTicket, 0, 0, 1, 0}, update(1)...), 0)
-	if _, _, answer, err := a.Open(record); err != nil || !answer || a.DroppedTickets() != 1 {
+	if _, _, answer, err := a.Open(nil, record); err != nil || !answer || a.DroppedTickets() != 1 {
 		t.Errorf("%v, %v, %d tickets", answer, err, a.DroppedTickets())
 	}
 }
@@ -144,7 +144,7 @@ func TestAlertsAsTheyCome(t *testing.T) {
 	for level := range 4 {
 		for alert := range 256 {
 			near, far := pair(tls.TLS_AES_128_GCM_SHA256)
-			_, data, _, err := far.Open(near.sealed(typeAlert, []byte{byte(level), byte(alert)}, 3))
+			_, data, _, err := far.Open(nil, near.sealed(typeAlert, []byte{byte(level), byte(alert)}, 3))
 			var want error = tls.AlertError(alert)
 			switch alert {
 			case alertCloseNotify:
@@ -168,13 +168,13 @@ func TestLongestRecord(t *testing.T) {
 		size := MaxPlaintext - 1 - padding
 		a, b := pair(tls.TLS_AES_128_GCM_SHA256)
 		record := a.sealed(typeData, make([]byte, size), padding) // and a byte that sealed adds
-		if _, data, _, err := b.Open(record); err != nil || len(data) != size {
+		if _, data, _, err := b.Open(nil, record); err != nil || len(data) != size {
 			t.Errorf("%d and %d of padding: %d, %v", size, padding, len(data), err)
 		}
 		refused(t, b, a.sealed(typeData, make([]byte, size), padding+1), alertRecordOverflow)
 	}
 	_, b := pair(tls.TLS_AES_128_GCM_SHA256)
-	if n, _, _, err := b.Open([]byte{typeData, 3, 3, 0x41, 0}); n != 0 || err != nil {
+	if n, _, _, err := b.Open(nil, []byte{typeData, 3, 3, 0x41, 0}); n != 0 || err != nil {
 		t.Errorf("2^14+256: %v", err)
 	}
 	refused(t, b, []byte{typeData, 3, 3, 0x41, 1}, alertRecordOverflow)
@@ -192,13 +192,13 @@ func TestKeyUpdateStorm(t *testing.T) {
 				under[1-i] = append(
 					under[1-i],
 					s.sealed(typeHandshake, []byte{24, 0, 0, 1, 1}, 0)...)
-				s.out.next(s.suite)
+				s.next(&s.out)
 				under[1-i], _ = s.Append(under[1-i], []byte("x"))
 			}
 			for i, s := range ends {
 				got := 0
 				for len(under[i]) > 0 {
-					n, data, answer, err := s.Open(under[i])
+					n, data, answer, err := s.Open(nil, under[i])
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -218,7 +218,7 @@ func TestKeyUpdateStorm(t *testing.T) {
 		}
 		b.idle = 0
 		for i := range maxIdle {
-			if _, _, _, err := b.Open(a.AppendKeyUpdate(nil)); err != nil {
+			if _, _, _, err := b.Open(nil, a.AppendKeyUpdate(nil)); err != nil {
 				t.Fatalf("%d: %v", i, err)
 			}
 		}
@@ -229,39 +229,63 @@ func TestKeyUpdateStorm(t *testing.T) {
 // What is put one after the other shares records, as far as it fits; whatever else is appended is
 // behind it; and when the State is wiped in between, nothing of it is left.
 func TestPutSharesRecords(t *testing.T) {
-	a, b := pair(tls.TLS_AES_128_GCM_SHA256)
-	var records []byte
-	piece := bytes.Repeat([]byte("x"), 1000)
-	for range 20 {
-		records, _ = a.Put(records, piece)
-	}
-	records = a.AppendKeyUpdate(records)
-	records, _ = a.Put(records, []byte("y"))
-	records = a.AppendCloseNotify(records)
-	var sizes []int
-	for {
-		n, data, _, err := b.Open(records)
-		if err == io.EOF {
-			break
+	eachSuite(t, func(t *testing.T, id uint16) {
+		a, b := pair(id)
+		var records []byte
+		piece := bytes.Repeat([]byte("x"), 1000)
+		for range 20 {
+			records, _ = a.Put(records, piece)
 		}
-		if err != nil || n == 0 {
-			t.Fatal(n, err)
+		records = a.AppendKeyUpdate(records)
+		records, _ = a.Put(records, []byte("y"))
+		records = a.AppendCloseNotify(records)
+		var sizes []int
+		for {
+			n, data, _, err := b.Open(nil, records)
+			if err == io.EOF {
+				break
+			}
+			if err != nil || n == 0 {
+				t.Fatal(n, err)
+			}
+			sizes, records = append(sizes, len(data)), records[n:]
 		}
-		sizes, records = append(sizes, len(data)), records[n:]
-	}
-	if want := []int{MaxPlaintext, 20_000 - MaxPlaintext, 0, 1}; !slices.Equal(sizes, want) {
-		t.Errorf("records of %v, want %v", sizes, want)
-	}
+		if want := []int{MaxPlaintext, 20_000 - MaxPlaintext, 0, 1}; !slices.Equal(sizes, want) {
+			t.Errorf("records of %v, want %v", sizes, want)
+		}
 
-	a, _ = pair(tls.TLS_AES_128_GCM_SHA256)
-	records, _ = a.Append(nil, []byte("sealed"))
-	size := len(records)
-	records, _ = a.Put(records, []byte("not sealed yet"))
-	a.Wipe()
-	if records = a.Seal(records); len(records) != size ||
-		bytes.Contains(records[:cap(records)], []byte("not sealed yet")) {
-		t.Errorf("%q", records[:cap(records)])
-	}
+		a, _ = pair(id)
+		records, _ = a.Append(nil, []byte("sealed"))
+		size := len(records)
+		records, _ = a.Put(records, []byte("not sealed yet"))
+		a.Wipe()
+		if records = a.Seal(records); len(records) != size ||
+			bytes.Contains(records[:cap(records)], []byte("not sealed yet")) {
+			t.Errorf("%q", records[:cap(records)])
+		}
+	})
+}
+
+// A record is opened into the room that is given if that is enough for all that it may carry, and
+// else where it is.
+func TestOpensIntoRoom(t *testing.T) {
+	eachSuite(t, func(t *testing.T, id uint16) {
+		a, b := pair(id)
+		for _, size := range []int{1, 100, MaxPlaintext} {
+			want := bytes.Repeat([]byte("x"), size)
+			for _, short := range []int{0, 1} {
+				record, _ := a.Append(nil, want)
+				room := make([]byte, Opened(len(record))-short)
+				n, data, _, err := b.Open(room, record)
+				if n != len(record) || !bytes.Equal(data, want) || err != nil {
+					t.Fatalf("%d, %.20q, %v", n, data, err)
+				}
+				if into := &data[0] == &room[0]; into != (short == 0) {
+					t.Errorf("%d bytes, %d short: into the room is %v", size, short, into)
+				}
+			}
+		}
+	})
 }
 
 // The keys of a busy connection are expanded once, and again only after it has rested or its keys
@@ -271,7 +295,7 @@ func TestBusyNeverExpandsAgain(t *testing.T) {
 		a, b := pair(id)
 		trip := func() (*live, *live) {
 			record, _ := a.Append(nil, []byte("hello"))
-			if _, _, _, err := b.Open(record); err != nil {
+			if _, _, _, err := b.Open(nil, record); err != nil {
 				t.Fatal(err)
 			}
 			return a.out.live, b.in.live
@@ -333,7 +357,7 @@ func TestErrorsTellNoSecrets(t *testing.T) {
 		a, b := pair(tls.TLS_AES_128_GCM_SHA256)
 		record, _ := a.Append(nil, bytes.Repeat([]byte{byte(len(texts)) + 65}, 50))
 		record[20]++
-		_, _, _, err := b.Open(record)
+		_, _, _, err := b.Open(nil, record)
 		texts[err.Error()] = true
 	}
 	if len(texts) != 1 {

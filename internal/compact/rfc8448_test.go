@@ -38,15 +38,14 @@ func TestRFC8448(t *testing.T) {
 		{&client, "17422dda596ed5d9acd890e3c63f5051", "5b78923dee08579033e523d9"},
 		{&server, "9f02283b6c9c07efc26bb9f2ac92e356", "cf782b88dd83549aadf1e984"},
 	} {
-		expander := s.expander(c.half.secret[:s.secret])
-		key, iv := expand(expander, "key", s.key), expand(expander, "iv", nonceSize)
+		key, iv := s.traffic(c.half.secret[:s.secret])
 		if hex.EncodeToString(key) != c.key || hex.EncodeToString(iv) != c.iv {
 			t.Errorf("key %x, IV %x", key, iv)
 		}
 	}
 	cs := &tls.ConnectionState{CipherSuite: tls.TLS_AES_128_GCM_SHA256}
-	atClient := &State{suite: s, identity: identify(cs, true), in: server, out: client}
-	atServer := &State{suite: s, identity: identify(cs, false), in: client, out: server}
+	atClient := newState(s, identify(cs, true), &server, &client)
+	atServer := newState(s, identify(cs, false), &client, &server)
 
 	data := make([]byte, 50)
 	for i := range data {
@@ -60,7 +59,7 @@ func TestRFC8448(t *testing.T) {
 		0025db2f0a77f81b5ab05b94c01346755f69232c86519d86cbeeac87aac347d143f9605d64f650db4d023e70e952ca49
 		fe5137121c74bc2697687e248746d6df353005f3bce18696129c8153556b3b6c6779b37bf15985684f`,
 	)
-	if n, got, answer, err := atClient.Open(ticket); n != len(ticket) || got != nil || answer ||
+	if n, got, answer, err := atClient.Open(nil, ticket); n != len(ticket) || got != nil || answer ||
 		err != nil || atClient.DroppedTickets() != 1 {
 		t.Errorf("the ticket: %d, %x, %v, %v", n, got, answer, err)
 	}
@@ -85,10 +84,10 @@ func TestRFC8448(t *testing.T) {
 		if sealed := c.from.AppendCloseNotify(nil); !bytes.Equal(sealed, end) {
 			t.Errorf("%s: close_notify is %x\nwant %x", c.who, sealed, end)
 		}
-		if _, got, _, err := c.to.Open(record); err != nil || !bytes.Equal(got, data) {
+		if _, got, _, err := c.to.Open(nil, record); err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%s: %x, %v", c.who, got, err)
 		}
-		if _, _, _, err := c.to.Open(end); err != io.EOF {
+		if _, _, _, err := c.to.Open(nil, end); err != io.EOF {
 			t.Errorf("%s: close_notify came as %v", c.who, err)
 		}
 	}

@@ -38,7 +38,8 @@ const (
 	MaxRecord = HeaderSize + MaxPlaintext + 256
 
 	// Overhead is what sealing adds to each MaxPlaintext or part of it.
-	Overhead = HeaderSize + 1 + 16
+	Overhead = HeaderSize + 1 + tagSize
+	tagSize  = 16
 
 	// keyLimit is how many records a key seals. The bound of RFC 8446, section 5.5, is 2^24.5 full
 	// ones for AES-GCM.
@@ -66,8 +67,9 @@ func RecordSize(b []byte) int {
 type State struct {
 	suite    *suite
 	identity identity
+	keys     keys // those of in, and behind them those of out
 
-	in      half
+	in      direction
 	message [4]byte // the header of a handshake message
 	headed  uint8   // how much of it is there
 	idle    uint8   // empty records, messages and warnings without data between them
@@ -75,9 +77,48 @@ type State struct {
 	tickets uint16  // that were dropped
 	closed  bool    // by close_notify, or an error
 
-	out      half
+	out      direction
 	unsealed uint16 // bytes of the record that Put has left open
 	said     bool   // close_notify
+}
+
+// direction is what is in or out.
+type direction struct {
+	seq  uint64 // of the next record
+	live *live  // nil while it rests
+}
+
+func newState(s *suite, id identity, in, out *half) *State {
+	state := &State{
+		suite: s, identity: id, keys: make(keys, 2*s.size()),
+		in: direction{seq: in.seq}, out: direction{seq: out.seq},
+	}
+	state.keysOf(&state.in).begin(s, in.secret[:s.secret])
+	state.keysOf(&state.out).begin(s, out.secret[:s.secret])
+	return state
+}
+
+func (s *State) keysOf(d *direction) keys {
+	n := s.suite.size()
+	if d == &s.out {
+		return s.keys[n:]
+	}
+	return s.keys[:n]
+}
+
+// wake expands the key of a direction, unless it is.
+func (s *State) wake(d *direction) *live {
+	if d.live == nil {
+		k := s.keysOf(d)
+		d.live = s.suite.wake(k.key(s.suite), k.iv(s.suite))
+	}
+	return d.live
+}
+
+// next goes on to the next keys of a direction.
+func (s *State) next(d *direction) {
+	s.keysOf(d).next(s.suite)
+	d.seq, d.live = 0, nil
 }
 
 // An Error is what is wrong with what a peer has sent. The alert is to be sent before the
@@ -96,17 +137,18 @@ func (e *Error) Error() string {
 
 func fail(alert uint8, text string) error { return &Error{alert, text} }
 
-// Open opens the first record of b, in place. n is how many bytes of b it takes; 0 says that more
-// is needed. data is what it carries, and may be empty. io.EOF is close_notify; an alert is a
-// tls.AlertError; anything that a peer must not send is an *Error. All errors are final, and take
-// nothing of b.
+// Open opens the first record of b, into dst if it has room for all that a record of this size may
+// carry (Opened), else in place. It may write to all of dst, which doesn't overlap b. n is how many
+// bytes of b it takes; 0 says that more is needed. data is what it carries, and may be empty.
+// io.EOF is close_notify; an alert is a tls.AlertError; anything that a peer must not send is an
+// *Error. All errors are final, and take nothing of b.
 //
 // answer says that the peer wants a KeyUpdate: the caller sends what AppendKeyUpdate appends.
-func (s *State) Open(b []byte) (n int, data []byte, answer bool, err error) {
+func (s *State) Open(dst, b []byte) (n int, data []byte, answer bool, err error) {
 	if s.closed {
 		return 0, nil, false, io.EOF
 	}
-	n, data, answer, err = s.open(b)
+	n, data, answer, err = s.open(dst, b)
 	if err != nil {
 		s.closed = true
 		s.in.live = nil
@@ -115,7 +157,10 @@ func (s *State) Open(b []byte) (n int, data []byte, answer bool, err error) {
 	return n, data, answer, nil
 }
 
-func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
+// Opened is how much room a record of so many bytes needs to be opened: more than it carries.
+func Opened(record int) int { return record - HeaderSize - tagSize }
+
+func (s *State) open(dst, b []byte) (n int, data []byte, answer bool, err error) {
 	n = RecordSize(b)
 	switch {
 	case n == 0:
@@ -127,9 +172,11 @@ func (s *State) open(b []byte) (n int, data []byte, answer bool, err error) {
 	case len(b) < n:
 		return 0, nil, false, nil
 	}
-	l := s.in.wake(s.suite)
-	nonce := l.nonce(s.in.seq)
-	plain, err := l.aead.Open(b[HeaderSize:HeaderSize], nonce[:], b[HeaderSize:n], b[:HeaderSize])
+	if len(dst) < Opened(n) {
+		dst = b[HeaderSize:n]
+	}
+	l := s.wake(&s.in)
+	plain, err := l.aead.Open(dst[:0], l.nonce(s.in.seq), b[HeaderSize:n], b[:HeaderSize])
 	if err != nil {
 		return 0, nil, false, fail(alertBadRecordMAC, "a record that doesn't decrypt")
 	}
@@ -228,7 +275,7 @@ func (s *State) messages(b []byte) (answer bool, err error) {
 		case len(b) > 0: // RFC 8446, section 5.1
 			return answer, fail(alertUnexpectedMessage, "data behind a KeyUpdate, in its record")
 		}
-		s.in.next(s.suite)
+		s.next(&s.in)
 		answer = body[0] == 1
 	}
 	return answer, nil
@@ -252,7 +299,7 @@ func (s *State) Put(dst, p []byte) ([]byte, error) {
 			if s.out.seq >= keyLimit {
 				dst = s.update(dst)
 			}
-			dst = append(dst, typeData, 3, 3, 0, 0)
+			dst = append(dst, header[:]...)
 		}
 		n := min(len(p), MaxPlaintext-int(s.unsealed))
 		dst = append(dst, p[:n]...)
@@ -277,26 +324,29 @@ func (s *State) Seal(dst []byte) []byte {
 		clear(dst[start:])
 		return dst[:start]
 	}
-	return s.sealFrom(dst, start, typeData)
+	return s.encrypt(append(dst, typeData), start)
 }
 
-// seal appends a record.
+// seal appends a record of p.
 func (s *State) seal(dst []byte, kind byte, p []byte) []byte {
 	dst = s.Seal(dst)
 	start := len(dst)
-	dst = append(dst, typeData, 3, 3, 0, 0)
-	return s.sealFrom(append(dst, p...), start, kind)
+	dst = append(dst, header[:]...)
+	dst = append(dst, p...)
+	return s.encrypt(append(dst, kind), start)
 }
 
-// sealFrom seals what is in dst behind the place of its header.
-func (s *State) sealFrom(dst []byte, start int, kind byte) []byte {
-	dst = append(dst, kind)
-	length := len(dst) - start - HeaderSize + 16
-	dst[start+3], dst[start+4] = byte(length>>8), byte(length)
-	l := s.out.wake(s.suite)
-	nonce := l.nonce(s.out.seq)
-	body := dst[start+HeaderSize:]
-	body = l.aead.Seal(body[:0], nonce[:], body, dst[start:start+HeaderSize])
+// header is that of a record but for its length (RFC 8446, section 5.2).
+var header = [HeaderSize]byte{typeData, 3, 3}
+
+// encrypt makes a record of what begins at start: room for the header, what it carries, and its
+// type.
+func (s *State) encrypt(dst []byte, start int) []byte {
+	header, body := dst[start:start+HeaderSize], dst[start+HeaderSize:]
+	length := len(body) + tagSize
+	header[3], header[4] = byte(length>>8), byte(length)
+	l := s.wake(&s.out)
+	body = l.aead.Seal(body[:0], l.nonce(s.out.seq), body, header)
 	s.out.seq++
 	return append(dst[:start+HeaderSize], body...)
 }
@@ -304,7 +354,7 @@ func (s *State) sealFrom(dst []byte, start int, kind byte) []byte {
 // update appends a KeyUpdate, and goes on to the next key.
 func (s *State) update(dst []byte) []byte {
 	dst = s.seal(dst, typeHandshake, []byte{messageKeyUpdate, 0, 0, 1, 0})
-	s.out.next(s.suite)
+	s.next(&s.out)
 	return dst
 }
 
@@ -345,10 +395,9 @@ func (s *State) Rest() {
 
 // Wipe forgets all secrets. The connection has ended, and nobody uses it.
 func (s *State) Wipe() {
-	s.closed = true
-	s.in = half{}
-	s.said = true
-	s.out = half{}
+	s.closed, s.said = true, true
+	clear(s.keys)
+	s.in, s.out = direction{}, direction{}
 }
 
 // DroppedTickets returns how many session tickets have come too late for crypto/tls.

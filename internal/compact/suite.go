@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/tls"
+	"encoding/binary"
 	"hash"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -55,53 +56,68 @@ const (
 	nonceSize = 12
 )
 
-// A half is one direction.
+// A half is one direction of a Capture.
 type half struct {
 	secret [maxSecret]byte
-	seq    uint64
-	live   *live // nil while it rests
+	seq    uint64 // of the next record
+}
+
+// keys are what is kept of a direction: the secret, and the key and the IV that come from it (RFC
+// 8446, section 7.3). Those two could be made anew each time, which would take a connection some
+// 60 bytes less, and its first packet more than twice as long.
+type keys []byte
+
+// size is how long the keys of a direction are.
+func (s *suite) size() int { return s.secret + s.key + nonceSize }
+
+func (k keys) secret(s *suite) []byte { return k[:s.secret] }
+func (k keys) key(s *suite) []byte    { return k[s.secret : s.secret+s.key] }
+func (k keys) iv(s *suite) []byte     { return k[s.secret+s.key:] }
+
+// begin sets the secret, and the key and the IV that come from it.
+func (k keys) begin(s *suite, secret []byte) {
+	copy(k.secret(s), secret)
+	key, iv := s.traffic(secret)
+	copy(k.key(s), key)
+	copy(k.iv(s), iv)
+	clear(key)
+}
+
+// next goes on to the next secret (RFC 8446, section 7.2).
+func (k keys) next(s *suite) {
+	secret := expand(s.expander(k.secret(s)), "traffic upd", s.secret)
+	k.begin(s, secret)
+	clear(secret)
+}
+
+// traffic makes the key and the IV of a secret (RFC 8446, section 7.3).
+func (s *suite) traffic(secret []byte) (key, iv []byte) {
+	expander := s.expander(secret)
+	return expand(expander, "key", s.key), expand(expander, "iv", nonceSize)
 }
 
 // live is what a direction needs to work.
 type live struct {
-	aead cipher.AEAD
-	iv   [nonceSize]byte
+	aead    cipher.AEAD
+	iv      [nonceSize]byte
+	scratch [nonceSize]byte // of whoever uses the direction
 }
 
-// wake expands the key.
-func (h *half) wake(s *suite) *live {
-	if h.live == nil {
-		h.live = h.expanded(s)
-	}
-	return h.live
-}
-
-func (h *half) expanded(s *suite) *live {
-	expander := s.expander(h.secret[:s.secret])
-	key := expand(expander, "key", s.key)
+// wake expands a key.
+func (s *suite) wake(key, iv []byte) *live {
 	aead, err := s.aead(key)
-	clear(key)
 	if err != nil {
 		panic("compact: " + err.Error()) // the key has the right length
 	}
 	l := &live{aead: aead}
-	copy(l.iv[:], expand(expander, "iv", nonceSize))
+	copy(l.iv[:], iv)
 	return l
 }
 
-// nonce returns that of the record with a number (RFC 8446, section 5.3).
-func (l *live) nonce(seq uint64) (nonce [nonceSize]byte) {
-	nonce = l.iv
-	for i := range 8 {
-		nonce[nonceSize-1-i] ^= byte(seq >> (8 * i))
-	}
-	return nonce
-}
-
-// next goes on to the next secret (RFC 8446, section 7.2).
-func (h *half) next(s *suite) {
-	secret := expand(s.expander(h.secret[:s.secret]), "traffic upd", s.secret)
-	copy(h.secret[:], secret)
-	clear(secret)
-	h.seq, h.live = 0, nil
+// nonce returns that of the record with a number (RFC 8446, section 5.3), until the next call.
+func (l *live) nonce(seq uint64) []byte {
+	l.scratch = l.iv
+	tail := l.scratch[nonceSize-8:]
+	binary.BigEndian.PutUint64(tail, binary.BigEndian.Uint64(tail)^seq)
+	return l.scratch[:]
 }

@@ -114,12 +114,7 @@ func twins(t *testing.T, asClient bool, r *mathrand.Rand, limit int) (did int, e
 	w.memory = &memory{Conn: w.Conn}
 	p := &pairOfTwins{
 		t: t, r: r, own: own, wire: w.memory, state: state,
-		peer: &State{
-			suite:    state.suite,
-			identity: identify(&cs, !asClient),
-			in:       state.out,
-			out:      state.in,
-		},
+		peer: newState(state.suite, identify(&cs, !asClient), w.c.own(), w.c.peers()),
 	}
 	for did < limit && end == "" {
 		did++
@@ -158,7 +153,7 @@ func (p *pairOfTwins) operate(asClient bool) (end string) {
 			send(typeHandshake, update[:cut])
 		}
 		send(typeHandshake, update[cut:])
-		peer.out.next(peer.suite)
+		peer.next(&peer.out)
 	case 6:
 		if asClient {
 			p.tickets(send)
@@ -313,7 +308,7 @@ func (p *pairOfTwins) feed(b []byte) {
 	}
 	p.raw = append(p.raw, b...)
 	for p.stateErr == nil {
-		n, data, answer, err := p.state.Open(p.raw)
+		n, data, answer, err := p.state.Open(p.room(), p.raw)
 		if p.stateErr = err; err != nil {
 			p.out = p.state.AppendAlert(p.out, err)
 			break
@@ -332,6 +327,9 @@ func (p *pairOfTwins) feed(b []byte) {
 	}
 	p.compare()
 }
+
+// room is what the State may open a record into, often enough of it.
+func (p *pairOfTwins) room() []byte { return make([]byte, p.r.IntN(600)) }
 
 // way is how a connection has ended, without the words.
 func way(err error) string {
@@ -381,7 +379,7 @@ func (p *pairOfTwins) compare() {
 	}
 	for p.stateErr == nil && len(p.out) > 0 {
 		p.peer.idle = 0 // there are more answers than is reasonable
-		n, data, _, err := p.peer.Open(p.out)
+		n, data, _, err := p.peer.Open(nil, p.out)
 		if n == 0 || err != nil || !bytes.HasPrefix(p.toPeer, data) {
 			if err == io.EOF {
 				break

@@ -2,10 +2,7 @@
 
 package child
 
-import (
-	"errors"
-	"strconv"
-)
+import "strconv"
 
 // Commands of a process that works in turns, beside those that every child has.
 const (
@@ -29,9 +26,17 @@ type Turns interface {
 func (c *Control) HandleTurns(t Turns) {
 	c.Handle(startCommand, func(string) (any, error) { return nil, t.Start() })
 	c.Handle(stopCommand, func(string) (any, error) { return nil, t.Stop() })
+	c.HandleOpen(t.Open)
+}
+
+// HandleOpen has OpenMore answered by a process whose connections stay and that has no turns.
+func (c *Control) HandleOpen(open func(n int) error) {
 	c.Handle(openCommand, func(arguments string) (any, error) {
 		n, err := strconv.Atoi(arguments)
-		return nil, errors.Join(err, t.Open(n))
+		if err != nil {
+			return nil, err
+		}
+		return nil, open(n)
 	})
 }
 

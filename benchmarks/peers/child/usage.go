@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,19 @@ func (c *Child) Usage() (u Usage, err error) {
 	}
 	u.Sleeps, err = sleeps(pid)
 	return u, err
+}
+
+// Sockets returns how many sockets the child has open.
+func (c *Child) Sockets() (n int, err error) {
+	dir := fmt.Sprintf("/proc/%d/fd", c.cmd.Process.Pid)
+	descriptors, err := os.ReadDir(dir)
+	for _, d := range descriptors {
+		if to, err := os.Readlink(filepath.Join(dir, d.Name())); err == nil &&
+			strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n, err
 }
 
 // processClock reads the CPU clock of a process. Its number is made as clock_getcpuclockid(3) makes

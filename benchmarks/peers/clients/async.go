@@ -18,16 +18,29 @@ var whorlAsync = Peer{
 	About:  "Whorl's client.Async, callbacks",
 	Module: whorlModule,
 	Plain:  []Work{RoundTrip, EOF, Length, Connect, Idle},
-	TLS:    []Work{Full, Resumed, Receive, Idle},
+	TLS:    []Work{RoundTrip, Full, Resumed, Receive, Idle},
+	New:    newCallbacks,
+}
+
+var whorlAsyncCompact = Peer{
+	Name:   "whorl-async-compact",
+	About:  "whorl-async with CompactTLS, likewise",
+	Module: whorlModule,
+	TLS:    []Work{RoundTrip, Receive, Idle},
 	New: func(c *Config, counters *child.Counters) (Client, error) {
-		rt, err := newRuntime()
-		if err != nil {
-			return nil, err
-		}
-		w := &callbacks{crew: crew{config: c, counters: counters}, rt: rt}
-		w.dialer, err = client.NewAsyncDialer(w.asyncConfig())
-		return w, err
+		c.compact = compact
+		return newCallbacks(c, counters)
 	},
+}
+
+func newCallbacks(c *Config, counters *child.Counters) (Client, error) {
+	rt, err := newRuntime()
+	if err != nil {
+		return nil, err
+	}
+	w := &callbacks{crew: crew{config: c, counters: counters}, rt: rt}
+	w.dialer, err = client.NewAsyncDialer(w.asyncConfig())
+	return w, err
 }
 
 // callbacks is many client.Async.

@@ -16,6 +16,7 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/internal/bench/farside"
 	framing "github.com/whorl-go/whorl/internal/bench/message"
+	"github.com/whorl-go/whorl/socket"
 )
 
 // Work is what a client does.
@@ -70,7 +71,8 @@ type Config struct {
 	// CA is PEM; the other side has a certificate of it for ServerName.
 	CA, ServerName string
 
-	shared *tls.Config // made by trust
+	shared  *tls.Config // made by trust
+	compact socket.CompactTLS
 }
 
 // forgetful is a session cache that never stores: every handshake is a full one.
@@ -122,6 +124,8 @@ type Peer struct {
 	Module string
 	Plain  []Work // what it can do in plaintext
 	TLS    []Work // and over TLS
+	// Goroutines is how many each connection has while it is idle.
+	Goroutines int
 	// New makes a client that counts in counters. It is nil in a client that is a program of its
 	// own.
 	New func(c *Config, counters *child.Counters) (Client, error)
@@ -141,8 +145,8 @@ func (p *Peer) Can(w Work, tls bool) bool {
 }
 
 // Peers are all that can be compared.
-var Peers = []Peer{whorlClient, whorlAsync, raw, gnetPeer, netPeer, bufferedPeer, slowPeer,
-	aeadPeer}
+var Peers = []Peer{whorlClient, whorlAsync, whorlCompact, whorlAsyncCompact, raw, gnetPeer, netPeer,
+	bufferedPeer, slowPeer, aeadPeer}
 
 // Find returns the peer of that name.
 func Find(name string) (Peer, error) {

@@ -16,11 +16,12 @@ import (
 )
 
 var netPeer = Peer{
-	Name: "net",
+	Name:       "net",
+	Goroutines: 1,
 	About: "net, a goroutine per connection, bufio of 64 KiB for packets with a delimiter; with " +
 		"TLS net + crypto/tls",
 	Plain: []Work{RoundTrip, EOF, Length, Connect, Idle},
-	TLS:   []Work{Full, Resumed, Send, Receive, Idle},
+	TLS:   []Work{RoundTrip, Full, Resumed, Send, Receive, Idle},
 	New: func(c *Config, counters *child.Counters) (Client, error) {
 		return newNetClient(c, counters, 0), nil
 	},

@@ -18,21 +18,40 @@ import (
 const whorlModule = "github.com/whorl-go/whorl"
 
 var whorlClient = Peer{
-	Name:   "whorl",
-	About:  "Whorl's client.Client, a coroutine per connection",
+	Name:       "whorl",
+	Goroutines: 1,
+	About:      "Whorl's client.Client, a coroutine per connection",
+	Module:     whorlModule,
+	Plain:      []Work{RoundTrip, EOF, Length, Connect, Idle},
+	TLS:        []Work{RoundTrip, Full, Resumed, Send, Receive, Idle},
+	New:        newCoroutines,
+}
+
+var whorlCompact = Peer{
+	Name:       "whorl-compact",
+	Goroutines: 1,
+	About: "whorl with CompactTLS, after " + compact.After.String() +
+		": its connections are compact when they are measured",
 	Module: whorlModule,
-	Plain:  []Work{RoundTrip, EOF, Length, Connect, Idle},
-	TLS:    []Work{Full, Resumed, Send, Receive, Idle},
+	TLS:    []Work{RoundTrip, Send, Receive, Idle},
 	New: func(c *Config, counters *child.Counters) (Client, error) {
-		dialer, err := client.NewDialer(c.whorl())
-		if err != nil {
-			return nil, err
-		}
-		w := &coroutines{crew: crew{config: c, counters: counters}, dialer: dialer}
-		rt, err := newRuntime()
-		w.rt, w.begin = rt, newGate()
-		return w, err
+		c.compact = compact
+		return newCoroutines(c, counters)
 	},
+}
+
+// compact has connections compact before the turns begin, in which they are opened.
+var compact = socket.CompactTLS{After: 50 * time.Millisecond}
+
+func newCoroutines(c *Config, counters *child.Counters) (Client, error) {
+	dialer, err := client.NewDialer(c.whorl())
+	if err != nil {
+		return nil, err
+	}
+	w := &coroutines{crew: crew{config: c, counters: counters}, dialer: dialer}
+	rt, err := newRuntime()
+	w.rt, w.begin = rt, newGate()
+	return w, err
 }
 
 func newRuntime() (*runtime.Runtime, error) {
@@ -128,7 +147,7 @@ func (w *coroutines) Start() error {
 // whorl returns the configuration of a Whorl client.
 func (c *Config) whorl() client.Config {
 	config := client.Config{TLS: c.tlsConfig(), MaxPacket: max(client.DefaultMaxPacket, c.Size),
-		KeepAlive: likeNet}
+		KeepAlive: likeNet, CompactTLS: c.compact}
 	switch c.Work {
 	case RoundTrip, Length:
 		config.Length = packet.LengthField{Type: 'N', BodyOffset: 4}

@@ -40,6 +40,8 @@ type Peer struct {
 	About string // a line for the report
 	Plain bool   // whether it speaks plaintext
 	TLS   bool   // and TLS
+	// Goroutines is how many each connection has while it is idle.
+	Goroutines int
 	// Module is the path of the library's module, whose version the report gives. Empty for the
 	// standard library.
 	Module string
@@ -54,8 +56,8 @@ type Peer struct {
 }
 
 // Peers are all that can be compared.
-var Peers = []Peer{whorlCallback, whorlCoroutine, raw, gnetPeer, netPeer, nbioPeer, netpollPeer,
-	slowPeer}
+var Peers = []Peer{whorlCallback, whorlCoroutine, whorlCompact, whorlCoroutineCompact, raw,
+	gnetPeer, netPeer, nbioPeer, netpollPeer, slowPeer}
 
 // Find returns the peer of that name.
 func Find(name string) (Peer, error) {

@@ -9,11 +9,12 @@ import (
 )
 
 var netPeer = Peer{
-	Name:  "net",
-	About: "net, a goroutine and a buffer per connection; with TLS net + crypto/tls",
-	Plain: true,
-	TLS:   true,
-	Serve: func(c Config, ready func(net.Addr)) error { return serveNet(c, ready, 0) },
+	Name:       "net",
+	Goroutines: 1,
+	About:      "net, a goroutine and a buffer per connection; with TLS net + crypto/tls",
+	Plain:      true,
+	TLS:        true,
+	Serve:      func(c Config, ready func(net.Addr)) error { return serveNet(c, ready, 0) },
 }
 
 // serveNet is the server that the standard library's users write. It wastes the time busy on each

@@ -14,7 +14,7 @@ var coderPeer = Peer{
 	Name: "coder",
 	About: "coder/websocket over net/http, a goroutine per connection; broadcasts by Write in a " +
 		"loop",
-	Deflate: true, TLS: true, Broadcast: true, Goroutines: 1,
+	Plain: true, Deflate: true, TLS: true, Broadcast: true, Goroutines: 1,
 	Module: "github.com/coder/websocket",
 	Serve: func(c Config, ready func(net.Addr)) error {
 		var options websocket.AcceptOptions

@@ -21,7 +21,7 @@ var gobwasPeer = Peer{
 	About: "gobwas/ws, a goroutine per connection with its zero-copy upgrade, frames read " +
 		"through bufio and written at once; compressors of level 1 pooled; broadcasts a compiled " +
 		"frame",
-	Deflate: true, TLS: true, Broadcast: true, Goroutines: 1,
+	Plain: true, Deflate: true, TLS: true, Broadcast: true, Goroutines: 1,
 	Module: "github.com/gobwas/ws",
 	Serve: func(c Config, ready func(net.Addr)) error {
 		l, err := c.listen()

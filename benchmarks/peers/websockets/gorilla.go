@@ -13,7 +13,7 @@ var gorillaPeer = Peer{
 	Name: "gorilla",
 	About: "gorilla/websocket over net/http, a goroutine per connection; broadcasts a " +
 		"PreparedMessage",
-	Deflate: true, TLS: true, Broadcast: true, Goroutines: 1,
+	Plain: true, Deflate: true, TLS: true, Broadcast: true, Goroutines: 1,
 	Module: "github.com/gorilla/websocket",
 	Serve: func(c Config, ready func(net.Addr)) error {
 		u := websocket.Upgrader{EnableCompression: c.Deflate}

@@ -12,7 +12,7 @@ var gwsPeer = Peer{
 	Name: "gws",
 	About: "lxzan/gws, its own server, OnMessage writes what it got, UTF-8 checked; broadcasts " +
 		"with its Broadcaster",
-	Deflate: true, TLS: true, Broadcast: true, Goroutines: 1,
+	Plain: true, Deflate: true, TLS: true, Broadcast: true, Goroutines: 1,
 	Module: "github.com/lxzan/gws",
 	Serve: func(c Config, ready func(net.Addr)) error {
 		l, err := c.listen()

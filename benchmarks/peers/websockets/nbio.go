@@ -18,7 +18,7 @@ var nbioPeer = Peer{
 	Name: "nbio",
 	About: "nbio, non-blocking, a poller per CPU, handlers run by the poller; broadcasts by " +
 		"WriteMessage in a loop",
-	Deflate: true, TLS: true, Broadcast: true,
+	Plain: true, Deflate: true, TLS: true, Broadcast: true,
 	Module: "github.com/lesismal/nbio",
 	Serve: func(c Config, ready func(net.Addr)) error {
 		// It can't be asked which port it got. Another process could take this one meanwhile: it

@@ -19,7 +19,7 @@ var raw = Peer{
 	Name: "raw",
 	About: "raw epoll on one thread, which takes every request for a handshake and every frame " +
 		"for a valid one; broadcasts by write(2) in a loop",
-	Broadcast: true,
+	Plain: true, Broadcast: true,
 	Serve: func(c Config, ready func(net.Addr)) error {
 		s := &rawServer{broadcast: c.Broadcast, rest: map[int][]byte{}}
 		addr, err := s.listen()

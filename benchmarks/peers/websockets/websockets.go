@@ -37,7 +37,8 @@ type Peer struct {
 	Name       string // of the contestant
 	About      string // a line for the report
 	Deflate    bool   // whether it can compress
-	TLS        bool   // whether it can serve wss
+	Plain      bool   // whether it can serve ws
+	TLS        bool   // and wss
 	Broadcast  bool   // whether it broadcasts
 	Goroutines int    // that each connection has while it is idle
 	// Module is the path of the library's module, whose version the report gives. Empty for the
@@ -49,8 +50,14 @@ type Peer struct {
 }
 
 // Peers are all that can be compared.
-var Peers = []Peer{whorlCallback, whorlCoroutine, raw, gwsPeer, nbioPeer, gobwasPeer, gorillaPeer,
-	coderPeer}
+var Peers = []Peer{whorlCallback, whorlCoroutine, whorlCompact, raw, gwsPeer, nbioPeer, gobwasPeer,
+	gorillaPeer, coderPeer}
+
+// Can tells whether a peer can do that.
+func (p *Peer) Can(broadcast, deflate, tls bool) bool {
+	return (p.TLS || !tls) && (p.Plain || tls) && (p.Deflate || !deflate) &&
+		(p.Broadcast || !broadcast)
+}
 
 // Find returns the peer of that name.
 func Find(name string) (Peer, error) {

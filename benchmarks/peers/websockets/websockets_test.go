@@ -59,8 +59,7 @@ func TestEachPeerDoesItsWork(t *testing.T) {
 			{Does: otherside.Broadcasts, Size: 64, Burst: 32},
 			{Does: otherside.Upgrades, Size: 64},
 		} {
-			if load.Deflate && !p.Deflate || load.TLS && !p.TLS ||
-				load.Does == otherside.Broadcasts && !p.Broadcast {
+			if !p.Can(load.Does == otherside.Broadcasts, load.Deflate, load.TLS) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%s/%d/%v/%v/%d", p.Name, load.Does, load.Size, load.Deflate,

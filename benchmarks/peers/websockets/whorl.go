@@ -6,8 +6,11 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/websocket"
 )
 
@@ -15,35 +18,50 @@ var whorlCallback = Peer{
 	Name: "whorl",
 	About: "Whorl, a loop per CPU, OnMessage pushes what it got; broadcasts with Rooms. Its " +
 		"heartbeat is off, as the others have none",
-	Deflate: true, TLS: true, Broadcast: true,
+	Plain: true, Deflate: true, TLS: true, Broadcast: true,
 	Module: "github.com/whorl-go/whorl",
 	Serve: func(c Config, ready func(net.Addr)) error {
-		var s *websocket.Server
-		return serveWhorl(c, websocket.Config{
-			Options: websocket.Options{
-				OnMessage: func(_ context.Context, from *websocket.Conn, m websocket.Message) {
-					if c.Broadcast && m.Opcode == websocket.Text {
-						s.Broadcast(everybody, m.Data, m.Opcode)
-						return
-					}
-					from.Push(m.Data, m.Opcode)
-				},
-			},
-			OnOpen: func(_ context.Context, joins *websocket.Conn, _ *http.Request) {
-				if c.Broadcast {
-					s.Join(joins, everybody)
-				}
-			},
-		}, func(made *websocket.Server) { s = made }, ready)
+		return serveWhorlCallbacks(c, ready, socket.CompactTLS{})
 	},
+}
+
+var whorlCompact = Peer{
+	Name:   "whorl-compact",
+	About:  "whorl with CompactTLS, after 50ms",
+	TLS:    true,
+	Module: "github.com/whorl-go/whorl",
+	Serve: func(c Config, ready func(net.Addr)) error {
+		return serveWhorlCallbacks(c, ready, socket.CompactTLS{After: 50 * time.Millisecond})
+	},
+}
+
+func serveWhorlCallbacks(c Config, ready func(net.Addr), compact socket.CompactTLS) error {
+	var s *websocket.Server
+	return serveWhorl(c, websocket.Config{
+		Server: server.Config{Port: server.Port{CompactTLS: compact}},
+		Options: websocket.Options{
+			OnMessage: func(_ context.Context, from *websocket.Conn, m websocket.Message) {
+				if c.Broadcast && m.Opcode == websocket.Text {
+					s.Broadcast(everybody, m.Data, m.Opcode)
+					return
+				}
+				from.Push(m.Data, m.Opcode)
+			},
+		},
+		OnOpen: func(_ context.Context, joins *websocket.Conn, _ *http.Request) {
+			if c.Broadcast {
+				s.Join(joins, everybody)
+			}
+		},
+	}, func(made *websocket.Server) { s = made }, ready)
 }
 
 const everybody = "everybody"
 
 var whorlCoroutine = Peer{
-	Name:    "whorl-co",
-	About:   "Whorl, a coroutine per connection, pushes what Recv gave",
-	Deflate: true, TLS: true, Goroutines: 1,
+	Name:  "whorl-co",
+	About: "Whorl, a coroutine per connection, pushes what Recv gave",
+	Plain: true, Deflate: true, TLS: true, Goroutines: 1,
 	Module: "github.com/whorl-go/whorl",
 	Serve: func(c Config, ready func(net.Addr)) error {
 		return serveWhorl(c, websocket.Config{

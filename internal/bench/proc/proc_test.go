@@ -20,6 +20,20 @@ func TestMachineCPU(t *testing.T) {
 	}
 }
 
+func TestSlab(t *testing.T) {
+	if got := parseSlab("MemTotal: 9 kB\nSlab:   120 kB\nSReclaimable: 5 kB\n"); got != 120<<10 {
+		t.Errorf("%d bytes", got)
+	}
+	for _, bad := range []string{"", "Slab: x kB", "Slab:\n"} {
+		if got := parseSlab(bad); got != 0 {
+			t.Errorf("%q: %d bytes", bad, got)
+		}
+	}
+	if Slab() <= 0 && runtime.GOOS == "linux" {
+		t.Error("the kernel has nothing")
+	}
+}
+
 func TestMemoryIsWhatGrows(t *testing.T) {
 	const n, size = 1000, 10_000
 	before := TakeMemory()

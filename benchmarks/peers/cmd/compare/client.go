@@ -25,6 +25,9 @@ const (
 	bulk = 4
 )
 
+// messages go to and fro on busy TLS connections.
+var messages = Case{Work: clients.RoundTrip, TLS: true, Size: 1 << 10, Conns: 50}
+
 // floods is from how many connections packets are received.
 var floods = []int{1, 10}
 
@@ -71,7 +74,8 @@ func (s *Settings) clientCases() (groups [][]Case) {
 			[]Case{{Work: clients.Full, TLS: true, Conns: many}, {Work: clients.Resumed, TLS: true,
 				Conns: many}},
 			[]Case{{Work: clients.Send, TLS: true, Size: recordSize, Conns: bulk},
-				{Work: clients.Receive, TLS: true, Size: recordSize, Conns: bulk}})
+				{Work: clients.Receive, TLS: true, Size: recordSize, Conns: bulk}},
+			[]Case{messages})
 	}
 	return slices.DeleteFunc(groups, func(g []Case) bool { return len(g) == 0 })
 }
@@ -83,6 +87,9 @@ func workText(c Case) string {
 		if c.SlowBy > 0 {
 			return fmt.Sprintf("%s round trips, a server that takes %v for each", sizeText(c.Size),
 				c.SlowBy)
+		}
+		if c.TLS {
+			return fmt.Sprintf("TLS, %s round trips", sizeText(c.Size))
 		}
 		return fmt.Sprintf("%s round trips", sizeText(c.Size))
 	case clients.EOF:

@@ -34,9 +34,11 @@ func TestAWholeRun(t *testing.T) {
 	jsonFile, markdownFile := filepath.Join(dir, "result.json"), filepath.Join(dir, "result.md")
 	err := run([]string{
 		"-what", "echo,idle,client,client-idle,websocket", "-servers", "gnet,net,net", "-clients",
-		"whorl,net", "-conns", "20", "-client-conns", "20", "-size", "64", "-tls",
-		"-websockets", "whorl,gorilla", "-websocket-conns", "20", "-websocket-members", "20",
-		"-rounds", "1", "-d", "100ms", "-slice", "50ms", "-idle", "50", "-split=false", "-json",
+		"whorl,whorl-async-compact,net", "-conns", "20", "-client-conns", "20", "-size", "64",
+		"-tls",
+		"-websockets", "whorl,whorl-compact,gorilla", "-websocket-conns", "20",
+		"-websocket-members", "20", "-rounds", "1", "-d", "100ms", "-slice", "50ms", "-idle", "50",
+		"-split=false", "-json",
 		jsonFile, "-md", markdownFile, "-plot", filepath.Join(dir, "plots"),
 	})
 	if err != nil {
@@ -51,9 +53,10 @@ func TestAWholeRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Two turns each: of the servers in plaintext all three and over TLS those of net, of the
-	// clients both in twelve cases, of the WebSocket servers both in six.
-	turns := 2 * (3 + 2 + 2*12 + 2*6)
-	if idle := 3 + 2 + 2 + 2 + 3*2; len(result.Samples) != turns || len(result.Idle) != idle {
+	// clients whorl and net in 13 cases and the compact one in two of TLS, of the WebSocket servers
+	// two in six and the compact one in none.
+	turns := 2 * (3 + 2 + 2*13 + 2 + 2*6)
+	if idle := 3 + 2 + 2 + 3 + 2 + 2 + 3; len(result.Samples) != turns || len(result.Idle) != idle {
 		t.Errorf("%d samples, not %d, and %d of idle connections, not %d", len(result.Samples),
 			turns, len(result.Idle), idle)
 	}
@@ -196,7 +199,8 @@ func TestGoalsAreToldFromTheRatios(t *testing.T) {
 		did(trips, "whorl-async", 1100), did(more, "whorl", 1800),
 		did(more, "whorl-async", 1210),
 		did(full, "net", 100), did(full, "whorl", 80), did(resumed, "whorl", 50),
-		did(send, "net", 90), did(send, "whorl", 100),
+		did(send, "net", 90), did(send, "whorl", 100), did(messages, "net", 110),
+		did(messages, "whorl-compact", 100),
 		did(server, "gnet", 12), did(server, "whorl", 10),
 	}
 	r.Idle = []IdleSample{
@@ -204,6 +208,8 @@ func TestGoalsAreToldFromTheRatios(t *testing.T) {
 		{Name: "whorl-co", Conns: 10, After: memory(4000, 40000)},
 		{Name: "whorl", idleKind: idleKind{Client: true, TLS: true}, Conns: 200_000,
 			After: memory(1000, 0)},
+		{Name: "whorl-async-compact", idleKind: idleKind{Client: true, TLS: true}, Conns: 10,
+			After: memory(9000, 0)},
 	}
 	text := reported(t, &r)
 	for _, want := range []string{
@@ -221,6 +227,10 @@ func TestGoalsAreToldFromTheRatios(t *testing.T) {
 			"| met |",
 		"| idle, parked coroutine, plaintext | ≤ 3400 B of heap and stack | whorl-co (server) | " +
 			"4400 B | **missed** |",
+		"| TLS, 1 KiB round trips, client, messages per CPU time | ≥ 1.00 × crypto/tls over net | " +
+			"whorl-compact | 1.10 (1.10–1.10) | met |",
+		"| idle, callback, TLS, compact | ≤ 1000 B of heap and stack | whorl-async-compact " +
+			"(client) | 900 B | met |",
 		"| TLS connections opened and held in one process | 100000 | whorl | 200000 in 0.0 s " +
 			"with 0.0 s of CPU, 0 MB resident | met |",
 	} {
@@ -246,6 +256,7 @@ func TestWebSocketGoalsAreToldFromTheBestOfTheOthers(t *testing.T) {
 		{Name: "whorl", idleKind: idleKind{TLS: true}, Conns: 10, After: memory(70000, 0)},
 		{Name: "whorl", idleKind: websocket, Conns: 10, After: memory(8100, 0)},
 		{Name: "whorl", idleKind: wss, Conns: 10, After: memory(73000, 0)},
+		{Name: "whorl-compact", idleKind: wss, Conns: 10, After: memory(17000, 0)},
 	}
 	text := reported(t, &r)
 	for _, want := range []string{
@@ -257,6 +268,8 @@ func TestWebSocketGoalsAreToldFromTheBestOfTheOthers(t *testing.T) {
 			"**missed** |",
 		"| idle WebSocket server, TLS | ≤ plaintext, and what TLS takes without WebSocket | " +
 			"whorl | 7300 B | met |",
+		"| idle WebSocket server, TLS, compact | ≤ 1600 B of heap and stack | whorl-compact | " +
+			"1700 B | **missed** |",
 		"| idle WebSocket server, plaintext, permessage-deflate | ≤ 800 B of heap and stack | – |",
 	} {
 		if !strings.Contains(text, want) {

@@ -132,6 +132,8 @@ func limits() []limit {
 		return limit{work: work, of: c, to: c, ours: ours, other: other, least: 1, against: against}
 	}
 	server := func(*Result) Case { return Case{Work: echoWork, Size: 64, Conns: 1000} }
+	compacted := []string{"whorl-compact", "whorl-async-compact"}
+	secure := append(both, compacted...)
 	full, resumed := client(clients.Full, 0), client(clients.Resumed, 0)
 	return append(all,
 		rate("echo server, 64 B, 1000 connections, messages per CPU time", "gnet", "gnet",
@@ -139,10 +141,12 @@ func limits() []limit {
 		same("full TLS 1.3 handshake, client", "crypto/tls over net", "net", 0.85, both, full),
 		limit{work: "resumed handshake, client", of: resumed, to: full, ours: both, most: 0.5,
 			against: "a full one"},
-		rate("TLS bulk, sending, bytes per CPU time", "crypto/tls over net", "net", both,
+		rate("TLS bulk, sending, bytes per CPU time", "crypto/tls over net", "net", secure,
 			client(clients.Send, 0)),
-		rate("TLS bulk, receiving, bytes per CPU time", "crypto/tls over net", "net", both,
+		rate("TLS bulk, receiving, bytes per CPU time", "crypto/tls over net", "net", secure,
 			client(clients.Receive, 0)),
+		rate("TLS, 1 KiB round trips, client, messages per CPU time", "crypto/tls over net", "net",
+			compacted, func(*Result) Case { return messages }),
 		same("connect, plain", "net.Dial in goroutines", "net", 0.8, both,
 			client(clients.Connect, 0)))
 }
@@ -229,22 +233,30 @@ func (r *Result) idleGoals() (all []finding) {
 		style          string
 		server, client string
 		plain, tls     float64
+		compact        float64
 	}{
-		{"callback", "whorl", "whorl-async", 600, 7500},
-		{"parked coroutine", "whorl-co", "whorl", 3400, 10500},
+		{"callback", "whorl", "whorl-async", 600, 7500, 1000},
+		{"parked coroutine", "whorl-co", "whorl", 3400, 10500, 4096},
 	} {
-		for _, tls := range []bool{false, true} {
-			most := g.plain
-			if tls {
-				most = g.tls
-			}
-			f := unmeasured(fmt.Sprintf("idle, %s, %s", g.style, transport(tls)),
+		for _, kind := range []struct {
+			suffix string // of the names
+			text   string
+			tls    bool
+			most   float64
+		}{
+			{"", transport(false), false, g.plain},
+			{"", transport(true), true, g.tls},
+			{compactSuffix, transport(true) + ", compact", true, g.compact},
+		} {
+			most, tls := kind.most, kind.tls
+			server, client := g.server+kind.suffix, g.client+kind.suffix
+			f := unmeasured(fmt.Sprintf("idle, %s, %s", g.style, kind.text),
 				fmt.Sprintf("≤ %.0f B of heap and stack", most))
 			before := len(all)
 			for _, rows := range r.idleRows() {
 				for _, row := range rows {
-					if !row.WebSocket && row.TLS == tls && (!row.Client && row.name == g.server ||
-						row.Client && row.name == g.client) {
+					if !row.WebSocket && row.TLS == tls && (!row.Client && row.name == server ||
+						row.Client && row.name == client) {
 						f.who = fmt.Sprintf("%s (%s)", row.name,
 							map[bool]string{false: "server", true: "client"}[row.Client])
 						f.measured, f.verdict = fmt.Sprintf("%.0f B", row.used()),
@@ -260,6 +272,9 @@ func (r *Result) idleGoals() (all []finding) {
 	}
 	return all
 }
+
+// compactSuffix is how the names of those of Whorl's end that have CompactTLS.
+const compactSuffix = "-compact"
 
 // manyTLS is the goal of 100,000 TLS connections in a process: what is told is the run with the
 // most.

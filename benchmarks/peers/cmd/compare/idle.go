@@ -9,6 +9,7 @@ import (
 	"github.com/whorl-go/whorl/benchmarks/peers/child"
 	"github.com/whorl-go/whorl/benchmarks/peers/clients"
 	"github.com/whorl-go/whorl/internal/bench/proc"
+	"github.com/whorl-go/whorl/internal/bench/report"
 )
 
 const (
@@ -30,6 +31,9 @@ type IdleSample struct {
 	Round  int         `json:"round"`  // the number of the round, from 0
 	Before proc.Memory `json:"before"` // without connections, in bytes
 	After  proc.Memory `json:"after"`  // with all of them
+	// Slab is what the kernel's allocator of objects has grown by, for both ends, in bytes; it is
+	// the machine's, and what else that does meanwhile is in it.
+	Slab int64 `json:"slab_bytes"`
 	// Seconds and CPU are what it took to open the connections, to the last answer. Seconds are
 	// those of both sides.
 	Seconds float64 `json:"seconds"`
@@ -112,7 +116,7 @@ func (b *bench) idleServer(e entry, sample *IdleSample) error {
 		return err
 	}
 	defer generator.Stop()
-	return sample.measure(server, b.settings.Idle, generator.OpenMore)
+	return sample.measure(server, b.settings.Idle, e.peer.Goroutines, generator.OpenMore)
 }
 
 func (b *bench) idleClient(e clientEntry, what Case, sample *IdleSample) error {
@@ -121,13 +125,30 @@ func (b *bench) idleClient(e clientEntry, what Case, sample *IdleSample) error {
 		return err
 	}
 	defer c.close()
-	return sample.measure(c.child, b.settings.Idle, c.child.OpenMore)
+	return sample.measure(c.child, b.settings.Idle, e.peer.Goroutines, c.child.OpenMore)
 }
 
-// measure reads the memory of a process before and after conns connections are opened.
-func (s *IdleSample) measure(of *child.Child, conns int, open func(n int) error) (err error) {
+// becomeIdle is how long connections are left alone before memory is read: longer than it takes
+// those to become compact that do.
+const becomeIdle = 300 * time.Millisecond
+
+// otherGoroutines is how many a runtime may have more or less for reasons of its own, such as those
+// on whose stacks handshakes were made.
+const otherGoroutines = 128
+
+// measure reads the memory of a process before and after conns connections are opened, each of
+// which is to have so many goroutines. At the end all have to be there still.
+func (s *IdleSample) measure(
+	of *child.Child, conns, goroutines int, open func(n int) error,
+) (err error) {
 	s.Conns = conns
+	time.Sleep(becomeIdle)
 	if s.Before, err = of.Memory(); err != nil {
+		return err
+	}
+	slabBefore := proc.Slab()
+	socketsBefore, err := of.Sockets()
+	if err != nil {
 		return err
 	}
 	before, err := of.Usage()
@@ -144,9 +165,25 @@ func (s *IdleSample) measure(of *child.Child, conns int, open func(n int) error)
 		return err
 	}
 	s.CPU = int64(after.Sub(before).CPU)
-	s.After, err = of.Memory()
+	time.Sleep(becomeIdle)
+	if s.After, err = of.Memory(); err != nil {
+		return err
+	}
+	s.Slab = proc.Slab() - slabBefore
+	sockets, err := of.Sockets()
+	if err != nil {
+		return err
+	}
+	if more := sockets - socketsBefore; more < conns {
+		return fmt.Errorf("%d of %d connections are left", more, conns)
+	}
+	more, claimed := s.After.Goroutines-s.Before.Goroutines, goroutines*conns
+	if max(more-claimed, claimed-more) > otherGoroutines {
+		return fmt.Errorf("%d goroutines for %s, not %d", more,
+			report.Plural(int64(conns), "connection"), claimed)
+	}
 	each := s.perConn()
 	progress("%-12s %v, round %d: heap %.0f stack %.0f RSS %.0f B/conn, opened in %.1f s",
 		s.Name, s.idleKind, s.Round, each.Heap, each.Stack, each.RSS, s.Seconds)
-	return err
+	return nil
 }

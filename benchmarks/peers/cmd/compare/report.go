@@ -287,19 +287,21 @@ func (r *Result) writeIdle(w io.Writer) {
 
 Connections on which one message of %d bytes was echoed, in the process of the server or of the
 client. Heap is what is live after collections, stack the goroutines' spans; the resident size is
-read after the runtime gave back what was free. The kernel's own memory for sockets isn't in it.
+read after the runtime gave back what was free. Kernel is what its allocator of objects (slab) has
+grown by, on the whole machine and for both ends of the connection. At the end each connection is
+still there, and there are as many goroutines as the contestant says that it needs.
 Who holds a buffer for each connection has %d bytes there. Opened in is what both sides took
 together, CPU is that of the process that is measured.
 
 `, idleMessage, idleBuffer)
 	table := report.Table{{"", "Who", "Connections", "Heap", "Stack", "Heap and stack", "Resident",
-		"Opened in", "CPU"}}
+		"Kernel", "Opened in", "CPU"}}
 	for _, rows := range r.idleRows() {
 		for _, row := range rows {
 			whole := func(bytes float64) string { return fmt.Sprintf("%.0f", bytes) }
 			table = append(table, []string{
 				row.String(), row.name, fmt.Sprint(row.conns), whole(row.heap), whole(row.stack),
-				whole(row.used()), whole(row.rss),
+				whole(row.used()), whole(row.rss), whole(row.slab),
 				fmt.Sprintf("%.1f s", row.seconds), fmt.Sprintf("%.1f s", row.cpu),
 			})
 		}

@@ -132,6 +132,7 @@ type idleRow struct {
 	name             string
 	conns            int
 	heap, stack, rss float64
+	slab             float64 // the kernel's, for both ends
 	seconds, cpu     float64 // to open them all
 }
 
@@ -158,9 +159,12 @@ func (r *Result) idleRows() (groups [][]*idleRow) {
 			}
 			rows = append(rows, &idleRow{
 				idleKind: kind, name: name, conns: samples[0].Conns,
-				heap:    memory(func(e proc.Each) float64 { return e.Heap }),
-				stack:   memory(func(e proc.Each) float64 { return e.Stack }),
-				rss:     memory(func(e proc.Each) float64 { return e.RSS }),
+				heap:  memory(func(e proc.Each) float64 { return e.Heap }),
+				stack: memory(func(e proc.Each) float64 { return e.Stack }),
+				rss:   memory(func(e proc.Each) float64 { return e.RSS }),
+				slab: median(func(s *IdleSample) float64 {
+					return float64(s.Slab) / float64(s.Conns)
+				}),
 				seconds: median(func(s *IdleSample) float64 { return s.Seconds }),
 				cpu:     median(func(s *IdleSample) float64 { return float64(s.CPU) / 1e9 }),
 			})

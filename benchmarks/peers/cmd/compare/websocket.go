@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"time"
 
@@ -154,8 +153,7 @@ func (b *bench) webSocketRound(what Case, round int) (samples []Sample, err erro
 		}
 	}()
 	for _, e := range rotated(b.webEntries, round) {
-		if what.Deflate && !e.peer.Deflate ||
-			what.Work == webSocketBroadcast && !e.peer.Broadcast {
+		if !e.peer.Can(what.Work == webSocketBroadcast, what.Deflate, what.TLS) {
 			continue
 		}
 		c, err := b.startWebSocket(e, what, what.Conns)
@@ -218,7 +216,7 @@ func (b *bench) idleWebSockets(r *Result) error {
 		}
 		for round := range b.settings.IdleRounds {
 			for _, e := range rotated(b.webEntries, round) {
-				if kind.Deflate && !e.peer.Deflate || kind.TLS && !e.peer.TLS {
+				if !e.peer.Can(false, kind.Deflate, kind.TLS) {
 					continue
 				}
 				sample := IdleSample{Name: e.label, idleKind: kind, Round: round}
@@ -243,13 +241,8 @@ func (b *bench) idleWebSocket(e webSocketEntry, sample *IdleSample) error {
 	}
 	defer c.close()
 	conns := b.settings.Idle
-	if err := sample.measure(c.child, conns, c.worker.OpenMore); err != nil {
+	if err := sample.measure(c.child, conns, e.peer.Goroutines, c.worker.OpenMore); err != nil {
 		return err
-	}
-	more, claimed := sample.After.Goroutines-sample.Before.Goroutines, e.peer.Goroutines*conns
-	if math.Abs(float64(more-claimed)) > otherGoroutines {
-		return fmt.Errorf("%d goroutines for %s, not %d", more,
-			report.Plural(int64(conns), "connection"), claimed)
 	}
 	// All are still there if a message comes back on each.
 	before := c.worker.Count()
@@ -265,9 +258,6 @@ func (b *bench) idleWebSocket(e webSocketEntry, sample *IdleSample) error {
 	}
 	return nil
 }
-
-// otherGoroutines is how many a runtime may have more or less for reasons of its own.
-const otherGoroutines = 16
 
 // webSocketLimits are the goals for ratios.
 func (r *Result) webSocketLimits() (all []limit) {
@@ -318,6 +308,9 @@ func (r *Result) webSocketIdleGoals() (all []finding) {
 			}
 		}
 		f := unmeasured(kind.String(), goal)
+		if kind.TLS {
+			all = append(all, compactWebSocket(r, kind))
+		}
 		if got := used[kind]; got > 0 && most > 0 {
 			f.who, f.measured = "whorl", fmt.Sprintf("%.0f B", got)
 			f.verdict = verdict(got <= most)
@@ -325,4 +318,19 @@ func (r *Result) webSocketIdleGoals() (all []finding) {
 		all = append(all, f)
 	}
 	return all
+}
+
+// compactWebSocket is the goal for a compact connection of wss.
+func compactWebSocket(r *Result, kind idleKind) finding {
+	const most = 1600
+	f := unmeasured(kind.String()+", compact", fmt.Sprintf("≤ %d B of heap and stack", most))
+	for _, rows := range r.idleRows() {
+		for _, row := range rows {
+			if row.idleKind == kind && row.name == "whorl"+compactSuffix {
+				f.who, f.measured = row.name, fmt.Sprintf("%.0f B", row.used())
+				f.verdict = verdict(row.used() <= most)
+			}
+		}
+	}
+	return f
 }
