@@ -305,7 +305,7 @@ func TestAtEnd(t *testing.T) {
 	h := start(t, "tcp", websocket.Config{
 		Options: websocket.Options{
 			OnMessage: echo,
-			OnClose: func(context.Context, *websocket.Conn, int, string, bool) { said <- "closed" },
+			OnClose:   func(context.Context, *websocket.Conn, int, string, bool) { said <- "closed" },
 		},
 		OnOpen: func(_ context.Context, c *websocket.Conn, _ *http.Request) {
 			c.AtEnd(func() { said <- "first" })
