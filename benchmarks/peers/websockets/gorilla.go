@@ -5,6 +5,7 @@ package websockets
 import (
 	"net"
 	"net/http"
+	"sync"
 
 	"github.com/gorilla/websocket"
 )
@@ -17,13 +18,14 @@ var gorillaPeer = Peer{
 	Module: "github.com/gorilla/websocket",
 	Serve: func(c Config, ready func(net.Addr)) error {
 		u := websocket.Upgrader{EnableCompression: c.Deflate}
-		var all room[*websocket.Conn]
+		var all room[*gorillaConn]
 		return c.serveHTTP(ready, func(w http.ResponseWriter, r *http.Request) {
-			conn, err := u.Upgrade(w, r, nil)
+			upgraded, err := u.Upgrade(w, r, nil)
 			if err != nil {
 				return // it has answered
 			}
-			defer conn.Close()
+			defer upgraded.Close()
+			conn := &gorillaConn{Conn: upgraded}
 			if c.Broadcast {
 				all.join(conn)
 				defer all.leave(conn)
@@ -38,12 +40,26 @@ var gorillaPeer = Peer{
 					if err != nil {
 						return
 					}
-					// One goroutine at a time may write to a connection. Here one broadcasts.
-					all.each(func(to *websocket.Conn) { to.WritePreparedMessage(m) })
-				} else if err := conn.WriteMessage(op, data); err != nil {
+					all.each(func(to *gorillaConn) {
+						to.writes(func() error { return to.WritePreparedMessage(m) })
+					})
+				} else if conn.writes(func() error { return conn.WriteMessage(op, data) }) != nil {
 					return
 				}
 			}
 		})
 	},
+}
+
+// gorillaConn is a connection to which one goroutine at a time writes: its own may not have returned
+// from its first answer when another one broadcasts.
+type gorillaConn struct {
+	*websocket.Conn
+	mu sync.Mutex
+}
+
+func (c *gorillaConn) writes(fn func() error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return fn()
 }
