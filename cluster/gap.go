@@ -36,13 +36,17 @@ const (
 // verdict says what a message is behind those that have come. What the history has of a node that
 // isn't there any more has its place there, and makes nobody of the node.
 func (h *Hub) verdict(t *topic, e envelope, at Position, from source, now time.Time) verdict {
+	settled := h.settled(t, now)
+	if settled {
+		t.seeds = nil
+	}
 	n := h.known(e.from)
 	if n == nil && from != stored {
 		n = h.node(e.from, now)
 	}
 	switch {
 	case n != nil:
-		return n.judge(t, e, from, h.settled(t, now))
+		return n.judge(t, e, from, settled)
 	case from != stored:
 		return foreign
 	case at.Epoch == t.at.Epoch && at.Offset <= t.at.Offset:
@@ -61,6 +65,8 @@ func (n *node) judge(t *topic, e envelope, from source, settled bool) verdict {
 		return late // it was told to be missing, and its successors may have come
 	case last == nil && settled && e.before > 0:
 		return missing // it is remembered there for less long than here
+	case last == nil && t.seeds[e.from] > 0 && e.before > t.seeds[e.from]:
+		return missing
 	case last == nil:
 		return fine
 	case e.number <= last.number:

@@ -196,6 +196,9 @@ func (h *Hub) joinSince(
 	case err == nil && since.Epoch != "" && own.overflow:
 		err = ErrUnrecoverable
 	case err == nil && since.Epoch != "":
+		if h.sow(t, stored) {
+			h.gap(t, ErrMissed)
+		}
 		stored = append(stored, own.behind(top)...)
 	}
 	if t.at.Epoch == "" && t.local == 1 {
@@ -222,6 +225,24 @@ func (h *Hub) joinSince(
 		h.mu.Unlock()
 	}
 	return top, err
+}
+
+// sow notes what was the last that each node had said, as the history has it, for a topic that has not
+// heard them long enough to know. It reports whether something didn't get into the history, as a
+// message's predecessor isn't there. The caller holds mu.
+func (h *Hub) sow(t *topic, all []Stored) (holes bool) {
+	t.seeds = map[origin]uint64{}
+	for _, m := range all {
+		in := reader{b: m.Message, limits: &h.limits}
+		e := in.envelope()
+		if in.failed {
+			continue
+		}
+		last := t.seeds[e.from]
+		holes = holes || last > 0 && e.before > last
+		t.seeds[e.from] = max(last, e.number)
+	}
+	return holes
 }
 
 // An ahead is a connection that has been given all up to a position, which the topic's other members

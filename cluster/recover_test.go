@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/whorl-go/whorl/cluster"
 	"github.com/whorl-go/whorl/internal/leaktest"
@@ -276,4 +277,41 @@ func TestRecoversOfNodesThatAreGone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who comes back to a node that has heard nothing of the room yet is told, too, of what is missing
+// behind what the history has, and within.
+func TestJoinSinceAndGaps(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.MemoryWith(someHistory)
+	broker := &faulty{Broker: bus.Peer()}
+	a := h.hub(cluster.Config{Broker: faultyHistory{broker}, Node: "a"})
+	var seen gaps
+	b := h.hub(cluster.Config{Broker: bus, Node: "b", OnGap: seen.onGap, Heartbeat: 10 * time.Second, NodeTimeout: time.Minute})
+	acquainted(t, []*cluster.Hub{a, b})
+	start, err := b.JoinSince(h.ctx, h.dial().far, "another", nil, cluster.Position{})
+	check(t, err)
+	say := func(what string, lost bool) {
+		if lost {
+			broker.drops.Store(next("room.room"))
+		}
+		check(t, a.Broadcast(h.ctx, "room", text("%s", what)))
+		leaktest.Until(t, "it is out", func() bool { return a.Stats().Queued == 0 })
+	}
+	say("1", false)
+	c := h.dial()
+	if _, err := b.JoinSince(h.ctx, c.far, "room", nil, start); err != nil {
+		t.Fatal(err)
+	}
+	c.want("1")
+	say("2", true)
+	say("3", false)
+	c.want("3")
+	seen.want(t, "room", "", cluster.ErrMissed)
+	c = h.dial()
+	if _, err := b.JoinSince(h.ctx, c.far, "room", nil, start); err != nil {
+		t.Fatal(err)
+	}
+	c.want("1", "3")
+	seen.want(t, "room", "", cluster.ErrMissed)
 }

@@ -32,11 +32,12 @@ type topic struct {
 	conns   []*member // of a user: its connections here
 	raw     *raw      // those here that are no WebSockets; nil: none yet
 
-	at       Position  // of the last message that was delivered here
-	recovery *recovery // messages wait for those before them; nil: none
-	holds    []*hold   // those who are to get a copy of the messages
-	ahead    []ahead   // those who have messages that the others are yet to get
-	change   *change   // what is to be told; nil: nothing
+	at       Position          // of the last message that was delivered here
+	recovery *recovery         // messages wait for those before them; nil: none
+	holds    []*hold           // those who are to get a copy of the messages
+	seeds    map[origin]uint64 // see sow
+	ahead    []ahead           // those who have messages that the others are yet to get
+	change   *change           // what is to be told; nil: nothing
 }
 
 func (t *topic) room() bool   { return strings.HasPrefix(t.subject, subjectRoom) }
