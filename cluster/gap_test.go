@@ -25,7 +25,7 @@ func (h *house) listeners(memory cluster.MemoryHistory) (
 	broker = &faulty{Broker: bus.Peer()}
 	config := cluster.Config{Node: "b", Broker: broker, OnGap: seen.onGap}
 	if memory.Messages > 0 {
-		config.Broker = faultyHistory{broker}
+		config.Broker = faultyHistory{faulty: broker}
 	}
 	a, b = h.hub(cluster.Config{Broker: bus, Node: "a"}), h.hub(config)
 	acquainted(h.t, []*cluster.Hub{a, b})

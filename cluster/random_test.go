@@ -88,7 +88,7 @@ func random(t *testing.T, memory cluster.MemoryHistory) {
 		n := &teller{broker: &faulty{Broker: bus.Peer()}, seen: new(gaps), said: map[string]int{}}
 		config := cluster.Config{Node: fmt.Sprint(i), Broker: n.broker, NodeTimeout: 15 * beat, OnGap: n.seen.onGap}
 		if memory.Messages > 0 {
-			config.Broker = faultyHistory{n.broker}
+			config.Broker = faultyHistory{faulty: n.broker}
 		}
 		n.hub = h.hub(config)
 		tellers, hubs = append(tellers, n), append(hubs, n.hub)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -167,13 +168,14 @@ func (h *Hub) joinSince(
 	t := h.topic(subjectRoom + room)
 	h.held(t)
 	t.holds = append(t.holds, own)
+	at := t.at
 	h.mu.Unlock()
 
 	var stored []Stored
 	var top Position
 	err := h.barrier(ctx) // from then on nothing is missed
 	if err == nil {
-		stored, top, err = h.history.Since(ctx, t.subject, since, h.config.MaxMissed)
+		stored, top, err = h.since(ctx, t.subject, since, at)
 	}
 
 	h.deliver.Lock()
@@ -225,6 +227,26 @@ func (h *Hub) joinSince(
 		h.mu.Unlock()
 	}
 	return top, err
+}
+
+// since asks the history until it knows what this node knows already: a server that was away may
+// have less yet.
+func (h *Hub) since(
+	ctx context.Context, subject string, since, known Position,
+) (stored []Stored, top Position, err error) {
+	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
+	defer cancel()
+	for {
+		stored, top, err = h.history.Since(ctx, subject, since, h.config.MaxMissed)
+		if err != nil || since.Epoch == "" || top.Epoch != known.Epoch || top.Offset >= known.Offset {
+			return stored, top, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, top, fmt.Errorf("cluster: the history is behind: %w", ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // sow notes what was the last that each node had said, as the history has it, for a topic that has not

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -248,7 +249,7 @@ func TestRecoversOfNodesThatAreGone(t *testing.T) {
 			broker := &faulty{Broker: bus.Peer()}
 			var seen gaps
 			b := h.hub(cluster.Config{
-				Broker: faultyHistory{broker}, Node: "b", NodeTimeout: 5 * beat, OnGap: seen.onGap,
+				Broker: faultyHistory{faulty: broker}, Node: "b", NodeTimeout: 5 * beat, OnGap: seen.onGap,
 			})
 			goes := cluster.New(quick(cluster.Config{Broker: bus.Peer(), Node: "goes"}))
 			check(t, goes.Start(h.ctx))
@@ -285,7 +286,7 @@ func TestJoinSinceAndGaps(t *testing.T) {
 	h := open(t, websocket.Options{})
 	bus := cluster.MemoryWith(someHistory)
 	broker := &faulty{Broker: bus.Peer()}
-	a := h.hub(cluster.Config{Broker: faultyHistory{broker}, Node: "a"})
+	a := h.hub(cluster.Config{Broker: faultyHistory{faulty: broker}, Node: "a"})
 	var seen gaps
 	b := h.hub(cluster.Config{Broker: bus, Node: "b", OnGap: seen.onGap, Heartbeat: 10 * time.Second, NodeTimeout: time.Minute})
 	acquainted(t, []*cluster.Hub{a, b})
@@ -314,4 +315,25 @@ func TestJoinSinceAndGaps(t *testing.T) {
 	}
 	c.want("1", "3")
 	seen.want(t, "room", "", cluster.ErrMissed)
+}
+
+// A history that knows less than this node has heard is asked again.
+func TestJoinSinceOfAStaleHistory(t *testing.T) {
+	h := open(t, websocket.Options{})
+	stale := new(atomic.Int32)
+	broker := faultyHistory{&faulty{Broker: cluster.MemoryWith(someHistory)}, stale}
+	hub := h.hub(cluster.Config{Broker: broker})
+	c := h.dial()
+	at, err := hub.JoinSince(h.ctx, c.far, "room", nil, cluster.Position{})
+	check(t, err)
+	for n := range 3 {
+		check(t, hub.Broadcast(h.ctx, "room", text("%d", n)))
+		c.want(fmt.Sprint(n))
+	}
+	stale.Store(3)
+	c = h.dial()
+	if _, err := hub.JoinSince(h.ctx, c.far, "room", nil, at); err != nil {
+		t.Fatal(err)
+	}
+	c.want("0", "1", "2")
 }
