@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // How losses are noticed. A node gives all its messages one sequence of numbers, and says with each
 // what number the one before it on the same subject had. A message whose predecessor hasn't come is
@@ -191,8 +194,8 @@ func (n *node) behind(m mark) bool {
 
 // lost begins to recover what a topic has lost, or has it told.
 func (h *Hub) lost(t *topic, why error) {
-	if t.local > 0 && !h.recover(t, why) {
-		h.gap(t, why)
+	if t.local > 0 && (!h.recover(t, why) || errors.Is(why, ErrNode)) {
+		h.gap(t, why) // with ErrNode it may never have got into the history
 	}
 }
 

@@ -449,3 +449,44 @@ func TestMarksInParts(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// What a node publishes while its connection loses all is missed by the others, heard or not, with a
+// history and without.
+func TestGapOfACutConnection(t *testing.T) {
+	for name, memory := range map[string]cluster.MemoryHistory{"without a history": {}, "with a history": someHistory} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t, websocket.Options{})
+			bus := cluster.MemoryWith(memory)
+			far := &faulty{Broker: bus.Peer()}
+			var seen gaps
+			a := h.hub(cluster.Config{Broker: far, Node: "a"})
+			b := h.hub(cluster.Config{Broker: bus, Node: "b", OnGap: seen.onGap})
+			acquainted(t, []*cluster.Hub{a, b})
+			c := h.dial()
+			check(t, b.Join(c.far, "room", nil))
+			leaktest.Until(t, "the room is listened to", func() bool { return b.Stats().Subscribed == 1 })
+			for n := range 4 {
+				said, beats := n%2 == 0, n/2 == 0
+				if said {
+					check(t, a.Broadcast(h.ctx, "room", text("before")))
+					c.want("before")
+				}
+				heartbeats(t, b, 30)
+				all := func(string, []byte) bool { return true }
+				far.drops.Store(&all)
+				for n := range 3 {
+					check(t, a.Broadcast(h.ctx, "room", text("lost %d", n)))
+				}
+				leaktest.Until(t, "they are lost", func() bool { return a.Stats().Queued == 0 })
+				if beats {
+					heartbeats(t, b, 6) // b's own
+				}
+				far.drops.Store(nil)
+				seen.want(t, "room", "", nil)
+				check(t, a.Broadcast(h.ctx, "room", text("after")))
+				c.want("after")
+				heartbeats(t, b, 10)
+			}
+		})
+	}
+}
