@@ -41,8 +41,8 @@ func (h *Hub) verdict(t *topic, e envelope, at Position, from source, now time.T
 		n = h.node(e.from, now)
 	}
 	switch {
-	case n != nil:
-		return n.judge(t, e, h.settled(t, now))
+	case n != nil: // the track of what was stored may have been forgotten meanwhile
+		return n.judge(t, e, from != stored && h.settled(t, now))
 	case from != stored:
 		return foreign
 	case at.Epoch == t.at.Epoch && at.Offset <= t.at.Offset:

@@ -87,8 +87,14 @@ func (h *Hub) Join(c Conn, room string, meta []byte) error {
 }
 
 func (h *Hub) fits(room string, meta []byte) error {
-	if len(meta) > h.config.MaxMeta {
-		return fmt.Errorf("%w: %d bytes of meta, of %d", ErrTooBig, len(meta), h.config.MaxMeta)
+	h.mu.Lock()
+	most := h.config.MaxMeta
+	if h.phase == phaseRunning {
+		most = min(most, h.limits.meta)
+	}
+	h.mu.Unlock()
+	if len(meta) > most {
+		return fmt.Errorf("%w: %d bytes of meta, of %d", ErrTooBig, len(meta), most)
 	}
 	return CheckName(room)
 }
@@ -189,6 +195,7 @@ func (h *Hub) gone(m *member) {
 	}
 	m.ended = true
 	for _, e := range m.entries {
+		delete(e.topic.ahead, m)
 		h.leave(e.topic, m.conn)
 		h.departs(e)
 	}

@@ -2,8 +2,12 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/socket"
@@ -167,7 +171,7 @@ func (h *Hub) take(subject string, message []byte, at Position, from source) {
 // arrived takes a message for members. It returns what is to be done without mu.
 func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, from source) (then func()) {
 	if from == live && t.recovery != nil {
-		t.recovery.keep(raw, h.config.MaxMissed)
+		h.keep(&t.recovery.hold, raw)
 		return nil
 	}
 	var p packet
@@ -193,7 +197,7 @@ func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, from source)
 		return nil
 	case missing:
 		if from == live && h.recover(t, ErrMissed) {
-			t.recovery.keep(raw, h.config.MaxMissed)
+			h.keep(&t.recovery.hold, raw)
 			return nil
 		}
 		h.gap(t, ErrMissed)
@@ -208,7 +212,7 @@ func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, from source)
 		return nil
 	}
 	for _, hold := range t.holds {
-		hold.keep(raw, h.config.MaxMissed)
+		h.keep(hold, raw)
 	}
 	if e.kind == kindDisconnect {
 		conns := make([]Conn, len(t.conns))
@@ -241,7 +245,10 @@ func (t *topic) publication(e envelope, p packet, at Position) Publication {
 
 // give sends a message to the members here. The caller holds deliver, and not mu.
 func (h *Hub) give(t *topic, pub Publication, except []Conn) {
-	m := h.encode(pub)
+	m, ok := h.encode(t, pub)
+	if !ok {
+		return
+	}
 	var conns []*websocket.Conn
 	var raws []*server.Conn
 	for _, c := range except {
@@ -257,8 +264,10 @@ func (h *Hub) give(t *topic, pub Publication, except []Conn) {
 	others := t.raw
 	h.mu.Unlock()
 	if others != nil {
-		more, behind := others.send(h.encodeRaw(pub, m), raws)
-		sent, missed = sent+more, missed+behind
+		if data, ok := h.encodeRaw(t, pub, m); ok {
+			more, behind := others.send(data, raws)
+			sent, missed = sent+more, missed+behind
+		}
 	}
 	h.mu.Lock()
 	h.stats.Delivered += uint64(sent)
@@ -269,19 +278,43 @@ func (h *Hub) give(t *topic, pub Publication, except []Conn) {
 	h.mu.Unlock()
 }
 
-func (h *Hub) encode(pub Publication) websocket.Message {
+// encode has Config.Encode make what is sent. It returns false if that has panicked.
+func (h *Hub) encode(t *topic, pub Publication) (m websocket.Message, ok bool) {
 	if h.config.Encode == nil {
-		return pub.Message
+		return pub.Message, true
 	}
-	return h.config.Encode(pub)
+	ok = h.protect(t, func() { m = h.config.Encode(pub) })
+	return m, ok
 }
 
-func (h *Hub) encodeRaw(pub Publication, m websocket.Message) []byte {
+func (h *Hub) encodeRaw(t *topic, pub Publication, m websocket.Message) (data []byte, ok bool) {
 	if h.config.EncodeRaw == nil {
-		return m.Data
+		return m.Data, true
 	}
-	return h.config.EncodeRaw(pub)
+	ok = h.protect(t, func() { data = h.config.EncodeRaw(pub) })
+	return data, ok
 }
+
+// protect calls a function of the program's on a goroutine that must not end by it. A panic becomes
+// that of a coroutine, which the runtime reports as it does all, and is a gap.
+func (h *Hub) protect(t *topic, fn func()) (ok bool) {
+	defer func() {
+		if ok {
+			return
+		}
+		err := fmt.Errorf("%w: %v\n\n%s", errEncode, recover(), debug.Stack())
+		if _, ended := h.rt.Go(func(context.Context) { panic(err) }); ended != nil {
+			h.log.Error("panic in a callback", zap.Error(err))
+		}
+		h.mu.Lock()
+		h.gap(t, errEncode)
+		h.mu.Unlock()
+	}()
+	fn()
+	return true
+}
+
+var errEncode = errors.New("cluster: Config.Encode or EncodeRaw has panicked")
 
 func disconnect(conns []Conn, bye farewell) {
 	for _, c := range conns {

@@ -18,16 +18,31 @@ type hold struct {
 	overflow bool
 }
 
-// maxHeld is how many bytes a hold keeps.
-const maxHeld = 1 << 20
+// maxHeld is how many bytes a hold keeps, maxHolding how many all of a Hub do.
+const (
+	maxHeld    = 1 << 20
+	maxHolding = 64 << 20
+)
 
-func (k *hold) keep(m Stored, most int) {
-	if k.size += len(m.Message); k.size > maxHeld || len(k.kept) >= most {
-		k.overflow, k.kept = true, nil
-	}
-	if !k.overflow {
+// keep adds a message to a hold. The caller holds mu, as it does for free.
+func (h *Hub) keep(k *hold, m Stored) {
+	n := len(m.Message) + 128
+	switch {
+	case k.overflow:
+	case k.size+n > maxHeld, len(k.kept) >= h.config.MaxMissed, h.holding+n > maxHolding:
+		h.free(k)
+		k.overflow = true
+	default:
 		k.kept = append(k.kept, m)
+		k.size += n
+		h.holding += n
 	}
+}
+
+// free empties a hold.
+func (h *Hub) free(k *hold) {
+	h.holding -= k.size
+	k.kept, k.size = nil, 0
 }
 
 // behind returns those that are not among the ones up to a position.
@@ -45,12 +60,18 @@ func (k *hold) behind(top Position) []Stored {
 type recovery struct {
 	hold
 	why   error
+	begun time.Time
 	marks []owed
+
+	// What is lost once the history was asked may not be in its answer: it is asked again.
+	asked, again bool
 }
 
-// Recovering goes on for no longer, and in so many topics at a time.
+// The history may take so long to answer, a topic's messages wait so long for those before them, and
+// so many topics are recovered at a time.
 const (
-	recoverTimeout = 10 * time.Second
+	answerTimeout  = 10 * time.Second
+	recoverTimeout = 30 * time.Second
 	maxHealing     = 8
 )
 
@@ -61,9 +82,10 @@ func (h *Hub) recover(t *topic, why error) bool {
 	case h.history == nil || t.at.Epoch == "" || h.phase != phaseRunning:
 		return false
 	case t.recovery != nil:
+		t.recovery.again = t.recovery.asked
 		return true
 	}
-	t.recovery = &recovery{why: why}
+	t.recovery = &recovery{why: why, begun: time.Now()}
 	h.queue = append(h.queue, t)
 	if h.healing < maxHealing {
 		h.healing++
@@ -83,13 +105,24 @@ func (h *Hub) heal() {
 		}
 		t := h.queue[0]
 		h.queue = h.queue[1:]
-		at := t.at
+		at, r := t.at, t.recovery
+		r.asked = true
 		h.mu.Unlock()
-		ctx, cancel := context.WithTimeout(h.rt.Context(), recoverTimeout)
-		stored, top, err := h.history.Since(ctx, t.subject, at, h.config.MaxMissed)
-		cancel()
-		h.healed(t, stored, top, err)
+		fetched, top, err := h.since(t, at, r.begun.Add(recoverTimeout))
+		h.healed(t, fetched, top, err)
 	}
+}
+
+// since asks the history, until a deadline.
+func (h *Hub) since(t *topic, at Position, deadline time.Time) ([]Stored, Position, error) {
+	ctx, cancel := context.WithDeadline(h.ctx, deadline)
+	defer cancel()
+	if ctx.Err() != nil {
+		return nil, Position{}, ctx.Err()
+	}
+	ctx, cancel = context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	return h.history.Since(ctx, t.subject, at, h.config.MaxMissed)
 }
 
 // healed delivers what was fetched, and what has come meanwhile.
@@ -110,6 +143,7 @@ func (h *Hub) healed(t *topic, fetched []Stored, top Position, err error) {
 		h.stats.Recovered += uint64(len(fetched))
 		kept = r.behind(top)
 	}
+	h.free(&r.hold)
 	h.tidy(t)
 	h.mu.Unlock()
 	for _, m := range fetched {
@@ -119,8 +153,13 @@ func (h *Hub) healed(t *topic, fetched []Stored, top Position, err error) {
 		h.take(t.subject, m.Message, m.At, held)
 	}
 	h.mu.Lock()
+	again := r.again && err == nil && t.local > 0 && h.recover(t, r.why)
 	for _, o := range r.marks {
-		h.owes(t, o, time.Now())
+		if again {
+			t.recovery.marks = append(t.recovery.marks, o)
+		} else {
+			h.owes(t, o, time.Now())
+		}
 	}
 	h.mu.Unlock()
 	h.signal()
@@ -197,6 +236,7 @@ func (h *Hub) joinSince(
 	case err == nil && since.Epoch != "":
 		stored = append(stored, own.behind(top)...)
 	}
+	h.free(own)
 	if t.at.Epoch == "" && t.local == 1 {
 		t.at = top // nobody else waits for anything before it
 	}
@@ -215,30 +255,28 @@ func (h *Hub) joinSince(
 	if joined := h.Join(c, room, meta); joined != nil {
 		return Position{}, joined
 	}
-	if top.Epoch != "" {
-		h.mu.Lock()
-		t.ahead = append(t.ahead, ahead{c, top})
-		h.mu.Unlock()
+	h.mu.Lock()
+	if m := h.members[c]; m != nil && top.Epoch != "" && top != t.at {
+		if t.ahead == nil {
+			t.ahead = map[*member]Position{}
+		}
+		t.ahead[m] = top
 	}
+	h.mu.Unlock()
 	return top, err
-}
-
-// An ahead is a connection that has been given all up to a position, which the topic's other members
-// may not have been given yet.
-type ahead struct {
-	conn Conn
-	at   Position
 }
 
 // spare returns those who have a message already, which is the next that is delivered.
 func (t *topic) spare(at Position) (conns []Conn) {
-	t.ahead = slices.DeleteFunc(t.ahead, func(a ahead) bool {
-		has := a.at.Epoch == at.Epoch && a.at.Offset >= at.Offset
-		if has {
-			conns = append(conns, a.conn)
+	for m, had := range t.ahead {
+		has := had.Epoch == at.Epoch && had.Offset >= at.Offset
+		if has && !m.ended {
+			conns = append(conns, m.conn)
 		}
-		return !has || a.at.Offset == at.Offset
-	})
+		if !has || had.Offset == at.Offset {
+			delete(t.ahead, m)
+		}
+	}
 	return conns
 }
 
@@ -255,12 +293,16 @@ func (h *Hub) resend(c Conn, t *topic, m Stored) {
 		return
 	}
 	pub := t.publication(e, p, m.At)
-	out := h.encode(pub)
+	out, ok := h.encode(t, pub)
+	if !ok {
+		return
+	}
 	switch c := c.(type) {
 	case *websocket.Conn:
 		c.Push(out.Data, out.Opcode) // what becomes of it, Options.OnSlow says
 	case *server.Conn:
-		if c.Server().Send(c.ID(), h.encodeRaw(pub, out)) != nil {
+		data, ok := h.encodeRaw(t, pub, out)
+		if ok && c.Server().Send(c.ID(), data) != nil {
 			c.Abort()
 		}
 	}

@@ -35,8 +35,10 @@ type topic struct {
 	at       Position  // of the last message that was delivered here
 	recovery *recovery // messages wait for those before them; nil: none
 	holds    []*hold   // those who are to get a copy of the messages
-	ahead    []ahead   // those who have messages that the others are yet to get
-	change   *change   // what is to be told; nil: nothing
+
+	// Those who have been given all up to a position, which the others may not have been given yet.
+	ahead  map[*member]Position
+	change *change // what is to be told; nil: nothing
 }
 
 func (t *topic) room() bool   { return strings.HasPrefix(t.subject, subjectRoom) }

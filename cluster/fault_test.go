@@ -1,0 +1,112 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/whorl-go/whorl/cluster"
+	"github.com/whorl-go/whorl/websocket"
+)
+
+// blocking is a Broker that doesn't return from Publish for a while.
+type blocking struct {
+	cluster.Broker
+	gate atomic.Pointer[chan struct{}]
+}
+
+func (b *blocking) Publish(subject string, message []byte) error {
+	if gate := b.gate.Load(); gate != nil {
+		<-*gate
+	}
+	return b.Broker.Publish(subject, message)
+}
+
+// Close waits no longer than its context lasts, whatever the Broker does, and nobody else waits.
+func TestCloseInTime(t *testing.T) {
+	h := open(t, websocket.Options{})
+	broker := &blocking{Broker: cluster.Memory()}
+	hub := cluster.New(quick(cluster.Config{Broker: broker}))
+	check(t, hub.Start(h.ctx))
+	gate := make(chan struct{})
+	broker.gate.Store(&gate)
+	c := h.dial()
+	check(t, hub.Join(c.far, "room", nil))
+	check(t, hub.Broadcast(h.ctx, "room", text("x")))
+	for range 2 {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*beat)
+		if err := hub.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		cancel()
+	}
+	if err := hub.Broadcast(h.ctx, "room", text("x")); !errors.Is(err, cluster.ErrNotRunning) {
+		t.Error(err)
+	}
+	close(gate)
+	check(t, hub.Close(context.Background()))
+}
+
+// A Start that can't begin leaves the hub as it was.
+func TestStartThatCannotBegin(t *testing.T) {
+	h := open(t, websocket.Options{})
+	hub := cluster.New(quick(cluster.Config{}))
+	started := make(chan error, 1)
+	_, err := h.rt.Go(func(ctx context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		started <- hub.Start(ctx)
+	})
+	check(t, err)
+	if err := receive(t, started); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	check(t, hub.Start(h.ctx))
+	if err := hub.Start(h.ctx); err == nil {
+		t.Error("it was started twice")
+	}
+	check(t, hub.Close(context.Background()))
+}
+
+// A panic of Encode's is reported as those of other callbacks are, what it was to make is missing,
+// and the program goes on.
+func TestPanicInEncode(t *testing.T) {
+	h := open(t, websocket.Options{})
+	var seen gaps
+	var once sync.Once
+	hub := h.hub(cluster.Config{
+		OnGap: seen.onGap,
+		Encode: func(p cluster.Publication) websocket.Message {
+			once.Do(func() { panic("no") })
+			return p.Message
+		},
+	})
+	c := h.dial()
+	check(t, hub.Join(c.far, "room", nil))
+	check(t, hub.Broadcast(h.ctx, "room", text("lost")))
+	check(t, hub.Broadcast(h.ctx, "room", text("goes on")))
+	c.want("goes on")
+	seen.want(t, "room", "", nil)
+}
+
+// small is a Broker that carries little.
+type small struct{ cluster.Broker }
+
+func (small) MaxMessage() int { return 64 << 10 }
+
+// Meta that the Broker can't carry isn't taken: others would never hear of the member.
+func TestMetaThatIsTooMuchForTheBroker(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	a := h.hub(cluster.Config{Broker: small{bus}, Node: "a", MaxMeta: 1 << 20})
+	b := h.hub(cluster.Config{Broker: small{bus.Peer()}, Node: "b", MaxMeta: 1 << 20})
+	acquainted(t, []*cluster.Hub{a, b})
+	c := h.dial()
+	if err := a.Join(c.far, "room", make([]byte, 30_000)); !errors.Is(err, cluster.ErrTooBig) {
+		t.Error(err)
+	}
+	check(t, a.Join(c.far, "room", make([]byte, 20_000)))
+	count(t, "room", 1, a, b)
+}
