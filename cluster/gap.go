@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // How losses are noticed. A node gives all its messages one sequence of numbers, and says with each
 // what number the one before it on the same subject had. A message whose predecessor hasn't come is
@@ -42,7 +45,7 @@ func (h *Hub) verdict(t *topic, e envelope, at Position, from source, now time.T
 	}
 	switch {
 	case n != nil: // the track of what was stored may have been forgotten meanwhile
-		return n.judge(t, e, from != stored && h.settled(t, now))
+		return n.judge(t, e, from != stored && h.expects(n, t, e.before, now))
 	case from != stored:
 		return foreign
 	case at.Epoch == t.at.Epoch && at.Offset <= t.at.Offset:
@@ -52,11 +55,11 @@ func (h *Hub) verdict(t *topic, e envelope, at Position, from source, now time.T
 }
 
 // judge says what a message is behind those that have come. note notes it.
-func (n *node) judge(t *topic, e envelope, settled bool) verdict {
+func (n *node) judge(t *topic, e envelope, expected bool) verdict {
 	last := n.tracks[t.subject]
 	switch {
-	case last == nil && settled && e.before > 0:
-		return missing // it is remembered there for less long than here
+	case last == nil && expected:
+		return missing
 	case last == nil:
 		return fine
 	case e.number <= last.number:
@@ -103,7 +106,7 @@ func (h *Hub) marked(n *node, marks []mark, now time.Time) {
 	h.examine(n, now)
 	for _, m := range marks {
 		t := h.topics[m.subject]
-		if t != nil && t.local > 0 && h.settled(t, now) && n.behind(m) {
+		if t != nil && t.local > 0 && n.behind(m) && h.expects(n, t, m.number, now) {
 			if n.suspects == nil {
 				n.suspects = map[string]suspect{}
 			}
@@ -130,10 +133,23 @@ func (h *Hub) examine(n *node, now time.Time) {
 	}
 }
 
-// settled reports whether the broker knows for certain that this node listens, and has for as long as
-// others remember what they have published.
-func (h *Hub) settled(t *topic, now time.Time) bool {
-	return t.subscribed && now.Sub(t.opened) >= 4*h.config.Heartbeat
+// A beat says that what has greater numbers was published behind it.
+type beat struct {
+	at     time.Time
+	number uint64
+}
+
+// expects reports whether a message has to have come of which nothing else is known than that its
+// node remembers it: it was published when the broker knew for certain that this node listens. It is
+// given a heartbeat for that. A node remembers what it has published for less than four.
+func (h *Hub) expects(n *node, t *topic, number uint64, now time.Time) bool {
+	if !t.subscribed || number == 0 {
+		return false
+	}
+	return now.Sub(t.opened) >= 4*h.config.Heartbeat ||
+		slices.ContainsFunc(n.beats[:], func(b beat) bool {
+			return b.at.Sub(t.opened) >= h.config.Heartbeat && number > b.number
+		})
 }
 
 // An owed is a message that has to have come when a recovery is over.

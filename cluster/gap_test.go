@@ -411,3 +411,36 @@ func TestMarksInParts(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// The first message of a node is missed, too, soon after a room is listened to.
+func TestGapBeforeAFirstMessage(t *testing.T) {
+	const slow = 25 * beat
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	broker := &faulty{Broker: bus}
+	var seen gaps
+	a := h.hub(cluster.Config{Node: "a", Broker: bus.Peer(), Heartbeat: slow})
+	b := h.hub(cluster.Config{Node: "b", Broker: broker, Heartbeat: slow, OnGap: seen.onGap})
+	acquainted(t, []*cluster.Hub{a, b})
+	c := h.dial()
+	check(t, b.Join(c.far, "room", nil))
+	check(t, b.Join(c.far, "quiet", nil))
+	leaktest.Until(t, "the rooms are listened to", func() bool { return b.Stats().Subscribed == 2 })
+	beats := make(chan struct{}, 100)
+	watch := func(subject string, message []byte) bool {
+		if saidBy("a", message) != 0 && subject == "nodes" {
+			beats <- struct{}{}
+		}
+		return saidBy("a", message) == kindMessage && strings.Contains(string(message), "lost")
+	}
+	broker.loses.Store(&watch)
+	for range 3 {
+		receive(t, beats)
+	}
+	check(t, a.Broadcast(h.ctx, "quiet", text("lost")))
+	check(t, a.Broadcast(h.ctx, "room", text("lost")))
+	check(t, a.Broadcast(h.ctx, "room", text("second")))
+	c.want("second")
+	seen.want(t, "room", "", cluster.ErrMissed)
+	seen.want(t, "quiet", "", cluster.ErrMissed)
+}

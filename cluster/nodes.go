@@ -33,6 +33,7 @@ type node struct {
 	as       uint64     // the number that they are as of
 
 	tracks   map[string]*track // by subject
+	beats    [4]beat           // the last ones
 	suspects map[string]suspect
 }
 
@@ -195,6 +196,12 @@ func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
 		}
 	case kindBeat:
 		h.marked(n, marks, now)
+		if last := &n.beats[0]; now.Sub(last.at) < h.config.Heartbeat/2 {
+			last.number = e.before // it is of the same heartbeat
+		} else {
+			copy(n.beats[1:], n.beats[:])
+			n.beats[0] = beat{now, e.before}
+		}
 	case kindBye:
 		h.farewell(n, moves, now)
 	}

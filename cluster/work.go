@@ -195,7 +195,7 @@ func (h *Hub) ownMembers() []newcomer {
 // say tells all nodes something.
 func (h *Hub) say(k kind, body []byte) error {
 	h.spoken++
-	b := appendEnvelope(nil, envelope{kind: k, from: h.me.origin, number: h.spoken})
+	b := appendEnvelope(nil, envelope{k, h.me.origin, h.spoken, h.number})
 	return h.publish(subjectNodes, append(b, body...))
 }
 
