@@ -3,9 +3,11 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	goruntime "runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/whorl-go/whorl/cluster"
 	"github.com/whorl-go/whorl/websocket"
@@ -109,4 +111,64 @@ func TestMetaThatIsTooMuchForTheBroker(t *testing.T) {
 	}
 	check(t, a.Join(c.far, "room", make([]byte, 20_000)))
 	count(t, "room", 1, a, b)
+}
+
+// A connection that is none is the caller's panic, and nobody else's.
+func TestNilConn(t *testing.T) {
+	h := open(t, websocket.Options{})
+	hub := h.hub(cluster.Config{})
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("nil has joined")
+			}
+		}()
+		hub.Join((*websocket.Conn)(nil), "room", nil) //nolint:errcheck // it panics
+	}()
+	check(t, hub.Join(h.dial().far, "room", nil))
+	count(t, "room", 1, hub)
+}
+
+// A connection to the Broker that ends at once is no error of Start's, which could not be repeated:
+// the node is heard of when it is there again.
+func TestStartWithoutAHello(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	broker := &faulty{Broker: bus.Peer()}
+	a := h.hub(cluster.Config{Broker: bus, Node: "a"})
+	broker.silent.Store(true)
+	b := h.hub(cluster.Config{Broker: broker, Node: "b"})
+	broker.silent.Store(false)
+	h.join(b, "ann", "room")
+	count(t, "room", 1, a, b)
+}
+
+// counter is a Receiver that counts.
+type counter struct{ received atomic.Int64 }
+
+func (c *counter) Receive(string, []byte, cluster.Position) { c.received.Add(1) }
+func (c *counter) Lost(string, error)                       {}
+
+// Who asks for all members again and again is told them no more than twice in a heartbeat.
+func TestGreedyNode(t *testing.T) {
+	const slow = 50 * beat
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	hub := h.hub(cluster.Config{Broker: bus, Node: "a", Heartbeat: slow})
+	h.join(hub, "ann", "room")
+	var told counter
+	greedy := bus.Peer()
+	check(t, greedy.Start(h.ctx, &told))
+	defer greedy.Close(h.ctx)
+	check(t, greedy.Subscribe("node.x"))
+	began := time.Now()
+	const kindAsk = 7
+	for range 1000 {
+		check(t, greedy.Publish("node.a", []byte{1, kindAsk, 1, 'x', 1, 0, 0}))
+		goruntime.Gosched()
+	}
+	heartbeats(t, hub, 1)
+	if n, most := told.received.Load(), int64(2+4*time.Since(began)/slow); n > most {
+		t.Errorf("told %d times, of %d", n, most)
+	}
 }

@@ -318,7 +318,10 @@ func (h *Hub) greet(ctx context.Context) error {
 	case most < 1024:
 		err = fmt.Errorf("the broker carries no more than %d bytes in a message", broker.MaxMessage())
 	case err == nil:
-		err = h.say(kindHello, nil)
+		// The connection may have ended since; the next heartbeat says as much.
+		if err = h.say(kindHello, nil); errors.Is(err, ErrDisconnected) {
+			err = nil
+		}
 	}
 	if err != nil {
 		broker.Close(ctx)
