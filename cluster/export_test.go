@@ -16,3 +16,10 @@ func (h *Hub) Holding() int {
 	defer h.mu.Unlock()
 	return h.holding
 }
+
+// Topics returns how many rooms and users the Hub has to do with.
+func (h *Hub) Topics() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.topics)
+}

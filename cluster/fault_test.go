@@ -3,13 +3,16 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	goruntime "runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/whorl-go/whorl/cluster"
+	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/websocket"
 )
 
@@ -170,5 +173,82 @@ func TestGreedyNode(t *testing.T) {
 	heartbeats(t, hub, 1)
 	if n, most := told.received.Load(), int64(2+4*time.Since(began)/slow); n > most {
 		t.Errorf("told %d times, of %d", n, most)
+	}
+}
+
+// A reason is cut off between characters, so that the code arrives with it.
+func TestDisconnectWithALongReason(t *testing.T) {
+	h := open(t, websocket.Options{})
+	hub := h.hub(cluster.Config{})
+	c := h.dial()
+	check(t, hub.Bind(c.far, "ann"))
+	leaktest.Until(t, "it is listened to", func() bool { return hub.Stats().Subscribed == 1 })
+	heartbeats(t, hub, 2)
+	check(t, hub.Disconnect(h.ctx, "ann", 4001, strings.Repeat("é", 100)))
+	_, err := c.near.Recv(h.inTime())
+	var closed *websocket.CloseError
+	if !errors.As(err, &closed) || closed.Code != 4001 || closed.Reason != strings.Repeat("é", 61) {
+		t.Error(err)
+	}
+}
+
+// A client that can't be given what it has missed is told so.
+func TestJoinSinceOfABusyConnection(t *testing.T) {
+	h := open(t, websocket.Options{})
+	hub := h.hub(cluster.Config{Broker: cluster.MemoryWith(someHistory), Encode: withPosition})
+	witness, c := h.dial(), h.dial()
+	check(t, hub.Join(witness.far, "room", nil))
+	check(t, hub.Broadcast(h.ctx, "room", text("x")))
+	at := witness.said().At
+	at.Offset--
+	w, err := c.far.Writer(h.ctx, websocket.Text)
+	check(t, err)
+	if _, err := hub.JoinSince(h.ctx, c.far, "room", nil, at); !errors.Is(err, cluster.ErrUnrecoverable) {
+		t.Error(err)
+	}
+	check(t, w.Close())
+	count(t, "room", 2, hub)
+}
+
+// Nothing is left of rooms and users, whatever has come and gone.
+func TestNothingIsLeft(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.MemoryWith(someHistory)
+	var hubs []*cluster.Hub
+	for i := range 2 {
+		hubs = append(hubs, h.hub(cluster.Config{
+			Broker: bus.Peer(), Node: fmt.Sprint(i), LeaveGrace: time.Duration(2*i-1) * beat,
+			OnPresence: func(context.Context, string, []cluster.Member, []cluster.Member) {},
+		}))
+	}
+	acquainted(t, hubs)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		c, hub := h.dial(), hubs[i%2]
+		wg.Go(func() {
+			check(t, hub.Bind(c.far, fmt.Sprint("user", i%7)))
+			for n := range 50 {
+				room := fmt.Sprint("room", (i*n)%13)
+				at, err := hub.JoinSince(h.ctx, c.far, room, nil, cluster.Position{})
+				check(t, err)
+				check(t, hub.Broadcast(h.ctx, room, text("x")))
+				hub.Leave(c.far, room)
+				if _, err = hub.JoinSince(h.ctx, c.far, room, nil, at); err != nil {
+					t.Error(err)
+				}
+				if n%3 > 0 {
+					hub.Leave(c.far, room)
+				}
+			}
+			c.near.Abort()
+		})
+	}
+	wg.Wait()
+	for _, hub := range hubs {
+		leaktest.Until(t, "nothing is left", func() bool {
+			s := hub.Stats()
+			return hub.Topics() == 0 && s.Rooms == 0 && s.Members == 0 && s.Subscribed == 0 &&
+				s.Queued == 0 && hub.Holding() == 0
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -85,8 +86,13 @@ func (h *Hub) Disconnect(ctx context.Context, user string, code int, reason stri
 	if code < 1000 || code > 4999 {
 		return fmt.Errorf("cluster: %d is no status code", code)
 	}
-	body := appendFarewell(nil, farewell{uint64(code), reason[:min(len(reason), maxReason)]})
+	body := appendFarewell(nil, farewell{uint64(code), cut(reason)})
 	return h.submit(ctx, output{subjectUser + user, kindDisconnect, body})
+}
+
+// cut cuts off what is too much of a reason, and what isn't UTF-8, which a close frame can't have.
+func cut(reason string) string {
+	return strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
 }
 
 // submit queues a message for run.
@@ -317,11 +323,12 @@ func (h *Hub) protect(t *topic, fn func()) (ok bool) {
 var errEncode = errors.New("cluster: Config.Encode or EncodeRaw has panicked")
 
 func disconnect(conns []Conn, bye farewell) {
+	reason := cut(bye.reason)
 	for _, c := range conns {
 		switch c := c.(type) {
 		case *websocket.Conn:
-			if c.Close(int(bye.code), bye.reason) != nil && c.Established() {
-				c.Close(websocket.StatusNormal, bye.reason) // no code that may be sent
+			if c.Close(int(bye.code), reason) != nil && c.Established() {
+				c.Close(websocket.StatusNormal, reason) // no code that may be sent
 			}
 		case *server.Conn:
 			c.Close()

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -172,8 +173,8 @@ func (h *Hub) healed(t *topic, fetched []Stored, top Position, err error) {
 //
 // It returns the position behind what was sent, for a client that has none yet: with a since that is
 // zero nothing is sent. ErrUnrecoverable says that the connection has joined, but can't be given all,
-// and was given nothing: too much was said, or too long ago, or the Broker has no History. It waits,
-// for the Broker; when ctx is done the connection may yet join, and a Leave meanwhile doesn't keep it
+// and was given nothing: too much was said, or too long ago, or the Broker has no History; or the
+// first part only, as it can't be pushed to. It waits, for the Broker; when ctx is done the connection may yet join, and a Leave meanwhile doesn't keep it
 // from that. A connection that is in the room is sent nothing.
 func (h *Hub) JoinSince(
 	ctx context.Context, c Conn, room string, meta []byte, since Position,
@@ -248,8 +249,10 @@ func (h *Hub) joinSince(
 		return Position{}, err
 	}
 	if err == nil {
-		for _, m := range stored {
-			h.resend(c, t, m)
+		for i := 0; i < len(stored) && err == nil; i++ {
+			if failed := h.resend(c, t, stored[i]); failed != nil {
+				err = fmt.Errorf("%w: it can't be sent: %w", ErrUnrecoverable, failed)
+			}
 		}
 	}
 	if joined := h.Join(c, room, meta); joined != nil {
@@ -285,25 +288,29 @@ func (t *topic) drop(own *hold) {
 }
 
 // resend sends a message that was kept to one connection. The caller holds deliver.
-func (h *Hub) resend(c Conn, t *topic, m Stored) {
+func (h *Hub) resend(c Conn, t *topic, m Stored) (err error) {
 	in := reader{b: m.Message, limits: &h.limits}
 	e := in.envelope()
 	p := in.packet()
 	if in.end() != nil || e.kind != kindMessage {
-		return
+		return nil
 	}
 	pub := t.publication(e, p, m.At)
 	out, ok := h.encode(t, pub)
 	if !ok {
-		return
+		return errEncode
 	}
 	switch c := c.(type) {
 	case *websocket.Conn:
-		c.Push(out.Data, out.Opcode) // what becomes of it, Options.OnSlow says
+		_, err = c.Push(out.Data, out.Opcode)
 	case *server.Conn:
 		data, ok := h.encodeRaw(t, pub, out)
-		if ok && c.Server().Send(c.ID(), data) != nil {
+		if !ok {
+			return errEncode
+		}
+		if err = c.Server().Send(c.ID(), data); err != nil {
 			c.Abort()
 		}
 	}
+	return err
 }
