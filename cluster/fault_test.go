@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	goruntime "runtime"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/whorl-go/whorl/cluster"
 	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket"
 )
 
@@ -251,4 +253,39 @@ func TestNothingIsLeft(t *testing.T) {
 				s.Queued == 0 && hub.Holding() == 0
 		})
 	}
+}
+
+// Callbacks of a connection to which a broadcast is too much may use the hub.
+func TestCallbacksOfASlowConnection(t *testing.T) {
+	h := open(t, websocket.Options{})
+	hub := h.hub(cluster.Config{})
+	conns, full := make(chan *server.Conn, 1), make(chan struct{}, 100)
+	s := server.New(server.Config{
+		Port: server.Port{
+			HighWater: 1000, LowWater: 100,
+			OnConnect: func(_ context.Context, c *server.Conn) { conns <- c },
+			OnReceive: func(context.Context, *server.Conn, []byte) {},
+			OnBufferFull: func(ctx context.Context, c *server.Conn) {
+				hub.Leave(c, "room")
+				check(t, hub.Broadcast(ctx, "room", text("it is full")))
+				full <- struct{}{}
+			},
+		},
+	})
+	l, err := s.Listen(h.ctx, "tcp", "127.0.0.1:0")
+	check(t, err)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(h.ctx) }()
+	defer func() { s.Close(); <-served }()
+	near, err := net.Dial("tcp", l.Addr().String())
+	check(t, err)
+	defer near.Close()
+	check(t, hub.Join(receive(t, conns), "room", nil))
+	for hub.Count("room") > 0 {
+		check(t, hub.Broadcast(h.ctx, "room", websocket.Message{
+			Opcode: websocket.Binary, Data: make([]byte, 100_000),
+		}))
+		heartbeats(t, hub, 2)
+	}
+	receive(t, full)
 }
