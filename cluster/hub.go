@@ -30,7 +30,7 @@ type Config struct {
 	// Encode makes what WebSockets are sent of what was broadcast; nil: the message as it is.
 	// EncodeRaw does so for members that are a *server.Conn: their framing, such as a line's end;
 	// nil: the data as Encode returns it. They are called once for each message and node, in order,
-	// and must not wait.
+	// and must not wait. After a panic the message is missing here, which is a gap.
 	Encode    func(p Publication) websocket.Message
 	EncodeRaw func(p Publication) []byte
 
@@ -335,7 +335,8 @@ func (h *Hub) Node() string { return h.config.Node }
 // HandOver tells the other nodes that the members of this one are about to join elsewhere, as when a
 // server is replaced: until they have, or Config.MoveTimeout is over, they count as members, and
 // OnPresence isn't told of a user who leaves here and joins there. It is to be called before the
-// connections are closed, and Close after that.
+// connections are closed, and Close after that. If there is no Close, the node is one like the others
+// again when MoveTimeout is over.
 func (h *Hub) HandOver() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -174,8 +174,9 @@ func (h *Hub) healed(t *topic, fetched []Stored, top Position, err error) {
 // It returns the position behind what was sent, for a client that has none yet: with a since that is
 // zero nothing is sent. ErrUnrecoverable says that the connection has joined, but can't be given all,
 // and was given nothing: too much was said, or too long ago, or the Broker has no History; or the
-// first part only, as it can't be pushed to. It waits, for the Broker; when ctx is done the connection may yet join, and a Leave meanwhile doesn't keep it
-// from that. A connection that is in the room is sent nothing.
+// first part only, as it can't be pushed to. It waits, for the Broker; when ctx is done the
+// connection may yet join, and a Leave meanwhile doesn't keep it from that. A connection that is in
+// the room is sent nothing.
 func (h *Hub) JoinSince(
 	ctx context.Context, c Conn, room string, meta []byte, since Position,
 ) (Position, error) {

@@ -103,8 +103,8 @@ func (h *Hub) expire(now time.Time) {
 // tidy forgets a topic that nobody has to do with any more. It may have been forgotten already, and
 // another one may have its subject.
 func (h *Hub) tidy(t *topic) {
-	if h.topics[t.subject] == t && t.local == 0 && !t.subscribed && len(t.entries) == 0 && !t.dirty && !t.waits &&
-		t.recovery == nil && t.change == nil {
+	if h.topics[t.subject] == t && t.local == 0 && !t.subscribed && len(t.entries) == 0 &&
+		!t.dirty && !t.waits && t.recovery == nil && t.change == nil {
 		delete(h.topics, t.subject)
 	}
 }
