@@ -33,9 +33,10 @@
 //     Config.OnGap there, never silently lost: whatever the Broker, a connection to it, a slow node
 //     or one that has crashed has to do with it. A gap may be told where nothing was lost. It is known
 //     when the next message has come, or within three heartbeats, or, where a node is cut off, within
-//     Config.NodeTimeout. Two moments are not covered: until a node listens to a room, which takes the
-//     Broker a moment after the first Join, what is broadcast elsewhere isn't for it yet; and what the
-//     queue of a single connection can't take is that connection's affair (websocket.Options.OnSlow).
+//     Config.NodeTimeout and when it is heard again. Two moments are not covered: until a node listens
+//     to a room, for which the Broker is given up to two heartbeats after the first Join, what is
+//     broadcast elsewhere isn't for it yet; and what the queue of a single connection can't take is
+//     that connection's affair (websocket.Options.OnSlow).
 //   - With a [History], what was lost is fetched and delivered in order, and only what can't be is a
 //     gap. [Hub.JoinSince] does the same for a client that comes back.
 //

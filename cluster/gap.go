@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -39,17 +40,16 @@ const (
 // verdict says what a message is behind those that have come. What the history has of a node that
 // isn't there any more has its place there, and makes nobody of the node.
 func (h *Hub) verdict(t *topic, e envelope, at Position, from source, now time.Time) verdict {
-	settled := h.settled(t, now)
-	if settled {
-		t.seeds = nil
+	if now.Sub(t.opened) >= 4*h.config.Heartbeat {
+		t.seeds = nil // others don't remember more
 	}
 	n := h.known(e.from)
 	if n == nil && from != stored {
 		n = h.node(e.from, now)
 	}
 	switch {
-	case n != nil:
-		return n.judge(t, e, from, settled)
+	case n != nil: // the track of what was stored may have been forgotten meanwhile
+		return n.judge(t, e, from, from != stored && h.expects(n, t, e.before, now))
 	case from != stored:
 		return foreign
 	case at.Epoch == t.at.Epoch && at.Offset <= t.at.Offset:
@@ -59,16 +59,14 @@ func (h *Hub) verdict(t *topic, e envelope, at Position, from source, now time.T
 }
 
 // judge says what a message is behind those that have come. note notes it.
-func (n *node) judge(t *topic, e envelope, from source, settled bool) verdict {
-	last := n.tracks[t.subject]
+func (n *node) judge(t *topic, e envelope, from source, expected bool) verdict {
+	last, seed := n.tracks[t.subject], t.seeds[e.from]
 	switch {
 	case last == nil && e.number <= n.floor && from == stored:
 		return fine
 	case last == nil && e.number <= n.floor:
 		return late // it was told to be missing, and its successors may have come
-	case last == nil && settled && e.before > 0:
-		return missing // it is remembered there for less long than here
-	case last == nil && t.seeds[e.from] > 0 && e.before > t.seeds[e.from]:
+	case last == nil && (expected || seed > 0 && e.before > seed):
 		return missing
 	case last == nil:
 		return fine
@@ -118,7 +116,7 @@ func (h *Hub) marked(n *node, marks []mark, now time.Time) {
 	h.examine(n, now)
 	for _, m := range marks {
 		t := h.topics[m.subject]
-		if t != nil && t.local > 0 && h.settled(t, now) && n.behind(m) {
+		if t != nil && t.local > 0 && n.behind(m) && h.expects(n, t, m.number, now) {
 			if n.suspects == nil {
 				n.suspects = map[string]suspect{}
 			}
@@ -165,10 +163,23 @@ func (h *Hub) remember(n *node) {
 	h.pasts[n.name] = past{n.incarnation, floor}
 }
 
-// settled reports whether the broker knows for certain that this node listens, and has for as long as
-// others remember what they have published.
-func (h *Hub) settled(t *topic, now time.Time) bool {
-	return t.subscribed && now.Sub(t.opened) >= 4*h.config.Heartbeat
+// A beat says that what has greater numbers was published behind it.
+type beat struct {
+	at     time.Time
+	number uint64
+}
+
+// expects reports whether a message has to have come of which nothing else is known than that its
+// node remembers it: it was published when the broker knew for certain that this node listens. It is
+// given a heartbeat for that. A node remembers what it has published for less than four.
+func (h *Hub) expects(n *node, t *topic, number uint64, now time.Time) bool {
+	if !t.subscribed || number == 0 {
+		return false
+	}
+	return now.Sub(t.opened) >= 4*h.config.Heartbeat ||
+		slices.ContainsFunc(n.beats[:], func(b beat) bool {
+			return b.at.Sub(t.opened) >= h.config.Heartbeat && number > b.number
+		})
 }
 
 // An owed is a message that has to have come when a recovery is over.

@@ -207,44 +207,6 @@ func TestLate(t *testing.T) {
 	}
 }
 
-// What comes when its successors have come, and nothing is known of them any more, comes too late,
-// also when its node was given up meanwhile.
-func TestTooLate(t *testing.T) {
-	h := open(t, websocket.Options{})
-	bus := cluster.Memory()
-	broker, far := &faulty{Broker: bus.Peer()}, &faulty{Broker: bus.Peer()}
-	a := h.hub(cluster.Config{Broker: far, Node: "a"})
-	b := h.hub(cluster.Config{Broker: broker, Node: "b", NodeTimeout: 10 * beat})
-	acquainted(t, []*cluster.Hub{a, b})
-	c := h.dial()
-	check(t, b.Join(c.far, "room", nil))
-	leaktest.Until(t, "the room is listened to", func() bool { return b.Stats().Subscribed == 1 })
-	for _, away := range []bool{false, true} {
-		var kept atomic.Pointer[[]byte]
-		keep := func(subject string, message []byte) bool {
-			return subject == "room.room" && kept.CompareAndSwap(nil, &message)
-		}
-		broker.loses.Store(&keep)
-		check(t, a.Broadcast(h.ctx, "room", text("late")))
-		check(t, a.Broadcast(h.ctx, "room", text("next")))
-		c.want("next")
-		if away {
-			far.silent.Store(true)
-			leaktest.Until(t, "a is given up", func() bool { return b.Stats().Nodes == 1 })
-			far.silent.Store(false)
-			acquainted(t, []*cluster.Hub{a, b})
-		} else {
-			heartbeats(t, b, 30)
-		}
-		broker.Receive("room.room", *kept.Load(), cluster.Position{})
-		check(t, b.Broadcast(h.ctx, "room", text("last")))
-		c.want("last")
-	}
-	if n := b.Stats().Late; n != 2 {
-		t.Errorf("%d were late", n)
-	}
-}
-
 // Nothing is delivered twice, whatever the broker does.
 func TestNothingTwice(t *testing.T) {
 	h := open(t, websocket.Options{})
@@ -447,6 +409,77 @@ func TestMarksInParts(t *testing.T) {
 	heartbeats(t, a, 6)
 	if s := b.Stats(); s.Gaps > 0 || s.Late > 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// The first message of a node is missed, too, soon after a room is listened to.
+func TestGapBeforeAFirstMessage(t *testing.T) {
+	const slow = 25 * beat
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	broker := &faulty{Broker: bus}
+	var seen gaps
+	a := h.hub(cluster.Config{Node: "a", Broker: bus.Peer(), Heartbeat: slow})
+	b := h.hub(cluster.Config{Node: "b", Broker: broker, Heartbeat: slow, OnGap: seen.onGap})
+	acquainted(t, []*cluster.Hub{a, b})
+	c := h.dial()
+	check(t, b.Join(c.far, "room", nil))
+	check(t, b.Join(c.far, "quiet", nil))
+	leaktest.Until(t, "the rooms are listened to", func() bool { return b.Stats().Subscribed == 2 })
+	beats := make(chan struct{}, 100)
+	watch := func(subject string, message []byte) bool {
+		if saidBy("a", message) != 0 && subject == "nodes" {
+			beats <- struct{}{}
+		}
+		return saidBy("a", message) == kindMessage && strings.Contains(string(message), "lost")
+	}
+	broker.loses.Store(&watch)
+	for range 3 {
+		receive(t, beats)
+	}
+	check(t, a.Broadcast(h.ctx, "quiet", text("lost")))
+	check(t, a.Broadcast(h.ctx, "room", text("lost")))
+	check(t, a.Broadcast(h.ctx, "room", text("second")))
+	c.want("second")
+	seen.want(t, "room", "", cluster.ErrMissed)
+	seen.want(t, "quiet", "", cluster.ErrMissed)
+}
+
+// What comes when its successors have come, and nothing is known of them any more, comes too late,
+// also when its node was given up meanwhile.
+func TestTooLate(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.Memory()
+	broker, far := &faulty{Broker: bus.Peer()}, &faulty{Broker: bus.Peer()}
+	a := h.hub(cluster.Config{Broker: far, Node: "a"})
+	b := h.hub(cluster.Config{Broker: broker, Node: "b", NodeTimeout: 10 * beat})
+	acquainted(t, []*cluster.Hub{a, b})
+	c := h.dial()
+	check(t, b.Join(c.far, "room", nil))
+	leaktest.Until(t, "the room is listened to", func() bool { return b.Stats().Subscribed == 1 })
+	for _, away := range []bool{false, true} {
+		var kept atomic.Pointer[[]byte]
+		keep := func(subject string, message []byte) bool {
+			return subject == "room.room" && kept.CompareAndSwap(nil, &message)
+		}
+		broker.loses.Store(&keep)
+		check(t, a.Broadcast(h.ctx, "room", text("late")))
+		check(t, a.Broadcast(h.ctx, "room", text("next")))
+		c.want("next")
+		if away {
+			far.silent.Store(true)
+			leaktest.Until(t, "a is given up", func() bool { return b.Stats().Nodes == 1 })
+			far.silent.Store(false)
+			acquainted(t, []*cluster.Hub{a, b})
+		} else {
+			heartbeats(t, b, 30)
+		}
+		broker.Receive("room.room", *kept.Load(), cluster.Position{})
+		check(t, b.Broadcast(h.ctx, "room", text("last")))
+		c.want("last")
+	}
+	if n := b.Stats().Late; n != 2 {
+		t.Errorf("%d were late", n)
 	}
 }
 

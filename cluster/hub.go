@@ -30,7 +30,7 @@ type Config struct {
 	// Encode makes what WebSockets are sent of what was broadcast; nil: the message as it is.
 	// EncodeRaw does so for members that are a *server.Conn: their framing, such as a line's end;
 	// nil: the data as Encode returns it. They are called once for each message and node, in order,
-	// and must not wait.
+	// and must not wait. After a panic the message is missing here, which is a gap.
 	Encode    func(p Publication) websocket.Message
 	EncodeRaw func(p Publication) []byte
 
@@ -121,7 +121,8 @@ type Hub struct {
 
 	wake chan struct{} // for the one goroutine that uses the broker, see run
 	stop chan context.Context
-	done chan struct{} // run has ended
+	ctx  context.Context // until run has ended; its own is the runtime's
+	done chan struct{}   // run has ended
 
 	// deliver is held while a message goes out to the members, so that all have the same order. It
 	// is for goroutines, not for loops, and is taken before mu.
@@ -145,6 +146,7 @@ type Hub struct {
 	unheard []*topic // that couldn't be subscribed
 	queue   []*topic // to be recovered
 	healing int      // goroutines that recover
+	holding int      // bytes in all holds
 	stats   Stats
 	warned  time.Time
 
@@ -172,7 +174,7 @@ func New(config Config) *Hub {
 	h := &Hub{
 		rooms:   websocket.NewRooms(),
 		wake:    make(chan struct{}, 1),
-		stop:    make(chan context.Context),
+		stop:    make(chan context.Context, 1),
 		done:    make(chan struct{}),
 		ended:   map[origin]*node{},
 		offers:  map[seat][]*entry{},
@@ -250,26 +252,7 @@ func (h *Hub) Start(ctx context.Context) error {
 	if err := h.config.check(); err != nil {
 		return err
 	}
-	h.rt = rt
-	if h.log = h.config.Logger; h.log == nil {
-		h.log = rt.Logger()
-	}
-	h.log = h.log.With(zap.String("node", h.config.Node))
-	h.mu.Lock()
-	if h.phase != phaseNew {
-		h.mu.Unlock()
-		return errors.New("cluster: start: the hub was started before")
-	}
-	h.phase = phaseStarting
-	h.me = &node{
-		origin: origin{h.config.Node, uint64(time.Now().UnixNano())}, synced: true,
-		tracks: map[string]*track{},
-	}
-	h.last = h.me.incarnation / 1000
-	h.began = time.Now()
-	h.ticked = h.began
-	h.mu.Unlock()
-	_, err = runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, h.connect(ctx) })
+	_, err = sched.AwaitEnd(ctx, func() (struct{}, error) { return struct{}{}, h.start(ctx, rt) })
 	if err != nil {
 		return fmt.Errorf("cluster: start: %w", err)
 	}
@@ -281,14 +264,37 @@ func (h *Hub) Start(ctx context.Context) error {
 	return nil
 }
 
-// connect starts the Broker and leaves the rest to run. It ends with the hub running, or as new.
-func (h *Hub) connect(ctx context.Context) error {
+// start is Start on a goroutine. It leaves the rest to run, and ends with the hub running, or as new.
+func (h *Hub) start(ctx context.Context, rt *sched.Runtime) error {
+	h.mu.Lock()
+	if h.phase != phaseNew {
+		h.mu.Unlock()
+		return errors.New("the hub was started before")
+	}
+	h.phase, h.rt = phaseStarting, rt
+	if h.log = h.config.Logger; h.log == nil {
+		h.log = rt.Logger()
+	}
+	h.log = h.log.With(zap.String("node", h.config.Node))
+	h.me = &node{
+		origin: origin{h.config.Node, uint64(time.Now().UnixNano())}, synced: true,
+		tracks: map[string]*track{},
+	}
+	h.last = h.me.incarnation / 1000
+	h.began = time.Now()
+	h.ticked = h.began
+	h.mu.Unlock()
 	err := h.greet(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case err == nil:
-		go h.run()
+		var cancel context.CancelFunc
+		h.ctx, cancel = context.WithCancel(rt.Context())
+		go func() {
+			defer cancel()
+			h.run()
+		}()
 		if h.phase == phaseStarting { // and not closed meanwhile
 			h.phase = phaseRunning
 		}
@@ -315,7 +321,10 @@ func (h *Hub) greet(ctx context.Context) error {
 	case most < 1024:
 		err = fmt.Errorf("the broker carries no more than %d bytes in a message", broker.MaxMessage())
 	case err == nil:
-		err = h.say(kindHello, nil)
+		// The connection may have ended since; the next heartbeat says as much.
+		if err = h.say(kindHello, nil); errors.Is(err, ErrDisconnected) {
+			err = nil
+		}
 	}
 	if err != nil {
 		broker.Close(ctx)
@@ -329,7 +338,8 @@ func (h *Hub) Node() string { return h.config.Node }
 // HandOver tells the other nodes that the members of this one are about to join elsewhere, as when a
 // server is replaced: until they have, or Config.MoveTimeout is over, they count as members, and a
 // user who leaves here and joins there is told to have moved (Member.Replaces). It is to be called
-// before the connections are closed, and Close after that.
+// before the connections are closed, and Close after that. If there is no
+// Close, the node is one like the others again when MoveTimeout is over.
 func (h *Hub) HandOver() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -383,16 +393,17 @@ func (h *Hub) close(ctx context.Context) error {
 	before := h.phase
 	h.phase = phaseClosed
 	h.mu.Unlock()
-	if before == phaseNew {
+	switch before {
+	case phaseNew:
 		return nil
+	case phaseStarting, phaseRunning:
+		h.stop <- ctx
 	}
 	select {
-	case h.stop <- ctx:
-		<-h.done
-		return ctx.Err()
 	case <-h.done:
-		return nil
+	case <-ctx.Done():
 	}
+	return ctx.Err()
 }
 
 // signal has run look for work.

@@ -90,35 +90,43 @@ func (h *Hub) Join(c Conn, room string, meta []byte) error {
 }
 
 func (h *Hub) fits(room string, meta []byte) error {
-	if len(meta) > h.config.MaxMeta {
-		return fmt.Errorf("%w: %d bytes of meta, of %d", ErrTooBig, len(meta), h.config.MaxMeta)
+	h.mu.Lock()
+	most := h.config.MaxMeta
+	if h.phase == phaseRunning {
+		most = min(most, h.limits.meta)
+	}
+	h.mu.Unlock()
+	if len(meta) > most {
+		return fmt.Errorf("%w: %d bytes of meta, of %d", ErrTooBig, len(meta), most)
 	}
 	return CheckName(room)
 }
 
 // with calls fn, with mu held, for the member that a connection is, or becomes if fn has no error.
 func (h *Hub) with(c Conn, fn func(m *member) error) error {
-	h.mu.Lock()
-	if h.phase != phaseRunning {
-		h.mu.Unlock()
-		return ErrNotRunning
-	}
-	m := h.members[c]
-	fresh := m == nil
-	if fresh {
-		h.last++
-		m = &member{conn: c, number: h.last}
-	}
-	err := fn(m)
-	if fresh && err == nil {
-		h.members[c], h.numbers[m.number] = m, m
-	}
-	h.mu.Unlock()
+	m, fresh, err := h.enlist(c, fn)
 	if fresh && err == nil {
 		c.AtEnd(func() { h.gone(m) }) // at once if it has ended meanwhile
 	}
 	h.signal()
 	return err
+}
+
+func (h *Hub) enlist(c Conn, fn func(m *member) error) (m *member, fresh bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock() // also after a panic: c may be a nil pointer
+	if h.phase != phaseRunning {
+		return nil, false, ErrNotRunning
+	}
+	m = h.members[c]
+	if fresh = m == nil; fresh {
+		h.last++
+		m = &member{conn: c, number: h.last}
+	}
+	if err = fn(m); fresh && err == nil {
+		h.members[c], h.numbers[m.number] = m, m
+	}
+	return m, fresh, err
 }
 
 // join is Join with mu held.
@@ -192,6 +200,7 @@ func (h *Hub) gone(m *member) {
 	}
 	m.ended = true
 	for _, e := range m.entries {
+		delete(e.topic.ahead, m)
 		h.leave(e.topic, m.conn)
 		h.departs(e)
 	}

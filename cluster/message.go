@@ -2,9 +2,14 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/socket"
@@ -88,13 +93,14 @@ func (h *Hub) Disconnect(ctx context.Context, user string, code int, reason stri
 	if code < 1000 || code > 4999 {
 		return fmt.Errorf("cluster: %d is no status code", code)
 	}
-	body := appendFarewell(nil, farewell{uint64(code), reason[:min(len(reason), maxReason)]})
+	body := appendFarewell(nil, farewell{uint64(code), cut(reason)})
 	return h.submit(ctx, output{subjectUser + user, kindDisconnect, body})
 }
 
 // BroadcastHere sends a message to the members of a room on this node only, but for those excepted:
 // what OnPresence and OnGap have told this node, as they have told the others. It doesn't go
-// through the Broker, nor through Config.Encode and EncodeRaw, and may overtake what is broadcast.
+// through the Broker, nor through Config.Encode, but for members that are no WebSockets through
+// EncodeRaw, and may overtake what is broadcast.
 // It reaches all who have joined before, and doesn't wait, see Broadcast.
 func (h *Hub) BroadcastHere(
 	ctx context.Context, room string, m websocket.Message, except ...ID,
@@ -145,7 +151,9 @@ func (h *Hub) giveLocal(l local) {
 	except := h.here(l.except)
 	h.mu.Unlock()
 	if t != nil {
-		h.spread(t, l.message, func() []byte { return l.message.Data }, except)
+		pub := t.publication(envelope{from: h.me.origin}, packet{}, Position{})
+		pub.Message = l.message
+		h.spread(t, l.message, func() ([]byte, bool) { return h.encodeRaw(t, pub, l.message) }, except)
 	}
 }
 
@@ -167,6 +175,11 @@ func (h *Hub) here(ids []ID) (conns []Conn) {
 		}
 	}
 	return conns
+}
+
+// cut cuts off what is too much of a reason, and what isn't UTF-8, which a close frame can't have.
+func cut(reason string) string {
+	return strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
 }
 
 // submit queues a message for run.
@@ -248,7 +261,7 @@ func (h *Hub) take(subject string, message []byte, at Position, from source) {
 // arrived takes a message for members. It returns what is to be done without mu.
 func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, from source) (then func()) {
 	if from == live && t.recovery != nil {
-		t.recovery.keep(raw, h.config.MaxMissed)
+		h.keep(&t.recovery.hold, raw)
 		return nil
 	}
 	var p packet
@@ -274,7 +287,7 @@ func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, from source)
 		return nil
 	case missing:
 		if from == live && h.recover(t, ErrMissed) {
-			t.recovery.keep(raw, h.config.MaxMissed)
+			h.keep(&t.recovery.hold, raw)
 			return nil
 		}
 		h.gap(t, ErrMissed)
@@ -289,7 +302,7 @@ func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, from source)
 		return nil
 	}
 	for _, hold := range t.holds {
-		hold.keep(raw, h.config.MaxMissed)
+		h.keep(hold, raw)
 	}
 	if e.kind == kindDisconnect {
 		conns := make([]Conn, len(t.conns))
@@ -317,13 +330,17 @@ func (t *topic) publication(e envelope, p packet, at Position) Publication {
 
 // give sends a message to the members here. The caller holds deliver, and not mu.
 func (h *Hub) give(t *topic, pub Publication, except []Conn) {
-	m := h.encode(pub)
-	h.spread(t, m, func() []byte { return h.encodeRaw(pub, m) }, except)
+	m, ok := h.encode(t, pub)
+	if ok {
+		h.spread(t, m, func() ([]byte, bool) { return h.encodeRaw(t, pub, m) }, except)
+	}
 }
 
 // spread sends WebSockets a message, and a line to those that are none. The caller holds deliver,
 // and not mu.
-func (h *Hub) spread(t *topic, m websocket.Message, line func() []byte, except []Conn) {
+func (h *Hub) spread(
+	t *topic, m websocket.Message, line func() ([]byte, bool), except []Conn,
+) {
 	var conns []*websocket.Conn
 	var raws []*server.Conn
 	for _, c := range except {
@@ -339,8 +356,10 @@ func (h *Hub) spread(t *topic, m websocket.Message, line func() []byte, except [
 	others := t.raw
 	h.mu.Unlock()
 	if others != nil {
-		more, behind := others.send(line(), raws)
-		sent, missed = sent+more, missed+behind
+		if data, ok := line(); ok {
+			more, behind := others.send(data, raws)
+			sent, missed = sent+more, missed+behind
+		}
 	}
 	h.mu.Lock()
 	h.stats.Delivered += uint64(sent)
@@ -351,26 +370,51 @@ func (h *Hub) spread(t *topic, m websocket.Message, line func() []byte, except [
 	h.mu.Unlock()
 }
 
-func (h *Hub) encode(pub Publication) websocket.Message {
+// encode has Config.Encode make what is sent. It returns false if that has panicked.
+func (h *Hub) encode(t *topic, pub Publication) (m websocket.Message, ok bool) {
 	if h.config.Encode == nil {
-		return pub.Message
+		return pub.Message, true
 	}
-	return h.config.Encode(pub)
+	ok = h.protect(t, func() { m = h.config.Encode(pub) })
+	return m, ok
 }
 
-func (h *Hub) encodeRaw(pub Publication, m websocket.Message) []byte {
+func (h *Hub) encodeRaw(t *topic, pub Publication, m websocket.Message) (data []byte, ok bool) {
 	if h.config.EncodeRaw == nil {
-		return m.Data
+		return m.Data, true
 	}
-	return h.config.EncodeRaw(pub)
+	ok = h.protect(t, func() { data = h.config.EncodeRaw(pub) })
+	return data, ok
 }
+
+// protect calls a function of the program's on a goroutine that must not end by it. A panic becomes
+// that of a coroutine, which the runtime reports as it does all, and is a gap.
+func (h *Hub) protect(t *topic, fn func()) (ok bool) {
+	defer func() {
+		if ok {
+			return
+		}
+		err := fmt.Errorf("%w: %v\n\n%s", errEncode, recover(), debug.Stack())
+		if _, ended := h.rt.Go(func(context.Context) { panic(err) }); ended != nil {
+			h.log.Error("panic in a callback", zap.Error(err))
+		}
+		h.mu.Lock()
+		h.gap(t, errEncode)
+		h.mu.Unlock()
+	}()
+	fn()
+	return true
+}
+
+var errEncode = errors.New("cluster: Config.Encode or EncodeRaw has panicked")
 
 func disconnect(conns []Conn, bye farewell) {
+	reason := cut(bye.reason)
 	for _, c := range conns {
 		switch c := c.(type) {
 		case *websocket.Conn:
-			if c.Close(int(bye.code), bye.reason) != nil && c.Established() {
-				c.Close(websocket.StatusNormal, bye.reason) // no code that may be sent
+			if c.Close(int(bye.code), reason) != nil && c.Established() {
+				c.Close(websocket.StatusNormal, reason) // no code that may be sent
 			}
 		case *server.Conn:
 			c.Close()

@@ -22,6 +22,7 @@ type node struct {
 	heard   time.Time // when
 	synced  bool      // members are what it says
 	asked   time.Time // for them
+	told    time.Time // those of this one
 	moves   time.Time // until when its members may join elsewhere; zero: it doesn't hand over
 	until   time.Time // it has ended, and is remembered for so long
 	members map[place]*entry
@@ -34,6 +35,7 @@ type node struct {
 
 	tracks   map[string]*track // by subject
 	floor    uint64            // messages up to here that have no track come too late
+	beats    [4]beat           // the last ones
 	suspects map[string]suspect
 }
 
@@ -134,6 +136,14 @@ func (h *Hub) ask(n *node, now time.Time) {
 	}
 }
 
+// answer has a node told the members of this one, as often as one asks.
+func (h *Hub) answer(n *node, now time.Time) {
+	if now.Sub(n.told) >= h.config.Heartbeat/2 {
+		n.told = now
+		h.work.state(n.name)
+	}
+}
+
 // heard takes what a node says to all, or to this one.
 func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
 	switch e.kind {
@@ -142,7 +152,7 @@ func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
 			h.reject(subject, errWire)
 		} else if n := h.node(e.from, now); n != nil && n != h.me {
 			n.heard = now
-			h.work.state(n.name)
+			h.answer(n, now)
 		}
 		return
 	case kindState:
@@ -192,7 +202,7 @@ func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
 		n.asked = time.Time{}
 		h.work.forgetAsk(n.name)
 		if n != h.me {
-			h.work.state(n.name)
+			h.answer(n, now)
 		}
 	case kindDiff:
 		n.changed = e.number
@@ -201,6 +211,12 @@ func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
 		}
 	case kindBeat:
 		h.marked(n, marks, now)
+		if last := &n.beats[0]; now.Sub(last.at) < h.config.Heartbeat/2 {
+			last.number = e.before // it is of the same heartbeat
+		} else {
+			copy(n.beats[1:], n.beats[:])
+			n.beats[0] = beat{now, e.before}
+		}
 	case kindBye:
 		h.farewell(n, moves, now)
 	}

@@ -17,10 +17,12 @@ type raw struct {
 }
 
 type rawPart struct {
-	behind atomic.Int64 // bytes on their way to the loop
+	behind atomic.Int64   // bytes on their way to the loop
+	now    []*server.Conn // those that a message goes to; on the loop
 
 	mu      sync.Mutex
-	members map[*server.Conn]struct{} // guarded by mu
+	sends   uint64                  // guarded by mu
+	members map[*server.Conn]uint64 // guarded by mu: how many sends there were before each
 }
 
 // maxBehind is how much may be on its way to a loop for a topic.
@@ -34,11 +36,11 @@ func (r *raw) join(c *server.Conn) {
 	loop := c.Socket().Loop()
 	part := r.parts[loop]
 	if part == nil {
-		part = &rawPart{members: map[*server.Conn]struct{}{}}
+		part = &rawPart{members: map[*server.Conn]uint64{}}
 		r.parts[loop] = part
 	}
 	part.mu.Lock()
-	part.members[c] = struct{}{}
+	part.members[c] = part.sends
 	part.mu.Unlock()
 }
 
@@ -68,6 +70,8 @@ func (r *raw) send(data []byte, except []*server.Conn) (sent, missed int) {
 	for loop, part := range r.parts {
 		part.mu.Lock()
 		members := len(part.members)
+		part.sends++
+		number := part.sends
 		part.mu.Unlock()
 		if part.behind.Add(n) > maxBehind {
 			part.behind.Add(-n)
@@ -77,23 +81,29 @@ func (r *raw) send(data []byte, except []*server.Conn) (sent, missed int) {
 		sent += members
 		loop.Post(func() {
 			part.behind.Add(-n)
-			part.deliver(data, except)
+			part.deliver(number, data, except)
 		})
 	}
 	return sent, missed
 }
 
-// deliver sends on the members' loop. One whose queue is full has had its chance.
-func (p *rawPart) deliver(data []byte, except []*server.Conn) {
-	var slow []*server.Conn
+// deliver sends on the members' loop, to those that had joined before. One whose queue is full has
+// had its chance.
+func (p *rawPart) deliver(number uint64, data []byte, except []*server.Conn) {
 	p.mu.Lock()
-	for c := range p.members {
-		if !slices.Contains(except, c) && c.Server().Send(c.ID(), data) != nil {
-			slow = append(slow, c)
+	for c, before := range p.members {
+		if before < number && !slices.Contains(except, c) {
+			p.now = append(p.now, c)
 		}
 	}
 	p.mu.Unlock()
-	for _, c := range slow {
-		c.Abort()
+	now := p.now
+	p.now = nil // a callback may panic, or have another message delivered
+	for _, c := range now {
+		if c.Server().Send(c.ID(), data) != nil {
+			c.Abort()
+		}
 	}
+	clear(now)
+	p.now = now[:0]
 }

@@ -19,16 +19,31 @@ type hold struct {
 	overflow bool
 }
 
-// maxHeld is how many bytes a hold keeps.
-const maxHeld = 1 << 20
+// maxHeld is how many bytes a hold keeps, maxHolding how many all of a Hub do.
+const (
+	maxHeld    = 1 << 20
+	maxHolding = 64 << 20
+)
 
-func (k *hold) keep(m Stored, most int) {
-	if k.size += len(m.Message); k.size > maxHeld || len(k.kept) >= most {
-		k.overflow, k.kept = true, nil
-	}
-	if !k.overflow {
+// keep adds a message to a hold. The caller holds mu, as it does for free.
+func (h *Hub) keep(k *hold, m Stored) {
+	n := len(m.Message) + 128
+	switch {
+	case k.overflow:
+	case k.size+n > maxHeld, len(k.kept) >= h.config.MaxMissed, h.holding+n > maxHolding:
+		h.free(k)
+		k.overflow = true
+	default:
 		k.kept = append(k.kept, m)
+		k.size += n
+		h.holding += n
 	}
+}
+
+// free empties a hold.
+func (h *Hub) free(k *hold) {
+	h.holding -= k.size
+	k.kept, k.size = nil, 0
 }
 
 // behind returns those that are not among the ones up to a position.
@@ -46,12 +61,18 @@ func (k *hold) behind(top Position) []Stored {
 type recovery struct {
 	hold
 	why   error
+	begun time.Time
 	marks []owed
+
+	// What is lost once the history was asked may not be in its answer: it is asked again.
+	asked, again bool
 }
 
-// Recovering goes on for no longer, and in so many topics at a time.
+// The history may take so long to answer, a topic's messages wait so long for those before them, and
+// so many topics are recovered at a time.
 const (
-	recoverTimeout = 10 * time.Second
+	answerTimeout  = 10 * time.Second
+	recoverTimeout = 30 * time.Second
 	maxHealing     = 8
 )
 
@@ -62,9 +83,10 @@ func (h *Hub) recover(t *topic, why error) bool {
 	case h.history == nil || t.at.Epoch == "" || h.phase != phaseRunning:
 		return false
 	case t.recovery != nil:
+		t.recovery.again = t.recovery.asked
 		return true
 	}
-	t.recovery = &recovery{why: why}
+	t.recovery = &recovery{why: why, begun: time.Now()}
 	h.queue = append(h.queue, t)
 	if h.healing < maxHealing {
 		h.healing++
@@ -84,13 +106,24 @@ func (h *Hub) heal() {
 		}
 		t := h.queue[0]
 		h.queue = h.queue[1:]
-		at := t.at
+		at, r := t.at, t.recovery
+		r.asked = true
 		h.mu.Unlock()
-		ctx, cancel := context.WithTimeout(h.rt.Context(), recoverTimeout)
-		stored, top, err := h.history.Since(ctx, t.subject, at, h.config.MaxMissed)
-		cancel()
-		h.healed(t, stored, top, err)
+		fetched, top, err := h.since(t, at, r.begun.Add(recoverTimeout))
+		h.healed(t, fetched, top, err)
 	}
+}
+
+// since asks the history, until a deadline.
+func (h *Hub) since(t *topic, at Position, deadline time.Time) ([]Stored, Position, error) {
+	ctx, cancel := context.WithDeadline(h.ctx, deadline)
+	defer cancel()
+	if ctx.Err() != nil {
+		return nil, Position{}, ctx.Err()
+	}
+	ctx, cancel = context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	return h.history.Since(ctx, t.subject, at, h.config.MaxMissed)
 }
 
 // healed delivers what was fetched, and what has come meanwhile.
@@ -111,6 +144,7 @@ func (h *Hub) healed(t *topic, fetched []Stored, top Position, err error) {
 		h.stats.Recovered += uint64(len(fetched))
 		kept = r.behind(top)
 	}
+	h.free(&r.hold)
 	h.tidy(t)
 	h.mu.Unlock()
 	for _, m := range fetched {
@@ -120,8 +154,13 @@ func (h *Hub) healed(t *topic, fetched []Stored, top Position, err error) {
 		h.take(t.subject, m.Message, m.At, held)
 	}
 	h.mu.Lock()
+	again := r.again && err == nil && t.local > 0 && h.recover(t, r.why)
 	for _, o := range r.marks {
-		h.owes(t, o, time.Now())
+		if again {
+			t.recovery.marks = append(t.recovery.marks, o)
+		} else {
+			h.owes(t, o, time.Now())
+		}
 	}
 	h.mu.Unlock()
 	h.signal()
@@ -134,10 +173,10 @@ func (h *Hub) healed(t *topic, fetched []Stored, top Position, err error) {
 //
 // It returns the position behind what was sent, for a client that has none yet: with a since that is
 // zero nothing is sent. ErrUnrecoverable says that the connection has joined, but can't be given all,
-// and was given nothing: too much was said, or too long ago, or the Broker has no History. It waits,
-// for the Broker; when ctx is done the connection may yet join, and a Leave meanwhile doesn't keep it
-// from that: callbacks call it in a coroutine (runtime.Go). A connection that is in the room is sent
-// nothing.
+// and was given nothing: too much was said, or too long ago, or the Broker has no History; or the
+// first part only, as it can't be pushed to. It waits, for the Broker: callbacks call it in a
+// coroutine (runtime.Go). When ctx is done the connection may yet join, and a Leave meanwhile doesn't
+// keep it from that. A connection that is in the room is sent nothing.
 func (h *Hub) JoinSince(
 	ctx context.Context, c Conn, room string, meta []byte, since Position,
 ) (Position, error) {
@@ -175,7 +214,7 @@ func (h *Hub) joinSince(
 	var top Position
 	err := h.barrier(ctx) // from then on nothing is missed
 	if err == nil {
-		stored, top, err = h.since(ctx, t.subject, since, at)
+		stored, top, err = h.caughtUp(ctx, t.subject, since, at)
 	}
 
 	h.deliver.Lock()
@@ -203,6 +242,7 @@ func (h *Hub) joinSince(
 		}
 		stored = append(stored, own.behind(top)...)
 	}
+	h.free(own)
 	if t.at.Epoch == "" && t.local == 1 {
 		t.at = top // nobody else waits for anything before it
 	}
@@ -214,24 +254,29 @@ func (h *Hub) joinSince(
 		return Position{}, err
 	}
 	if err == nil {
-		for _, m := range stored {
-			h.resend(c, t, m)
+		for i := 0; i < len(stored) && err == nil; i++ {
+			if failed := h.resend(c, t, stored[i]); failed != nil {
+				err = fmt.Errorf("%w: it can't be sent: %w", ErrUnrecoverable, failed)
+			}
 		}
 	}
 	if joined := h.Join(c, room, meta); joined != nil {
 		return Position{}, joined
 	}
-	if top.Epoch != "" {
-		h.mu.Lock()
-		t.ahead = append(t.ahead, ahead{c, top})
-		h.mu.Unlock()
+	h.mu.Lock()
+	if m := h.members[c]; m != nil && top.Epoch != "" && top != t.at {
+		if t.ahead == nil {
+			t.ahead = map[*member]Position{}
+		}
+		t.ahead[m] = top
 	}
+	h.mu.Unlock()
 	return top, err
 }
 
-// since asks the history until it knows what this node knows already: a server that was away may
+// caughtUp asks the history until it knows what this node knows already: a server that was away may
 // have less yet.
-func (h *Hub) since(
+func (h *Hub) caughtUp(
 	ctx context.Context, subject string, since, known Position,
 ) (stored []Stored, top Position, err error) {
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
@@ -267,22 +312,17 @@ func (h *Hub) sow(t *topic, all []Stored) (holes bool) {
 	return holes
 }
 
-// An ahead is a connection that has been given all up to a position, which the topic's other members
-// may not have been given yet.
-type ahead struct {
-	conn Conn
-	at   Position
-}
-
 // spare returns those who have a message already, which is the next that is delivered.
 func (t *topic) spare(at Position) (conns []Conn) {
-	t.ahead = slices.DeleteFunc(t.ahead, func(a ahead) bool {
-		has := a.at.Epoch == at.Epoch && a.at.Offset >= at.Offset
-		if has {
-			conns = append(conns, a.conn)
+	for m, had := range t.ahead {
+		has := had.Epoch == at.Epoch && had.Offset >= at.Offset
+		if has && !m.ended {
+			conns = append(conns, m.conn)
 		}
-		return !has || a.at.Offset == at.Offset
-	})
+		if !has || had.Offset == at.Offset {
+			delete(t.ahead, m)
+		}
+	}
 	return conns
 }
 
@@ -291,21 +331,29 @@ func (t *topic) drop(own *hold) {
 }
 
 // resend sends a message that was kept to one connection. The caller holds deliver.
-func (h *Hub) resend(c Conn, t *topic, m Stored) {
+func (h *Hub) resend(c Conn, t *topic, m Stored) (err error) {
 	in := reader{b: m.Message, limits: &h.limits}
 	e := in.envelope()
 	p := in.packet()
 	if in.end() != nil || e.kind != kindMessage {
-		return
+		return nil
 	}
 	pub := t.publication(e, p, m.At)
-	out := h.encode(pub)
+	out, ok := h.encode(t, pub)
+	if !ok {
+		return errEncode
+	}
 	switch c := c.(type) {
 	case *websocket.Conn:
-		c.Push(out.Data, out.Opcode) // what becomes of it, Options.OnSlow says
+		_, err = c.Push(out.Data, out.Opcode)
 	case *server.Conn:
-		if c.Server().Send(c.ID(), h.encodeRaw(pub, out)) != nil {
+		data, ok := h.encodeRaw(t, pub, out)
+		if !ok {
+			return errEncode
+		}
+		if err = c.Server().Send(c.ID(), data); err != nil {
 			c.Abort()
 		}
 	}
+	return err
 }

@@ -32,12 +32,15 @@ type topic struct {
 	conns   []*member // of a user: its connections here
 	raw     *raw      // those here that are no WebSockets; nil: none yet
 
-	at       Position          // of the last message that was delivered here
-	recovery *recovery         // messages wait for those before them; nil: none
-	holds    []*hold           // those who are to get a copy of the messages
-	seeds    map[origin]uint64 // see sow
-	ahead    []ahead           // those who have messages that the others are yet to get
-	change   *change           // what is to be told; nil: nothing
+	at       Position  // of the last message that was delivered here
+	recovery *recovery // messages wait for those before them; nil: none
+	holds    []*hold   // those who are to get a copy of the messages
+
+	seeds map[origin]uint64 // see sow
+
+	// Those who have been given all up to a position, which the others may not have been given yet.
+	ahead  map[*member]Position
+	change *change // what is to be told; nil: nothing
 }
 
 func (t *topic) room() bool   { return strings.HasPrefix(t.subject, subjectRoom) }
@@ -102,8 +105,8 @@ func (h *Hub) expire(now time.Time) {
 // tidy forgets a topic that nobody has to do with any more. It may have been forgotten already, and
 // another one may have its subject.
 func (h *Hub) tidy(t *topic) {
-	if h.topics[t.subject] == t && t.local == 0 && !t.subscribed && len(t.entries) == 0 && !t.dirty && !t.waits &&
-		t.recovery == nil && t.change == nil {
+	if h.topics[t.subject] == t && t.local == 0 && !t.subscribed && len(t.entries) == 0 &&
+		!t.dirty && !t.waits && t.recovery == nil && t.change == nil {
 		delete(h.topics, t.subject)
 	}
 }

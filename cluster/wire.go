@@ -30,7 +30,7 @@ type envelope struct {
 	from origin
 	// Of messages: a number that grows with all that the node publishes, and that of the message
 	// before on the same subject, 0 if the node doesn't know it any more. Of what goes to "nodes": a
-	// number that grows by one, and nothing.
+	// number that grows by one, and the last of those of messages.
 	number, before uint64
 }
 

@@ -199,7 +199,7 @@ func (h *Hub) ownMembers() []newcomer {
 // say tells all nodes something.
 func (h *Hub) say(k kind, body []byte) error {
 	h.spoken++
-	b := appendEnvelope(nil, envelope{kind: k, from: h.me.origin, number: h.spoken})
+	b := appendEnvelope(nil, envelope{k, h.me.origin, h.spoken, h.number})
 	return h.publish(subjectNodes, append(b, body...))
 }
 
@@ -309,20 +309,27 @@ func (h *Hub) sayMarks() {
 	h.beats++
 	var marks []mark
 	size := 0
+	say := func() {
+		if h.say(kindBeat, appendMarks(nil, marks)) != nil { // the next one has them, too
+			for _, m := range marks {
+				h.recent[m.subject].beat = 0
+			}
+		}
+		marks, size = nil, 0
+	}
 	for subject, r := range h.recent {
 		switch {
 		case r.beat == 0:
 			r.beat = h.beats
 			marks = append(marks, mark{subject, r.number})
 			if size += len(subject) + 16; size >= h.part() {
-				h.say(kindBeat, appendMarks(nil, marks))
-				marks, size = nil, 0
+				say()
 			}
 		case r.beat+2 <= h.beats:
 			delete(h.recent, subject)
 		}
 	}
-	h.say(kindBeat, appendMarks(nil, marks))
+	say()
 }
 
 // barrier waits until run has done what was asked for before.

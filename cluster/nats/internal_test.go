@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,20 @@ func TestAQueueSaysInWhosePlaceMessagesAreMissing(t *testing.T) {
 	q.close()
 	if batch := q.take(nil); batch != nil {
 		t.Errorf("a closed queue has %v", batch)
+	}
+}
+
+func TestAQueueSaysOnceThatNothingIsTaken(t *testing.T) {
+	q := newQueue(10, 1<<20)
+	refused := entry{subject: "a", lost: io.EOF}
+	for range 1000 {
+		q.put(refused, entry{subject: "b", lost: io.EOF})
+	}
+	q.put(message("a", 0), refused, refused)
+	q.put(entry{lost: io.EOF}, message("c", 0), entry{lost: io.EOF})
+	want := []string{"lost a", "lost b", "a0", "lost a", "lost ", "c0", "lost "}
+	if got := taken(q); !slices.Equal(got, want) {
+		t.Errorf("got %.200v, want %v", got, want)
 	}
 }
 

@@ -64,7 +64,9 @@ func (q *queue) put(entries ...entry) {
 	}
 	for _, e := range entries {
 		if !e.isMessage() {
-			*to = append(*to, e)
+			if e.subject == "" || !q.says(e.subject) {
+				*to = append(*to, e)
+			}
 			continue
 		}
 		size := e.size()
@@ -76,12 +78,19 @@ func (q *queue) put(entries ...entry) {
 			continue
 		}
 		q.dropped.Add(1)
-		if _, said := q.lost[e.subject]; !said {
-			q.lost[e.subject] = struct{}{}
+		if !q.says(e.subject) {
 			*to = append(*to, entry{subject: e.subject, lost: cluster.ErrSlow})
 		}
 	}
 	q.more.Signal()
+}
+
+// says reports whether the last entry of a subject says that messages are lost, and takes note that
+// it does from now on. A server that refuses all that is published doesn't fill the queue by that.
+func (q *queue) says(subject string) bool {
+	_, said := q.lost[subject]
+	q.lost[subject] = struct{}{}
+	return said
 }
 
 // hold keeps back what is put from now on, until release says what comes before it. What was kept
