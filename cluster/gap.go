@@ -48,6 +48,11 @@ func (h *Hub) verdict(t *topic, e envelope, at Position, from source, now time.T
 		n = h.node(e.from, now)
 	}
 	switch {
+	case n != nil && from == live && at.Epoch != "" && at.Epoch == t.at.Epoch && at.Offset <= t.at.Offset:
+		if last := n.tracks[t.subject]; last != nil && e.number > last.number {
+			h.owes(t, owed{n, mark{t.subject, e.number}}, now) // it goes out in its place, or not at all
+		}
+		return late
 	case n != nil: // the track of what was stored may have been forgotten meanwhile
 		return n.judge(t, e, from, from != stored && h.expects(n, t, e.before, now))
 	case from != stored:

@@ -455,3 +455,41 @@ func TestJoinSinceOfAStaleHistory(t *testing.T) {
 	}
 	c.want("0", "1", "2")
 }
+
+// With a history all that a member gets has its place there: what comes behind its successors, of
+// whatever node, is too late, and told.
+func TestPositionsGrow(t *testing.T) {
+	h := open(t, websocket.Options{})
+	bus := cluster.MemoryWith(someHistory)
+	broker := &faulty{Broker: bus.Peer()}
+	var seen gaps
+	a := h.hub(cluster.Config{Broker: bus, Node: "a"})
+	b := h.hub(cluster.Config{Broker: faultyHistory{faulty: broker}, Node: "b", OnGap: seen.onGap})
+	acquainted(t, []*cluster.Hub{a, b})
+	c := h.dial()
+	check(t, b.Join(c.far, "room", nil))
+	leaktest.Until(t, "the room is listened to", func() bool { return b.Stats().Subscribed == 1 })
+	say := func(hub *cluster.Hub, what string) { check(t, hub.Broadcast(h.ctx, "room", text("%s", what))) }
+	say(a, "a1")
+	say(b, "b1")
+	for range 2 {
+		_, err := c.near.Recv(h.inTime())
+		check(t, err)
+	}
+	_, top, err := bus.Since(h.ctx, "room.room", cluster.Position{}, 0)
+	check(t, err)
+	broker.loses.Store(next("room.room"))
+	say(a, "late")
+	var lost []cluster.Stored
+	leaktest.Until(t, "it is kept", func() bool {
+		lost, _, err = bus.Since(h.ctx, "room.room", top, 10)
+		check(t, err)
+		return len(lost) == 1
+	})
+	say(b, "b2")
+	c.want("b2")
+	broker.Receive("room.room", lost[0].Message, lost[0].At)
+	say(b, "b3")
+	c.want("b3")
+	seen.want(t, "room", "", cluster.ErrMissed)
+}
