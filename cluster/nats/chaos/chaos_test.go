@@ -41,8 +41,7 @@ type battle struct {
 
 	mu      sync.Mutex
 	clients map[*websocket.Conn]*client
-	waiting map[*websocket.Conn][][]byte // messages that have come before it was known whose they are
-	gaps    map[[2]string][]time.Time    // by user and room
+	gaps    map[[2]string][]time.Time // by user and room
 	losses  []loss
 }
 
@@ -66,7 +65,7 @@ func chaos(t *testing.T, history bool) {
 	leaktest.GuardFor(t, length+5*time.Minute)
 	b := &battle{
 		t: t, history: history, length: length, rooms: rooms, clients: map[*websocket.Conn]*client{},
-		waiting: map[*websocket.Conn][][]byte{}, gaps: map[[2]string][]time.Time{},
+		gaps: map[[2]string][]time.Time{},
 	}
 	rt := runtimetest.Start(t, runtimetest.Quiet(t)...)
 	var err error
@@ -245,24 +244,8 @@ func (b *battle) troubleServers(ctx context.Context) {
 func (b *battle) hear(conn *websocket.Conn, data []byte) {
 	b.mu.Lock()
 	c := b.clients[conn]
-	if c == nil {
-		b.waiting[conn] = append(b.waiting[conn], data)
-	}
 	b.mu.Unlock()
-	if c != nil {
-		c.hear(conn, data)
-	}
-}
-
-// early hands over what has come before.
-func (b *battle) early(conn *websocket.Conn) {
-	b.mu.Lock()
-	c, waiting := b.clients[conn], b.waiting[conn]
-	delete(b.waiting, conn)
-	b.mu.Unlock()
-	for _, data := range waiting {
-		c.hear(conn, data)
-	}
+	c.hear(conn, data)
 }
 
 func (b *battle) noteGap(user, room string, at time.Time) {

@@ -110,6 +110,9 @@ func (c *client) connect(ctx context.Context) {
 			pause(ctx, time.Duration(100+rand.IntN(400))*time.Millisecond)
 			continue
 		}
+		c.b.mu.Lock()
+		c.b.clients[conn] = c // before anything is asked, so before anything comes
+		c.b.mu.Unlock()
 		conn.AtEnd(func() {
 			if ctx.Err() == nil {
 				c.b.work.Go(func() { c.connect(ctx) })
@@ -126,10 +129,6 @@ func (c *client) connect(ctx context.Context) {
 			c.join(room, s)
 		}
 		c.mu.Unlock()
-		c.b.mu.Lock()
-		c.b.clients[conn] = c
-		c.b.mu.Unlock()
-		c.b.early(conn)
 		return
 	}
 }
