@@ -19,8 +19,8 @@ import (
 )
 
 // BenchmarkBroadcast sends 64 bytes to as many WebSockets as there are descriptors for, by the room
-// of a server and by a hub over Memory, in turn. What is reported is all CPU time for each delivery,
-// the clients' included, and by how much the hub's is more, as the median of the pairs.
+// of a server and by a hub over Memory, in turn. What is reported is all CPU time for each
+// delivery, the clients' included, and by how much the hub's is more, as the median of the pairs.
 func BenchmarkBroadcast(b *testing.B) {
 	members := 9000
 	if testing.Short() {
@@ -31,8 +31,10 @@ func BenchmarkBroadcast(b *testing.B) {
 	var got atomic.Int64
 	accepted := make(chan *websocket.Conn, members)
 	s := websocket.NewServer(websocket.Config{
-		Options: websocket.Options{OnMessage: func(context.Context, *websocket.Conn, websocket.Message) {}},
-		OnOpen:  func(_ context.Context, c *websocket.Conn, _ *http.Request) { accepted <- c },
+		Options: websocket.Options{
+			OnMessage: func(context.Context, *websocket.Conn, websocket.Message) {},
+		},
+		OnOpen: func(_ context.Context, c *websocket.Conn, _ *http.Request) { accepted <- c },
 	})
 	l, err := s.Listen(ctx, "tcp", "127.0.0.1:0")
 	check(b, err)
@@ -55,7 +57,11 @@ func BenchmarkBroadcast(b *testing.B) {
 		check(b, rooms.Join(far, "room"))
 		check(b, hub.Join(far, "room", nil))
 	}
-	leaktest.Until(b, "all have joined", func() bool { return len(rooms.Members("room")) == members })
+	leaktest.Until(
+		b,
+		"all have joined",
+		func() bool { return len(rooms.Members("room")) == members },
+	)
 	m := websocket.Message{Opcode: websocket.Binary, Data: make([]byte, 64)}
 	measure := func(send func()) float64 {
 		const times = 10
@@ -111,7 +117,11 @@ func BenchmarkRooms(b *testing.B) {
 				check(b, hub.Join(c.far, fmt.Sprintf("room%d.%d", i, n), nil))
 			}
 		}
-		leaktest.Until(b, "all are listened to", func() bool { return hub.Stats().Subscribed == conns*each })
+		leaktest.Until(
+			b,
+			"all are listened to",
+			func() bool { return hub.Stats().Subscribed == conns*each },
+		)
 		b.ReportMetric(float64(heap()-before)/(conns*each), "B/room")
 		for _, c := range all {
 			for _, room := range hub.Rooms(c.far) {

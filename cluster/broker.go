@@ -11,8 +11,8 @@ import (
 //
 // What one Broker publishes arrives in that order, on all subjects of rooms together and on all
 // others together, at every Broker that has subscribed, the same one included; at most once. Where
-// something may have been lost, the Broker says so (Receiver.Lost). A Broker that also is a [History]
-// keeps messages of rooms.
+// something may have been lost, the Broker says so (Receiver.Lost). A Broker that also is a
+// [History] keeps messages of rooms.
 //
 // Subjects are names with dots between them, as NATS has them, without wildcards: "nodes",
 // "node.<name>", "room.<name>", "user.<name>", where a name may have dots, too. They are case
@@ -21,9 +21,9 @@ type Broker interface {
 	// Start connects. From then on, until Close, it calls r. It may wait until ctx is done.
 	Start(ctx context.Context, r Receiver) error
 
-	// Subscribe has messages of a subject arrive, Unsubscribe ends that. A Subscribe that is behind an
-	// Unsubscribe of the same subject, or before one, is no error. They don't wait for the broker's
-	// answer. What a reconnection needs to subscribe again, the Broker knows itself.
+	// Subscribe has messages of a subject arrive, Unsubscribe ends that. A Subscribe that is behind
+	// an Unsubscribe of the same subject, or before one, is no error. They don't wait for the
+	// broker's answer. What a reconnection needs to subscribe again, the Broker knows itself.
 	Subscribe(subject string) error
 	Unsubscribe(subject string) error
 
@@ -42,13 +42,13 @@ type Broker interface {
 // A Receiver is what a Broker calls. One call at a time; the methods don't wait, and don't call the
 // Broker.
 type Receiver interface {
-	// Receive takes a message, which the Broker must not change afterwards. at is its position, if the
-	// Broker keeps a History of the subject; else it is zero.
+	// Receive takes a message, which the Broker must not change afterwards. at is its position, if
+	// the Broker keeps a History of the subject; else it is zero.
 	Receive(subject string, message []byte, at Position)
 
-	// Lost says that messages of a subject, all if it is "", may have been lost, and why: the Broker
-	// was reconnected, or the program takes less than it is sent, or the Broker has refused something
-	// that it was to publish.
+	// Lost says that messages of a subject, all if it is "", may have been lost, and why: the
+	// Broker was reconnected, or the program takes less than it is sent, or the Broker has refused
+	// something that it was to publish.
 	Lost(subject string, why error)
 }
 
@@ -62,7 +62,8 @@ type History interface {
 	// returns only top.
 	//
 	// The error is ErrUnrecoverable if the epoch has changed, messages behind since aren't kept any
-	// more, or there are more than limit; top is valid then, too. It may be called from any goroutine.
+	// more, or there are more than limit; top is valid then, too. It may be called from any
+	// goroutine.
 	Since(ctx context.Context, subject string, since Position, limit int) (
 		stored []Stored, top Position, err error)
 }

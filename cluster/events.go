@@ -2,9 +2,9 @@ package cluster
 
 import "context"
 
-// A Gap says that messages were lost, or may have been: to the members of a room on this node, or to
-// the connections of a user. Each of the others may still come; whoever was told asks for the state
-// anew.
+// A Gap says that messages were lost, or may have been: to the members of a room on this node, or
+// to the connections of a user. Each of the others may still come; whoever was told asks for the
+// state anew.
 type Gap struct {
 	Room string // "" if it is a user's
 	User string // "" if it is a room's

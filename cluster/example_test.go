@@ -37,7 +37,11 @@ func Example() {
 		runtime.Go(ctx, func(ctx context.Context) { s.Serve(ctx) })
 		defer s.Close()
 
-		ann, err := websocket.Dial(ctx, "ws://"+l.Addr().String()+"/?user=ann", websocket.ClientConfig{})
+		ann, err := websocket.Dial(
+			ctx,
+			"ws://"+l.Addr().String()+"/?user=ann",
+			websocket.ClientConfig{},
+		)
 		if err != nil {
 			return err
 		}
@@ -50,7 +54,11 @@ func Example() {
 		fmt.Println(string(m.Data))
 		members, err := hub.Members(ctx, "lobby")
 		fmt.Println(members[0].User, err)
-		hub.ToUser(ctx, "ann", websocket.Message{Opcode: websocket.Text, Data: []byte("hello, Ann")})
+		hub.ToUser(
+			ctx,
+			"ann",
+			websocket.Message{Opcode: websocket.Text, Data: []byte("hello, Ann")},
+		)
 		m, err = ann.Recv(ctx)
 		fmt.Println(string(m.Data))
 		return err
@@ -79,7 +87,10 @@ func ExampleHub_JoinSince() {
 		switch err {
 		case nil: // all that it has missed is on its way
 		case cluster.ErrUnrecoverable:
-			c.Push(fmt.Appendf(nil, "load the page anew, from %d %s", at.Offset, at.Epoch), websocket.Text)
+			c.Push(
+				fmt.Appendf(nil, "load the page anew, from %d %s", at.Offset, at.Epoch),
+				websocket.Text,
+			)
 		default:
 			return err
 		}

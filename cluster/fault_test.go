@@ -205,7 +205,10 @@ func TestJoinSinceOfABusyConnection(t *testing.T) {
 	at.Offset--
 	w, err := c.far.Writer(h.ctx, websocket.Text)
 	check(t, err)
-	if _, err := hub.JoinSince(h.ctx, c.far, "room", nil, at); !errors.Is(err, cluster.ErrUnrecoverable) {
+	if _, err := hub.JoinSince(h.ctx, c.far, "room", nil, at); !errors.Is(
+		err,
+		cluster.ErrUnrecoverable,
+	) {
 		t.Error(err)
 	}
 	check(t, w.Close())

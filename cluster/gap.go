@@ -8,9 +8,9 @@ import (
 
 // How losses are noticed. A node gives all its messages one sequence of numbers, and says with each
 // what number the one before it on the same subject had. A message whose predecessor hasn't come is
-// behind a gap. The last one before a silence has no successor, so each heartbeat lists the subjects
-// on which there were messages since the one before, and their last numbers. Heartbeats have
-// numbers of their own: where one is missing, anything may be.
+// behind a gap. The last one before a silence has no successor, so each heartbeat lists the
+// subjects on which there were messages since the one before, and their last numbers. Heartbeats
+// have numbers of their own: where one is missing, anything may be.
 //
 // So neither side has to remember anything of a room in which nothing has been said for a few
 // heartbeats.
@@ -48,19 +48,24 @@ func (h *Hub) verdict(t *topic, e envelope, at Position, from source, now time.T
 		n = h.node(e.from, now)
 	}
 	switch {
-	case n != nil && from == live && at.Epoch != "" && at.Epoch == t.at.Epoch && at.Offset <= t.at.Offset:
+	case n != nil && from == live && t.past(at):
 		if last := n.tracks[t.subject]; last != nil && e.number > last.number {
-			h.owes(t, owed{n, mark{t.subject, e.number}}, now) // it goes out in its place, or not at all
+			h.owes(t, owed{n, mark{t.subject, e.number}}, now) // its place is behind others' by now
 		}
 		return late
 	case n != nil: // the track of what was stored may have been forgotten meanwhile
 		return n.judge(t, e, from, from != stored && h.expects(n, t, e.before, now))
 	case from != stored:
 		return foreign
-	case at.Epoch == t.at.Epoch && at.Offset <= t.at.Offset:
+	case t.past(at):
 		return late
 	}
 	return fine
+}
+
+// past reports whether something at a position, or behind it, was delivered.
+func (t *topic) past(at Position) bool {
+	return at.Epoch != "" && at.Epoch == t.at.Epoch && at.Offset <= t.at.Offset
 }
 
 // judge says what a message is behind those that have come. note notes it.
@@ -115,8 +120,8 @@ type suspect struct {
 	at     time.Time
 }
 
-// marked compares what a node says it has published with what has come. What hasn't may be under way
-// yet, so it is looked at again with the next heartbeat, which may have come in parts.
+// marked compares what a node says it has published with what has come. What hasn't may be under
+// way yet, so it is looked at again with the next heartbeat, which may have come in parts.
 func (h *Hub) marked(n *node, marks []mark, now time.Time) {
 	h.examine(n, now)
 	for _, m := range marks {
@@ -175,8 +180,8 @@ type beat struct {
 }
 
 // expects reports whether a message has to have come of which nothing else is known than that its
-// node remembers it: it was published when the broker knew for certain that this node listens. It is
-// given a heartbeat for that. A node remembers what it has published for less than four.
+// node remembers it: it was published when the broker knew for certain that this node listens. It
+// is given a heartbeat for that. A node remembers what it has published for less than four.
 func (h *Hub) expects(n *node, t *topic, number uint64, now time.Time) bool {
 	if !t.subscribed || number == 0 {
 		return false

@@ -55,7 +55,8 @@ func (g *gaps) want(t testing.TB, room, user string, cause error) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		i := slices.IndexFunc(g.all, func(gap cluster.Gap) bool {
-			return gap.Room == room && gap.User == user && (cause == nil || errors.Is(gap.Err, cause))
+			return gap.Room == room && gap.User == user &&
+				(cause == nil || errors.Is(gap.Err, cause))
 		})
 		if i < 0 {
 			return false
@@ -121,7 +122,11 @@ func TestGapBeforeASilence(t *testing.T) {
 func heartbeats(t testing.TB, hub *cluster.Hub, n uint64) {
 	t.Helper()
 	began := hub.Stats().Received
-	leaktest.Until(t, "some heartbeats have come", func() bool { return hub.Stats().Received >= began+n })
+	leaktest.Until(
+		t,
+		"some heartbeats have come",
+		func() bool { return hub.Stats().Received >= began+n },
+	)
 }
 
 // Where a heartbeat is missing, anything may be.
@@ -185,8 +190,8 @@ func TestGapOfTheBroker(t *testing.T) {
 	}
 }
 
-// What comes late, and was told to be missing, is delivered yet if nothing behind it was, and is not
-// told twice.
+// What comes late, and was told to be missing, is delivered yet if nothing behind it was, and is
+// not told twice.
 func TestLate(t *testing.T) {
 	h := open(t, websocket.Options{})
 	a, b, broker, seen, c := h.listeners(cluster.MemoryHistory{})
@@ -330,8 +335,8 @@ func TestGapOfANodeThatComesBack(t *testing.T) {
 	}
 }
 
-// A heartbeat that was lost is missed even when the next that is heard of its node is a state, which
-// is as of behind it.
+// A heartbeat that was lost is missed even when the next that is heard of its node is a state,
+// which is as of behind it.
 func TestGapBeforeAState(t *testing.T) {
 	h := open(t, websocket.Options{})
 	_, b, broker, seen, _ := h.listeners(cluster.MemoryHistory{})
@@ -397,7 +402,10 @@ func TestMarksInParts(t *testing.T) {
 	}
 	broker.loses.Store(&arrived)
 	for n := range rooms {
-		check(t, a.Broadcast(h.ctx, fmt.Sprint("a-room-with-a-name-that-is-long-enough-", n), text("x")))
+		check(
+			t,
+			a.Broadcast(h.ctx, fmt.Sprint("a-room-with-a-name-that-is-long-enough-", n), text("x")),
+		)
 	}
 	receive(t, parts)
 	broker.loses.Store(nil)
@@ -483,8 +491,8 @@ func TestTooLate(t *testing.T) {
 	}
 }
 
-// What a node publishes while its connection loses all is missed by the others, heard or not, with a
-// history and without.
+// What a node publishes while its connection loses all is missed by the others, heard or not, with
+// a history and without.
 func TestGapOfACutConnection(t *testing.T) {
 	for name, memory := range map[string]cluster.MemoryHistory{"without a history": {}, "with a history": someHistory} {
 		t.Run(name, func(t *testing.T) {
@@ -497,7 +505,11 @@ func TestGapOfACutConnection(t *testing.T) {
 			acquainted(t, []*cluster.Hub{a, b})
 			c := h.dial()
 			check(t, b.Join(c.far, "room", nil))
-			leaktest.Until(t, "the room is listened to", func() bool { return b.Stats().Subscribed == 1 })
+			leaktest.Until(
+				t,
+				"the room is listened to",
+				func() bool { return b.Stats().Subscribed == 1 },
+			)
 			for n := range 4 {
 				said, beats := n%2 == 0, n/2 == 0
 				if said {

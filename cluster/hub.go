@@ -23,8 +23,8 @@ type Config struct {
 	// one Hub, which closes it.
 	Broker Broker
 
-	// Node is the name of this node, which no other one that lives may have; "" means one made of the
-	// host's name and a random part. See CheckName.
+	// Node is the name of this node, which no other one that lives may have; "" means one made of
+	// the host's name and a random part. See CheckName.
 	Node string
 
 	// Encode makes what WebSockets are sent of what was broadcast; nil: the message as it is.
@@ -36,14 +36,14 @@ type Config struct {
 
 	// OnPresence is told which members have joined a room and which have left it, anywhere; those
 	// that have left went first. What comes and goes again before it is called isn't told. OnGap is
-	// told of messages that were lost, or may have been. Both run in a coroutine, one at a time, and
-	// may wait, which delays what follows. Optional.
+	// told of messages that were lost, or may have been. Both run in a coroutine, one at a time,
+	// and may wait, which delays what follows. Optional.
 	OnPresence func(ctx context.Context, room string, joined, left []Member)
 	OnGap      func(ctx context.Context, gap Gap)
 
 	// Heartbeat is how often a node says that it lives: 1 s if 0. A node that says nothing for
-	// NodeTimeout loses all its members: 10 s if 0, at least three heartbeats. All nodes should have
-	// the same.
+	// NodeTimeout loses all its members: 10 s if 0, at least three heartbeats. All nodes should
+	// have the same.
 	Heartbeat, NodeTimeout time.Duration
 
 	// LeaveGrace is how long a node goes on to listen to a room whose last member here has left:
@@ -62,12 +62,12 @@ type Config struct {
 	// Members returns: 10,000 if 0.
 	MaxRooms, MaxListed int
 
-	// MaxQueue is how many bytes may wait for the Broker, or to be handed to the members here: 64 MiB
-	// if 0.
+	// MaxQueue is how many bytes may wait for the Broker, or to be handed to the members here: 64
+	// MiB if 0.
 	MaxQueue int
 
-	// MaxMissed is how many messages of a room's history JoinSince and the Hub itself recover: 1,000
-	// if 0. As many, and no more than 1 MiB, may come meanwhile.
+	// MaxMissed is how many messages of a room's history JoinSince and the Hub itself recover:
+	// 1,000 if 0. As many, and no more than 1 MiB, may come meanwhile.
 	MaxMissed int
 
 	// Logger is told of what nobody else is: nodes that come and go, bytes that can't be read. nil:
@@ -99,7 +99,8 @@ var (
 	// ErrBound is returned by Bind for a connection that has another user, or is in a room.
 	ErrBound = errors.New("cluster: the connection has a user already, or is in a room")
 
-	// ErrNode is why messages may be lost: a node is gone without a word, or wasn't heard for a while.
+	// ErrNode is why messages may be lost: a node is gone without a word, or wasn't heard for a
+	// while.
 	ErrNode = errors.New("cluster: a node is gone, or wasn't heard for a while")
 
 	// ErrMissed is why messages are lost: their successors have come without them.
@@ -242,8 +243,8 @@ func (c *Config) check() error {
 	return nil
 }
 
-// Start connects to the Broker and begins. ctx is that of a runtime or of a coroutine: callbacks run
-// on that runtime, whose end is a Close. It waits, and may be called again after an error.
+// Start connects to the Broker and begins. ctx is that of a runtime or of a coroutine: callbacks
+// run on that runtime, whose end is a Close. It waits, and may be called again after an error.
 func (h *Hub) Start(ctx context.Context) error {
 	rt, err := sched.From(ctx)
 	if err != nil {
@@ -264,7 +265,8 @@ func (h *Hub) Start(ctx context.Context) error {
 	return nil
 }
 
-// start is Start on a goroutine. It leaves the rest to run, and ends with the hub running, or as new.
+// start is Start on a goroutine. It leaves the rest to run, and ends with the hub running, or as
+// new.
 func (h *Hub) start(ctx context.Context, rt *sched.Runtime) error {
 	h.mu.Lock()
 	if h.phase != phaseNew {
@@ -319,7 +321,10 @@ func (h *Hub) greet(ctx context.Context) error {
 	err := errors.Join(broker.Subscribe(subjectNodes), broker.Subscribe(subjectNode+h.me.name))
 	switch {
 	case most < 1024:
-		err = fmt.Errorf("the broker carries no more than %d bytes in a message", broker.MaxMessage())
+		err = fmt.Errorf(
+			"the broker carries no more than %d bytes in a message",
+			broker.MaxMessage(),
+		)
 	case err == nil:
 		// The connection may have ended since; the next heartbeat says as much.
 		if err = h.say(kindHello, nil); errors.Is(err, ErrDisconnected) {
@@ -335,11 +340,11 @@ func (h *Hub) greet(ctx context.Context) error {
 // Node returns the name of this node.
 func (h *Hub) Node() string { return h.config.Node }
 
-// HandOver tells the other nodes that the members of this one are about to join elsewhere, as when a
-// server is replaced: until they have, or Config.MoveTimeout is over, they count as members, and a
-// user who leaves here and joins there is told to have moved (Member.Replaces). It is to be called
-// before the connections are closed, and Close after that. If there is no
-// Close, the node is one like the others again when MoveTimeout is over.
+// HandOver tells the other nodes that the members of this one are about to join elsewhere, as when
+// a server is replaced: until they have, or Config.MoveTimeout is over, they count as members, and
+// a user who leaves here and joins there is told to have moved (Member.Replaces). It is to be
+// called before the connections are closed, and Close after that. If there is no Close, the node is
+// one like the others again when MoveTimeout is over.
 func (h *Hub) HandOver() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -419,7 +424,10 @@ func (h *Hub) reject(subject string, err error) {
 	h.stats.Rejected++
 	if now := time.Now(); now.Sub(h.warned) > time.Minute {
 		h.warned = now
-		h.log.Warn("cluster: a message of another node was rejected", zap.String("subject", subject),
-			zap.Error(err))
+		h.log.Warn(
+			"cluster: a message of another node was rejected",
+			zap.String("subject", subject),
+			zap.Error(err),
+		)
 	}
 }

@@ -35,8 +35,11 @@ func TestBroadcast(t *testing.T) {
 	check(t, hubs[0].Join(stranger.far, "other", nil))
 	count(t, "room", 6, hubs...)
 	for n := range 20 {
-		check(t, hubs[n%3].Broadcast(h.ctx, "room", text("to all %d", n), id(t, hubs[0], clients[0].far),
-			id(t, hubs[1], clients[1].far)))
+		check(
+			t,
+			hubs[n%3].Broadcast(h.ctx, "room", text("to all %d", n), id(t, hubs[0], clients[0].far),
+				id(t, hubs[1], clients[1].far)),
+		)
 		for _, c := range clients[2:] {
 			c.want(fmt.Sprintf("to all %d", n))
 		}
@@ -288,9 +291,16 @@ func TestMembers(t *testing.T) {
 		check(t, err)
 		for i, c := range clients {
 			want := cluster.Member{
-				ID: id(t, hubs[i%3], c.far), User: fmt.Sprint("user", i), Meta: fmt.Append(nil, "meta", i),
+				ID: id(
+					t,
+					hubs[i%3],
+					c.far,
+				), User: fmt.Sprint("user", i), Meta: fmt.Append(nil, "meta", i),
 			}
-			if !slices.ContainsFunc(members, func(m cluster.Member) bool { return reflect.DeepEqual(m, want) }) {
+			if !slices.ContainsFunc(
+				members,
+				func(m cluster.Member) bool { return reflect.DeepEqual(m, want) },
+			) {
 				t.Errorf("node %s: %v isn't among %v", hub.Node(), want, members)
 			}
 		}
@@ -329,7 +339,10 @@ func TestJoinOfTheEnded(t *testing.T) {
 	}
 	count(t, "room", 0, hub)
 	leaktest.Until(t, "nothing is left", func() bool { return hub.Stats().Members == 0 })
-	if err := hub.Join(new(websocket.Conn), "room", nil); !errors.Is(err, websocket.ErrNotEstablished) {
+	if err := hub.Join(new(websocket.Conn), "room", nil); !errors.Is(
+		err,
+		websocket.ErrNotEstablished,
+	) {
 		t.Error(err)
 	}
 	if err := hub.Join(nil, "room", nil); err == nil {

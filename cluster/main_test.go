@@ -167,8 +167,8 @@ func id(t testing.TB, hub *cluster.Hub, c cluster.Conn) cluster.ID {
 type faulty struct {
 	cluster.Broker
 	receiver cluster.Receiver
-	// drops says what is lost on its way to the broker, loses what is lost behind it. silent has the
-	// broker refuse all, and deliver nothing.
+	// drops says what is lost on its way to the broker, loses what is lost behind it. silent has
+	// the broker refuse all, and deliver nothing.
 	drops, loses atomic.Pointer[func(subject string, message []byte) bool]
 	silent       atomic.Bool
 	mu           sync.Mutex // for one call of the receiver at a time
@@ -246,9 +246,11 @@ func (h *house) lineServer() (address string, conns chan *server.Conn) {
 	return l.Addr().String(), conns
 }
 
-// saidBy returns the kind of what a node has said, 0 if another one has. Kinds are those of wire.go.
+// saidBy returns the kind of what a node has said, 0 if another one has. Kinds are those of
+// wire.go.
 func saidBy(node string, message []byte) (kind byte) {
-	if n := len(node); len(message) > 3+n && int(message[2]) == n && string(message[3:3+n]) == node {
+	if n := len(node); len(message) > 3+n && int(message[2]) == n &&
+		string(message[3:3+n]) == node {
 		kind = message[1]
 	}
 	return kind

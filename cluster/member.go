@@ -42,8 +42,8 @@ type Member struct {
 	ID
 	User string // what Bind has set, "" if nothing
 	Meta []byte // what Join was given; not to be changed
-	// Replaces is, in what OnPresence is told of who has joined, the member whose place this one takes
-	// as it has moved, see Hub.HandOver: that one isn't told to have left.
+	// Replaces is, in what OnPresence is told of who has joined, the member whose place this one
+	// takes as it has moved, see Hub.HandOver: that one isn't told to have left.
 	Replaces ID
 }
 

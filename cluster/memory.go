@@ -114,7 +114,10 @@ func (m *MemoryBroker) unsubscribe(subject string) {
 	}
 	delete(m.subjects, subject)
 	b := m.bus
-	rest := slices.DeleteFunc(b.subscribers[subject], func(other *MemoryBroker) bool { return other == m })
+	rest := slices.DeleteFunc(
+		b.subscribers[subject],
+		func(other *MemoryBroker) bool { return other == m },
+	)
 	if len(rest) == 0 {
 		delete(b.subscribers, subject)
 	} else {
@@ -215,9 +218,13 @@ func (m *MemoryBroker) Since(
 	if since.Epoch == "" {
 		return nil, top, nil
 	}
-	first := sort.Search(len(stored), func(i int) bool { return stored[i].At.Offset > since.Offset })
+	first := sort.Search(
+		len(stored),
+		func(i int) bool { return stored[i].At.Offset > since.Offset },
+	)
 	stored = stored[first:]
-	if since.Epoch != b.epoch || since.Offset > b.last || since.Offset < dropped || len(stored) > limit {
+	if since.Epoch != b.epoch || since.Offset > b.last || since.Offset < dropped ||
+		len(stored) > limit {
 		return nil, top, ErrUnrecoverable
 	}
 	return slices.Clone(stored), top, nil

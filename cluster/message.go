@@ -51,8 +51,8 @@ func (h *Hub) Broadcast(
 	return h.send(ctx, subjectRoom+room, m, except)
 }
 
-// ToUser sends a message to all connections of a user, see Bind, on all nodes, as Broadcast does to a
-// room.
+// ToUser sends a message to all connections of a user, see Bind, on all nodes, as Broadcast does to
+// a room.
 func (h *Hub) ToUser(ctx context.Context, user string, m websocket.Message) error {
 	if err := CheckName(user); err != nil {
 		return err
@@ -85,7 +85,8 @@ func (h *Hub) sendable(ctx context.Context, m websocket.Message) error {
 }
 
 // Disconnect closes all connections of a user, on all nodes: WebSockets with a code and a reason as
-// websocket.Conn.Close takes them, others as server.Conn.Close does. Like Broadcast it doesn't wait.
+// websocket.Conn.Close takes them, others as server.Conn.Close does. Like Broadcast it doesn't
+// wait.
 func (h *Hub) Disconnect(ctx context.Context, user string, code int, reason string) error {
 	if err := CheckName(user); err != nil {
 		return err
@@ -153,7 +154,12 @@ func (h *Hub) giveLocal(l local) {
 	if t != nil {
 		pub := t.publication(envelope{from: h.me.origin}, packet{}, Position{})
 		pub.Message = l.message
-		h.spread(t, l.message, func() ([]byte, bool) { return h.encodeRaw(t, pub, l.message) }, except)
+		h.spread(
+			t,
+			l.message,
+			func() ([]byte, bool) { return h.encodeRaw(t, pub, l.message) },
+			except,
+		)
 	}
 }
 

@@ -222,8 +222,9 @@ func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
 	}
 }
 
-// skips reports whether what a node has said to all up to a number hasn't all come, and has the loss
-// told that this may be. When this node is new, others are expected to have said something before.
+// skips reports whether what a node has said to all up to a number hasn't all come, and has the
+// loss told that this may be. When this node is new, others are expected to have said something
+// before.
 func (h *Hub) skips(n *node, number uint64, now time.Time) bool {
 	if number <= n.number || n.number == 0 && now.Sub(h.began) < 3*h.config.Heartbeat {
 		return false
@@ -262,7 +263,13 @@ func (h *Hub) admit(n *node, c newcomer) {
 		h.reject(subjectNodes, errForeign)
 		return
 	}
-	e := &entry{topic: h.topic(subjectRoom + c.room), node: n, number: c.number, user: c.user, meta: c.meta}
+	e := &entry{
+		topic:  h.topic(subjectRoom + c.room),
+		node:   n,
+		number: c.number,
+		user:   c.user,
+		meta:   c.meta,
+	}
 	n.members[c.place] = e
 	n.size += c.size()
 	h.appear(e)

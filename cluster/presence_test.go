@@ -68,9 +68,13 @@ func (d *diary) room(name string) []string {
 
 func (d *diary) shows(t testing.TB, room string, users ...string) {
 	t.Helper()
-	leaktest.Until(t, fmt.Sprintf("%s shows %v, and not %v", room, users, d.room(room)), func() bool {
-		return slices.Equal(d.room(room), users)
-	})
+	leaktest.Until(
+		t,
+		fmt.Sprintf("%s shows %v, and not %v", room, users, d.room(room)),
+		func() bool {
+			return slices.Equal(d.room(room), users)
+		},
+	)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, what := range d.wrong {
@@ -241,12 +245,16 @@ func TestCallbacksUseTheHub(t *testing.T) {
 	h := open(t, websocket.Options{})
 	var hub *cluster.Hub
 	told := make(chan []cluster.Member, 1)
-	hub = h.hub(cluster.Config{OnPresence: func(ctx context.Context, room string, joined, _ []cluster.Member) {
-		check(t, hub.Broadcast(ctx, room, text("%d joined", len(joined))))
-		members, err := hub.Members(ctx, room)
-		check(t, err)
-		told <- members
-	}})
+	hub = h.hub(
+		cluster.Config{
+			OnPresence: func(ctx context.Context, room string, joined, _ []cluster.Member) {
+				check(t, hub.Broadcast(ctx, room, text("%d joined", len(joined))))
+				members, err := hub.Members(ctx, room)
+				check(t, err)
+				told <- members
+			},
+		},
+	)
 	c := h.dial()
 	check(t, hub.Join(c.far, "room", nil))
 	c.want("1 joined")
@@ -281,8 +289,8 @@ func TestLostDiffOfMeta(t *testing.T) {
 	}
 }
 
-// A node that hands over goes on if it isn't ended: whoever has left it is gone when the time is over,
-// and others know that it hands over though they have missed its word.
+// A node that hands over goes on if it isn't ended: whoever has left it is gone when the time is
+// over, and others know that it hands over though they have missed its word.
 func TestHandOverThatIsNoEnd(t *testing.T) {
 	h := open(t, websocket.Options{})
 	bus := cluster.Memory()
@@ -319,7 +327,8 @@ func TestHandOverThatIsNoEnd(t *testing.T) {
 	count(t, "room", 2, stays, moves)
 	bob.near.Abort()
 	leaktest.Until(t, "bob has left", func() bool { return moves.Count("room") == 1 })
-	if a, b := calls(&seen), calls(&own); a != before+1 || b != beforeOwn+1 || seen.moves != 1 || own.moves != 1 {
+	if a, b := calls(&seen), calls(&own); a != before+1 || b != beforeOwn+1 || seen.moves != 1 ||
+		own.moves != 1 {
 		t.Errorf("told of more than a move: %v, %v", seen.users, own.users)
 	}
 	leaktest.Until(t, "the time is over", func() bool {

@@ -86,7 +86,12 @@ func random(t *testing.T, memory cluster.MemoryHistory) {
 	var hubs []*cluster.Hub
 	for i := range nodes {
 		n := &teller{broker: &faulty{Broker: bus.Peer()}, seen: new(gaps), said: map[string]int{}}
-		config := cluster.Config{Node: fmt.Sprint(i), Broker: n.broker, NodeTimeout: 15 * beat, OnGap: n.seen.onGap}
+		config := cluster.Config{
+			Node:        fmt.Sprint(i),
+			Broker:      n.broker,
+			NodeTimeout: 15 * beat,
+			OnGap:       n.seen.onGap,
+		}
 		if memory.Messages > 0 {
 			config.Broker = faultyHistory{faulty: n.broker}
 		}
@@ -97,7 +102,12 @@ func random(t *testing.T, memory cluster.MemoryHistory) {
 	room := func() string { return fmt.Sprint("room", rand.IntN(rooms)) }
 	var listeners []*listener
 	for i := range nodes * rooms {
-		l := &listener{c: h.dial(), at: i % nodes, room: fmt.Sprint("room", i/nodes), next: map[string]int{}}
+		l := &listener{
+			c:    h.dial(),
+			at:   i % nodes,
+			room: fmt.Sprint("room", i/nodes),
+			next: map[string]int{},
+		}
 		check(t, hubs[l.at].Join(l.c.far, l.room, nil))
 		listeners = append(listeners, l)
 	}
@@ -123,7 +133,9 @@ func random(t *testing.T, memory cluster.MemoryHistory) {
 					n.broker.drops.Store(nil)
 					n.broker.loses.Store(nil)
 				}
-				time.Sleep(time.Millisecond) // the length of a run is given, and not how much is said in it
+				time.Sleep(
+					time.Millisecond,
+				) // the length of a run is given, and not how much is said in it
 			}
 			n.broker.drops.Store(nil)
 			n.broker.loses.Store(nil)
@@ -176,8 +188,12 @@ func random(t *testing.T, memory cluster.MemoryHistory) {
 			leaktest.Until(t, "the last word is taken", func() bool {
 				n.mu.Lock()
 				defer n.mu.Unlock()
-				return n.hub.Broadcast(h.ctx, fmt.Sprint("room", i), text("%s room%d %d", n.hub.Node(), i,
-					n.said[fmt.Sprint("room", i)])) == nil
+				return n.hub.Broadcast(
+					h.ctx,
+					fmt.Sprint("room", i),
+					text("%s room%d %d", n.hub.Node(), i,
+						n.said[fmt.Sprint("room", i)]),
+				) == nil
 			})
 		}
 	}
@@ -196,12 +212,21 @@ func random(t *testing.T, memory cluster.MemoryHistory) {
 			t.Error(l.wrong)
 		}
 		if l.missed > 0 && tellers[l.at].seen.count(l.room) == 0 {
-			t.Errorf("node %d has missed %d messages in %s, and wasn't told", l.at, l.missed, l.room)
+			t.Errorf(
+				"node %d has missed %d messages in %s, and wasn't told",
+				l.at,
+				l.missed,
+				l.room,
+			)
 		}
 		l.c.near.Abort()
 	}
 	for _, hub := range hubs {
-		leaktest.Until(t, "nobody is left", func() bool { return hub.Stats().Members == 0 && hub.Stats().Rooms == 0 })
+		leaktest.Until(
+			t,
+			"nobody is left",
+			func() bool { return hub.Stats().Members == 0 && hub.Stats().Rooms == 0 },
+		)
 		t.Logf("%+v", hub.Stats())
 	}
 }

@@ -68,8 +68,8 @@ type recovery struct {
 	asked, again bool
 }
 
-// The history may take so long to answer, a topic's messages wait so long for those before them, and
-// so many topics are recovered at a time.
+// The history may take so long to answer, a topic's messages wait so long for those before them,
+// and so many topics are recovered at a time.
 const (
 	answerTimeout  = 10 * time.Second
 	recoverTimeout = 30 * time.Second
@@ -167,16 +167,16 @@ func (h *Hub) healed(t *topic, fetched []Stored, top Position, err error) {
 }
 
 // JoinSince is Join for a client that was in the room before, here or on another node, and has the
-// position of the last message that it got: what was said since is sent to it first, as Encode makes
-// it, and then what is said from now on, without a hole and nothing twice. What it was excepted from
-// is among that, as it is another connection now.
+// position of the last message that it got: what was said since is sent to it first, as Encode
+// makes it, and then what is said from now on, without a hole and nothing twice. What it was
+// excepted from is among that, as it is another connection now.
 //
-// It returns the position behind what was sent, for a client that has none yet: with a since that is
-// zero nothing is sent. ErrUnrecoverable says that the connection has joined, but can't be given all,
-// and was given nothing: too much was said, or too long ago, or the Broker has no History; or the
-// first part only, as it can't be pushed to. It waits, for the Broker: callbacks call it in a
-// coroutine (runtime.Go). When ctx is done the connection may yet join, and a Leave meanwhile doesn't
-// keep it from that. A connection that is in the room is sent nothing.
+// It returns the position behind what was sent, for a client that has none yet: with a since that
+// is zero nothing is sent. ErrUnrecoverable says that the connection has joined, but can't be given
+// all, and was given nothing: too much was said, or too long ago, or the Broker has no History; or
+// the first part only, as it can't be pushed to. It waits, for the Broker: callbacks call it in a
+// coroutine (runtime.Go). When ctx is done the connection may yet join, and a Leave meanwhile
+// doesn't keep it from that. A connection that is in the room is sent nothing.
 func (h *Hub) JoinSince(
 	ctx context.Context, c Conn, room string, meta []byte, since Position,
 ) (Position, error) {
@@ -283,7 +283,8 @@ func (h *Hub) caughtUp(
 	defer cancel()
 	for {
 		stored, top, err = h.history.Since(ctx, subject, since, h.config.MaxMissed)
-		if err != nil || since.Epoch == "" || top.Epoch != known.Epoch || top.Offset >= known.Offset {
+		if err != nil || since.Epoch == "" || top.Epoch != known.Epoch ||
+			top.Offset >= known.Offset {
 			return stored, top, err
 		}
 		select {
@@ -294,9 +295,9 @@ func (h *Hub) caughtUp(
 	}
 }
 
-// sow notes what was the last that each node had said, as the history has it, for a topic that has not
-// heard them long enough to know. It reports whether something didn't get into the history, as a
-// message's predecessor isn't there. The caller holds mu.
+// sow notes what was the last that each node had said, as the history has it, for a topic that has
+// not heard them long enough to know. It reports whether something didn't get into the history, as
+// a message's predecessor isn't there. The caller holds mu.
 func (h *Hub) sow(t *topic, all []Stored) (holes bool) {
 	t.seeds = map[origin]uint64{}
 	for _, m := range all {

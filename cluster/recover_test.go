@@ -100,7 +100,12 @@ func TestJoinSince(t *testing.T) {
 	bus := cluster.MemoryWith(cluster.MemoryHistory{Messages: 10_000})
 	var hubs []*cluster.Hub
 	for i := range 2 {
-		config := cluster.Config{Broker: bus.Peer(), Node: fmt.Sprint(i), Encode: withPosition, MaxMissed: 10_000}
+		config := cluster.Config{
+			Broker:    bus.Peer(),
+			Node:      fmt.Sprint(i),
+			Encode:    withPosition,
+			MaxMissed: 10_000,
+		}
 		hubs = append(hubs, h.hub(config))
 	}
 	acquainted(t, hubs)
@@ -177,7 +182,10 @@ func TestJoinSinceTooLate(t *testing.T) {
 	} {
 		say(1)
 		c := h.dial()
-		if _, err := hub.JoinSince(h.ctx, c.far, "room", nil, since); !errors.Is(err, cluster.ErrUnrecoverable) {
+		if _, err := hub.JoinSince(h.ctx, c.far, "room", nil, since); !errors.Is(
+			err,
+			cluster.ErrUnrecoverable,
+		) {
 			t.Errorf("%s: %v", what, err)
 		}
 		check(t, hub.Broadcast(h.ctx, "room", text("%s", what)))
@@ -194,7 +202,10 @@ func TestJoinSinceTooLate(t *testing.T) {
 		t.Errorf("a member was sent %v again", s)
 	}
 	plain := h.hub(cluster.Config{})
-	if _, err := plain.JoinSince(h.ctx, c.far, "room", nil, at); !errors.Is(err, cluster.ErrUnrecoverable) {
+	if _, err := plain.JoinSince(h.ctx, c.far, "room", nil, at); !errors.Is(
+		err,
+		cluster.ErrUnrecoverable,
+	) {
 		t.Error(err)
 	}
 	count(t, "room", 1, plain)
@@ -253,14 +264,20 @@ func TestRecoversOfNodesThatAreGone(t *testing.T) {
 			broker := &faulty{Broker: bus.Peer()}
 			var seen gaps
 			b := h.hub(cluster.Config{
-				Broker: faultyHistory{faulty: broker}, Node: "b", NodeTimeout: 5 * beat, OnGap: seen.onGap,
+				Broker: faultyHistory{
+					faulty: broker,
+				}, Node: "b", NodeTimeout: 5 * beat, OnGap: seen.onGap,
 			})
 			goes := cluster.New(quick(cluster.Config{Broker: bus.Peer(), Node: "goes"}))
 			check(t, goes.Start(h.ctx))
 			acquainted(t, []*cluster.Hub{goes, b})
 			c := h.dial()
 			check(t, b.Join(c.far, "room", nil))
-			leaktest.Until(t, "the room is listened to", func() bool { return b.Stats().Subscribed == 1 })
+			leaktest.Until(
+				t,
+				"the room is listened to",
+				func() bool { return b.Stats().Subscribed == 1 },
+			)
 			check(t, goes.Broadcast(h.ctx, "room", text("first")))
 			c.want("first")
 			cut := func(_ string, message []byte) bool { return saidBy("goes", message) != 0 }
@@ -310,7 +327,9 @@ func TestRecoversWhatIsLostMeanwhile(t *testing.T) {
 	bus := cluster.MemoryWith(someHistory)
 	broker := &faulty{Broker: bus.Peer()}
 	history := &slowHistory{
-		faultyHistory: faultyHistory{faulty: broker}, asked: make(chan struct{}), release: make(chan struct{}),
+		faultyHistory: faultyHistory{
+			faulty: broker,
+		}, asked: make(chan struct{}), release: make(chan struct{}),
 	}
 	b := h.hub(cluster.Config{Broker: history, Node: "b"})
 	a := h.hub(cluster.Config{Broker: bus, Node: "a"})
@@ -406,7 +425,15 @@ func TestJoinSinceAndGaps(t *testing.T) {
 	broker := &faulty{Broker: bus.Peer()}
 	a := h.hub(cluster.Config{Broker: faultyHistory{faulty: broker}, Node: "a"})
 	var seen gaps
-	b := h.hub(cluster.Config{Broker: bus, Node: "b", OnGap: seen.onGap, Heartbeat: 10 * time.Second, NodeTimeout: time.Minute})
+	b := h.hub(
+		cluster.Config{
+			Broker:      bus,
+			Node:        "b",
+			OnGap:       seen.onGap,
+			Heartbeat:   10 * time.Second,
+			NodeTimeout: time.Minute,
+		},
+	)
 	acquainted(t, []*cluster.Hub{a, b})
 	start, err := b.JoinSince(h.ctx, h.dial().far, "another", nil, cluster.Position{})
 	check(t, err)

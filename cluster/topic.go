@@ -47,8 +47,8 @@ func (t *topic) room() bool   { return strings.HasPrefix(t.subject, subjectRoom)
 func (t *topic) name() string { return t.subject[len(subjectRoom):] } // as long as subjectUser
 func (t *topic) user() string { return t.name() }
 
-// topic returns the topic of a subject. Who doesn't use it has to call tidy. The caller holds mu, as
-// it does for all that follows.
+// topic returns the topic of a subject. Who doesn't use it has to call tidy. The caller holds mu,
+// as it does for all that follows.
 func (h *Hub) topic(subject string) *topic {
 	t := h.topics[subject]
 	if t == nil {

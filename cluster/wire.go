@@ -29,8 +29,8 @@ type envelope struct {
 	kind kind
 	from origin
 	// Of messages: a number that grows with all that the node publishes, and that of the message
-	// before on the same subject, 0 if the node doesn't know it any more. Of what goes to "nodes": a
-	// number that grows by one, and the last of those of messages.
+	// before on the same subject, 0 if the node doesn't know it any more. Of what goes to "nodes":
+	// a number that grows by one, and the last of those of messages.
 	number, before uint64
 }
 

@@ -29,7 +29,10 @@ func TestWire(t *testing.T) {
 		read  func(r *reader) any
 	}{
 		"packet": {
-			appendPacket(nil, packet{websocket.Text, []ID{{"a", 1}, {"b", 1 << 50}}, []byte("data")}),
+			appendPacket(
+				nil,
+				packet{websocket.Text, []ID{{"a", 1}, {"b", 1 << 50}}, []byte("data")},
+			),
 			packet{websocket.Text, []ID{{"a", 1}, {"b", 1 << 50}}, []byte("data")},
 			func(r *reader) any { return r.packet() },
 		},
@@ -38,7 +41,10 @@ func TestWire(t *testing.T) {
 			func(r *reader) any { return r.farewell() },
 		},
 		"diff": {
-			appendDiff(nil, diff{[]place{{7, "room"}}, newcomers()}), diff{[]place{{7, "room"}}, newcomers()},
+			appendDiff(
+				nil,
+				diff{[]place{{7, "room"}}, newcomers()},
+			), diff{[]place{{7, "room"}}, newcomers()},
 			func(r *reader) any { return r.diff() },
 		},
 		"marks": {
@@ -110,16 +116,30 @@ func FuzzReceive(f *testing.F) {
 		f.Add(uint8(subject), append(appendEnvelope(nil, e), body...), uint8(3))
 	}
 	seed(0, envelope{kind: kindHello, from: from, number: 1}, nil)
-	seed(0, envelope{kind: kindDiff, from: from, number: 2}, appendDiff(nil, diff{nil, newcomers()}))
-	seed(0, envelope{kind: kindBeat, from: from, number: 3}, appendMarks(nil, []mark{{"room.r", 3}}))
+	seed(
+		0,
+		envelope{kind: kindDiff, from: from, number: 2},
+		appendDiff(nil, diff{nil, newcomers()}),
+	)
+	seed(
+		0,
+		envelope{kind: kindBeat, from: from, number: 3},
+		appendMarks(nil, []mark{{"room.r", 3}}),
+	)
 	seed(0, envelope{kind: kindBye, from: from, number: 4}, []byte{1})
 	seed(1, envelope{kind: kindAsk, from: from}, nil)
 	seed(1, envelope{kind: kindState, from: from}, appendState(nil, state{4, 0, 1, newcomers()}))
-	seed(2, envelope{kindMessage, from, 7, 5}, appendPacket(nil, packet{websocket.Text, []ID{{"me", 1}}, nil}))
+	seed(
+		2,
+		envelope{kindMessage, from, 7, 5},
+		appendPacket(nil, packet{websocket.Text, []ID{{"me", 1}}, nil}),
+	)
 	seed(3, envelope{kindDisconnect, from, 8, 0}, appendFarewell(nil, farewell{1005, "x"}))
 	rt := runtimetest.Start(f, runtimetest.Quiet(f)...)
 	f.Fuzz(func(t *testing.T, subject uint8, message []byte, cut uint8) {
-		h := New(Config{Node: "me", OnPresence: func(context.Context, string, []Member, []Member) {}})
+		h := New(
+			Config{Node: "me", OnPresence: func(context.Context, string, []Member, []Member) {}},
+		)
 		leaktest.Check(t, h.Start(rt.Context()))
 		defer h.Close(context.Background())
 		h.mu.Lock()
@@ -129,7 +149,9 @@ func FuzzReceive(f *testing.F) {
 		h.mu.Unlock()
 		s := subjects[int(subject)%len(subjects)]
 		(*receiver)(h).Receive(s, message, Position{})
-		(*receiver)(h).Receive(s, message[:max(0, len(message)-int(cut))], Position{Offset: 1, Epoch: "x"})
+		(*receiver)(
+			h,
+		).Receive(s, message[:max(0, len(message)-int(cut))], Position{Offset: 1, Epoch: "x"})
 		(*receiver)(h).Receive(s, message, Position{Offset: 2, Epoch: "x"})
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -87,7 +87,10 @@ func (h *Hub) run() {
 			h.sayMarks()
 			h.say(kindBye, []byte{0})
 			if err := h.config.Broker.Close(ctx); err != nil {
-				h.log.Warn("cluster: the broker's connection has not ended in order", zap.Error(err))
+				h.log.Warn(
+					"cluster: the broker's connection has not ended in order",
+					zap.Error(err),
+				)
 			}
 			return
 		}
@@ -122,7 +125,10 @@ func (h *Hub) workOff() {
 		}
 		for _, node := range w.asks {
 			if node != "" {
-				h.publish(subjectNode+node, appendEnvelope(nil, envelope{kind: kindAsk, from: h.me.origin}))
+				h.publish(
+					subjectNode+node,
+					appendEnvelope(nil, envelope{kind: kindAsk, from: h.me.origin}),
+				)
 			}
 		}
 		for _, o := range w.outputs {

@@ -45,6 +45,8 @@ var clusterMetrics = []metric[cluster.Stats]{
 		func(st cluster.Stats) float64 { return float64(st.Delivered) }},
 	{"whorl_cluster_dropped_total", "Messages not sent to a member, as its loop was behind.", counter,
 		func(st cluster.Stats) float64 { return float64(st.Dropped) }},
+	{"whorl_cluster_late_total", "Messages that came again or too late, and were dropped.", counter,
+		func(st cluster.Stats) float64 { return float64(st.Late) }},
 	{"whorl_cluster_rejected_total", "Messages that could not be read.", counter,
 		func(st cluster.Stats) float64 { return float64(st.Rejected) }},
 	{"whorl_cluster_recovered_total", "Messages that were fetched from the history.", counter,

@@ -68,6 +68,7 @@
 //	whorl_cluster_received_total                     counter  from the broker, heartbeats included
 //	whorl_cluster_delivered_total                    counter  on their way to a member, for each member
 //	whorl_cluster_dropped_total                      counter  not sent to a member, as its loop was behind
+//	whorl_cluster_late_total                         counter  that came again or too late, and were dropped
 //	whorl_cluster_rejected_total                     counter  that could not be read
 //	whorl_cluster_recovered_total                    counter  fetched from the history
 //	whorl_cluster_gaps_total                         counter  times that messages to a room or a user may be lost

@@ -33,10 +33,17 @@ type site struct {
 func openSite(b *testing.B) *site {
 	b.Helper()
 	rt := runtimetest.Start(b, append(runtimetest.Quiet(b), runtime.WithLoops(2))...)
-	s := &site{b: b, ctx: rt.Context(), accepted: make(chan *websocket.Conn, 100), began: time.Now()}
+	s := &site{
+		b:        b,
+		ctx:      rt.Context(),
+		accepted: make(chan *websocket.Conn, 100),
+		began:    time.Now(),
+	}
 	server := websocket.NewServer(websocket.Config{
-		Options: websocket.Options{OnMessage: func(context.Context, *websocket.Conn, websocket.Message) {}},
-		OnOpen:  func(_ context.Context, c *websocket.Conn, _ *http.Request) { s.accepted <- c },
+		Options: websocket.Options{
+			OnMessage: func(context.Context, *websocket.Conn, websocket.Message) {},
+		},
+		OnOpen: func(_ context.Context, c *websocket.Conn, _ *http.Request) { s.accepted <- c },
 	})
 	l, err := server.Listen(s.ctx, "tcp", "127.0.0.1:0")
 	check(b, err)
@@ -71,7 +78,10 @@ func (s *site) hubs(n int) []*cluster.Hub {
 		all = append(all, s.hub(server.URL()))
 	}
 	leaktest.Until(s.b, "all know each other", func() bool {
-		return !slices.ContainsFunc(all, func(hub *cluster.Hub) bool { return hub.Stats().Nodes != n })
+		return !slices.ContainsFunc(
+			all,
+			func(hub *cluster.Hub) bool { return hub.Stats().Nodes != n },
+		)
 	})
 	return all
 }
@@ -93,9 +103,9 @@ func (s *site) until(n int) {
 }
 
 // BenchmarkBroadcast sends 64 bytes to 9,000 WebSockets in all, by the room of one server and by
-// three nodes over NATS with 3,000 each, in turn. What is reported is all CPU time for each delivery,
-// that of the clients and of the NATS server included, by how much that over NATS is more, as the
-// median of the pairs, and how long it is from a Broadcast to its last delivery.
+// three nodes over NATS with 3,000 each, in turn. What is reported is all CPU time for each
+// delivery, that of the clients and of the NATS server included, by how much that over NATS is
+// more, as the median of the pairs, and how long it is from a Broadcast to its last delivery.
 func BenchmarkBroadcast(b *testing.B) {
 	members := 9000
 	if testing.Short() {
@@ -110,7 +120,10 @@ func BenchmarkBroadcast(b *testing.B) {
 	}
 	leaktest.Until(b, "all have joined", func() bool {
 		return len(rooms.Members("room")) == members &&
-			!slices.ContainsFunc(hubs, func(hub *cluster.Hub) bool { return hub.Count("room") != members })
+			!slices.ContainsFunc(
+				hubs,
+				func(hub *cluster.Hub) bool { return hub.Count("room") != members },
+			)
 	})
 	m := websocket.Message{Opcode: websocket.Binary, Data: make([]byte, 64)}
 	var delays []time.Duration
@@ -175,8 +188,8 @@ func BenchmarkPublish(b *testing.B) {
 	b.ReportMetric(float64(delays[len(delays)*99/100].Microseconds()), "p99-µs")
 }
 
-// BenchmarkRooms has 100,000 rooms with one member each, over a NATS server in a process of its own.
-// What is reported is the memory of a room on the node of its member, without that of the
+// BenchmarkRooms has 100,000 rooms with one member each, over a NATS server in a process of its
+// own. What is reported is the memory of a room on the node of its member, without that of the
 // connection, and on another node, that of nats.go included in both.
 func BenchmarkRooms(b *testing.B) {
 	const conns, each = 100, 1000
@@ -194,11 +207,19 @@ func BenchmarkRooms(b *testing.B) {
 				check(b, here.Join(c, fmt.Sprintf("room%d.%d", i, n), nil))
 			}
 		}
-		leaktest.Until(b, "all are listened to", func() bool { return here.Stats().Subscribed == conns*each })
+		leaktest.Until(
+			b,
+			"all are listened to",
+			func() bool { return here.Stats().Subscribed == conns*each },
+		)
 		after := heap()
 		b.ReportMetric(float64(after-before)/(conns*each), "B/room-here")
 		elsewhere := s.hub(url)
-		leaktest.Until(b, "the other node knows all", func() bool { return elsewhere.Stats().Rooms == conns*each })
+		leaktest.Until(
+			b,
+			"the other node knows all",
+			func() bool { return elsewhere.Stats().Rooms == conns*each },
+		)
 		b.ReportMetric(float64(heap()-after)/(conns*each), "B/room-elsewhere")
 	}
 }

@@ -45,10 +45,10 @@ type battle struct {
 	losses  []loss
 }
 
-// TestChaos has clients join, leave and speak at random while nodes are killed, stopped and cut off,
-// and servers are killed and stopped. Then: what one node has said in a room has come at most once and
-// in order; whoever has missed something was told of a gap; when peace is back, each node's members
-// are the truth, within the time-out; and when all have left, the memory is back.
+// TestChaos has clients join, leave and speak at random while nodes are killed, stopped and cut
+// off, and servers are killed and stopped. Then: what one node has said in a room has come at most
+// once and in order; whoever has missed something was told of a gap; when peace is back, each
+// node's members are the truth, within the time-out; and when all have left, the memory is back.
 func TestChaos(t *testing.T) {
 	t.Run("without a history", func(t *testing.T) { chaos(t, false) })
 	t.Run("with a history", func(t *testing.T) { chaos(t, true) })
@@ -114,7 +114,8 @@ func chaos(t *testing.T, history bool) {
 	for i := range b.nodes {
 		leaktest.Until(t, "nothing is left at a node", func() bool {
 			r := b.report(i)
-			return r.Stats.Members == 0 && r.Stats.Rooms == 0 && r.Stats.Subscribed == 0 && r.Heap < before+16<<20
+			return r.Stats.Members == 0 && r.Stats.Rooms == 0 && r.Stats.Subscribed == 0 &&
+				r.Heap < before+16<<20
 		})
 	}
 }
@@ -137,7 +138,12 @@ func (b *battle) begin() {
 	b.together(b.servers)
 	for i := range n {
 		var ways []*proxy
-		role := fmt.Sprintf("node node%d %s %s", i, freePort(b.t), map[bool]string{true: "history", false: "none"}[b.history])
+		role := fmt.Sprintf(
+			"node node%d %s %s",
+			i,
+			freePort(b.t),
+			map[bool]string{true: "history", false: "none"}[b.history],
+		)
 		b.urls = append(b.urls, "ws://127.0.0.1:"+strings.Fields(role)[2])
 		for k := range n {
 			w := newProxy(b.t, "127.0.0.1:"+ports[(i+k)%n]) // its own server first
@@ -306,7 +312,16 @@ func (b *battle) knows(node int, room string, want []string) {
 	var err error
 	for end := time.Now().Add(leaktest.Patience); !slices.Equal(got, want); pause(context.Background(), 50*time.Millisecond) {
 		if time.Now().After(end) {
-			b.t.Fatalf("node %d has %d in %s, %v, not %d; %v; %+v", node, len(got), room, got, len(want), err, b.report(node))
+			b.t.Fatalf(
+				"node %d has %d in %s, %v, not %d; %v; %+v",
+				node,
+				len(got),
+				room,
+				got,
+				len(want),
+				err,
+				b.report(node),
+			)
 		}
 		got = nil
 		err = b.get(node, "/members?room="+room, &got)

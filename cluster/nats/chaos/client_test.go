@@ -43,8 +43,16 @@ type loss struct {
 }
 
 func (l loss) String() string {
-	return fmt.Sprintf("%s, in %s, has missed what %s said between %d and %d, from %s to %s", l.user,
-		l.room, l.from, l.before, l.after, l.since.Format(clockTime), l.until.Format(clockTime))
+	return fmt.Sprintf(
+		"%s, in %s, has missed what %s said between %d and %d, from %s to %s",
+		l.user,
+		l.room,
+		l.from,
+		l.before,
+		l.after,
+		l.since.Format(clockTime),
+		l.until.Format(clockTime),
+	)
 }
 
 const clockTime = "15:04:05.000"
@@ -78,8 +86,8 @@ func (c *client) act(rooms int) {
 	}
 }
 
-// reach notes a position, unless one behind it was reached: the word that it has joined comes behind
-// messages that were sent since.
+// reach notes a position, unless one behind it was reached: the word that it has joined comes
+// behind messages that were sent since.
 func (s *seat) reach(at *cluster.Position) {
 	if at != nil && (s.at == nil || s.at.Epoch != at.Epoch || s.at.Offset < at.Offset) {
 		s.at = at
@@ -154,7 +162,8 @@ func (c *client) hear(conn *websocket.Conn, data []byte) {
 	case "gap":
 		c.b.noteGap(c.user, w.Room, now)
 	case "joined":
-		if s.why = w.Why; w.Why != "" && w.Why != cluster.ErrUnrecoverable.Error() { // no answer, as of a server that is gone
+		if s.why = w.Why; w.Why != "" &&
+			w.Why != cluster.ErrUnrecoverable.Error() { // no answer, as of a server that is gone
 			c.b.work.Go(func() { c.again(conn, w.Room, s) })
 			return
 		}

@@ -66,7 +66,12 @@ func runNode(args []string) {
 		Options: []natsgo.Option{natsgo.IgnoreDiscoveredServers()},
 	}
 	if args[2] == "history" {
-		config.History = &nats.History{MaxMessages: 1000, MaxAge: time.Minute, MaxBytes: 64 << 20, Replicas: 3}
+		config.History = &nats.History{
+			MaxMessages: 1000,
+			MaxAge:      time.Minute,
+			MaxBytes:    64 << 20,
+			Replicas:    3,
+		}
 	}
 	broker, err := nats.Connect(strings.Join(args[3:], ","), config)
 	fatal(err)
@@ -77,7 +82,9 @@ func runNode(args []string) {
 	err = runtime.Run(func(ctx context.Context) error {
 		begun := time.Now()
 		for err := n.hub.Start(ctx); err != nil; err = n.hub.Start(ctx) {
-			if time.Since(begun) > leaktest.Patience { // servers that elect a leader take a few seconds
+			if time.Since(
+				begun,
+			) > leaktest.Patience { // servers that elect a leader take a few seconds
 				return err
 			}
 			runtime.Sleep(ctx, heartbeat)

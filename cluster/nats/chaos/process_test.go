@@ -43,8 +43,8 @@ func fatal(err error) {
 	}
 }
 
-// runNATS is a server of a cluster: its number, the folder of its stream or "-", and all ports, those
-// of clients first.
+// runNATS is a server of a cluster: its number, the folder of its stream or "-", and all ports,
+// those of clients first.
 func runNATS(args []string) {
 	var own int
 	fmt.Sscan(args[0], &own)
@@ -54,12 +54,17 @@ func runNATS(args []string) {
 	}
 	n := len(ports) / 2
 	options := &server.Options{
-		ServerName: fmt.Sprint("nats", own), Host: "127.0.0.1", Port: ports[own], NoSigs: true, NoLog: true,
+		ServerName: fmt.Sprint(
+			"nats",
+			own,
+		), Host: "127.0.0.1", Port: ports[own], NoSigs: true, NoLog: true,
 		Cluster:       server.ClusterOpts{Name: "chaos", Host: "127.0.0.1", Port: ports[n+own]},
 		WriteDeadline: 2 * time.Second,
 	}
 	for i := range n {
-		options.Routes = append(options.Routes, server.RoutesFromStr(fmt.Sprintf("nats://127.0.0.1:%d", ports[n+i]))...)
+		options.Routes = append(
+			options.Routes,
+			server.RoutesFromStr(fmt.Sprintf("nats://127.0.0.1:%d", ports[n+i]))...)
 	}
 	if args[1] != "-" {
 		options.JetStream, options.StoreDir = true, args[1]
