@@ -228,12 +228,12 @@ func (c *Config) check() error {
 	if err := CheckName(c.Node); err != nil {
 		return fmt.Errorf("Config.Node: %w", err)
 	}
-	for name, n := range map[string]int{
-		"MaxMessage": c.MaxMessage, "MaxMeta": c.MaxMeta, "MaxRooms": c.MaxRooms, "MaxListed": c.MaxListed,
-		"MaxQueue": c.MaxQueue, "MaxMissed": c.MaxMissed, "Heartbeat": int(c.Heartbeat),
-		"MoveTimeout": int(c.MoveTimeout),
+	for name, negative := range map[string]bool{
+		"MaxMessage": c.MaxMessage < 0, "MaxMeta": c.MaxMeta < 0, "MaxRooms": c.MaxRooms < 0,
+		"MaxListed": c.MaxListed < 0, "MaxQueue": c.MaxQueue < 0, "MaxMissed": c.MaxMissed < 0,
+		"Heartbeat": c.Heartbeat < 0, "MoveTimeout": c.MoveTimeout < 0,
 	} {
-		if n < 0 {
+		if negative {
 			return fmt.Errorf("cluster: Config.%s must not be negative", name)
 		}
 	}
