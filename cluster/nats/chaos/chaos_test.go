@@ -42,6 +42,7 @@ type battle struct {
 	mu      sync.Mutex
 	clients map[*websocket.Conn]*client
 	gaps    map[[2]string][]time.Time // by user and room
+	ends    map[string][]time.Time    // by user: of its connections
 	losses  []loss
 }
 
@@ -65,7 +66,7 @@ func chaos(t *testing.T, history bool) {
 	leaktest.GuardFor(t, length+5*time.Minute)
 	b := &battle{
 		t: t, history: history, length: length, rooms: rooms, clients: map[*websocket.Conn]*client{},
-		gaps: map[[2]string][]time.Time{},
+		gaps: map[[2]string][]time.Time{}, ends: map[string][]time.Time{},
 	}
 	rt := runtimetest.Start(t, runtimetest.Quiet(t)...)
 	var err error
@@ -261,6 +262,12 @@ func (b *battle) noteGap(user, room string, at time.Time) {
 	b.gaps[[2]string{"", room}] = append(b.gaps[[2]string{"", room}], at)
 }
 
+func (b *battle) noteEnd(user string, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ends[user] = append(b.ends[user], at)
+}
+
 func (b *battle) noteLoss(l loss) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -301,6 +308,10 @@ func (c *client) settled() {
 		case connected && missing == nil:
 			return
 		case time.Now().After(end):
+			for _, p := range c.b.nodes {
+				p.signal(syscall.SIGQUIT) // they say what they do
+			}
+			pause(context.Background(), time.Second)
 			c.b.t.Fatalf("%s is connected: %v, but not in %v", c.user, connected, missing)
 		}
 	}
@@ -312,16 +323,9 @@ func (b *battle) knows(node int, room string, want []string) {
 	var err error
 	for end := time.Now().Add(leaktest.Patience); !slices.Equal(got, want); pause(context.Background(), 50*time.Millisecond) {
 		if time.Now().After(end) {
-			b.t.Fatalf(
-				"node %d has %d in %s, %v, not %d; %v; %+v",
-				node,
-				len(got),
-				room,
-				got,
-				len(want),
-				err,
-				b.report(node),
-			)
+			b.nodes[node].signal(syscall.SIGQUIT) // it says what it does
+			pause(context.Background(), time.Second)
+			b.t.Fatalf("node %d has %d in %s, %v, not %d; %v", node, len(got), room, got, len(want), err)
 		}
 		got = nil
 		err = b.get(node, "/members?room="+room, &got)
@@ -339,10 +343,11 @@ func (b *battle) judge() {
 		if l.moved {
 			user = "" // somebody was told, if nobody who was there at the time was this one
 		}
-		told := slices.ContainsFunc(b.gaps[[2]string{user, l.room}], func(at time.Time) bool {
+		inTime := func(at time.Time) bool {
 			return at.After(l.since.Add(-time.Second)) && at.Before(l.until.Add(2*nodeTimeout))
-		})
-		if !told {
+		}
+		told := slices.ContainsFunc(b.gaps[[2]string{user, l.room}], inTime)
+		if !told && !slices.ContainsFunc(b.ends[l.user], inTime) { // a node that dies tells nobody
 			if silent++; silent <= 10 {
 				b.t.Error(l)
 			}

@@ -122,6 +122,7 @@ func (c *client) connect(ctx context.Context) {
 		c.b.clients[conn] = c // before anything is asked, so before anything comes
 		c.b.mu.Unlock()
 		conn.AtEnd(func() {
+			c.b.noteEnd(c.user, time.Now())
 			if ctx.Err() == nil {
 				c.b.work.Go(func() { c.connect(ctx) })
 			}
