@@ -60,10 +60,16 @@ func (h *history) place(s *subscription, m stamp) (cluster.Position, fate) {
 		fate = gap
 	}
 	s.offset, s.floor = m.offset, max(s.floor, m.offset)
-	if h.epoch == "" {
+	epoch := h.epoch
+	if epoch == "" && !h.anew {
+		// It is looked up after a reconnection, and is hardly another one. If it is, a position with
+		// the old one is recognized as such: who comes back with it is told that it can't be had.
+		epoch = h.last
+	}
+	if epoch == "" {
 		return cluster.Position{}, fate
 	}
-	return cluster.Position{Offset: m.offset, Epoch: h.epoch}, fate
+	return cluster.Position{Offset: m.offset, Epoch: epoch}, fate
 }
 
 // sync forgets of a subscription what was of another stream, and what was before a loss that the
