@@ -22,9 +22,9 @@
 //	bert gets: bert at beta, to cleo: only you
 //	cleo gets: bert at beta, to cleo: only you
 //	gamma is killed
-//	anna is told of a gap: messages to anna alone may be lost
+//	anna is told of gaps: messages in lobby, and to anna alone, may be lost
 //	anna sees: anna at alpha, bert at beta
-//	bert is told of a gap: messages to bert alone may be lost
+//	bert is told of gaps: messages in lobby, and to bert alone, may be lost
 //	bert sees: anna at alpha, bert at beta
 //	anna says: where is cleo?
 //	anna gets: anna at alpha, in lobby: where is cleo?
