@@ -321,10 +321,8 @@ func (h *Hub) greet(ctx context.Context) error {
 	err := errors.Join(broker.Subscribe(subjectNodes), broker.Subscribe(subjectNode+h.me.name))
 	switch {
 	case most < 1024:
-		err = fmt.Errorf(
-			"the broker carries no more than %d bytes in a message",
-			broker.MaxMessage(),
-		)
+		err = fmt.Errorf("the broker carries no more than %d bytes in a message",
+			broker.MaxMessage())
 	case err == nil:
 		// The connection may have ended since; the next heartbeat says as much.
 		if err = h.say(kindHello, nil); errors.Is(err, ErrDisconnected) {
@@ -424,10 +422,7 @@ func (h *Hub) reject(subject string, err error) {
 	h.stats.Rejected++
 	if now := time.Now(); now.Sub(h.warned) > time.Minute {
 		h.warned = now
-		h.log.Warn(
-			"cluster: a message of another node was rejected",
-			zap.String("subject", subject),
-			zap.Error(err),
-		)
+		h.log.Warn("cluster: a message of another node was rejected",
+			zap.String("subject", subject), zap.Error(err))
 	}
 }

@@ -37,10 +37,10 @@ type Publication struct {
 func (h *Hub) Broadcast(
 	ctx context.Context, room string, m websocket.Message, except ...ID,
 ) error {
-	switch {
-	case CheckName(room) != nil:
-		return CheckName(room)
-	case len(except) > maxExcept:
+	if err := CheckName(room); err != nil {
+		return err
+	}
+	if len(except) > maxExcept {
 		return fmt.Errorf("%w: %d members are excepted", ErrTooBig, len(except))
 	}
 	for _, id := range except {
@@ -61,7 +61,10 @@ func (h *Hub) ToUser(ctx context.Context, user string, m websocket.Message) erro
 }
 
 func (h *Hub) send(ctx context.Context, subject string, m websocket.Message, except []ID) error {
-	if err := h.sendable(ctx, m); err != nil {
+	h.mu.Lock()
+	err := h.sendable(ctx, m)
+	h.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	body := make([]byte, 0, 16+len(except)*(MaxName/4)+len(m.Data))
@@ -69,13 +72,12 @@ func (h *Hub) send(ctx context.Context, subject string, m websocket.Message, exc
 	return h.submit(ctx, output{subject, kindMessage, body})
 }
 
+// sendable returns why a message can't be sent. The caller holds mu.
 func (h *Hub) sendable(ctx context.Context, m websocket.Message) error {
-	h.mu.Lock()
-	most, err := min(h.config.MaxMessage, h.limits.message), h.running(ctx)
-	h.mu.Unlock()
-	switch {
-	case err != nil:
+	if err := h.running(ctx); err != nil {
 		return err
+	}
+	switch most := min(h.config.MaxMessage, h.limits.message); {
 	case m.Opcode != websocket.Text && m.Opcode != websocket.Binary:
 		return fmt.Errorf("cluster: a message is Text or Binary, not %v", m.Opcode)
 	case len(m.Data) > most:
@@ -101,8 +103,7 @@ func (h *Hub) Disconnect(ctx context.Context, user string, code int, reason stri
 // BroadcastHere sends a message to the members of a room on this node only, but for those excepted:
 // what OnPresence and OnGap have told this node, as they have told the others. It doesn't go
 // through the Broker, nor through Config.Encode, but for members that are no WebSockets through
-// EncodeRaw, and may overtake what is broadcast.
-// It reaches all who have joined before, and doesn't wait, see Broadcast.
+// EncodeRaw, and may overtake what is broadcast. It reaches all who have joined before, and doesn't wait, see Broadcast.
 func (h *Hub) BroadcastHere(
 	ctx context.Context, room string, m websocket.Message, except ...ID,
 ) error {
@@ -115,12 +116,9 @@ func (h *Hub) ToUserHere(ctx context.Context, user string, m websocket.Message) 
 }
 
 func (h *Hub) sendHere(ctx context.Context, l local) error {
-	if err := h.sendable(ctx, l.message); err != nil {
-		return err
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.running(ctx); err != nil {
+	if err := h.sendable(ctx, l.message); err != nil {
 		return err
 	}
 	l.message.Data, l.except = slices.Clone(l.message.Data), slices.Clone(l.except)
@@ -152,14 +150,7 @@ func (h *Hub) giveLocal(l local) {
 	except := h.here(l.except)
 	h.mu.Unlock()
 	if t != nil {
-		pub := t.publication(envelope{from: h.me.origin}, packet{}, Position{})
-		pub.Message = l.message
-		h.spread(
-			t,
-			l.message,
-			func() ([]byte, bool) { return h.encodeRaw(t, pub, l.message) },
-			except,
-		)
+		h.spread(t, t.publication(h.me.name, l.message, Position{}), l.message, except)
 	}
 }
 
@@ -246,8 +237,8 @@ func (h *Hub) take(subject string, message []byte, at Position, from source) {
 	case in.failed:
 		h.reject(subject, errWire)
 	case e.kind == kindMessage && hasHistory(subject),
-		(e.kind == kindMessage || e.kind == kindDisconnect) && len(subject) > len(subjectUser) &&
-			subject[:len(subjectUser)] == subjectUser:
+		(e.kind == kindMessage || e.kind == kindDisconnect) && subject != subjectUser &&
+			strings.HasPrefix(subject, subjectUser):
 		if t := h.topics[subject]; t != nil {
 			then = h.arrived(t, e, &in, Stored{At: at, Message: message}, from)
 		}
@@ -317,15 +308,13 @@ func (h *Hub) arrived(t *topic, e envelope, in *reader, raw Stored, from source)
 		}
 		return func() { disconnect(conns, bye) }
 	}
-	pub := t.publication(e, p, raw.At)
+	pub := t.publication(e.from.name, p.message(), raw.At)
 	except := append(t.spare(raw.At), h.here(p.except)...)
 	return func() { h.give(t, pub, except) }
 }
 
-func (t *topic) publication(e envelope, p packet, at Position) Publication {
-	pub := Publication{
-		Node: e.from.name, At: at, Message: websocket.Message{Opcode: p.op, Data: p.data},
-	}
+func (t *topic) publication(node string, m websocket.Message, at Position) Publication {
+	pub := Publication{Node: node, At: at, Message: m}
 	if t.room() {
 		pub.Room = t.name()
 	} else {
@@ -336,17 +325,14 @@ func (t *topic) publication(e envelope, p packet, at Position) Publication {
 
 // give sends a message to the members here. The caller holds deliver, and not mu.
 func (h *Hub) give(t *topic, pub Publication, except []Conn) {
-	m, ok := h.encode(t, pub)
-	if ok {
-		h.spread(t, m, func() ([]byte, bool) { return h.encodeRaw(t, pub, m) }, except)
+	if m, ok := h.encode(t, pub); ok {
+		h.spread(t, pub, m, except)
 	}
 }
 
-// spread sends WebSockets a message, and a line to those that are none. The caller holds deliver,
-// and not mu.
-func (h *Hub) spread(
-	t *topic, m websocket.Message, line func() ([]byte, bool), except []Conn,
-) {
+// spread sends WebSockets what was made of a message, and those that are none what EncodeRaw makes.
+// The caller holds deliver, and not mu.
+func (h *Hub) spread(t *topic, pub Publication, m websocket.Message, except []Conn) {
 	var conns []*websocket.Conn
 	var raws []*server.Conn
 	for _, c := range except {
@@ -362,7 +348,7 @@ func (h *Hub) spread(
 	others := t.raw
 	h.mu.Unlock()
 	if others != nil {
-		if data, ok := line(); ok {
+		if data, ok := h.encodeRaw(t, pub, m); ok {
 			more, behind := others.send(data, raws)
 			sent, missed = sent+more, missed+behind
 		}

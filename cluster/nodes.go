@@ -55,9 +55,7 @@ func (h *Hub) Nodes() []Node {
 		return nil
 	}
 	own := 0
-	for _, m := range h.members {
-		own += len(m.entries)
-	}
+	h.ofOwn(func(*entry) { own++ })
 	all := []Node{{Name: h.me.name, Members: own, Moving: h.moving()}}
 	now := time.Now()
 	for _, n := range h.nodes {
@@ -146,29 +144,13 @@ func (h *Hub) answer(n *node, now time.Time) {
 
 // heard takes what a node says to all, or to this one.
 func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
-	switch e.kind {
-	case kindAsk:
-		if in.end() != nil {
-			h.reject(subject, errWire)
-		} else if n := h.node(e.from, now); n != nil && n != h.me {
-			n.heard = now
-			h.answer(n, now)
-		}
-		return
-	case kindState:
-		s := in.state()
-		if in.end() != nil {
-			h.reject(subject, errWire)
-		} else if n := h.node(e.from, now); n != nil && n != h.me {
-			n.heard = now
-			h.learn(n, s, now)
-		}
-		return
-	}
 	var d diff
 	var marks []mark
+	var s state
 	moves := false
 	switch e.kind {
+	case kindState:
+		s = in.state()
 	case kindDiff:
 		d = in.diff()
 	case kindBeat:
@@ -189,6 +171,16 @@ func (h *Hub) heard(subject string, e envelope, in *reader, now time.Time) {
 		return
 	}
 	n.heard = now
+	switch toThis := e.kind == kindAsk || e.kind == kindState; {
+	case toThis && n == h.me:
+		return
+	case e.kind == kindAsk:
+		h.answer(n, now)
+		return
+	case e.kind == kindState:
+		h.learn(n, s, now)
+		return
+	}
 	if n.number > 0 && e.number <= n.number {
 		return
 	}

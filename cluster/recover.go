@@ -253,11 +253,9 @@ func (h *Hub) joinSince(
 	if err != nil && !errors.Is(err, ErrUnrecoverable) {
 		return Position{}, err
 	}
-	if err == nil {
-		for i := 0; i < len(stored) && err == nil; i++ {
-			if failed := h.resend(c, t, stored[i]); failed != nil {
-				err = fmt.Errorf("%w: it can't be sent: %w", ErrUnrecoverable, failed)
-			}
+	for i := 0; i < len(stored) && err == nil; i++ {
+		if failed := h.resend(c, t, stored[i]); failed != nil {
+			err = fmt.Errorf("%w: it can't be sent: %w", ErrUnrecoverable, failed)
 		}
 	}
 	if joined := h.Join(c, room, meta); joined != nil {
@@ -339,7 +337,7 @@ func (h *Hub) resend(c Conn, t *topic, m Stored) (err error) {
 	if in.end() != nil || e.kind != kindMessage {
 		return nil
 	}
-	pub := t.publication(e, p, m.At)
+	pub := t.publication(e.from.name, p.message(), m.At)
 	out, ok := h.encode(t, pub)
 	if !ok {
 		return errEncode

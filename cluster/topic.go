@@ -14,6 +14,7 @@ const (
 	subjectNodes = "nodes"
 )
 
+// hasHistory reports whether a History keeps what is said: it is a room's.
 func hasHistory(subject string) bool { return strings.HasPrefix(subject, subjectRoom) }
 
 // A topic is a room or a user, as far as this node has to do with it.
@@ -43,7 +44,7 @@ type topic struct {
 	change *change // what is to be told; nil: nothing
 }
 
-func (t *topic) room() bool   { return strings.HasPrefix(t.subject, subjectRoom) }
+func (t *topic) room() bool   { return hasHistory(t.subject) }
 func (t *topic) name() string { return t.subject[len(subjectRoom):] } // as long as subjectUser
 func (t *topic) user() string { return t.name() }
 

@@ -53,6 +53,10 @@ type packet struct {
 	data   []byte
 }
 
+func (p *packet) message() websocket.Message {
+	return websocket.Message{Opcode: p.op, Data: p.data}
+}
+
 // farewell is the body of a kindDisconnect.
 type farewell struct {
 	code   uint64

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -58,11 +59,7 @@ func (w *work) state(node string) {
 }
 
 func (w *work) forgetAsk(node string) {
-	for i, other := range w.asks {
-		if other == node {
-			w.asks[i] = ""
-		}
-	}
+	w.asks = slices.DeleteFunc(w.asks, func(other string) bool { return other == node })
 }
 
 func (w *work) empty() bool {
@@ -87,10 +84,8 @@ func (h *Hub) run() {
 			h.sayMarks()
 			h.say(kindBye, []byte{0})
 			if err := h.config.Broker.Close(ctx); err != nil {
-				h.log.Warn(
-					"cluster: the broker's connection has not ended in order",
-					zap.Error(err),
-				)
+				h.log.Warn("cluster: the broker's connection has not ended in order",
+					zap.Error(err))
 			}
 			return
 		}
@@ -124,12 +119,8 @@ func (h *Hub) workOff() {
 			h.tellState(node, all)
 		}
 		for _, node := range w.asks {
-			if node != "" {
-				h.publish(
-					subjectNode+node,
-					appendEnvelope(nil, envelope{kind: kindAsk, from: h.me.origin}),
-				)
-			}
+			ask := envelope{kind: kindAsk, from: h.me.origin}
+			h.publish(subjectNode+node, appendEnvelope(nil, ask))
 		}
 		for _, o := range w.outputs {
 			h.output(o)
@@ -194,11 +185,7 @@ func (h *Hub) listenTo(subscribe, unsubscribe []*topic) {
 // ownMembers returns all members of this node. The caller holds mu.
 func (h *Hub) ownMembers() []newcomer {
 	var all []newcomer
-	for _, m := range h.members {
-		for _, e := range m.entries {
-			all = append(all, e.newcomer())
-		}
-	}
+	h.ofOwn(func(e *entry) { all = append(all, e.newcomer()) })
 	return all
 }
 
