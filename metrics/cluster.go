@@ -9,17 +9,13 @@ import (
 // NewClusterCollector returns a collector of the figures of a node's part of a cluster; see the
 // package comment for what it collects. Labels are as for NewCollector.
 func NewClusterCollector(h *cluster.Hub, labels prometheus.Labels) prometheus.Collector {
-	c := &clusterCollector{hub: h}
-	for _, m := range clusterMetrics {
-		c.descs = append(c.descs, describe(labels, m.name, m.help))
-	}
-	return c
+	return &clusterCollector{hub: h, figures: newFigures(labels, clusterMetrics)}
 }
 
 // clusterCollector is immutable, so Collect may run any number of times at once.
 type clusterCollector struct {
-	hub   *cluster.Hub
-	descs []*prometheus.Desc // of clusterMetrics
+	hub     *cluster.Hub
+	figures figures[cluster.Stats]
 }
 
 var clusterMetrics = []metric[cluster.Stats]{
@@ -57,12 +53,10 @@ var clusterMetrics = []metric[cluster.Stats]{
 
 // Describe is of prometheus.Collector.
 func (c *clusterCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range c.descs {
-		descs <- desc
-	}
+	c.figures.describe(descs)
 }
 
 // Collect is of prometheus.Collector.
 func (c *clusterCollector) Collect(metrics chan<- prometheus.Metric) {
-	send(metrics, clusterMetrics, c.descs, c.hub.Stats())
+	c.figures.collect(metrics, c.hub.Stats())
 }

@@ -13,8 +13,10 @@ import (
 // for NewCollector. A runtime is shared by its servers, so it is registered once, not with each of
 // them.
 func NewRuntimeCollector(rt *runtime.Runtime, labels prometheus.Labels) prometheus.Collector {
-	c := &runtimeCollector{
+	return &runtimeCollector{
 		runtime: rt, loops: rt.Loops(),
+		ofRuntime: newFigures(labels, runtimeMetrics),
+		ofLoops:   newFigures(labels, loopMetrics, "loop"),
 		notCompact: describe(
 			labels,
 			"whorl_tls_not_compact_total",
@@ -22,22 +24,15 @@ func NewRuntimeCollector(rt *runtime.Runtime, labels prometheus.Labels) promethe
 			"reason",
 		),
 	}
-	for _, m := range runtimeMetrics {
-		c.runtimeDescs = append(c.runtimeDescs, describe(labels, m.name, m.help))
-	}
-	for _, m := range loopMetrics {
-		c.loopDescs = append(c.loopDescs, describe(labels, m.name, m.help, "loop"))
-	}
-	return c
 }
 
 // runtimeCollector is immutable, so Collect may run any number of times at once.
 type runtimeCollector struct {
-	runtime      *runtime.Runtime
-	loops        []runtime.Loop
-	runtimeDescs []*prometheus.Desc // of runtimeMetrics
-	loopDescs    []*prometheus.Desc // of loopMetrics
-	notCompact   *prometheus.Desc
+	runtime    *runtime.Runtime
+	loops      []runtime.Loop
+	ofRuntime  figures[runtime.Stats]
+	ofLoops    figures[eventloop.Stats]
+	notCompact *prometheus.Desc
 }
 
 var runtimeMetrics = []metric[runtime.Stats]{
@@ -98,22 +93,18 @@ var loopMetrics = []metric[eventloop.Stats]{
 
 // Describe is of prometheus.Collector.
 func (c *runtimeCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range c.runtimeDescs {
-		descs <- desc
-	}
-	for _, desc := range c.loopDescs {
-		descs <- desc
-	}
+	c.ofRuntime.describe(descs)
+	c.ofLoops.describe(descs)
 	descs <- c.notCompact
 }
 
 // Collect is of prometheus.Collector.
 func (c *runtimeCollector) Collect(metrics chan<- prometheus.Metric) {
-	send(metrics, runtimeMetrics, c.runtimeDescs, c.runtime.Stats())
+	c.ofRuntime.collect(metrics, c.runtime.Stats())
 	for reason, n := range socket.NotCompact() {
 		metrics <- prometheus.MustNewConstMetric(c.notCompact, counter, float64(n), reason)
 	}
 	for _, loop := range c.loops {
-		send(metrics, loopMetrics, c.loopDescs, loop.Stats(), loop.Name())
+		c.ofLoops.collect(metrics, loop.Stats(), loop.Name())
 	}
 }

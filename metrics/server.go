@@ -16,8 +16,9 @@ import (
 // some that tell them apart, with the same names for all. Registering fails for labels that
 // Prometheus doesn't allow, and for "outcome", which is taken.
 func NewCollector(s *server.Server, labels prometheus.Labels) prometheus.Collector {
-	c := &serverCollector{
-		server: s,
+	return &serverCollector{
+		server:  s,
+		figures: newFigures(labels, serverMetrics),
 		handshakes: describe(
 			labels,
 			"whorl_server_handshakes_total",
@@ -25,16 +26,12 @@ func NewCollector(s *server.Server, labels prometheus.Labels) prometheus.Collect
 			"outcome",
 		),
 	}
-	for _, m := range serverMetrics {
-		c.descs = append(c.descs, describe(labels, m.name, m.help))
-	}
-	return c
 }
 
 // serverCollector is immutable, so Collect may run any number of times at once.
 type serverCollector struct {
 	server     *server.Server
-	descs      []*prometheus.Desc // of serverMetrics
+	figures    figures[server.Stats]
 	handshakes *prometheus.Desc
 }
 
@@ -127,16 +124,14 @@ var serverMetrics = []metric[server.Stats]{
 
 // Describe is of prometheus.Collector.
 func (c *serverCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range c.descs {
-		descs <- desc
-	}
+	c.figures.describe(descs)
 	descs <- c.handshakes
 }
 
 // Collect is of prometheus.Collector.
 func (c *serverCollector) Collect(metrics chan<- prometheus.Metric) {
 	st := c.server.Stats()
-	send(metrics, serverMetrics, c.descs, st)
+	c.figures.collect(metrics, st)
 	outcomes := map[string]uint64{"ok": 0} // there from the beginning, for rate()
 	maps.Copy(outcomes, st.Handshakes)
 	for outcome, n := range outcomes {
@@ -148,15 +143,31 @@ func describe(labels prometheus.Labels, name, help string, variable ...string) *
 	return prometheus.NewDesc(name, help, variable, labels)
 }
 
-// send sends the values that the metrics have in st.
-func send[S any](
-	to chan<- prometheus.Metric,
-	metrics []metric[S],
-	descs []*prometheus.Desc,
-	st S,
-	labels ...string,
-) {
-	for i, m := range metrics {
-		to <- prometheus.MustNewConstMetric(descs[i], m.kind, m.value(st), labels...)
+// figures are metrics with their descriptions.
+type figures[S any] struct {
+	metrics []metric[S]
+	descs   []*prometheus.Desc
+}
+
+func newFigures[S any](
+	labels prometheus.Labels, metrics []metric[S], variable ...string,
+) figures[S] {
+	f := figures[S]{metrics: metrics}
+	for _, m := range metrics {
+		f.descs = append(f.descs, describe(labels, m.name, m.help, variable...))
+	}
+	return f
+}
+
+func (f figures[S]) describe(to chan<- *prometheus.Desc) {
+	for _, desc := range f.descs {
+		to <- desc
+	}
+}
+
+// collect sends the values that the metrics have in st.
+func (f figures[S]) collect(to chan<- prometheus.Metric, st S, labels ...string) {
+	for i, m := range f.metrics {
+		to <- prometheus.MustNewConstMetric(f.descs[i], m.kind, m.value(st), labels...)
 	}
 }
