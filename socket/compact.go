@@ -8,22 +8,18 @@ import (
 	"io"
 	"net"
 	goruntime "runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/whorl-go/whorl/eventloop"
 	"github.com/whorl-go/whorl/internal/compact"
-	"github.com/whorl-go/whorl/internal/sched"
-	"github.com/whorl-go/whorl/runtime"
 )
 
 // A TLS 1.3 connection goes on without crypto/tls, and is kept in a few hundred bytes while it is
-// quiet, if its socket is asked to (Timeouts.CompactTLS): package compact says how. Here is when. Connections that do something are
-// on their loop's list, which the loop looks at from time to time. Some time after the handshake a
-// connection goes from crypto/tls to a compact.State, whether it is quiet or not, as that costs a
-// busy one less, too. Each time that it has been quiet from then on, the State's expanded keys are
-// dropped, and the connection is off the list.
+// quiet, if its socket is asked to (Timeouts.CompactTLS): package compact says how. Here is when.
+// Connections that do something are on their loop's list, which the loop looks at from time to time
+// (quiet.go). Some time after the handshake a connection goes from crypto/tls to a compact.State,
+// whether it is quiet or not, as that costs a busy one less, too. Each time that it has been quiet
+// from then on, the State's expanded keys are dropped, and the connection is off the list.
 //
 // That may happen while somebody waits in Recv: what counts is that nobody is within TLS at the
 // moment (secure.enter).
@@ -205,145 +201,6 @@ func Compact() (connections, lateTickets int64) {
 		connections += list.compact.Load()
 	}
 	return connections, ticketsDropped.Load()
-}
-
-// quiet is a loop's list of connections that may have become quiet.
-type quiet struct {
-	loop  runtime.Loop
-	timer eventloop.Timer // the loop's
-
-	compact atomic.Int64 // connections that are
-
-	mu      sync.Mutex
-	all     []*secure     // guarded by mu
-	period  time.Duration // guarded by mu: between two looks
-	running bool          // guarded by mu
-}
-
-var quiets = sched.NewByLoop(func(at sched.Home) *quiet {
-	return &quiet{loop: at.Loop(), period: longestLook}
-}, nil)
-
-const (
-	shortestLook = 5 * time.Millisecond
-	longestLook  = 500 * time.Millisecond
-)
-
-// quicken has the list be looked at often enough for a silence.
-func (q *quiet) quicken(after time.Duration) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.period = max(shortestLook, min(q.period, after/2))
-}
-
-func (q *quiet) add(t *secure) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.all = append(q.all, t)
-	if !q.running {
-		q.running = q.loop.PostTask((*beginLooking)(q)) == nil
-	}
-}
-
-type beginLooking quiet
-
-func (b *beginLooking) Run() {
-	q := (*quiet)(b)
-	q.mu.Lock()
-	period := q.period
-	q.mu.Unlock()
-	q.loop.InitTimer(&q.timer, (*look)(q))
-	q.timer.Reset(period)
-}
-
-// look is the timer of a list.
-type look quiet
-
-func (l *look) Run() {
-	q := (*quiet)(l)
-	q.mu.Lock()
-	all, period := q.all, q.period
-	q.all = nil
-	q.mu.Unlock()
-	kept := all[:0]
-	for _, t := range all {
-		c := t.compactible
-		active := c.active.Swap(false)
-		if c.passed += period; active && c.state.Load() != nil {
-			c.passed = 0
-		}
-		if c.passed >= c.settings.After && t.toRest() {
-			if c.given {
-				continue
-			}
-			if active && c.state.Load() == nil {
-				kept = append(kept, t) // there was half a record: again at the next look
-				continue
-			}
-			c.passed = 0
-			c.listed.Store(false)
-			if !c.active.Load() || !c.listed.CompareAndSwap(false, true) {
-				continue
-			} // somebody has come meanwhile, and found it listed
-		}
-		kept = append(kept, t)
-	}
-	clear(all[len(kept):])
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.all = append(kept, q.all...); len(q.all) == 0 {
-		q.running, q.all = false, nil
-		return
-	}
-	q.timer.Reset(period)
-}
-
-// mayRest begins to mind how quiet a connection is, after its handshake.
-func (t *secure) mayRest(settings CompactTLS) {
-	c := &compactible{list: quiets.Of(t.fd.home), settings: settings}
-	c.list.quicken(settings.After)
-	c.listed.Store(true)
-	c.active.Store(true)
-	t.compactible = c
-	c.list.add(t)
-}
-
-// keptRecord is how large a record is that is kept until it is known what it was.
-const keptRecord = 4 << 10
-
-// follow follows what crypto/tls is handed: after the handshake, a record that is followed by
-// another one has brought nothing to read.
-func (l *link) follow(p []byte) {
-	if l.shaking.ctx != nil {
-		if l.socket.accepted {
-			l.capture.Hello(p)
-		}
-		return
-	}
-	if l.headed == 0 {
-		l.decide(false)
-	}
-	if l.headed < recordHeader || len(l.record)+len(p) <= keptRecord {
-		l.record = append(l.record, p...)
-	} else {
-		l.large = true
-	}
-	l.pending = true
-}
-
-// decide tells the Capture of the last record: whether it has brought something to read.
-func (l *link) decide(data bool) {
-	if !l.pending || l.headed > 0 {
-		return
-	}
-	if len(l.record) > 0 && l.record[0] != changeCipherSpec {
-		record := l.record
-		if l.large {
-			record = nil
-		}
-		l.capture.Received(record, data)
-	}
-	l.record, l.large, l.pending = l.record[:0], false, false
 }
 
 // compactTLS is the TLS of a compact connection.

@@ -203,6 +203,44 @@ func (l *link) feed(p []byte) {
 	l.several = records > 1
 }
 
+// keptRecord is how large a record is that is kept until it is known what it was.
+const keptRecord = 4 << 10
+
+// follow follows what crypto/tls is handed: after the handshake, a record that is followed by
+// another one has brought nothing to read.
+func (l *link) follow(p []byte) {
+	if l.shaking.ctx != nil {
+		if l.socket.accepted {
+			l.capture.Hello(p)
+		}
+		return
+	}
+	if l.headed == 0 {
+		l.decide(false)
+	}
+	if l.headed < recordHeader || len(l.record)+len(p) <= keptRecord {
+		l.record = append(l.record, p...)
+	} else {
+		l.large = true
+	}
+	l.pending = true
+}
+
+// decide tells the Capture of the last record: whether it has brought something to read.
+func (l *link) decide(data bool) {
+	if !l.pending || l.headed > 0 {
+		return
+	}
+	if len(l.record) > 0 && l.record[0] != changeCipherSpec {
+		record := l.record
+		if l.large {
+			record = nil
+		}
+		l.capture.Received(record, data)
+	}
+	l.record, l.large, l.pending = l.record[:0], false, false
+}
+
 func (l *link) Write(p []byte) (int, error) {
 	if c := l.capture; c != nil {
 		if !l.socket.accepted {

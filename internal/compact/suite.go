@@ -30,9 +30,11 @@ func gcm(key []byte) (cipher.AEAD, error) {
 }
 
 var suites = map[uint16]*suite{
-	tls.TLS_AES_128_GCM_SHA256:       {sha256.New, sha256.Size, 16, gcm},
-	tls.TLS_AES_256_GCM_SHA384:       {sha512.New384, sha512.Size384, 32, gcm},
-	tls.TLS_CHACHA20_POLY1305_SHA256: {sha256.New, sha256.Size, chacha20poly1305.KeySize, chacha20poly1305.New},
+	tls.TLS_AES_128_GCM_SHA256: {sha256.New, sha256.Size, 16, gcm},
+	tls.TLS_AES_256_GCM_SHA384: {sha512.New384, sha512.Size384, 32, gcm},
+	tls.TLS_CHACHA20_POLY1305_SHA256: {
+		sha256.New, sha256.Size, chacha20poly1305.KeySize, chacha20poly1305.New,
+	},
 }
 
 // expander is for HKDF-Expand-Label with a secret.
