@@ -10,8 +10,11 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
@@ -81,6 +84,37 @@ func TestRejections(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A last word is no reset's forerunner, which may take it away before it is read: what the client
+// had said by then is taken in.
+func TestNoResetFollowsTheLastWord(t *testing.T) {
+	port := server.Port{TLS: serverTLS(), LastWord: func(*server.Conn, error) string { return "421 no\r\n" }}
+	eachStyle(t, func(t *testing.T, style server.Port) {
+		port.Handle, port.OnReceive = style.Handle, style.OnReceive
+		h, l := start(t, "tls", server.Config{Port: port})
+		conn := dial(t, l)
+		write(t, conn, strings.Repeat("EHLO me\r\n", 1000))
+		expect(t, conn, "421 no\r\n")
+		expectEnd(t, conn)
+		until(t, "it is gone", func() bool { return h.Stats().Connections == 0 })
+		if state := tcpState(t, conn); state != unix.BPF_TCP_CLOSE_WAIT {
+			t.Errorf("the connection's state is %d", state)
+		}
+	})
+}
+
+// tcpState returns the state of a connection, as tcp(7) numbers them.
+func tcpState(t *testing.T, conn net.Conn) (state uint8) {
+	t.Helper()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	check(t, err)
+	check(t, raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		check(t, err)
+		state = info.State
+	}))
+	return state
 }
 
 // A flood beyond MaxConnections is not told, but a part of it, and costs no more than that.
