@@ -154,6 +154,10 @@ func TestShutdownDelivers(t *testing.T) {
 	const size = 8 << 20
 	for name, port := range map[string]server.Port{
 		"callbacks": {OnReceive: func(ctx context.Context, c *server.Conn, _ []byte) { c.Send(ctx, pattern(size)) }},
+		"callbacks, whose Close would deliver nothing": {
+			OnReceive: func(ctx context.Context, c *server.Conn, _ []byte) { c.Send(ctx, pattern(size)) },
+			Linger:    -1,
+		},
 		"handler": {Handle: func(ctx context.Context, c *server.Conn) {
 			c.Recv(ctx)
 			c.Send(ctx, pattern(size))
