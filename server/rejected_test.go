@@ -144,21 +144,26 @@ func TestListenWithoutACertificate(t *testing.T) {
 	}
 }
 
-// A callback of the TLS configuration that panics is not the client's fault: the log has it, and
-// OnReject gets it as what it is.
-func TestPanicOfTheTLSConfiguration(t *testing.T) {
-	reasons := make(chan error, 1)
-	port := server.Port{Handle: echo, TLS: brokenTLS(breakers["panic"])}
-	port.OnReject = func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason }
-	h, l := start(t, "tls", server.Config{Port: port})
-	write(t, dial(t, l), hello(t))
-	if reason := receive(t, reasons); true {
-		if _, ok := errors.AsType[*runtime.PanicError](reason); !ok {
-			t.Errorf("%v", reason)
-		}
-	}
-	if st := h.Stats(); !h.logged("broken") || st.Handshakes["local fault"] != 1 || len(st.Handshakes) != 1 {
-		t.Errorf("logged %v, %v", h.logged("broken"), st.Handshakes)
+// A callback of the TLS configuration that panics, or never returns, is not the client's fault: the
+// log has it, and OnReject gets what it is.
+func TestFaultsOfTheTLSConfiguration(t *testing.T) {
+	for name, fault := range breakers {
+		t.Run(name, func(t *testing.T) {
+			reasons := make(chan error, 1)
+			port := server.Port{Handle: echo, TLS: brokenTLS(fault)}
+			port.OnReject = func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason }
+			h, l := start(t, "tls", server.Config{Port: port})
+			write(t, dial(t, l), hello(t))
+			reason := receive(t, reasons)
+			_, panicked := errors.AsType[*runtime.PanicError](reason)
+			if panicked != (name == "panic") || errors.Is(reason, runtime.ErrGoexit) == panicked {
+				t.Errorf("%v", reason)
+			}
+			st := h.Stats()
+			if !h.logged("brokenTLS") || st.Handshakes["local fault"] != 1 || len(st.Handshakes) != 1 {
+				t.Errorf("logged, with its stack: %v; %v", h.logged("brokenTLS"), st.Handshakes)
+			}
+		})
 	}
 }
 
