@@ -81,7 +81,10 @@ func receiveVerbs() map[string]boundaryVerb {
 	}
 	return map[string]boundaryVerb{
 		"Recv": func(ctx context.Context, c *server.Conn) error { _, err := c.Recv(ctx); return err },
-		"Peek": func(_ context.Context, c *server.Conn) error { _, err := c.Peek(make([]byte, 1)); return err },
+		"Peek": func(_ context.Context, c *server.Conn) error {
+			_, err := c.Peek(make([]byte, 1))
+			return err
+		},
 		"Packets": func(ctx context.Context, c *server.Conn) error {
 			for _, err := range c.Packets(ctx) {
 				return err
@@ -144,13 +147,15 @@ func receiveVerbs() map[string]boundaryVerb {
 }
 
 // otherMethods neither send nor receive on a connection.
-const otherMethods = "Abort AtEnd Bind Close ConnectionState ID Info Listener LocalAddr Pause Protect Proxied RemoteAddr " +
-	"RemoteAddrPort Resume Server SetValue Socket UID Value " +
-	"Socket.Abort Socket.Alive Socket.Buffered Socket.Cancel Socket.Close Socket.Connected Socket.ConnectionState Socket.FD " +
-	"Socket.File Socket.LocalAddr Socket.Loop Socket.Network Socket.Option Socket.PeerIdentity Socket.RemoteAddr " +
-	"Socket.SetBuffers Socket.SetKeepAlive Socket.SetLinger Socket.SetNoDelay Socket.SetOption Socket.SetResolver " +
-	"Socket.SetReusePort Socket.SetTimeouts Socket.Timeouts " +
-	"Socket.Accept Socket.Bind Socket.BindOnConnect Socket.Connect Socket.Listen Socket.Listening " + // not when connected
+const otherMethods = "Abort AtEnd Bind Close ConnectionState ID Info Listener LocalAddr Pause " +
+	"Protect Proxied RemoteAddr RemoteAddrPort Resume Server SetValue Socket UID Value " +
+	"Socket.Abort Socket.Alive Socket.Buffered Socket.Cancel Socket.Close Socket.Connected " +
+	"Socket.ConnectionState Socket.FD Socket.File Socket.LocalAddr Socket.Loop Socket.Network " +
+	"Socket.Option Socket.PeerIdentity Socket.RemoteAddr Socket.SetBuffers Socket.SetKeepAlive " +
+	"Socket.SetLinger Socket.SetNoDelay Socket.SetOption Socket.SetResolver Socket.SetReusePort " +
+	"Socket.SetTimeouts Socket.Timeouts " +
+	// Not when connected.
+	"Socket.Accept Socket.Bind Socket.BindOnConnect Socket.Connect Socket.Listen Socket.Listening " +
 	"Socket.RecvFrom Socket.SendTo" // for datagrams
 
 // A method that is new is one of the verbs at the boundary, or is said to be none.

@@ -429,8 +429,8 @@ func sendByMarks(size int) server.Port {
 	}
 }
 
-// Idle connections end when their time is over, never before, and a tenth of it later at most than a
-// timer of Go's: a busy machine has both wait, and once in a while only one of them.
+// Idle connections end when their time is over, never before, and a tenth of it later at most than
+// a timer of Go's: a busy machine has both wait, and once in a while only one of them.
 func TestIdleTimesAreExact(t *testing.T) {
 	for _, limit := range []time.Duration{200 * time.Millisecond, time.Second} {
 		t.Run(limit.String(), func(t *testing.T) {

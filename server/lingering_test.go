@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 )
@@ -81,6 +82,40 @@ func TestLingeringBytesAreBounded(t *testing.T) {
 	if st := h.Stats(); st.Lingering < loops {
 		t.Errorf("%+v", st)
 	}
+}
+
+// What lingers has no coroutine, and no more room than it needs, also when its client has taken
+// most of much.
+func TestLingeringCostsLittle(t *testing.T) {
+	const connections, each = 50, 1 << 20
+	h, l := start(t, "tcp", server.Config{Port: generous(each), MaxLingering: connections * loops})
+	greedy(t, l, "127.0.0.1") // what is made once is made
+	until(t, "one lingers", func() bool { return h.Stats().Lingering == 1 })
+	coroutines, before := len(h.rt.List()), memory()
+	for range connections {
+		conn := dialNarrow(t, l)
+		write(t, conn, "go")
+		_, err := io.CopyN(io.Discard, conn, each-128<<10)
+		check(t, err)
+	}
+	until(t, "all linger, and what they have is counted", func() bool {
+		st := h.Stats()
+		return st.Lingering == 1+connections && 0 < st.Queued && st.Queued < each+connections*128<<10
+	})
+	if n := len(h.rt.List()); n != coroutines {
+		t.Errorf("there are %d coroutines, %d before", n, coroutines)
+	}
+	const little = 16 << 10 // with the client's side
+	cost, queued := int(memory()-before)/connections, (h.Stats().Queued-each)/connections
+	if t.Logf("%d bytes each, for %d", cost, queued); cost > 2*max(queued, 32<<10)+little {
+		t.Errorf("each costs %d bytes, for %d", cost, queued)
+	}
+}
+
+// memory returns what the process uses.
+func memory() int64 {
+	heap, stack := childtest.MemoryInUse()
+	return heap + stack
 }
 
 // What lingers counts for its client's address.

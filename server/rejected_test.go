@@ -89,7 +89,8 @@ func TestRejections(t *testing.T) {
 // A last word is no reset's forerunner, which may take it away before it is read: what the client
 // had said by then is taken in.
 func TestNoResetFollowsTheLastWord(t *testing.T) {
-	port := server.Port{TLS: serverTLS(), LastWord: func(*server.Conn, error) string { return "421 no\r\n" }}
+	word := func(*server.Conn, error) string { return "421 no\r\n" }
+	port := server.Port{TLS: serverTLS(), LastWord: word}
 	eachStyle(t, func(t *testing.T, style server.Port) {
 		port.Handle, port.OnReceive = style.Handle, style.OnReceive
 		h, l := start(t, "tls", server.Config{Port: port})

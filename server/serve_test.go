@@ -320,8 +320,8 @@ func TestConnectionsGoToTheLoopsInTurn(t *testing.T) {
 	})
 }
 
-// With ReusePort each loop makes its socket, which nobody on a loop can wait for. Listen says so, and
-// leaves no socket behind.
+// With ReusePort each loop makes its socket, which nobody on a loop can wait for. Listen says so,
+// and leaves no socket behind.
 func TestListenOnALoop(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)

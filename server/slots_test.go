@@ -172,7 +172,8 @@ func TestCloseWakesThoseWhoWaitForASlot(t *testing.T) {
 	for _, style := range []string{"handler", "callbacks"} {
 		t.Run(style, func(t *testing.T) {
 			gate := make(chan struct{})
-			m, port := new(mailer), server.Port{EOF: "\r\n", TLS: gatedTLS(gate), HandshakeTimeout: time.Hour}
+			m := new(mailer)
+			port := server.Port{EOF: "\r\n", TLS: gatedTLS(gate), HandshakeTimeout: time.Hour}
 			if style == "handler" {
 				port.Handle = m.handle
 			} else {
@@ -245,8 +246,8 @@ func TestHalfOpenBurst(t *testing.T) {
 	})
 }
 
-// Many that half open TLS, most of them to stay and the others again and again, keep a client of good
-// faith, and one that is established, from nothing.
+// Many that half open TLS, most of them to stay and the others again and again, keep a client of
+// good faith, and one that is established, from nothing.
 func TestHalfOpenFlood(t *testing.T) {
 	stay, kept, every := 5000, 4000, time.Millisecond
 	if testing.Short() || raceDetector { // which computes ten times as long for each
@@ -254,7 +255,8 @@ func TestHalfOpenFlood(t *testing.T) {
 	}
 	room := fileLimit(t)/2 - 500
 	stay, kept = min(stay, room*5/9), min(kept, room*4/9)
-	h, l := start(t, "tls", server.Config{Port: server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: time.Minute}})
+	port := server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: time.Minute}
+	h, l := start(t, "tls", server.Config{Port: port})
 	established := dialTLS(t, l)
 	trip(t, established, "hello")
 	first := hello(t)
@@ -272,7 +274,8 @@ func TestHalfOpenFlood(t *testing.T) {
 	}
 	until(t, "all are half open, and some were renewed", func() bool {
 		st := h.Stats()
-		return st.Handshaking > min(stay+kept/2, 7*server.DefaultMaxHandshakes) && renewed.Load() > int64(kept)
+		return st.Handshaking > min(stay+kept/2, 7*server.DefaultMaxHandshakes) &&
+			renewed.Load() > int64(kept)
 	})
 	var handshakes, echoes []time.Duration
 	before := renewed.Load()
@@ -287,12 +290,13 @@ func TestHalfOpenFlood(t *testing.T) {
 	})
 	slices.Sort(handshakes)
 	slices.Sort(echoes)
-	t.Logf("%d and %d half open; %d handshakes: median %v, worst %v; echoes %v, %v", stay, kept, len(handshakes),
-		handshakes[len(handshakes)/2], handshakes[len(handshakes)-1], echoes[len(echoes)/2], echoes[len(echoes)-1])
-	if m := handshakes[len(handshakes)*9/10]; m > 100*time.Millisecond {
+	n := len(handshakes)
+	t.Logf("%d and %d half open; %d handshakes: median %v, worst %v; echoes %v, %v", stay, kept,
+		n, handshakes[n/2], handshakes[n-1], echoes[n/2], echoes[n-1])
+	if m := handshakes[n*9/10]; m > 100*time.Millisecond {
 		t.Errorf("one in ten handshakes took %v", m)
 	}
-	if m := echoes[len(echoes)*9/10]; m > 200*time.Millisecond {
+	if m := echoes[n*9/10]; m > 200*time.Millisecond {
 		t.Errorf("one in ten echoes took %v", m)
 	}
 }
@@ -300,7 +304,8 @@ func TestHalfOpenFlood(t *testing.T) {
 // keepHalfOpen keeps so many connections half open until stop is closed: each one that is new takes
 // the place of the oldest. It counts those.
 func keepHalfOpen(
-	l *server.Listener, hello string, n int, every time.Duration, renewed *atomic.Int64, stop chan struct{},
+	l *server.Listener, hello string, n int, every time.Duration,
+	renewed *atomic.Int64, stop chan struct{},
 ) {
 	var open []net.Conn
 	defer func() {
