@@ -378,6 +378,23 @@ func TestSTS7HandshakeFails(t *testing.T) {
 	}
 }
 
+// OnClose gets what EnableSSL has said when it refuses, too, in both styles.
+func TestReasonOfARefusedUpgrade(t *testing.T) {
+	reasons := make(chan error, 1)
+	port := server.Port{
+		OnClose: func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason },
+	}
+	eachMailer(t, port, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
+		write(t, dial(t, l), "STARTTLS\r\nMAIL evil\r\n")
+		err := m.outcomes(t, 1)[0]
+		wantError(t, "EnableSSL", err, socket.ErrPlaintextPending)
+		if reason := receive(t, reasons); !errors.Is(reason, err) {
+			t.Errorf("EnableSSL says %v, OnClose %v", err, reason)
+		}
+		h.settled()
+	})
+}
+
 // ST-S-8: no authentication in the clear.
 func TestSTS8AuthenticationNeedsTLS(t *testing.T) {
 	eachMailer(t, server.Port{}, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
