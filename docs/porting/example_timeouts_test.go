@@ -91,10 +91,10 @@ func Example_whichTimeout() {
 		for _, row := range []struct {
 			connect, read, call time.Duration // call: of the context, 0 for none
 		}{
-			{20 * time.Millisecond, 60 * time.Millisecond, 0},
-			{20 * time.Millisecond, time.Hour, 40 * time.Millisecond},
-			{20 * time.Millisecond, 60 * time.Millisecond, time.Hour},
-			{20 * time.Millisecond, -1, 80 * time.Millisecond},
+			{5 * time.Second, 60 * time.Millisecond, 0},
+			{5 * time.Second, time.Hour, 40 * time.Millisecond},
+			{5 * time.Second, 60 * time.Millisecond, time.Hour},
+			{5 * time.Second, -1, 80 * time.Millisecond},
 		} {
 			c := client.New(client.Config{ConnectTimeout: row.connect, ReadTimeout: row.read})
 			if err := c.Connect(ctx, "tcp", address); err != nil {
@@ -120,10 +120,10 @@ func Example_whichTimeout() {
 	}, runtime.WithLoops(1))
 	fmt.Println(err)
 	// Output:
-	// connect 20ms, read 60ms, call 0s: code 110, by ReadTimeout, not before its time: true
-	// connect 20ms, read 1h0m0s, call 40ms: code 110, by the context, not before its time: true
-	// connect 20ms, read 60ms, call 1h0m0s: code 110, by ReadTimeout, not before its time: true
-	// connect 20ms, read -1ns, call 80ms: code 110, by the context, not before its time: true
+	// connect 5s, read 60ms, call 0s: code 110, by ReadTimeout, not before its time: true
+	// connect 5s, read 1h0m0s, call 40ms: code 110, by the context, not before its time: true
+	// connect 5s, read 60ms, call 1h0m0s: code 110, by ReadTimeout, not before its time: true
+	// connect 5s, read -1ns, call 80ms: code 110, by the context, not before its time: true
 	// <nil>
 }
 
