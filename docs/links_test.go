@@ -20,7 +20,8 @@ func markdown(t *testing.T) (found []string) {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && (entry.Name() == "node_modules" || entry.Name() == ".git"):
+		case entry.IsDir() && name != "." && strings.HasPrefix(entry.Name(), "."),
+			entry.IsDir() && entry.Name() == "node_modules":
 			return fs.SkipDir
 		case path.Ext(name) == ".md":
 			found = append(found, name)
