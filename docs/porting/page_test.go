@@ -72,3 +72,32 @@ func TestSnippetsAreSource(t *testing.T) {
 		}
 	}
 }
+
+// TestEachTopicIsWhole: a topic has the PHP program, what that prints, the Go one, and what differs.
+func TestEachTopicIsWhole(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join("side-by-side", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	topics := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, topic := range strings.Split(string(text), "\n## ")[1:] {
+			topics++
+			title, rest, _ := strings.Cut(topic, "\n")
+			for _, part := range []string{"```php", "```text", "```go", "**Where they differ**"} {
+				found := false
+				if _, rest, found = strings.Cut(rest, "\n"+part+"\n"); !found {
+					t.Errorf("%s: %q lacks %q, or has it too early", page, title, part)
+					break
+				}
+			}
+		}
+	}
+	if topics < 18 {
+		t.Errorf("there are %d topics", topics)
+	}
+}
