@@ -218,13 +218,7 @@ func TestShutdownDelivers(t *testing.T) {
 			until(t, "much is sent", func() bool { return h.Stats().PacketsIn == uint64(cap(asked)) })
 			over := make(chan error, 1)
 			go func() { over <- h.Shutdown(inTime(t)) }()
-			until(t, "it has begun", func() bool {
-				c, err := net.Dial("tcp", l.Addr().String())
-				if err == nil {
-					c.Close()
-				}
-				return err != nil
-			})
+			untilClosed(t, l)
 			select {
 			case err := <-over:
 				t.Fatalf("Shutdown has not waited: %v", err)
@@ -281,13 +275,7 @@ func TestShutdownLetsClientsSayTheirFirstWord(t *testing.T) {
 		begin := time.Now()
 		over := make(chan error, 1)
 		go func() { over <- h.Shutdown(inTime(t)) }()
-		until(t, "the listener is closed", func() bool {
-			c, err := net.Dial("tcp", l.Addr().String())
-			if err == nil {
-				c.Close()
-			}
-			return err != nil
-		})
+		untilClosed(t, l)
 		for _, conn := range fresh[:31] {
 			trip(t, conn, "hello\n")
 			expectEnd(t, conn)
