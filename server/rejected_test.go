@@ -133,6 +133,24 @@ func TestFloodBeyondMaxConnections(t *testing.T) {
 	until(t, "all are gone", func() bool { return h.Stats().Connections == 1 })
 }
 
+// However many are turned away and take nothing of their last word, a bound holds for those that
+// are told at a time.
+func TestThoseWhoAreToldAreBounded(t *testing.T) {
+	const flood, told = 200, 64
+	port := server.Port{Handle: echo, SendBuffer: 16 << 10, Linger: time.Hour}
+	port.LastWord = func(*server.Conn, error) string { return strings.Repeat("no ", 1<<18) }
+	h, l := start(t, "tcp", server.Config{Port: port, MaxConnections: 1, MaxLingering: flood * loops})
+	trip(t, dial(t, l), "hello")
+	for range flood {
+		dialNarrow(t, l)
+	}
+	until(t, "all are refused", func() bool { return h.Stats().Refused == flood })
+	until(t, "some are told", func() bool { return h.Stats().Lingering == told })
+	if st := h.Stats(); st.Connections != 1+told {
+		t.Errorf("%+v", st)
+	}
+}
+
 // A TLS port without a certificate would turn everybody away.
 func TestListenWithoutACertificate(t *testing.T) {
 	for name, config := range map[string]*tls.Config{"no configuration": nil, "an empty one": {}} {
