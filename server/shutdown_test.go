@@ -19,6 +19,7 @@ import (
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/socket"
 )
 
 // inTime is a context for a Shutdown that has time.
@@ -477,12 +478,18 @@ func TestServeAndShutdownTogether(t *testing.T) {
 	})
 }
 
-// An upgrade that is under way when the shutdown begins comes to its end.
+// An upgrade that is under way when the shutdown begins comes to its end, also if another one was
+// refused meanwhile.
 func TestShutdownDuringAnUpgrade(t *testing.T) {
 	eachMailer(t, server.Port{}, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
 		conn := dial(t, l)
 		trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
-		home, _ := server.House(firstConn(h).Socket()).Home()
+		c := firstConn(h)
+		home, _ := server.House(c.Socket()).Home()
+		until(t, "the upgrade has begun", func() bool { return server.House(c.Socket()).Sending() })
+		refused := make(chan error, 1)
+		c.EnableSSLAsync(h.ctx(), func(_ context.Context, _ *server.Conn, err error) { refused <- err })
+		wantError(t, "another upgrade", receive(t, refused), socket.ErrBusy)
 		over := make(chan error, 1)
 		go func() { over <- h.Shutdown(inTime(t)) }()
 		untilClosed(t, l)
