@@ -102,7 +102,9 @@ func (m *mailer) receive(ctx context.Context, c *server.Conn, pkt []byte) {
 		c.Send(ctx, []byte(answer))
 	}
 	if upgrade {
-		c.EnableSSLAsync(ctx, func(ctx context.Context, c *server.Conn, err error) { c.Send(ctx, []byte(m.upgraded(s, err))) })
+		c.EnableSSLAsync(ctx, func(ctx context.Context, c *server.Conn, err error) {
+			c.Send(ctx, []byte(m.upgraded(s, err)))
+		})
 	}
 }
 
@@ -115,14 +117,22 @@ func (m *mailer) has(command string) bool {
 // outcomes returns how the upgrades have ended, when there have been n.
 func (m *mailer) outcomes(t *testing.T, n int) []error {
 	t.Helper()
-	until(t, "the upgrades have ended", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.upgrades) >= n })
+	until(t, "the upgrades have ended", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.upgrades) >= n
+	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.upgrades)
 }
 
 // eachMailer runs a test with a mailer in each style.
-func eachMailer(t *testing.T, config server.Port, test func(t *testing.T, m *mailer, h *house, l *server.Listener), settings ...func(m *mailer)) {
+func eachMailer(
+	t *testing.T, config server.Port,
+	test func(t *testing.T, m *mailer, h *house, l *server.Listener),
+	settings ...func(m *mailer),
+) {
 	for _, style := range []string{"handler", "callbacks"} {
 		t.Run(style, func(t *testing.T) {
 			m, port := new(mailer), config

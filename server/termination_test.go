@@ -73,7 +73,7 @@ func TestTerminationUnderLoad(t *testing.T) {
 func serveUntilTerminated() {
 	var handled atomic.Int64
 	err := runtime.Run(func(ctx context.Context) error {
-		s := server.New(server.Config{Port: server.Port{EOF: "\n", Handle: func(ctx context.Context, c *server.Conn) {
+		port := server.Port{EOF: "\n", Handle: func(ctx context.Context, c *server.Conn) {
 			for {
 				pkt, err := c.Recv(ctx)
 				if err != nil {
@@ -82,7 +82,8 @@ func serveUntilTerminated() {
 				handled.Add(1)
 				c.Send(ctx, pkt)
 			}
-		}}})
+		}}
+		s := server.New(server.Config{Port: port})
 		l, err := s.Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return err
