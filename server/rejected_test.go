@@ -133,6 +133,32 @@ func TestFloodBeyondMaxConnections(t *testing.T) {
 	until(t, "all are gone", func() bool { return h.Stats().Connections == 1 })
 }
 
+// A client that has ended its side in the middle of its first words will never say them whole: it is
+// turned away at once, with TLS and behind a proxy.
+func TestHalfAWordAndTheEnd(t *testing.T) {
+	for name, c := range map[string]struct{ network, say string }{
+		"hello": {"tls", hello(t)}, "proxy": {"tcp", header(t, 2, "192.0.2.1:1")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachStyle(t, func(t *testing.T, port server.Port) {
+				reasons := make(chan error, 1)
+				port.TLS, port.HandshakeTimeout = serverTLS(), time.Hour
+				port.ProxyProtocol = []string{"127.0.0.1"}
+				if name == "hello" {
+					port.ProxyProtocol = nil
+				}
+				port.OnReject = func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason }
+				h, l := start(t, c.network, server.Config{Port: port})
+				conn := dial(t, l)
+				write(t, conn, c.say[:len(c.say)/2])
+				check(t, conn.(*net.TCPConn).CloseWrite())
+				wantError(t, "OnReject", receive(t, reasons), io.ErrUnexpectedEOF)
+				h.settled()
+			})
+		})
+	}
+}
+
 // However many are turned away and take nothing of their last word, a bound holds for those that
 // are told at a time.
 func TestThoseWhoAreToldAreBounded(t *testing.T) {
