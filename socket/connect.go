@@ -432,10 +432,8 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline sched.Deadl
 		if err := mayWait(ctx); err != nil {
 			return err
 		}
-		errno = sysConnect(f.number, to) // the other end has answered within the first call
+		errno = sysConnected(f.number, to) // the other end has answered within the first call
 	}
-	// The answer to a connect that goes on is asked for by another one: 0 when the connection has
-	// come to stand, EALREADY when it goes on still.
 	for {
 		pending := errno == syscall.EINPROGRESS || errno == syscall.EALREADY ||
 			errno == syscall.EINTR
@@ -454,7 +452,7 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline sched.Deadl
 		if err := f.wait(ctx, &f.wr, reasonConnect, deadline); err != nil {
 			return err
 		}
-		errno = sysConnect(f.number, to)
+		errno = sysConnected(f.number, to)
 	}
 }
 

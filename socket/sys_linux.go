@@ -203,6 +203,10 @@ func sysConnect(fd int, to unix.Sockaddr) syscall.Errno {
 	return errnoOf(unix.Connect(fd, to))
 }
 
+// sysConnected asks what has come of a connect(2) that goes on, by another one: 0 or EISCONN when
+// the connection stands, EALREADY when it goes on still, or why it has failed.
+func sysConnected(fd int, to unix.Sockaddr) syscall.Errno { return sysConnect(fd, to) }
+
 func rawConnect(fd int, to unsafe.Pointer, size uintptr) syscall.Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(to), size)
 	return errno
@@ -259,6 +263,9 @@ func setKeepAlive(fd, idle, interval, count int) error {
 	}
 	return nil
 }
+
+// endIsTold is whether the loop is told when the peer has closed its sending side.
+const endIsTold = true
 
 // sysKind asks what kind of socket a descriptor is.
 func sysKind(fd int) (family, kind int, listening bool, err error) {
