@@ -95,7 +95,8 @@ func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 }
 
 // Modify changes the events that are watched for. With EdgeTriggered set, it also reports anew
-// what the descriptor is ready for. It may be called from any goroutine.
+// what the descriptor is ready for. It may be called from any goroutine. It fails with
+// ErrNotRegistered before Register and after Unregister.
 func (d *Descriptor) Modify(events Events) error {
 	if !d.registered.Load() {
 		return ErrNotRegistered

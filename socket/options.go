@@ -3,6 +3,7 @@ package socket
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -106,6 +107,21 @@ func (s *Socket) SetKeepAlive(k KeepAlive) error {
 	}})
 }
 
+// setKeepAlive sets the keep-alive probes' times, in seconds.
+func setKeepAlive(number, idle, interval, count int) error {
+	if unix.TCP_KEEPIDLE == 0 {
+		return fmt.Errorf("keep-alive times of one socket: %w", errors.ErrUnsupported)
+	}
+	for _, o := range []struct{ name, value int }{
+		{unix.TCP_KEEPIDLE, idle}, {unix.TCP_KEEPINTVL, interval}, {unix.TCP_KEEPCNT, count},
+	} {
+		if err := unix.SetsockoptInt(number, unix.IPPROTO_TCP, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
 // SetBuffers sets the size of the kernel's buffers, in bytes; 0 leaves one as it is.
 func (s *Socket) SetBuffers(receive, send int) error {
 	for _, b := range []struct{ name, size int }{{unix.SO_RCVBUF, receive}, {unix.SO_SNDBUF, send}} {
@@ -118,8 +134,8 @@ func (s *Socket) SetBuffers(receive, send int) error {
 	return nil
 }
 
-// SetReusePort lets several sockets be bound to one address, between which the kernel distributes
-// what comes (SO_REUSEPORT). Call it before Bind.
+// SetReusePort lets several sockets be bound to one address (SO_REUSEPORT). Linux distributes what
+// comes between them; elsewhere one of them gets it. Call it before Bind.
 func (s *Socket) SetReusePort(on bool) error {
 	value := 0
 	if on {

@@ -254,16 +254,6 @@ func setBindNoPort(fd int) {
 	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
-// setKeepAlive sets the keep-alive probes' times, in seconds.
-func setKeepAlive(fd, idle, interval, count int) error {
-	for option, value := range map[int]int{unix.TCP_KEEPIDLE: idle, unix.TCP_KEEPINTVL: interval, unix.TCP_KEEPCNT: count} {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, option, value); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
-	}
-	return nil
-}
-
 // endIsTold is whether the loop is told when the peer has closed its sending side.
 const endIsTold = true
 

@@ -43,6 +43,5 @@ func sysNotSent(int) int                            { return 0 }
 func sysUnsent(int) int                             { return 0 }
 func sysFailed(int) bool                            { return false }
 func setBindNoPort(int)                             {}
-func setKeepAlive(int, int, int, int) error         { return syscall.ENOSYS }
 
 const endIsTold = false

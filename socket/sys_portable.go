@@ -4,15 +4,11 @@ package socket
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
 	"syscall"
 
-	gneterrors "github.com/panjf2000/gnet/v2/pkg/errors"
-	gnet "github.com/panjf2000/gnet/v2/pkg/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -210,14 +206,6 @@ func sysNotSent(fd int) int { return sysUnsent(fd) }
 
 // setBindNoPort does nothing: only Linux can leave the choice of a port to connect(2).
 func setBindNoPort(int) {}
-
-func setKeepAlive(fd, idle, interval, count int) error {
-	err := gnet.SetKeepAlive(fd, true, idle, interval, count)
-	if errors.Is(err, gneterrors.ErrUnsupportedOp) {
-		return fmt.Errorf("keep-alive times of one socket on %s: %w", runtime.GOOS, errors.ErrUnsupported)
-	}
-	return err
-}
 
 func sysKind(fd int) (family, kind int, listening bool, err error) {
 	at, err := unix.Getsockname(fd) // macOS has no SO_DOMAIN

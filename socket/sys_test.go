@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	ours "github.com/whorl-go/whorl/internal/unix"
 )
 
 // What sockets expect of the system calls below them, on each system: those of Linux and their
@@ -204,8 +206,16 @@ func TestSystemCalls(t *testing.T) {
 		},
 		"keep-alive times": func(t *testing.T) {
 			a, _ := connectionHere(t)
-			if err := setKeepAlive(a, 120, 30, 4); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			err := setKeepAlive(a, 120, 30, 4)
+			if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 				t.Error(err)
+			}
+			for _, o := range []struct{ name, want int }{
+				{ours.TCP_KEEPIDLE, 120}, {ours.TCP_KEEPINTVL, 30}, {ours.TCP_KEEPCNT, 4},
+			} {
+				if n, _ := unix.GetsockoptInt(a, unix.IPPROTO_TCP, o.name); err == nil && n != o.want {
+					t.Errorf("option %d: %d, not %d", o.name, n, o.want)
+				}
 			}
 		},
 	} {
