@@ -201,6 +201,23 @@ func (s *script) nothingHeard() {
 	}
 }
 
+// drip has all that the server says from now on leave byte by byte.
+func (s *script) drip() {
+	s.raw = dripping{s.raw}
+	s.Conn = s.raw
+}
+
+type dripping struct{ net.Conn }
+
+func (d dripping) Write(p []byte) (int, error) {
+	for i := range p {
+		if _, err := d.Conn.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(p), nil
+}
+
 // soon is a time-out for what is not going to happen.
 const soon = 30 * time.Millisecond
 
