@@ -50,6 +50,34 @@ func TestMechanisms(t *testing.T) {
 			s.ask("AUTH OAUTHBEARER "+encoded("n,a=m=2Ce,\x01auth=Bearer tok\x01\x01"), "334 "+encoded(`{"status":"invalid_token"}`)+"\r\n")
 			s.ask(encoded("\x01"), "535 no\r\n")
 		}, "AUTH OAUTHBEARER: refused with 535"},
+		{"OAUTHBEARER before XOAUTH2", "XOAUTH2 OAUTHBEARER PLAIN", smtp.Bearer("me", token), func(s *script) {
+			s.ask("AUTH OAUTHBEARER "+encoded("n,a=me,\x01auth=Bearer tok\x01\x01"), "235 in\r\n")
+		}, ""},
+		{"XOAUTH2 that is refused", "XOAUTH2 PLAIN LOGIN", smtp.Bearer("me", token), func(s *script) {
+			s.ask("AUTH XOAUTH2 "+encoded("user=me\x01auth=Bearer tok\x01\x01"), "334 "+encoded(`{"status":"401"}`)+"\r\n")
+			s.ask("", "535 5.7.8 no\r\n")
+			s.hear("QUIT")
+		}, "AUTH XOAUTH2: refused with 535"},
+		{"no password after a token, whatever is offered", "PLAIN XOAUTH2", append(smtp.Bearer("me", token), smtp.Password("me", "secret")...),
+			func(s *script) {
+				s.ask("AUTH XOAUTH2 "+encoded("user=me\x01auth=Bearer tok\x01\x01"), "535 no\r\n")
+				s.hear("QUIT")
+			}, "AUTH XOAUTH2: refused with 535"},
+		{"EXTERNAL for somebody", "PLAIN EXTERNAL", smtp.External("me"), func(s *script) {
+			s.ask("AUTH EXTERNAL "+encoded("me"), "235 in\r\n")
+		}, ""},
+		{"LOGIN that is refused", "LOGIN", smtp.Password("me", "secret"), func(s *script) {
+			s.ask("AUTH LOGIN", "334 "+encoded("Username:")+"\r\n")
+			s.ask(encoded("me"), "334 "+encoded("Password:")+"\r\n")
+			s.ask(encoded("secret"), "535 5.7.8 no\r\n")
+			s.hear("QUIT")
+		}, "AUTH LOGIN: refused with 535"},
+		{"LOGIN that goes on asking", "LOGIN", smtp.Password("me", "secret"), func(s *script) {
+			s.ask("AUTH LOGIN", "334 "+encoded("Username:")+"\r\n")
+			s.ask(encoded("me"), "334 "+encoded("Password:")+"\r\n")
+			s.ask(encoded("secret"), "334 "+encoded("And your card's number:")+"\r\n")
+			s.ask("*", "501 well\r\n")
+		}, "one challenge too many"},
 		{"EXTERNAL", "EXTERNAL", smtp.External(""), func(s *script) { s.ask("AUTH EXTERNAL =", "235 in\r\n") }, ""},
 		{"NUL in a password", "PLAIN", smtp.Password("me", "a\x00b"), func(s *script) {}, "NUL"},
 		{"a token that isn't to be had", "XOAUTH2", smtp.Bearer("me", func(context.Context) (string, error) { return "", errors.New("no token") }),

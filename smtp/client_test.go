@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -130,6 +131,7 @@ func TestRefusedChunk(t *testing.T) {
 	})
 }
 
+// N14: whatever step the server stalls at.
 func TestTimeOutsNameTheStep(t *testing.T) {
 	const short = 50 * time.Millisecond
 	mail := func(s *script, steps ...string) {
@@ -156,23 +158,45 @@ func TestTimeOutsNameTheStep(t *testing.T) {
 			mail(s, "250 a\r\n", "250 b\r\n", "354 c\r\n")
 			s.data()
 		}},
+		"message": {smtp.Timeouts{DataBlock: short}, func(s *script) {
+			mail(s, "250 a\r\n", "250 b\r\n", "354 c\r\n") // and reads no more
+		}},
 		"AUTH": {smtp.Timeouts{Auth: short}, func(s *script) { s.helloTLS("AUTH PLAIN"); s.line() }},
+		"TLS": {smtp.Timeouts{}, func(s *script) { // no ServerHello comes
+			s.hello("STARTTLS")
+			s.ask("STARTTLS", "220 go\r\n")
+		}},
+		"EHLO over TLS": {smtp.Timeouts{Hello: time.Second}, func(s *script) { // B_1
+			s.hello("STARTTLS")
+			s.ask("STARTTLS", "220 go\r\n")
+			s.secure()
+			s.hear("EHLO me.test")
+		}},
 	} {
 		t.Run(step, func(t *testing.T) {
 			coroutine(t, func(ctx context.Context, t *testing.T) {
 				address := serve(t, func(s *script) { s.hasty = true; test.play(s); s.idle() })
 				config := plaintext()
-				config.Timeouts = test.timeouts
-				if step == "AUTH" {
+				switch step {
+				case "AUTH", "TLS", "EHLO over TLS":
 					config = secured()
-					config.Timeouts, config.Auth = test.timeouts, smtp.Password("me", "secret")
+					config.Auth = smtp.Password("me", "secret")
 				}
+				if step == "TLS" {
+					config.Client.HandshakeTimeout = short
+				}
+				config.Timeouts = test.timeouts
 				c, err := smtp.Dial(ctx, address, config)
 				if err == nil {
-					_, err = c.Send(ctx, letter("x\n", "a@a.test"))
+					text := "x\n"
+					if step == "message" {
+						text = strings.Repeat(strings.Repeat("x", 998)+"\n", 32<<10) // more than a kernel keeps
+					}
+					_, err = c.Send(ctx, letter(text, "a@a.test"))
 				}
 				wantError(t, step, err, os.ErrDeadlineExceeded)
-				if !strings.Contains(err.Error(), ": "+step+":") {
+				name, _, _ := strings.Cut(step, " over ")
+				if !strings.Contains(err.Error(), ": "+name+":") {
 					t.Errorf("the error is %q", err)
 				}
 				if doubt := errors.Is(err, smtp.ErrInDoubt); doubt != (step == "end of message") {
@@ -246,6 +270,37 @@ func TestNothingOfTheMailBefore354(t *testing.T) {
 		_, err = c.Send(ctx, letter("x\n", "a@a.test"))
 		check(t, err)
 		check(t, c.Quit(ctx))
+	})
+}
+
+// Ten recipients take two round trips: the envelope in one group, the message in the other.
+func TestTenRecipientsTakeTwoRoundTrips(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		var to []string
+		for i := range 10 {
+			to = append(to, fmt.Sprintf("user%d@a.test", i))
+		}
+		address := serve(t, func(s *script) {
+			s.hello("PIPELINING")
+			for range 2 { // on a kept connection
+				s.hear("MAIL FROM:<me@me.test>")
+				for _, recipient := range to {
+					s.hear("RCPT TO:<" + recipient + ">")
+				}
+				s.hear("DATA")
+				s.nothingHeard()
+				s.say("250 from\r\n" + strings.Repeat("250 to\r\n", len(to)) + "354 go\r\n")
+				s.data()
+				s.nothingHeard()
+				s.say("250 queued\r\n")
+			}
+			s.rest()
+		})
+		c := dial(ctx, t, address, plaintext())
+		for range 2 {
+			_, err := c.Send(ctx, letter("x\n", to...))
+			check(t, err)
+		}
 	})
 }
 
@@ -390,20 +445,35 @@ func TestByteByByte(t *testing.T) {
 	})
 }
 
-func TestProxy(t *testing.T) {
-	coroutine(t, func(ctx context.Context, t *testing.T) {
-		address := serve(t, func(s *script) {
+// The name goes to the proxy, and the certificate has to be for it.
+func TestProxies(t *testing.T) {
+	for kind, agree := range map[string]func(s *script){
+		"http": func(s *script) {
 			s.hear("CONNECT mail.test:25 HTTP/1.1")
 			for s.line() != "" {
 			}
 			s.say("HTTP/1.1 200 OK\r\n\r\n")
-			s.helloTLS()
-			s.ask("QUIT", "221 bye\r\n")
+		},
+		"socks5": func(s *script) { // RFC 1928
+			s.hearBytes("\x05\x01\x00")
+			s.say("\x05\x00")
+			s.hearBytes("\x05\x01\x00\x03\x09mail.test\x00\x19")
+			s.say("\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x19")
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			coroutine(t, func(ctx context.Context, t *testing.T) {
+				address := serve(t, func(s *script) {
+					agree(s)
+					s.helloTLS()
+					s.ask("QUIT", "221 bye\r\n")
+				})
+				config := secured()
+				config.Client.Proxy = &client.Proxy{Type: kind, Address: address}
+				check(t, dial(ctx, t, "mail.test:25", config).Quit(ctx))
+			})
 		})
-		config := secured()
-		config.Client.Proxy = &client.Proxy{Type: "http", Address: address}
-		check(t, dial(ctx, t, "mail.test:25", config).Quit(ctx))
-	})
+	}
 }
 
 func TestOverAUnixSocket(t *testing.T) {

@@ -183,6 +183,17 @@ func (s *script) hear(lines ...string) {
 	}
 }
 
+// hearBytes expects the client to say this, which isn't lines.
+func (s *script) hearBytes(want string) {
+	s.t.Helper()
+	got := make([]byte, len(want))
+	_, err := io.ReadFull(s.r, got)
+	s.ok(err)
+	if string(got) != want {
+		s.ok(fmt.Errorf("heard %q, want %q", got, want))
+	}
+}
+
 // ask expects a line and answers it.
 func (s *script) ask(line, answer string) {
 	s.t.Helper()

@@ -4,11 +4,13 @@ package smtp_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	goruntime "runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -364,21 +366,38 @@ func TestPoolOnSeveralLoops(t *testing.T) {
 	}
 }
 
-// Thousands of sessions can be on one loop, and all are used.
-func TestManySessionsOnOneLoop(t *testing.T) {
+// Thousands of sessions are on one loop, all at the same time: no mail is answered before each of
+// them has one under way.
+func TestThousandsOfSessionsOnOneLoop(t *testing.T) {
 	leaktest.Guard(t)
-	const sessions = 200
-	m := new(mta)
-	address := m.start(t)
+	const sessions = 3000
+	var all sync.WaitGroup
+	all.Add(sessions)
+	address := serve(t, func(s *script) {
+		s.hello("PIPELINING")
+		s.hear("MAIL FROM:<me@me.test>", "RCPT TO:<a@b>", "DATA")
+		all.Done()
+		all.Wait()
+		s.say("250 a\r\n250 b\r\n354 go\r\n")
+		s.data()
+		s.say("250 queued\r\n")
+		s.hear("QUIT")
+	})
 	err := runtime.Run(func(ctx context.Context) error {
-		p := pool(t, smtp.PoolConfig{Address: address, Config: plaintext(), MaxConns: sessions})
-		return runtime.ForEach(ctx, 5*sessions, func(ctx context.Context, _ int) error {
+		p, err := smtp.NewPool(smtp.PoolConfig{
+			Address: address, Config: plaintext(), MaxConns: sessions,
+		})
+		if err != nil {
+			return err
+		}
+		err = runtime.ForEach(ctx, sessions, func(ctx context.Context, _ int) error {
 			_, err := p.Send(ctx, note())
 			return err
 		})
-	}, runtime.WithLoops(1))
+		if s := p.Stats(); s.Open != sessions || s.Accepted != sessions {
+			t.Errorf("%+v", s)
+		}
+		return errors.Join(err, p.Close(ctx))
+	}, append(runtimetest.Quiet(t), runtime.WithLoops(1))...)
 	check(t, err)
-	if got := m.received(); len(got) != 5*sessions {
-		t.Errorf("%d mails", len(got))
-	}
 }
