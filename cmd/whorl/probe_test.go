@@ -4,10 +4,14 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/youmark/pkcs8"
 
 	"github.com/whorl-go/whorl/probe"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
@@ -32,6 +36,19 @@ func TestProbeExitStatuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	locked, err := pkcs8.MarshalPrivateKey(cert.PrivateKey, []byte("open sesame"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"passphrase": "open sesame\n", "wrong": "close sesame\n",
+		"locked.pem": string(pem.EncodeToMemory(
+			&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: locked})),
+	} {
+		if err := os.WriteFile(file(name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, test := range []struct {
 		args   []string
 		status int
@@ -51,6 +68,14 @@ func TestProbeExitStatuses(t *testing.T) {
 			"mail.test", "--ca", file("cert.pem")}, probe.ExitFine, "Nothing is wrong"},
 		{[]string{"files", "--cert", file("cert.pem"), "--key", file("key.pem"), "--host",
 			"other.test"}, probe.ExitFindings, "TLS-NAME-MISMATCH"},
+		{[]string{"files", "--cert", file("cert.pem"), "--key", file("locked.pem")},
+			probe.ExitFindings, "--passphrase-file FILE"},
+		{[]string{"files", "--cert", file("cert.pem"), "--key", file("locked.pem"),
+			"--passphrase-file", file("wrong"), "--ca", file("cert.pem")}, probe.ExitFindings,
+			"TLS-KEY-PASSPHRASE"},
+		{[]string{"files", "--cert", file("cert.pem"), "--key", file("locked.pem"),
+			"--passphrase-file", file("passphrase"), "--ca", file("cert.pem")}, probe.ExitFine,
+			"Nothing is wrong"},
 		{[]string{"files", "--cert", file("none.pem")}, probe.ExitFindings, "TLS-FILE-MISSING"},
 	} {
 		status, stdout, stderr := whorl(t, append([]string{"probe"}, test.args...)...)
@@ -85,6 +110,8 @@ func TestProbeUsage(t *testing.T) {
 		{[]string{"localhost:1", "--timeout", "0s"}, "--timeout"},
 		{[]string{"localhost:1", "--ca", "/nonexistent"}, "--ca"},
 		{[]string{"localhost:1", "--key", "/nonexistent"}, "--key"},
+		{[]string{"localhost:1", "--passphrase-file", "/nonexistent"}, "--passphrase-file"},
+		{[]string{"files", "--cert", "x", "--passphrase-file", "/nonexistent"}, "--passphrase-file"},
 		{[]string{"localhost:1", "--injection"}, "STARTTLS in smtp"},
 		{[]string{"files"}, "--cert is missing"},
 		{[]string{"files", "x"}, "unknown command"},
