@@ -36,6 +36,7 @@ type mailServer struct {
 	inboxes func() []string // the text of each mail, or files with several
 
 	utf8, dsn bool
+	reports   bool // of deliveries come in
 }
 
 // trusting is the configuration for a server with STARTTLS.
@@ -122,6 +123,9 @@ func (m *mailServer) test(t *testing.T, to, utf8To string, refused []string, man
 				return err
 			}
 			defer c.Close()
+			if _, ok := c.Extension("PIPELINING"); !ok {
+				t.Error("the server has no PIPELINING")
+			}
 			send := func(name string, mail smtp.Mail, text string) smtp.Receipt {
 				t.Helper()
 				if mail.From == "" {
@@ -156,9 +160,24 @@ func (m *mailServer) test(t *testing.T, to, utf8To string, refused []string, man
 				arrives("utf8", text, 1)
 			}
 			if m.dsn {
+				notify := []string{"FAILURE", "DELAY"}
+				if m.reports {
+					notify = append(notify, "SUCCESS")
+				}
 				text = header(id("dsn"), "") + "x\r\n"
-				send("dsn", smtp.Mail{To: []string{to}, DSN: smtp.DSN{Notify: []string{"FAILURE", "DELAY"}, Return: "HDRS", EnvelopeID: "a b+c"}}, text)
+				send("dsn", smtp.Mail{From: to, To: []string{to}, DSN: smtp.DSN{
+					Notify: notify, Return: "HDRS", EnvelopeID: id("a b+c"),
+				}}, text)
 				arrives("dsn", text, 1)
+			}
+			if m.reports { // to the sender, on the mail that they name
+				runtime.Await(ctx, func() (struct{}, error) {
+					leaktest.Until(t, id("dsn")+" is reported", func() bool {
+						return strings.Contains(strings.Join(m.inboxes(), "\n"),
+							"\nOriginal-Envelope-Id: "+id("a b+c")+"\n")
+					})
+					return struct{}{}, nil
+				})
 			}
 
 			text = header(id("many"), "") + "x\r\n"
@@ -199,7 +218,7 @@ virtual_mailbox_maps = inline:{ { bob@mail.test = bob/ }, { jörg@mail.test = jo
 smtpd_soft_error_limit = 100
 `)
 	addrs := p.Start("")
-	m := mailServer{address: addrs[0], config: trusting(p.CA.Pool()), utf8: true, dsn: true, inboxes: files(p.Path("mail/*/new/*"))}
+	m := mailServer{address: addrs[0], config: trusting(p.CA.Pool()), utf8: true, dsn: true, reports: true, inboxes: files(p.Path("mail/*/new/*"))}
 	refused := []string{"nobody1@mail.test", "nobody2@mail.test", "other@elsewhere.test"}
 	many := hundred("user%d@mail.test", refused...)
 	m.test(t, "bob@mail.test", "jörg@mail.test", refused, many)
