@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"encoding/pem"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/youmark/pkcs8"
 
+	"github.com/whorl-go/whorl/internal/ptytest"
 	"github.com/whorl-go/whorl/probe"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
@@ -137,5 +139,20 @@ func TestProbeColours(t *testing.T) {
 	}
 	if text := reportText(report, false); strings.Contains(text, "\x1b") {
 		t.Errorf("%q", text)
+	}
+}
+
+// What is no terminal gets no colours (TestProbeExitStatuses), and a terminal none with NO_COLOR.
+func TestProbeOnATerminal(t *testing.T) {
+	for _, noColour := range []string{"", "1"} {
+		t.Setenv("NO_COLOR", noColour)
+		terminal, screen := ptytest.Open(t)
+		status := execute(t.Context(), []string{"whorl", "probe", "files", "--cert", "/nonexistent"},
+			strings.NewReader(""), terminal, io.Discard)
+		shown := screen()
+		if status != probe.ExitFindings || !strings.Contains(shown, "TLS-FILE-MISSING") ||
+			strings.Contains(shown, "\x1b[31mERROR\x1b[0m") != (noColour == "") {
+			t.Errorf("NO_COLOR=%q: status %d, %q", noColour, status, shown)
+		}
 	}
 }
