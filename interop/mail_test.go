@@ -173,8 +173,9 @@ func (m *mailServer) test(t *testing.T, to, utf8To string, refused []string, man
 			if m.reports { // to the sender, on the mail that they name
 				runtime.Await(ctx, func() (struct{}, error) {
 					leaktest.Until(t, id("dsn")+" is reported", func() bool {
-						return strings.Contains(strings.Join(m.inboxes(), "\n"),
-							"\nOriginal-Envelope-Id: "+id("a b+c")+"\n")
+						all := strings.Join(m.inboxes(), "\n")
+						return strings.Contains(all, "\nOriginal-Envelope-Id: "+id("a b+c")+"\n") &&
+							strings.Contains(all, "\nOriginal-Recipient: rfc822;"+to+"\n")
 					})
 					return struct{}{}, nil
 				})

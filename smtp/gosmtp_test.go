@@ -156,7 +156,7 @@ func TestExtensionsWithGoSMTP(t *testing.T) {
 				"REQUIRETLS, DSN": {smtp.Mail{Message: pieces{"x"}, RequireTLS: true,
 					DSN: smtp.DSN{Notify: []string{"SUCCESS", "FAILURE"}, Return: "HDRS", EnvelopeID: "a b"}}, func(got boxed) bool {
 					return got.mail.RequireTLS && got.mail.Return == gosmtp.DSNReturnHeaders && got.mail.EnvelopeID == "a b" &&
-						fmt.Sprint(got.rcpt.Notify) == "[SUCCESS FAILURE]"
+						fmt.Sprint(got.rcpt.Notify) == "[SUCCESS FAILURE]" && got.rcpt.OriginalRecipient == "user99@x"
 				}},
 				"empty": {smtp.Mail{Message: pieces{}}, func(got boxed) bool { return got.text == "" }},
 			} {

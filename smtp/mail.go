@@ -42,6 +42,8 @@ type Mail struct {
 }
 
 // DSN says which delivery reports the sender of a mail gets. The zero one asks for what is usual.
+// With another one, reports have the recipients' addresses as they are in To (ORCPT), wherever the
+// mail was passed on to; those with UTF-8 excepted.
 type DSN struct {
 	Notify     []string // "NEVER", or some of "SUCCESS", "FAILURE", "DELAY"
 	Return     string   // what of the mail: "FULL" or "HDRS"

@@ -282,7 +282,11 @@ func TestParameters(t *testing.T) {
 	}{
 		{"all", all, engine.Envelope{From: "a@b", To: []string{"c@d"}, Size: 7, Body: engine.Binary, UTF8: true, RequireTLS: true, Priority: -3,
 			Return: "HDRS", EnvelopeID: "a+b=c d", Notify: []string{"SUCCESS", "DELAY"}},
-			"MAIL FROM:<a@b> SIZE=7 BODY=BINARYMIME SMTPUTF8 REQUIRETLS MT-PRIORITY=-3 RET=HDRS ENVID=a+2Bb+3Dc+20d", "RCPT TO:<c@d> NOTIFY=SUCCESS,DELAY", ""},
+			"MAIL FROM:<a@b> SIZE=7 BODY=BINARYMIME SMTPUTF8 REQUIRETLS MT-PRIORITY=-3 RET=HDRS ENVID=a+2Bb+3Dc+20d", "RCPT TO:<c@d> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;c@d", ""},
+		{"the address in reports", all, engine.Envelope{From: "a@b", To: []string{"c+x=y@d"}, Return: "FULL"}, "MAIL FROM:<a@b> RET=FULL",
+			"RCPT TO:<c+x=y@d> ORCPT=rfc822;c+2Bx+3Dy@d", ""},
+		{"a UTF-8 address in reports", all, engine.Envelope{From: "a@b", To: []string{"jörg@d"}, Return: "FULL"}, "MAIL FROM:<a@b> SMTPUTF8 RET=FULL",
+			"RCPT TO:<jörg@d>", ""},
 		{"none", nil, engine.Envelope{To: []string{"postmaster"}, Size: 7, UTF8: true}, "MAIL FROM:<>", "RCPT TO:<postmaster>", ""},
 		{"a quoted local part", all, engine.Envelope{From: `"a>b\" c"@d`, To: []string{"a@[127.0.0.1]"}}, `MAIL FROM:<"a>b\" c"@d>`, "RCPT TO:<a@[127.0.0.1]>", ""},
 		{"UTF-8", all, engine.Envelope{From: "jörg@bücher.test", To: []string{"c@d"}}, "MAIL FROM:<jörg@bücher.test> SMTPUTF8", "RCPT TO:<c@d>", ""},
