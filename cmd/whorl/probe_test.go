@@ -114,7 +114,7 @@ func TestProbeUsage(t *testing.T) {
 		{[]string{"localhost:1", "--key", "/nonexistent"}, "--key"},
 		{[]string{"localhost:1", "--passphrase-file", "/nonexistent"}, "--passphrase-file"},
 		{[]string{"files", "--cert", "x", "--passphrase-file", "/nonexistent"}, "--passphrase-file"},
-		{[]string{"localhost:1", "--injection"}, "STARTTLS in smtp"},
+		{[]string{"localhost:1", "--injection"}, "STARTTLS in ftp, imap, lmtp"},
 		{[]string{"files"}, "--cert is missing"},
 		{[]string{"files", "x"}, "unknown command"},
 		{[]string{"files", "--nope"}, "unknown flag"},
