@@ -29,7 +29,8 @@ func mended(message []byte, size int) (sent []byte, err error) {
 // kind.
 func FuzzMessage(f *testing.F) {
 	for _, text := range []string{
-		"Subject: x\r\n\r\na\n.\r\nMAIL FROM:<x@y>\r\n", "\n.\n..\r.\r\r\n.", "a\nb\r\n\r\n", "a\rb\n\n", "Subject: x\x00\n\n", "ä: \xff\n\n.",
+		"Subject: x\r\n\r\na\n.\r\nMAIL FROM:<x@y>\r\n", "\n.\n..\r.\r\r\n.", "a\nb\r\n\r\n",
+		"a\rb\n\n", "Subject: x\x00\n\n", "ä: \xff\n\n.",
 	} {
 		f.Add([]byte(text), 1)
 		f.Add([]byte(text), 1000)
@@ -58,8 +59,10 @@ func FuzzMessage(f *testing.F) {
 			t.Fatalf("%q is sent as %q, want %q", message, sent, want)
 		}
 		head, _, found := bytes.Cut(message, []byte("\r\n\r\n"))
-		if found && !bytes.Contains(head, []byte("\n\n")) && !bytes.HasPrefix(message, []byte("\n")) &&
-			!bytes.HasPrefix(message, []byte("\r\n")) && bytes.ContainsAny(bytes.ReplaceAll(head, []byte("\r\n"), nil), "\r\n\x00") {
+		if found && !bytes.Contains(head, []byte("\n\n")) &&
+			!bytes.HasPrefix(message, []byte("\n")) &&
+			!bytes.HasPrefix(message, []byte("\r\n")) &&
+			bytes.ContainsAny(bytes.ReplaceAll(head, []byte("\r\n"), nil), "\r\n\x00") {
 			t.Fatalf("the header of %q was taken", message)
 		}
 	})

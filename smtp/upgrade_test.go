@@ -97,7 +97,8 @@ var attacks = []attack{
 		s.hear("EHLO me.test")
 		s.say(ehlo("STARTTLS") + "220 go\r\n")
 		s.ask("STARTTLS", "220 go\r\n") // the server's own
-	}, func(err error) bool { return errors.Is(err, smtp.ErrProtocol) || injected(err) }, "", false},
+	}, func(err error) bool { return errors.Is(err, smtp.ErrProtocol) || injected(err) }, "",
+		false},
 	{"B6 421 behind", answers("220 go\r\n421 bye\r\n"), injected, "TLS: ", false},
 	{"B6 221 behind", answers("220 go\r\n221 bye\r\n"), injected, "TLS: ", false},
 	{"B7 an alert behind", answers("220 go\r\n\x15\x03\x03\x00\x02\x02\x28"), func(err error) bool {
@@ -208,7 +209,8 @@ func TestAttacksOnTheUpgrade(t *testing.T) {
 				if single && strings.HasPrefix(a.name, "B8") {
 					continue // 4 MiB in single bytes take their time
 				}
-				name := fmt.Sprintf("%.40q, security %d, byte by byte: %v", a.name, security, single)
+				name := fmt.Sprintf("%.40q, security %d, byte by byte: %v", a.name, security,
+					single)
 				t.Run(name, func(t *testing.T) {
 					coroutine(t, func(ctx context.Context, t *testing.T) {
 						a.try(ctx, t, security, single)
@@ -240,7 +242,10 @@ func (a *attack) try(ctx context.Context, t *testing.T, security smtp.Security, 
 	if !a.want(err) || !strings.Contains(text, a.text) {
 		t.Errorf("the error is %v, want %q", err, a.text)
 	}
-	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\u202e' }) ||
+	if strings.ContainsFunc(text, func(r rune) bool {
+		return r < ' ' || r == 0x7f ||
+			r == '\u202e'
+	}) ||
 		strings.Contains(text, "secret") || len(text) > 800 {
 		t.Errorf("the error is %q", text)
 	}
@@ -258,7 +263,8 @@ func (a *attack) try(ctx context.Context, t *testing.T, security smtp.Security, 
 // What is a yes: B5, N10, N11. What was said in plaintext is forgotten: C7, C10, N8.
 func TestUpgradesThatGoWell(t *testing.T) {
 	for name, test := range map[string]struct{ offer, agreement, again string }{
-		"N8":                       {ehlo("STARTTLS", "SIZE 10", "AUTH PLAIN", "SMTPUTF8"), "220 go\r\n", ""},
+		"N8": {ehlo("STARTTLS", "SIZE 10", "AUTH PLAIN", "SMTPUTF8"),
+			"220 go\r\n", ""},
 		"B5 several lines":         {ehlo("STARTTLS"), "220-go\r\n220 on\r\n", ""},
 		"N10 offered again":        {ehlo("STARTTLS"), "220 go\r\n", "STARTTLS"},
 		"N11 small letters":        {ehlo("starttls"), "220 go\r\n", ""},
