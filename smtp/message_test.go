@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -177,6 +179,49 @@ func TestMailsNeedExtensions(t *testing.T) {
 		}
 		check(t, c.Quit(ctx))
 	})
+}
+
+// The size of a file is known before any of it is sent, however large it is.
+func TestSizeOfLargeMessages(t *testing.T) {
+	const size = 300_000
+	text := "Subject: x\r\n\r\n" + strings.Repeat("0123456789abc\r\n", size/15-2)
+	text += strings.Repeat("x", size-len(text)-2) + "\r\n"
+	file, err := os.Create(filepath.Join(t.TempDir(), "mail"))
+	check(t, err)
+	defer file.Close()
+	_, err = io.WriteString(file, "before"+text)
+	check(t, err)
+	_, err = file.Seek(int64(len("before")), io.SeekStart)
+	check(t, err)
+	for name, message := range map[string]io.WriterTo{
+		"file":           file,
+		"Reader, file":   smtp.Reader(file),
+		"Reader, part":   smtp.Reader(io.NewSectionReader(file, int64(len("before")), size)),
+		"strings.Reader": strings.NewReader(text),
+		"bytes.Reader":   bytes.NewReader([]byte(text)),
+		"bytes.Buffer":   bytes.NewBufferString(text),
+	} {
+		t.Run(name, func(t *testing.T) {
+			coroutine(t, func(ctx context.Context, t *testing.T) {
+				m := &mta{keywords: []string{fmt.Sprint("SIZE ", size)}}
+				small := &mta{keywords: []string{fmt.Sprint("SIZE ", size-1)}}
+				mail := &smtp.Mail{To: []string{"a@b"}, Message: message}
+				c := dial(ctx, t, small.start(t), plaintext())
+				_, err := c.Send(ctx, mail)
+				too, ok := errors.AsType[*smtp.SizeError](err)
+				if !ok || too.Size != size || too.Limit != size-1 {
+					t.Errorf("%v", err)
+				}
+				check(t, c.Noop(ctx)) // nothing was sent
+				_, err = dial(ctx, t, m.start(t), plaintext()).Send(ctx, mail)
+				check(t, err)
+				if got := m.received(); got[0].from != fmt.Sprintf("MAIL FROM:<> SIZE=%d", size) ||
+					got[0].text != text {
+					t.Errorf("%s, %d bytes", got[0].from, len(got[0].text))
+				}
+			})
+		})
+	}
 }
 
 func TestMailsCanBeSentAgain(t *testing.T) {
