@@ -5,10 +5,10 @@ package smtp_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
@@ -168,25 +168,43 @@ func TestRecipientsAreTriedEachForItself(t *testing.T) {
 	})
 }
 
-// A mail that was let in isn't turned away when it is tried again.
+// A mail that was let in isn't turned away when it is tried again, however many others come.
 func TestFurtherAttemptsAreNotTurnedAway(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
-		later := map[string]bool{}
+		refusals := 15
 		m := &mta{hook: func(_ *script, line string) string {
-			if strings.HasPrefix(line, "MAIL") && !later[line] {
-				later[line] = true
+			if line == "MAIL FROM:<later@x>" && refusals > 0 {
+				refusals--
 				return "451 later\r\n"
 			}
 			return ""
 		}}
 		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 1,
-			MaxQueue: 9, FirstDelay: 1})
-		check(t, runtime.ForEach(ctx, 10, func(ctx context.Context, i int) error {
-			mail := note()
-			mail.From = fmt.Sprintf("%d@x", i)
-			_, err := p.Send(ctx, mail)
-			return err
-		}))
+			MaxQueue: 2, Attempts: 20, FirstDelay: 2 * time.Millisecond,
+			MaxDelay: 2 * time.Millisecond})
+		over := false
+		var others runtime.WaitGroup
+		for range 4 {
+			check(t, others.Go(ctx, func(ctx context.Context) {
+				for !over {
+					_, err := p.Send(ctx, note())
+					if err != nil && !errors.Is(err, smtp.ErrPoolFull) {
+						t.Error(err)
+					}
+					runtime.Yield(ctx)
+				}
+			}))
+		}
+		mail := note()
+		mail.From = "later@x"
+		_, err := p.Send(ctx, mail)
+		for errors.Is(err, smtp.ErrPoolFull) && p.Stats().Retried == 0 { // it wasn't let in
+			runtime.Yield(ctx)
+			_, err = p.Send(ctx, mail)
+		}
+		over = true
+		check(t, err)
+		check(t, others.Wait(ctx))
 	})
 }
 

@@ -125,25 +125,32 @@ func TestConnectionThatDiedIdleLosesNoMail(t *testing.T) {
 		"reset":    func(s *script) { s.raw.(*net.TCPConn).SetLinger(0); s.raw.Close() },
 		"with 421": func(s *script) { s.say("421 time is up\r\n"); s.raw.Close() },
 	} {
-		t.Run(name, func(t *testing.T) {
-			coroutine(t, func(ctx context.Context, t *testing.T) {
-				var first atomic.Pointer[script]
-				m := &mta{hook: func(s *script,
-					_ string) string {
-					first.CompareAndSwap(nil, s)
-					return ""
-				}}
-				p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), Attempts: 1})
-				_, err := p.Send(ctx, note())
-				check(t, err)
-				die(first.Load())
-				_, err = p.Send(ctx, note())
-				check(t, err)
-				if got := m.received(); len(got) != 2 || got[1].conn != 2 {
-					t.Errorf("%+v", got)
-				}
+		for _, wait := range []time.Duration{0, 20 * time.Millisecond} {
+			t.Run(fmt.Sprint(name, " ", wait), func(t *testing.T) {
+				coroutine(t, func(ctx context.Context, t *testing.T) {
+					var first atomic.Pointer[script]
+					m := &mta{hook: func(s *script,
+						_ string) string {
+						first.CompareAndSwap(nil, s)
+						return ""
+					}}
+					p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), Attempts: 1})
+					_, err := p.Send(ctx, note())
+					check(t, err)
+					die(first.Load())
+					check(t, runtime.Sleep(ctx, wait))
+					_, err = p.Send(ctx, note())
+					check(t, err)
+					if got := m.received(); len(got) != 2 || got[1].conn != 2 {
+						t.Errorf("%+v", got)
+					}
+					// After a while it is looked at before the mail: that is no further attempt.
+					if s := p.Stats(); wait > 0 && (s.Lost != 1 || s.Retried != 0) {
+						t.Errorf("%+v", s)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 

@@ -3,12 +3,14 @@
 package smtp_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -115,6 +117,20 @@ var attacks = []attack{
 		s.secure()
 		s.say(ehlo("AUTH PLAIN") + "250 more\r\n")
 	}, is(smtp.ErrProtocol), "", false},
+	{"B10 an answer to EHLO right behind the handshake", func(s *script) {
+		answers("220 go\r\n")(s)
+		held := &holding{Conn: s.raw}
+		if d, ok := s.raw.(dripping); ok {
+			held.Conn = d.Conn // what comes too late can't be told from an answer
+		}
+		conn := tls.Server(held, &tls.Config{
+			Certificates: []tls.Certificate{certificate()}, MaxVersion: tls.VersionTLS12,
+		})
+		s.ok(conn.Handshake())
+		s.Conn, s.r = conn, bufio.NewReader(conn)
+		s.say(ehlo("AUTH PLAIN"))
+		s.ok(held.letGo())
+	}, is(smtp.ErrProtocol), "out of turn", false},
 	{"N1 O_1 not offered", func(s *script) { s.hello("AUTH PLAIN") }, func(err error) bool {
 		// N12: with Opportunistic it is the login that has no TLS.
 		return errors.Is(err, smtp.ErrNoTLS) || errors.Is(err, smtp.ErrAuthNeedsTLS)
@@ -166,6 +182,29 @@ var attacks = []attack{
 	}, func(err error) bool {
 		return errors.Is(err, smtp.ErrNoTLS) || errors.Is(err, smtp.ErrAuthNeedsTLS)
 	}, "TLS", false},
+}
+
+// holding is a connection that holds back what is written from the second time on: with TLS 1.2
+// that is the end of the server's handshake.
+type holding struct {
+	net.Conn
+	writes int
+	held   []byte
+}
+
+func (h *holding) Write(p []byte) (int, error) {
+	if h.writes++; h.writes == 1 {
+		return h.Conn.Write(p)
+	}
+	h.held = append(h.held, p...)
+	return len(p), nil
+}
+
+// letGo writes all of it at once.
+func (h *holding) letGo() error {
+	_, err := h.Conn.Write(h.held)
+	h.writes, h.held = 0, nil
+	return err
 }
 
 // exotic are sixty mechanisms, ours among them.
@@ -284,7 +323,7 @@ func TestUpgradesThatGoWell(t *testing.T) {
 						s.ask("STARTTLS", test.agreement)
 						s.secure()
 						s.ask("EHLO me.test", ehlo("SIZE 99", "AUTH LOGIN", test.again))
-						s.ask("QUIT", "221 bye\r\n")
+						s.ask("QUIT", "221\r\n") // without text, RFC 5321, section 4.2
 					})
 					c := dial(ctx, t, address, secured())
 					if _, ok := c.ConnectionState(); !ok {
