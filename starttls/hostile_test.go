@@ -265,6 +265,30 @@ func TestCertificatesThatAreNotTrusted(t *testing.T) {
 	try(t, trials, nil)
 }
 
+// C14: a connection that was led to another service with the same certificate (ALPACA).
+func TestAnotherServiceWithTheSameCertificate(t *testing.T) {
+	var trials []trial
+	for _, p := range plains {
+		name := p.protocol.ALPN()
+		if name == "" {
+			continue
+		}
+		trials = append(trials, trial{name: "C14", protocol: p.protocol,
+			phase: starttls.PhaseHandshake, reason: explain.ReasonNoCommonALPN,
+			script: func(s *script) {
+				p.start(s, 0)
+				config := serverTLS(s.t)
+				config.NextProtos = []string{"http/1.1"}
+				s.secure(config)
+			},
+			config: func(c *client.Config) { c.TLS.NextProtos = []string{name} }})
+	}
+	if len(trials) < 6 {
+		t.Errorf("%d protocols have a name for ALPN", len(trials))
+	}
+	try(t, trials, nil)
+}
+
 // C7, N9, B10 and the case B_1 of SMTP: what comes over TLS is judged, too.
 func TestAnswersOverTLS(t *testing.T) {
 	instead := func(p *plain, texts ...string) func(*script) {
