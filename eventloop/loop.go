@@ -43,8 +43,8 @@ func (f taskFunc) Run() { f() }
 
 // Loop is an event loop. Create it with [New], run it with [Loop.Run].
 //
-// Post, PostTask, Close, Register, OnLoop, Closed, Stats, Name and String may be called from any
-// goroutine. All other methods must be called on the loop (see the package comment).
+// Run, Post, PostTask, Close, Register, OnLoop, Closed, Stats, Name and String may be called from
+// any goroutine. All other methods must be called on the loop (see the package comment).
 type Loop struct {
 	// Fixed at New.
 	name     string
