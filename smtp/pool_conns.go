@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -140,6 +141,10 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 	// Connections that are kept while others are opened count as well: a place is free, so one of
 	// them has to go if there are as many as there may be.
 	p.mu.Lock()
+	if err := p.refusal; err != nil && time.Since(p.refusedAt) < refusalPause {
+		p.mu.Unlock()
+		return nil, fmt.Errorf("%w (it isn't asked again within %v)", err, refusalPause)
+	}
 	var oldest []*pooled
 	if len(p.open)+p.dialing >= p.config.MaxConns && len(p.idle) > 0 {
 		oldest = p.forget(1)
@@ -152,6 +157,9 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.dialing-- // also after a panic, of a Mechanism for instance
+		if refused, ok := errors.AsType[*Error](err); ok && !refused.Temporary() {
+			p.refusal, p.refusedAt = err, time.Now()
+		}
 		switch {
 		case client == nil:
 			return
@@ -167,6 +175,11 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 	client, err = p.dialer.Dial(ctx, p.config.Address)
 	return nil, err
 }
+
+// refusalPause is for how long a Pool asks for no further session after the server has refused one
+// for good: with a wrong password each mail would be a failed login, which locks accounts. Tests
+// shorten it.
+var refusalPause = time.Minute
 
 // put gives a connection back after a mail.
 func (p *Pool) put(c *pooled) {
