@@ -118,6 +118,13 @@ func (c *Context) sslOptions(method CryptoMethod) map[string]any {
 
 // sslFailed gives an error of tlsconfig the form of the context's own.
 func sslFailed(err error) error {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		var own []error
+		for _, err := range all.Unwrap() {
+			own = append(own, sslFailed(err))
+		}
+		return errors.Join(own...)
+	}
 	if e, ok := errors.AsType[*tlsconfig.OptionError](err); ok {
 		return &OptionError{Wrapper: "ssl", Option: e.Option, Err: e.Err}
 	}
@@ -186,8 +193,11 @@ func (c *Context) socketSettings(u *streamURL, server bool) (*streamSettings, er
 		table[name] = o.setter(u, server)
 	}
 	s := new(streamSettings)
-	if name, err := table.Set(s, c.options["socket"]); err != nil {
-		return nil, &OptionError{Wrapper: "socket", Option: name, Err: err}
+	err := table.Set(s, c.options["socket"], func(name string, err error) error {
+		return &OptionError{Wrapper: "socket", Option: name, Err: err}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return s, nil
 }

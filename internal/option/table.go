@@ -21,23 +21,29 @@ type Setter[S any] func(s *S, value any) error
 // A Table has the setters of all names that are known.
 type Table[S any] map[string]Setter[S]
 
-// Set stores the values of all options in s. One that is nil (PHP's null) is not given. After an
-// error name is the option that it is about; of several mistakes it is always the same one that is
-// reported.
-func (t Table[S]) Set(s *S, options map[string]any) (name string, err error) {
+// Set stores the values of all options in s. One that is nil (PHP's null) is not given. All mistakes
+// are reported, in the order of the options' names: who ports a program wants to know what of its
+// options there isn't, not the first of them. wrap makes the error of an option.
+func (t Table[S]) Set(
+	s *S, options map[string]any, wrap func(name string, err error) error,
+) error {
+	var wrong []error
 	for _, name := range slices.Sorted(maps.Keys(options)) {
 		set, known := t[name]
-		switch value := options[name]; {
-		case !known:
-			return name, errors.New("no such option")
-		case value == nil:
-		default:
-			if err := set(s, value); err != nil {
-				return name, err
-			}
+		err := errors.New("no such option")
+		if value := options[name]; value == nil && known {
+			err = nil
+		} else if known {
+			err = set(s, value)
+		}
+		if err != nil {
+			wrong = append(wrong, wrap(name, err))
 		}
 	}
-	return "", nil
+	if len(wrong) == 1 {
+		return wrong[0]
+	}
+	return errors.Join(wrong...)
 }
 
 // Store sets a field for which the zero value means that the option was not given.
