@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/whorl-go/whorl/internal/dialing"
@@ -118,12 +119,12 @@ func (c *Context) sslOptions(method CryptoMethod) map[string]any {
 
 // sslFailed gives an error of tlsconfig the form of the context's own.
 func sslFailed(err error) error {
-	if all, ok := err.(interface{ Unwrap() []error }); ok {
-		var own []error
-		for _, err := range all.Unwrap() {
-			own = append(own, sslFailed(err))
+	if all, ok := err.(option.Mistakes); ok {
+		own := slices.Clone(all)
+		for i, err := range own {
+			own[i] = sslFailed(err)
 		}
-		return errors.Join(own...)
+		return own
 	}
 	if e, ok := errors.AsType[*tlsconfig.OptionError](err); ok {
 		return &OptionError{Wrapper: "ssl", Option: e.Option, Err: e.Err}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // A Setter stores the value of one option in the settings S, or says what is wrong with it.
@@ -27,7 +28,7 @@ type Table[S any] map[string]Setter[S]
 func (t Table[S]) Set(
 	s *S, options map[string]any, wrap func(name string, err error) error,
 ) error {
-	var wrong []error
+	var wrong Mistakes
 	for _, name := range slices.Sorted(maps.Keys(options)) {
 		set, known := t[name]
 		err := errors.New("no such option")
@@ -40,11 +41,34 @@ func (t Table[S]) Set(
 			wrong = append(wrong, wrap(name, err))
 		}
 	}
-	if len(wrong) == 1 {
-		return wrong[0]
-	}
-	return errors.Join(wrong...)
+	return wrong.Err()
 }
+
+// Mistakes is several errors on one line.
+type Mistakes []error
+
+// Err returns them as an error; nil if there are none.
+func (m Mistakes) Err() error {
+	switch len(m) {
+	case 0:
+		return nil
+	case 1:
+		return m[0]
+	}
+	return m
+}
+
+// Error has all of them.
+func (m Mistakes) Error() string {
+	texts := make([]string, len(m))
+	for i, err := range m {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap returns them.
+func (m Mistakes) Unwrap() []error { return m }
 
 // Store sets a field for which the zero value means that the option was not given.
 func Store[S, T any](convert func(any) (T, error), field func(*S) *T) Setter[S] {
