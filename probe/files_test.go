@@ -38,6 +38,7 @@ func TestFiles(t *testing.T) {
 	}
 	files := func(cert, key string) [2]string { return [2]string{cert, key} }
 	_, foreign := tlstest.Pair(t, tlstest.Issued(t, ca, "other.test"))
+	_, rsaKey := tlstest.Pair(t, shortKey(t, ca, 2048))
 	locked, err := pkcs8.MarshalPrivateKey(full.PrivateKey, []byte("open sesame"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +66,7 @@ func TestFiles(t *testing.T) {
 		{"9 usage", pair(tlstest.Signed(t, ca, devca.Request{Names: []string{name}, Client: true})),
 			explain.IDCertUsage, nil},
 		{"12 another key", files(cert, foreign), explain.IDKeyMismatch, []string{"SPKI"}},
+		{"12 a key of another kind", files(cert, rsaKey), explain.IDKeyMismatch, nil},
 		{"12 leaf not first", pair(turned), explain.IDChainLeafNotFirst, []string{"first"}},
 		{"12 swapped", files(key, cert), explain.IDFilesSwapped, nil},
 		{"12 no key", files(cert, cert), explain.IDFileNotPEM, []string{"no private key"}},

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,7 +26,8 @@ func TestMailOverSTARTTLS(t *testing.T) {
 			s.helloTLS("PIPELINING", "SIZE 1000", "AUTH PLAIN")
 			s.ask("AUTH PLAIN AG1lAHNlY3JldA==", "235 2.7.0 in\r\n")
 			// All of it comes before the first answer.
-			s.hear("MAIL FROM:<me@me.test> SIZE=29", "RCPT TO:<a@a.test>", "RCPT TO:<b@b.test>", "DATA")
+			s.hear("MAIL FROM:<me@me.test> SIZE=29", "RCPT TO:<a@a.test>", "RCPT TO:<b@b.test>",
+				"DATA")
 			s.nothingHeard()
 			s.say("250 2.1.0 a\r\n250 2.1.5 b\r\n550 5.1.1 no\r\n" + "354 go\r\n")
 			if got := s.data(); got != "Subject: x\r\n\r\n..dot\r\n..\r\nlast\r\n" {
@@ -44,7 +44,8 @@ func TestMailOverSTARTTLS(t *testing.T) {
 		c := dial(ctx, t, address, config)
 		receipt, err := c.Send(ctx, letter("Subject: x\n\n.dot\n.\r\nlast", "a@a.test", "b@b.test"))
 		check(t, err)
-		if receipt.Text != "queued as 7" || len(receipt.Refused) != 1 || receipt.Refused[0].Recipient != "b@b.test" ||
+		if receipt.Text != "queued as 7" || len(receipt.Refused) != 1 ||
+			receipt.Refused[0].Recipient != "b@b.test" ||
 			receipt.Refused[0].Enhanced.String() != "5.1.1" || receipt.Refused[0].Temporary() {
 			t.Errorf("%+v", receipt)
 		}
@@ -131,119 +132,6 @@ func TestRefusedChunk(t *testing.T) {
 	})
 }
 
-// N14: whatever step the server stalls at.
-func TestTimeOutsNameTheStep(t *testing.T) {
-	const short = 50 * time.Millisecond
-	mail := func(s *script, steps ...string) {
-		s.hello()
-		for i, step := range []string{"MAIL FROM:<me@me.test>", "RCPT TO:<a@a.test>", "DATA"} {
-			s.hear(step)
-			if i == len(steps) {
-				break
-			}
-			s.say(steps[i])
-		}
-	}
-	for step, test := range map[string]struct {
-		timeouts smtp.Timeouts
-		play     func(s *script)
-	}{
-		"greeting": {smtp.Timeouts{Greeting: short}, func(s *script) {}},
-		"EHLO":     {smtp.Timeouts{Hello: short}, func(s *script) { s.say("220 x\r\n") }},
-		"STARTTLS": {smtp.Timeouts{Hello: short}, func(s *script) { s.hello("STARTTLS"); s.hear("STARTTLS") }},
-		"MAIL":     {smtp.Timeouts{Mail: short}, func(s *script) { mail(s) }},
-		"RCPT":     {smtp.Timeouts{Rcpt: short}, func(s *script) { mail(s, "250 a\r\n") }},
-		"DATA":     {smtp.Timeouts{DataInit: short}, func(s *script) { mail(s, "250 a\r\n", "250 b\r\n") }},
-		"end of message": {smtp.Timeouts{DataEnd: short}, func(s *script) {
-			mail(s, "250 a\r\n", "250 b\r\n", "354 c\r\n")
-			s.data()
-		}},
-		"message": {smtp.Timeouts{DataBlock: short}, func(s *script) {
-			mail(s, "250 a\r\n", "250 b\r\n", "354 c\r\n") // and reads no more
-		}},
-		"AUTH": {smtp.Timeouts{Auth: short}, func(s *script) { s.helloTLS("AUTH PLAIN"); s.line() }},
-		"TLS": {smtp.Timeouts{}, func(s *script) { // no ServerHello comes
-			s.hello("STARTTLS")
-			s.ask("STARTTLS", "220 go\r\n")
-		}},
-		"EHLO over TLS": {smtp.Timeouts{Hello: time.Second}, func(s *script) { // B_1
-			s.hello("STARTTLS")
-			s.ask("STARTTLS", "220 go\r\n")
-			s.secure()
-			s.hear("EHLO me.test")
-		}},
-	} {
-		t.Run(step, func(t *testing.T) {
-			coroutine(t, func(ctx context.Context, t *testing.T) {
-				address := serve(t, func(s *script) { s.hasty = true; test.play(s); s.idle() })
-				config := plaintext()
-				switch step {
-				case "AUTH", "TLS", "EHLO over TLS":
-					config = secured()
-					config.Auth = smtp.Password("me", "secret")
-				}
-				if step == "TLS" {
-					config.Client.HandshakeTimeout = short
-				}
-				config.Timeouts = test.timeouts
-				c, err := smtp.Dial(ctx, address, config)
-				if err == nil {
-					text := "x\n"
-					if step == "message" {
-						text = strings.Repeat(strings.Repeat("x", 998)+"\n", 32<<10) // more than a kernel keeps
-					}
-					_, err = c.Send(ctx, letter(text, "a@a.test"))
-				}
-				wantError(t, step, err, os.ErrDeadlineExceeded)
-				name, _, _ := strings.Cut(step, " over ")
-				if !strings.Contains(err.Error(), ": "+name+":") {
-					t.Errorf("the error is %q", err)
-				}
-				if doubt := errors.Is(err, smtp.ErrInDoubt); doubt != (step == "end of message") {
-					t.Errorf("in doubt: %v", doubt)
-				}
-			})
-		})
-	}
-}
-
-// A server that wants TLS from the start says nothing to a client that waits for its greeting.
-func TestMissingGreetingIsExplained(t *testing.T) {
-	for name, play := range map[string]func(s *script){
-		"silence": func(s *script) { s.idle() },
-		"end":     func(*script) {},
-	} {
-		t.Run(name, func(t *testing.T) {
-			coroutine(t, func(ctx context.Context, t *testing.T) {
-				address := serve(t, func(s *script) { s.hasty = true; play(s) })
-				config := plaintext()
-				config.Timeouts.Greeting = 50 * time.Millisecond
-				_, err := smtp.Dial(ctx, address, config)
-				if err == nil || !strings.Contains(err.Error(), "Config.Security has to be Implicit") {
-					t.Errorf("the error is %v", err)
-				}
-			})
-		})
-	}
-}
-
-// A time-out is for a whole reply, whatever comes of it meanwhile.
-func TestReplyThatTrickles(t *testing.T) {
-	coroutine(t, func(ctx context.Context, t *testing.T) {
-		address := serve(t, func(s *script) {
-			s.hasty = true
-			for {
-				s.say("220-more\r\n")
-				time.Sleep(5 * time.Millisecond)
-			}
-		})
-		config := plaintext()
-		config.Timeouts.Greeting = 60 * time.Millisecond
-		_, err := smtp.Dial(ctx, address, config)
-		wantError(t, "a greeting without end", err, os.ErrDeadlineExceeded)
-	})
-}
-
 // Nothing of the mail is sent before 354.
 func TestNothingOfTheMailBefore354(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
@@ -264,7 +152,8 @@ func TestNothingOfTheMailBefore354(t *testing.T) {
 		})
 		c := dial(ctx, t, address, plaintext())
 		_, err := c.Send(ctx, letter("x\n", "a@a.test"))
-		if refused, ok := errors.AsType[*smtp.Error](err); !ok || refused.Code != 451 || refused.Command != "DATA" || !refused.Temporary() {
+		if refused, ok := errors.AsType[*smtp.Error](err); !ok || refused.Code != 451 ||
+			refused.Command != "DATA" || !refused.Temporary() {
 			t.Errorf("%v", err)
 		}
 		_, err = c.Send(ctx, letter("x\n", "a@a.test"))
@@ -310,7 +199,8 @@ func TestLockstep(t *testing.T) {
 		address := serve(t, func(s *script) {
 			s.hello()
 			for _, step := range [][2]string{
-				{"MAIL FROM:<me@me.test>", "250 a"}, {"RCPT TO:<a@a.test>", "450 no"}, {"RCPT TO:<b@b.test>", "250 b"}, {"DATA", "354 go"},
+				{"MAIL FROM:<me@me.test>", "250 a"}, {"RCPT TO:<a@a.test>", "450 no"},
+				{"RCPT TO:<b@b.test>", "250 b"}, {"DATA", "354 go"},
 			} {
 				s.hear(step[0])
 				s.nothingHeard()
@@ -320,7 +210,8 @@ func TestLockstep(t *testing.T) {
 			s.say("250 ok\r\n")
 			s.rest()
 		})
-		receipt, err := dial(ctx, t, address, plaintext()).Send(ctx, letter("x\n", "a@a.test", "b@b.test"))
+		receipt, err := dial(ctx, t, address, plaintext()).Send(ctx,
+			letter("x\n", "a@a.test", "b@b.test"))
 		if check(t, err); len(receipt.Refused) != 1 || !receipt.Refused[0].Temporary() {
 			t.Errorf("%+v", receipt)
 		}
@@ -378,7 +269,8 @@ func TestSessionThatHasDied(t *testing.T) {
 				}
 				_, err := c.Send(ctx, letter("x\n", "a@a.test"))
 				wantError(t, "Send", err, net.ErrClosed)
-				if got, _ := runtime.Await(ctx, func() (string, error) { return <-said, nil }); strings.Contains(got, "MAIL") {
+				if got, _ := runtime.Await(ctx,
+					func() (string, error) { return <-said, nil }); strings.Contains(got, "MAIL") {
 					t.Errorf("it said %q", got)
 				}
 			})
@@ -499,7 +391,10 @@ func TestOverAUnixSocket(t *testing.T) {
 		if err == nil {
 			t.Error("the session has begun")
 		}
-		if got, _ := runtime.Await(ctx, func() (string, error) { return <-done, nil }); got != "LHLO localhost\r\n" {
+		if got, _ := runtime.Await(ctx, func() (string, error) {
+			return <-done,
+				nil
+		}); got != "LHLO localhost\r\n" {
 			t.Errorf("%q", got)
 		}
 	})

@@ -126,7 +126,8 @@ func serve(t testing.TB, play func(s *script)) (address string) {
 			conn.SetDeadline(time.Now().Add(leaktest.Patience))
 			scripts.Go(func() {
 				defer conn.Close()
-				play(&script{t: t, Conn: conn, raw: conn, r: bufio.NewReader(conn), number: number, over: over})
+				play(&script{t: t, Conn: conn, raw: conn, r: bufio.NewReader(conn), number: number,
+					over: over})
 			})
 		}
 	})
@@ -370,7 +371,8 @@ func (m *mta) play(s *script) {
 			if mail.from == "" {
 				s.say("503 MAIL first\r\n")
 			} else if answer(line, "250 ok\r\n") {
-				mail.to = append(mail.to, strings.TrimSuffix(strings.TrimPrefix(line, "RCPT TO:<"), ">"))
+				mail.to = append(mail.to, strings.TrimSuffix(strings.TrimPrefix(line, "RCPT TO:<"),
+					">"))
 			}
 		case "DATA":
 			if len(mail.to) == 0 {

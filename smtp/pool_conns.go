@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -157,7 +158,8 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.dialing-- // also after a panic, of a Mechanism for instance
-		if refused, ok := errors.AsType[*Error](err); ok && !refused.Temporary() {
+		if refused, ok := errors.AsType[*Error](err); ok && !refused.Temporary() &&
+			strings.HasPrefix(refused.Command, "AUTH ") {
 			p.refusal, p.refusedAt = err, time.Now()
 		}
 		switch {
@@ -176,9 +178,8 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 	return nil, err
 }
 
-// refusalPause is for how long a Pool asks for no further session after the server has refused one
-// for good: with a wrong password each mail would be a failed login, which locks accounts. Tests
-// shorten it.
+// refusalPause is for how long a Pool doesn't log in after the server has refused that for good: with
+// a wrong password each mail would be a failed login, which locks accounts. Tests shorten it.
 var refusalPause = time.Minute
 
 // put gives a connection back after a mail.

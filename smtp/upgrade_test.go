@@ -3,12 +3,14 @@
 package smtp_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -97,7 +99,8 @@ var attacks = []attack{
 		s.hear("EHLO me.test")
 		s.say(ehlo("STARTTLS") + "220 go\r\n")
 		s.ask("STARTTLS", "220 go\r\n") // the server's own
-	}, func(err error) bool { return errors.Is(err, smtp.ErrProtocol) || injected(err) }, "", false},
+	}, func(err error) bool { return errors.Is(err, smtp.ErrProtocol) || injected(err) }, "",
+		false},
 	{"B6 421 behind", answers("220 go\r\n421 bye\r\n"), injected, "TLS: ", false},
 	{"B6 221 behind", answers("220 go\r\n221 bye\r\n"), injected, "TLS: ", false},
 	{"B7 an alert behind", answers("220 go\r\n\x15\x03\x03\x00\x02\x02\x28"), func(err error) bool {
@@ -114,6 +117,20 @@ var attacks = []attack{
 		s.secure()
 		s.say(ehlo("AUTH PLAIN") + "250 more\r\n")
 	}, is(smtp.ErrProtocol), "", false},
+	{"B10 an answer to EHLO right behind the handshake", func(s *script) {
+		answers("220 go\r\n")(s)
+		held := &holding{Conn: s.raw}
+		if d, ok := s.raw.(dripping); ok {
+			held.Conn = d.Conn // what comes too late can't be told from an answer
+		}
+		conn := tls.Server(held, &tls.Config{
+			Certificates: []tls.Certificate{certificate()}, MaxVersion: tls.VersionTLS12,
+		})
+		s.ok(conn.Handshake())
+		s.Conn, s.r = conn, bufio.NewReader(conn)
+		s.say(ehlo("AUTH PLAIN"))
+		s.ok(held.letGo())
+	}, is(smtp.ErrProtocol), "out of turn", false},
 	{"N1 O_1 not offered", func(s *script) { s.hello("AUTH PLAIN") }, func(err error) bool {
 		// N12: with Opportunistic it is the login that has no TLS.
 		return errors.Is(err, smtp.ErrNoTLS) || errors.Is(err, smtp.ErrAuthNeedsTLS)
@@ -167,6 +184,29 @@ var attacks = []attack{
 	}, "TLS", false},
 }
 
+// holding is a connection that holds back what is written from the second time on: with TLS 1.2
+// that is the end of the server's handshake.
+type holding struct {
+	net.Conn
+	writes int
+	held   []byte
+}
+
+func (h *holding) Write(p []byte) (int, error) {
+	if h.writes++; h.writes == 1 {
+		return h.Conn.Write(p)
+	}
+	h.held = append(h.held, p...)
+	return len(p), nil
+}
+
+// letGo writes all of it at once.
+func (h *holding) letGo() error {
+	_, err := h.Conn.Write(h.held)
+	h.writes, h.held = 0, nil
+	return err
+}
+
 // exotic are sixty mechanisms, ours among them.
 func exotic() []string {
 	names := []string{"PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256-PLUS", "XOAUTH2"}
@@ -208,7 +248,8 @@ func TestAttacksOnTheUpgrade(t *testing.T) {
 				if single && strings.HasPrefix(a.name, "B8") {
 					continue // 4 MiB in single bytes take their time
 				}
-				name := fmt.Sprintf("%.40q, security %d, byte by byte: %v", a.name, security, single)
+				name := fmt.Sprintf("%.40q, security %d, byte by byte: %v", a.name, security,
+					single)
 				t.Run(name, func(t *testing.T) {
 					coroutine(t, func(ctx context.Context, t *testing.T) {
 						a.try(ctx, t, security, single)
@@ -240,7 +281,10 @@ func (a *attack) try(ctx context.Context, t *testing.T, security smtp.Security, 
 	if !a.want(err) || !strings.Contains(text, a.text) {
 		t.Errorf("the error is %v, want %q", err, a.text)
 	}
-	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\u202e' }) ||
+	if strings.ContainsFunc(text, func(r rune) bool {
+		return r < ' ' || r == 0x7f ||
+			r == '\u202e'
+	}) ||
 		strings.Contains(text, "secret") || len(text) > 800 {
 		t.Errorf("the error is %q", text)
 	}
@@ -258,7 +302,8 @@ func (a *attack) try(ctx context.Context, t *testing.T, security smtp.Security, 
 // What is a yes: B5, N10, N11. What was said in plaintext is forgotten: C7, C10, N8.
 func TestUpgradesThatGoWell(t *testing.T) {
 	for name, test := range map[string]struct{ offer, agreement, again string }{
-		"N8":                       {ehlo("STARTTLS", "SIZE 10", "AUTH PLAIN", "SMTPUTF8"), "220 go\r\n", ""},
+		"N8": {ehlo("STARTTLS", "SIZE 10", "AUTH PLAIN", "SMTPUTF8"),
+			"220 go\r\n", ""},
 		"B5 several lines":         {ehlo("STARTTLS"), "220-go\r\n220 on\r\n", ""},
 		"N10 offered again":        {ehlo("STARTTLS"), "220 go\r\n", "STARTTLS"},
 		"N11 small letters":        {ehlo("starttls"), "220 go\r\n", ""},
@@ -278,7 +323,7 @@ func TestUpgradesThatGoWell(t *testing.T) {
 						s.ask("STARTTLS", test.agreement)
 						s.secure()
 						s.ask("EHLO me.test", ehlo("SIZE 99", "AUTH LOGIN", test.again))
-						s.ask("QUIT", "221 bye\r\n")
+						s.ask("QUIT", "221\r\n") // without text, RFC 5321, section 4.2
 					})
 					c := dial(ctx, t, address, secured())
 					if _, ok := c.ConnectionState(); !ok {

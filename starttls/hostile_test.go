@@ -72,7 +72,7 @@ func try(t *testing.T, trials []trial, also func(t *testing.T, single bool,
 							also(t, single, failure)
 						}
 						if all, said := strings.Join(of(trial.protocol).commands,
-							""), s.plaintext(); !strings.HasPrefix(all, said) {
+							""), s.plaintext(ctx); !strings.HasPrefix(all, said) {
 							t.Errorf("in plaintext the client said %q", said)
 						}
 					})
