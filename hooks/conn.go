@@ -291,7 +291,7 @@ func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config) error {
 	peer := cmp.Or(c.host, c.remote.String())
 	return failed(dialing.Explain(err, peer, func(err error) error {
 		if c.accepted {
-			return explain.Server(err, peer)
+			return explain.Server(err, peer, config)
 		}
 		return explain.Client(err, peer, config)
 	}))
