@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 
@@ -368,8 +367,7 @@ func takeBack(w http.ResponseWriter, c *Conn) (take func() (rest []byte, ok bool
 		}
 		c.carrier.pause()
 		c.become(stateHandshake)
-		read, _ := rw.Reader.Peek(rw.Reader.Buffered())
-		return slices.Concat(read, p.in), true // nobody else uses p.in any more
+		return append(buffered(rw.Reader), p.in...), true // nobody else uses p.in any more
 	}, nil
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/whorl-go/whorl/internal/callback"
+	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/websocket/internal/engine"
 )
 
@@ -97,7 +99,8 @@ const (
 type shared struct {
 	Options
 	role   engine.Role
-	params sync.Map // *params by engine.Deflate, or struct{} for none
+	limits callback.Limits // of connections of package hooks
+	params sync.Map        // *params by engine.Deflate, or struct{} for none
 
 	patience time.Duration // with what comes before the WebSocket
 }
@@ -140,7 +143,11 @@ func (o Options) prepare(role engine.Role) (*shared, error) {
 			return fail("the subprotocol %q is not a token", name)
 		}
 	}
-	return &shared{Options: o, role: role}, nil
+	// Behind the largest message there is room for control frames.
+	limits, err := callback.NewLimits(
+		o.MaxQueue+controlRoom, o.HighWater, o.LowWater, socket.DefaultWriteTimeout,
+	)
+	return &shared{Options: o, role: role, limits: limits}, err
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {
