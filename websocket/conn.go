@@ -93,6 +93,7 @@ type rare struct {
 	atEnd       []func()
 	subprotocol string
 	remote      net.Addr // what a proxy has told
+	secure      bool     // so it has
 
 	request *exchange // the request is read
 	pipe    *pipe     // to net/http
@@ -161,6 +162,15 @@ func (c *Conn) LocalAddr() net.Addr {
 
 // ConnectionState returns what the TLS handshake has agreed on; ok is false without TLS.
 func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) { return c.carrier.tls() }
+
+// Secure reports whether the peer's connection has TLS: here, or at a trusted proxy that says so.
+func (c *Conn) Secure() bool {
+	if r := c.rare.Load(); r != nil && r.secure {
+		return true
+	}
+	_, ok := c.ConnectionState()
+	return ok
+}
 
 // Err returns how the connection has ended, a *CloseError; nil as long as it stands.
 func (c *Conn) Err() error {
@@ -380,7 +390,7 @@ func (c *Conn) establish(p *params, subprotocol string) {
 			r.request.server.established(c)
 		}
 		// Very many connections are idle: what only the handshake needs goes.
-		if r.remote == nil {
+		if r.remote == nil && !r.secure {
 			c.rare.Store(nil)
 		} else {
 			r.request, r.pipe = nil, nil

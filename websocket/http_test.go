@@ -158,7 +158,10 @@ func TestFaultsInCallbacks(t *testing.T) {
 			fault(strings.TrimPrefix(string(m.Data), "message "))
 			c.Push(m.Data, m.Opcode)
 		},
-		OnPing: func(_ context.Context, _ *websocket.Conn, data []byte) { fault(string(data)) },
+		OnPing: func(_ context.Context, _ *websocket.Conn, data []byte) bool {
+			fault(string(data))
+			return false
+		},
 	}
 	open := func(_ context.Context, _ *websocket.Conn, r *http.Request) {
 		fault(strings.TrimPrefix(r.URL.Path, "/"))

@@ -29,9 +29,11 @@ type Options struct {
 	// behind it, such as ErrPongTimeout, Conn.Err tells. Optional.
 	OnClose func(ctx context.Context, c *Conn, code int, reason string, clean bool)
 
-	// OnPing and OnPong get the peer's pings, which are answered in any case, and its pongs. data is
-	// valid until they return. Optional.
-	OnPing, OnPong func(ctx context.Context, c *Conn, data []byte)
+	// OnPing gets the peer's pings. It is answered by a pong with the same data, unless OnPing
+	// returns true: then the answer is the program's. OnPong gets the peer's pongs. data is valid
+	// until they return. Optional.
+	OnPing func(ctx context.Context, c *Conn, data []byte) (answered bool)
+	OnPong func(ctx context.Context, c *Conn, data []byte)
 
 	// OnSlow is asked when a message can't be sent as more than MaxQueue would wait for the peer.
 	// True drops the message, false closes the connection with StatusTryAgainLater. nil: false. It

@@ -34,7 +34,8 @@ type Config struct {
 	// Server is what lies below: limits of connections, certificates, time-outs, the PROXY
 	// protocol. Its callbacks, its framing and its MaxQueue are this package's, but for OnReject and
 	// LastWord. Without OnReject the log is told why TLS handshakes fail, and what mends it, and of
-	// clients that don't speak TLS where it is wanted.
+	// clients that don't speak TLS where it is wanted. Without LastWord clients beyond the limits
+	// get 503.
 	Server server.Config
 
 	// OnHandshake decides about a request for a WebSocket, in a coroutine of its own: it may wait.
@@ -76,9 +77,10 @@ type Config struct {
 	OriginPatterns []string
 
 	// TrustedProxies lists the IP addresses and prefixes of reverse proxies, and "unix", whose
-	// Forwarded or X-Forwarded-For says where the client is: see Conn.RemoteAddr and the request's
-	// RemoteAddr. Of several addresses the last one counts that is no trusted proxy's. A request with
-	// both headers that don't agree is believed in neither.
+	// Forwarded, or X-Forwarded-For and X-Forwarded-Proto, say where the client is and whether it
+	// has TLS: see Conn.RemoteAddr, the request's RemoteAddr, and Conn.Secure. Of several addresses
+	// the last one counts that is no trusted proxy's. A request with both kinds of headers that
+	// don't agree is believed in neither.
 	TrustedProxies []string
 
 	// MaxHeader is how large the head of a request may be, 64 KiB if 0 (431 otherwise). MaxBody is
@@ -146,6 +148,9 @@ func NewServer(config Config) *Server {
 	if low.OnReject == nil {
 		low.OnReject = s.rejected
 	}
+	if low.LastWord == nil {
+		low.LastWord = lastWord
+	}
 	low.OnBufferFull = func(_ context.Context, sc *server.Conn) { of(sc).bufferFull() }
 	low.OnBufferEmpty = func(_ context.Context, sc *server.Conn) { of(sc).bufferEmpty() }
 	// Behind the largest message there is room for control frames.
@@ -153,6 +158,14 @@ func NewServer(config Config) *Server {
 	low.HighWater, low.LowWater = s.shared.HighWater, s.shared.LowWater
 	s.server = server.New(low)
 	return s
+}
+
+// lastWord is for clients that there is no room for; for others the server below has one.
+func lastWord(_ *server.Conn, reason error) string {
+	if reason == server.ErrPlaintext {
+		return ""
+	}
+	return string(response(http.StatusServiceUnavailable, again, []byte("too many connections\n")))
 }
 
 // controlRoom is what may be queued beyond MaxQueue: frames without payload, headers, a response.
