@@ -160,34 +160,6 @@ func (nobody) LookupNetIP(_ context.Context, _, name string) ([]netip.Addr, erro
 	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 
-// A server must not mask, and what it does wrong is answered as the RFC says.
-func TestServersViolations(t *testing.T) {
-	for name, c := range map[string]struct {
-		bytes string
-		code  int
-	}{
-		"masked":    {frame(1, "a"), 1002},
-		"bad UTF-8": {answer(1, "\xff"), 1007},
-		"too large": {"\x82\x7f\x00\x00\x00\x01\x00\x00\x00\x00", 1009},
-	} {
-		t.Run(name, func(t *testing.T) {
-			said := make(chan string, 1)
-			url, ctx := scripted(t, func(conn net.Conn, r *http.Request) {
-				io.WriteString(conn, good+acceptOf(r)+"\r\n\r\n"+c.bytes)
-				rest, _ := io.ReadAll(conn)
-				said <- string(rest)
-			})
-			conn, err := websocket.Dial(ctx, url, websocket.ClientConfig{})
-			check(t, err)
-			_, err = conn.Recv(ctx)
-			wantClose(t, err, c.code)
-			if text := receive(t, said); len(text) < 8 || text[0] != 0x88 || text[1]&0x80 == 0 {
-				t.Errorf("%q", text)
-			}
-		})
-	}
-}
-
 // A Conn of Open connects again, with its callbacks, until it is closed.
 func TestReconnect(t *testing.T) {
 	var visits atomic.Int32

@@ -1,7 +1,10 @@
 package websocket_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -202,4 +205,122 @@ func TestFaultsInCallbacks(t *testing.T) {
 			h.want(good, websocket.Text, "good")
 		})
 	}
+}
+
+// A request that is no handshake, or a bad one, has the status that HTTP has for it.
+func TestHTTPStatus(t *testing.T) {
+	config := echoing()
+	config.MaxHeader = 2000
+	config.MaxBody = 100
+	config.HeaderTimeout = 300 * time.Millisecond
+	config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadAll(r.Body); err != nil {
+			http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+		}
+	})
+	config.OriginPatterns = []string{"*.example.org"}
+	h := start(t, "tcp", config)
+	drop := func(line string) string { return strings.Replace(handshakeLines, line, "", 1) }
+	for request, status := range map[string]int{
+		"GET / HTTP/1.1\r\n" + handshakeLines + "\r\n":                                                                        101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Origin: http://localhost\r\n\r\n":                                            101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Origin: https://chat.example.org\r\n\r\n":                                    101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Origin: http://evil.test\r\n\r\n":                                            403,
+		"POST / HTTP/1.1\r\n" + handshakeLines + "\r\n":                                                                       405,
+		"GET / HTTP/1.1\r\n" + drop("Host: localhost\r\n") + "\r\n":                                                           400,
+		"GET / HTTP/1.1\r\n" + drop("Connection: Upgrade\r\n") + "\r\n":                                                       400,
+		"GET / HTTP/1.1\r\n" + drop("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n") + "\r\n":                               400,
+		"GET / HTTP/1.1\r\n" + strings.Replace(handshakeLines, "Version: 13", "Version: 8", 1) + "\r\n":                       426,
+		"GET / HTTP/1.1\r\n" + strings.Replace(handshakeLines, "websocket", "websocket, abc", 1) + "\r\n":                     101,
+		"GET / HTTP/1.1\r\n" + strings.Replace(handshakeLines, ": Upgrade", ": keep-alive, upgrade", 1) + "\r\n":              101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Content-Length: 1\r\n\r\na":                                                  400,
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                                                                                   200,
+		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n" + strings.Repeat("a", 101):                                413,
+		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + strings.Repeat("a", 101) + "\r\n0\r\n\r\n": 413,
+		"nonsense\r\n\r\n":         400,
+		"\x16\x03\x01\x02\x00\x01": 400, // TLS, which says no more until it is answered
+		"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 2000) + "\r\n\r\n": 431,
+		"GET / HTTP/1.1\r\nHost: a\r\n":                                             408,
+	} {
+		r := h.connect()
+		r.send(request)
+		if resp := r.response(); resp.StatusCode != status {
+			t.Errorf("%.150q: %s, want %d", request, resp.Status, status)
+		} else if status == 426 && resp.Header.Get("Sec-WebSocket-Version") != "13" {
+			t.Errorf("%v", resp.Header)
+		}
+	}
+}
+
+// A connection that says nothing at all is closed without an answer, and OnDisconnect says why.
+func TestSilentConnection(t *testing.T) {
+	reasons := make(chan error, 1)
+	config := echoing()
+	config.HeaderTimeout = 100 * time.Millisecond
+	config.OnDisconnect = func(_ context.Context, _ *websocket.Conn, reason error) { reasons <- reason }
+	h := start(t, "tcp", config)
+	r := h.connect()
+	if err := receive(t, reasons); !errors.Is(err, runtime.ErrTimeout) {
+		t.Errorf("reason %v", err)
+	}
+	if _, err := r.r.ReadByte(); err == nil {
+		t.Error("it got something")
+	}
+}
+
+// Requests of HTTP before an upgrade: one after the other, and in one segment.
+func TestKeepAliveBeforeUpgrade(t *testing.T) {
+	for name, network := range map[string]string{"http": "tcp", "https": "tls"} {
+		t.Run(name, func(t *testing.T) {
+			config := echoing()
+			config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprintf(w, "%s %v", r.URL.Path, r.TLS != nil)
+			})
+			h := start(t, network, config)
+			r := h.connect()
+			want := func(path string) {
+				t.Helper()
+				body, err := io.ReadAll(r.response().Body)
+				if string(body) != fmt.Sprintf("%s %v", path, h.secure) || err != nil {
+					t.Fatalf("%q, %v", body, err)
+				}
+			}
+			r.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+			want("/1")
+			r.send("GET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\n\r\nGET /ws HTTP/1.1\r\n" +
+				handshakeLines + "\r\n" + frame(1, "early"))
+			want("/2")
+			want("/3")
+			if resp := r.response(); resp.StatusCode != 101 {
+				t.Fatal(resp.Status)
+			}
+			r.expect(answer(1, "early"))
+			r.send(frame(1, "late"))
+			r.expect(answer(1, "late"))
+			r.send(frame(8, "\x03\xe8"))
+			r.expect(answer(8, "\x03\xe8"))
+			r.expectEnd()
+		})
+	}
+}
+
+// A large body goes in and out with back-pressure.
+func TestLargeBodies(t *testing.T) {
+	const size = 8 << 20
+	config := echoing()
+	config.MaxBody = size
+	config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Write(body)
+	})
+	h := start(t, "tcp", config)
+	data := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	resp, err := http.Post("http://"+h.l.Addr().String(), "", bytes.NewReader(data))
+	check(t, err)
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
 }
