@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/whorl-go/whorl/defer"
+	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket"
 )
 
@@ -323,4 +326,90 @@ func TestLargeBodies(t *testing.T) {
 	}
 	resp.Body.Close()
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// Who comes beyond the limits of connections is told by HTTP, and OnReject is.
+func TestTooManyConnections(t *testing.T) {
+	for name, limit := range map[string]func(c *server.Config){
+		"MaxConnections": func(c *server.Config) { c.MaxConnections = 1 },
+		"MaxPerAddress":  func(c *server.Config) { c.MaxPerAddress = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := echoing()
+			limit(&config.Server)
+			h := start(t, "tcp", config)
+			r := h.upgraded("/")
+			other := h.connect()
+			other.send("GET / HTTP/1.1\r\n" + handshakeLines + "\r\n")
+			if resp := other.response(); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !resp.Close {
+				t.Errorf("%v", resp)
+			}
+			r.send(frame(1, "still here"))
+			r.expect(answer(1, "still here"))
+		})
+	}
+}
+
+// Each step of HTTP has its time-out: the head of a request, its body, the wait for the next one.
+func TestTimeoutsOfHTTP(t *testing.T) {
+	const long = time.Hour
+	head := "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
+	for name, c := range map[string]struct {
+		header, body, keepAlive time.Duration
+		request                 string
+		statuses                []int
+	}{
+		"head":      {50 * time.Millisecond, long, long, head[:20], []int{408}},
+		"next head": {50 * time.Millisecond, long, long, head + "0123456789" + head[:18], []int{200}},
+		"body":      {long, 50 * time.Millisecond, long, head + "01234", []int{500}},
+		"next":      {long, long, 50 * time.Millisecond, head + "0123456789", []int{200}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := echoing()
+			config.HeaderTimeout, config.BodyTimeout, config.KeepAliveTimeout = c.header, c.body, c.keepAlive
+			config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if _, err := io.ReadAll(r.Body); err != nil {
+					if !errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Errorf("%v", err)
+					}
+					w.WriteHeader(http.StatusInternalServerError)
+				}
+			})
+			h := start(t, "tcp", config)
+			r := h.connect()
+			r.send(c.request)
+			for _, status := range c.statuses {
+				resp := r.response()
+				if io.Copy(io.Discard, resp.Body); resp.StatusCode != status {
+					t.Errorf("%s, want %d", resp.Status, status)
+				}
+			}
+			r.expectEnd()
+		})
+	}
+}
+
+// What a server that shuts down is asked on a connection that stands is answered with 503.
+func TestRequestsDuringShutdown(t *testing.T) {
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	config := echoing()
+	config.OnRequest = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(begun)
+		<-goOn
+	})
+	h := start(t, "tcp", config)
+	r := h.connect()
+	r.send(plainRequest)
+	receive(t, begun)
+	r.send(plainRequest + "GET / HTTP/1.1\r\n" + handshakeLines + "\r\n")
+	shut := make(chan error, 1)
+	go func() { shut <- h.s.Shutdown(h.inTime()) }()
+	leaktest.Until(t, "Shutdown has begun", func() bool { return websocket.Draining(h.s) })
+	close(goOn)
+	r.plainAnswer(200)
+	rest, err := io.ReadAll(r.r)
+	if text := string(rest); err != nil || text != "" && !strings.HasPrefix(text, "HTTP/1.1 503 ") {
+		t.Errorf("%q, %v", rest, err)
+	}
+	check(t, receive(t, shut))
 }
