@@ -81,7 +81,7 @@ type churner struct {
 }
 
 func (c *churn) run() {
-	rt := runtimetest.Start(c.t, runtime.WithLoops(2))
+	rt := runtimetest.Start(c.t, append(runtimetest.Quiet(c.t), runtime.WithLoops(2))...)
 	var ended sync.WaitGroup
 	dialer, err := websocket.NewDialer(websocket.ClientConfig{
 		Options: websocket.Options{
@@ -157,7 +157,7 @@ func churnRooms() int { return max(1, *churnConns/churnMembers) }
 // serveChurn serves until its input ends.
 func serveChurn(t *testing.T) {
 	leaktest.Guard(t)
-	rt := runtimetest.Start(t, runtime.WithLoops(2))
+	rt := runtimetest.Start(t, append(runtimetest.Quiet(t), runtime.WithLoops(2))...)
 	var s *websocket.Server
 	var closed atomic.Int64
 	s = websocket.NewServer(websocket.Config{

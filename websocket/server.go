@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -245,7 +246,8 @@ func (s *Server) Serve(ctx context.Context) error {
 
 // Shutdown ends the server in order: no new connections, requests are answered with 503, every
 // WebSocket gets a close frame with StatusGoingAway and has Options.CloseTimeout to answer it, and
-// requests that are being served are finished. When ctx is done the rest is aborted.
+// requests that are being served are finished. When ctx is done the rest is aborted, and its error
+// returned.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if s.invalid != nil {
 		return s.invalid
@@ -254,10 +256,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.registry.all() {
 		c.home.do(func() { c.shut(StatusGoingAway, "", server.ErrShutdown) })
 	}
-	s.registry.wait(ctx)
+	cut := s.registry.wait(ctx)
 	s.connections.Close()
 	runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, s.http.Shutdown(ctx) })
-	return s.server.Shutdown(ctx)
+	return cmp.Or(s.server.Shutdown(ctx), cut)
 }
 
 // Close ends the server at once, without closing handshakes.
