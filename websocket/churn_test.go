@@ -38,13 +38,14 @@ const churnMembers = 100
 // misses anything in the middle, and nothing is left at the end, at either side. The server is a
 // process of its own, for the sake of descriptors.
 func TestChurn(t *testing.T) {
+	leaktest.GuardFor(t, *churnTime+10*leaktest.Patience)
 	if childtest.Is(t) {
 		serveChurn(t)
 		return
 	}
-	leaktest.GuardFor(t, *churnTime+10*leaktest.Patience)
 	server := childtest.Command(t)
-	server.Args = append(server.Args, "-test.timeout=0", fmt.Sprint("-connections=", *churnConns))
+	server.Args = append(server.Args, "-test.timeout=0", fmt.Sprint("-churn=", *churnTime),
+		fmt.Sprint("-connections=", *churnConns))
 	in, err := server.StdinPipe()
 	check(t, err)
 	out, err := server.StdoutPipe()
@@ -156,7 +157,6 @@ func churnRooms() int { return max(1, *churnConns/churnMembers) }
 
 // serveChurn serves until its input ends.
 func serveChurn(t *testing.T) {
-	leaktest.Guard(t)
 	rt := runtimetest.Start(t, append(runtimetest.Quiet(t), runtime.WithLoops(2))...)
 	var s *websocket.Server
 	var closed atomic.Int64

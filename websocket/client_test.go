@@ -160,6 +160,46 @@ func (nobody) LookupNetIP(_ context.Context, _, name string) ([]netip.Addr, erro
 	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 
+// Through a proxy, and what it says when it doesn't want to.
+func TestProxy(t *testing.T) {
+	h := start(t, "tls", echoing())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	var status atomic.Int64
+	proxy := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s := int(status.Load()); s != 200 || r.Method != http.MethodConnect {
+			http.Error(w, "no", s)
+			return
+		}
+		to, err := net.Dial("tcp", r.Host)
+		check(t, err)
+		defer to.Close()
+		from, _, err := http.NewResponseController(w).Hijack()
+		check(t, err)
+		defer from.Close()
+		io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n")
+		go io.Copy(to, from)
+		io.Copy(from, to)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- proxy.Serve(l) }()
+	defer func() { proxy.Close(); <-served }()
+	config := websocket.ClientConfig{Client: client.Config{Proxy: &client.Proxy{
+		Type: "http", Address: l.Addr().String(),
+	}}}
+	status.Store(http.StatusForbidden)
+	_, err = h.try("/", config)
+	if failed, ok := errors.AsType[*websocket.DialError](err); !ok || failed.Layer != "proxy" ||
+		!strings.Contains(err.Error(), "403") {
+		t.Errorf("%v", err)
+	}
+	status.Store(http.StatusOK)
+	c := h.dial("/", config)
+	push(t, c, "through")
+	h.want(c, websocket.Text, "through")
+	check(t, c.Close(websocket.StatusNormal, ""))
+}
+
 // A Conn of Open connects again, with its callbacks, until it is closed.
 func TestReconnect(t *testing.T) {
 	var visits atomic.Int32
