@@ -72,10 +72,11 @@ const (
 	stateClosed
 	stateMask uint32 = 7
 
-	flagFull        uint32 = 8  // more than HighWater waits for the peer
-	flagPinged      uint32 = 16 // and has not answered yet
-	flagEstablished uint32 = 32 // OnClose is due
-	flagStreaming   uint32 = 64 // a Writer is open; changed at home
+	flagFull        uint32 = 8   // more than HighWater waits for the peer
+	flagPinged      uint32 = 16  // and has not answered yet
+	flagEstablished uint32 = 32  // OnClose is due
+	flagStreaming   uint32 = 64  // a Writer is open; changed at home
+	flagOwed        uint32 = 128 // arrived is about to be called
 )
 
 // rare is what few connections have, or have only for a while.

@@ -40,7 +40,10 @@ type Options struct {
 	// is called within Push, on the connection's loop, and must not push.
 	OnSlow func(c *Conn) (drop bool)
 
-	// OnDrained is called when, after BackPressure, no more than LowWater waits for the peer.
+	// OnDrained is called when, after BackPressure, no more than LowWater waits for the peer; where
+	// messages from elsewhere than the loop were too many to be sure, when they have come there and
+	// fewer than HighWater wait. Whoever pushes from elsewhere better waits in Conn.Drain: OnDrained
+	// may come before its Push returns.
 	OnDrained func(ctx context.Context, c *Conn)
 
 	// Subprotocols are those that the program speaks, best first (RFC 6455, section 1.9). A server
