@@ -160,6 +160,33 @@ func (nobody) LookupNetIP(_ context.Context, _, name string) ([]netip.Addr, erro
 	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 
+// What a server says one byte at a time is the same as what it says at once, and so is the closing.
+func TestServerThatTrickles(t *testing.T) {
+	for _, bytewise := range []bool{false, true} {
+		said := make(chan []byte, 1)
+		url, ctx := scripted(t, func(conn net.Conn, r *http.Request) {
+			frames := "\x01\x03gr\xc3" + answer(9, "p") + "\x00\x01\xbc" + answer(0, "\xc3\x9fe")
+			trickle(conn, good+acceptOf(r)+"\r\n\r\n"+frames+answer(8, "\x0f\xa0bye"), bytewise)
+			conn.(*net.TCPConn).CloseWrite() // the server closes first (RFC 6455, section 7.1.1)
+			rest, _ := io.ReadAll(conn)
+			said <- rest
+		})
+		c, err := websocket.Dial(ctx, url, websocket.ClientConfig{})
+		check(t, err)
+		if m, err := c.Recv(ctx); err != nil || string(m.Data) != "grüße" {
+			t.Errorf("%q, %v", m.Data, err)
+		}
+		_, err = c.Recv(ctx)
+		if e := wantClose(t, err, 4000); e.Reason != "bye" || !e.Clean {
+			t.Errorf("%+v", e)
+		}
+		rest := receive(t, said)
+		if len(rest) != 2+4+1+2+4+5 || rest[0] != 0x8a || rest[7] != 0x88 {
+			t.Errorf("answered %q; want a pong and a close frame", rest)
+		}
+	}
+}
+
 // Through a proxy, and what it says when it doesn't want to.
 func TestProxy(t *testing.T) {
 	h := start(t, "tls", echoing())
