@@ -4,6 +4,13 @@
 //
 //	event.Defer(ctx, func(ctx context.Context) { fmt.Println("when this turn of the loop ends") })
 //	event.After(ctx, time.Second, func(ctx context.Context) { fmt.Println("a second later") })
+//	report, err := event.Tick(ctx, time.Minute, func(ctx context.Context) {
+//		fmt.Println("every minute, in a coroutine that may wait")
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	defer report.Clear()
 //
 // # Where functions run
 //

@@ -25,6 +25,7 @@ var ours = map[string]string{
 	"websocket": "websocket", "tlsconfig": "tlsconfig", "dialect": "tlsconfig/dialect",
 	"explain": "tlsconfig/explain", "devca": "tlsconfig/devca", "metrics": "metrics",
 	"whorltest": "whorltest", "probe": "probe", "cluster": "cluster",
+	"brokertest": "cluster/brokertest", "nats": "cluster/nats",
 }
 
 // standard are those of Go's library that the guide for ported code refers to. Where both have a

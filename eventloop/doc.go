@@ -1,5 +1,17 @@
 // Package eventloop is the ground floor of Whorl: an event loop with posted tasks, timers and
-// deferred functions. It knows no coroutine and no socket.
+// deferred functions. It knows no coroutine and no socket. Programs use package runtime, which
+// stands on it.
+//
+//	loop, err := eventloop.New(eventloop.Config{})
+//	if err != nil {
+//		return err
+//	}
+//	loop.AfterFunc(time.Second, func() {
+//		fmt.Println("a second later")
+//		loop.Defer(func() { loop.Close() }) // at the end of this iteration
+//	})
+//	go loop.Post(func() { fmt.Println("asked for by another goroutine, on the loop") })
+//	return loop.Run() // until Close
 //
 // # One iteration
 //

@@ -1,11 +1,26 @@
-// Package packet finds the packets in a stream of bytes: bytes in, packets out.
+// Package packet finds the packets in a stream of bytes: bytes in, packets out. Packages client,
+// server and socket read by its rules; by hand it is
+//
+//	lines, err := packet.NewEOF("\r\n", 64<<10)
+//	…
+//	for {
+//		n, line, err := lines.Next(data, false) // data: what has come, and isn't consumed
+//		if err != nil {
+//			return err // ErrPacketTooLarge
+//		}
+//		if line == nil {
+//			break // more bytes are needed
+//		}
+//		handle(line)
+//		data = data[n:]
+//	}
 //
 // TCP delivers a stream in pieces of any size; the peer meant packets. A [Framer] is the rule that
 // tells where a packet ends, and there are three kinds:
 //
 //   - [NewEOF]: a packet ends with a delimiter (Swoole's open_eof_split and package_eof);
-//   - [NewLength]: a field in the header says how long the packet is, or a function of yours works it out
-//     (open_length_check, package_length_type and its relations, package_length_func);
+//   - [NewLength]: a field in the header says how long the packet is, or a function of yours works
+//     it out (open_length_check, package_length_type and its relations, package_length_func);
 //   - [NewSplit]: any [bufio.SplitFunc] cuts the stream into tokens.
 //
 // A Framer does no I/O and never looks at the clock. Whoever reads the socket owns the buffer,

@@ -1,8 +1,22 @@
-// Package server accepts connections on any number of listeners and serves them on the event loops,
-// in one of two styles:
+// Package server accepts connections on any number of listeners and serves them on the event loops.
 //
-//   - [Port].Handle, a coroutine per connection: straight-line code that receives, sends and turns the connection into TLS. A waiting coroutine costs about 3 KiB.
-//   - [Port].OnReceive and its relations, callbacks: a connection on which nothing happens has no coroutine and no buffer, some 600 bytes in all.
+//	s := server.New(server.Config{Port: server.Port{
+//		EOF: "\n", // a packet is a line
+//		OnReceive: func(ctx context.Context, c *server.Conn, line []byte) {
+//			c.Send(ctx, line)
+//		},
+//	}})
+//	if _, err := s.Listen(ctx, "tcp", "127.0.0.1:7000"); err != nil {
+//		return err
+//	}
+//	return s.Serve(ctx)
+//
+// There are two styles:
+//
+//   - [Port].Handle, a coroutine per connection: straight-line code that receives, sends and turns
+//     the connection into TLS. A waiting coroutine costs about 3 KiB.
+//   - [Port].OnReceive and its relations, callbacks: a connection on which nothing happens has no
+//     coroutine and no buffer, some 600 bytes in all.
 //
 // Both use the same [Conn], with the verbs of client.Client, on the same sockets.
 //

@@ -2,6 +2,17 @@
 // set() make a client.Config ([ClientFromMap]), those of a server's or a port's set() a
 // server.Config ([ServerFromMap]).
 //
+//	config, err := swoole.ServerFromMap(map[string]any{
+//		"open_eof_split":      true,
+//		"package_eof":         "\r\n",
+//		"heartbeat_idle_time": 600,
+//	})
+//	if err != nil {
+//		return err // which option, and why
+//	}
+//	config.OnReceive = func(ctx context.Context, c *server.Conn, line []byte) { c.Send(ctx, line) }
+//	s := server.New(config)
+//
 // An option that is absent or nil (PHP's null) is at its default. Times are in seconds, integer or
 // float, with one millisecond as the least, or a time.Duration; 0 is the default, negative is none.
 // Integers may be of any integer type, or a float64 without a fraction, as encoding/json decodes

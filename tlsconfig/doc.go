@@ -1,10 +1,6 @@
 // Package tlsconfig turns what a user asks for into a *tls.Config, and keeps that of a server up to
 // date.
 //
-// It does no network I/O and knows no event loop, so everything here can be called from anywhere.
-// Reading certificate files is the one thing that blocks: ClientOptions.Config, NewServer and
-// Server.Reload do, the rest does not.
-//
 // The client's side is four steps:
 //
 //	base, err := options.Config()                // once: ClientOptions; or a *tls.Config of your own
@@ -18,6 +14,10 @@
 //	go server.Watch(ctx, watchOptions)           // reloads what changes, warns of what runs out
 //	conn := tls.Server(raw, server.Config())     // per connection: the same configuration each time
 //	err = explain.Server(conn.Handshake(), address)
+//
+// It does no network I/O and knows no event loop, so everything here can be called from anywhere.
+// Reading certificate files is the one thing that blocks: ClientOptions.Config, NewServer and
+// Server.Reload do, the rest does not.
 //
 // # What is on by default
 //

@@ -1,8 +1,11 @@
 // Package brokertest tests that a [cluster.Broker] is one: in the tests of a Broker,
 //
-//	brokertest.Test(t, func(t *testing.T) []cluster.Broker {
-//		… two or more Brokers that hear each other, and that the test ends
-//	})
+//	func TestBroker(t *testing.T) {
+//		brokertest.Test(t, func(t *testing.T) []cluster.Broker {
+//			… // two or more that hear each other, and that the test ends
+//			return []cluster.Broker{one, another}
+//		})
+//	}
 package brokertest
 
 import (

@@ -9,10 +9,10 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
+	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -29,8 +29,8 @@ func Example_system() {
 			"echo out; echo err >&2",
 			"kill -TERM $$",
 		} {
-			output, err := run(ctx, "sh", "-c", script)
-			fmt.Printf("%q %v\n", output, err)
+			said, err := hooks.Exec(ctx, "sh", "-c", script)
+			fmt.Printf("%d %q %q %v\n", said.Code, said.Stdout, said.Stderr, err)
 		}
 
 		text, err := runtime.Await(ctx, func() (string, error) { // several steps in one
@@ -41,6 +41,9 @@ func Example_system() {
 			defer os.RemoveAll(folder)
 			file := filepath.Join(folder, "file")
 			if err := os.WriteFile(file, []byte("one\n"), 0o600); err != nil {
+				return "", err
+			}
+			if err := appendFile(file, "two\n"); err != nil {
 				return "", err
 			}
 			data, err := os.ReadFile(file)
@@ -60,22 +63,24 @@ func Example_system() {
 	// Output:
 	// other coroutine begins
 	// other coroutine ends
-	// "out\n" exit status 3
-	// "out\nerr\n" <nil>
-	// "" signal: terminated
-	// read "one\n" <nil>
+	// 3 "out\n" "" exit status 3
+	// 0 "out\n" "err\n" <nil>
+	// -1 "" "" signal: terminated
+	// read "one\ntwo\n" <nil>
 	// read what is not there: true
 	// look up localhost: true <nil>
 	// look up what is no name: code 711
 	// <nil>
 }
 
-// run is System::exec. When ctx is done first, the command is killed.
-func run(ctx context.Context, name string, args ...string) (string, error) {
-	return runtime.Await(ctx, func() (string, error) {
-		output, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-		return string(output), err
-	})
+// appendFile is System::writeFile with FILE_APPEND. It blocks: for Await.
+func appendFile(name, text string) error {
+	file, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(text)
+	return errors.Join(err, file.Close())
 }
 
 // lookup is System::getaddrinfo. Connect looks names up by itself, and off the loop.

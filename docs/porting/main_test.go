@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package porting_test has the Go side of side-by-side.md: each snippet of the page is an Example
-// that runs here.
+// Package porting_test has the Go side of the pages in side-by-side: each snippet of them is an
+// Example that runs here.
 package porting_test
 
 import (

@@ -11,34 +11,41 @@ import (
 	"testing"
 )
 
-// snippet is a block of Go of the page, and the file that the last link before it leads to.
+// snippet is a block of Go of a page, and the file that the last link before it leads to.
 type snippet struct{ file, code string }
 
 var links = regexp.MustCompile(`\]\(([^)]*\.go)\)`)
 
 func snippets(t *testing.T) []snippet {
 	t.Helper()
-	page, err := os.ReadFile("side-by-side.md")
-	if err != nil {
-		t.Fatal(err)
+	const folder = "side-by-side"
+	pages, err := filepath.Glob(filepath.Join(folder, "*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatal("no pages:", err)
 	}
 	var found []snippet
-	var file string
-	parts := strings.Split(string(page), "\n```go\n")
-	for i, part := range parts[1:] {
-		code, _, closed := strings.Cut(part, "\n```\n")
-		if linked := links.FindAllStringSubmatch(parts[i], -1); len(linked) > 0 {
-			file = linked[len(linked)-1][1]
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if !closed || file == "" {
-			t.Fatalf("a block without an end, or without a link to its file:\n%.80s", part)
+		var file string
+		parts := strings.Split(string(text), "\n```go\n")
+		for i, part := range parts[1:] {
+			code, _, closed := strings.Cut(part, "\n```\n")
+			if linked := links.FindAllStringSubmatch(parts[i], -1); len(linked) > 0 {
+				file = filepath.Join(folder, linked[len(linked)-1][1])
+			}
+			if !closed || file == "" {
+				t.Fatalf("a block without an end, or without a link to its file:\n%.80s", part)
+			}
+			found = append(found, snippet{file, code})
 		}
-		found = append(found, snippet{file, code})
 	}
 	return found
 }
 
-// TestSnippetsAreSource: what the page shows is the source of a file, and each file with an Example
+// TestSnippetsAreSource: what the pages show is the source of a file, and each file with an Example
 // is shown whole, from behind its imports.
 func TestSnippetsAreSource(t *testing.T) {
 	found := snippets(t)
@@ -47,7 +54,7 @@ func TestSnippetsAreSource(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		} else if !strings.Contains(string(source), "\n"+s.code+"\n") {
-			t.Errorf("the page shows what is not in %s:\n%s", s.file, s.code)
+			t.Errorf("a page shows what is not in %s:\n%s", s.file, s.code)
 		}
 	}
 	files, err := filepath.Glob("example_*_test.go")
@@ -61,7 +68,36 @@ func TestSnippetsAreSource(t *testing.T) {
 		}
 		_, code, _ := strings.Cut(string(source), "\n)\n\n")
 		if !slices.Contains(found, snippet{file, strings.TrimSuffix(code, "\n")}) {
-			t.Errorf("the page doesn't show %s as it is", file)
+			t.Errorf("no page shows %s as it is", file)
 		}
+	}
+}
+
+// TestEachTopicIsWhole: a topic has the PHP program, what that prints, the Go one, and what differs.
+func TestEachTopicIsWhole(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join("side-by-side", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	topics := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, topic := range strings.Split(string(text), "\n## ")[1:] {
+			topics++
+			title, rest, _ := strings.Cut(topic, "\n")
+			for _, part := range []string{"```php", "```text", "```go", "**Where they differ**"} {
+				found := false
+				if _, rest, found = strings.Cut(rest, "\n"+part+"\n"); !found {
+					t.Errorf("%s: %q lacks %q, or has it too early", page, title, part)
+					break
+				}
+			}
+		}
+	}
+	if topics < 18 {
+		t.Errorf("there are %d topics", topics)
 	}
 }

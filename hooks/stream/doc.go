@@ -2,10 +2,15 @@
 // stream_socket_client, Select is stream_select, Stream.EnableCrypto is
 // stream_socket_enable_crypto, and so on.
 //
-//	client, err := stream.SocketClient(ctx, "tcp://mail.example.com:587")
-//	greeting, err := client.Gets(ctx, 512)
-//	…
-//	_, err = client.EnableCrypto(ctx, true, stream.CryptoTLSClient) // STARTTLS
+//	fp, err := stream.SocketClient(ctx, "tcp://mail.example.com:587")
+//	if err != nil {
+//		return err
+//	}
+//	defer fp.Close()
+//	greeting, err := fp.Gets(ctx, 512)
+//	fp.Write(ctx, []byte("STARTTLS\r\n"))
+//	answer, err := fp.Gets(ctx, 512)
+//	_, err = fp.EnableCrypto(ctx, true, stream.CryptoTLSClient)
 //
 // Every call takes a context and works from coroutines and from plain goroutines alike. A stream
 // lives on the loops of the runtime that the context or the caller belongs to, else of the only one

@@ -5,7 +5,15 @@
 // authority. WritePEM writes either to files.
 //
 //	ca, err := devca.New("Development CA")
+//	if err != nil {
+//		return err
+//	}
 //	cert, err := ca.Issue("mail.test", "127.0.0.1")
+//	if err != nil {
+//		return err
+//	}
+//	ofServer := &tls.Config{Certificates: []tls.Certificate{cert}}
+//	ofClient := &tls.Config{RootCAs: ca.Pool(), ServerName: "mail.test"}
 //
 // Certificates follow RFC 5280. Production needs another authority: nothing here keeps a key safe
 // or revokes anything.

@@ -2,6 +2,15 @@
 // the ssl contexts of PHP's streams have them (PHPClient, PHPServer), and makes of them what
 // package tlsconfig works with.
 //
+//	config, err := dialect.SwooleClient(map[string]any{
+//		"ssl_cafile":    "/etc/ssl/mail-ca.pem",
+//		"ssl_host_name": "mail.example.com",
+//	})
+//	if err != nil {
+//		return err // which option, and why
+//	}
+//	c := client.New(client.Config{TLS: config})
+//
 // Nothing is dropped in silence: an option that can't be honoured is an error that says why. They
 // differ from Swoole and PHP on purpose:
 //
