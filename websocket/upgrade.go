@@ -30,7 +30,8 @@ type UpgradeOptions struct {
 	// OriginPatterns are those of Config.
 	OriginPatterns []string
 
-	// OnOpen is called behind the 101 and before the first message. Optional.
+	// OnOpen is called behind the 101 and before the first message, which may have come when Upgrade
+	// returns. Optional.
 	OnOpen func(ctx context.Context, c *Conn, r *http.Request)
 
 	once    sync.Once
