@@ -18,8 +18,8 @@ import (
 	"github.com/whorl-go/whorl/websocket"
 )
 
-// hostiles runs a test on each kind of server. Whoever is on /all is in a room, to which each binary
-// message of one byte is a broadcast of 16 KiB.
+// hostiles runs a test on each kind of server. Whoever is on /all is in a room, to which each
+// binary message of one byte is a broadcast of 16 KiB.
 func hostiles(t *testing.T, test func(t *testing.T, h *house, all func() int)) {
 	options := websocket.Options{
 		MaxMessage: 1 << 20, MaxQueue: 256 << 10, CloseTimeout: 200 * time.Millisecond,

@@ -63,7 +63,9 @@ func TestForwardedProto(t *testing.T) {
 		secure := make(chan bool, 1)
 		config := echoing()
 		config.TrustedProxies = strings.Fields(c.proxies)
-		config.OnOpen = func(_ context.Context, c *websocket.Conn, r *http.Request) { secure <- c.Secure() }
+		config.OnOpen = func(_ context.Context, c *websocket.Conn, _ *http.Request) {
+			secure <- c.Secure()
+		}
 		h := start(t, c.network, config)
 		r := h.connect()
 		r.send("GET / HTTP/1.1\r\n" + handshakeLines + c.header + "\r\n\r\n")

@@ -40,10 +40,16 @@ var violations = func() []violation {
 		{name: "RSV3", first: fin | 0x10 | 1, payload: "a", code: 1002},
 		{name: "RSV1 on a ping", first: fin | rsv1 | 9, code: 1002},
 		{name: "RSV1 on a close", first: fin | rsv1 | 8, code: 1002},
-		{name: "RSV1 on a continuation", before: "\x01\x01a", first: fin | rsv1, payload: "b", code: 1002},
+		{
+			name: "RSV1 on a continuation", before: "\x01\x01a", first: fin | rsv1, payload: "b",
+			code: 1002,
+		},
 		{name: "RSV1", first: fin | rsv1 | 1, payload: "\x00", plain: true, code: 1002},
 		{name: "no deflate data", first: fin | rsv1 | 2, payload: "\x06\x06", deflate: true, code: 1007},
-		{name: "inflated text", first: rsv1 | 1, payload: "\x00\x02\x00\xfd\xffa\xff", deflate: true, code: 1007},
+		{
+			name: "inflated text", first: rsv1 | 1, payload: "\x00\x02\x00\xfd\xffa\xff",
+			deflate: true, code: 1007,
+		},
 		{
 			name: "inflated size", first: rsv1 | 2, deflate: true, code: 1009,
 			// 1,100 bytes of "a".
@@ -52,16 +58,28 @@ var violations = func() []violation {
 		{name: "text", first: fin | 1, payload: "\xff", code: 1007},
 		{name: "text of a first fragment", first: 1, payload: "a\xff", code: 1007},
 		{name: "text within a frame", first: fin | 1, payload: "a\xc3(", length: "\x64", code: 1007},
-		{name: "text over fragments", before: "\x01\x02\xe2\x98", first: 0, payload: "a", length: "\x64", code: 1007},
+		{
+			name: "text over fragments", before: "\x01\x02\xe2\x98", first: 0, payload: "a",
+			length: "\x64", code: 1007,
+		},
 		{name: "close of one byte", first: fin | 8, payload: "\x03", code: 1002},
 		{name: "close with a bad reason", first: fin | 8, payload: "\x03\xe8\xff", code: 1007},
 		{name: "close of 126 bytes", first: fin | 8, payload: "\x03\xe8" + long[2:], code: 1002},
 		{name: "ping of 126 bytes", first: fin | 9, payload: long, code: 1002},
 		{name: "ping in fragments", first: 9, code: 1002},
 		{name: "length not minimal", first: fin | 2, payload: "a", length: "\x7e\x00\x01", code: 1002},
-		{name: "length far from minimal", first: fin | 2, payload: "a", length: "\x7f\x00\x00\x00\x00\x00\x00\x00\x01", code: 1002},
-		{name: "length with bit 63", first: fin | 2, length: "\x7f\x80\x00\x00\x00\x00\x00\x00\x00", code: 1002},
-		{name: "the largest length", first: fin | 2, length: "\x7f\x7f\xff\xff\xff\xff\xff\xff\xff", code: 1009},
+		{
+			name: "length far from minimal", first: fin | 2, payload: "a",
+			length: "\x7f\x00\x00\x00\x00\x00\x00\x00\x01", code: 1002,
+		},
+		{
+			name: "length with bit 63", first: fin | 2,
+			length: "\x7f\x80\x00\x00\x00\x00\x00\x00\x00", code: 1002,
+		},
+		{
+			name: "the largest length", first: fin | 2,
+			length: "\x7f\x7f\xff\xff\xff\xff\xff\xff\xff", code: 1009,
+		},
 		{name: "too large", first: fin | 2, length: "\x7e\x10\x00", code: 1009},
 		{name: "too large in sum", before: "\x02\x01a", first: fin, length: "\x7e\x03\xe8", code: 1009},
 		{name: "a message within another", before: "\x01\x01a", first: fin | 1, payload: "b", code: 1002},
@@ -111,8 +129,8 @@ func (v violation) bytes(toServer bool) string {
 }
 
 // Each violation is answered by the close frame that the RFC names, and by nothing else, before the
-// connection ends: in both roles, with and without compression, whole and byte by byte. It costs its
-// own connection only.
+// connection ends: in both roles, with and without compression, whole and byte by byte. It costs
+// its own connection only.
 func TestViolations(t *testing.T) {
 	options := websocket.Options{MaxMessage: 1000}
 	t.Run("server", func(t *testing.T) {
@@ -161,7 +179,8 @@ func TestViolations(t *testing.T) {
 			defer p.Close()
 			head := good + acceptOf(p.key) + "\r\n"
 			if deflate {
-				head += "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n"
+				head += "Sec-WebSocket-Extensions: permessage-deflate; " +
+					"server_no_context_takeover; client_no_context_takeover\r\n"
 			}
 			io.WriteString(p, head+"\r\n")
 			go trickle(p, v.bytes(false), bytewise)
@@ -213,8 +232,8 @@ func trickle(to io.Writer, text string, bytewise bool) {
 	}
 }
 
-// wantCloseFrame expects one close frame with a code, behind a mask of so many bytes, and the end of
-// the connection. Whoever goes on sending is reset then.
+// wantCloseFrame expects one close frame with a code, behind a mask of so many bytes, and the end
+// of the connection. Whoever goes on sending is reset then.
 func wantCloseFrame(t *testing.T, from io.Reader, code, mask int) {
 	t.Helper()
 	got, err := io.ReadAll(from)

@@ -177,7 +177,9 @@ func TestCookiesOnTheHandshake(t *testing.T) {
 	r := h.connect()
 	r.send("GET / HTTP/1.1\r\n" + handshakeLines + "Cookie: session=x\r\n\r\n")
 	resp := r.response()
-	if c := resp.Cookies(); resp.StatusCode != 101 || len(c) != 2 || c[0].Value != "x1" || !c[0].HttpOnly || c[1].Value != "2" {
+	c := resp.Cookies()
+	if resp.StatusCode != 101 || len(c) != 2 || c[0].Value != "x1" || !c[0].HttpOnly ||
+		c[1].Value != "2" {
 		t.Errorf("%s %v", resp.Status, c)
 	}
 	r = h.connect()
@@ -194,7 +196,9 @@ func TestDisconnectWithACode(t *testing.T) {
 	config := echoing()
 	config.OnOpen = func(_ context.Context, c *websocket.Conn, _ *http.Request) { conns <- c }
 	h := start(t, "tcp", config)
-	for reason, want := range map[string]string{"": "", "enough": "enough", strings.Repeat("é", 100): strings.Repeat("é", 61)} {
+	for reason, want := range map[string]string{
+		"": "", "enough": "enough", strings.Repeat("é", 100): strings.Repeat("é", 61),
+	} {
 		r := h.upgraded("/")
 		c := receive(t, conns)
 		for _, code := range []int{0, 999, 1005, 1006, 1015, 5000} {

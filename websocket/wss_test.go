@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net/http"
+	"path/filepath"
 	"testing"
 
 	"github.com/whorl-go/whorl/client"
@@ -24,7 +25,8 @@ func TestWSSHasWhatTheServerHas(t *testing.T) {
 		t.Helper()
 		cert, err := ca.Issue(name)
 		check(t, err)
-		files := tlsconfig.ServerCertificate{CertFile: dir + "/" + file + ".pem", KeyFile: dir + "/" + file + ".key"}
+		at := filepath.Join(dir, file)
+		files := tlsconfig.ServerCertificate{CertFile: at + ".pem", KeyFile: at + ".key"}
 		check(t, devca.WritePEM(cert, files.CertFile, files.KeyFile))
 		return files
 	}
@@ -50,9 +52,13 @@ func TestWSSHasWhatTheServerHas(t *testing.T) {
 	mine, err := ca.Sign(devca.Request{Names: []string{"client.test"}, Client: true})
 	check(t, err)
 	dial := func(name string, certificates ...tls.Certificate) (*websocket.Conn, error) {
-		return websocket.Dial(h.inTime(), h.url("/"), websocket.ClientConfig{Client: client.Config{TLS: &tls.Config{
-			RootCAs: ca.Pool(), ServerName: name, Certificates: certificates, NextProtos: []string{"http/1.1"},
-		}}})
+		secure := &tls.Config{
+			RootCAs: ca.Pool(), ServerName: name, Certificates: certificates,
+			NextProtos: []string{"http/1.1"},
+		}
+		return websocket.Dial(h.inTime(), h.url("/"), websocket.ClientConfig{
+			Client: client.Config{TLS: secure},
+		})
 	}
 	for _, name := range []string{"one.test", "two.test"} {
 		c, err := dial(name, mine)
