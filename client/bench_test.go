@@ -64,7 +64,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	p := startPeer(b)
 	message := binary.BigEndian.AppendUint32(nil, roundTrip-4)
 	message = append(message, make([]byte, roundTrip-4)...)
-	for _, connections := range []int{1, 1000} {
+	for _, connections := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("whorl/connections=%d", connections), func(b *testing.B) {
 			program(b, func(ctx context.Context) error { return whorlRoundTrips(ctx, b, p.Echo, message, connections) })
 		})

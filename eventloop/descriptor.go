@@ -13,7 +13,7 @@ type Events uint32
 
 const (
 	Readable      Events = 0x1        // EPOLLIN
-	Urgent        Events = 0x2        // EPOLLPRI: out-of-band data
+	Urgent        Events = 0x2        // EPOLLPRI: out-of-band data; not told of by kqueue(2)
 	Writable      Events = 0x4        // EPOLLOUT
 	Error         Events = 0x8        // EPOLLERR, always reported
 	Hangup        Events = 0x10       // EPOLLHUP, always reported
@@ -66,8 +66,10 @@ var ErrRegistered = errors.New("eventloop: descriptor is already registered")
 var ErrNotRegistered = errors.New("eventloop: descriptor is not registered")
 
 // Register has the loop watch fd for the events and call h on the loop when they occur. fd must
-// stay open until Unregister. It can't be 0 where the loop polls with kqueue. It may be called from any goroutine; the first events may then be
-// handled before Register returns.
+// stay open until Unregister; where the loop polls with kqueue(2) it can't be 0, which is
+// errors.ErrUnsupported. Register may be called from any goroutine; the first events may then be
+// handled before it returns. It fails with ErrClosed after Close, and with ErrRegistered for what is
+// registered already.
 func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 	if l.closing.Load() {
 		return ErrClosed
@@ -93,7 +95,8 @@ func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 }
 
 // Modify changes the events that are watched for. With EdgeTriggered set, it also reports anew
-// what the descriptor is ready for. It may be called from any goroutine.
+// what the descriptor is ready for. It may be called from any goroutine. It fails with
+// ErrNotRegistered before Register and after Unregister.
 func (d *Descriptor) Modify(events Events) error {
 	if !d.registered.Load() {
 		return ErrNotRegistered

@@ -43,7 +43,8 @@ func (f taskFunc) Run() { f() }
 
 // Loop is an event loop. Create it with [New], run it with [Loop.Run].
 //
-// Post, PostTask, Close, Register, OnLoop, Closed, Stats and Name may be called from any goroutine.
+// Run, Post, PostTask, Close, Register, OnLoop, Closed, Stats and Name may be called from any
+// goroutine.
 // All other methods must be called on the loop (see the package comment).
 type Loop struct {
 	// Fixed at New.

@@ -73,7 +73,10 @@ func openPoller() (*poller, error) {
 		p.gnet.Close()
 		return nil, err
 	}
-	if err = p.gnet.AddRead(&netpoll.PollAttachment{FD: p.pipe[0]}, true); err != nil {
+	if err = watchable(p.pipe[0]); err == nil {
+		err = p.gnet.AddRead(&netpoll.PollAttachment{FD: p.pipe[0]}, true)
+	}
+	if err != nil {
 		p.close()
 		return nil, err
 	}
@@ -218,7 +221,7 @@ func (p *poller) report() int {
 		batch := p.hints[:min(len(p.hints), maxEvents)]
 		p.ask(batch)
 		for i, w := range batch {
-			events := answer(p.look[i].Revents) & (w.events | alwaysReported) & w.hinted
+			events := answer(p.look[i]) & (w.events | alwaysReported) & w.hinted
 			w.hinted = 0
 			if events != 0 && !w.removed {
 				p.events = append(p.events, readiness{w, events})
@@ -245,37 +248,57 @@ func (p *poller) ask(batch []*watch) {
 		}
 		p.look = append(p.look, unix.PollFd{Fd: fd, Events: question(w.events)})
 	}
+	pollNow(p.look)
+}
+
+// sysPoll is poll(2); tests have that of macOS in its place.
+var sysPoll = unix.Poll
+
+func pollNow(look []unix.PollFd) {
 	for {
-		if _, err := unix.Poll(p.look, 0); err != unix.EINTR {
+		if _, err := sysPoll(look, 0); err != unix.EINTR {
 			return
 		}
 	}
 }
 
 // pollPeerClosed is POLLRDHUP of poll(2); 0 where there is none. There a peer that has closed its
-// sending side is Readable, and on macOS a Hangup.
+// sending side is Readable, and on macOS it hangs up, see answer.
 var pollPeerClosed = map[string]int16{"linux": 0x2000, "freebsd": 0x4000}[runtime.GOOS]
 
 // The other events have the same bits in poll(2) on all systems as in epoll_ctl(2).
 const samePoll = Readable | Urgent | Writable | Error | Hangup
 
+// question is what poll(2) is asked of a descriptor. Where it can't be asked for the end of the
+// peer's direction, or says nothing of a hang-up to who asks for nothing, it is asked for input.
 func question(events Events) int16 {
 	q := int16(events & samePoll)
 	if events&PeerClosed != 0 {
 		q |= pollPeerClosed
 	}
-	if q == 0 {
-		q = int16(Readable) // macOS reports no hang-up to who asks for nothing
+	if q == 0 || events&PeerClosed != 0 && pollPeerClosed == 0 {
+		q |= int16(Readable)
 	}
 	return q
 }
 
-func answer(revents int16) Events {
-	events := Events(revents) & samePoll
-	if revents&pollPeerClosed != 0 {
+// answer returns what poll(2) says of a descriptor. A hang-up is the end of both directions on most
+// systems, and of either on macOS (poll_callback in its kern/sys_generic.c); with it, POLLOUT is
+// left out there and on FreeBSD, as POSIX wants it. So what has hung up is asked of writing alone.
+func answer(look unix.PollFd) Events {
+	events := Events(look.Revents) & samePoll
+	if look.Revents&pollPeerClosed != 0 {
 		events |= PeerClosed
 	}
-	return events
+	if events&Hangup == 0 {
+		return events
+	}
+	writing := []unix.PollFd{{Fd: look.Fd, Events: int16(Writable)}}
+	pollNow(writing)
+	if writing[0].Revents&(unix.POLLHUP|unix.POLLNVAL) != 0 {
+		return events | Writable | PeerClosed // a write fails at once
+	}
+	return events&^(Hangup|Writable) | PeerClosed | Events(writing[0].Revents)&Writable
 }
 
 func (p *poller) event(i int) (fd int, generation uint32, events Events) {
@@ -283,9 +306,18 @@ func (p *poller) event(i int) (fd int, generation uint32, events Events) {
 	return int(e.watch.fd), e.watch.generation, e.events
 }
 
-func (p *poller) add(fd int, generation uint32, events Events) error {
+// watchable returns an error for descriptor 0 on kqueue, where gnet's poller takes its events for
+// wake-ups of its own.
+func watchable(fd int) error {
 	if fd == 0 && runtime.GOOS != "linux" {
 		return fmt.Errorf("gnet's poller can't watch descriptor 0: %w", errors.ErrUnsupported)
+	}
+	return nil
+}
+
+func (p *poller) add(fd int, generation uint32, events Events) error {
+	if err := watchable(fd); err != nil {
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -84,6 +84,34 @@ func TestPoller(t *testing.T) {
 			}
 			found(t, p, p.poll(), "7:0x4")
 		}},
+		{"a peer that has closed its sending side", func(t *testing.T, p *poller, _ func()) {
+			e := newEnd(t)
+			watchEnd(t, p, e, 1, Readable|Writable|PeerClosed|edge)
+			found(t, p, p.poll(), "1:0x4")
+			unix.Shutdown(e.peer, unix.SHUT_WR)
+			found(t, p, p.poll(), "1:0x2005")
+			e.fill(t)
+			for _, ask := range []struct {
+				events Events
+				found  string
+			}{
+				{Readable | Writable | PeerClosed, "1:0x2001"},
+				{Writable | PeerClosed, "1:0x2000"},
+				{Writable, ""},
+			} {
+				if err := p.modify(e.fd, 1, ask.events); err != nil {
+					t.Error(err)
+				}
+				found(t, p, p.poll(), ask.found)
+			}
+		}},
+		{"a peer that is gone", func(t *testing.T, p *poller, _ func()) {
+			e := newEnd(t)
+			watchEnd(t, p, e, 1, Readable|Writable|PeerClosed|edge)
+			found(t, p, p.poll(), "1:0x4")
+			unix.Close(e.peer)
+			found(t, p, p.poll(), "1:0x2015")
+		}},
 		{"what was removed is not found", func(t *testing.T, p *poller, _ func()) {
 			gone, left := newEnd(t), newEnd(t)
 			for _, events := range []Events{Readable | edge, Readable} {
@@ -212,6 +240,18 @@ func (e end) raise(t *testing.T) {
 	t.Helper()
 	if _, err := unix.Write(e.peer, []byte("x")); err != nil {
 		t.Error(err)
+	}
+}
+
+// fill makes it unwritable.
+func (e end) fill(t *testing.T) {
+	t.Helper()
+	for full := make([]byte, 64<<10); ; {
+		if _, err := unix.Write(e.fd, full); err == unix.EAGAIN {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

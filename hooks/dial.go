@@ -219,13 +219,6 @@ func keepAliveConfig(period time.Duration, config net.KeepAliveConfig) net.KeepA
 	return net.KeepAliveConfig{Enable: true, Idle: period, Interval: period}
 }
 
-// The options of tcp(7) by their numbers on Linux, where the loops are.
-const (
-	tcpKeepIdle     = 4
-	tcpKeepInterval = 5
-	tcpKeepCount    = 6
-)
-
 // setKeepAlive sets TCP's probes up. As in package net, what is 0 has a default, and what is
 // negative is left as it is.
 func setKeepAlive(s *socket.Socket, config net.KeepAliveConfig) error {
@@ -246,9 +239,13 @@ func setKeepAlive(s *socket.Socket, config net.KeepAliveConfig) error {
 	if count == 0 {
 		count = keepAliveCount
 	}
-	for _, option := range [][2]int{{tcpKeepIdle, seconds(config.Idle)}, {tcpKeepInterval, seconds(config.Interval)}, {tcpKeepCount, count}} {
-		if option[1] < 1 {
-			continue
+	for _, option := range [][2]int{
+		{unix.TCP_KEEPIDLE, seconds(config.Idle)},
+		{unix.TCP_KEEPINTVL, seconds(config.Interval)},
+		{unix.TCP_KEEPCNT, count},
+	} {
+		if option[0] == 0 || option[1] < 1 {
+			continue // OpenBSD has times for the whole system only
 		}
 		if err := s.SetOption(unix.IPPROTO_TCP, option[0], option[1]); err != nil {
 			return err

@@ -36,6 +36,7 @@ type mailServer struct {
 	inboxes func() []string // the text of each mail, or files with several
 
 	utf8, dsn bool
+	reports   bool // of deliveries come in
 }
 
 // trusting is the configuration for a server with STARTTLS.
@@ -71,7 +72,8 @@ func (m *mailServer) has(text string) (times int) {
 				break
 			}
 			content = behind
-			if behind = strings.TrimLeft(behind, "\n"); behind == "" || strings.HasPrefix(behind, "From ") {
+			if behind = strings.TrimLeft(behind, "\n"); behind == "" ||
+				strings.HasPrefix(behind, "From ") {
 				times++
 			}
 		}
@@ -109,7 +111,9 @@ func attachment(size int) string {
 // test sends mails of all kinds and looks whether they arrive as they were.
 func (m *mailServer) test(t *testing.T, to, utf8To string, refused []string, many []string) {
 	header := func(id string, more string) string {
-		return "X-Mail: " + id + "\r\nFrom: <sender@client.test>\r\nTo: <someone@mail.test>\r\nSubject: " + id + "\r\nDate: Sun, 29 Nov 2026 15:00:00 +0000\r\n" +
+		return "X-Mail: " + id +
+			"\r\nFrom: <sender@client.test>\r\nTo: <someone@mail.test>\r\nSubject: " + id +
+			"\r\nDate: Sun, 29 Nov 2026 15:00:00 +0000\r\n" +
 			"Message-ID: <" + id + "@client.test>\r\nMIME-Version: 1.0\r\n" + more + "\r\n"
 	}
 	for _, chunking := range []bool{false, true} {
@@ -122,6 +126,9 @@ func (m *mailServer) test(t *testing.T, to, utf8To string, refused []string, man
 				return err
 			}
 			defer c.Close()
+			if _, ok := c.Extension("PIPELINING"); !ok {
+				t.Error("the server has no PIPELINING")
+			}
 			send := func(name string, mail smtp.Mail, text string) smtp.Receipt {
 				t.Helper()
 				if mail.From == "" {
@@ -137,28 +144,50 @@ func (m *mailServer) test(t *testing.T, to, utf8To string, refused []string, man
 			arrives := func(name, text string, times int) {
 				t.Helper()
 				runtime.Await(ctx, func() (struct{}, error) {
-					leaktest.Until(t, fmt.Sprintf("%s has arrived %d times as it was", id(name), times), func() bool { return m.has(text) == times })
+					leaktest.Until(t, fmt.Sprintf("%s has arrived %d times as it was", id(name),
+						times), func() bool { return m.has(text) == times })
 					return struct{}{}, nil
 				})
 			}
 
-			text := header(id("8-bit"), "Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: 8bit\r\n") + lines()
+			text := header(id("8-bit"),
+				"Content-Type: text/plain; charset=iso-8859-1\r\n"+eightBit) + lines()
 			send("8-bit", smtp.Mail{To: []string{to}}, text)
 			arrives("8-bit", text, 1)
 
-			text = header(id("large"), "Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n") + attachment(10<<20)
+			text = header(id("large"),
+				"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n") +
+				attachment(10<<20)
 			send("large", smtp.Mail{To: []string{to}}, text)
 			arrives("large", text, 1)
 
 			if m.utf8 {
-				text = header(id("utf8"), "X-Name: Jörg Grüße\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n") + "Grüße\r\n"
+				text = header(id("utf8"),
+					"X-Name: Jörg Grüße\r\nContent-Type: text/plain; charset=utf-8\r\n"+eightBit) +
+					"Grüße\r\n"
 				send("utf8", smtp.Mail{From: "jörg@bücher.test", To: []string{utf8To}}, text)
 				arrives("utf8", text, 1)
 			}
 			if m.dsn {
+				notify := []string{"FAILURE", "DELAY"}
+				if m.reports {
+					notify = append(notify, "SUCCESS")
+				}
 				text = header(id("dsn"), "") + "x\r\n"
-				send("dsn", smtp.Mail{To: []string{to}, DSN: smtp.DSN{Notify: []string{"FAILURE", "DELAY"}, Return: "HDRS", EnvelopeID: "a b+c"}}, text)
+				send("dsn", smtp.Mail{From: to, To: []string{to}, DSN: smtp.DSN{
+					Notify: notify, Return: "HDRS", EnvelopeID: id("a b+c"),
+				}}, text)
 				arrives("dsn", text, 1)
+			}
+			if m.reports { // to the sender, on the mail that they name
+				runtime.Await(ctx, func() (struct{}, error) {
+					leaktest.Until(t, id("dsn")+" is reported", func() bool {
+						all := strings.Join(m.inboxes(), "\n")
+						return strings.Contains(all, "\nOriginal-Envelope-Id: "+id("a b+c")+"\n") &&
+							strings.Contains(all, "\nOriginal-Recipient: rfc822;"+to+"\n")
+					})
+					return struct{}{}, nil
+				})
 			}
 
 			text = header(id("many"), "") + "x\r\n"
@@ -180,6 +209,8 @@ func (m *mailServer) test(t *testing.T, to, utf8To string, refused []string, man
 	}
 }
 
+const eightBit = "Content-Transfer-Encoding: 8bit\r\n"
+
 // hundred returns a hundred recipients, among them some that are refused.
 func hundred(format string, refused ...string) (to []string) {
 	for i := range 100 - len(refused) {
@@ -199,7 +230,8 @@ virtual_mailbox_maps = inline:{ { bob@mail.test = bob/ }, { jörg@mail.test = jo
 smtpd_soft_error_limit = 100
 `)
 	addrs := p.Start("")
-	m := mailServer{address: addrs[0], config: trusting(p.CA.Pool()), utf8: true, dsn: true, inboxes: files(p.Path("mail/*/new/*"))}
+	m := mailServer{address: addrs[0], config: trusting(p.CA.Pool()), utf8: true, dsn: true,
+		reports: true, inboxes: files(p.Path("mail/*/new/*"))}
 	refused := []string{"nobody1@mail.test", "nobody2@mail.test", "other@elsewhere.test"}
 	many := hundred("user%d@mail.test", refused...)
 	m.test(t, "bob@mail.test", "jörg@mail.test", refused, many)
@@ -207,7 +239,8 @@ smtpd_soft_error_limit = 100
 
 func TestMailThroughExim(t *testing.T) {
 	s := servers.StartExim(t)
-	m := mailServer{address: s.Addr, config: trusting(s.TLS.RootCAs), utf8: true, dsn: true, inboxes: files(s.Path("mail/*"))}
+	m := mailServer{address: s.Addr, config: trusting(s.TLS.RootCAs), utf8: true, dsn: true,
+		inboxes: files(s.Path("mail/*"))}
 	refused := []string{"nobody@a.test", "nobody@b.test", "nobody@c.test"}
 	m.test(t, "bob@mail.test", "jörg@mail.test", refused, hundred("user%d@mail.test", refused...))
 }
@@ -235,7 +268,8 @@ func (r *relayed) Logout() error                          { return nil }
 func (r *relayed) Mail(string, *gosmtp.MailOptions) error { return nil }
 func (r *relayed) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	if strings.HasPrefix(to, "nobody") {
-		return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
+		return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1},
+			Message: "no such user"}
 	}
 	r.to++
 	return nil
@@ -295,12 +329,15 @@ func TestPoolThroughPostfix(t *testing.T) {
 	addrs := p.Start("")
 	const mails = 200
 	err := runtime.Run(func(ctx context.Context) error {
-		pool, err := smtp.NewPool(smtp.PoolConfig{Address: addrs[0], Config: trusting(p.CA.Pool()), MaxMessages: 30})
+		pool, err := smtp.NewPool(smtp.PoolConfig{Address: addrs[0], Config: trusting(p.CA.Pool()),
+			MaxMessages: 30})
 		if err != nil {
 			return err
 		}
 		err = runtime.ForEach(ctx, mails, func(ctx context.Context, i int) error {
-			_, err := pool.Send(ctx, &smtp.Mail{From: "a@client.test", To: []string{"bob@mail.test"}, Message: bytes.NewReader(fmt.Appendf(nil, "Subject: %d\n\nx\n", i))})
+			_, err := pool.Send(ctx, &smtp.Mail{From: "a@client.test",
+				To:      []string{"bob@mail.test"},
+				Message: bytes.NewReader(fmt.Appendf(nil, "Subject: %d\n\nx\n", i))})
 			return err
 		})
 		return errors.Join(err, pool.Close(ctx))

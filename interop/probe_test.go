@@ -27,7 +27,8 @@ func probePlace(t *testing.T, config *tls.Config, p place) {
 	leaktest.Check(t, err)
 	injectable := false
 	switch p.protocol {
-	case starttls.SMTP, starttls.LMTP, starttls.IMAP, starttls.POP3, starttls.Sieve:
+	case starttls.SMTP, starttls.LMTP, starttls.IMAP, starttls.POP3, starttls.Sieve, starttls.FTP,
+		starttls.NNTP:
 		injectable = true
 	}
 	report, err := probe.Run(t.Context(), target, probe.Options{

@@ -123,11 +123,10 @@ func (p *prober) withMore(ctx context.Context) *session {
 	if s == nil {
 		if finding.ID == explain.IDParametersNone {
 			finding.Evidence += "; nor is there anything among all that crypto/tls can offer, " +
-				"which " +
-				"has no DHE, PSK, CCM, ARIA and CAMELLIA"
+				"which has no DHE, PSK, CCM, ARIA and CAMELLIA, and no signatures by SHA-1"
 			finding.Mend = "Switch on suites with ECDHE that fit the server's kind of key, ECDSA " +
-				"or " +
-				"RSA, and the group X25519."
+				"or RSA, the group X25519, and signatures by SHA-256 (for SHA-1 a stop-gap, and " +
+				"unsafe, is GODEBUG=tlssha1=1 in clients of Go)."
 		}
 		return nil
 	}

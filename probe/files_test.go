@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/youmark/pkcs8"
+
 	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/probe"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
@@ -36,6 +38,14 @@ func TestFiles(t *testing.T) {
 	}
 	files := func(cert, key string) [2]string { return [2]string{cert, key} }
 	_, foreign := tlstest.Pair(t, tlstest.Issued(t, ca, "other.test"))
+	_, rsaKey := tlstest.Pair(t, shortKey(t, ca, 2048))
+	locked, err := pkcs8.MarshalPrivateKey(full.PrivateKey, []byte("open sesame"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shut := tlstest.File(t, "locked.pem", pem.EncodeToMemory(&pem.Block{
+		Type: "ENCRYPTED PRIVATE KEY", Bytes: locked,
+	}))
 	encrypted := tlstest.File(t, "key.pem", pem.EncodeToMemory(&pem.Block{
 		Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte{0x30, 0},
 	}))
@@ -56,6 +66,7 @@ func TestFiles(t *testing.T) {
 		{"9 usage", pair(tlstest.Signed(t, ca, devca.Request{Names: []string{name}, Client: true})),
 			explain.IDCertUsage, nil},
 		{"12 another key", files(cert, foreign), explain.IDKeyMismatch, []string{"SPKI"}},
+		{"12 a key of another kind", files(cert, rsaKey), explain.IDKeyMismatch, nil},
 		{"12 leaf not first", pair(turned), explain.IDChainLeafNotFirst, []string{"first"}},
 		{"12 swapped", files(key, cert), explain.IDFilesSwapped, nil},
 		{"12 no key", files(cert, cert), explain.IDFileNotPEM, []string{"no private key"}},
@@ -91,18 +102,22 @@ func TestFiles(t *testing.T) {
 			}
 		})
 	}
-	report, err := probe.Files(
-		t.Context(),
-		cert,
-		key,
-		probe.FilesOptions{Host: name, Roots: ca.Pool()},
-	)
+	for passphrase, key := range map[string]string{"": key, "open sesame": shut} {
+		report, err := probe.Files(t.Context(), cert, key,
+			probe.FilesOptions{Host: name, Roots: ca.Pool(), Passphrase: passphrase})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkReport(t, report)
+		wantNothing(t, report)
+		if len(report.Certificates) != 2 {
+			t.Errorf("%+v", report.Certificates)
+		}
+	}
+	report, err := probe.Files(t.Context(), cert, shut,
+		probe.FilesOptions{Host: name, Roots: ca.Pool(), Passphrase: "close sesame"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkReport(t, report)
-	wantNothing(t, report)
-	if len(report.Certificates) != 2 {
-		t.Errorf("%+v", report.Certificates)
-	}
+	wantOnly(t, report, explain.IDKeyPassphrase, "passphrase")
 }

@@ -120,7 +120,8 @@ func TestHandshakes(t *testing.T) {
 	t.Parallel()
 	ca, stranger := tlstest.NewCA(t), tlstest.NamedCA(t, "Stranger")
 	cert := tlstest.Issued(t, ca, name)
-	rsaCert := shortKey(t, ca, 2048)
+	rsaCert, sha1Only := shortKey(t, ca, 2048), shortKey(t, ca, 2048)
+	sha1Only.SupportedSignatureAlgorithms = []tls.SignatureScheme{tls.PKCS1WithSHA1}
 	config := func(change func(*tls.Config)) *tls.Config {
 		c := with(cert)
 		change(c)
@@ -164,6 +165,14 @@ func TestHandshakes(t *testing.T) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12,
 				[]uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
 		}), nil, explain.IDParametersNone, []string{"alert 40", "kind of key"}},
+		{"23 no common group", config(func(c *tls.Config) {
+			c.CurvePreferences = []tls.CurveID{30} // X448, which crypto/tls doesn't have
+		}), nil, explain.IDParametersNone, []string{"alert 40", "X25519"}},
+		{"31 signatures by SHA-1", &tls.Config{Certificates: []tls.Certificate{sha1Only},
+			MaxVersion: tls.VersionTLS12}, nil, explain.IDParametersNone, []string{"tlssha1"}},
+		{"31 RSA below 1024 bits", &tls.Config{
+			Certificates: []tls.Certificate{tlstest.Tiny(t, ca, name)}, MaxVersion: tls.VersionTLS12,
+		}, nil, explain.IDCertWeak, []string{"512", "rsa1024min"}},
 		{"24 ALPN", config(func(c *tls.Config) { c.NextProtos = []string{"imap"} }),
 			func(to *probe.Target, o *probe.Options) { to.Scheme, o.Timeout = "wss", time.Second },
 			explain.IDALPNNone,
@@ -174,6 +183,9 @@ func TestHandshakes(t *testing.T) {
 			explain.IDClientCertRequired, []string{"Whorl Test CA", "alert 40"}},
 		{"25 one that doesn't fit", wants(0), shown(other), explain.IDClientCertWithheld,
 			[]string{"Whorl Test CA"}},
+		{"26 client certificate of an authority that nobody named", config(func(c *tls.Config) {
+			c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+		}), shown(other), explain.IDClientCertRefused, []string{"alert 48", "authority"}},
 		{"26 client certificate of another authority", config(func(c *tls.Config) {
 			c.ClientAuth = tls.RequireAnyClientCert
 			c.VerifyConnection = func(tls.ConnectionState) error { return errors.New("no") }

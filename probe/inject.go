@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/whorl-go/whorl/client"
@@ -31,21 +34,24 @@ type script struct {
 }
 
 var (
-	smtpLast  = regexp.MustCompile(`^[2-5][0-9][0-9]( |\r?\n|$)`)
+	codeReply = regexp.MustCompile(`^[1-5][0-9][0-9]( |\r?\n|$)`)
 	smtpReady = regexp.MustCompile(`^220( |\r?\n|$)`)
 	popReply  = regexp.MustCompile(`^(\+OK|-ERR)`)
 	popAgreed = regexp.MustCompile(`^\+OK`)
 	imapFirst = regexp.MustCompile(`^\* OK`)
 	imapReply = regexp.MustCompile(`^whorl[0-9] (OK|NO|BAD)`)
 	imapReady = regexp.MustCompile(`^whorl1 OK`)
+	ftpReady  = regexp.MustCompile(`^234( |\r?\n|$)`)
+	nntpFirst = regexp.MustCompile(`^20[01]( |\r?\n|$)`)
+	nntpReady = regexp.MustCompile(`^382( |\r?\n|$)`)
 	sieveOK   = regexp.MustCompile(`^OK`)
 	sieveEnd  = regexp.MustCompile(`^(OK|NO|BYE)`)
 )
 
 var scripts = map[string]script{
 	"smtp": {
-		greeting: smtpReady, before: "EHLO " + probeName + "\r\n", beforeEnd: smtpLast,
-		payload: "STARTTLS\r\nNOOP\r\n", agreed: smtpReady, after: "NOOP\r\n", reply: smtpLast,
+		greeting: smtpReady, before: "EHLO " + probeName + "\r\n", beforeEnd: codeReply,
+		payload: "STARTTLS\r\nNOOP\r\n", agreed: smtpReady, after: "NOOP\r\n", reply: codeReply,
 	},
 	"imap": {
 		greeting: imapFirst, payload: "whorl1 STARTTLS\r\nwhorl2 NOOP\r\n", agreed: imapReady,
@@ -54,6 +60,14 @@ var scripts = map[string]script{
 	"pop3": {
 		greeting: popAgreed, payload: "STLS\r\nCAPA\r\n", agreed: popAgreed, after: "CAPA\r\n",
 		reply: popReply,
+	},
+	"ftp": {
+		greeting: smtpReady, payload: "AUTH TLS\r\nNOOP\r\n", agreed: ftpReady, after: "NOOP\r\n",
+		reply: codeReply,
+	},
+	"nntp": {
+		greeting: nntpFirst, payload: "STARTTLS\r\nDATE\r\n", agreed: nntpReady, after: "DATE\r\n",
+		reply: codeReply,
 	},
 	"sieve": {
 		greeting: sieveOK, payload: "STARTTLS\r\nNOOP\r\n", agreed: sieveOK, after: "NOOP\r\n",
@@ -70,9 +84,8 @@ func init() {
 // injectable returns an error if the target can't be tested for injection.
 func (p *prober) injectable() error {
 	if _, ok := scripts[p.target.StartTLS]; !ok {
-		return errors.New(
-			"probe: the test for injection is for STARTTLS in smtp, lmtp, imap, pop3 and sieve",
-		)
+		return fmt.Errorf("probe: the test for injection is for STARTTLS in %s",
+			strings.Join(slices.Sorted(maps.Keys(scripts)), ", "))
 	}
 	return nil
 }

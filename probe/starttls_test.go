@@ -56,6 +56,19 @@ var mails = map[string]mail{
 		greeting: "+OK ready\r\n", startTLS: "STLS",
 		answers: map[string]string{"CAPA": "+OK\r\nSTLS\r\n.\r\n", "STLS": "+OK begin\r\n"},
 	},
+	"ftp": {
+		greeting: "220-files\r\n220 here\r\n", startTLS: "AUTH",
+		answers: map[string]string{
+			"AUTH": "234 go\r\n", "PBSZ": "200 ok\r\n", "PROT": "200 ok\r\n", "NOOP": "200 ok\r\n",
+		},
+	},
+	"nntp": {
+		greeting: "201 news\r\n", startTLS: "STARTTLS",
+		answers: map[string]string{
+			"CAPABILITIES": "101 list\r\nSTARTTLS\r\n.\r\n", "STARTTLS": "382 go\r\n",
+			"DATE": "111 20260101000000\r\n",
+		},
+	},
 	"sieve": {
 		greeting: "\"STARTTLS\"\r\nOK\r\n", startTLS: "STARTTLS",
 		answers: map[string]string{"STARTTLS": "OK\r\n", "NOOP": "OK\r\n"},

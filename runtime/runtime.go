@@ -23,8 +23,8 @@ func Run(main func(ctx context.Context) error, options ...Option) error {
 	return sched.Run(configure(options), main)
 }
 
-// New makes a runtime. It fails when the kernel has no descriptors to give, and on systems other
-// than Linux.
+// New makes a runtime. It fails when the kernel has no descriptors to give, and with
+// errors.ErrUnsupported on systems that have neither epoll nor kqueue.
 func New(options ...Option) (*Runtime, error) {
 	rt, err := sched.New(configure(options))
 	return (*Runtime)(rt), err

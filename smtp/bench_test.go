@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -22,6 +23,7 @@ import (
 	"github.com/wneessen/go-mail"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/bench/proc"
 	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/smtp"
@@ -74,7 +76,11 @@ func (sinks) Reset()                                          {}
 func (sinks) Logout() error                                   { return nil }
 func (sinks) Mail(string, *gosmtp.MailOptions) error          { return nil }
 func (sinks) Rcpt(string, *gosmtp.RcptOptions) error          { return nil }
-func (sinks) Data(r io.Reader) error                          { _, err := io.Copy(io.Discard, r); return err }
+func (sinks) Data(r io.Reader) error {
+	_,
+		err := io.Copy(io.Discard, r)
+	return err
+}
 
 // delay connects two sides that are half a round trip away from each other.
 func delay(near net.Conn, address string) error {
@@ -127,7 +133,8 @@ type contestant struct {
 }
 
 var contestants = []contestant{
-	{"whorl", whorlSender}, {"net-smtp", netSender}, {"whorl-Msg", whorlMsgSender}, {"go-mail", goMailSender},
+	{"whorl", whorlSender}, {"net-smtp", netSender}, {"whorl-Msg", whorlMsgSender},
+	{"go-mail", goMailSender},
 }
 
 const letterSize = 1 << 10
@@ -135,9 +142,11 @@ const letterSize = 1 << 10
 // text is a mail of letterSize bytes.
 func text() []byte {
 	var b bytes.Buffer
-	b.WriteString("From: <me@me.test>\r\nTo: <you@you.test>\r\nSubject: A benchmark\r\nMessage-ID: <1@me.test>\r\n\r\n")
+	b.WriteString("From: <me@me.test>\r\nTo: <you@you.test>\r\nSubject: A benchmark\r\n" +
+		"Message-ID: <1@me.test>\r\n\r\n")
 	for b.Len() < letterSize {
-		b.WriteString("Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod.\r\n")
+		b.WriteString("Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do " +
+			"eiusmod.\r\n")
 	}
 	return b.Bytes()
 }
@@ -162,11 +171,13 @@ func msg(b *testing.B, n int) *mail.Msg {
 
 func whorlSender(ctx context.Context, b *testing.B, address string, n int) (sender, error) {
 	message := text()
-	return whorlSenderOf(ctx, address, &smtp.Mail{From: "me@me.test", To: recipients(n), Message: writes(message)})
+	return whorlSenderOf(ctx, address, &smtp.Mail{From: "me@me.test", To: recipients(n),
+		Message: writes(message)})
 }
 
 func whorlMsgSender(ctx context.Context, b *testing.B, address string, n int) (sender, error) {
-	return whorlSenderOf(ctx, address, &smtp.Mail{From: "me@me.test", To: recipients(n), Message: msg(b, n)})
+	return whorlSenderOf(ctx, address, &smtp.Mail{From: "me@me.test", To: recipients(n),
+		Message: msg(b, n)})
 }
 
 // writes is a message that is there already.
@@ -214,7 +225,8 @@ func goMailSender(ctx context.Context, b *testing.B, address string, n int) (sen
 	check(b, err)
 	port, err := strconv.Atoi(number)
 	check(b, err)
-	c, err := mail.NewClient(host, mail.WithPort(port), mail.WithTLSPolicy(mail.NoTLS), mail.WithHELO("me.test"), mail.WithoutNoop(), mail.WithoutRset(),
+	c, err := mail.NewClient(host, mail.WithPort(port), mail.WithTLSPolicy(mail.NoTLS),
+		mail.WithHELO("me.test"), mail.WithoutNoop(), mail.WithoutRset(),
 		mail.WithTimeout(time.Minute))
 	check(b, err)
 	m := msg(b, n)
@@ -280,7 +292,8 @@ func sendMany(b *testing.B, c contestant, address string, connections int) {
 	// One loop, on which the connections stay: the senders keep their coroutine's context.
 	check(b, runtime.Run(func(ctx context.Context) error {
 		work(func(fn func(ctx context.Context, i int)) {
-			check(b, runtime.ForEach(ctx, connections, func(_ context.Context, i int) error { fn(ctx, i); return nil }))
+			check(b, runtime.ForEach(ctx, connections,
+				func(_ context.Context, i int) error { fn(ctx, i); return nil }))
 		})
 		return nil
 	}))
@@ -305,7 +318,8 @@ func BenchmarkRoundTrips(b *testing.B) {
 					}
 				}
 				b.StopTimer()
-				b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/roundTrip.Seconds(), "round-trips/mail")
+				b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/roundTrip.Seconds(),
+					"round-trips/mail")
 				return s.quit()
 			}
 			if !strings.HasPrefix(c.name, "whorl") {
@@ -317,8 +331,10 @@ func BenchmarkRoundTrips(b *testing.B) {
 	}
 }
 
-// Sessions over TLS, each in a coroutine, that have sent a mail and wait for the next one: the
-// memory of each, in heap and stacks.
+// Sessions over TLS, all at once, each in a coroutine, that have sent a mail and wait for the next
+// one, which they send after that. The memory of each is counted three times: what is alive in the
+// heap, the stacks, and all that the process has grown by (resident, what is free given back): the
+// runtime's own books, what lies between, everything.
 func BenchmarkSessions(b *testing.B) {
 	sessions := 5000
 	if testing.Short() {
@@ -336,17 +352,25 @@ func BenchmarkSessions(b *testing.B) {
 	note := &smtp.Mail{From: "me@me.test", To: []string{"you@you.test"}, Message: writes(text())}
 	b.Run(fmt.Sprint("whorl/sessions=", sessions), func(b *testing.B) {
 		for range b.N {
-			check(b, runtime.Run(func(ctx context.Context) error { return hold(ctx, b, d, p.TLS, note, sessions) }, runtime.WithWatchdog(0)))
+			check(b, runtime.Run(func(ctx context.Context) error {
+				return hold(ctx, b, d, p.TLS,
+					note, sessions)
+			}, runtime.WithWatchdog(0)))
 		}
 	})
 }
 
-// hold opens sessions, a few at a time, has each send a mail, and measures what they take.
-func hold(ctx context.Context, b *testing.B, d *smtp.Dialer, address string, mail *smtp.Mail, sessions int) error {
-	heap, stack := childtest.MemoryInUse()
+// hold opens sessions, a few at a time, has each send a mail, measures what they take, and has each
+// send another one.
+func hold(
+	ctx context.Context, b *testing.B, d *smtp.Dialer, address string, mail *smtp.Mail,
+	sessions int,
+) error {
+	before := proc.TakeMemory()
 	var ready, over, gone runtime.WaitGroup
 	over.Add(1)
 	var failed error
+	sent := 0
 	for done := 0; done < sessions && failed == nil; {
 		n := min(64, sessions-done)
 		ready.Add(n)
@@ -356,13 +380,14 @@ func hold(ctx context.Context, b *testing.B, d *smtp.Dialer, address string, mai
 				if err == nil {
 					_, err = c.Send(ctx, mail)
 				}
-				if err != nil {
-					failed = err
-				}
+				failed = errors.Join(failed, err)
 				ready.Done()
 				over.Wait(ctx)
-				if c != nil {
-					c.Quit(ctx)
+				if err == nil {
+					if _, err = c.Send(ctx, mail); err == nil {
+						sent++
+					}
+					failed = errors.Join(failed, err, c.Quit(ctx))
 				}
 			})
 			if err != nil {
@@ -374,12 +399,16 @@ func hold(ctx context.Context, b *testing.B, d *smtp.Dialer, address string, mai
 		}
 		done += n
 	}
-	heapNow, stackNow := childtest.MemoryInUse()
-	b.ReportMetric(float64(heapNow-heap)/float64(sessions), "heap-B/session")
-	b.ReportMetric(float64(stackNow-stack)/float64(sessions), "stack-B/session")
+	each := proc.TakeMemory().Per(int64(sessions), before)
+	b.ReportMetric(each.Heap, "heap-B/session")
+	b.ReportMetric(each.Stack, "stack-B/session")
+	b.ReportMetric(each.RSS, "resident-B/session")
 	over.Done()
 	if err := gone.Wait(ctx); err != nil {
 		return err
+	}
+	if failed == nil && sent != sessions {
+		failed = fmt.Errorf("%d of %d sessions have sent a second mail", sent, sessions)
 	}
 	return failed
 }

@@ -68,6 +68,7 @@ func (c *Client) begin(ctx context.Context) (err error) {
 	if err != nil {
 		c.part(ctx, err)
 	}
+	c.conn.rest()
 	proper = true
 	return err
 }
@@ -266,6 +267,7 @@ func (c *Client) release(proper bool, err error) {
 		}
 		c.end(how)
 	}
+	c.conn.rest()
 	c.used = time.Now()
 	c.busy.Store(false)
 }

@@ -6,9 +6,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,7 +26,8 @@ func TestMailOverSTARTTLS(t *testing.T) {
 			s.helloTLS("PIPELINING", "SIZE 1000", "AUTH PLAIN")
 			s.ask("AUTH PLAIN AG1lAHNlY3JldA==", "235 2.7.0 in\r\n")
 			// All of it comes before the first answer.
-			s.hear("MAIL FROM:<me@me.test> SIZE=29", "RCPT TO:<a@a.test>", "RCPT TO:<b@b.test>", "DATA")
+			s.hear("MAIL FROM:<me@me.test> SIZE=29", "RCPT TO:<a@a.test>", "RCPT TO:<b@b.test>",
+				"DATA")
 			s.nothingHeard()
 			s.say("250 2.1.0 a\r\n250 2.1.5 b\r\n550 5.1.1 no\r\n" + "354 go\r\n")
 			if got := s.data(); got != "Subject: x\r\n\r\n..dot\r\n..\r\nlast\r\n" {
@@ -43,7 +44,8 @@ func TestMailOverSTARTTLS(t *testing.T) {
 		c := dial(ctx, t, address, config)
 		receipt, err := c.Send(ctx, letter("Subject: x\n\n.dot\n.\r\nlast", "a@a.test", "b@b.test"))
 		check(t, err)
-		if receipt.Text != "queued as 7" || len(receipt.Refused) != 1 || receipt.Refused[0].Recipient != "b@b.test" ||
+		if receipt.Text != "queued as 7" || len(receipt.Refused) != 1 ||
+			receipt.Refused[0].Recipient != "b@b.test" ||
 			receipt.Refused[0].Enhanced.String() != "5.1.1" || receipt.Refused[0].Temporary() {
 			t.Errorf("%+v", receipt)
 		}
@@ -130,96 +132,6 @@ func TestRefusedChunk(t *testing.T) {
 	})
 }
 
-func TestTimeOutsNameTheStep(t *testing.T) {
-	const short = 50 * time.Millisecond
-	mail := func(s *script, steps ...string) {
-		s.hello()
-		for i, step := range []string{"MAIL FROM:<me@me.test>", "RCPT TO:<a@a.test>", "DATA"} {
-			s.hear(step)
-			if i == len(steps) {
-				break
-			}
-			s.say(steps[i])
-		}
-	}
-	for step, test := range map[string]struct {
-		timeouts smtp.Timeouts
-		play     func(s *script)
-	}{
-		"greeting": {smtp.Timeouts{Greeting: short}, func(s *script) {}},
-		"EHLO":     {smtp.Timeouts{Hello: short}, func(s *script) { s.say("220 x\r\n") }},
-		"STARTTLS": {smtp.Timeouts{Hello: short}, func(s *script) { s.hello("STARTTLS"); s.hear("STARTTLS") }},
-		"MAIL":     {smtp.Timeouts{Mail: short}, func(s *script) { mail(s) }},
-		"RCPT":     {smtp.Timeouts{Rcpt: short}, func(s *script) { mail(s, "250 a\r\n") }},
-		"DATA":     {smtp.Timeouts{DataInit: short}, func(s *script) { mail(s, "250 a\r\n", "250 b\r\n") }},
-		"end of message": {smtp.Timeouts{DataEnd: short}, func(s *script) {
-			mail(s, "250 a\r\n", "250 b\r\n", "354 c\r\n")
-			s.data()
-		}},
-		"AUTH": {smtp.Timeouts{Auth: short}, func(s *script) { s.helloTLS("AUTH PLAIN"); s.line() }},
-	} {
-		t.Run(step, func(t *testing.T) {
-			coroutine(t, func(ctx context.Context, t *testing.T) {
-				address := serve(t, func(s *script) { s.hasty = true; test.play(s); s.idle() })
-				config := plaintext()
-				config.Timeouts = test.timeouts
-				if step == "AUTH" {
-					config = secured()
-					config.Timeouts, config.Auth = test.timeouts, smtp.Password("me", "secret")
-				}
-				c, err := smtp.Dial(ctx, address, config)
-				if err == nil {
-					_, err = c.Send(ctx, letter("x\n", "a@a.test"))
-				}
-				wantError(t, step, err, os.ErrDeadlineExceeded)
-				if !strings.Contains(err.Error(), ": "+step+":") {
-					t.Errorf("the error is %q", err)
-				}
-				if doubt := errors.Is(err, smtp.ErrInDoubt); doubt != (step == "end of message") {
-					t.Errorf("in doubt: %v", doubt)
-				}
-			})
-		})
-	}
-}
-
-// A server that wants TLS from the start says nothing to a client that waits for its greeting.
-func TestMissingGreetingIsExplained(t *testing.T) {
-	for name, play := range map[string]func(s *script){
-		"silence": func(s *script) { s.idle() },
-		"end":     func(*script) {},
-	} {
-		t.Run(name, func(t *testing.T) {
-			coroutine(t, func(ctx context.Context, t *testing.T) {
-				address := serve(t, func(s *script) { s.hasty = true; play(s) })
-				config := plaintext()
-				config.Timeouts.Greeting = 50 * time.Millisecond
-				_, err := smtp.Dial(ctx, address, config)
-				if err == nil || !strings.Contains(err.Error(), "Config.Security has to be Implicit") {
-					t.Errorf("the error is %v", err)
-				}
-			})
-		})
-	}
-}
-
-// A time-out is for a whole reply, whatever comes of it meanwhile.
-func TestReplyThatTrickles(t *testing.T) {
-	coroutine(t, func(ctx context.Context, t *testing.T) {
-		address := serve(t, func(s *script) {
-			s.hasty = true
-			for {
-				s.say("220-more\r\n")
-				time.Sleep(5 * time.Millisecond)
-			}
-		})
-		config := plaintext()
-		config.Timeouts.Greeting = 60 * time.Millisecond
-		_, err := smtp.Dial(ctx, address, config)
-		wantError(t, "a greeting without end", err, os.ErrDeadlineExceeded)
-	})
-}
-
 // Nothing of the mail is sent before 354.
 func TestNothingOfTheMailBefore354(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
@@ -240,12 +152,44 @@ func TestNothingOfTheMailBefore354(t *testing.T) {
 		})
 		c := dial(ctx, t, address, plaintext())
 		_, err := c.Send(ctx, letter("x\n", "a@a.test"))
-		if refused, ok := errors.AsType[*smtp.Error](err); !ok || refused.Code != 451 || refused.Command != "DATA" || !refused.Temporary() {
+		if refused, ok := errors.AsType[*smtp.Error](err); !ok || refused.Code != 451 ||
+			refused.Command != "DATA" || !refused.Temporary() {
 			t.Errorf("%v", err)
 		}
 		_, err = c.Send(ctx, letter("x\n", "a@a.test"))
 		check(t, err)
 		check(t, c.Quit(ctx))
+	})
+}
+
+// Ten recipients take two round trips: the envelope in one group, the message in the other.
+func TestTenRecipientsTakeTwoRoundTrips(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		var to []string
+		for i := range 10 {
+			to = append(to, fmt.Sprintf("user%d@a.test", i))
+		}
+		address := serve(t, func(s *script) {
+			s.hello("PIPELINING")
+			for range 2 { // on a kept connection
+				s.hear("MAIL FROM:<me@me.test>")
+				for _, recipient := range to {
+					s.hear("RCPT TO:<" + recipient + ">")
+				}
+				s.hear("DATA")
+				s.nothingHeard()
+				s.say("250 from\r\n" + strings.Repeat("250 to\r\n", len(to)) + "354 go\r\n")
+				s.data()
+				s.nothingHeard()
+				s.say("250 queued\r\n")
+			}
+			s.rest()
+		})
+		c := dial(ctx, t, address, plaintext())
+		for range 2 {
+			_, err := c.Send(ctx, letter("x\n", to...))
+			check(t, err)
+		}
 	})
 }
 
@@ -255,7 +199,8 @@ func TestLockstep(t *testing.T) {
 		address := serve(t, func(s *script) {
 			s.hello()
 			for _, step := range [][2]string{
-				{"MAIL FROM:<me@me.test>", "250 a"}, {"RCPT TO:<a@a.test>", "450 no"}, {"RCPT TO:<b@b.test>", "250 b"}, {"DATA", "354 go"},
+				{"MAIL FROM:<me@me.test>", "250 a"}, {"RCPT TO:<a@a.test>", "450 no"},
+				{"RCPT TO:<b@b.test>", "250 b"}, {"DATA", "354 go"},
 			} {
 				s.hear(step[0])
 				s.nothingHeard()
@@ -265,7 +210,8 @@ func TestLockstep(t *testing.T) {
 			s.say("250 ok\r\n")
 			s.rest()
 		})
-		receipt, err := dial(ctx, t, address, plaintext()).Send(ctx, letter("x\n", "a@a.test", "b@b.test"))
+		receipt, err := dial(ctx, t, address, plaintext()).Send(ctx,
+			letter("x\n", "a@a.test", "b@b.test"))
 		if check(t, err); len(receipt.Refused) != 1 || !receipt.Refused[0].Temporary() {
 			t.Errorf("%+v", receipt)
 		}
@@ -323,7 +269,8 @@ func TestSessionThatHasDied(t *testing.T) {
 				}
 				_, err := c.Send(ctx, letter("x\n", "a@a.test"))
 				wantError(t, "Send", err, net.ErrClosed)
-				if got, _ := runtime.Await(ctx, func() (string, error) { return <-said, nil }); strings.Contains(got, "MAIL") {
+				if got, _ := runtime.Await(ctx,
+					func() (string, error) { return <-said, nil }); strings.Contains(got, "MAIL") {
 					t.Errorf("it said %q", got)
 				}
 			})
@@ -390,20 +337,35 @@ func TestByteByByte(t *testing.T) {
 	})
 }
 
-func TestProxy(t *testing.T) {
-	coroutine(t, func(ctx context.Context, t *testing.T) {
-		address := serve(t, func(s *script) {
+// The name goes to the proxy, and the certificate has to be for it.
+func TestProxies(t *testing.T) {
+	for kind, agree := range map[string]func(s *script){
+		"http": func(s *script) {
 			s.hear("CONNECT mail.test:25 HTTP/1.1")
 			for s.line() != "" {
 			}
 			s.say("HTTP/1.1 200 OK\r\n\r\n")
-			s.helloTLS()
-			s.ask("QUIT", "221 bye\r\n")
+		},
+		"socks5": func(s *script) { // RFC 1928
+			s.hearBytes("\x05\x01\x00")
+			s.say("\x05\x00")
+			s.hearBytes("\x05\x01\x00\x03\x09mail.test\x00\x19")
+			s.say("\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x19")
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			coroutine(t, func(ctx context.Context, t *testing.T) {
+				address := serve(t, func(s *script) {
+					agree(s)
+					s.helloTLS()
+					s.ask("QUIT", "221 bye\r\n")
+				})
+				config := secured()
+				config.Client.Proxy = &client.Proxy{Type: kind, Address: address}
+				check(t, dial(ctx, t, "mail.test:25", config).Quit(ctx))
+			})
 		})
-		config := secured()
-		config.Client.Proxy = &client.Proxy{Type: "http", Address: address}
-		check(t, dial(ctx, t, "mail.test:25", config).Quit(ctx))
-	})
+	}
 }
 
 func TestOverAUnixSocket(t *testing.T) {
@@ -429,7 +391,10 @@ func TestOverAUnixSocket(t *testing.T) {
 		if err == nil {
 			t.Error("the session has begun")
 		}
-		if got, _ := runtime.Await(ctx, func() (string, error) { return <-done, nil }); got != "LHLO localhost\r\n" {
+		if got, _ := runtime.Await(ctx, func() (string, error) {
+			return <-done,
+				nil
+		}); got != "LHLO localhost\r\n" {
 			t.Errorf("%q", got)
 		}
 	})

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"os"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -29,6 +29,7 @@ type content struct {
 	client   *Client
 	ctx      context.Context
 	mail     *Mail
+	began    place // the message
 	envelope engine.Envelope
 	err      error // of the session; Write fails with it
 
@@ -52,7 +53,10 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b
 const keptBuffer = 16 << 10
 
 func newContent(ctx context.Context, c *Client, mail *Mail, to []string) *content {
-	w := &content{client: c, ctx: ctx, mail: mail, limit: piece, out: buffers.Get().(*[]byte)}
+	w := &content{
+		client: c, ctx: ctx, mail: mail, began: placeOf(mail.Message), limit: piece,
+		out: buffers.Get().(*[]byte),
+	}
 	w.envelope = engine.Envelope{
 		From: mail.From, To: to,
 		RequireTLS: mail.RequireTLS, Priority: mail.Priority,
@@ -220,7 +224,7 @@ func (w *content) begin() error {
 	if w.complete {
 		w.envelope.Size = int64(len(*w.out)) - w.stuffed
 	} else {
-		w.envelope.Size = sizeOf(w.mail.Message)
+		w.envelope.Size = w.size()
 	}
 	w.envelope.Body = w.body()
 	head, _, _ := bytes.Cut(*w.out, []byte("\r\n\r\n"))
@@ -241,15 +245,14 @@ func (w *content) begin() error {
 	return nil
 }
 
-// sizeOf returns what is known of a message's size while it is written, in one piece, in bytes.
-func sizeOf(message io.WriterTo) int64 {
-	switch m := message.(type) {
-	case *bytes.Reader:
-		return int64(m.Len())
-	case *strings.Reader:
-		return int64(m.Len())
+// size returns what is known of a message's size while it is written, in bytes: of what writes all
+// that is between where it was and its end.
+func (w *content) size() int64 {
+	switch m := w.mail.Message.(type) {
 	case *bytes.Buffer:
 		return int64(m.Len())
+	case *reader, *os.File, *bytes.Reader, *strings.Reader:
+		return w.began.left()
 	}
 	return 0
 }

@@ -5,10 +5,10 @@ package smtp_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
@@ -34,12 +34,14 @@ func TestRetriesAreBounded(t *testing.T) {
 			},
 		} {
 			m := &mta{hook: hook}
-			p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), Attempts: 4, FirstDelay: 1, MaxDelay: 2})
+			p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), Attempts: 4,
+				FirstDelay: 1, MaxDelay: 2})
 			_, err := p.Send(ctx, note())
 			if stats := p.Stats(); err == nil || stats.Retried != 3 || stats.Failed != 1 {
 				t.Errorf("%s: %v, %+v", name, err, stats)
 			}
-			if _, refused := errors.AsType[*smtp.Error](err); refused != (name == "refused for now") {
+			_, refused := errors.AsType[*smtp.Error](err)
+			if refused != (name == "refused for now") {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -58,7 +60,8 @@ func TestTemporaryFailuresAreTriedAgainOnANewConnection(t *testing.T) {
 					}
 					return ""
 				}}
-				p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), FirstDelay: 1})
+				p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(),
+					FirstDelay: 1})
 				_, err := p.Send(ctx, note())
 				check(t, err)
 				if got := m.received(); len(got) != 1 || got[0].conn != 3 {
@@ -82,7 +85,8 @@ func TestPermanentFailuresAreNotTriedAgain(t *testing.T) {
 			}}
 			p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), FirstDelay: 1})
 			_, err := p.Send(ctx, note())
-			if refused, ok := errors.AsType[*smtp.Error](err); !ok || refused.Temporary() || times.Load() != 1 {
+			if refused, ok := errors.AsType[*smtp.Error](err); !ok || refused.Temporary() ||
+				times.Load() != 1 {
 				t.Errorf("%s: %v, %d times", at, err, times.Load())
 			}
 		})
@@ -112,9 +116,11 @@ func TestNothingIsSentTwice(t *testing.T) {
 					}
 					return ""
 				}}
-				p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), FirstDelay: 1})
+				p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(),
+					FirstDelay: 1})
 				_, err := p.Send(ctx, letter(strings.Repeat("line\n", 4<<20/5), "a@b"))
-				if err == nil || test.doubt && !errors.Is(err, smtp.ErrInDoubt) || datas.Load() != 1 {
+				if err == nil || test.doubt && !errors.Is(err, smtp.ErrInDoubt) ||
+					datas.Load() != 1 {
 					t.Errorf("%v, DATA came %d times", err, datas.Load())
 				}
 				if stats := p.Stats(); stats.Failed != 1 || test.doubt && stats.InDoubt != 1 {
@@ -152,7 +158,8 @@ func TestRecipientsAreTriedEachForItself(t *testing.T) {
 			t.Errorf("%+v, refused %s", receipt, got)
 		}
 		got := m.received()
-		if len(got) != 2 || strings.Join(got[0].to, " ") != "a@x" || strings.Join(got[1].to, " ") != "c@x" {
+		if len(got) != 2 || strings.Join(got[0].to, " ") != "a@x" ||
+			strings.Join(got[1].to, " ") != "c@x" {
 			t.Errorf("%+v", got)
 		}
 		if stats := p.Stats(); stats.Accepted != 1 || stats.Refused != 2 || stats.Retried != 2 {
@@ -161,24 +168,43 @@ func TestRecipientsAreTriedEachForItself(t *testing.T) {
 	})
 }
 
-// A mail that was let in isn't turned away when it is tried again.
+// A mail that was let in isn't turned away when it is tried again, however many others come.
 func TestFurtherAttemptsAreNotTurnedAway(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
-		later := map[string]bool{}
+		refusals := 15
 		m := &mta{hook: func(_ *script, line string) string {
-			if strings.HasPrefix(line, "MAIL") && !later[line] {
-				later[line] = true
+			if line == "MAIL FROM:<later@x>" && refusals > 0 {
+				refusals--
 				return "451 later\r\n"
 			}
 			return ""
 		}}
-		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 1, MaxQueue: 9, FirstDelay: 1})
-		check(t, runtime.ForEach(ctx, 10, func(ctx context.Context, i int) error {
-			mail := note()
-			mail.From = fmt.Sprintf("%d@x", i)
-			_, err := p.Send(ctx, mail)
-			return err
-		}))
+		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 1,
+			MaxQueue: 2, Attempts: 20, FirstDelay: 2 * time.Millisecond,
+			MaxDelay: 2 * time.Millisecond})
+		over := false
+		var others runtime.WaitGroup
+		for range 4 {
+			check(t, others.Go(ctx, func(ctx context.Context) {
+				for !over {
+					_, err := p.Send(ctx, note())
+					if err != nil && !errors.Is(err, smtp.ErrPoolFull) {
+						t.Error(err)
+					}
+					runtime.Yield(ctx)
+				}
+			}))
+		}
+		mail := note()
+		mail.From = "later@x"
+		_, err := p.Send(ctx, mail)
+		for errors.Is(err, smtp.ErrPoolFull) && p.Stats().Retried == 0 { // it wasn't let in
+			runtime.Yield(ctx)
+			_, err = p.Send(ctx, mail)
+		}
+		over = true
+		check(t, err)
+		check(t, others.Wait(ctx))
 	})
 }
 
@@ -196,7 +222,8 @@ func TestSessionsThatCanNotBegin(t *testing.T) {
 		address := m.start(t)
 		config := secured()
 		config.Auth = smtp.Password("me", "secret")
-		for _, security := range []smtp.Security{smtp.Mandatory, smtp.Implicit, smtp.Opportunistic} {
+		for _, security := range []smtp.Security{smtp.Mandatory, smtp.Implicit,
+			smtp.Opportunistic} {
 			dialled.Store(0)
 			config.Security = security
 			config.Timeouts.Greeting = leaktest.Patience

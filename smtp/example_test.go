@@ -19,7 +19,10 @@ import (
 
 // exampleServer is a server without TLS that knows everybody but nobody.
 func exampleServer() (address string, stop func()) {
-	server := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session, error) { return exampleSession{}, nil }))
+	server := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session,
+		error) {
+		return exampleSession{}, nil
+	}))
 	server.ErrorLog = log.New(io.Discard, "", 0)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,7 +36,8 @@ type exampleSession struct{ sinks }
 
 func (exampleSession) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	if strings.HasPrefix(to, "nobody@") {
-		return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
+		return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1},
+			Message: "no such user"}
 	}
 	return nil
 }
@@ -58,7 +62,8 @@ func Example() {
 		}
 		fmt.Println(receipt.Text)
 		for _, refused := range receipt.Refused {
-			fmt.Println(refused.Recipient, refused.Code, refused.Enhanced, refused.Text, refused.Temporary())
+			fmt.Println(refused.Recipient, refused.Code, refused.Enhanced, refused.Text,
+				refused.Temporary())
 		}
 		return c.Quit(ctx)
 	})

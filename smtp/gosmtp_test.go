@@ -33,7 +33,10 @@ type boxed struct {
 	rcpt                 *gosmtp.RcptOptions
 }
 
-func (b *mailbox) NewSession(*gosmtp.Conn) (gosmtp.Session, error) { return &boxSession{box: b}, nil }
+func (b *mailbox) NewSession(*gosmtp.Conn) (gosmtp.Session, error) {
+	return &boxSession{box: b},
+		nil
+}
 
 func (b *mailbox) last() boxed {
 	b.mu.Lock()
@@ -68,7 +71,8 @@ func (s *boxSession) Mail(from string, options *gosmtp.MailOptions) error {
 }
 func (s *boxSession) Rcpt(to string, options *gosmtp.RcptOptions) error {
 	if strings.HasPrefix(to, "no") {
-		return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
+		return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1},
+			Message: "no such user"}
 	}
 	s.mail.to, s.mail.rcpt = s.mail.to+to+" ", options
 	return nil
@@ -89,7 +93,8 @@ func (s *boxSession) LMTPData(r io.Reader, status gosmtp.StatusCollector) error 
 	}
 	for to := range strings.FieldsSeq(s.mail.to) {
 		if strings.HasPrefix(to, "full") {
-			status.SetStatus(to, &gosmtp.SMTPError{Code: 452, EnhancedCode: gosmtp.EnhancedCode{4, 2, 2}, Message: "full"})
+			status.SetStatus(to, &gosmtp.SMTPError{Code: 452,
+				EnhancedCode: gosmtp.EnhancedCode{4, 2, 2}, Message: "full"})
 		} else {
 			status.SetStatus(to, nil)
 		}
@@ -122,7 +127,13 @@ func startGoSMTP(t testing.TB, lmtp bool) (box *mailbox, address string) {
 
 func TestExtensionsWithGoSMTP(t *testing.T) {
 	large := "Subject: large\r\n\r\n" + strings.Repeat("0123456789\r\n.\r\n", 10<<20/15)
-	binary := "Subject: binary\r\nContent-Transfer-Encoding: binary\r\n\r\n\x00\n\r.\r\n.\n" + strings.Repeat("\xff\x00", 1<<20)
+	var hundred []string
+	for i := range 100 {
+		hundred = append(hundred, fmt.Sprintf("user%d@x", i))
+	}
+	hundred[20], hundred[50], hundred[80] = "no20@x", "no50@x", "no80@x"
+	binary := "Subject: binary\r\nContent-Transfer-Encoding: binary\r\n\r\n\x00\n\r.\r\n.\n" +
+		strings.Repeat("\xff\x00", 1<<20)
 	both(t, func(ctx context.Context, t *testing.T) {
 		box, address := startGoSMTP(t, false)
 		for _, chunking := range []bool{false, true} {
@@ -133,13 +144,18 @@ func TestExtensionsWithGoSMTP(t *testing.T) {
 				mail smtp.Mail
 				want func(got boxed) bool
 			}{
-				"8-bit": {smtp.Mail{Message: pieces{"Subject: x\r\n\r\nä\r\n"}}, func(got boxed) bool {
-					return got.text == "Subject: x\r\n\r\nä\r\n" && got.mail.Body == gosmtp.Body8BitMIME && !got.mail.UTF8 && got.mail.Size == 18
-				}},
-				"UTF-8 header": {smtp.Mail{Message: pieces{"Subject: ä\n\nx"}}, func(got boxed) bool {
-					return got.text == "Subject: ä\r\n\r\nx\r\n" && got.mail.UTF8
-				}},
-				"UTF-8 addresses": {smtp.Mail{From: "jörg@bücher.test", To: []string{"ä@ö.test"}, Message: pieces{"x"}}, func(got boxed) bool {
+				"8-bit": {smtp.Mail{Message: pieces{"Subject: x\r\n\r\nä\r\n"}},
+					func(got boxed) bool {
+						return got.text == "Subject: x\r\n\r\nä\r\n" &&
+							got.mail.Body == gosmtp.Body8BitMIME && !got.mail.UTF8 &&
+							got.mail.Size == 18
+					}},
+				"UTF-8 header": {smtp.Mail{Message: pieces{"Subject: ä\n\nx"}},
+					func(got boxed) bool {
+						return got.text == "Subject: ä\r\n\r\nx\r\n" && got.mail.UTF8
+					}},
+				"UTF-8 addresses": {smtp.Mail{From: "jörg@bücher.test", To: []string{"ä@ö.test"},
+					Message: pieces{"x"}}, func(got boxed) bool {
 					return got.from == "jörg@bücher.test" && got.to == "ä@ö.test " && got.mail.UTF8
 				}},
 				"10 MB": {smtp.Mail{Message: strings.NewReader(large)}, func(got boxed) bool {
@@ -149,14 +165,18 @@ func TestExtensionsWithGoSMTP(t *testing.T) {
 					return got.text == binary && got.mail.Body == gosmtp.BodyBinaryMIME
 				}},
 				"REQUIRETLS, DSN": {smtp.Mail{Message: pieces{"x"}, RequireTLS: true,
-					DSN: smtp.DSN{Notify: []string{"SUCCESS", "FAILURE"}, Return: "HDRS", EnvelopeID: "a b"}}, func(got boxed) bool {
-					return got.mail.RequireTLS && got.mail.Return == gosmtp.DSNReturnHeaders && got.mail.EnvelopeID == "a b" &&
-						fmt.Sprint(got.rcpt.Notify) == "[SUCCESS FAILURE]"
+					DSN: smtp.DSN{Notify: []string{"SUCCESS", "FAILURE"}, Return: "HDRS",
+						EnvelopeID: "a b"}}, func(got boxed) bool {
+					return got.mail.RequireTLS && got.mail.Return == gosmtp.DSNReturnHeaders &&
+						got.mail.EnvelopeID == "a b" &&
+						fmt.Sprint(got.rcpt.Notify) == "[SUCCESS FAILURE]" &&
+						got.rcpt.OriginalRecipient == "user99@x"
 				}},
-				"empty": {smtp.Mail{Message: pieces{}}, func(got boxed) bool { return got.text == "" }},
+				"empty": {smtp.Mail{Message: pieces{}},
+					func(got boxed) bool { return got.text == "" }},
 			} {
 				if test.mail.From == "" {
-					test.mail.From, test.mail.To = "me@me.test", []string{"no@x", "a@x", "no2@x"}
+					test.mail.From, test.mail.To = "me@me.test", hundred
 				}
 				receipt, err := c.Send(ctx, &test.mail)
 				if err != nil {
@@ -165,8 +185,16 @@ func TestExtensionsWithGoSMTP(t *testing.T) {
 				if got := box.last(); !test.want(got) || got.user != "me" {
 					t.Errorf("%s: %.300q %+v %+v", name, got.text, got.mail, got.rcpt)
 				}
-				if refused := len(test.mail.To) - 1; len(receipt.Refused) != refused {
-					t.Errorf("%s: %v", name, receipt.Refused)
+				var refused []string
+				for _, r := range receipt.Refused {
+					refused = append(refused, r.Recipient)
+				}
+				if got := strings.Join(refused, " "); len(test.mail.To) == 100 &&
+					got != "no20@x no50@x no80@x" {
+					t.Errorf("%s: refused were %s", name, got)
+				}
+				if got := strings.Count(box.last().to, "@"); got != len(test.mail.To)-len(refused) {
+					t.Errorf("%s: it came for %d", name, got)
 				}
 			}
 			check(t, c.Quit(ctx))
@@ -203,7 +231,8 @@ func TestWrongPassword(t *testing.T) {
 		config := secured()
 		config.Auth = smtp.Password("me", "wrong")
 		_, err := smtp.Dial(ctx, address, config)
-		if refused, ok := errors.AsType[*smtp.Error](err); !ok || refused.Code != 535 || refused.Command != "AUTH PLAIN" {
+		if refused, ok := errors.AsType[*smtp.Error](err); !ok || refused.Code != 535 ||
+			refused.Command != "AUTH PLAIN" {
 			t.Errorf("%v", err)
 		}
 	})

@@ -42,6 +42,8 @@ type Mail struct {
 }
 
 // DSN says which delivery reports the sender of a mail gets. The zero one asks for what is usual.
+// With another one, reports have the recipients' addresses as they are in To (ORCPT), wherever the
+// mail was passed on to; those with UTF-8 excepted.
 type DSN struct {
 	Notify     []string // "NEVER", or some of "SUCCESS", "FAILURE", "DELAY"
 	Return     string   // what of the mail: "FULL" or "HDRS"
@@ -116,6 +118,22 @@ func placeOf(message io.WriterTo) (p place) {
 	return p
 }
 
+// left returns how many bytes there are from the place to the end; 0 if that isn't known.
+func (p place) left() int64 {
+	if p.seeker == nil {
+		return 0
+	}
+	now, err := p.seeker.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0
+	}
+	end, err := p.seeker.Seek(0, io.SeekEnd)
+	if _, back := p.seeker.Seek(now, io.SeekStart); err != nil || back != nil {
+		return 0
+	}
+	return max(end-p.at, 0)
+}
+
 // back sets the message back.
 func (p place) back() error {
 	if p.seeker == nil {
@@ -154,7 +172,6 @@ func (c *Client) try(ctx context.Context, mail *Mail, to []string) (o outcome) {
 	}
 	proper := false
 	defer func() { c.release(proper, o.err) }()
-	began := placeOf(mail.Message)
 	w := newContent(ctx, c, mail, to)
 	o.err = w.run()
 	w.release()
@@ -164,7 +181,7 @@ func (c *Client) try(ctx context.Context, mail *Mail, to []string) (o outcome) {
 	proper = true
 	o.judge(c, w)
 	c.engine.Forget()
-	if began.back() != nil {
+	if w.began.back() != nil {
 		o.again = nil
 	}
 	return o

@@ -126,7 +126,8 @@ func serve(t testing.TB, play func(s *script)) (address string) {
 			conn.SetDeadline(time.Now().Add(leaktest.Patience))
 			scripts.Go(func() {
 				defer conn.Close()
-				play(&script{t: t, Conn: conn, raw: conn, r: bufio.NewReader(conn), number: number, over: over})
+				play(&script{t: t, Conn: conn, raw: conn, r: bufio.NewReader(conn), number: number,
+					over: over})
 			})
 		}
 	})
@@ -183,6 +184,17 @@ func (s *script) hear(lines ...string) {
 	}
 }
 
+// hearBytes expects the client to say this, which isn't lines.
+func (s *script) hearBytes(want string) {
+	s.t.Helper()
+	got := make([]byte, len(want))
+	_, err := io.ReadFull(s.r, got)
+	s.ok(err)
+	if string(got) != want {
+		s.ok(fmt.Errorf("heard %q, want %q", got, want))
+	}
+}
+
 // ask expects a line and answers it.
 func (s *script) ask(line, answer string) {
 	s.t.Helper()
@@ -199,6 +211,23 @@ func (s *script) nothingHeard() {
 		p, _ := s.r.Peek(s.r.Buffered())
 		s.ok(fmt.Errorf("heard %q too soon", p))
 	}
+}
+
+// drip has all that the server says from now on leave byte by byte.
+func (s *script) drip() {
+	s.raw = dripping{s.raw}
+	s.Conn = s.raw
+}
+
+type dripping struct{ net.Conn }
+
+func (d dripping) Write(p []byte) (int, error) {
+	for i := range p {
+		if _, err := d.Conn.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(p), nil
 }
 
 // soon is a time-out for what is not going to happen.
@@ -342,7 +371,8 @@ func (m *mta) play(s *script) {
 			if mail.from == "" {
 				s.say("503 MAIL first\r\n")
 			} else if answer(line, "250 ok\r\n") {
-				mail.to = append(mail.to, strings.TrimSuffix(strings.TrimPrefix(line, "RCPT TO:<"), ">"))
+				mail.to = append(mail.to, strings.TrimSuffix(strings.TrimPrefix(line, "RCPT TO:<"),
+					">"))
 			}
 		case "DATA":
 			if len(mail.to) == 0 {

@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -36,7 +38,8 @@ func sent(ctx context.Context, t *testing.T, messages ...io.WriterTo) (got []str
 	m := &mta{keywords: []string{"PIPELINING", "8BITMIME", "SMTPUTF8"}}
 	c := dial(ctx, t, m.start(t), plaintext())
 	for _, message := range messages {
-		_, err := c.Send(ctx, &smtp.Mail{From: "a@a.test", To: []string{"b@b.test"}, Message: message})
+		_, err := c.Send(ctx, &smtp.Mail{From: "a@a.test", To: []string{"b@b.test"},
+			Message: message})
 		check(t, err)
 	}
 	for _, mail := range m.received() {
@@ -48,7 +51,8 @@ func sent(ctx context.Context, t *testing.T, messages ...io.WriterTo) (got []str
 // No server sees an end where another one doesn't: SMTP smuggling.
 func TestLineEnds(t *testing.T) {
 	tests := [][2]string{ // bodies
-		{"", ""}, {"a", "a\r\n"}, {"a\r\n", "a\r\n"}, {"a\n", "a\r\n"}, {"a\r", "a\r\n"}, {"\n", "\r\n"}, {"\r", "\r\n"},
+		{"", ""}, {"a", "a\r\n"}, {"a\r\n", "a\r\n"}, {"a\n", "a\r\n"}, {"a\r", "a\r\n"},
+		{"\n", "\r\n"}, {"\r", "\r\n"},
 		{"a\n\nb\r\rc\r\n\r\nd", "a\r\n\r\nb\r\n\r\nc\r\n\r\nd\r\n"},
 		{".", "..\r\n"}, {"..\n", "...\r\n"}, {"a.\n.b\n", "a.\r\n..b\r\n"},
 		{"a\n.\nMAIL FROM:<x@y>\n", "a\r\n..\r\nMAIL FROM:<x@y>\r\n"},
@@ -81,9 +85,12 @@ func TestLineEnds(t *testing.T) {
 
 func TestLargeMessages(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
-		text := "Subject: large\r\n\r\n" + strings.Repeat(".a line\r\n", 1<<20/9) + strings.Repeat("x", 200_000) + "\r\n"
+		text := "Subject: large\r\n\r\n" + strings.Repeat(".a line\r\n", 1<<20/9) +
+			strings.Repeat("x", 200_000) + "\r\n"
 		want := strings.ReplaceAll(text, "\r\n.", "\r\n..")
-		for i, got := range sent(ctx, t, strings.NewReader(text), pieces(strings.SplitAfter(text, "\n")), smtp.Reader(iotest.HalfReader(strings.NewReader(text))),
+		for i, got := range sent(ctx, t, strings.NewReader(text),
+			pieces(strings.SplitAfter(text, "\n")),
+			smtp.Reader(iotest.HalfReader(strings.NewReader(text))),
 			smtp.Reader(strings.NewReader(strings.ReplaceAll(text, "\r\n", "\n")))) {
 			if got != want {
 				t.Errorf("message %d came with %d bytes, want %d", i, len(got), len(want))
@@ -98,7 +105,8 @@ func TestHeaderInjection(t *testing.T) {
 		m := new(mta)
 		c := dial(ctx, t, m.start(t), plaintext())
 		for _, text := range []string{
-			"Subject: x\nBcc: a@b\r\n\r\nbody", "Subject: x\r\nBcc: a@b\n\r\nbody", "Subject: x\rBcc: a@b\r\n\r\nbody", "Subject: x\x00\r\n\r\nbody",
+			"Subject: x\nBcc: a@b\r\n\r\nbody", "Subject: x\r\nBcc: a@b\n\r\nbody",
+			"Subject: x\rBcc: a@b\r\n\r\nbody", "Subject: x\x00\r\n\r\nbody",
 			"Subject: x\r\r\n\r\n",
 		} {
 			_, err := c.Send(ctx, letter(text, "a@a.test"))
@@ -106,8 +114,10 @@ func TestHeaderInjection(t *testing.T) {
 		}
 		for _, mail := range []*smtp.Mail{
 			letter("x", "a@a.test\r\nRSET"), letter("x", "a@a.test", ""), letter("x"),
-			{From: "a\n@b", To: []string{"c@d"}, Message: pieces{"x"}}, {From: "a@b", To: []string{"c@d"}},
-			{From: "a@b", To: []string{"c@d"}, Message: pieces{"x"}, DSN: smtp.DSN{EnvelopeID: "\r\n"}},
+			{From: "a\n@b", To: []string{"c@d"}, Message: pieces{"x"}},
+			{From: "a@b", To: []string{"c@d"}},
+			{From: "a@b", To: []string{"c@d"}, Message: pieces{"x"},
+				DSN: smtp.DSN{EnvelopeID: "\r\n"}},
 		} {
 			_, err := c.Send(ctx, mail)
 			if _, ok := errors.AsType[*smtp.ExtensionError](err); !ok {
@@ -128,10 +138,12 @@ func TestMessageThatFails(t *testing.T) {
 		m := new(mta)
 		address := m.start(t)
 		c := dial(ctx, t, address, plaintext())
-		_, err := c.Send(ctx, &smtp.Mail{To: []string{"a@b"}, Message: smtp.Reader(iotest.ErrReader(gone))})
+		_, err := c.Send(ctx, &smtp.Mail{To: []string{"a@b"},
+			Message: smtp.Reader(iotest.ErrReader(gone))})
 		wantError(t, "at once", err, gone)
 		check(t, c.Noop(ctx)) // nothing was sent
-		large := io.MultiReader(strings.NewReader(strings.Repeat("x", 300_000)), iotest.ErrReader(gone))
+		large := io.MultiReader(strings.NewReader(strings.Repeat("x", 300_000)),
+			iotest.ErrReader(gone))
 		_, err = c.Send(ctx, &smtp.Mail{To: []string{"a@b"}, Message: smtp.Reader(large)})
 		wantError(t, "in the middle", err, gone)
 		wantError(t, "Noop afterwards", c.Noop(ctx), net.ErrClosed)
@@ -146,24 +158,70 @@ func TestMailsNeedExtensions(t *testing.T) {
 		m := &mta{keywords: []string{"SIZE 100"}}
 		c := dial(ctx, t, m.start(t), plaintext())
 		for keyword, mail := range map[string]*smtp.Mail{
-			"8BITMIME":    letter("Subject: x\n\nä", "a@b"),
-			"SMTPUTF8":    letter("x", "ä@b"),
-			"CHUNKING":    {To: []string{"a@b"}, Message: pieces{"x"}, Binary: true},
-			"REQUIRETLS":  {To: []string{"a@b"}, Message: pieces{"x"}, RequireTLS: true},
-			"DSN":         {To: []string{"a@b"}, Message: pieces{"x"}, DSN: smtp.DSN{Return: "FULL"}},
+			"8BITMIME":   letter("Subject: x\n\nä", "a@b"),
+			"SMTPUTF8":   letter("x", "ä@b"),
+			"CHUNKING":   {To: []string{"a@b"}, Message: pieces{"x"}, Binary: true},
+			"REQUIRETLS": {To: []string{"a@b"}, Message: pieces{"x"}, RequireTLS: true},
+			"DSN": {To: []string{"a@b"}, Message: pieces{"x"},
+				DSN: smtp.DSN{Return: "FULL"}},
 			"MT-PRIORITY": {To: []string{"a@b"}, Message: pieces{"x"}, Priority: 2},
 		} {
 			_, err := c.Send(ctx, mail)
-			if missing, ok := errors.AsType[*smtp.ExtensionError](err); !ok || missing.Keyword != keyword {
+			if missing, ok := errors.AsType[*smtp.ExtensionError](err); !ok ||
+				missing.Keyword != keyword {
 				t.Errorf("%s: %v", keyword, err)
 			}
 		}
 		_, err := c.Send(ctx, letter(strings.Repeat("x", 200), "a@b"))
-		if size, ok := errors.AsType[*smtp.SizeError](err); !ok || size.Size != 202 || size.Limit != 100 {
+		if size, ok := errors.AsType[*smtp.SizeError](err); !ok || size.Size != 202 ||
+			size.Limit != 100 {
 			t.Errorf("%v", err)
 		}
 		check(t, c.Quit(ctx))
 	})
+}
+
+// The size of a file is known before any of it is sent, however large it is.
+func TestSizeOfLargeMessages(t *testing.T) {
+	const size = 300_000
+	text := "Subject: x\r\n\r\n" + strings.Repeat("0123456789abc\r\n", size/15-2)
+	text += strings.Repeat("x", size-len(text)-2) + "\r\n"
+	file, err := os.Create(filepath.Join(t.TempDir(), "mail"))
+	check(t, err)
+	defer file.Close()
+	_, err = io.WriteString(file, "before"+text)
+	check(t, err)
+	_, err = file.Seek(int64(len("before")), io.SeekStart)
+	check(t, err)
+	for name, message := range map[string]io.WriterTo{
+		"file":           file,
+		"Reader, file":   smtp.Reader(file),
+		"Reader, part":   smtp.Reader(io.NewSectionReader(file, int64(len("before")), size)),
+		"strings.Reader": strings.NewReader(text),
+		"bytes.Reader":   bytes.NewReader([]byte(text)),
+		"bytes.Buffer":   bytes.NewBufferString(text),
+	} {
+		t.Run(name, func(t *testing.T) {
+			coroutine(t, func(ctx context.Context, t *testing.T) {
+				m := &mta{keywords: []string{fmt.Sprint("SIZE ", size)}}
+				small := &mta{keywords: []string{fmt.Sprint("SIZE ", size-1)}}
+				mail := &smtp.Mail{To: []string{"a@b"}, Message: message}
+				c := dial(ctx, t, small.start(t), plaintext())
+				_, err := c.Send(ctx, mail)
+				too, ok := errors.AsType[*smtp.SizeError](err)
+				if !ok || too.Size != size || too.Limit != size-1 {
+					t.Errorf("%v", err)
+				}
+				check(t, c.Noop(ctx)) // nothing was sent
+				_, err = dial(ctx, t, m.start(t), plaintext()).Send(ctx, mail)
+				check(t, err)
+				if got := m.received(); got[0].from != fmt.Sprintf("MAIL FROM:<> SIZE=%d", size) ||
+					got[0].text != text {
+					t.Errorf("%s, %d bytes", got[0].from, len(got[0].text))
+				}
+			})
+		})
+	}
 }
 
 func TestMailsCanBeSentAgain(t *testing.T) {
@@ -172,7 +230,8 @@ func TestMailsCanBeSentAgain(t *testing.T) {
 		c := dial(ctx, t, m.start(t), plaintext())
 		read := strings.NewReader("text, and more")
 		read.Seek(6, io.SeekStart)
-		for _, message := range []io.WriterTo{read, smtp.Reader(read), bytes.NewBufferString("and more")} {
+		for _, message := range []io.WriterTo{read, smtp.Reader(read),
+			bytes.NewBufferString("and more")} {
 			mail := &smtp.Mail{To: []string{"a@b"}, Message: message}
 			for range 2 {
 				_, err := c.Send(ctx, mail)
@@ -182,7 +241,8 @@ func TestMailsCanBeSentAgain(t *testing.T) {
 				}
 			}
 		}
-		mail := &smtp.Mail{To: []string{"a@b"}, Message: smtp.Reader(iotest.HalfReader(strings.NewReader("text")))}
+		mail := &smtp.Mail{To: []string{"a@b"},
+			Message: smtp.Reader(iotest.HalfReader(strings.NewReader("text")))}
 		_, err := c.Send(ctx, mail)
 		check(t, err)
 		_, err = c.Send(ctx, mail)

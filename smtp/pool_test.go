@@ -4,11 +4,13 @@ package smtp_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	goruntime "runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -57,7 +59,8 @@ func TestPoolReusesConnections(t *testing.T) {
 		if got := fmt.Sprint(conns); got != "[1 1 1 2 2 2 3]" {
 			t.Errorf("the mails came on connections %s", got)
 		}
-		if stats := p.Stats(); stats.Open != 1 || stats.Idle != 1 || stats.Dialed != 3 || stats.Accepted != 7 {
+		if stats := p.Stats(); stats.Open != 1 || stats.Idle != 1 || stats.Dialed != 3 ||
+			stats.Accepted != 7 {
 			t.Errorf("%+v", stats)
 		}
 		check(t, p.Close(ctx))
@@ -86,7 +89,8 @@ func eventually(ctx context.Context, t testing.TB, what string, condition func()
 func TestConnectionsHaveATimeToLive(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
 		m := new(mta)
-		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxAge: time.Nanosecond})
+		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(),
+			MaxAge: time.Nanosecond})
 		for range 3 {
 			_, err := p.Send(ctx, note())
 			check(t, err)
@@ -100,10 +104,17 @@ func TestConnectionsHaveATimeToLive(t *testing.T) {
 func TestIdleConnectionsAreEnded(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
 		m := new(mta)
-		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxIdle: 20 * time.Millisecond})
+		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(),
+			MaxIdle: 20 * time.Millisecond})
 		_, err := p.Send(ctx, note())
 		check(t, err)
-		eventually(ctx, t, "it is ended", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.quits == 1 && p.Stats().Open == 0 })
+		eventually(ctx, t, "it is ended",
+			func() bool {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				return m.quits == 1 &&
+					p.Stats().Open == 0
+			})
 	})
 }
 
@@ -114,21 +125,32 @@ func TestConnectionThatDiedIdleLosesNoMail(t *testing.T) {
 		"reset":    func(s *script) { s.raw.(*net.TCPConn).SetLinger(0); s.raw.Close() },
 		"with 421": func(s *script) { s.say("421 time is up\r\n"); s.raw.Close() },
 	} {
-		t.Run(name, func(t *testing.T) {
-			coroutine(t, func(ctx context.Context, t *testing.T) {
-				var first atomic.Pointer[script]
-				m := &mta{hook: func(s *script, _ string) string { first.CompareAndSwap(nil, s); return "" }}
-				p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), Attempts: 1})
-				_, err := p.Send(ctx, note())
-				check(t, err)
-				die(first.Load())
-				_, err = p.Send(ctx, note())
-				check(t, err)
-				if got := m.received(); len(got) != 2 || got[1].conn != 2 {
-					t.Errorf("%+v", got)
-				}
+		for _, wait := range []time.Duration{0, 20 * time.Millisecond} {
+			t.Run(fmt.Sprint(name, " ", wait), func(t *testing.T) {
+				coroutine(t, func(ctx context.Context, t *testing.T) {
+					var first atomic.Pointer[script]
+					m := &mta{hook: func(s *script,
+						_ string) string {
+						first.CompareAndSwap(nil, s)
+						return ""
+					}}
+					p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), Attempts: 1})
+					_, err := p.Send(ctx, note())
+					check(t, err)
+					die(first.Load())
+					check(t, runtime.Sleep(ctx, wait))
+					_, err = p.Send(ctx, note())
+					check(t, err)
+					if got := m.received(); len(got) != 2 || got[1].conn != 2 {
+						t.Errorf("%+v", got)
+					}
+					// After a while it is looked at before the mail: that is no further attempt.
+					if s := p.Stats(); wait > 0 && (s.Lost != 1 || s.Retried != 0) {
+						t.Errorf("%+v", s)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -170,7 +192,8 @@ func TestMuteConnectionIsCheckedBeforeMAIL(t *testing.T) {
 			_, err := p.Send(ctx, note())
 			check(t, err)
 		}
-		if stats := p.Stats(); noops.Load() != 2 || stats.Lost != 1 || stats.Dialed != 2 || stats.Retried != 0 {
+		if stats := p.Stats(); noops.Load() != 2 || stats.Lost != 1 || stats.Dialed != 2 ||
+			stats.Retried != 0 {
 			t.Errorf("%d NOOPs, %+v", noops.Load(), stats)
 		}
 	})
@@ -181,14 +204,16 @@ func TestRateHoldsOverThePool(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
 		const mails, rate = 12, 100
 		m := new(mta)
-		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 4, Rate: rate})
+		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 4,
+			Rate: rate})
 		began := time.Now()
 		check(t, runtime.ForEach(ctx, mails, func(ctx context.Context, _ int) error {
 			_, err := p.Send(ctx, note())
 			return err
 		}))
 		if took, least := time.Since(began), time.Second*(mails-1)/rate; took < least {
-			t.Errorf("%d mails took %v, at %d in a second that is at least %v", mails, took, rate, least)
+			t.Errorf("%d mails took %v, at %d in a second that is at least %v", mails, took, rate,
+				least)
 		}
 	})
 }
@@ -215,7 +240,8 @@ func TestPoolIsNeverLeftBusy(t *testing.T) {
 			}
 			return ""
 		}
-		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 1, FirstDelay: 1, Attempts: 1})
+		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 1,
+			FirstDelay: 1, Attempts: 1})
 		for i := range 40 {
 			mail := note()
 			switch i % 5 {
@@ -253,7 +279,8 @@ func TestQueueIsBoundedAndServedInOrder(t *testing.T) {
 			}
 			return ""
 		}}
-		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 1, MaxQueue: 3})
+		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 1,
+			MaxQueue: 3})
 		send := func(ctx context.Context, i int) error {
 			mail := note()
 			mail.From = fmt.Sprintf("%d@x", i)
@@ -269,7 +296,10 @@ func TestQueueIsBoundedAndServedInOrder(t *testing.T) {
 			}))
 		}
 		gone, cancel := context.WithCancel(ctx)
-		check(t, group.Go(ctx, func(context.Context) { wantError(t, "who has gone", send(gone, 9), context.Canceled) }))
+		check(t, group.Go(ctx, func(context.Context) {
+			wantError(t, "who has gone", send(gone, 9),
+				context.Canceled)
+		}))
 		eventually(ctx, t, "three wait", func() bool { return p.Stats().Waiting == 3 })
 		wantError(t, "one too many", send(ctx, 8), smtp.ErrPoolFull)
 		cancel()
@@ -288,7 +318,11 @@ func TestQueueIsBoundedAndServedInOrder(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
-		m := &mta{hook: func(_ *script, line string) string { time.Sleep(time.Millisecond); return "" }}
+		m := &mta{hook: func(_ *script,
+			line string) string {
+			time.Sleep(time.Millisecond)
+			return ""
+		}}
 		p := pool(t, smtp.PoolConfig{Address: m.start(t), Config: plaintext(), MaxConns: 2})
 		var group runtime.WaitGroup
 		for range 10 {
@@ -337,7 +371,8 @@ func TestPoolOnSeveralLoops(t *testing.T) {
 	m := new(mta)
 	address := m.start(t)
 	err := runtime.Run(func(ctx context.Context) error {
-		p := pool(t, smtp.PoolConfig{Address: address, Config: plaintext(), MaxConns: 3, MaxMessages: 7, MaxIdle: time.Millisecond})
+		p := pool(t, smtp.PoolConfig{Address: address, Config: plaintext(), MaxConns: 3,
+			MaxMessages: 7, MaxIdle: time.Millisecond})
 		send := func(ctx context.Context) {
 			for range each {
 				if _, err := p.Send(ctx, note()); err != nil {
@@ -364,21 +399,38 @@ func TestPoolOnSeveralLoops(t *testing.T) {
 	}
 }
 
-// Thousands of sessions can be on one loop, and all are used.
-func TestManySessionsOnOneLoop(t *testing.T) {
+// Thousands of sessions are on one loop, all at the same time: no mail is answered before each of
+// them has one under way.
+func TestThousandsOfSessionsOnOneLoop(t *testing.T) {
 	leaktest.Guard(t)
-	const sessions = 200
-	m := new(mta)
-	address := m.start(t)
+	const sessions = 3000
+	var all sync.WaitGroup
+	all.Add(sessions)
+	address := serve(t, func(s *script) {
+		s.hello("PIPELINING")
+		s.hear("MAIL FROM:<me@me.test>", "RCPT TO:<a@b>", "DATA")
+		all.Done()
+		all.Wait()
+		s.say("250 a\r\n250 b\r\n354 go\r\n")
+		s.data()
+		s.say("250 queued\r\n")
+		s.hear("QUIT")
+	})
 	err := runtime.Run(func(ctx context.Context) error {
-		p := pool(t, smtp.PoolConfig{Address: address, Config: plaintext(), MaxConns: sessions})
-		return runtime.ForEach(ctx, 5*sessions, func(ctx context.Context, _ int) error {
+		p, err := smtp.NewPool(smtp.PoolConfig{
+			Address: address, Config: plaintext(), MaxConns: sessions,
+		})
+		if err != nil {
+			return err
+		}
+		err = runtime.ForEach(ctx, sessions, func(ctx context.Context, _ int) error {
 			_, err := p.Send(ctx, note())
 			return err
 		})
-	}, runtime.WithLoops(1))
+		if s := p.Stats(); s.Open != sessions || s.Accepted != sessions {
+			t.Errorf("%+v", s)
+		}
+		return errors.Join(err, p.Close(ctx))
+	}, append(runtimetest.Quiet(t), runtime.WithLoops(1))...)
 	check(t, err)
-	if got := m.received(); len(got) != 5*sessions {
-		t.Errorf("%d mails", len(got))
-	}
 }

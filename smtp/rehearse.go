@@ -186,4 +186,5 @@ func (*rehearsal) Peek([]byte) (int, error) { return 0, socket.ErrWouldBlock }
 func (*rehearsal) Close() error             { return nil }
 func (*rehearsal) Abort() error             { return nil }
 func (*rehearsal) arrived() bool            { return false }
+func (*rehearsal) rest()                    {}
 func (*rehearsal) patience(time.Duration)   {}

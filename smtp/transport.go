@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/house"
 	"github.com/whorl-go/whorl/internal/reply"
 	"github.com/whorl-go/whorl/smtp/internal/engine"
+	"github.com/whorl-go/whorl/socket"
 )
 
 // A transport is what a session goes over: a connection, or a [Rehearse] without one. Its methods
@@ -27,6 +29,8 @@ type transport interface {
 
 	// arrived reports whether there is something that was received and not asked for.
 	arrived() bool
+	// rest gives back what is only needed while something is received.
+	rest()
 	// patience sets how long the next line may take.
 	patience(limit time.Duration)
 }
@@ -37,6 +41,12 @@ type connection struct{ *client.Client }
 func (c connection) arrived() bool {
 	s := c.Socket()
 	return s != nil && s.Buffered() > 0
+}
+
+func (c connection) rest() {
+	if s := c.Socket(); s != nil {
+		socket.House(s, house.Key{}).Rest()
+	}
 }
 
 func (c connection) patience(limit time.Duration) {

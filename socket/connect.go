@@ -16,8 +16,9 @@ import (
 
 // Bind binds the socket to a local address: "host:port" with a numeric host or "localhost" (empty:
 // all), or the path of a Unix socket, which must not exist yet; a path that begins with "@" is in
-// the abstract namespace. Port 0 has the kernel choose; LocalAddr tells. SO_REUSEADDR is set. On a
-// socket that is then connected, the address may also be given as "host:0".
+// the abstract namespace, which only Linux has: elsewhere it is EAFNOSUPPORT. Port 0 has the kernel
+// choose; LocalAddr tells. SO_REUSEADDR is set. On a socket that is then connected, the address may
+// also be given as "host:0".
 func (s *Socket) Bind(ctx context.Context, address string) error {
 	sa, family, err := s.localSockaddr(address)
 	if err != nil {
@@ -432,10 +433,8 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline sched.Deadl
 		if err := mayWait(ctx); err != nil {
 			return err
 		}
-		errno = sysConnect(f.number, to) // the other end has answered within the first call
+		errno = sysConnected(f.number, to) // the other end has answered within the first call
 	}
-	// The answer to a connect that goes on is asked for by another one: 0 when the connection has
-	// come to stand, EALREADY when it goes on still.
 	for {
 		pending := errno == syscall.EINPROGRESS || errno == syscall.EALREADY ||
 			errno == syscall.EINTR
@@ -454,7 +453,7 @@ func (f *fd) connect(ctx context.Context, to unix.Sockaddr, deadline sched.Deadl
 		if err := f.wait(ctx, &f.wr, reasonConnect, deadline); err != nil {
 			return err
 		}
-		errno = sysConnect(f.number, to)
+		errno = sysConnected(f.number, to)
 	}
 }
 
@@ -511,7 +510,7 @@ func (s *Socket) bindBefore(f *fd) error {
 // BindOnConnect sets the local address that each descriptor is bound to when Connect makes it:
 // "host:0", "host:port" or a path. Unlike after Bind, several addresses of the peer can be tried.
 // With port 0 the kernel chooses the port when it connects, so that one address serves for far more
-// connections than it has ports (IP_BIND_ADDRESS_NO_PORT).
+// connections than it has ports (IP_BIND_ADDRESS_NO_PORT; on Linux only).
 func (s *Socket) BindOnConnect(address string) error {
 	if _, _, err := s.localSockaddr(address); err != nil {
 		return s.fail("bind", err)

@@ -20,8 +20,8 @@ var (
 	// ErrWouldBlock is returned by Peek, and by others that don't wait, when there is nothing yet.
 	ErrWouldBlock = errors.New("nothing has arrived yet")
 
-	// ErrQueueFull is returned by Queue when the peer takes less than it is sent and as much is
-	// queued as may be. Nothing was taken.
+	// ErrQueueFull is returned by what queues without waiting, in packages that stand on this one,
+	// when the peer takes less than it is sent and as much is queued as may be. Nothing was taken.
 	ErrQueueFull = errors.New("the output queue is full")
 
 	// ErrNotConnected is returned by what needs a connection, or a bound address, before there is

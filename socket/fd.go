@@ -195,7 +195,7 @@ func (f *fd) tryRead(p []byte) (int, error) {
 		case f.endOfInput(n, p):
 			return 0, io.EOF
 		}
-		f.rd.drained = f.short && n < len(p)
+		f.rd.drained = endIsTold && f.short && n < len(p)
 		return n, nil
 	}
 }

@@ -12,10 +12,10 @@ import (
 )
 
 // DefaultBacklog is how many connections the kernel completes ahead of Accept, unless Listen says
-// otherwise. The kernel caps it at net.core.somaxconn.
+// otherwise. The kernel caps it: Linux at net.core.somaxconn, macOS at kern.ipc.somaxconn.
 const DefaultBacklog = 4096
 
-// Listen makes a bound stream socket a listener; backlog <= 0 means DefaultBacklog.
+// Listen makes a bound socket of a stream network, or of "unixpacket", a listener; backlog <= 0 means DefaultBacklog.
 func (s *Socket) Listen(backlog int) error {
 	if backlog <= 0 {
 		backlog = DefaultBacklog
@@ -175,7 +175,8 @@ func identify(number int) (n *network, listening bool, err error) {
 	return nil, false, syscall.EAFNOSUPPORT
 }
 
-// Listen binds and listens: a short form of New, Bind and Listen. network is a stream network.
+// Listen binds and listens: a short form of New, Bind and Listen. network is a stream network, or
+// "unixpacket"; for others the error is EOPNOTSUPP.
 func Listen(ctx context.Context, networkName, address string) (*Socket, error) {
 	s, err := New(networkName)
 	if err != nil {

@@ -2,6 +2,8 @@ package socket
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -76,7 +78,8 @@ func (s *Socket) SetNoDelay(noDelay bool) error {
 // KeepAlive says when TCP finds out that an idle peer is gone (tcp(7)): the first probe after Idle,
 // further ones at Interval, given up after Count. Times are rounded up to seconds. What is 0 has
 // its default: 2 minutes, 30 seconds, 4. Idle < 0 means no probes. It means the same in the
-// configurations of clients and of servers.
+// configurations of clients and of servers. OpenBSD has times for the whole system only: asking for
+// others is errors.ErrUnsupported there.
 type KeepAlive struct {
 	Idle, Interval time.Duration
 	Count          int
@@ -90,22 +93,33 @@ func (s *Socket) SetKeepAlive(k KeepAlive) error {
 	seconds := func(d, otherwise time.Duration) int {
 		return int((cmp.Or(d, otherwise) + time.Second - 1) / time.Second)
 	}
-	idle, interval, count := seconds(
-		k.Idle,
-		2*time.Minute,
-	), seconds(
-		k.Interval,
-		30*time.Second,
-	), cmp.Or(
-		k.Count,
-		4,
-	)
+	idle, interval := seconds(k.Idle, 2*time.Minute), seconds(k.Interval, 30*time.Second)
+	count := cmp.Or(k.Count, 4)
 	return s.setOption(option{set: func(number int) error {
 		if err := unix.SetsockoptInt(number, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1); err != nil {
 			return os.NewSyscallError("setsockopt", err)
 		}
-		return setKeepAlive(number, idle, interval, count)
+		err := setKeepAlive(number, idle, interval, count)
+		if k == (KeepAlive{}) && errors.Is(err, errors.ErrUnsupported) {
+			return nil // then the system's times
+		}
+		return err
 	}})
+}
+
+// setKeepAlive sets the keep-alive probes' times, in seconds.
+func setKeepAlive(number, idle, interval, count int) error {
+	if unix.TCP_KEEPIDLE == 0 {
+		return fmt.Errorf("keep-alive times of one socket: %w", errors.ErrUnsupported)
+	}
+	for _, o := range []struct{ name, value int }{
+		{unix.TCP_KEEPIDLE, idle}, {unix.TCP_KEEPINTVL, interval}, {unix.TCP_KEEPCNT, count},
+	} {
+		if err := unix.SetsockoptInt(number, unix.IPPROTO_TCP, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
 }
 
 // SetBuffers sets the size of the kernel's buffers, in bytes; 0 leaves one as it is.
@@ -120,8 +134,8 @@ func (s *Socket) SetBuffers(receive, send int) error {
 	return nil
 }
 
-// SetReusePort lets several sockets be bound to one address, between which the kernel distributes
-// what comes (SO_REUSEPORT). Call it before Bind.
+// SetReusePort lets several sockets be bound to one address (SO_REUSEPORT). Linux distributes what
+// comes between them; elsewhere one of them gets it. Call it before Bind.
 func (s *Socket) SetReusePort(on bool) error {
 	value := 0
 	if on {

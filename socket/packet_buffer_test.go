@@ -91,6 +91,31 @@ func TestWaitingReaderHoldsNoBuffer(t *testing.T) {
 	})
 }
 
+// Whoever has done with a packet can say so, and loses nothing that came behind it.
+func TestRestingSocketHoldsNoBuffer(t *testing.T) {
+	pairs(t, func(ctx context.Context, s, peer *Socket) {
+		peer.SendAll(ctx, []byte("one\ntwo\n"))
+		for _, want := range []string{"one\n", "two\n"} {
+			if line, err := s.RecvLine(ctx, 100); string(line) != want || err != nil {
+				t.Errorf("%q, %v, want %q", line, err, want)
+			}
+			(*inner)(s).Rest()
+		}
+		if s.in.buf != nil {
+			t.Errorf("holds %d bytes", len(s.in.buf))
+		}
+		reader, err := runtime.Go(ctx, func(ctx context.Context) { s.RecvLine(ctx, 100) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		(*inner)(s).Rest() // somebody else's
+		peer.SendAll(ctx, []byte("three\n"))
+		reader.Join(ctx)
+		s.Close()
+		(*inner)(s).Rest()
+	})
+}
+
 // A message that is a little longer than a small buffer takes two reads once, not each time.
 func TestWhatOutgrowsASmallBufferIsReadAtOnceFromThenOn(t *testing.T) {
 	pairs(t, func(ctx context.Context, s, peer *Socket) {

@@ -381,6 +381,17 @@ func (s *Socket) readAhead(f *fd) error {
 	return err
 }
 
+// Rest is of house.Socket.
+func (i *inner) Rest() {
+	s := (*Socket)(i)
+	f, err := s.acquire(reading)
+	if err != nil {
+		return
+	}
+	s.in.release()
+	f.leave(reading)
+}
+
 // Buffered returns how many bytes were read ahead and not handed out yet; 0 while somebody
 // receives. It may be called from anywhere, and keeps nobody from receiving.
 func (s *Socket) Buffered() int {

@@ -20,8 +20,9 @@ const sendfileChunk = 1 << 20
 // returns how many the kernel has taken, with io.ErrUnexpectedEOF when the file ends early. The
 // file's own offset is neither used nor changed.
 //
-// In plaintext the kernel copies (sendfile(2)); with TLS the file is read and encrypted piece by
-// piece. Both run on a goroutine of runtime.Await, since they may wait for the disk.
+// In plaintext the kernel copies on Linux (sendfile(2)); elsewhere the file is read piece by piece,
+// and with TLS encrypted. All this runs on a goroutine of runtime.Await, since it may wait for the
+// disk.
 func (s *Socket) SendFile(ctx context.Context, file *os.File, offset, length int64) (int64, error) {
 	if !s.network.stream() {
 		return 0, s.fail("sendfile", syscall.EOPNOTSUPP)

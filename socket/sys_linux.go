@@ -203,6 +203,10 @@ func sysConnect(fd int, to unix.Sockaddr) syscall.Errno {
 	return errnoOf(unix.Connect(fd, to))
 }
 
+// sysConnected asks what has come of a connect(2) that goes on, by another one: 0 or EISCONN when
+// the connection stands, EALREADY when it goes on still, or why it has failed.
+func sysConnected(fd int, to unix.Sockaddr) syscall.Errno { return sysConnect(fd, to) }
+
 func rawConnect(fd int, to unsafe.Pointer, size uintptr) syscall.Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(to), size)
 	return errno
@@ -250,15 +254,8 @@ func setBindNoPort(fd int) {
 	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
-// setKeepAlive sets the keep-alive probes' times, in seconds.
-func setKeepAlive(fd, idle, interval, count int) error {
-	for option, value := range map[int]int{unix.TCP_KEEPIDLE: idle, unix.TCP_KEEPINTVL: interval, unix.TCP_KEEPCNT: count} {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, option, value); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
-	}
-	return nil
-}
+// endIsTold is whether the loop is told when the peer has closed its sending side.
+const endIsTold = true
 
 // sysKind asks what kind of socket a descriptor is.
 func sysKind(fd int) (family, kind int, listening bool, err error) {

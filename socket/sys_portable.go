@@ -3,12 +3,12 @@
 package socket
 
 import (
+	"cmp"
 	"net/netip"
 	"os"
 	"runtime"
 	"syscall"
 
-	gnet "github.com/panjf2000/gnet/v2/pkg/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -123,6 +123,27 @@ func sysAccept(fd int) (int, netip.AddrPort, syscall.Errno) {
 
 func sysConnect(fd int, to unix.Sockaddr) syscall.Errno { return errnoOf(unix.Connect(fd, to)) }
 
+// sysConnected asks what has come of a connect(2) that goes on: 0 when the connection stands,
+// EALREADY when it goes on still, or why it has failed. Another connect(2) doesn't tell that
+// everywhere: FreeBSD forgets then why the first one has failed (soconnectat in kern/uipc_socket.c).
+func sysConnected(fd int, _ unix.Sockaddr) syscall.Errno {
+	failed, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil || failed != 0 {
+		return cmp.Or(errnoOf(err), syscall.Errno(failed))
+	}
+	switch _, err = unix.Getpeername(fd); err {
+	case unix.ENOTCONN:
+		return syscall.EALREADY
+	case unix.EINVAL: // macOS: both sides have closed the connection already
+		return 0
+	}
+	return errnoOf(err)
+}
+
+// endIsTold is whether the loop is told when the peer has closed its sending side. NetBSD, OpenBSD
+// and FreeBSD before 13 have no POLLRDHUP, so that a short read doesn't mean drained there.
+var endIsTold = runtime.GOOS == "linux" || runtime.GOOS == "darwin"
+
 func sysSetOption(fd, level, name, value int) { unix.SetsockoptInt(fd, level, name, value) }
 
 func sysResetOnClose(fd int) {
@@ -186,10 +207,6 @@ func sysNotSent(fd int) int { return sysUnsent(fd) }
 // setBindNoPort does nothing: only Linux can leave the choice of a port to connect(2).
 func setBindNoPort(int) {}
 
-func setKeepAlive(fd, idle, interval, count int) error {
-	return gnet.SetKeepAlive(fd, true, idle, interval, count)
-}
-
 func sysKind(fd int) (family, kind int, listening bool, err error) {
 	at, err := unix.Getsockname(fd) // macOS has no SO_DOMAIN
 	if err != nil {
@@ -207,6 +224,17 @@ func sysKind(fd int) (family, kind int, listening bool, err error) {
 	if err != nil {
 		return 0, 0, false, os.NewSyscallError("getsockopt", err)
 	}
-	accepts, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	return family, kind, accepts != 0, os.NewSyscallError("getsockopt", err)
+	listening, err = listens(fd, kind, unix.SO_ACCEPTCONN)
+	return family, kind, listening, err
+}
+
+// listens asks whether a socket is a listener. macOS doesn't tell that (sogetoptlock in its
+// kern/uipc_socket.c); there a stream socket without a peer is taken for one.
+func listens(fd, kind, option int) (bool, error) {
+	accepts, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, option)
+	if err == unix.ENOPROTOOPT {
+		_, err = unix.Getpeername(fd)
+		return kind != unix.SOCK_DGRAM && err == unix.ENOTCONN, nil
+	}
+	return accepts != 0, os.NewSyscallError("getsockopt", err)
 }

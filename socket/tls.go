@@ -58,7 +58,7 @@ type secure struct {
 // From its first moment to its last the handshake has the socket to itself: whoever else sends,
 // receives, or begins a handshake gets ErrBusy.
 //
-// In a coroutine, the handshake runs on another coroutine's stack, see sched.Detour. In the
+// In a coroutine, the handshake runs on another coroutine's stack, see runtime.Detour. In the
 // server's role that, and all that TLS needs, is only spent when the client's hello is there.
 // Callbacks of config run on the loop and must not block. If one of them panics, or calls
 // runtime.Goexit, that is logged with its stack and handed to the runtime's panic handler, and a

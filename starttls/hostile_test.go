@@ -72,7 +72,7 @@ func try(t *testing.T, trials []trial, also func(t *testing.T, single bool,
 							also(t, single, failure)
 						}
 						if all, said := strings.Join(of(trial.protocol).commands,
-							""), s.plaintext(); !strings.HasPrefix(all, said) {
+							""), s.plaintext(ctx); !strings.HasPrefix(all, said) {
 							t.Errorf("in plaintext the client said %q", said)
 						}
 					})
@@ -261,6 +261,30 @@ func TestCertificatesThatAreNotTrusted(t *testing.T) {
 	}
 	for i := range trials {
 		trials[i].protocol, trials[i].phase = starttls.SMTP, starttls.PhaseHandshake
+	}
+	try(t, trials, nil)
+}
+
+// C14: a connection that was led to another service with the same certificate (ALPACA).
+func TestAnotherServiceWithTheSameCertificate(t *testing.T) {
+	var trials []trial
+	for _, p := range plains {
+		name := p.protocol.ALPN()
+		if name == "" {
+			continue
+		}
+		trials = append(trials, trial{name: "C14", protocol: p.protocol,
+			phase: starttls.PhaseHandshake, reason: explain.ReasonNoCommonALPN,
+			script: func(s *script) {
+				p.start(s, 0)
+				config := serverTLS(s.t)
+				config.NextProtos = []string{"http/1.1"}
+				s.secure(config)
+			},
+			config: func(c *client.Config) { c.TLS.NextProtos = []string{name} }})
+	}
+	if len(trials) < 6 {
+		t.Errorf("%d protocols have a name for ALPN", len(trials))
 	}
 	try(t, trials, nil)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/internal/runtimetest"
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/starttls"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
@@ -112,9 +113,9 @@ type server struct {
 	over    chan struct{} // closed when the client has gone
 }
 
-// plaintext returns what the client has sent before TLS.
-func (s *server) plaintext() string {
-	<-s.over
+// plaintext returns what the client has sent before TLS, when it has gone: its loop has to run.
+func (s *server) plaintext(ctx context.Context) string {
+	runtime.Await(ctx, func() (struct{}, error) { <-s.over; return struct{}{}, nil })
 	heard, _, _ := strings.Cut(string(s.wire.heard), "\x16\x03\x01")
 	return heard
 }

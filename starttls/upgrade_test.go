@@ -204,7 +204,7 @@ func TestUpgradeOfEachProtocol(t *testing.T) {
 						t.Errorf("received %q, %v", p, err)
 					}
 					c.Close()
-					if got, want := s.plaintext(), strings.Join(p.commands, ""); got != want {
+					if got, want := s.plaintext(ctx), strings.Join(p.commands, ""); got != want {
 						t.Errorf("in plaintext the client said %q, want %q", got, want)
 					}
 				})
@@ -270,7 +270,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		c.Close()
 		_, err := starttls.Upgrade(ctx, c, starttls.SMTP, starttls.Options{})
 		wantError(t, "after Close", err, socket.ErrNotConnected)
-		if said := s.plaintext(); said != "" {
+		if said := s.plaintext(ctx); said != "" {
 			t.Errorf("the client said %q", said)
 		}
 	})

@@ -162,11 +162,7 @@ func (m *mailer) config() (config smtp.Config, err error) {
 
 func (m *mailer) password() (string, error) {
 	if m.passwordFile != "" {
-		content, err := os.ReadFile(m.passwordFile)
-		if err != nil {
-			return "", fmt.Errorf("--password-file: %w", err)
-		}
-		return strings.TrimRight(string(content), "\r\n"), nil
+		return secret("--password-file", m.passwordFile)
 	}
 	if password, ok := os.LookupEnv(passwordVariable); ok {
 		return password, nil

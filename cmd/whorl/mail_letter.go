@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/wneessen/go-mail"
@@ -48,6 +49,9 @@ func (l *letter) build(stdin io.Reader) (sent *smtp.Mail, text string, err error
 		return nil, "", err
 	}
 	if l.subject != "" {
+		if err := oneLine(l.subject); err != nil {
+			return nil, "", fmt.Errorf("--subject: %w", err)
+		}
 		m.Subject(l.subject)
 	}
 	m.SetDate()
@@ -76,6 +80,9 @@ func (l *letter) address(m *mail.Msg, sent *smtp.Mail) error {
 	if err != nil {
 		return fmt.Errorf("--from %q: %w", l.from, err)
 	}
+	if err := oneLine(from.Name); err != nil {
+		return fmt.Errorf("--from: %w", err)
+	}
 	m.FromMailAddress(from)
 	sent.From = bare(from)
 	for _, field := range []struct {
@@ -97,6 +104,9 @@ func (l *letter) address(m *mail.Msg, sent *smtp.Mail) error {
 			field.set(all...)
 		}
 		for _, address := range all {
+			if err := oneLine(address.Name); err != nil {
+				return fmt.Errorf("%s: %w", field.flag, err)
+			}
 			sent.To = append(sent.To, bare(address))
 		}
 	}
@@ -110,6 +120,15 @@ func (l *letter) address(m *mail.Msg, sent *smtp.Mail) error {
 func bare(address *netmail.Address) string {
 	alone := netmail.Address{Address: address.Address}
 	return strings.Trim(alone.String(), "<>")
+}
+
+// oneLine refuses what is more than one line, or a control character in it. It could be sent
+// encoded, but who wants it to be?
+func oneLine(text string) error {
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return fmt.Errorf("a line end or another control character in %q", text)
+	}
+	return nil
 }
 
 // setHeader sets the further fields.
@@ -168,6 +187,9 @@ func (l *letter) setBody(m *mail.Msg, stdin io.Reader) error {
 }
 
 func attach(m *mail.Msg, name string) error {
+	if err := oneLine(filepath.Base(name)); err != nil {
+		return err
+	}
 	file, err := os.Open(name)
 	if err != nil {
 		return err

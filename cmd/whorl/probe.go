@@ -20,8 +20,15 @@ type prober struct {
 	serverName string
 	ca         string
 	cert, key  string
+	passphrase string
 	json       bool
 }
+
+// Flags that whorl probe and whorl probe files have in common.
+const (
+	passphraseFlag  = "passphrase-file"
+	passphraseUsage = "FILE with the passphrase of the key, if that is encrypted"
+)
 
 func probeCommand() *cobra.Command {
 	p := new(prober)
@@ -55,6 +62,7 @@ can't be reached, with 3 if the command line is wrong. docs/probe.md lists the i
 	f.StringVar(&p.ca, "ca", "", "trust the authorities in FILE (PEM) instead of the system's")
 	f.StringVar(&p.cert, "cert", "", "client certificate, PEM FILE with its chain")
 	f.StringVar(&p.key, "key", "", "its key, PEM FILE (default the same file)")
+	f.StringVar(&p.passphrase, passphraseFlag, "", passphraseUsage)
 	f.StringVar(&p.policy, "policy", "", fmt.Sprintf("hold the server to %s or %s",
 		probe.MozillaIntermediate, probe.MozillaModern))
 	f.BoolVar(
@@ -81,8 +89,12 @@ func (p *prober) run(command *cobra.Command, target string) error {
 	if p.options.Timeout <= 0 {
 		return errors.New("--timeout wants more than 0")
 	}
+	passphrase, err := secret("--"+passphraseFlag, p.passphrase)
+	if err != nil {
+		return err
+	}
 	config, err := (tlsconfig.ClientOptions{
-		CAFiles: optional(p.ca), CertFile: p.cert, KeyFile: p.key,
+		CAFiles: optional(p.ca), CertFile: p.cert, KeyFile: p.key, Passphrase: passphrase,
 	}).Config()
 	if err != nil {
 		return namingFlag(err)
@@ -103,7 +115,7 @@ func optional(name string) []string {
 }
 
 func probeFilesCommand() *cobra.Command {
-	var cert, key, ca string
+	var cert, key, passphrase, ca string
 	var asJSON bool
 	var options probe.FilesOptions
 	command := &cobra.Command{
@@ -119,6 +131,10 @@ func probeFilesCommand() *cobra.Command {
 				return namingFlag(err)
 			}
 			options.Roots = config.RootCAs
+			options.Passphrase, err = secret("--"+passphraseFlag, passphrase)
+			if err != nil {
+				return err
+			}
 			report, err := probe.Files(command.Context(), cert, key, options)
 			return finish(command, report, err, asJSON)
 		},
@@ -127,6 +143,7 @@ func probeFilesCommand() *cobra.Command {
 	f.SortFlags = false
 	f.StringVar(&cert, "cert", "", "the server's certificate with its intermediates, PEM FILE")
 	f.StringVar(&key, "key", "", "its key, PEM FILE (default the same file)")
+	f.StringVar(&passphrase, passphraseFlag, "", passphraseUsage)
 	f.StringVar(&options.Host, "host", "", "the host that it is for")
 	f.StringVar(&ca, "ca", "", "trust the authorities in FILE (PEM) instead of the system's")
 	f.BoolVar(&asJSON, "json", false, "print JSON, see docs/probe.schema.json")

@@ -4,11 +4,17 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/pem"
+	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/youmark/pkcs8"
+
+	"github.com/whorl-go/whorl/internal/ptytest"
 	"github.com/whorl-go/whorl/probe"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
@@ -32,6 +38,19 @@ func TestProbeExitStatuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	locked, err := pkcs8.MarshalPrivateKey(cert.PrivateKey, []byte("open sesame"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"passphrase": "open sesame\n", "wrong": "close sesame\n",
+		"locked.pem": string(pem.EncodeToMemory(
+			&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: locked})),
+	} {
+		if err := os.WriteFile(file(name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, test := range []struct {
 		args   []string
 		status int
@@ -51,6 +70,14 @@ func TestProbeExitStatuses(t *testing.T) {
 			"mail.test", "--ca", file("cert.pem")}, probe.ExitFine, "Nothing is wrong"},
 		{[]string{"files", "--cert", file("cert.pem"), "--key", file("key.pem"), "--host",
 			"other.test"}, probe.ExitFindings, "TLS-NAME-MISMATCH"},
+		{[]string{"files", "--cert", file("cert.pem"), "--key", file("locked.pem")},
+			probe.ExitFindings, "--passphrase-file FILE"},
+		{[]string{"files", "--cert", file("cert.pem"), "--key", file("locked.pem"),
+			"--passphrase-file", file("wrong"), "--ca", file("cert.pem")}, probe.ExitFindings,
+			"TLS-KEY-PASSPHRASE"},
+		{[]string{"files", "--cert", file("cert.pem"), "--key", file("locked.pem"),
+			"--passphrase-file", file("passphrase"), "--ca", file("cert.pem")}, probe.ExitFine,
+			"Nothing is wrong"},
 		{[]string{"files", "--cert", file("none.pem")}, probe.ExitFindings, "TLS-FILE-MISSING"},
 	} {
 		status, stdout, stderr := whorl(t, append([]string{"probe"}, test.args...)...)
@@ -85,7 +112,9 @@ func TestProbeUsage(t *testing.T) {
 		{[]string{"localhost:1", "--timeout", "0s"}, "--timeout"},
 		{[]string{"localhost:1", "--ca", "/nonexistent"}, "--ca"},
 		{[]string{"localhost:1", "--key", "/nonexistent"}, "--key"},
-		{[]string{"localhost:1", "--injection"}, "STARTTLS in smtp"},
+		{[]string{"localhost:1", "--passphrase-file", "/nonexistent"}, "--passphrase-file"},
+		{[]string{"files", "--cert", "x", "--passphrase-file", "/nonexistent"}, "--passphrase-file"},
+		{[]string{"localhost:1", "--injection"}, "STARTTLS in ftp, imap, lmtp"},
 		{[]string{"files"}, "--cert is missing"},
 		{[]string{"files", "x"}, "unknown command"},
 		{[]string{"files", "--nope"}, "unknown flag"},
@@ -110,5 +139,20 @@ func TestProbeColours(t *testing.T) {
 	}
 	if text := reportText(report, false); strings.Contains(text, "\x1b") {
 		t.Errorf("%q", text)
+	}
+}
+
+// What is no terminal gets no colours (TestProbeExitStatuses), and a terminal none with NO_COLOR.
+func TestProbeOnATerminal(t *testing.T) {
+	for _, noColour := range []string{"", "1"} {
+		t.Setenv("NO_COLOR", noColour)
+		terminal, screen := ptytest.Open(t)
+		status := execute(t.Context(), []string{"whorl", "probe", "files", "--cert", "/nonexistent"},
+			strings.NewReader(""), terminal, io.Discard)
+		shown := screen()
+		if status != probe.ExitFindings || !strings.Contains(shown, "TLS-FILE-MISSING") ||
+			strings.Contains(shown, "\x1b[31mERROR\x1b[0m") != (noColour == "") {
+			t.Errorf("NO_COLOR=%q: status %d, %q", noColour, status, shown)
+		}
 	}
 }

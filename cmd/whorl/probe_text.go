@@ -46,6 +46,7 @@ const (
 
 var probeRemedies = remedies{
 	trust: "--ca FILE", name: "--server-name NAME", certificate: "--cert FILE --key FILE",
+	passphrase: "--passphrase-file FILE",
 }
 
 type reportWriter struct {

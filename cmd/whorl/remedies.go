@@ -13,6 +13,7 @@ type remedies struct {
 	name        string // against a certificate for other hosts
 	upgrade     string // against a server that doesn't begin with TLS
 	certificate string // against a server that wants a client certificate
+	passphrase  string // against a key that is encrypted
 }
 
 // against returns the flags against a cause.
@@ -28,6 +29,8 @@ func (r *remedies) against(cause explain.ID) string {
 		return r.upgrade
 	case explain.IDClientCertRequired:
 		return r.certificate
+	case explain.IDKeyEncrypted, explain.IDKeyPassphrase:
+		return r.passphrase
 	}
 	return ""
 }

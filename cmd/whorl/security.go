@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -120,6 +121,7 @@ func namingFlag(err error) error {
 		"ServerName": "--server-name", "ssl_host_name": "--server-name",
 		"CertFile": "--cert", "ssl_cert_file": "--cert",
 		"KeyFile": "--key", "ssl_key_file": "--key",
+		"Passphrase": "--passphrase-file", "ssl_passphrase": "--passphrase-file",
 		"ssl_ciphers": "--ciphers", "ssl_ecdh_curve": "--groups",
 	}[option.Option]
 	return fmt.Errorf("%s: %w", or(flag, option.Option), option.Err)
@@ -157,4 +159,17 @@ func (v *versions) parse() (lowest, highest uint16, err error) {
 				v.highest)
 	}
 	return lowest, highest, err
+}
+
+// secret returns what is in a file: one that is in the command line can be read by all users of a
+// machine. No file is no secret.
+func secret(flag, file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", flag, err)
+	}
+	return strings.TrimRight(string(content), "\r\n"), nil
 }

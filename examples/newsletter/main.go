@@ -160,6 +160,7 @@ func watch(w *os.File, pool *smtp.Pool, mails int) (stop func()) {
 	bar := progressbar.NewOptions(mails, progressbar.OptionSetWriter(w),
 		progressbar.OptionSetWidth(30), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
 		progressbar.OptionSetItsString("mails"), progressbar.OptionClearOnFinish())
+	bar.RenderBlank() // its clock begins now
 	over := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {

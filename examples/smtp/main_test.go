@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 package main
 
@@ -43,7 +43,8 @@ func server(t *testing.T) (mails chan mailserver.Mail, args []string) {
 	}
 	t.Cleanup(s.Stop)
 	return mails, []string{
-		"-addr", s.Addr, "-user", s.User, "-password-file", file(t, "password", s.Password+"\n"), "-ca", file(t, "ca.pem", s.PEM()),
+		"-addr", s.Addr, "-user", s.User, "-password-file", file(t, "password", s.Password+"\n"),
+		"-ca", file(t, "ca.pem", s.PEM()),
 		"-from", "Me <me@example.com>", "-to", "you@example.com,her@example.com", "-subject", "x",
 	}
 }
@@ -51,15 +52,18 @@ func server(t *testing.T) (mails chan mailserver.Mail, args []string) {
 func TestMailToAServer(t *testing.T) {
 	mails, args := server(t)
 	var stdout bytes.Buffer
-	args = append(args, "-text", "Hello.", "-attach", file(t, "a.txt", "attached"), "-attach", file(t, "b.txt", "too"))
+	args = append(args, "-text", "Hello.", "-attach", file(t, "a.txt", "attached"), "-attach",
+		file(t, "b.txt", "too"))
 	if err := run(t.Context(), args, &stdout); err != nil {
 		t.Fatal(err)
 	}
 	got := <-mails
-	if got.From != "me@example.com" || strings.Join(got.To, " ") != "you@example.com her@example.com" {
+	if got.From != "me@example.com" || strings.Join(got.To,
+		" ") != "you@example.com her@example.com" {
 		t.Errorf("%+v", got)
 	}
-	for _, want := range []string{"From: \"Me\" <me@example.com>\r\n", "Hello.", `filename="a.txt"`, `filename="b.txt"`, "Message-ID: <", "Date: "} {
+	for _, want := range []string{"From: \"Me\" <me@example.com>\r\n", "Hello.", `filename="a.txt"`,
+		`filename="b.txt"`, "Message-ID: <", "Date: "} {
 		if !strings.Contains(got.Text, want) {
 			t.Errorf("%q is missing in %s", want, got.Text)
 		}
@@ -71,12 +75,14 @@ func TestMailToAServer(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	_, args := server(t)
-	err := run(t.Context(), append(args, "-password-file", file(t, "wrong", "x")), new(bytes.Buffer))
+	err := run(t.Context(), append(args, "-password-file", file(t, "wrong", "x")),
+		new(bytes.Buffer))
 	if refused, ok := errors.AsType[*smtp.Error](err); !ok || refused.Code != 535 {
 		t.Errorf("another password: %v", err)
 	}
 	other := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: otherCA(t).Raw})
-	err = run(t.Context(), append(args, "-ca", file(t, "other.pem", string(other))), new(bytes.Buffer))
+	err = run(t.Context(), append(args, "-ca", file(t, "other.pem", string(other))),
+		new(bytes.Buffer))
 	if err == nil || !strings.Contains(err.Error(), "unknown authority") {
 		t.Errorf("another authority: %v", err)
 	}
@@ -99,7 +105,8 @@ func otherCA(t *testing.T) *x509.Certificate {
 
 func TestFlagsThatMakeNoSense(t *testing.T) {
 	to := func(args ...string) []string {
-		return append([]string{"-addr", "127.0.0.1:1", "-from", "a@b.test", "-to", "c@d.test"}, args...)
+		return append([]string{"-addr", "127.0.0.1:1", "-from", "a@b.test", "-to", "c@d.test"},
+			args...)
 	}
 	exampletest.Flags(t, run, map[string][]string{
 		"-addr is missing":     {"-subject", "x"},
@@ -109,5 +116,6 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 		"-password-file":       to("-user", "x", "-password-file", "none"),
 		"has no certificate":   to("-ca", file(t, "x", "x")),
 		"failed to parse mail": to("-to", "c@d.test\r\nBcc: x@y.test"),
-	}, "-addr", "-from", "-to", "-subject", "-text", "-attach", "-user", "-password-file", "-ca", "-implicit", "-timeout")
+	}, "-addr", "-from", "-to", "-subject", "-text", "-attach", "-user", "-password-file", "-ca",
+		"-implicit", "-timeout")
 }

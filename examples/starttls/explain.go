@@ -7,6 +7,7 @@ import (
 	"net"
 	"syscall"
 
+	"github.com/whorl-go/whorl/internal/reply"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/starttls"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -24,7 +25,7 @@ func (s *session) explain(err error) error {
 	network, isNetwork := errors.AsType[net.Error](err)
 	switch {
 	case unknown:
-		return fmt.Errorf("no address for %s: %s", quote(name.Name), printable(name.Err))
+		return fmt.Errorf("no address for %s: %s", quote(name.Name), reply.Printable(name.Err))
 	case isNetwork && network.Timeout():
 		return fmt.Errorf("no answer within %v", s.timeout)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -39,7 +40,7 @@ func (s *session) explain(err error) error {
 	case errors.Is(err, packet.ErrPacketTooLarge):
 		return fmt.Errorf("a line of the reply has more than %d bytes", maxReplyLine)
 	}
-	return errors.New(printable(err.Error()))
+	return errors.New(reply.Printable(err.Error()))
 }
 
 func explainHandshake(err *explain.HandshakeError) error {

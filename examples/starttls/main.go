@@ -8,8 +8,8 @@
 //	go run ./examples/starttls -addr mail.example.com:587 -from me@example.com -to you@example.com -user me -password-file secret
 //
 // talks to a real one. session.go is the dialogue, on a Whorl client that package starttls
-// upgrades; reply.go reads what the server says then; explain.go puts errors into words; this file
-// has the flags and the printing. The server in the process is internal/examples/mailserver.
+// upgrades; explain.go puts errors into words; this file has the flags and the printing. The server
+// in the process is internal/examples/mailserver.
 package main
 
 import (
@@ -27,6 +27,7 @@ import (
 
 	"github.com/whorl-go/whorl/internal/examples/mailserver"
 	"github.com/whorl-go/whorl/internal/program"
+	"github.com/whorl-go/whorl/internal/reply"
 	"github.com/whorl-go/whorl/runtime"
 )
 
@@ -83,7 +84,7 @@ func send(o order, out *output) error {
 		out.printf("  %-18s %7.2f ms\n", t.phase, float64(t.took.Microseconds())/1000)
 	}
 	if local == nil {
-		out.printf("\nThe server has accepted the mail: %s\n", printable(s.accepted))
+		out.printf("\nThe server has accepted the mail: %s\n", reply.Printable(s.accepted))
 		return nil
 	}
 	m := <-mails // the server puts it there before it accepts it
@@ -94,7 +95,7 @@ func send(o order, out *output) error {
 		strings.Join(m.To, ", "),
 	)
 	for text := range strings.Lines(m.Text) {
-		out.printf("  | %s\n", printable(strings.TrimRight(text, "\r\n")))
+		out.printf("  | %s\n", reply.Printable(strings.TrimRight(text, "\r\n")))
 	}
 	return nil
 }
@@ -201,7 +202,7 @@ func (f *flags) check(given map[string]bool) error {
 		return errors.New("-addr needs -from and -to")
 	case given["user"] != given["password-file"]:
 		return errors.New("-user and -password-file belong together")
-	case given["user"] && (f.user == "" || f.user != printable(f.user)):
+	case given["user"] && (f.user == "" || f.user != reply.Printable(f.user)):
 		return fmt.Errorf("-user: %s is not a name", quote(f.user))
 	case given["server-name"] && !plainWord(f.serverName):
 		return fmt.Errorf("-server-name: %s is not a name", quote(f.serverName))

@@ -13,9 +13,14 @@ import (
 	"time"
 
 	"github.com/whorl-go/whorl/client"
+	"github.com/whorl-go/whorl/internal/reply"
 	"github.com/whorl-go/whorl/starttls"
 	"github.com/whorl-go/whorl/tlsconfig"
 )
+
+// maxReplyLine is how long a line of a reply may be. RFC 5321, section 4.5.3.1.5, has 512 bytes; some
+// servers say more.
+const maxReplyLine = 1024
 
 // An order is what a session is to do.
 type order struct {
@@ -129,7 +134,7 @@ func (s *session) trace(in starttls.Phase, sent bool, text []byte) {
 		who = "C"
 	}
 	for shown := range strings.Lines(string(text)) {
-		s.show(line{in == starttls.PhaseSession, who, printable(strings.TrimRight(shown, "\r\n"))})
+		s.show(line{in == starttls.PhaseSession, who, reply.Printable(strings.TrimRight(shown, "\r\n"))})
 	}
 }
 
@@ -167,7 +172,7 @@ func (s *session) auth(ctx context.Context, mechanism string, answers ...string)
 		// Never happens; if it did, the password would be lost.
 		return errors.New("AUTH without TLS")
 	}
-	if _, err := s.command(ctx, "AUTH "+mechanism, 334); err != nil {
+	if err := s.command(ctx, "AUTH "+mechanism, 334); err != nil {
 		return err
 	}
 	for i, answer := range answers {
@@ -177,9 +182,9 @@ func (s *session) auth(ctx context.Context, mechanism string, answers ...string)
 		}
 		secret := base64.StdEncoding.EncodeToString([]byte(answer))
 		s.secrets = append(s.secrets, secret)
-		reply, err := s.ask(ctx, secret)
+		answer, err := s.ask(ctx, secret)
 		if err == nil {
-			err = s.expect(reply, want)
+			err = s.expect(answer, want)
 		}
 		if err != nil {
 			return fmt.Errorf("AUTH %s: %w", mechanism, err)
@@ -189,14 +194,14 @@ func (s *session) auth(ctx context.Context, mechanism string, answers ...string)
 }
 
 func (s *session) mail(ctx context.Context) error {
-	if _, err := s.command(ctx, "MAIL FROM:<"+s.from+">", 250); err != nil {
+	if err := s.command(ctx, "MAIL FROM:<"+s.from+">", 250); err != nil {
 		return err
 	}
 	// 251: it will be forwarded.
-	if _, err := s.command(ctx, "RCPT TO:<"+s.to+">", 250, 251); err != nil {
+	if err := s.command(ctx, "RCPT TO:<"+s.to+">", 250, 251); err != nil {
 		return err
 	}
-	if _, err := s.command(ctx, "DATA", 354); err != nil {
+	if err := s.command(ctx, "DATA", 354); err != nil {
 		return err
 	}
 	var message []byte
@@ -242,38 +247,38 @@ func compose(from, to string, now time.Time) []string {
 }
 
 func (s *session) quit(ctx context.Context) error {
-	if _, err := s.command(ctx, "QUIT", 221); err != nil {
+	if err := s.command(ctx, "QUIT", 221); err != nil {
 		return fmt.Errorf("the mail was accepted, but then: %w", err)
 	}
 	return nil
 }
 
-// command sends a command and returns the reply, whose code has to be one of those.
-func (s *session) command(ctx context.Context, text string, want ...int) (reply, error) {
-	reply, err := s.ask(ctx, text)
+// command sends a command, whose reply has to have one of these codes.
+func (s *session) command(ctx context.Context, text string, want ...int) error {
+	answer, err := s.ask(ctx, text)
 	if err == nil {
-		err = s.expect(reply, want...)
+		err = s.expect(answer, want...)
 	}
 	if err != nil {
-		return reply, fmt.Errorf("%s: %w", verb(text), err)
+		return fmt.Errorf("%s: %w", verb(text), err)
 	}
-	return reply, nil
+	return nil
 }
 
 // ask sends a line and returns the reply. The time-out is for both together.
-func (s *session) ask(ctx context.Context, text string) (reply, error) {
+func (s *session) ask(ctx context.Context, text string) (*reply.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 
 	// SMTP is question and answer. Whatever is there before the question is no answer to it.
 	early := make([]byte, maxReplyLine)
 	if n, _ := s.conn.Peek(early); n > 0 {
-		return reply{}, fmt.Errorf("the server spoke out of turn: %s", quote(s.mask(string(early[:n]))))
+		return nil, fmt.Errorf("the server spoke out of turn: %s", quote(s.mask(string(early[:n]))))
 	}
 	if err := s.say(ctx, text); err != nil {
-		return reply{}, err
+		return nil, err
 	}
-	return s.reply(ctx)
+	return s.hear(ctx)
 }
 
 // say sends a line.
@@ -289,18 +294,18 @@ func (s *session) send(ctx context.Context, p []byte) error {
 	return nil
 }
 
-// reply receives a reply.
-func (s *session) reply(ctx context.Context) (reply, error) {
-	var r reply
+// hear receives a reply.
+func (s *session) hear(ctx context.Context) (*reply.Reply, error) {
+	var parser reply.Parser
 	for {
 		received, err := s.conn.Recv(ctx)
 		if err != nil {
-			return r, s.explain(err)
+			return nil, s.explain(err)
 		}
 		text := s.mask(string(received))
-		s.show(line{s.secure, "S", printable(strings.TrimSuffix(text, "\r\n"))})
-		last, err := r.add(text)
-		if last || err != nil {
+		s.show(line{s.secure, "S", reply.Printable(strings.TrimSuffix(text, "\r\n"))})
+		r, err := parser.Line([]byte(text))
+		if r != nil || err != nil {
 			return r, err
 		}
 	}
@@ -315,13 +320,13 @@ func (s *session) mask(text string) string {
 }
 
 // expect returns an error unless the reply has one of the codes.
-func (s *session) expect(r reply, want ...int) error {
+func (s *session) expect(r *reply.Reply, want ...int) error {
 	for _, code := range want {
-		if r.code == code {
+		if r.Code == code {
 			return nil
 		}
 	}
-	if r.code < 400 {
+	if r.Code < 400 {
 		return fmt.Errorf("unexpected answer %s, want %d", quote(r.String()), want[0])
 	}
 	return &refusal{"refused with " + quote(r.String())}
@@ -342,3 +347,6 @@ func verb(command string) string {
 	v, _, _ := strings.Cut(command, " ")
 	return v
 }
+
+// quote returns s in quotes, with escapes for whatever is not printable.
+func quote(s string) string { return reply.Quote([]byte(s)) }

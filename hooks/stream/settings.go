@@ -61,13 +61,6 @@ func (o streamSocketOption) setter(u *streamURL, server bool) option.Setter[stre
 	return o.set
 }
 
-// The options of tcp(7) by their numbers on Linux, where the loops are.
-const (
-	tcpKeepIdle     = 4
-	tcpKeepInterval = 5
-	tcpKeepCount    = 6
-)
-
 var streamSocketOptions = map[string]streamSocketOption{
 	"bindto":  {client: true, networks: "tcp udp", set: setBindTo},
 	"backlog": {server: true, networks: "tcp unix", set: setBacklog},
@@ -104,19 +97,19 @@ var streamSocketOptions = map[string]streamSocketOption{
 		client:   true,
 		server:   true,
 		networks: "tcp",
-		set:      sockOptInt(unix.IPPROTO_TCP, tcpKeepIdle, 32767),
+		set:      sockOptInt(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 32767),
 	},
 	"tcp_keepintvl": {
 		client:   true,
 		server:   true,
 		networks: "tcp",
-		set:      sockOptInt(unix.IPPROTO_TCP, tcpKeepInterval, 32767),
+		set:      sockOptInt(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 32767),
 	},
 	"tcp_keepcnt": {
 		client:   true,
 		server:   true,
 		networks: "tcp",
-		set:      sockOptInt(unix.IPPROTO_TCP, tcpKeepCount, 127),
+		set:      sockOptInt(unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 127),
 	},
 }
 

@@ -70,16 +70,19 @@ var hostiles = []hostile{
 	{"EHLO in place of LHLO", "lmtp", upTo("lmtp", 2, "500 what\r\n"), ErrNotOffered, Capabilities,
 		500},
 
-	{"P PREAUTH", "imap", []string{"* PREAUTH hello\r\n"}, ErrPreauth, Greeting, 0},
-	{"P PREAUTH with an offer", "imap",
-		[]string{"* PREAUTH [CAPABILITY IMAP4rev1 STARTTLS] hello\r\n"}, ErrPreauth, Greeting, 0},
+	{"M PREAUTH with a referral", "imap",
+		[]string{"* PREAUTH [REFERRAL imap://evil.test/] go there\r\n"}, ErrPreauth, Greeting, 0},
+	{"L a referral", "imap", []string{"* BYE [REFERRAL imap://evil.test/] go there\r\n"},
+		ErrRefused, Greeting, 0},
 	{"a later PREAUTH", "imap", upTo("imap", 2, "* PREAUTH hello\r\n"), ErrProtocol, Capabilities,
 		0},
 	{"BYE", "imap", []string{"* BYE busy\r\n"}, ErrRefused, Greeting, 0},
 	{"a tagged greeting", "imap", []string{"a OK\r\n"}, ErrProtocol, Greeting, 0},
 	{"an invalid greeting", "imap", []string{"* HELLO\r\n* OK\r\n"}, ErrProtocol, Greeting, 0},
-	{"NO as a greeting", "imap", []string{"* NO [ALERT] go to evil.test\r\n"}, ErrProtocol,
+	{"two invalid greetings", "imap", []string{"* HELLO\r\n* HELLO\r\n* OK\r\n"}, ErrProtocol,
 		Greeting, 0},
+	{"O_1 unknown", "imap", upTo("imap", 2, "* CAPABILITY IMAP4rev1\r\na OK\r\n",
+		"b BAD what\r\n"), ErrNotOffered, Capabilities, 0},
 	{"O_1 stripped", "imap", upTo("imap", 2, "* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\na OK\r\n"),
 		ErrNotOffered, Capabilities, 0},
 	{"D_1 no CAPABILITY", "imap", upTo("imap", 2, "a BAD\r\n"), ErrNotOffered, Capabilities, 0},
@@ -105,7 +108,10 @@ var hostiles = []hostile{
 	{"O_1 stripped", "pop3", upTo("pop3", 2, "+OK\r\nUSER\r\nXSTLS\r\nSTLS x\r\n.\r\n"),
 		ErrNotOffered, Capabilities, 0},
 	{"O_3 no CAPA", "pop3", upTo("pop3", 2, "-ERR what\r\n"), ErrNotOffered, Capabilities, 0},
-	{"busy", "pop3", []string{"-ERR [SYS/TEMP] busy\r\n"}, ErrRefused, Greeting, 0},
+	{"O_4 APOP and no list", "pop3", []string{"+OK <1896.697170952@dbc.mtview.ca.us>\r\n",
+		"-ERR what\r\n"}, ErrNotOffered, Capabilities, 0},
+	{"a list without end", "pop3", upTo("pop3", 2, "+OK\r\n"+strings.Repeat("X\r\n", maxLines)),
+		ErrProtocol, Capabilities, 0},
 	{"another word", "pop3", []string{"+OKAY\r\n"}, ErrProtocol, Greeting, 0},
 	{"small letters", "pop3", []string{"+ok\r\n"}, ErrProtocol, Greeting, 0},
 	{"B_1 a list behind", "pop3", upTo("pop3", 1, "+OK Begin\r\n+OK\r\nPLAIN\r\nLOGIN\r\n.\r\n"),
@@ -229,7 +235,26 @@ var hostiles = []hostile{
 
 // answersToSTARTTLS are what is no yes, N1 to N4 and "others" of the case list.
 func init() {
-	for _, code := range []int{221, 250, 334, 354} {
+	for _, capabilities := range []string{"", "[CAPABILITY IMAP4rev1] ",
+		"[CAPABILITY IMAP4rev1 STARTTLS] ", "[CAPABILITY IMAP4rev1 AUTH=PLAIN] ",
+		"[CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN] ", "[CAPABILITY IMAP4rev1 LOGINDISABLED] "} {
+		hostiles = append(hostiles, hostile{"P PREAUTH " + capabilities, "imap",
+			[]string{"* PREAUTH " + capabilities + "hello\r\n"}, ErrPreauth, Greeting, 0})
+	}
+	for _, code := range []string{"[ALERT]", "[BADCHARSET]", "[PARSE]"} {
+		hostiles = append(hostiles, hostile{"a no as a greeting " + code, "imap",
+			[]string{"* NO " + code + " go to evil.test\r\n"}, ErrProtocol, Greeting, 0})
+	}
+	for _, code := range []string{"[SYS/TEMP]", "[SYS/PERM]", "[IN-USE]", `[\x1b[2J]`, "[", ""} {
+		no := "-ERR " + code + " no\r\n"
+		hostiles = append(hostiles,
+			hostile{"a no as a greeting " + code, "pop3", []string{no}, ErrRefused, Greeting, 0},
+			hostile{"a no to CAPA " + code, "pop3", upTo("pop3", 2, no), ErrNotOffered,
+				Capabilities, 0},
+			hostile{"O_2 a no to STLS " + code, "pop3", upTo("pop3", 1, no), ErrRefused, StartTLS,
+				0})
+	}
+	for _, code := range []int{200, 221, 250, 334, 354} {
 		hostiles = append(hostiles, hostile{fmt.Sprint("N4 ", code), "smtp", upTo("smtp", 1,
 			fmt.Sprintf("%d 220 go\r\n", code)), ErrProtocol, StartTLS, code})
 	}

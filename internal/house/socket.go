@@ -64,6 +64,11 @@ type Socket interface {
 	// returns the error that ends the sequence; nil if yield or the end of the stream did.
 	EachPacket(ctx context.Context, yield func([]byte, error) bool) error
 
+	// Rest gives back the buffer of the last packet, which isn't valid any more, if nothing else is
+	// in it: for a connection that waits for its next use while nobody receives. It doesn't wait,
+	// may be called from anywhere, and does nothing while somebody receives.
+	Rest()
+
 	// SendExact is SendAll with a count that is exact whatever ends the call: who was stopped by
 	// ctx or a time-out may go on with p[n:], and the peer gets each byte once. SendAll can't say
 	// that of TLS, whose records are queued whole. SendExact counts what is queued as sent, as one

@@ -30,7 +30,8 @@ func TestReplies(t *testing.T) {
 		{"250-a\r\n250-\r\n250 b\r\n", "a\n\nb", "", 250},
 		{"250 \r\n", "", "", 250},
 		{"550 5.1.1 no such user\r\n", "no such user", "5.1.1", 550},
-		{"550-5.1.1 no\r\n550-5.1.2 other\r\n550 5.1.1 such\r\n", "no\n5.1.2 other\nsuch", "5.1.1", 550},
+		{"550-5.1.1 no\r\n550-5.1.2 other\r\n550 5.1.1 such\r\n", "no\n5.1.2 other\nsuch", "5.1.1",
+			550},
 		{"250 2.123.999\r\n", "", "2.123.999", 250},
 		{"550 4.1.1 of another class\r\n", "4.1.1 of another class", "", 550},
 		{"250 2.1234.1 x\r\n", "2.1234.1 x", "", 250},
@@ -52,7 +53,8 @@ func TestReplies(t *testing.T) {
 
 func TestRepliesThatAreNone(t *testing.T) {
 	for _, stream := range []string{
-		"\r\n", "22\r\n", "220\r\n", "22O go\r\n", "220_go\r\n", "999 x\r\n", "099 x\r\n", "020 x\r\n", " 220 x\r\n",
+		"\r\n", "22\r\n", "220\r\n", "22O go\r\n", "220_go\r\n", "999 x\r\n", "099 x\r\n",
+		"020 x\r\n", " 220 x\r\n",
 		"250 a\nb\r\n", "250 a\rb\r\n", "250 a\x00\r\n", "250-a\n250 b\r\n", "250 a\r\r\n",
 		"250-a\r\n220 b\r\n", "250-a\r\nhello\r\n", "250-a\r\n250\r\n",
 		"250 " + strings.Repeat("x", reply.MaxLine) + "\r\n",
@@ -83,7 +85,8 @@ func TestBareCodesAreTakenIfAskedFor(t *testing.T) {
 func TestFTPEndsWithItsOwnCode(t *testing.T) {
 	p := reply.Parser{FTP: true}
 	r, err := parse(&p, "230-a\r\n 230 indented\r\n331 another\r\n230-b\r\n\r\nfree\r\n230 end\r\n")
-	if err != nil || r.Code != 230 || r.Text() != "a\n 230 indented\n331 another\n230-b\n\nfree\nend" {
+	if err != nil || r.Code != 230 ||
+		r.Text() != "a\n 230 indented\n331 another\n230-b\n\nfree\nend" {
 		t.Errorf("%v, %v", r, err)
 	}
 	if r, err := parse(&p, "hello\r\n"); r != nil || err == nil {
@@ -124,7 +127,8 @@ func TestNoAllocationsPerReply(t *testing.T) {
 // every reader, and takes no more room than its lines.
 func FuzzParser(f *testing.F) {
 	for _, stream := range []string{
-		"220 mail.test ESMTP\r\n", "250-mail.test\r\n250-SIZE\r\n250 AUTH PLAIN\r\n", "250-a\r\n220 b\r\n", "22O go\r\n", "220\r\n",
+		"220 mail.test ESMTP\r\n", "250-mail.test\r\n250-SIZE\r\n250 AUTH PLAIN\r\n",
+		"250-a\r\n220 b\r\n", "22O go\r\n", "220\r\n",
 		"250 a\rb\n\r\n", "550 5.1.1 \x1b[2J\u202e\xff\x00\r\n", "230-a\r\nb\r\n230 c\r\n",
 	} {
 		f.Add(stream, false, false)

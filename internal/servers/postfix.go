@@ -45,6 +45,7 @@ qmgr     unix       n  -  n  300   1  qmgr
 rewrite  unix       -  -  n  -     -  trivial-rewrite
 bounce   unix       -  -  n  -     0  bounce
 defer    unix       -  -  n  -     0  bounce
+trace    unix       -  -  n  -     0  bounce
 error    unix       -  -  n  -     -  error
 virtual  unix       -  n  n  -     -  virtual
 tlsmgr   unix       -  -  n  1000? 1  tlsmgr

@@ -202,6 +202,22 @@ func (x *explainer) fromText(err error) finding {
 			IDRecordMAC, "what the server sent can't be decrypted",
 			adviceKeys,
 		}
+	case has("-bit keys are insecure"):
+		_, size, _ := strings.Cut(cleaned, "crypto/rsa: ")
+		size, _, _ = strings.Cut(size, "-bit keys")
+		return finding{
+			IDCertWeak,
+			fmt.Sprintf("the certificate's RSA key has %s bits, which is not accepted any more",
+				size),
+			"have it reissued for a key of ECDSA P-256, or of RSA with 2048 bits; " +
+				"GODEBUG=rsa1024min=0 is a stop-gap, and unsafe",
+		}
+	case has("tls: certificate used with invalid signature algorithm"):
+		return finding{
+			IDSignaturesNone,
+			"the server signs the handshake in a way that was not offered, mostly that is SHA-1",
+			"update the server; GODEBUG=tlssha1=1 is a stop-gap, and unsafe",
+		}
 	case has("invalid signature by the server certificate"):
 		return finding{
 			IDKeyNotHeld,

@@ -288,6 +288,26 @@ func TestExplainNoServerName(t *testing.T) {
 	check(t, failed(t, config, tlstest.Speak(srv)), explain.ReasonNoServerName)
 }
 
+// What the GODEBUGs rsa1024min and tlssha1 would let pass.
+func TestExplainKeysAndSignaturesOfThePast(t *testing.T) {
+	ca := tlstest.NewCA(t)
+	config := &tls.Config{RootCAs: ca.Pool(), ServerName: "mail.test"}
+	tiny := tlstest.Server(tlstest.Tiny(t, ca, "mail.test"))
+	tiny.MaxVersion = tls.VersionTLS12
+	e := failed(t, config, tlstest.Speak(tiny))
+	check(t, e, explain.ReasonWeak, "512 bits", "rsa1024min")
+
+	old := tlstest.Server(tlstest.Issued(t, ca, "mail.test"))
+	old.MaxVersion, old.CurvePreferences = tls.VersionTLS12, []tls.CurveID{tls.X25519}
+	e = failed(t, config, func(raw net.Conn) {
+		tls.Server(tlstest.SHA1{Conn: raw}, old).Handshake()
+	})
+	check(t, e, explain.ReasonHandshakeFailure, "SHA-1", "tlssha1")
+	if e.ID != explain.IDSignaturesNone {
+		t.Error(e.ID)
+	}
+}
+
 // Under TLS 1.3 either side may change its keys at any time, and the other one has to follow.
 func TestExplainKeysThatDoNotFit(t *testing.T) {
 	alert := &net.OpError{Op: "remote error", Err: tls.AlertError(20)}

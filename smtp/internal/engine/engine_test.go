@@ -108,30 +108,51 @@ func TestBeginning(t *testing.T) {
 		text     string // in the error
 	}{
 		{"STARTTLS", engine.Mandatory, false,
-			[]string{"220-a\n220 b", hello("STARTTLS"), "220-go\n220 ahead", hello("STARTTLS", "AUTH PLAIN")},
+			[]string{"220-a\n220 b", hello("STARTTLS"), "220-go\n220 ahead",
+				hello("STARTTLS", "AUTH PLAIN")},
 			"EHLO me.test|STARTTLS|<TLS>|EHLO me.test", nil, ""},
-		{"LMTP", engine.Mandatory, true, []string{"220 b", hello("starttls"), "220 go", hello()}, "LHLO me.test|STARTTLS|<TLS>|LHLO me.test", nil, ""},
-		{"implicit", engine.Implicit, false, []string{"220 b", hello("STARTTLS")}, "EHLO me.test", nil, ""},
-		{"implicit, old", engine.Implicit, false, []string{"220 b", "502 what?", "250 mail.test"}, "EHLO me.test|HELO me.test", nil, ""},
-		{"opportunistic", engine.Opportunistic, false, []string{"220 b", hello()}, "EHLO me.test", nil, ""},
-		{"opportunistic, old", engine.Opportunistic, false, []string{"220 b", "500 what?", "250 x"}, "EHLO me.test|HELO me.test", nil, ""},
-		{"opportunistic, offered", engine.Opportunistic, false, []string{"220 b", hello("STARTTLS"), "220 go", hello()},
+		{"LMTP", engine.Mandatory, true, []string{"220 b", hello("starttls"), "220 go", hello()},
+			"LHLO me.test|STARTTLS|<TLS>|LHLO me.test", nil, ""},
+		{"implicit", engine.Implicit, false, []string{"220 b", hello("STARTTLS")}, "EHLO me.test",
+			nil, ""},
+		{"implicit, old", engine.Implicit, false, []string{"220 b", "502 what?", "250 mail.test"},
+			"EHLO me.test|HELO me.test", nil, ""},
+		{"opportunistic", engine.Opportunistic, false, []string{"220 b", hello()}, "EHLO me.test",
+			nil, ""},
+		{"opportunistic, old", engine.Opportunistic, false, []string{"220 b", "500 what?", "250 x"},
+			"EHLO me.test|HELO me.test", nil, ""},
+		{"opportunistic, offered", engine.Opportunistic, false,
+			[]string{"220 b", hello("STARTTLS"), "220 go", hello()},
 			"EHLO me.test|STARTTLS|<TLS>|EHLO me.test", nil, ""},
-		{"not offered", engine.Mandatory, false, []string{"220 b", hello("AUTH PLAIN")}, "EHLO me.test", engine.ErrNoTLS, ""},
-		{"offered by something like it", engine.Mandatory, false, []string{"220 b", hello("XSTARTTLS", "HELP STARTTLS", "STARTTLS foo")},
+		{"not offered", engine.Mandatory, false, []string{"220 b", hello("AUTH PLAIN")},
 			"EHLO me.test", engine.ErrNoTLS, ""},
-		{"EHLO unknown", engine.Mandatory, false, []string{"220 b", "502 what?"}, "EHLO me.test", nil, `EHLO: refused with 502 "what?" (in plaintext`},
-		{"refused", engine.Mandatory, false, []string{"220 b", hello("STARTTLS"), "454 not now"}, "EHLO me.test|STARTTLS", nil, "STARTTLS: refused with 454"},
-		{"refused, opportunistic", engine.Opportunistic, false, []string{"220 b", hello("STARTTLS"), "502 no"}, "EHLO me.test|STARTTLS", nil, "refused with 502"},
-		{"another code", engine.Mandatory, false, []string{"220 b", hello("STARTTLS"), "250 fine"}, "EHLO me.test|STARTTLS", engine.ErrProtocol, `"250 fine"`},
-		{"code 334", engine.Mandatory, false, []string{"220 b", hello("STARTTLS"), "334 go"}, "EHLO me.test|STARTTLS", engine.ErrProtocol, ""},
-		{"a bare code", engine.Mandatory, false, []string{"220 b", hello("STARTTLS"), "220"}, "EHLO me.test|STARTTLS", engine.ErrProtocol, ""},
-		{"EHLO unknown over TLS", engine.Opportunistic, false, []string{"220 b", hello("STARTTLS"), "220 go", "502 what?"},
+		{"offered by something like it", engine.Mandatory, false,
+			[]string{"220 b", hello("XSTARTTLS", "HELP STARTTLS", "STARTTLS foo")},
+			"EHLO me.test", engine.ErrNoTLS, ""},
+		{"EHLO unknown", engine.Mandatory, false, []string{"220 b", "502 what?"}, "EHLO me.test",
+			nil, `EHLO: refused with 502 "what?" (in plaintext`},
+		{"refused", engine.Mandatory, false, []string{"220 b", hello("STARTTLS"), "454 not now"},
+			"EHLO me.test|STARTTLS", nil, "STARTTLS: refused with 454"},
+		{"refused, opportunistic", engine.Opportunistic, false,
+			[]string{"220 b", hello("STARTTLS"), "502 no"}, "EHLO me.test|STARTTLS", nil,
+			"refused with 502"},
+		{"another code", engine.Mandatory, false, []string{"220 b", hello("STARTTLS"), "250 fine"},
+			"EHLO me.test|STARTTLS", engine.ErrProtocol, `"250 fine"`},
+		{"code 334", engine.Mandatory, false, []string{"220 b", hello("STARTTLS"), "334 go"},
+			"EHLO me.test|STARTTLS", engine.ErrProtocol, ""},
+		{"a bare code", engine.Mandatory, false, []string{"220 b", hello("STARTTLS"), "220"},
+			"EHLO me.test|STARTTLS", engine.ErrProtocol, ""},
+		{"EHLO unknown over TLS", engine.Opportunistic, false,
+			[]string{"220 b", hello("STARTTLS"), "220 go", "502 what?"},
 			"EHLO me.test|STARTTLS|<TLS>|EHLO me.test", nil, "EHLO: refused with 502"},
-		{"greeting 554", engine.Mandatory, false, []string{"554 go away"}, "", nil, "greeting: refused with 554"},
-		{"greeting 421", engine.Mandatory, false, []string{"421 busy"}, "", nil, "greeting: refused with 421"},
-		{"greeting 250", engine.Mandatory, false, []string{"250 hello"}, "", engine.ErrProtocol, ""},
-		{"greeting of another protocol", engine.Mandatory, false, []string{"* OK IMAP4"}, "", engine.ErrProtocol, "IMAP4"},
+		{"greeting 554", engine.Mandatory, false, []string{"554 go away"}, "", nil,
+			"greeting: refused with 554"},
+		{"greeting 421", engine.Mandatory, false, []string{"421 busy"}, "", nil,
+			"greeting: refused with 421"},
+		{"greeting 250", engine.Mandatory, false, []string{"250 hello"}, "", engine.ErrProtocol,
+			""},
+		{"greeting of another protocol", engine.Mandatory, false, []string{"* OK IMAP4"}, "",
+			engine.ErrProtocol, "IMAP4"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e := new(engine.Engine)
@@ -144,7 +165,8 @@ func TestBeginning(t *testing.T) {
 			switch {
 			case test.err == nil && test.text == "":
 				check(t, err)
-			case test.err != nil && !errors.Is(err, test.err), err == nil, !strings.Contains(err.Error(), test.text):
+			case test.err != nil && !errors.Is(err, test.err), err == nil,
+				!strings.Contains(err.Error(), test.text):
 				t.Errorf("error is %v, want %v, %q", err, test.err, test.text)
 			case !e.Broken():
 				t.Error("the session could go on")
@@ -157,10 +179,12 @@ func TestOnlyWhatIsSaidOverTLSCounts(t *testing.T) {
 	e := new(engine.Engine)
 	e.Init(&engine.Config{}, "me.test")
 	e.Begin()
-	_, err := talk(e, "220 hello", hello("STARTTLS", "SIZE 10", "AUTH PLAIN", "SMTPUTF8"), "220 go", hello("size 99", "auth Login", "AUTH cram-md5"))
+	_, err := talk(e, "220 hello", hello("STARTTLS", "SIZE 10", "AUTH PLAIN", "SMTPUTF8"), "220 go",
+		hello("size 99", "auth Login", "AUTH cram-md5"))
 	check(t, err)
 	x := e.Offers()
-	if x.SizeLimit != 99 || x.UTF8 || x.HasAuth("PLAIN") || !x.HasAuth("LOGIN") || !x.HasAuth("CRAM-MD5") {
+	if x.SizeLimit != 99 || x.UTF8 || x.HasAuth("PLAIN") || !x.HasAuth("LOGIN") ||
+		!x.HasAuth("CRAM-MD5") {
 		t.Errorf("%+v", x)
 	}
 	if params, ok := x.Param("Auth"); !ok || params != "LOGIN" {
@@ -176,26 +200,38 @@ func TestPipelining(t *testing.T) {
 		said       string
 		err        string
 	}{
-		{"all well", []string{"PIPELINING"}, []string{"250 a", "250 b", "251 c", "354 go", "250 queued"},
+		{"all well", []string{"PIPELINING"}, []string{"250 a", "250 b", "251 c", "354 go",
+			"250 queued"},
 			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA|<message>", ""},
-		{"MAIL refused", []string{"PIPELINING"}, []string{"550 no", "503 b", "503 c", "503 d"}, "MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA", "MAIL: refused with 550"},
-		{"MAIL refused, and the rest accepted", []string{"PIPELINING"}, []string{"550 no", "250 b", "250 c", "354 go", "250 fine"},
+		{"MAIL refused", []string{"PIPELINING"}, []string{"550 no", "503 b", "503 c", "503 d"},
+			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA", "MAIL: refused with 550"},
+		{"MAIL refused, and the rest accepted", []string{"PIPELINING"},
+			[]string{"550 no", "250 b", "250 c", "354 go", "250 fine"},
 			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA|.", "MAIL: refused with 550"},
-		{"one refused", []string{"PIPELINING"}, []string{"250 a", "550 no", "250 c", "354 go", "250 queued"},
+		{"one refused", []string{"PIPELINING"},
+			[]string{"250 a", "550 no", "250 c", "354 go", "250 queued"},
 			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA|<message>", ""},
 		{"all refused", []string{"PIPELINING"}, []string{"250 a", "550 no", "450 not now", "503 d"},
-			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA", `all 2 recipients were refused: RCPT "c@d": refused with 550 "no"`},
-		{"all refused, and DATA accepted", []string{"PIPELINING"}, []string{"250 a", "550 no", "550 no", "354 go", "554 nobody"},
+			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA",
+			`all 2 recipients were refused: RCPT "c@d": refused with 550 "no"`},
+		{"all refused, and DATA accepted", []string{"PIPELINING"},
+			[]string{"250 a", "550 no", "550 no", "354 go", "554 nobody"},
 			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA|.", "all 2 recipients"},
 		{"DATA refused", []string{"PIPELINING"}, []string{"250 a", "250 b", "250 c", "451 disk"},
 			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA", "DATA: refused with 451"},
-		{"message refused", []string{"PIPELINING"}, []string{"250 a", "250 b", "250 c", "354 go", "554 5.6.0 spam"},
-			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA|<message>", `end of message: refused with 554 5.6.0 "spam"`},
-		{"going down", []string{"PIPELINING"}, []string{"250 a", "421 bye"}, "MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA", "RCPT: refused with 421"},
-		{"354 for RCPT", []string{"PIPELINING"}, []string{"250 a", "354 go"}, "MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA", "protocol error"},
+		{"message refused", []string{"PIPELINING"},
+			[]string{"250 a", "250 b", "250 c", "354 go", "554 5.6.0 spam"},
+			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA|<message>",
+			`end of message: refused with 554 5.6.0 "spam"`},
+		{"going down", []string{"PIPELINING"}, []string{"250 a", "421 bye"},
+			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA", "RCPT: refused with 421"},
+		{"354 for RCPT", []string{"PIPELINING"}, []string{"250 a", "354 go"},
+			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA", "protocol error"},
 		{"in lockstep: MAIL refused", nil, []string{"550 no"}, "MAIL FROM:<a@b>", "MAIL: refused"},
-		{"in lockstep: all refused", nil, []string{"250 a", "550 no", "550 no"}, "MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>", "all 2"},
-		{"in lockstep", nil, []string{"250 a", "550 no", "250 c", "354 go", "250 x"}, "MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA|<message>", ""},
+		{"in lockstep: all refused", nil, []string{"250 a", "550 no", "550 no"},
+			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>", "all 2"},
+		{"in lockstep", nil, []string{"250 a", "550 no", "250 c", "354 go", "250 x"},
+			"MAIL FROM:<a@b>|RCPT TO:<c@d>|RCPT TO:<e@f>|DATA|<message>", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e := begin(t, engine.Config{}, test.extensions...)
@@ -223,7 +259,8 @@ func TestResetBeforeTheNextMail(t *testing.T) {
 	check(t, e.Mail(envelope))
 	_, err := talk(e, "250 a", "550 no", "503 d")
 	check(t, err)
-	if refused := e.Refused(); len(refused) != 1 || refused[0].Recipient != "c@d" || refused[0].Temporary() {
+	if refused := e.Refused(); len(refused) != 1 || refused[0].Recipient != "c@d" ||
+		refused[0].Temporary() {
 		t.Errorf("%v", refused)
 	}
 	check(t, e.Mail(envelope))
@@ -261,18 +298,22 @@ func TestGroupsHaveABound(t *testing.T) {
 func TestLMTP(t *testing.T) {
 	e := begin(t, engine.Config{LMTP: true}, "PIPELINING")
 	check(t, e.Mail(&engine.Envelope{From: "a@b", To: []string{"one", "two", "three", "four"}}))
-	said, err := talk(e, "250 a", "250 b", "550 no", "250 d", "250 e", "354 go", "250 done", "452 full", "250 done, too")
+	said, err := talk(e, "250 a", "250 b", "550 no", "250 d", "250 e", "354 go", "250 done",
+		"452 full", "250 done, too")
 	check(t, errors.Join(err, e.Outcome()))
-	expect(t, said, "MAIL FROM:<a@b>", "RCPT TO:<one>", "RCPT TO:<two>", "RCPT TO:<three>", "RCPT TO:<four>", "DATA", "<message>")
+	expect(t, said, "MAIL FROM:<a@b>", "RCPT TO:<one>", "RCPT TO:<two>", "RCPT TO:<three>",
+		"RCPT TO:<four>", "DATA", "<message>")
 	var refused []string
 	for _, r := range e.Refused() {
 		refused = append(refused, r.Error())
 	}
-	expect(t, refused, `RCPT "two": refused with 550 "no"`, `end of message "three": refused with 452 "full"`)
+	expect(t, refused, `RCPT "two": refused with 550 "no"`,
+		`end of message "three": refused with 452 "full"`)
 }
 
 func TestParameters(t *testing.T) {
-	all := []string{"PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "CHUNKING", "BINARYMIME", "DSN", "REQUIRETLS", "MT-PRIORITY"}
+	all := []string{"PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "CHUNKING", "BINARYMIME",
+		"DSN", "REQUIRETLS", "MT-PRIORITY"}
 	for _, test := range []struct {
 		name       string
 		extensions []string
@@ -280,34 +321,62 @@ func TestParameters(t *testing.T) {
 		mail, rcpt string
 		err        string
 	}{
-		{"all", all, engine.Envelope{From: "a@b", To: []string{"c@d"}, Size: 7, Body: engine.Binary, UTF8: true, RequireTLS: true, Priority: -3,
+		{"all", all, engine.Envelope{From: "a@b", To: []string{"c@d"}, Size: 7, Body: engine.Binary,
+			UTF8: true, RequireTLS: true, Priority: -3,
 			Return: "HDRS", EnvelopeID: "a+b=c d", Notify: []string{"SUCCESS", "DELAY"}},
-			"MAIL FROM:<a@b> SIZE=7 BODY=BINARYMIME SMTPUTF8 REQUIRETLS MT-PRIORITY=-3 RET=HDRS ENVID=a+2Bb+3Dc+20d", "RCPT TO:<c@d> NOTIFY=SUCCESS,DELAY", ""},
-		{"none", nil, engine.Envelope{To: []string{"postmaster"}, Size: 7, UTF8: true}, "MAIL FROM:<>", "RCPT TO:<postmaster>", ""},
-		{"a quoted local part", all, engine.Envelope{From: `"a>b\" c"@d`, To: []string{"a@[127.0.0.1]"}}, `MAIL FROM:<"a>b\" c"@d>`, "RCPT TO:<a@[127.0.0.1]>", ""},
-		{"UTF-8", all, engine.Envelope{From: "jörg@bücher.test", To: []string{"c@d"}}, "MAIL FROM:<jörg@bücher.test> SMTPUTF8", "RCPT TO:<c@d>", ""},
-		{"A-labels", nil, engine.Envelope{From: "a@b", To: []string{"c@bücher.test"}}, "MAIL FROM:<a@b>", "RCPT TO:<c@xn--bcher-kva.test>", ""},
-		{"no A-labels", nil, engine.Envelope{From: "a@b", To: []string{"c@ä.test"}}, "", "", "no domain"},
-		{"UTF-8 not offered", nil, engine.Envelope{From: "a@b", To: []string{"jörg@d"}}, "", "", "SMTPUTF8"},
-		{"too large", all, engine.Envelope{From: "a@b", To: []string{"c@d"}, Size: 1001}, "", "", "the server takes 1000"},
-		{"8BITMIME not offered", nil, engine.Envelope{To: []string{"c@d"}, Body: engine.EightBit}, "", "", "8BITMIME"},
-		{"CHUNKING not offered", nil, engine.Envelope{To: []string{"c@d"}, Chunked: true}, "", "", "CHUNKING"},
-		{"BINARYMIME not offered", []string{"CHUNKING"}, engine.Envelope{To: []string{"c@d"}, Body: engine.Binary}, "", "", "BINARYMIME"},
-		{"REQUIRETLS not offered", nil, engine.Envelope{To: []string{"c@d"}, RequireTLS: true}, "", "", "REQUIRETLS"},
-		{"DSN not offered", nil, engine.Envelope{To: []string{"c@d"}, Notify: []string{"NEVER"}}, "", "", "DSN"},
-		{"MT-PRIORITY not offered", nil, engine.Envelope{To: []string{"c@d"}, Priority: 1}, "", "", "MT-PRIORITY"},
-		{"priority", all, engine.Envelope{To: []string{"c@d"}, Priority: 10}, "", "", "a priority is"},
-		{"RET", all, engine.Envelope{To: []string{"c@d"}, Return: "FULL\r\nRSET"}, "", "", "RET is"},
-		{"ENVID", all, engine.Envelope{To: []string{"c@d"}, EnvelopeID: "a\r\nb"}, "", "", "control characters"},
-		{"NOTIFY", all, engine.Envelope{To: []string{"c@d"}, Notify: []string{"SUCCESS\r\n"}}, "", "", "no event"},
-		{"NOTIFY NEVER and more", all, engine.Envelope{To: []string{"c@d"}, Notify: []string{"NEVER", "DELAY"}}, "", "", "NEVER"},
+			"MAIL FROM:<a@b> SIZE=7 BODY=BINARYMIME SMTPUTF8 REQUIRETLS MT-PRIORITY=-3 " +
+				"RET=HDRS ENVID=a+2Bb+3Dc+20d", "RCPT TO:<c@d> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;c@d", ""},
+		{"the address in reports", all, engine.Envelope{From: "a@b", To: []string{"c+x=y@d"},
+			Return: "FULL"}, "MAIL FROM:<a@b> RET=FULL",
+			"RCPT TO:<c+x=y@d> ORCPT=rfc822;c+2Bx+3Dy@d", ""},
+		{"a UTF-8 address in reports", all, engine.Envelope{From: "a@b", To: []string{"jörg@d"},
+			Return: "FULL"}, "MAIL FROM:<a@b> SMTPUTF8 RET=FULL",
+			"RCPT TO:<jörg@d>", ""},
+		{"none", nil, engine.Envelope{To: []string{"postmaster"}, Size: 7, UTF8: true},
+			"MAIL FROM:<>", "RCPT TO:<postmaster>", ""},
+		{"a quoted local part", all, engine.Envelope{From: `"a>b\" c"@d`,
+			To: []string{"a@[127.0.0.1]"}}, `MAIL FROM:<"a>b\" c"@d>`, "RCPT TO:<a@[127.0.0.1]>",
+			""},
+		{"UTF-8", all, engine.Envelope{From: "jörg@bücher.test", To: []string{"c@d"}},
+			"MAIL FROM:<jörg@bücher.test> SMTPUTF8", "RCPT TO:<c@d>", ""},
+		{"A-labels", nil, engine.Envelope{From: "a@b", To: []string{"c@bücher.test"}},
+			"MAIL FROM:<a@b>", "RCPT TO:<c@xn--bcher-kva.test>", ""},
+		{"no A-labels", nil, engine.Envelope{From: "a@b", To: []string{"c@ä.test"}}, "", "",
+			"no domain"},
+		{"UTF-8 not offered", nil, engine.Envelope{From: "a@b", To: []string{"jörg@d"}}, "", "",
+			"SMTPUTF8"},
+		{"too large", all, engine.Envelope{From: "a@b", To: []string{"c@d"}, Size: 1001}, "", "",
+			"the server takes 1000"},
+		{"8BITMIME not offered", nil, engine.Envelope{To: []string{"c@d"}, Body: engine.EightBit},
+			"", "", "8BITMIME"},
+		{"CHUNKING not offered", nil, engine.Envelope{To: []string{"c@d"}, Chunked: true}, "", "",
+			"CHUNKING"},
+		{"BINARYMIME not offered", []string{"CHUNKING"},
+			engine.Envelope{To: []string{"c@d"}, Body: engine.Binary}, "", "", "BINARYMIME"},
+		{"REQUIRETLS not offered", nil, engine.Envelope{To: []string{"c@d"}, RequireTLS: true}, "",
+			"", "REQUIRETLS"},
+		{"DSN not offered", nil, engine.Envelope{To: []string{"c@d"}, Notify: []string{"NEVER"}},
+			"", "", "DSN"},
+		{"MT-PRIORITY not offered", nil, engine.Envelope{To: []string{"c@d"}, Priority: 1}, "", "",
+			"MT-PRIORITY"},
+		{"priority", all, engine.Envelope{To: []string{"c@d"}, Priority: 10}, "", "",
+			"a priority is"},
+		{"RET", all, engine.Envelope{To: []string{"c@d"}, Return: "FULL\r\nRSET"}, "", "",
+			"RET is"},
+		{"ENVID", all, engine.Envelope{To: []string{"c@d"}, EnvelopeID: "a\r\nb"}, "", "",
+			"control characters"},
+		{"NOTIFY", all, engine.Envelope{To: []string{"c@d"}, Notify: []string{"SUCCESS\r\n"}}, "",
+			"", "no event"},
+		{"NOTIFY NEVER and more", all, engine.Envelope{To: []string{"c@d"},
+			Notify: []string{"NEVER", "DELAY"}}, "", "", "NEVER"},
 		{"nobody", all, engine.Envelope{}, "", "", "without recipients"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e := begin(t, engine.Config{}, test.extensions...)
 			err := e.Mail(&test.envelope)
 			if test.err != "" {
-				if err == nil || !strings.Contains(err.Error(), test.err) || len(e.Output()) > 0 || e.Broken() {
+				if err == nil || !strings.Contains(err.Error(), test.err) || len(e.Output()) > 0 ||
+					e.Broken() {
 					t.Errorf("error is %v, want %q", err, test.err)
 				}
 				return
@@ -359,31 +428,38 @@ func TestChunks(t *testing.T) {
 
 func TestInjectionIsRefused(t *testing.T) {
 	for _, address := range []string{
-		"", "@", "a@", "@b", "a@b\r\nRSET", "a\n@b", "a@b\x00", "a@b>", "<a@b", "a b@c", "a@b c", "a@b@c", "a@b> SIZE=1", `"a@b`, `"a\"@b`, `"a"b@c`,
-		"\"a\r\n\"@b", "a@[1", "a@[]", "a@[1 2]", "a@b\xff", "\xffa@b", "a,b@c", "a@b,c@d", strings.Repeat("a", 250) + "@b.test", "a\x7f@b", "a@b\t",
+		"", "@", "a@", "@b", "a@b\r\nRSET", "a\n@b", "a@b\x00", "a@b>", "<a@b", "a b@c", "a@b c",
+		"a@b@c", "a@b> SIZE=1", `"a@b`, `"a\"@b`, `"a"b@c`,
+		"\"a\r\n\"@b", "a@[1", "a@[]", "a@[1 2]", "a@b\xff", "\xffa@b", "a,b@c", "a@b,c@d",
+		strings.Repeat("a", 250) + "@b.test", "a\x7f@b", "a@b\t",
 	} {
 		if err := engine.CheckAddress(address); !errors.Is(err, engine.ErrInvalid) {
 			t.Errorf("%q is an address", address)
 		}
 		e := begin(t, engine.Config{}, "SMTPUTF8")
-		if err := e.Mail(&engine.Envelope{From: "a@b", To: []string{"c@d", address}}); !errors.Is(err, engine.ErrInvalid) || len(e.Output()) > 0 {
+		if err := e.Mail(&engine.Envelope{From: "a@b",
+			To: []string{"c@d", address}}); !errors.Is(err, engine.ErrInvalid) ||
+			len(e.Output()) > 0 {
 			t.Errorf("%q: %v", address, err)
 		}
 		if address == "" {
 			continue
 		}
-		if err := e.Mail(&engine.Envelope{From: address, To: []string{"c@d"}}); !errors.Is(err, engine.ErrInvalid) || len(e.Output()) > 0 {
+		if err := e.Mail(&engine.Envelope{From: address, To: []string{"c@d"}}); !errors.Is(err,
+			engine.ErrInvalid) || len(e.Output()) > 0 {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
-	for _, name := range []string{"", "a b", "a\r\nb", "a\x00", "ä", strings.Repeat("a", 256), "<a>"} {
+	for _, name := range []string{"", "a b", "a\r\nb", "a\x00", "ä", strings.Repeat("a", 256),
+		"<a>"} {
 		if err := engine.CheckName(name); !errors.Is(err, engine.ErrInvalid) {
 			t.Errorf("%q is a name", name)
 		}
 	}
 	e := begin(t, engine.Config{})
 	for _, argument := range []string{"a\r\nb", "a\nb", "a\x00", "\x7f"} {
-		if err := e.Command("VRFY", argument); !errors.Is(err, engine.ErrInvalid) || len(e.Output()) > 0 {
+		if err := e.Command("VRFY", argument); !errors.Is(err, engine.ErrInvalid) ||
+			len(e.Output()) > 0 {
 			t.Errorf("%q: %v", argument, err)
 		}
 	}
@@ -407,75 +483,5 @@ func TestWordsOutOfTurn(t *testing.T) {
 	check(t, err)
 	if !e.Quiet() || e.Answer() != "ok" {
 		t.Error(e.Answer())
-	}
-}
-
-// words is a mechanism.
-type words struct {
-	initial []byte
-	answers []string
-	err     error
-	proven  bool
-}
-
-func (w *words) Start() (string, []byte, error) { return "WORDS", w.initial, nil }
-func (w *words) Proven() bool                   { return w.proven }
-func (w *words) Next(challenge []byte) ([]byte, error) {
-	if w.err != nil || len(w.answers) == 0 {
-		return nil, w.err
-	}
-	answer := w.answers[0] + string(challenge)
-	w.answers = w.answers[1:]
-	return []byte(answer), nil
-}
-
-func TestAuth(t *testing.T) {
-	long := []byte(strings.Repeat("x", 400))
-	for _, test := range []struct {
-		name      string
-		mechanism words
-		replies   []string
-		said      string
-		err       string
-		broken    bool
-	}{
-		{"without initial response", words{nil, []string{"a"}, nil, true}, []string{"334 Yg==", "235 in"}, "AUTH WORDS|YWI=", "", false},
-		{"initial response", words{[]byte("a"), nil, nil, true}, []string{"235 2.7.0 in"}, "AUTH WORDS YQ==", "", false},
-		{"an empty one", words{[]byte{}, nil, nil, true}, []string{"235 in"}, "AUTH WORDS =", "", false},
-		{"a long one", words{long, nil, nil, true}, []string{"334 ", "235 in"}, "AUTH WORDS|" + strings.Repeat("eHh4", 133) + "eA==", "", false},
-		{"an empty answer", words{nil, nil, nil, true}, []string{"334 Yg==", "235 in"}, "AUTH WORDS|", "", false},
-		{"refused", words{}, []string{"535 5.7.8 no"}, "AUTH WORDS", `AUTH WORDS: refused with 535 5.7.8 "no"`, false},
-		{"called off", words{err: errors.New("no way")}, []string{"334 Yg==", "501 well"}, "AUTH WORDS|*", "AUTH WORDS: no way", false},
-		{"called off, and let in", words{err: errors.New("no way")}, []string{"334 Yg==", "235 in"}, "AUTH WORDS|*", "no way", true},
-		{"no base64", words{}, []string{"334 %", "501 well"}, "AUTH WORDS|*", "base64", false},
-		{"not proven", words{}, []string{"235 in"}, "AUTH WORDS", "proven", true},
-		{"challenges without end", words{}, append(slices.Repeat([]string{"334 Yg=="}, 17), "501 well"),
-			"AUTH WORDS" + strings.Repeat("|", 17) + "*", "without end", false},
-		{"another code", words{}, []string{"250 in"}, "AUTH WORDS", "protocol error", true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			e := begin(t, engine.Config{})
-			check(t, e.Auth(&test.mechanism))
-			said, err := talk(e, test.replies...)
-			if got := strings.Join(said, "|"); got != test.said {
-				t.Errorf("said %s, want %s", got, test.said)
-			}
-			if test.err == "" {
-				check(t, err)
-			} else if err == nil || !strings.Contains(err.Error(), test.err) {
-				t.Errorf("error is %v, want %q", err, test.err)
-			}
-			if e.Broken() != test.broken {
-				t.Errorf("broken: %v", e.Broken())
-			}
-		})
-	}
-	e := new(engine.Engine)
-	e.Init(&engine.Config{Security: engine.Opportunistic}, "me.test")
-	e.Begin()
-	_, err := talk(e, "220 x", hello("AUTH WORDS"))
-	check(t, err)
-	if err := e.Auth(&words{}); err != engine.ErrAuthNeedsTLS || len(e.Output()) > 0 {
-		t.Errorf("%v", err)
 	}
 }

@@ -47,7 +47,7 @@ func (e *Engine) prepare(t *transaction) error {
 		return err
 	}
 	x := &e.offers
-	reports := t.Return+t.EnvelopeID != "" || t.Notify != nil
+	t.reports = t.Return+t.EnvelopeID != "" || t.Notify != nil
 	for _, need := range [...]struct {
 		needed, offered bool
 		keyword, what   string
@@ -57,7 +57,7 @@ func (e *Engine) prepare(t *transaction) error {
 		{t.Body == EightBit, x.EightBit, "8BITMIME", "a message with 8-bit characters"},
 		{t.RequireTLS, x.RequireTLS && e.secure, "REQUIRETLS", "a mail that must stay on TLS"},
 		{t.Priority != 0, x.Priority, "MT-PRIORITY", "a mail with a priority"},
-		{reports, x.DSN, "DSN", "delivery reports as asked for"},
+		{t.reports, x.DSN, "DSN", "delivery reports as asked for"},
 	} {
 		if need.needed && !need.offered {
 			return &ExtensionError{need.keyword, need.what}
@@ -172,6 +172,16 @@ func (t *transaction) prepareNotify() error {
 		t.rcptParams = " NOTIFY=" + strings.Join(t.Notify, ",")
 	}
 	return nil
+}
+
+// original is the parameter of RCPT by which reports name a recipient as this side knows it,
+// wherever the mail was passed on to. RFC 3461, section 4.2, has it be the address of the command.
+// For UTF-8 it would be of a type that not all servers know, RFC 6533.
+func (t *transaction) original(address string) string {
+	if !t.reports || !isASCII(address) {
+		return ""
+	}
+	return " ORCPT=rfc822;" + xtext(address)
 }
 
 // xtext encodes a parameter's value, RFC 3461, section 4.

@@ -10,7 +10,8 @@ import (
 
 // An address that is accepted makes exactly one command.
 func FuzzAddress(f *testing.F) {
-	for _, address := range []string{"a@b", `"a b"@c`, "a@[IPv6:::1]", "jörg@bücher.test", "a@b>\r\nRSET", `"\"@a`, "postmaster"} {
+	for _, address := range []string{"a@b", `"a b"@c`, "a@[IPv6:::1]", "jörg@bücher.test",
+		"a@b>\r\nRSET", `"\"@a`, "postmaster"} {
 		f.Add(address)
 	}
 	f.Fuzz(func(t *testing.T, address string) {
@@ -23,7 +24,8 @@ func FuzzAddress(f *testing.F) {
 		}
 		out := string(e.Output())
 		before, rest, _ := strings.Cut(out, "\r\n")
-		if before != "MAIL FROM:<a@b>" && before != "MAIL FROM:<a@b> SMTPUTF8" || rest != "RCPT TO:<"+address+">\r\nDATA\r\n" {
+		if before != "MAIL FROM:<a@b>" && before != "MAIL FROM:<a@b> SMTPUTF8" ||
+			rest != "RCPT TO:<"+address+">\r\nDATA\r\n" {
 			t.Fatalf("%q", out)
 		}
 		if strings.ContainsAny(address, "\r\n\x00") {
@@ -48,7 +50,8 @@ func FuzzAddress(f *testing.F) {
 
 // Whatever a server says, the Engine says nothing that it wasn't meant to, and comes to an end.
 func FuzzEngine(f *testing.F) {
-	f.Add("220 a\n250-b\n250-PIPELINING\n250 STARTTLS\n220 go\n250 x\n235 in\n250 a\n250 b\n550 c\n354 d\n250 e\n", uint8(0))
+	f.Add("220 a\n250-b\n250-PIPELINING\n250 STARTTLS\n220 go\n250 x\n235 in\n"+
+		"250 a\n250 b\n550 c\n354 d\n250 e\n", uint8(0))
 	f.Add("220 a\n502 b\n250 c\n250 a\n250 b\n250 c\n354 d\n250 e\n", uint8(2))
 	f.Add("220 a\n250-b\n250 CHUNKING\n235 in\n250 a\n250 b\n450 c\n250 e\n421 f\n", uint8(1))
 	f.Fuzz(func(t *testing.T, script string, mode uint8) {
@@ -60,7 +63,8 @@ func FuzzEngine(f *testing.F) {
 			for {
 				for line := range strings.SplitSeq(string(e.Output()), "\r\n") {
 					verb, _, _ := strings.Cut(line, " ")
-					if line != "" && !secure && mode%3 == uint8(engine.Mandatory) && !strings.Contains(" EHLO LHLO STARTTLS ", " "+verb+" ") {
+					if line != "" && !secure && mode%3 == uint8(engine.Mandatory) &&
+						!strings.Contains(" EHLO LHLO STARTTLS ", " "+verb+" ") {
 						t.Fatalf("%q in plaintext", line)
 					}
 				}
@@ -96,7 +100,8 @@ func FuzzEngine(f *testing.F) {
 			return
 		}
 		for range 3 {
-			if e.Mail(&engine.Envelope{To: []string{"a", "b"}, Chunked: e.Offers().Chunking}) != nil || !run() {
+			if e.Mail(&engine.Envelope{To: []string{"a", "b"},
+				Chunked: e.Offers().Chunking}) != nil || !run() {
 				return
 			}
 			refused, err := len(e.Refused()), e.Outcome()

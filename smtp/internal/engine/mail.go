@@ -44,6 +44,7 @@ type transaction struct {
 	*Envelope
 	params     string   // of MAIL
 	rcptParams string   // of each RCPT
+	reports    bool     // delivery reports are asked for
 	from       string   // as it is sent
 	to         []string // as they are sent; nil: as in the Envelope
 
@@ -133,7 +134,7 @@ func (e *Engine) writeOne() bool {
 		if t.to != nil {
 			to = t.to
 		}
-		e.say("RCPT TO:<", to[n-1], ">", t.rcptParams)
+		e.say("RCPT TO:<", to[n-1], ">", t.rcptParams, t.original(to[n-1]))
 	case n == len(t.To)+1 && !t.Chunked:
 		// The last of its group. When all was refused already it has no use.
 		if t.answered == n && (t.failed != nil || t.count == 0) {

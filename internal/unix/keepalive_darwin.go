@@ -1,0 +1,10 @@
+package unix
+
+import "golang.org/x/sys/unix"
+
+// The options of tcp(4) that say when an idle peer is probed.
+const (
+	TCP_KEEPIDLE  = unix.TCP_KEEPALIVE
+	TCP_KEEPINTVL = unix.TCP_KEEPINTVL
+	TCP_KEEPCNT   = unix.TCP_KEEPCNT
+)
