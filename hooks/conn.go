@@ -291,7 +291,7 @@ func (c *Conn) EnableSSL(ctx context.Context, config *tls.Config) error {
 	peer := cmp.Or(c.host, c.remote.String())
 	return failed(dialing.Explain(err, peer, func(err error) error {
 		if c.accepted {
-			return explain.Server(err, peer)
+			return explain.Server(err, peer, config)
 		}
 		return explain.Client(err, peer, config)
 	}))
@@ -343,6 +343,10 @@ func (c *Conn) SetKeepAlive(on bool) error {
 func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
 	return c.fail("set", setKeepAlive(c.socket, config))
 }
+
+// Socket returns a Conn's socket, for a package of this module that has its own make do with it:
+// programs have no Key.
+func Socket(c *Conn, _ house.Key) *socket.Socket { return c.socket }
 
 // inner returns what programs have no call for.
 func inner(s *socket.Socket) house.Socket { return socket.House(s, house.Key{}) }

@@ -5,6 +5,7 @@ package interop
 import (
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"net"
 	"strconv"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/whorl-go/whorl/internal/servers"
 	"github.com/whorl-go/whorl/probe"
 	"github.com/whorl-go/whorl/starttls"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
@@ -63,5 +65,47 @@ func probePlace(t *testing.T, config *tls.Config, p place) {
 	leaktest.Check(t, err)
 	if untrusted.Has(explain.IDChainUnknownIssuer) == nil && untrusted.Has(explain.IDChainPrivateRoot) == nil {
 		t.Errorf("without the authority: %+v", untrusted.Findings)
+	}
+}
+
+// nginx ends the handshake without the client's certificate, and refuses by HTTP.
+func TestProbeOfAnNginxThatWantsClientCertificates(t *testing.T) {
+	dir, ca := servers.NewFolder(t), servers.NewCA(t)
+	dir.Certify(ca)
+	mine, err := ca.Sign(devca.Request{Names: []string{"me"}, Client: true})
+	leaktest.Check(t, err)
+	addr, port := servers.FreeAddress(t)
+	nginx := dir.Start(servers.Find(t, "nginx"), "-e", "stderr", "-p", dir.Dir, "-c",
+		dir.Write("nginx.conf", fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log stderr; events {}
+http {
+	access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy;
+	fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
+	server {
+		listen %[2]s ssl; ssl_certificate %[3]s; ssl_certificate_key %[4]s;
+		ssl_client_certificate %[5]s; ssl_verify_client on;
+		location / { return 200 "hello"; }
+	}
+}
+`, dir.Dir, addr, dir.Path("cert.pem"), dir.Path("key.pem"),
+			dir.Path("ca.pem"))))
+	nginx.Dial("tcp", addr).Close()
+	number, err := strconv.Atoi(port)
+	leaktest.Check(t, err)
+	for _, scheme := range []string{"", "https"} {
+		for _, shown := range []*tls.Certificate{nil, &mine} {
+			report, err := probe.Run(t.Context(), probe.Target{
+				Host: "127.0.0.1", Port: number, Scheme: scheme,
+			}, probe.Options{Roots: ca.Pool(), Timeout: leaktest.Patience, Certificate: shown})
+			leaktest.Check(t, err)
+			refused := report.Has(explain.IDClientCertRequired)
+			if (refused != nil) != (shown == nil) ||
+				(report.ExitStatus() == probe.ExitFine) != (shown != nil) {
+				t.Errorf("%q: %+v", scheme, report.Findings)
+			}
+			if shown == nil && (refused.Severity != probe.Error ||
+				report.Offers.ClientCertificate.Required != probe.Yes) {
+				t.Errorf("%q: %+v", scheme, report.Offers.ClientCertificate)
+			}
+		}
 	}
 }

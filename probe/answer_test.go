@@ -36,12 +36,17 @@ func TestAnswersInPlaceOfAWebSocket(t *testing.T) {
 	}{
 		"301 Moved\r\nLocation: https://www.mail.test/ws": {probe.IDRedirect,
 			[]string{"301", "wss://www.mail.test/ws"}},
-		"400 Bad Request":                     {probe.IDNotUpgraded, []string{"400", "Upgrade"}},
-		"426 Upgrade Required":                {probe.IDNotUpgraded, []string{"426"}},
-		"200 OK":                              {probe.IDNotUpgraded, []string{"200"}},
-		"403 Forbidden":                       {probe.IDForbidden, []string{"403", "Origin"}},
-		"404 Not Found":                       {probe.IDNotFound, []string{"/ws?x=1"}},
+		"400 Bad Request":      {probe.IDNotUpgraded, []string{"400", "Upgrade"}},
+		"426 Upgrade Required": {probe.IDNotUpgraded, []string{"426"}},
+		"200 OK":               {probe.IDNotUpgraded, []string{"200"}},
+		"403 Forbidden":        {probe.IDForbidden, []string{"403", "Origin, which was https://"}},
+		"404 Not Found":        {probe.IDNotFound, []string{"/ws?x=1"}},
+		"500 Oops\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nno room\nx": {
+			probe.IDServerError, []string{"500 Oops: \"no room\" (untrusted)", "log"}},
 		"502 Bad Gateway":                     {probe.IDBackend, []string{"502", "proxy"}},
+		"504 Late":                            {probe.IDBackend, []string{"504", "proxy"}},
+		"418 Teapot":                          {probe.IDNotUpgraded, []string{"418"}},
+		"401 Who":                             {probe.IDForbidden, []string{"credentials"}},
 		"101 Switching\r\nUpgrade: websocket": {probe.IDWrongAccept, []string{"key"}},
 		"junk":                                {probe.IDNoHTTP, []string{"TLS is fine"}},
 	} {
@@ -67,6 +72,22 @@ func TestAnswersInPlaceOfAWebSocket(t *testing.T) {
 	}
 }
 
+// upgrade accepts a WebSocket, with a subprotocol or without.
+func upgrade(conn *tls.Conn, r *http.Request, subprotocol string) {
+	sum := sha1.Sum(
+		[]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"),
+	)
+	if subprotocol != "" {
+		subprotocol = "Sec-WebSocket-Protocol: " + subprotocol + "\r\n"
+	}
+	fmt.Fprintf(
+		conn,
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+			"%sSec-WebSocket-Accept: %s\r\n\r\n",
+		subprotocol, base64.StdEncoding.EncodeToString(sum[:]),
+	)
+}
+
 func TestWebSocket(t *testing.T) {
 	t.Parallel()
 	ca := tlstest.NewCA(t)
@@ -75,15 +96,7 @@ func TestWebSocket(t *testing.T) {
 		if err != nil {
 			return
 		}
-		sum := sha1.Sum(
-			[]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"),
-		)
-		fmt.Fprintf(
-			conn,
-			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-				"Sec-WebSocket-Accept: %s\r\n\r\n",
-			base64.StdEncoding.EncodeToString(sum[:]),
-		)
+		upgrade(conn, r, "")
 	})), asks("wss"))
 	wantNothing(t, report)
 	if report.Answer == nil || report.Answer.Protocol != "WebSocket" ||

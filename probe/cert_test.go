@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,7 +56,11 @@ func TestIncompleteChain(t *testing.T) {
 				o.Roots.AddCert(middle.Cert)
 			},
 		)
-		wantOnly(t, report, explain.IDChainIncomplete, `"Middle"`, "trusted here")
+		wantOnly(t, report, explain.IDChainIncomplete, `"Middle"`, "trusted here", "full chain")
+		// It is known to be an intermediate.
+		if mend := report.Has(explain.IDChainIncomplete).Mend; strings.Contains(mend, "If ") {
+			t.Errorf("%s", mend)
+		}
 	})
 	t.Run("nothing lacks", func(t *testing.T) {
 		wantNothing(t, run(t, ca, serve(t, secure(with(leaf, middle), nil))))
@@ -74,6 +79,7 @@ func TestChains(t *testing.T) {
 	constrained := tlstest.CAOf(t, tlstest.Custom(t, ca, &template))
 	noCA := tlstest.CAOf(t, tlstest.Issued(t, ca, name))
 	middle := tlstest.Intermediate(t, ca, "Middle", from, to)
+	below := tlstest.Intermediate(t, private, "Below", from, to)
 	impostor := tlstest.Intermediate(t, ca, "Middle", from, to)
 	old := tlstest.Intermediate(t, ca, "Old", from.Add(-time.Hour), from)
 	early := tlstest.Intermediate(t, ca, "Early", to, to.Add(time.Hour))
@@ -88,6 +94,8 @@ func TestChains(t *testing.T) {
 		{"3 private root", with(tlstest.Issued(t, private, name), private),
 			explain.IDChainPrivateRoot,
 			[]string{"inspects TLS", "Zscaler"}},
+		{"3 private root above an intermediate", with(tlstest.Issued(t, below, name), below),
+			explain.IDChainPrivateRoot, []string{`leads to "Zscaler Root CA"`, "was not sent"}},
 		{"3 private root, which was not sent", with(tlstest.Issued(t, private, name)),
 			explain.IDChainUnknownIssuer, []string{`"Zscaler Root CA"`}},
 		{"4 expired", with(tlstest.Signed(t, ca,

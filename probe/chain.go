@@ -28,6 +28,7 @@ type verdict struct {
 	roots *x509.CertPool      // nil: the system's
 	noSNI bool
 	now   time.Time
+	file  bool // no server has sent it
 
 	findings []Finding
 }
@@ -65,15 +66,13 @@ func (v *verdict) layers() []Layer {
 		{layerDates, func() { v.dates(path, ended) },
 			"the server's certificate ends on " + text.UTC(v.chain[0].NotAfter)},
 	} {
+		if step.name == layerName && v.name == "" {
+			continue // there is nothing to compare with
+		}
 		began, before := time.Now(), len(v.findings)
 		step.look()
-		layer := Layer{Name: step.name, Status: Passed, Detail: step.fine}
-		for _, finding := range v.findings[before:] {
-			if finding.Severity == Error {
-				layer.Status, layer.Detail = Failed, finding.Evidence
-				break
-			}
-		}
+		layer := Layer{Name: step.name}
+		layer.Status, layer.Detail = outcome(step.fine, v.findings[before:])
 		layer.Seconds = time.Since(began).Seconds()
 		layers = append(layers, layer)
 	}
@@ -88,7 +87,11 @@ func (v *verdict) refuse(layer string, err error) {
 	if v.noSNI {
 		config.ServerName = tlsconfig.NoSNI
 	}
-	e := asExplained(explain.Client(&tls.CertificateVerificationError{
+	say := explain.Client
+	if v.file {
+		say = explain.File
+	}
+	e := asExplained(say(&tls.CertificateVerificationError{
 		UnverifiedCertificates: v.chain, Err: err,
 	}, v.name, config))
 	v.findings = append(v.findings, explained(e, layer))
@@ -158,24 +161,20 @@ func (v *verdict) complete(chains [][]*x509.Certificate) {
 		}
 		lacks = chain[missing]
 	}
-	e := asExplained(explain.Client(&tls.CertificateVerificationError{
-		UnverifiedCertificates: v.chain, Err: x509.UnknownAuthorityError{Cert: v.chain[0]},
-	}, v.name, &tls.Config{RootCAs: x509.NewCertPool()}))
-	finding := explained(e, layerChain)
-	finding.ID = explain.IDChainIncomplete
-	finding.Evidence = fmt.Sprintf(
-		"the server does not send the intermediate certificate %s; it is "+
-			"only complete with the one that is trusted here",
-		text.CertName(lacks),
-	)
-	v.findings = append(v.findings, finding)
+	lacking, mend := "the server does not send", "Have the server send it, too"
+	if v.file {
+		lacking, mend = "the file does not have", "Put it behind the certificate"
+	}
+	v.findings = append(v.findings, Finding{
+		explain.IDChainIncomplete, Error, layerChain,
+		fmt.Sprintf("%s the intermediate certificate %s; the chain is only complete with the one "+
+			"that is trusted here", lacking, text.CertName(lacks)),
+		mend + " (the full chain): it is trusted here, and by nobody else.",
+	})
 }
 
 // host compares the name.
 func (v *verdict) host() {
-	if v.name == "" {
-		return
-	}
 	if err := v.chain[0].VerifyHostname(v.name); err != nil {
 		v.refuse(layerName, err)
 	}

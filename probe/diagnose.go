@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/setting"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
@@ -134,7 +135,7 @@ func (p *prober) withMore(ctx context.Context) *session {
 	name := tls.CipherSuiteName(s.state.CipherSuite)
 	switch {
 	case s.state.Version < tls.VersionTLS12:
-		stopGap = "this side's MinVersion below TLS 1.2"
+		stopGap = "this side's " + setting.MinVersion + " below TLS 1.2"
 	case strings.Contains(name, "3DES"):
 		stopGap = "GODEBUG=tls3des=1 in clients of Go"
 	case strings.HasPrefix(name, "TLS_RSA_"):

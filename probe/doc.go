@@ -13,8 +13,9 @@
 // tlsconfig/explain; docs/probe.md has them all.
 //
 // A probe is what a client of the server does, and no more: it sends commands that do nothing. It
-// verifies nothing before it looks at it, and so it sends no secret; a client certificate, if it is
-// given one, is shown to whoever answers.
+// verifies nothing before it looks at it; a client certificate, if it is given one, is shown to
+// whoever answers. Behind TLS it asks for a page, or opens a WebSocket and leaves, as whoever the
+// URL and the header let in; a server that isn't verified gets no header and no query.
 //
 // RFC 8446, RFC 5246 (TLS), RFC 5280 (certificates), RFC 9525 (names in them), RFC 6960 (OCSP).
 package probe

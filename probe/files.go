@@ -47,22 +47,20 @@ func (r *Report) files(cert, key string, options FilesOptions) {
 		pair.Names = []string{options.Host}
 	}
 	chain, problems := tlsconfig.Inspect(pair, options.Roots)
-	status, detail := Passed, "certificate and key fit"
+	var findings []Finding
 	for _, problem := range problems {
-		finding := ofFile(problem, layerFiles)
-		r.add(finding)
-		if finding.Severity == Error {
-			status, detail = Failed, finding.Evidence
-		}
+		findings = append(findings, ofFile(problem, layerFiles))
 	}
-	r.layer(layerFiles, status, detail, began)
+	r.step(layerFiles, "certificate and key fit", findings, began)
 	if len(chain) == 0 {
 		return
 	}
 	for _, cert := range chain {
 		r.Certificates = append(r.Certificates, describe(cert))
 	}
-	v := &verdict{chain: chain, name: options.Host, roots: options.Roots, now: time.Now()}
+	v := &verdict{
+		chain: chain, name: options.Host, roots: options.Roots, now: time.Now(), file: true,
+	}
 	r.Layers = append(r.Layers, v.layers()...)
 	for _, finding := range v.findings {
 		r.add(finding)

@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/youmark/pkcs8"
@@ -120,4 +122,60 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantOnly(t, report, explain.IDKeyPassphrase, "passphrase")
+}
+
+// Files are no server: nobody has sent them, and there is a name only if it was given.
+func TestFilesAreSpokenOfAsFiles(t *testing.T) {
+	t.Parallel()
+	from, to := hour()
+	ca, private := tlstest.NewCA(t), tlstest.NamedCA(t, "Corporate Root")
+	middle := tlstest.Intermediate(t, private, "Middle", from, to)
+	full := tlstest.Issued(t, middle, name)
+	full.Certificate = append(full.Certificate, middle.Cert.Raw)
+	for _, cert := range []tls.Certificate{
+		tlstest.Issued(t, private, name), full, selfSigned(name),
+		tlstest.Issued(t, ca, "a.test"), tlstest.Custom(t, ca, &x509.Certificate{}),
+		tlstest.Signed(t, ca, devca.Request{Names: []string{name}, NotAfter: from}),
+		tlstest.Issued(t, middle, name),
+	} {
+		file, key := tlstest.Pair(t, cert)
+		for _, host := range []string{"", name} {
+			roots := ca.Pool()
+			if len(cert.Certificate) == 1 && cert.Leaf.Issuer.CommonName == "Middle" {
+				roots = private.Pool()
+				roots.AddCert(middle.Cert) // complete only with what is trusted
+			}
+			report, err := probe.Files(t.Context(), file, key,
+				probe.FilesOptions{Host: host, Roots: roots})
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkReport(t, report)
+			said := strings.ReplaceAll(summary(report), "the server's certificate", "")
+			said = strings.ReplaceAll(said, "for TLS servers", "")
+			if strings.Contains(said, "server") || strings.Contains(said, "sent") {
+				t.Errorf("there is no server: %s", said)
+			}
+			named := slices.ContainsFunc(report.Layers, func(l probe.Layer) bool {
+				return l.Name == "name"
+			})
+			if named != (host != "") {
+				t.Errorf("host %q: %s", host, summary(report))
+			}
+		}
+	}
+	// The line of the files has all that is wrong with them.
+	file, _ := tlstest.Pair(t, tlstest.Issued(t, ca, "a.test"))
+	_, key := tlstest.Pair(t, tlstest.Issued(t, ca, "b.test"))
+	report, err := probe.Files(t.Context(), file, key,
+		probe.FilesOptions{Host: name, Roots: ca.Pool()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	detail := layer(t, report, "files").Detail
+	for _, id := range []explain.ID{explain.IDKeyMismatch, explain.IDNameMismatch} {
+		if want(t, report, id); !strings.Contains(detail, report.Has(id).Evidence) {
+			t.Errorf("%s isn't in %q", id, detail)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"net/http"
 	"testing"
@@ -23,27 +24,34 @@ func FuzzAnswer(f *testing.F) {
 	for _, said := range []string{
 		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n",
 		"HTTP/1.1 301 Moved\r\nLocation: https://x/\x1b[31m\r\n\r\n", "HTTP/1.1 999 \xff\r\n\r\n",
-		"220 mail\r\n", "", "\x1b[2J",
+		"220 mail\r\n", "", "\x1b[2J", "HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+		"HTTP/1.1 400 Bad\r\nContent-Type: text/html\r\n\r\n<title>\x1b[31mNo\n</title>",
+		"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 	} {
 		f.Add([]byte(said), "/path")
 	}
 	f.Fuzz(func(t *testing.T, said []byte, path string) {
-		answer, response := readAnswer(said)
-		if answer == nil != (len(said) == 0) {
+		answer, response, body := readAnswer(final(said))
+		complete(said)
+		if answer == nil != (len(final(said)) == 0) {
 			t.Errorf("%q: %+v", said, answer)
 		}
 		if answer != nil {
 			tlstest.CheckLine(t, answer.describe())
 			tlstest.CheckLine(t, answer.Location)
+			tlstest.CheckLine(t, answer.Body)
+			tlstest.CheckLine(t, answer.Subprotocol)
 			if answer.Protocol == "WebSocket" && answer.Status != http.StatusSwitchingProtocols {
 				t.Errorf("%+v", answer)
 			}
 		}
 		for _, scheme := range []string{"https", "wss"} {
-			checkFindings(
-				t,
-				judgeAnswer(answer, response, Target{Scheme: scheme, Path: path}, "key"),
-			)
+			p := &prober{target: Target{Host: "x.test", Scheme: scheme, Path: path}}
+			checkFindings(t, p.judgeAnswer(answer, response, "key"))
+			s := &session{plain: &tls.Config{}, asked: &tls.CertificateRequestInfo{}}
+			if finding, _ := p.withoutCertificate(s, answer, body); finding != nil {
+				checkFindings(t, []Finding{*finding})
+			}
 		}
 	})
 }

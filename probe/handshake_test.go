@@ -235,7 +235,8 @@ func TestOffersOfAServerThatWantsAClientCertificate(t *testing.T) {
 		report := run(t, ca, serve(t, secure(config, nil)))
 		wantOnly(t, report, explain.IDClientCertRequired)
 		o := report.Offers
-		if o == nil || !o.ClientCertificate.Required || taken(o.Versions, "TLS 1.2") != probe.Yes ||
+		if o == nil || o.ClientCertificate.Required != probe.Yes ||
+			taken(o.Versions, "TLS 1.2") != probe.Yes ||
 			taken(o.Groups, "X25519") != probe.Yes || report.Answer != nil {
 			t.Errorf("%s", summary(report))
 		}

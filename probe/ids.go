@@ -41,10 +41,13 @@ const (
 	IDRedirect       explain.ID = "HTTP-REDIRECT"
 	IDForbidden      explain.ID = "HTTP-FORBIDDEN"
 	IDNotFound       explain.ID = "HTTP-NOT-FOUND"
-	IDBackend        explain.ID = "HTTP-BACKEND"
+	IDServerError    explain.ID = "HTTP-SERVER-ERROR" // of the program's own
+	IDBackend        explain.ID = "HTTP-BACKEND"      // of a proxy, about what is behind it
+	IDNoPage         explain.ID = "HTTP-NO-PAGE"      // another status than 2xx
 	IDNoHTTP         explain.ID = "HTTP-NONE"
 	IDNotUpgraded    explain.ID = "WS-NOT-UPGRADED"
 	IDWrongAccept    explain.ID = "WS-WRONG-ACCEPT"
+	IDSubprotocol    explain.ID = "WS-SUBPROTOCOL"
 	IDPolicyVersion  explain.ID = "TLS-POLICY-VERSION"
 	IDPolicySuite    explain.ID = "TLS-POLICY-SUITE"
 	IDPolicyGroup    explain.ID = "TLS-POLICY-GROUP"
@@ -164,9 +167,21 @@ var own = []struct {
 		"Update the server: it has to drop what came in plaintext behind STARTTLS (CVE-2011-0411).",
 	},
 	{IDRedirect, Error, "Connect to the address that the server redirects to."},
-	{IDForbidden, Error, "Let the server accept the Origin and the credentials of its clients."},
+	{IDForbidden, Error, ""},
 	{IDNotFound, Error, "Correct the path."},
-	{IDBackend, Error, "Start the server behind the proxy, or correct the proxy's address of it."},
+	{
+		IDServerError, Error,
+		"Look at the log of the program that answers: it says that the fault is its own.",
+	},
+	{
+		IDBackend, Error,
+		"Start the server behind the proxy, see whether it is overloaded, or correct the proxy's " +
+			"address of it.",
+	},
+	{
+		IDNoPage, Error,
+		"Look at the server's log for what it doesn't like in the request, or correct the path.",
+	},
 	{
 		IDNoHTTP,
 		Error,
@@ -182,6 +197,11 @@ var own = []struct {
 		IDWrongAccept,
 		Error,
 		"Look for a cache between: the answer belongs to another client's handshake.",
+	},
+	{
+		IDSubprotocol, Warning,
+		"Have the server choose one of the subprotocols that its clients offer: browsers give up " +
+			"where it doesn't.",
 	},
 	{IDPolicyVersion, Error, ""},
 	{IDPolicySuite, Error, ""},

@@ -84,8 +84,8 @@ func init() {
 // injectable returns an error if the target can't be tested for injection.
 func (p *prober) injectable() error {
 	if _, ok := scripts[p.target.StartTLS]; !ok {
-		return fmt.Errorf("probe: the test for injection is for STARTTLS in %s",
-			strings.Join(slices.Sorted(maps.Keys(scripts)), ", "))
+		return wrong("Injection", fmt.Errorf("the test is for STARTTLS in %s",
+			strings.Join(slices.Sorted(maps.Keys(scripts)), ", ")))
 	}
 	return nil
 }

@@ -167,6 +167,9 @@ func checkReport(t *testing.T, report *probe.Report) {
 	}
 	for _, layer := range report.Layers {
 		tlstest.CheckLine(t, layer.Detail)
+		if layer.Status == probe.Failed && report.ExitStatus() == probe.ExitFine {
+			t.Errorf("nothing is wrong, and %s has failed: %s", layer.Name, layer.Detail)
+		}
 	}
 	checkSchema(t, report)
 }

@@ -2,7 +2,10 @@ package probe
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,19 +21,36 @@ func (p *prober) ask(ctx context.Context, s *session) {
 	p.report.Offers = o
 	o.ClientCertificate = ClientCertificate{
 		Asked: s.asked != nil, Authorities: s.authorities(),
-		Required: p.report.Has(explain.IDClientCertRequired) != nil,
+		Required: p.required(s),
 	}
 	lowest, newest := p.versions(ctx, o)
 	p.suites(ctx, o, s, lowest)
-	p.groups(ctx, o, newest)
+	p.groups(ctx, o, s, newest)
 	p.alpn(ctx, o)
 	p.withoutSNI(ctx, o, s)
-	p.resumption(ctx, o)
+	p.resumption(ctx, o, s)
 	p.staple(o, s)
 }
 
-// takes makes a handshake and says whether it has worked. A server that wants a certificate first
-// has taken what was offered.
+// required says whether the server lets nobody in without a certificate.
+func (p *prober) required(s *session) Taken {
+	for _, id := range []explain.ID{explain.IDClientCertRequired, explain.IDClientCertWithheld} {
+		switch finding := p.report.Has(id); {
+		case finding == nil:
+		case finding.Severity == Error:
+			return Yes
+		default:
+			return Untested
+		}
+	}
+	if s.shown {
+		return Untested
+	}
+	return No
+}
+
+// takes makes a handshake and says whether it has worked. A server that wants a certificate first,
+// or another one, has taken what was offered.
 func (p *prober) takes(ctx context.Context, a attempt) (*session, Choice) {
 	if ctx.Err() != nil {
 		return nil, Choice{Taken: Untested, Note: "given up"}
@@ -47,6 +67,8 @@ func (p *prober) takes(ctx context.Context, a attempt) (*session, Choice) {
 		return nil, Choice{Taken: Untested, Note: said}
 	case e.Reason == explain.ReasonClientCertRequired:
 		return nil, Choice{Taken: Yes, Note: "wants a client certificate"}
+	case e.Reason == explain.ReasonClientCertRefused:
+		return nil, Choice{Taken: Yes, Note: "refuses the client certificate"}
 	case e.Reason == explain.ReasonTimeout:
 		return nil, Choice{Taken: Untested, Note: "no answer in time"}
 	case e.Reason == explain.ReasonReset, e.Reason == explain.ReasonClosed:
@@ -167,18 +189,31 @@ var groups = []struct {
 	{tls.X25519, false}, {tls.CurveP256, false}, {tls.CurveP384, false}, {tls.CurveP521, false},
 }
 
-func (p *prober) groups(ctx context.Context, o *Offers, newest uint16) {
+// groups asks for one after the other. Up to TLS 1.2 servers want the curve of their certificate
+// among what is offered (RFC 8422, section 5.1), so that it is offered as well.
+func (p *prober) groups(ctx context.Context, o *Offers, s *session, newest uint16) {
 	ecdhe := slices.DeleteFunc(allSuites(), func(id uint16) bool {
 		return strings.HasPrefix(tls.CipherSuiteName(id), "TLS_RSA_")
 	})
-	postQuantum := false
+	postQuantum, own := false, tls.CurveID(0)
+	if newest < tls.VersionTLS13 {
+		own = curveOf(s.state.PeerCertificates[0])
+	}
 	for _, group := range groups {
 		choice := Choice{Taken: No, Note: "needs TLS 1.3"}
 		if newest == tls.VersionTLS13 || !group.postQuantum && newest != 0 {
-			_, choice = p.takes(ctx, p.with(func(a *attempt) {
+			var took *session
+			took, choice = p.takes(ctx, p.with(func(a *attempt) {
 				a.lowest, a.highest = newest, newest
 				a.groups, a.suites = []tls.CurveID{group.id}, ecdhe
+				if own != 0 && own != group.id {
+					a.groups = append(a.groups, own)
+				}
 			}))
+			if took != nil && took.state.CurveID != group.id {
+				choice = Choice{Taken: Untested, Note: "the server chooses " + own.String() +
+					", which its certificate needs"}
+			}
 		}
 		choice.Name = group.id.String()
 		o.Groups = append(o.Groups, choice)
@@ -190,6 +225,23 @@ func (p *prober) groups(ctx context.Context, o *Offers, newest uint16) {
 	if !postQuantum && newest != 0 {
 		p.report.add(found(IDGroupNoPQ, layerOffers, "the server takes no post-quantum group"))
 	}
+}
+
+// curveOf returns the curve of a certificate's key, 0 if it is of another kind.
+func curveOf(cert *x509.Certificate) tls.CurveID {
+	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return 0
+	}
+	switch key.Curve {
+	case elliptic.P256():
+		return tls.CurveP256
+	case elliptic.P384():
+		return tls.CurveP384
+	case elliptic.P521():
+		return tls.CurveP521
+	}
+	return 0
 }
 
 // alpn asks for the protocols that belong to the target.
@@ -225,7 +277,8 @@ func (p *prober) withoutSNI(ctx context.Context, o *Offers, s *session) {
 		if leaf := other.state.PeerCertificates[0]; !leaf.Equal(s.state.PeerCertificates[0]) {
 			o.WithoutSNI = "another certificate, " + text.CertName(leaf)
 		}
-	case e != nil && e.Reason != explain.ReasonClientCertRequired:
+	case e != nil && e.Reason != explain.ReasonClientCertRequired &&
+		e.Reason != explain.ReasonClientCertRefused:
 		o.WithoutSNI = fmt.Sprintf("refused: %s", e.Reason)
 		p.report.add(found(IDSNIRequired, layerOffers,
 			"the server refuses clients that name no host: "+string(e.Reason)))
@@ -233,13 +286,18 @@ func (p *prober) withoutSNI(ctx context.Context, o *Offers, s *session) {
 }
 
 // resumption takes up the session of the first connection that has worked.
-func (p *prober) resumption(ctx context.Context, o *Offers) {
+func (p *prober) resumption(ctx context.Context, o *Offers, s *session) {
 	o.Resumption = Untested
+	if s.failure != nil {
+		return // there was no session
+	}
+	had := p.ticket.here
 	again, _ := p.takes(ctx, p.with(func(a *attempt) { a.cache = p.ticket }))
 	switch {
 	case again == nil:
 	case again.state.DidResume:
 		o.Resumption = Yes
+	case had && !p.ticket.offered: // crypto/tls doesn't, with a certificate that has ended
 	default:
 		o.Resumption = No
 		p.report.add(found(IDNoResumption, layerOffers,

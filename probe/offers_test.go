@@ -7,6 +7,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +18,8 @@ import (
 	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/probe"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/dialect"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 func taken(choices []probe.Choice, name string) probe.Taken {
@@ -93,6 +98,88 @@ func TestOffersOfAnOldServer(t *testing.T) {
 	}
 	if got := taken(report.Offers.Groups, "X25519"); got != probe.No {
 		t.Errorf("X25519: %q", got)
+	}
+}
+
+// OpenSSL's servers take no group of TLS 1.2 alone that isn't that of their certificate.
+func TestGroupsOfAServerThatWantsItsCertificatesCurve(t *testing.T) {
+	t.Parallel()
+	ca := tlstest.NewCA(t)
+	config := with(tlstest.Issued(t, ca, name))
+	config.MaxVersion = tls.VersionTLS12
+	config.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}
+	strict := config.Clone()
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(hello.SupportedCurves, tls.CurveP256) {
+			return strict, nil
+		}
+		return nil, errors.New("no suite fits")
+	}
+	report := run(t, ca, serve(t, secure(config, nil)))
+	wantNothing(t, report)
+	for group, want := range map[string]probe.Taken{
+		"X25519": probe.Yes, "CurveP256": probe.Yes, "CurveP384": probe.Untested,
+		"X25519MLKEM768": probe.No,
+	} {
+		if got := taken(report.Offers.Groups, group); got != want {
+			t.Errorf("%s: %s, want %s", group, got, want)
+		}
+	}
+}
+
+// A session that the client has not got, or can't offer, says nothing of the server.
+func TestResumption(t *testing.T) {
+	t.Parallel()
+	from, _ := hour()
+	ca, stranger := tlstest.NewCA(t), tlstest.NamedCA(t, "Stranger")
+	other := tlstest.Signed(t, stranger, devca.Request{Names: []string{"me"}, Client: true})
+	shows := func(_ *probe.Target, o *probe.Options) { o.Certificate = &other }
+	cert := tlstest.Issued(t, ca, name)
+	for kind, test := range map[string]struct {
+		cert   tls.Certificate
+		change func(*tls.Config)
+		shows  func(*probe.Target, *probe.Options)
+		want   probe.Taken
+	}{
+		"resumes": {cert, func(*tls.Config) {}, nil, probe.Yes},
+		"no tickets": {cert, func(c *tls.Config) {
+			c.SessionTicketsDisabled = true
+		}, nil, probe.No},
+		"certificate that has ended": {
+			tlstest.Signed(t, ca, devca.Request{Names: []string{name}, NotAfter: from}),
+			func(*tls.Config) {}, nil, probe.Untested},
+		"client certificate required": {cert, func(c *tls.Config) {
+			c.ClientAuth = tls.RequireAnyClientCert
+		}, nil, probe.Untested},
+		"client certificate withheld": {cert, func(c *tls.Config) {
+			c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
+		}, shows, probe.Untested},
+		"client certificate refused": {cert, func(c *tls.Config) {
+			c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+		}, shows, probe.Untested},
+	} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			t.Run(kind+", "+tls.VersionName(version), func(t *testing.T) {
+				t.Parallel()
+				config := with(test.cert)
+				config.MinVersion, config.MaxVersion = version, version
+				test.change(config)
+				change := test.shows
+				if change == nil {
+					change = func(*probe.Target, *probe.Options) {}
+				}
+				report := run(t, ca, serve(t, secure(config, nil)), change)
+				if got := report.Offers.Resumption; got != test.want ||
+					(report.Has(probe.IDNoResumption) != nil) != (test.want == probe.No) {
+					t.Errorf("%s: %s", got, summary(report))
+				}
+				// Whoever is refused later than this was understood until then.
+				choices := report.Offers.Versions
+				if got := taken(choices, tls.VersionName(version)); got != probe.Yes {
+					t.Errorf("%s: %s", tls.VersionName(version), got)
+				}
+			})
+		}
 	}
 }
 
@@ -195,6 +282,33 @@ func TestPolicies(t *testing.T) {
 	want(t, report, probe.IDPolicyLifetime, "400 days")
 	want(t, report, probe.IDPolicyGroup, "CurveP521")
 	want(t, report, probe.IDPolicySuite, "CBC")
+	nginx := func(report *probe.Report, id explain.ID) string {
+		_, line, _ := strings.Cut(report.Has(id).Mend, "(nginx: ")
+		line, _, _ = strings.Cut(line, ")")
+		return line
+	}
+	// Who pastes it keeps to the policy.
+	option, list, _ := strings.Cut(nginx(report, probe.IDPolicySuite), " ")
+	pasted, err := dialect.SwooleClient(map[string]any{option: list})
+	if err != nil || option != "ssl_ciphers" {
+		t.Fatal(option, list, err)
+	}
+	kept := with(tlstest.Issued(t, ca, name))
+	kept.CurvePreferences, kept.CipherSuites = good.CurvePreferences, pasted.CipherSuites
+	wantNothing(t, hold(kept, probe.MozillaIntermediate))
+	if len(pasted.CipherSuites) != 6 {
+		t.Errorf("%q: %d suites", list, len(pasted.CipherSuites))
+	}
+	if got := nginx(report, probe.IDPolicyGroup); got !=
+		"ssl_ecdh_curve X25519MLKEM768:X25519:prime256v1:secp384r1" {
+		t.Error(got)
+	}
+	strict := hold(good, probe.MozillaModern)
+	for _, id := range []explain.ID{probe.IDPolicySuite, probe.IDPolicyVersion} {
+		if got := nginx(strict, id); got != "ssl_protocols TLSv1.3" {
+			t.Error(id, got)
+		}
+	}
 	rsa := hold(tlstest.Server(shortKey(t, ca, 2048)), probe.MozillaModern)
 	want(t, rsa, probe.IDPolicyKey, "RSA 2048")
 	if rsa.ExitStatus() != probe.ExitFindings {

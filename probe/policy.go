@@ -62,7 +62,8 @@ var policies = map[Policy]rules{
 
 func (p Policy) check() error {
 	if _, ok := policies[p]; !ok && p != NoPolicy {
-		return fmt.Errorf("probe: policy %q: want %s or %s", p, MozillaIntermediate, MozillaModern)
+		return wrong("Policy", fmt.Errorf("%q: want %s or %s", string(p), MozillaIntermediate,
+			MozillaModern))
 	}
 	return nil
 }
@@ -72,17 +73,10 @@ func (p *prober) policy(s *session) {
 	if p.options.Policy == NoPolicy || p.report.Offers == nil {
 		return
 	}
-	began, before := time.Now(), len(p.report.Findings)
-	for _, finding := range p.options.Policy.judge(
+	began := time.Now()
+	p.report.step(layerPolicy, string(p.options.Policy), p.options.Policy.judge(
 		p.report.Offers, s.state.PeerCertificates[0],
-	) {
-		p.report.add(finding)
-	}
-	if len(p.report.Findings) == before {
-		p.report.layer(layerPolicy, Passed, string(p.options.Policy), began)
-	} else {
-		p.report.layer(layerPolicy, Failed, "not "+string(p.options.Policy), began)
-	}
+	), began)
 }
 
 // judge returns in what the server does not keep to the policy.
@@ -96,10 +90,11 @@ func (p Policy) judge(o *Offers, leaf *x509.Certificate) (findings []Finding) {
 		taken   []Choice
 		allowed []string
 		what    string
+		nginx   string
 	}{
-		{IDPolicyVersion, o.Versions, allowed.versions, "versions"},
-		{IDPolicySuite, o.Suites, allowed.suites, "suites"},
-		{IDPolicyGroup, o.Groups, allowed.groups, "groups"},
+		{IDPolicyVersion, o.Versions, allowed.versions, "versions", nginxVersions(allowed)},
+		{IDPolicySuite, o.Suites, allowed.suites, "suites", nginxSuites(allowed)},
+		{IDPolicyGroup, o.Groups, allowed.groups, "groups", nginxGroups(allowed)},
 	} {
 		var beyond []string
 		for _, choice := range rule.taken {
@@ -110,7 +105,8 @@ func (p Policy) judge(o *Offers, leaf *x509.Certificate) (findings []Finding) {
 		if len(beyond) > 0 {
 			add(rule.id, fmt.Sprintf("the server takes %s, which %s doesn't allow",
 				strings.Join(beyond, ", "), p),
-				"Restrict the server's "+rule.what+" to "+strings.Join(rule.allowed, ", ")+".")
+				fmt.Sprintf("Restrict the server's %s to %s (nginx: %s).", rule.what,
+					strings.Join(rule.allowed, ", "), rule.nginx))
 		}
 	}
 	key := keyOf(leaf)
@@ -135,3 +131,41 @@ func (p Policy) judge(o *Offers, leaf *x509.Certificate) (findings []Finding) {
 	}
 	return findings
 }
+
+// nginxVersions, nginxSuites and nginxGroups are what a policy allows in the words of nginx, which
+// for suites and groups are those of OpenSSL.
+func nginxVersions(allowed rules) string {
+	line := "ssl_protocols"
+	for _, version := range allowed.versions {
+		line += " " + strings.Replace(version, "TLS ", "TLSv", 1)
+	}
+	return line
+}
+
+func nginxSuites(allowed rules) string {
+	var names []string
+	for _, suite := range allowed.suites {
+		if !slices.Contains(suites13, suite) {
+			names = append(names, openSSLSuite.Replace(suite))
+		}
+	}
+	if names == nil {
+		return nginxVersions(allowed) // those of TLS 1.3 are all allowed
+	}
+	return "ssl_ciphers " + strings.Join(names, ":")
+}
+
+func nginxGroups(allowed rules) string {
+	names := make([]string, len(allowed.groups))
+	for i, group := range allowed.groups {
+		names[i] = openSSLGroup.Replace(group)
+	}
+	return "ssl_ecdh_curve " + strings.Join(names, ":")
+}
+
+// What makes OpenSSL's names of IANA's.
+var (
+	openSSLSuite = strings.NewReplacer("CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305",
+		"TLS_", "", "_WITH_", "-", "AES_", "AES", "_", "-")
+	openSSLGroup = strings.NewReplacer("CurveP256", "prime256v1", "CurveP384", "secp384r1")
+)

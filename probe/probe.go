@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -32,6 +32,14 @@ type Options struct {
 	// Timeout is for each step; 0 means DefaultTimeout.
 	Timeout time.Duration
 
+	// Header is sent with the request to a target with a Scheme: credentials, another Origin, Host
+	// or User-Agent. It is not in the report. A server that isn't verified is sent none, and asked
+	// for nothing.
+	Header http.Header
+
+	// Subprotocols are offered to a WebSocket.
+	Subprotocols []string
+
 	// Policy is what the server has to keep to, besides what is safe and works.
 	Policy Policy
 
@@ -46,8 +54,9 @@ type Options struct {
 // Run probes a server. It may be called from anywhere; outside a coroutine it uses a runtime of its
 // own.
 //
-// What is wrong with the server is in the report. The error says what is wrong with the call, or
-// that ctx is done, in which case the report has what was found until then.
+// What is wrong with the server is in the report. The error says what is wrong with the call, by a
+// *tlsconfig.OptionError that names the field, or that ctx is done, in which case the report has
+// what was found until then.
 func Run(ctx context.Context, target Target, options Options) (*Report, error) {
 	if err := target.check(); err != nil {
 		return nil, err
@@ -55,16 +64,19 @@ func Run(ctx context.Context, target Target, options Options) (*Report, error) {
 	if err := options.Policy.check(); err != nil {
 		return nil, err
 	}
+	if err := options.checkRequest(target.Scheme); err != nil {
+		return nil, err
+	}
 	if options.Timeout <= 0 {
 		options.Timeout = DefaultTimeout
 	}
 	host, err := dialing.ASCII(target.Host)
 	if err != nil {
-		return nil, fmt.Errorf("probe: Target: Host: %w", err)
+		return nil, wrong("Host", err)
 	}
 	name, err := dialing.ASCII(target.name())
 	if err != nil {
-		return nil, fmt.Errorf("probe: Target: ServerName: %w", err)
+		return nil, wrong("ServerName", err)
 	}
 	p := &prober{
 		target: target, options: options, host: host, name: name,
@@ -77,7 +89,7 @@ func Run(ctx context.Context, target Target, options Options) (*Report, error) {
 	if target.StartTLS != "" {
 		protocol, err := starttls.ParseProtocol(target.StartTLS)
 		if err != nil {
-			return nil, fmt.Errorf("probe: Target: StartTLS: %w", err)
+			return nil, wrong("StartTLS", err)
 		}
 		p.protocol = &protocol
 	}
@@ -143,7 +155,12 @@ func (p *prober) run(ctx context.Context) {
 	began := time.Now()
 	heard, err := p.hear(ctx, s)
 	p.judge(ctx, s)
-	if refused := p.late(s, err, began); !refused {
+	switch refused := p.late(s, err, began); {
+	case refused:
+	case p.secret() && !p.verified():
+		p.report.layer(layerAnswer, Failed, "not asked for: the server isn't verified, and a "+
+			"header or a query may be secret", time.Now())
+	default:
 		p.answer(ctx, s, heard)
 	}
 	s.close()
@@ -302,10 +319,14 @@ func (p *prober) late(s *session, err error, began time.Time) (refused bool) {
 		e.Reason == explain.ReasonClientCertRefused):
 		p.report.layer(layerClient, Failed, e.Detail, began)
 		p.refusesClient(s, e, layerClient)
+		s.failure = err
 		return true
 	case err == nil:
-		p.report.layer(layerClient, Passed, "the server asks for one, and takes what it gets",
-			began)
+		detail := "the server asks for one, and goes on without"
+		if s.shown {
+			detail = "the server asks for one, and takes what it gets"
+		}
+		p.report.layer(layerClient, Passed, detail, began)
 	}
 	return false
 }
@@ -313,9 +334,7 @@ func (p *prober) late(s *session, err error, began time.Time) (refused bool) {
 // refusesClient adds that the server doesn't let this client in, and whose certificate it wants.
 func (p *prober) refusesClient(s *session, e *explain.HandshakeError, layer string) {
 	finding := explained(e, layer)
-	if names := s.authorities(); len(names) > 0 {
-		finding.Evidence += "; it wants one from " + text.List(names, text.Quoted)
-	}
+	finding.Evidence += s.wanted()
 	p.report.add(finding)
 }
 

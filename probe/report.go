@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"strings"
 	"time"
 
 	"github.com/whorl-go/whorl/tlsconfig/explain"
@@ -156,15 +157,18 @@ type Offers struct {
 
 	ClientCertificate ClientCertificate `json:"client_certificate"`
 
-	// Resumption says whether the server takes a session back that it gave.
+	// Resumption says whether the server takes a session back that it gave. It is untested where
+	// there is none, as the server refuses this client, and where crypto/tls doesn't offer it, as
+	// the certificate has ended.
 	Resumption Taken  `json:"resumption"`
 	Staple     Staple `json:"ocsp_staple"`
 }
 
 // ClientCertificate says whether the server asks for one.
 type ClientCertificate struct {
-	Asked       bool     `json:"asked"`
-	Required    bool     `json:"required"`
+	Asked bool `json:"asked"`
+	// Required is untested where the server was shown one, or may have refused for lack of one.
+	Required    Taken    `json:"required"`
 	Authorities []string `json:"authorities,omitempty"` // whose it wants, the first 20
 }
 
@@ -182,6 +186,9 @@ type Answer struct {
 	Text     string `json:"text"`               // the first line
 	Status   int    `json:"status,omitempty"`   // HTTP's
 	Location string `json:"location,omitempty"` // HTTP's, of a redirection
+	// Body is what an error of HTTP says: the first line of text, or the title of a page.
+	Body        string `json:"body,omitempty"`
+	Subprotocol string `json:"subprotocol,omitempty"` // a WebSocket's, that the server chose
 }
 
 // An Injection is what became of a command that was sent in plaintext behind STARTTLS.
@@ -238,6 +245,39 @@ func (r *Report) add(finding Finding) {
 		r.Findings = append(r.Findings, finding)
 	case had.Severity != Error && finding.Severity == Error:
 		had.Severity = Error
+	}
+}
+
+// outcome is what has become of a layer with these findings: it has failed if there is an error
+// among them. Fine is what to say else.
+func outcome(fine string, findings []Finding) (status Status, detail string) {
+	var wrong []string
+	for _, finding := range findings {
+		if finding.Severity == Error {
+			wrong = append(wrong, finding.Evidence)
+		}
+	}
+	if wrong == nil {
+		return Passed, fine
+	}
+	return Failed, strings.Join(wrong, "; ")
+}
+
+// step adds findings, and notes that the layer in which they were made is over.
+func (r *Report) step(name, fine string, findings []Finding, began time.Time) {
+	for _, finding := range findings {
+		r.add(finding)
+	}
+	status, detail := outcome(fine, findings)
+	r.layer(name, status, detail, began)
+}
+
+// fail notes that a layer has failed which seemed to have passed.
+func (r *Report) fail(name, detail string) {
+	for i := range r.Layers {
+		if layer := &r.Layers[i]; layer.Name == name {
+			layer.Status, layer.Detail = Failed, detail
+		}
 	}
 }
 

@@ -122,15 +122,29 @@ func (p *prober) explain(err error, s *session) error {
 		return explain.Client(e.Err, p.name, s.plain)
 	}
 	// TLS 1.2 has one alert for all that doesn't suit the server, and this is among it.
-	required := *asExplained(explain.Client(tls.AlertError(certificateRequired), p.name, s.plain))
+	required := p.wantsCertificate(s, fmt.Sprintf("and sent alert %d", e.Alert))
 	required.Alert, required.Err = e.Alert, e.Err
-	required.Detail = fmt.Sprintf(
-		"the server asked for a certificate, got none, and sent alert %d", e.Alert,
-	)
-	return &required
+	return required
 }
 
-const certificateRequired = 116 // RFC 8446, section 6.2
+// wantsCertificate explains a refusal for lack of the client's certificate, or because of it, that
+// was said otherwise than by an alert of TLS 1.3: then is how.
+func (p *prober) wantsCertificate(s *session, then string) *explain.HandshakeError {
+	alert, got := tls.AlertError(certificateRequired), "none, "
+	if s.shown {
+		alert, got = badCertificate, "it, "
+	}
+	e := *asExplained(explain.Client(alert, p.name, s.plain))
+	e.Alert, e.Err = -1, nil
+	e.Detail = "the server asked for a certificate, got " + got + then
+	return &e
+}
+
+// RFC 8446, section 6.2.
+const (
+	badCertificate      = 42
+	certificateRequired = 116
+)
 
 // listen waits for what the server says by itself once TLS stands: a greeting, or an alert about
 // the client's certificate. It returns nothing when nothing comes.
@@ -160,6 +174,14 @@ func (s *session) authorities() []string {
 		names = append(names, text.Printable(cmp.Or(name.CommonName, name.String()), text.MaxName))
 	}
 	return names
+}
+
+// wanted says whose certificate the server wants, if it has named somebody.
+func (s *session) wanted() string {
+	if names := s.authorities(); len(names) > 0 {
+		return "; it wants one from " + text.List(names, text.Quoted)
+	}
+	return ""
 }
 
 func (s *session) summary() *Session {
@@ -192,8 +214,15 @@ func anything() attempt { return attempt{lowest: tls.VersionTLS10, suites: allSu
 // and then the server has taken the client's certificate.
 type ticket struct {
 	tls.ClientSessionCache
-	here bool
-	came func() // nil: nobody waits
+	here    bool
+	offered bool   // crypto/tls has taken it out, and not thrown it away at once
+	came    func() // nil: nobody waits
+}
+
+func (t *ticket) Get(key string) (*tls.ClientSessionState, bool) {
+	state, ok := t.ClientSessionCache.Get(key)
+	t.offered = ok && state != nil
+	return state, ok
 }
 
 func newTicket() *ticket {
@@ -203,6 +232,7 @@ func newTicket() *ticket {
 func (t *ticket) Put(key string, state *tls.ClientSessionState) {
 	t.ClientSessionCache.Put(key, state)
 	t.here = state != nil
+	t.offered = t.offered && t.here
 	if t.here && t.came != nil {
 		t.came()
 	}

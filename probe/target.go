@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/whorl-go/whorl/tlsconfig"
 )
 
 // A Target is what to probe.
@@ -67,9 +69,12 @@ func targetOf(host, port string) (Target, error) {
 	return Target{Host: host, Port: int(number)}, nil
 }
 
-// String returns "host:port", with the protocol of STARTTLS if there is one.
+// String returns "host:port", with the protocol of STARTTLS if there is one, or the URL.
 func (t Target) String() string {
 	text := net.JoinHostPort(t.Host, strconv.Itoa(t.Port))
+	if t.Scheme != "" {
+		text = t.Scheme + "://" + text + t.Path
+	}
 	if t.StartTLS != "" {
 		text += " (STARTTLS in " + t.StartTLS + ")"
 	}
@@ -94,17 +99,27 @@ func (t Target) byAddress() bool {
 func (t Target) check() error {
 	switch {
 	case t.Host == "":
-		return errors.New("probe: Target: Host is empty")
+		return wrong("Host", errors.New("is empty"))
 	case t.Port < 1 || t.Port > 65535:
-		return fmt.Errorf("probe: Target: Port is %d", t.Port)
+		return wrong("Port", fmt.Errorf("is %d", t.Port))
 	case t.Scheme != "" && t.Scheme != "https" && t.Scheme != "wss":
-		return fmt.Errorf("probe: Target: Scheme is %q, must be https or wss", t.Scheme)
+		return wrong("Scheme", fmt.Errorf("is %q, must be https or wss", t.Scheme))
 	case t.Scheme != "" && t.StartTLS != "":
-		return errors.New("probe: Target: Scheme and StartTLS exclude each other")
-	case unfit(t.Host), unfit(t.ServerName), unfit(t.Path):
-		return errors.New("probe: Target: there is a space or a control character in it")
+		return wrong("StartTLS", fmt.Errorf("with %s TLS is from the start", t.Scheme))
+	}
+	for _, part := range []struct{ name, value string }{
+		{"Host", t.Host}, {"ServerName", t.ServerName}, {"Path", t.Path},
+	} {
+		if unfit(part.value) {
+			return wrong(part.name, errors.New("there is a space or a control character in it"))
+		}
 	}
 	return nil
+}
+
+// wrong says which field of a Target or of Options can't be used.
+func wrong(field string, err error) error {
+	return fmt.Errorf("probe: %w", &tlsconfig.OptionError{Option: field, Err: err})
 }
 
 // unfit reports whether a part of a target can't be sent.

@@ -116,7 +116,7 @@ func (c *Conn) handshaken(err error) error {
 			errors.Is(err, runtime.ErrGoexit) {
 			err = explain.Local(err, c.RemoteAddr().String())
 		} else {
-			err = explain.Server(err, c.RemoteAddr().String())
+			err = explain.Server(err, c.RemoteAddr().String(), c.listener.port.TLS)
 		}
 		if explained, ok := errors.AsType[*explain.HandshakeError](err); ok {
 			outcome = string(explained.Reason)

@@ -41,12 +41,7 @@ type Client struct {
 const pauseTime = 10 * time.Millisecond
 
 // wrap names the server in an error.
-func (c *Client) wrap(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("smtp: %s: %w", c.address, err)
-}
+func (c *Client) wrap(err error) error { return name(c.address, err) }
 
 // begin holds the beginning of the dialogue.
 func (c *Client) begin(ctx context.Context) (err error) {

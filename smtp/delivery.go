@@ -7,8 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
-
-	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // A delivery is one mail on its way through a Pool.
@@ -109,7 +107,7 @@ func (d *delivery) end(err error) (Receipt, error) {
 	if err == nil {
 		return Receipt{}, nil
 	}
-	return Receipt{}, fmt.Errorf("smtp: %s: %w", d.pool.config.Address, err)
+	return Receipt{}, name(d.pool.config.Address, err)
 }
 
 // attempt sends a mail once; again says that it was tried before, so that the connection has to be
@@ -127,28 +125,11 @@ func (p *Pool) attempt(
 	c, reused, err := p.take(ctx, again)
 	if err != nil {
 		o.err = err
-		if mayPass(err) {
+		if Temporary(err) {
 			o.again = to
 		}
 		return o, false
 	}
 	defer p.put(c)
 	return c.try(ctx, mail, to), reused
-}
-
-// mayPass reports whether a session that couldn't begin may do so later.
-func mayPass(err error) bool {
-	if refused, ok := errors.AsType[*Error](err); ok {
-		return refused.Temporary()
-	}
-	_, handshake := errors.AsType[*explain.HandshakeError](err)
-	for _, lasting := range []error{
-		ErrNoTLS, ErrAuthNeedsTLS, ErrNoMechanism, ErrNotProven, ErrInvalid, ErrProtocol,
-		ErrPoolClosed,
-	} {
-		if errors.Is(err, lasting) {
-			return false
-		}
-	}
-	return !handshake
 }

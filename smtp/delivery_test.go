@@ -5,14 +5,19 @@ package smtp_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/smtp"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // nodemailer#1105
@@ -90,6 +95,79 @@ func TestPermanentFailuresAreNotTriedAgain(t *testing.T) {
 				t.Errorf("%s: %v, %d times", at, err, times.Load())
 			}
 		})
+	}
+}
+
+// With a wrong password each mail would be a failed login, which locks accounts.
+func TestRefusedLoginIsNotTriedForEachMail(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		var logins atomic.Int32
+		address := serve(t, func(s *script) {
+			s.helloTLS("AUTH PLAIN")
+			s.line()
+			logins.Add(1)
+			s.say("535 5.7.8 no\r\n")
+			s.hear("QUIT")
+		})
+		config := secured()
+		config.Auth = smtp.Password("me", "wrong")
+		p := pool(t, smtp.PoolConfig{Address: address, Config: config, MaxConns: 1, FirstDelay: 1})
+		send := func() {
+			t.Helper()
+			_, err := p.Send(ctx, note())
+			refused, ok := errors.AsType[*smtp.Error](err)
+			if !ok || refused.Code != 535 || smtp.Temporary(err) ||
+				strings.Count(err.Error(), "smtp: ") != 1 {
+				t.Errorf("%v", err)
+			}
+		}
+		for range 20 {
+			send()
+		}
+		if logins.Load() != 1 {
+			t.Errorf("%d logins", logins.Load())
+		}
+		smtp.SetRefusalPause(t, 0) // the minute is over
+		send()
+		if logins.Load() != 2 {
+			t.Errorf("%d logins", logins.Load())
+		}
+	})
+}
+
+// What a mail has failed with tells whether it may be sent later.
+func TestTemporary(t *testing.T) {
+	full := &smtp.Error{Code: 452, Command: "RCPT", Recipient: "full@b"}
+	unknown := &smtp.Error{Code: 550, Command: "RCPT", Recipient: "unknown@b"}
+	for _, test := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{full, true},
+		{unknown, false},
+		{&smtp.RecipientsError{Refused: []*smtp.Error{unknown, full}}, true},
+		{&smtp.RecipientsError{Refused: []*smtp.Error{unknown, unknown}}, false},
+		{fmt.Errorf("end of message: %w", os.ErrDeadlineExceeded), true},
+		{fmt.Errorf("%w; %w", os.ErrDeadlineExceeded, smtp.ErrInDoubt), false},
+		{fmt.Errorf("%w; %w", full, smtp.ErrInDoubt), false},
+		{syscall.ECONNREFUSED, true},
+		{context.DeadlineExceeded, true},
+		{smtp.ErrPoolFull, true},
+		{smtp.ErrPoolClosed, false},
+		{smtp.ErrInvalid, false},
+		{&smtp.SizeError{}, false},
+		{&smtp.ExtensionError{}, false},
+		{&explain.HandshakeError{Err: io.EOF}, false},
+	} {
+		if got := smtp.Temporary(test.err); got != test.want {
+			t.Errorf("%v: %v", test.err, got)
+		}
+	}
+	// Who asks the first Error only isn't told that a mail is lost which may be sent later.
+	err := error(&smtp.RecipientsError{Refused: []*smtp.Error{unknown, full}})
+	if first, _ := errors.AsType[*smtp.Error](err); first != full {
+		t.Errorf("the first refusal is %v", first)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/whorl-go/whorl/internal/reply"
 	"github.com/whorl-go/whorl/smtp/internal/engine"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 // An Error is a server's refusal: its Code of three digits, from 400 on; the Enhanced code, if it
@@ -31,6 +32,48 @@ type ExtensionError = engine.ExtensionError
 // (RFC 1870). Nothing of the mail was sent. Where the size isn't known before, it is for the server
 // to say so.
 type SizeError = engine.SizeError
+
+// Temporary reports whether what [Client.Send] or [Pool.Send] has failed with may pass, so that the
+// same mail can be sent later: a refusal by a code below 500, of one recipient at least; a lost
+// connection, a time-out, a context that is done, a Pool that is full. It is false for what lasts,
+// for nil, and for [ErrInDoubt]: sent again, such a mail may come twice.
+func Temporary(err error) bool {
+	if all, ok := errors.AsType[*RecipientsError](err); ok {
+		return all.Temporary()
+	}
+	if refused, ok := errors.AsType[*Error](err); ok {
+		return refused.Temporary() && !errors.Is(err, ErrInDoubt)
+	}
+	for _, lasting := range []error{
+		ErrInvalid, ErrNoTLS, ErrAuthNeedsTLS, ErrNoMechanism, ErrNotProven, ErrProtocol, ErrInDoubt,
+		ErrMessageGone, ErrPoolClosed,
+	} {
+		if errors.Is(err, lasting) {
+			return false
+		}
+	}
+	_, extension := errors.AsType[*ExtensionError](err)
+	_, size := errors.AsType[*SizeError](err)
+	_, handshake := errors.AsType[*explain.HandshakeError](err)
+	return err != nil && !extension && !size && !handshake
+}
+
+// named is an error with the server's name.
+type named struct {
+	address string
+	error
+}
+
+func (e *named) Error() string { return "smtp: " + e.address + ": " + e.error.Error() }
+func (e *named) Unwrap() error { return e.error }
+
+// name names the server in an error, once.
+func name(address string, err error) error {
+	if _, ok := errors.AsType[*named](err); ok || err == nil {
+		return err
+	}
+	return &named{address, err}
+}
 
 // Errors for errors.Is.
 var (

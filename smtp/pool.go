@@ -67,6 +67,9 @@ func (c *PoolConfig) setDefaults() {
 // are for what the server has refused for now, by a code of 400 to 499, and for connections that
 // are lost before the server has begun to take the message.
 //
+// When the server refuses a login for good, mails that need a new connection fail with the same error
+// for a minute, and the server isn't asked.
+//
 // A connection lives on the loop of the coroutine that has opened it. Another loop's coroutines can
 // use it, too, at more cost: with very many mails a Pool for each loop, or one loop, is better.
 type Pool struct {
@@ -86,7 +89,10 @@ type Pool struct {
 	open    map[*pooled]struct{}
 	next    time.Time   // when the next mail may begin, by Rate
 	reaper  *time.Timer // ends connections that were idle for too long
-	stats   PoolStats
+
+	refusal   error     // the last login that the server has refused for good
+	refusedAt time.Time // and when it has
+	stats     PoolStats
 }
 
 // PoolStats are a Pool's figures.
@@ -143,7 +149,7 @@ func (p *Pool) Send(ctx context.Context, mail *Mail) (Receipt, error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return Receipt{}, fmt.Errorf("smtp: %s: %w", p.config.Address, ErrPoolClosed)
+		return Receipt{}, name(p.config.Address, ErrPoolClosed)
 	}
 	p.active.Add(1)
 	p.mu.Unlock()

@@ -3,8 +3,10 @@ package smtp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/whorl-go/whorl/runtime"
@@ -140,6 +142,10 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 	// Connections that are kept while others are opened count as well: a place is free, so one of
 	// them has to go if there are as many as there may be.
 	p.mu.Lock()
+	if err := p.refusal; err != nil && time.Since(p.refusedAt) < refusalPause {
+		p.mu.Unlock()
+		return nil, fmt.Errorf("%w (it isn't asked again within %v)", err, refusalPause)
+	}
 	var oldest []*pooled
 	if len(p.open)+p.dialing >= p.config.MaxConns && len(p.idle) > 0 {
 		oldest = p.forget(1)
@@ -152,6 +158,10 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.dialing-- // also after a panic, of a Mechanism for instance
+		if refused, ok := errors.AsType[*Error](err); ok && !refused.Temporary() &&
+			strings.HasPrefix(refused.Command, "AUTH ") {
+			p.refusal, p.refusedAt = err, time.Now()
+		}
 		switch {
 		case client == nil:
 			return
@@ -167,6 +177,10 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 	client, err = p.dialer.Dial(ctx, p.config.Address)
 	return nil, err
 }
+
+// refusalPause is for how long a Pool doesn't log in after the server has refused that for good: with
+// a wrong password each mail would be a failed login, which locks accounts. Tests shorten it.
+var refusalPause = time.Minute
 
 // put gives a connection back after a mail.
 func (p *Pool) put(c *pooled) {

@@ -112,6 +112,33 @@ func (i *inner) Begin(ctx context.Context, in house.Incoming) error {
 	return s.fail("accept", s.adopt(ctx, in.Number))
 }
 
+func (i *inner) Become(other house.Socket) error {
+	s, from := (*Socket)(i), (*Socket)(other.(*inner))
+	f, err := from.acquireHere(both)
+	if err != nil {
+		return from.fail("hand over", err)
+	}
+	defer f.leave(both)
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	switch {
+	case from.gone:
+		return from.fail("hand over", net.ErrClosed)
+	case from.secure.Load() != nil: // which knows its socket
+		return from.fail("hand over", syscall.EPROTONOSUPPORT)
+	}
+	s.init(from.network)
+	s.accepted = from.accepted
+	s.timeouts.Store(from.timeouts.Load())
+	s.linger.Store(from.linger.Load())
+	s.dialed.Store(from.dialed.Load())
+	s.in, from.in = from.in, input{}
+	s.conn.Store(f)
+	from.gone = true
+	from.conn.Store(nil)
+	return nil
+}
+
 // Adopt makes a Socket of a descriptor that was made elsewhere: a listener that was inherited or
 // passed by systemd (LISTEN_FDS), a connection that another process has passed on. It duplicates
 // the file's descriptor, which makes both non-blocking (the flag is shared), and puts its own on

@@ -368,7 +368,7 @@ func TestAlertInPlaintextIsTold(t *testing.T) {
 					}
 				})
 				err := s.SSLHandshake(ctx, config)
-				if explained := explain.Server(err, "").(*explain.HandshakeError); explained.Alert != 48 ||
+				if explained := explain.Server(err, "", nil).(*explain.HandshakeError); explained.Alert != 48 ||
 					explained.ID != explain.IDCertRefused {
 					t.Errorf("got %v", explained)
 				}

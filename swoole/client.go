@@ -10,7 +10,6 @@ import (
 
 	"github.com/whorl-go/whorl/client"
 	"github.com/whorl-go/whorl/internal/option"
-	"github.com/whorl-go/whorl/tlsconfig"
 	"github.com/whorl-go/whorl/tlsconfig/dialect"
 )
 
@@ -40,8 +39,8 @@ import (
 func ClientFromMap(options map[string]any) (client.Config, error) {
 	ssl, others := sslOptions(options)
 	o := new(clientOptions)
-	if name, err := clientTable.Set(o, others); err != nil {
-		return client.Config{}, &tlsconfig.OptionError{Option: name, Err: err}
+	if err := clientTable.Set(o, others, ofOption); err != nil {
+		return client.Config{}, err
 	}
 	config, err := o.config()
 	if err == nil && len(ssl) > 0 {

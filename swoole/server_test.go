@@ -128,6 +128,22 @@ func TestServerFromMapErrors(t *testing.T) {
 	}
 }
 
+// Who ports a server is told at once of all that its array has and there isn't.
+func TestAllWrongOptionsAreTold(t *testing.T) {
+	_, err := swoole.ServerFromMap(options{"worker_num": 4, "enable_coroutine": true, "log_level": 1,
+		"max_conn": 100, "workers": 1})
+	for _, says := range []string{
+		"worker_num: can't", "enable_coroutine: can't", "log_level: can't", "workers: no such option",
+	} {
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want %s", err, says)
+		}
+	}
+	if strings.Contains(err.Error(), "max_conn") {
+		t.Error(err)
+	}
+}
+
 // A map of options can be anything that a file may have in it.
 func FuzzOptions(f *testing.F) {
 	for _, seed := range []string{

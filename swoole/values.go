@@ -71,6 +71,8 @@ func sslOptions(options map[string]any) (ssl, others map[string]any) {
 	return ssl, others
 }
 
-func optionError(name, why string) error {
-	return &tlsconfig.OptionError{Option: name, Err: errors.New(why)}
+func optionError(name, why string) error { return ofOption(name, errors.New(why)) }
+
+func ofOption(name string, err error) error {
+	return &tlsconfig.OptionError{Option: name, Err: err}
 }

@@ -225,6 +225,13 @@ func (c checker) order(chain, path []*x509.Certificate, ended bool) *Certificate
 		}
 	}
 	switch {
+	case ended && len(path) == 1 && !c.trusted(chain):
+		return warn(
+			explain.ReasonSelfSigned,
+			"the certificate "+text.CertName(last)+" is signed with its own key",
+			"clients refuse it unless they have it as an authority: have one sign it, for development "+
+				"that of tlsconfig/devca",
+		)
 	case !inOrder:
 		return warn(
 			explain.ReasonOutOfOrder,

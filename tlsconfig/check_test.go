@@ -325,7 +325,7 @@ func TestChainsAreExamined(t *testing.T) {
 		"full, with the root":       {leaf, []*tlstest.CA{lower, upper, root}, nil, "", nil},
 		"part":                      {leaf, []*tlstest.CA{lower}, nil, "", nil},
 		"private":                   {ofRoot, nil, nil, "", nil},
-		"self-signed":               {self, nil, nil, "", nil},
+		"self-signed":               {self, nil, nil, explain.ReasonSelfSigned, []string{`"mail.test"`, "own key", "as an authority"}},
 		"no intermediate":           {public, nil, nil, explain.ReasonIncompleteChain, []string{`"http://ca.test/lower.der"`, "fullchain.pem"}},
 		"no intermediate, but root": {public, nil, lower, "", nil}, // the system trusts its issuer
 		"another intermediate":      {leaf, []*tlstest.CA{stranger}, nil, explain.ReasonIncompleteChain, []string{`"Lower" is not in the file`, `"Stranger"`}},

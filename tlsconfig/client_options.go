@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/whorl-go/whorl/internal/names"
+	"github.com/whorl-go/whorl/internal/setting"
 	"github.com/whorl-go/whorl/internal/verify"
 )
 
@@ -107,9 +108,13 @@ func (o *ClientOptions) read(config *tls.Config) error {
 	}
 	switch {
 	case o.CertFile == "" && o.KeyFile != "":
-		return &OptionError{"KeyFile", errors.New("needs its certificate: set CertFile as well")}
+		return &OptionError{
+			"KeyFile", errors.New("needs its certificate: set " + setting.CertFile + " as well"),
+		}
 	case o.CertFile == "" && o.Passphrase != "":
-		return &OptionError{"Passphrase", errors.New("there is no key for it to open: set KeyFile")}
+		return &OptionError{
+			"Passphrase", errors.New("there is no key for it to open: set " + setting.KeyFile),
+		}
 	case o.CertFile == "":
 		return nil
 	}

@@ -13,7 +13,7 @@
 //	server, err := tlsconfig.NewServer(options)  // once: reads and checks certificates, keys and authorities
 //	go server.Watch(ctx, watchOptions)           // reloads what changes, warns of what runs out
 //	conn := tls.Server(raw, server.Config())     // per connection: the same configuration each time
-//	err = explain.Server(conn.Handshake(), address)
+//	err = explain.Server(conn.Handshake(), address, server.Config())
 //
 // It does no network I/O and knows no event loop, so everything here can be called from anywhere.
 // Reading certificate files is the one thing that blocks: ClientOptions.Config, NewServer and
@@ -34,8 +34,8 @@
 // is wrong, and what mends it: a file that is missing, unreadable or no PEM, key and certificate
 // swapped, an encrypted key, the key of another certificate, a leaf that doesn't come first, a
 // certificate that has run out, has no names, is not for servers, or is too weak. What only some
-// clients stumble over (a chain that is incomplete or out of order) is a warning. A reload that
-// finds a mistake leaves everything as it was.
+// clients stumble over (a chain that lacks what its own pointer to the issuer names, or is out of
+// order) is a warning. A reload that finds a mistake leaves everything as it was.
 //
 // # The packages beside it
 //

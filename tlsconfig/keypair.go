@@ -14,6 +14,7 @@ import (
 
 	"github.com/youmark/pkcs8"
 
+	"github.com/whorl-go/whorl/internal/setting"
 	"github.com/whorl-go/whorl/internal/text"
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
@@ -227,7 +228,8 @@ func (p *pemPair) parseKey() (crypto.Signer, error) {
 		return nil, p.keyError(
 			explain.ReasonKeyEncrypted,
 			"the key is encrypted and there is no passphrase",
-			"set the passphrase (ssl_passphrase), or decrypt the key with openssl pkey -in FILE -out PLAIN and protect that file by its permissions",
+			"set "+setting.Passphrase+", or decrypt the key with openssl pkey -in FILE -out "+
+				"PLAIN and protect that file by its permissions",
 			nil,
 		)
 	}
@@ -244,7 +246,7 @@ func (p *pemPair) parseKey() (crypto.Signer, error) {
 		return nil, p.keyError(
 			explain.ReasonWrongPassphrase,
 			text.Printable(err.Error(), text.MaxText),
-			"correct the passphrase (ssl_passphrase)",
+			"correct "+setting.Passphrase,
 			err,
 		)
 	case err != nil:

@@ -3,8 +3,8 @@ package tlsconfig
 import "github.com/whorl-go/whorl/internal/text"
 
 // An OptionError says which option can't be honoured, and why: a field of ServerOptions or
-// ClientOptions, or a name in a map that package dialect or swoole was given. Err may wrap a
-// *CertificateError and an *fs.PathError.
+// ClientOptions, of package probe's Target or Options, or a name in a map that package dialect or
+// swoole was given. Err may wrap a *CertificateError and an *fs.PathError.
 type OptionError struct {
 	Option string // its name, such as "MinVersion" or "ssl_cafile"
 	Err    error

@@ -108,7 +108,7 @@ func TestStrictSNI(t *testing.T) {
 			if !ok || e.Reason != explain.ReasonUnrecognizedName {
 				t.Errorf("%s: client: %v", name, m.ClientErr)
 			}
-			e, ok = errors.AsType[*explain.HandshakeError](explain.Server(m.ServerErr, ""))
+			e, ok = errors.AsType[*explain.HandshakeError](explain.Server(m.ServerErr, "", nil))
 			if !ok || e.Reason != explain.ReasonUnrecognizedName {
 				t.Errorf("%s: server: %v", name, m.ServerErr)
 			}

@@ -160,32 +160,71 @@ func (nobody) LookupNetIP(_ context.Context, _, name string) ([]netip.Addr, erro
 	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 
-// A server must not mask, and what it does wrong is answered as the RFC says.
-func TestServersViolations(t *testing.T) {
-	for name, c := range map[string]struct {
-		bytes string
-		code  int
-	}{
-		"masked":    {frame(1, "a"), 1002},
-		"bad UTF-8": {answer(1, "\xff"), 1007},
-		"too large": {"\x82\x7f\x00\x00\x00\x01\x00\x00\x00\x00", 1009},
-	} {
-		t.Run(name, func(t *testing.T) {
-			said := make(chan string, 1)
-			url, ctx := scripted(t, func(conn net.Conn, r *http.Request) {
-				io.WriteString(conn, good+acceptOf(r)+"\r\n\r\n"+c.bytes)
-				rest, _ := io.ReadAll(conn)
-				said <- string(rest)
-			})
-			conn, err := websocket.Dial(ctx, url, websocket.ClientConfig{})
-			check(t, err)
-			_, err = conn.Recv(ctx)
-			wantClose(t, err, c.code)
-			if text := receive(t, said); len(text) < 8 || text[0] != 0x88 || text[1]&0x80 == 0 {
-				t.Errorf("%q", text)
-			}
+// What a server says one byte at a time is the same as what it says at once, and so is the closing.
+func TestServerThatTrickles(t *testing.T) {
+	for _, bytewise := range []bool{false, true} {
+		said := make(chan []byte, 1)
+		url, ctx := scripted(t, func(conn net.Conn, r *http.Request) {
+			frames := "\x01\x03gr\xc3" + answer(9, "p") + "\x00\x01\xbc" + answer(0, "\xc3\x9fe")
+			trickle(conn, good+acceptOf(r)+"\r\n\r\n"+frames+answer(8, "\x0f\xa0bye"), bytewise)
+			conn.(*net.TCPConn).CloseWrite() // the server closes first (RFC 6455, section 7.1.1)
+			rest, _ := io.ReadAll(conn)
+			said <- rest
 		})
+		c, err := websocket.Dial(ctx, url, websocket.ClientConfig{})
+		check(t, err)
+		if m, err := c.Recv(ctx); err != nil || string(m.Data) != "grüße" {
+			t.Errorf("%q, %v", m.Data, err)
+		}
+		_, err = c.Recv(ctx)
+		if e := wantClose(t, err, 4000); e.Reason != "bye" || !e.Clean {
+			t.Errorf("%+v", e)
+		}
+		rest := receive(t, said)
+		if len(rest) != 2+4+1+2+4+5 || rest[0] != 0x8a || rest[7] != 0x88 {
+			t.Errorf("answered %q; want a pong and a close frame", rest)
+		}
 	}
+}
+
+// Through a proxy, and what it says when it doesn't want to.
+func TestProxy(t *testing.T) {
+	h := start(t, "tls", echoing())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	var status atomic.Int64
+	proxy := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s := int(status.Load()); s != 200 || r.Method != http.MethodConnect {
+			http.Error(w, "no", s)
+			return
+		}
+		to, err := net.Dial("tcp", r.Host)
+		check(t, err)
+		defer to.Close()
+		from, _, err := http.NewResponseController(w).Hijack()
+		check(t, err)
+		defer from.Close()
+		io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n")
+		go io.Copy(to, from)
+		io.Copy(from, to)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- proxy.Serve(l) }()
+	defer func() { proxy.Close(); <-served }()
+	config := websocket.ClientConfig{Client: client.Config{Proxy: &client.Proxy{
+		Type: "http", Address: l.Addr().String(),
+	}}}
+	status.Store(http.StatusForbidden)
+	_, err = h.try("/", config)
+	if failed, ok := errors.AsType[*websocket.DialError](err); !ok || failed.Layer != "proxy" ||
+		!strings.Contains(err.Error(), "403") {
+		t.Errorf("%v", err)
+	}
+	status.Store(http.StatusOK)
+	c := h.dial("/", config)
+	push(t, c, "through")
+	h.want(c, websocket.Text, "through")
+	check(t, c.Close(websocket.StatusNormal, ""))
 }
 
 // A Conn of Open connects again, with its callbacks, until it is closed.

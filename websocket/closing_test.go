@@ -218,6 +218,26 @@ func TestTwoShutdowns(t *testing.T) {
 	check(t, receive(t, shut))
 }
 
+// Shutdown waits no longer than its context lasts: who doesn't answer by then is cut off.
+func TestShutdownHasADeadline(t *testing.T) {
+	config, ends := closes(echoing())
+	config.CloseTimeout = time.Hour
+	h := start(t, "tcp", config)
+	r := h.upgraded("/")
+	ctx, cancel := context.WithTimeout(h.ctx, 50*time.Millisecond)
+	defer cancel()
+	if err := h.s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	r.expect(answer(8, "\x03\xe9"))
+	if end := receive(t, ends); end != "1001 false" {
+		t.Error(end)
+	}
+	if _, err := r.r.ReadByte(); err == nil {
+		t.Error("the connection stands")
+	}
+}
+
 // Shutdown says 1001 to the connections of Upgrade in OnRequest, too, and they have their IDs.
 func TestServerKnowsConnectionsOfUpgrade(t *testing.T) {
 	options := &websocket.UpgradeOptions{Options: websocket.Options{OnMessage: echo}}

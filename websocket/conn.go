@@ -72,10 +72,11 @@ const (
 	stateClosed
 	stateMask uint32 = 7
 
-	flagFull        uint32 = 8  // more than HighWater waits for the peer
-	flagPinged      uint32 = 16 // and has not answered yet
-	flagEstablished uint32 = 32 // OnClose is due
-	flagStreaming   uint32 = 64 // a Writer is open; changed at home
+	flagFull        uint32 = 8   // more than HighWater waits for the peer
+	flagPinged      uint32 = 16  // and has not answered yet
+	flagEstablished uint32 = 32  // OnClose is due
+	flagStreaming   uint32 = 64  // a Writer is open; changed at home
+	flagOwed        uint32 = 128 // arrived is about to be called
 )
 
 // rare is what few connections have, or have only for a while.
@@ -93,6 +94,7 @@ type rare struct {
 	atEnd       []func()
 	subprotocol string
 	remote      net.Addr // what a proxy has told
+	secure      bool     // so it has
 
 	request *exchange // the request is read
 	pipe    *pipe     // to net/http
@@ -161,6 +163,15 @@ func (c *Conn) LocalAddr() net.Addr {
 
 // ConnectionState returns what the TLS handshake has agreed on; ok is false without TLS.
 func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) { return c.carrier.tls() }
+
+// Secure reports whether the peer's connection has TLS: here, or at a trusted proxy that says so.
+func (c *Conn) Secure() bool {
+	if r := c.rare.Load(); r != nil && r.secure {
+		return true
+	}
+	_, ok := c.ConnectionState()
+	return ok
+}
 
 // Err returns how the connection has ended, a *CloseError; nil as long as it stands.
 func (c *Conn) Err() error {
@@ -380,7 +391,7 @@ func (c *Conn) establish(p *params, subprotocol string) {
 			r.request.server.established(c)
 		}
 		// Very many connections are idle: what only the handshake needs goes.
-		if r.remote == nil {
+		if r.remote == nil && !r.secure {
 			c.rare.Store(nil)
 		} else {
 			r.request, r.pipe = nil, nil

@@ -26,8 +26,8 @@ func Example() {
 				http.Error(w, "no token", http.StatusForbidden)
 				return
 			}
-			if offered := r.Header.Get("Sec-WebSocket-Protocol"); offered != "" {
-				w.Header().Set("Sec-WebSocket-Protocol", offered)
+			if offered := websocket.Subprotocols(r); len(offered) > 0 {
+				w.Header().Set("Sec-WebSocket-Protocol", offered[0])
 			}
 			w.WriteHeader(http.StatusSwitchingProtocols)
 			c := websocket.ConnOf(r)
@@ -66,7 +66,7 @@ func Example() {
 
 // visit is a client.
 func visit(ctx context.Context, url string) {
-	config := websocket.ClientConfig{Options: websocket.Options{Subprotocols: []string{"chat"}}}
+	config := websocket.ClientConfig{Options: websocket.Options{Subprotocols: []string{"chat", "superchat"}}}
 	for _, path := range []string{"/", "/ws", "/ws?token=secret"} {
 		c, err := websocket.Dial(ctx, url+path, config)
 		if failed, ok := errors.AsType[*websocket.DialError](err); ok {

@@ -49,7 +49,9 @@ const (
 )
 
 var hubs = sched.NewByLoop(func(at sched.Home) *hub {
-	return &hub{at: at, loop: at.Loop(), ctx: at.Runtime().Context(), period: time.Hour}
+	h := &hub{at: at, loop: at.Loop(), ctx: at.Runtime().Context(), period: time.Hour}
+	at.Runtime().AtEnd(h.endHooked)
+	return h
 }, nil)
 
 func (h *hub) here() bool               { return h.at.Here() }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 
@@ -128,7 +127,7 @@ func (s *Server) describe(r *http.Request, c *Conn) {
 	}
 	remote := c.carrier.remote()
 	rare := c.toRare()
-	rare.remote = nil
+	rare.remote, rare.secure = nil, s.forwardedTLS(r.Header, remote)
 	if client, ok := s.forwarded(r.Header, remote); ok {
 		remote = net.TCPAddrFromAddrPort(netip.AddrPortFrom(client, 0))
 		rare.remote = remote
@@ -143,16 +142,7 @@ func (s *Server) forwarded(h http.Header, peer net.Addr) (client netip.Addr, ok 
 	if !s.trusted.Contains(peer) {
 		return client, false
 	}
-	var hops []string
-	for _, element := range list(h["Forwarded"]) {
-		for _, pair := range strings.Split(element, ";") {
-			name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
-			if strings.EqualFold(name, "for") {
-				hops = append(hops, strings.Trim(value, `"`))
-			}
-		}
-	}
-	client, ok = s.lastHop(hops)
+	client, ok = s.lastHop(parameters(h, "for"))
 	if before := list(h["X-Forwarded-For"]); len(before) > 0 {
 		other, valid := s.lastHop(before)
 		if len(h["Forwarded"]) > 0 && (client != other || ok != valid) {
@@ -161,6 +151,37 @@ func (s *Server) forwarded(h http.Header, peer net.Addr) (client netip.Addr, ok 
 		return other, valid
 	}
 	return client, ok
+}
+
+// forwardedTLS reports whether a trusted proxy says that its client's connection has TLS. Of several
+// the last one counts, which is the nearest.
+func (s *Server) forwardedTLS(h http.Header, peer net.Addr) bool {
+	said := 0
+	for _, protos := range [][]string{parameters(h, "proto"), list(h["X-Forwarded-Proto"])} {
+		if len(protos) == 0 {
+			continue
+		}
+		switch strings.ToLower(strings.TrimSpace(protos[len(protos)-1])) {
+		case "https", "wss":
+			said++
+		default:
+			return false
+		}
+	}
+	return said > 0 && s.trusted.Contains(peer)
+}
+
+// parameters returns the values that a parameter has in the elements of Forwarded.
+func parameters(h http.Header, name string) (values []string) {
+	for _, element := range list(h["Forwarded"]) {
+		for _, pair := range strings.Split(element, ";") {
+			key, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			if strings.EqualFold(key, name) {
+				values = append(values, strings.Trim(value, `"`))
+			}
+		}
+	}
+	return values
 }
 
 // list returns the elements of a header that is a list.
@@ -368,8 +389,7 @@ func takeBack(w http.ResponseWriter, c *Conn) (take func() (rest []byte, ok bool
 		}
 		c.carrier.pause()
 		c.become(stateHandshake)
-		read, _ := rw.Reader.Peek(rw.Reader.Buffered())
-		return slices.Concat(read, p.in), true // nobody else uses p.in any more
+		return append(buffered(rw.Reader), p.in...), true // nobody else uses p.in any more
 	}, nil
 }
 

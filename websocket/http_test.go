@@ -1,15 +1,21 @@
 package websocket_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/whorl-go/whorl/defer"
+	"github.com/whorl-go/whorl/internal/leaktest"
 	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/server"
 	"github.com/whorl-go/whorl/websocket"
 )
 
@@ -158,7 +164,10 @@ func TestFaultsInCallbacks(t *testing.T) {
 			fault(strings.TrimPrefix(string(m.Data), "message "))
 			c.Push(m.Data, m.Opcode)
 		},
-		OnPing: func(_ context.Context, _ *websocket.Conn, data []byte) { fault(string(data)) },
+		OnPing: func(_ context.Context, _ *websocket.Conn, data []byte) bool {
+			fault(string(data))
+			return false
+		},
 	}
 	open := func(_ context.Context, _ *websocket.Conn, r *http.Request) {
 		fault(strings.TrimPrefix(r.URL.Path, "/"))
@@ -199,4 +208,208 @@ func TestFaultsInCallbacks(t *testing.T) {
 			h.want(good, websocket.Text, "good")
 		})
 	}
+}
+
+// A request that is no handshake, or a bad one, has the status that HTTP has for it.
+func TestHTTPStatus(t *testing.T) {
+	config := echoing()
+	config.MaxHeader = 2000
+	config.MaxBody = 100
+	config.HeaderTimeout = 300 * time.Millisecond
+	config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadAll(r.Body); err != nil {
+			http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+		}
+	})
+	config.OriginPatterns = []string{"*.example.org"}
+	h := start(t, "tcp", config)
+	drop := func(line string) string { return strings.Replace(handshakeLines, line, "", 1) }
+	for request, status := range map[string]int{
+		"GET / HTTP/1.1\r\n" + handshakeLines + "\r\n":                                                                        101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Origin: http://localhost\r\n\r\n":                                            101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Origin: https://chat.example.org\r\n\r\n":                                    101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Origin: http://evil.test\r\n\r\n":                                            403,
+		"POST / HTTP/1.1\r\n" + handshakeLines + "\r\n":                                                                       405,
+		"GET / HTTP/1.1\r\n" + drop("Host: localhost\r\n") + "\r\n":                                                           400,
+		"GET / HTTP/1.1\r\n" + drop("Connection: Upgrade\r\n") + "\r\n":                                                       400,
+		"GET / HTTP/1.1\r\n" + drop("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n") + "\r\n":                               400,
+		"GET / HTTP/1.1\r\n" + strings.Replace(handshakeLines, "Version: 13", "Version: 8", 1) + "\r\n":                       426,
+		"GET / HTTP/1.1\r\n" + strings.Replace(handshakeLines, "websocket", "websocket, abc", 1) + "\r\n":                     101,
+		"GET / HTTP/1.1\r\n" + strings.Replace(handshakeLines, ": Upgrade", ": keep-alive, upgrade", 1) + "\r\n":              101,
+		"GET / HTTP/1.1\r\n" + handshakeLines + "Content-Length: 1\r\n\r\na":                                                  400,
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                                                                                   200,
+		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n" + strings.Repeat("a", 101):                                413,
+		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + strings.Repeat("a", 101) + "\r\n0\r\n\r\n": 413,
+		"nonsense\r\n\r\n":         400,
+		"\x16\x03\x01\x02\x00\x01": 400, // TLS, which says no more until it is answered
+		"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 2000) + "\r\n\r\n": 431,
+		"GET / HTTP/1.1\r\nHost: a\r\n":                                             408,
+	} {
+		r := h.connect()
+		r.send(request)
+		if resp := r.response(); resp.StatusCode != status {
+			t.Errorf("%.150q: %s, want %d", request, resp.Status, status)
+		} else if status == 426 && resp.Header.Get("Sec-WebSocket-Version") != "13" {
+			t.Errorf("%v", resp.Header)
+		}
+	}
+}
+
+// A connection that says nothing at all is closed without an answer, and OnDisconnect says why.
+func TestSilentConnection(t *testing.T) {
+	reasons := make(chan error, 1)
+	config := echoing()
+	config.HeaderTimeout = 100 * time.Millisecond
+	config.OnDisconnect = func(_ context.Context, _ *websocket.Conn, reason error) { reasons <- reason }
+	h := start(t, "tcp", config)
+	r := h.connect()
+	if err := receive(t, reasons); !errors.Is(err, runtime.ErrTimeout) {
+		t.Errorf("reason %v", err)
+	}
+	if _, err := r.r.ReadByte(); err == nil {
+		t.Error("it got something")
+	}
+}
+
+// Requests of HTTP before an upgrade: one after the other, and in one segment.
+func TestKeepAliveBeforeUpgrade(t *testing.T) {
+	for name, network := range map[string]string{"http": "tcp", "https": "tls"} {
+		t.Run(name, func(t *testing.T) {
+			config := echoing()
+			config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprintf(w, "%s %v", r.URL.Path, r.TLS != nil)
+			})
+			h := start(t, network, config)
+			r := h.connect()
+			want := func(path string) {
+				t.Helper()
+				body, err := io.ReadAll(r.response().Body)
+				if string(body) != fmt.Sprintf("%s %v", path, h.secure) || err != nil {
+					t.Fatalf("%q, %v", body, err)
+				}
+			}
+			r.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+			want("/1")
+			r.send("GET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\n\r\nGET /ws HTTP/1.1\r\n" +
+				handshakeLines + "\r\n" + frame(1, "early"))
+			want("/2")
+			want("/3")
+			if resp := r.response(); resp.StatusCode != 101 {
+				t.Fatal(resp.Status)
+			}
+			r.expect(answer(1, "early"))
+			r.send(frame(1, "late"))
+			r.expect(answer(1, "late"))
+			r.send(frame(8, "\x03\xe8"))
+			r.expect(answer(8, "\x03\xe8"))
+			r.expectEnd()
+		})
+	}
+}
+
+// A large body goes in and out with back-pressure.
+func TestLargeBodies(t *testing.T) {
+	const size = 8 << 20
+	config := echoing()
+	config.MaxBody = size
+	config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Write(body)
+	})
+	h := start(t, "tcp", config)
+	data := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	resp, err := http.Post("http://"+h.l.Addr().String(), "", bytes.NewReader(data))
+	check(t, err)
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// Who comes beyond the limits of connections is told by HTTP, and OnReject is.
+func TestTooManyConnections(t *testing.T) {
+	for name, limit := range map[string]func(c *server.Config){
+		"MaxConnections": func(c *server.Config) { c.MaxConnections = 1 },
+		"MaxPerAddress":  func(c *server.Config) { c.MaxPerAddress = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := echoing()
+			limit(&config.Server)
+			h := start(t, "tcp", config)
+			r := h.upgraded("/")
+			other := h.connect()
+			other.send("GET / HTTP/1.1\r\n" + handshakeLines + "\r\n")
+			if resp := other.response(); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !resp.Close {
+				t.Errorf("%v", resp)
+			}
+			r.send(frame(1, "still here"))
+			r.expect(answer(1, "still here"))
+		})
+	}
+}
+
+// Each step of HTTP has its time-out: the head of a request, its body, the wait for the next one.
+func TestTimeoutsOfHTTP(t *testing.T) {
+	const long = time.Hour
+	head := "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
+	for name, c := range map[string]struct {
+		header, body, keepAlive time.Duration
+		request                 string
+		statuses                []int
+	}{
+		"head":      {50 * time.Millisecond, long, long, head[:20], []int{408}},
+		"next head": {50 * time.Millisecond, long, long, head + "0123456789" + head[:18], []int{200}},
+		"body":      {long, 50 * time.Millisecond, long, head + "01234", []int{500}},
+		"next":      {long, long, 50 * time.Millisecond, head + "0123456789", []int{200}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := echoing()
+			config.HeaderTimeout, config.BodyTimeout, config.KeepAliveTimeout = c.header, c.body, c.keepAlive
+			config.OnRequest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if _, err := io.ReadAll(r.Body); err != nil {
+					if !errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Errorf("%v", err)
+					}
+					w.WriteHeader(http.StatusInternalServerError)
+				}
+			})
+			h := start(t, "tcp", config)
+			r := h.connect()
+			r.send(c.request)
+			for _, status := range c.statuses {
+				resp := r.response()
+				if io.Copy(io.Discard, resp.Body); resp.StatusCode != status {
+					t.Errorf("%s, want %d", resp.Status, status)
+				}
+			}
+			r.expectEnd()
+		})
+	}
+}
+
+// What a server that shuts down is asked on a connection that stands is answered with 503.
+func TestRequestsDuringShutdown(t *testing.T) {
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	config := echoing()
+	config.OnRequest = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(begun)
+		<-goOn
+	})
+	h := start(t, "tcp", config)
+	r := h.connect()
+	r.send(plainRequest)
+	receive(t, begun)
+	r.send(plainRequest + "GET / HTTP/1.1\r\n" + handshakeLines + "\r\n")
+	shut := make(chan error, 1)
+	go func() { shut <- h.s.Shutdown(h.inTime()) }()
+	leaktest.Until(t, "Shutdown has begun", func() bool { return websocket.Draining(h.s) })
+	close(goOn)
+	r.plainAnswer(200)
+	rest, err := io.ReadAll(r.r)
+	if text := string(rest); err != nil || text != "" && !strings.HasPrefix(text, "HTTP/1.1 503 ") {
+		t.Errorf("%q, %v", rest, err)
+	}
+	check(t, receive(t, shut))
 }

@@ -86,7 +86,7 @@ func startOnly(t testing.TB, config websocket.Config) *house {
 func serve(t testing.TB, network string, config websocket.Config) (*house, chan error) {
 	t.Helper()
 	rt := runtimetest.Start(t, append(runtimetest.QuietPanics(t), runtime.WithLoops(2))...)
-	if network == "tls" {
+	if network == "tls" && config.Server.Certificates == nil {
 		_, config.Server.TLS = certified()
 	}
 	h := &house{t: t, ctx: rt.Context(), s: websocket.NewServer(config), secure: network == "tls"}

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/whorl-go/whorl/internal/callback"
+	"github.com/whorl-go/whorl/socket"
 	"github.com/whorl-go/whorl/websocket/internal/engine"
 )
 
@@ -27,16 +29,21 @@ type Options struct {
 	// behind it, such as ErrPongTimeout, Conn.Err tells. Optional.
 	OnClose func(ctx context.Context, c *Conn, code int, reason string, clean bool)
 
-	// OnPing and OnPong get the peer's pings, which are answered in any case, and its pongs. data is
-	// valid until they return. Optional.
-	OnPing, OnPong func(ctx context.Context, c *Conn, data []byte)
+	// OnPing gets the peer's pings. It is answered by a pong with the same data, unless OnPing
+	// returns true: then the answer is the program's. OnPong gets the peer's pongs. data is valid
+	// until they return. Optional.
+	OnPing func(ctx context.Context, c *Conn, data []byte) (answered bool)
+	OnPong func(ctx context.Context, c *Conn, data []byte)
 
 	// OnSlow is asked when a message can't be sent as more than MaxQueue would wait for the peer.
 	// True drops the message, false closes the connection with StatusTryAgainLater. nil: false. It
 	// is called within Push, on the connection's loop, and must not push.
 	OnSlow func(c *Conn) (drop bool)
 
-	// OnDrained is called when, after BackPressure, no more than LowWater waits for the peer.
+	// OnDrained is called when, after BackPressure, no more than LowWater waits for the peer; where
+	// messages from elsewhere than the loop were too many to be sure, when they have come there and
+	// fewer than HighWater wait. Whoever pushes from elsewhere better waits in Conn.Drain: OnDrained
+	// may come before its Push returns.
 	OnDrained func(ctx context.Context, c *Conn)
 
 	// Subprotocols are those that the program speaks, best first (RFC 6455, section 1.9). A server
@@ -97,7 +104,8 @@ const (
 type shared struct {
 	Options
 	role   engine.Role
-	params sync.Map // *params by engine.Deflate, or struct{} for none
+	limits callback.Limits // of connections of package hooks
+	params sync.Map        // *params by engine.Deflate, or struct{} for none
 
 	patience time.Duration // with what comes before the WebSocket
 }
@@ -140,7 +148,11 @@ func (o Options) prepare(role engine.Role) (*shared, error) {
 			return fail("the subprotocol %q is not a token", name)
 		}
 	}
-	return &shared{Options: o, role: role}, nil
+	// Behind the largest message there is room for control frames.
+	limits, err := callback.NewLimits(
+		o.MaxQueue+controlRoom, o.HighWater, o.LowWater, socket.DefaultWriteTimeout,
+	)
+	return &shared{Options: o, role: role, limits: limits}, err
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {

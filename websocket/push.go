@@ -231,10 +231,29 @@ func (c *Conn) pushOutside(op engine.Opcode, data []byte) (Status, error) {
 	if !c.home.do(send) {
 		return Dropped, c.ending()
 	}
-	if r.outside.Load() > int64(p.MaxQueue-p.HighWater) { // all that is sure to have room
+	// Half of what is sure to have room: it is to be told before the next one is dropped.
+	if r.outside.Load() > int64(p.MaxQueue-p.HighWater)/2 {
+		if c.state.Or(flagOwed)&flagOwed == 0 {
+			c.home.do(func() { c.home.later(c.arrived) })
+		}
 		return BackPressure, nil
 	}
 	return c.status(), nil
+}
+
+// arrived follows BackPressure for what was on its way here: it has come, and been sent. If that is
+// much, bufferEmpty calls OnDrained.
+func (c *Conn) arrived() {
+	c.state.And(^flagOwed)
+	if c.state.Load()&flagFull == 0 {
+		c.drained()
+	}
+}
+
+func (c *Conn) drained() {
+	if fn := c.params().OnDrained; fn != nil && c.current() == stateOpen {
+		fn(c.context(), c)
+	}
 }
 
 // keeps reports whether a Writer is open: then it keeps what would be sent within its message, for
@@ -307,7 +326,5 @@ func (c *Conn) bufferEmpty() {
 			r.pipe.empty()
 		}
 	}
-	if fn := c.params().OnDrained; fn != nil && c.current() == stateOpen {
-		fn(c.context(), c)
-	}
+	c.drained()
 }

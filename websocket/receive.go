@@ -52,9 +52,8 @@ func (c *Conn) feed(in []byte) {
 			}
 			box.put(m)
 		case engine.PingReceived:
-			c.sendControl(engine.Pong, event.Data)
-			if p.OnPing != nil && state == stateOpen {
-				p.OnPing(c.context(), c, event.Data)
+			if p.OnPing == nil || state != stateOpen || !p.OnPing(c.context(), c, event.Data) {
+				c.sendControl(engine.Pong, event.Data)
 			}
 		case engine.PongReceived:
 			if p.OnPong != nil && state == stateOpen {

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -75,9 +76,12 @@ func (g *registry) all() []*Conn {
 	return all
 }
 
-// wait waits until none is left.
-func (g *registry) wait(ctx context.Context) {
+// wait waits until none is left, or until ctx is done, whose error it returns.
+func (g *registry) wait(ctx context.Context) error {
 	g.ending.Store(true)
 	g.left(g.count.Load())
-	g.over.Pop(ctx)
+	if _, err := g.over.Pop(ctx); !errors.Is(err, runtime.ErrChannelClosed) {
+		return err
+	}
+	return nil
 }

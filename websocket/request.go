@@ -193,6 +193,10 @@ func ConnOf(r *http.Request) *Conn {
 	return c
 }
 
+// Subprotocols returns those that the client of a request has offered, the one that it likes best
+// first. OnHandshake chooses one by setting Sec-WebSocket-Protocol.
+func Subprotocols(r *http.Request) []string { return handshake.Protocols(r.Header) }
+
 // refuse answers a request that can't be served, and ends the connection.
 func (x *exchange) refuse(status int, reason string, h http.Header) {
 	if x.server.config.OnDisconnect == nil && status != http.StatusServiceUnavailable {

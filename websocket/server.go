@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -34,7 +35,8 @@ type Config struct {
 	// Server is what lies below: limits of connections, certificates, time-outs, the PROXY
 	// protocol. Its callbacks, its framing and its MaxQueue are this package's, but for OnReject and
 	// LastWord. Without OnReject the log is told why TLS handshakes fail, and what mends it, and of
-	// clients that don't speak TLS where it is wanted.
+	// clients that don't speak TLS where it is wanted. Without LastWord clients beyond the limits
+	// get 503.
 	Server server.Config
 
 	// OnHandshake decides about a request for a WebSocket, in a coroutine of its own: it may wait.
@@ -76,9 +78,10 @@ type Config struct {
 	OriginPatterns []string
 
 	// TrustedProxies lists the IP addresses and prefixes of reverse proxies, and "unix", whose
-	// Forwarded or X-Forwarded-For says where the client is: see Conn.RemoteAddr and the request's
-	// RemoteAddr. Of several addresses the last one counts that is no trusted proxy's. A request with
-	// both headers that don't agree is believed in neither.
+	// Forwarded, or X-Forwarded-For and X-Forwarded-Proto, say where the client is and whether it
+	// has TLS: see Conn.RemoteAddr, the request's RemoteAddr, and Conn.Secure. Of several addresses
+	// the last one counts that is no trusted proxy's. A request with both kinds of headers that
+	// don't agree is believed in neither.
 	TrustedProxies []string
 
 	// MaxHeader is how large the head of a request may be, 64 KiB if 0 (431 otherwise). MaxBody is
@@ -146,6 +149,9 @@ func NewServer(config Config) *Server {
 	if low.OnReject == nil {
 		low.OnReject = s.rejected
 	}
+	if low.LastWord == nil {
+		low.LastWord = lastWord
+	}
 	low.OnBufferFull = func(_ context.Context, sc *server.Conn) { of(sc).bufferFull() }
 	low.OnBufferEmpty = func(_ context.Context, sc *server.Conn) { of(sc).bufferEmpty() }
 	// Behind the largest message there is room for control frames.
@@ -153,6 +159,14 @@ func NewServer(config Config) *Server {
 	low.HighWater, low.LowWater = s.shared.HighWater, s.shared.LowWater
 	s.server = server.New(low)
 	return s
+}
+
+// lastWord is for clients that there is no room for; for others the server below has one.
+func lastWord(_ *server.Conn, reason error) string {
+	if reason == server.ErrPlaintext {
+		return ""
+	}
+	return string(response(http.StatusServiceUnavailable, again, []byte("too many connections\n")))
 }
 
 // controlRoom is what may be queued beyond MaxQueue: frames without payload, headers, a response.
@@ -232,7 +246,8 @@ func (s *Server) Serve(ctx context.Context) error {
 
 // Shutdown ends the server in order: no new connections, requests are answered with 503, every
 // WebSocket gets a close frame with StatusGoingAway and has Options.CloseTimeout to answer it, and
-// requests that are being served are finished. When ctx is done the rest is aborted.
+// requests that are being served are finished. When ctx is done the rest is aborted, and its error
+// returned.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if s.invalid != nil {
 		return s.invalid
@@ -241,10 +256,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.registry.all() {
 		c.home.do(func() { c.shut(StatusGoingAway, "", server.ErrShutdown) })
 	}
-	s.registry.wait(ctx)
+	cut := s.registry.wait(ctx)
 	s.connections.Close()
 	runtime.Await(ctx, func() (struct{}, error) { return struct{}{}, s.http.Shutdown(ctx) })
-	return s.server.Shutdown(ctx)
+	return cmp.Or(s.server.Shutdown(ctx), cut)
 }
 
 // Close ends the server at once, without closing handshakes.

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -14,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/internal/goroutine"
 	"github.com/whorl-go/whorl/internal/sched"
 	"github.com/whorl-go/whorl/socket"
@@ -28,7 +30,8 @@ type UpgradeOptions struct {
 	// OriginPatterns are those of Config.
 	OriginPatterns []string
 
-	// OnOpen is called behind the 101 and before the first message. Optional.
+	// OnOpen is called behind the 101 and before the first message, which may have come when Upgrade
+	// returns. Optional.
 	OnOpen func(ctx context.Context, c *Conn, r *http.Request)
 
 	once    sync.Once
@@ -48,8 +51,8 @@ func (o *UpgradeOptions) prepare() (*shared, error) {
 //
 // In Config.OnRequest of a Server the connection is served by its loop from then on, costs no
 // coroutine and no goroutine, and is one of the Server's: for Push by ID, Connections, Shutdown. On
-// other servers of net/http, over the listeners of package hooks as over package net's, a goroutine
-// reads from it, which calls the callbacks.
+// other servers of net/http it is served by a loop, too, if their listener is one of package hooks
+// and TLS isn't tls.NewListener's; else a goroutine reads from it, which calls the callbacks.
 func Upgrade(w http.ResponseWriter, r *http.Request, o *UpgradeOptions) (*Conn, error) {
 	if o == nil {
 		o = new(UpgradeOptions)
@@ -113,14 +116,24 @@ func takeOver(
 	if err != nil {
 		return nil, nil, err
 	}
+	if hooked, ok := conn.(*hooks.Conn); ok {
+		if c, take, ok := newHooked(hooked, rw.Reader, s); ok {
+			return c, take, nil
+		}
+	}
 	conn.SetDeadline(time.Time{})
 	ctx := context.WithoutCancel(r.Context())
 	c = newPlain(ctx, conn, s)
 	return c, func() ([]byte, bool) {
 		c.become(stateHandshake)
-		rest, _ := rw.Reader.Peek(rw.Reader.Buffered())
-		return bytes.Clone(rest), true
+		return buffered(rw.Reader), true
 	}, nil
+}
+
+// buffered returns what net/http has read behind the request.
+func buffered(r *bufio.Reader) []byte {
+	rest, _ := r.Peek(r.Buffered())
+	return bytes.Clone(rest)
 }
 
 // A lane is the home of a Conn on somebody else's net.Conn: what is to be done is done one after

@@ -29,6 +29,13 @@ func upgrading(t *testing.T, handler http.Handler, test func(t *testing.T, ctx c
 		"net, TLS": func(context.Context) (net.Listener, error) {
 			return tls.Listen("tcp", "127.0.0.1:0", serverTLS)
 		},
+		"hooks, TLS": func(ctx context.Context) (net.Listener, error) {
+			l, err := hooks.Listen(ctx, "tcp", "127.0.0.1:0")
+			if err != nil {
+				return nil, err
+			}
+			return tls.NewListener(l, serverTLS), nil
+		},
 		"Server": nil,
 	} {
 		t.Run(name, func(t *testing.T) {

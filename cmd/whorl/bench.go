@@ -321,7 +321,7 @@ func (g *generator) run(command *cobra.Command, target string) error {
 
 var benchRemedies = remedies{
 	trust: "--ca FILE, or --insecure to verify nothing", name: "--server-name NAME",
-	upgrade: "--starttls PROTOCOL", certificate: "--cert FILE --key FILE",
+	upgrade: "--starttls PROTOCOL", certificate: "--cert FILE --key FILE", flags: benchFlags,
 }
 
 // plainCharacters are those that a shell takes for themselves.

@@ -221,4 +221,5 @@ func (m *mailer) explain(command *cobra.Command, err error, silent bool) error {
 
 var mailRemedies = remedies{
 	trust: "--ca FILE", name: "--server-name NAME", upgrade: "--security mandatory",
+	flags: mailFlags,
 }

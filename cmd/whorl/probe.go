@@ -21,6 +21,7 @@ type prober struct {
 	ca         string
 	cert, key  string
 	passphrase string
+	header     []string
 	json       bool
 }
 
@@ -37,10 +38,13 @@ func probeCommand() *cobra.Command {
 		Short: "says why TLS with a server fails, and what the server takes where it doesn't",
 		Long: `Connects as a client would, from DNS to the answer behind TLS, and says what is wrong, by an
 id that stays the same, with the evidence, and with what mends it. https://… and wss://… are
-targets, too: then the answer has to be a page, or a WebSocket.
+targets, too: then the answer has to be a page (a status of 2xx, or a redirection), or a WebSocket.
 
 Where TLS works, each question (versions, suites, groups, …) takes a connection of its own, one
-after the other. Nothing that is sent does anything.
+after the other. On one of them a page is asked for (GET /, or the target's path), or a WebSocket
+opened and left at once: whoever is let in by the URL or by --header has been there, for the server
+as well. A server that isn't verified gets no query and no header. Nothing else that is sent does
+anything.
 
 It exits with 0 if all is fine, with 1 if there are warnings or errors, with 2 if the server
 can't be reached, with 3 if the command line is wrong. docs/probe.md lists the ids.`,
@@ -63,6 +67,8 @@ can't be reached, with 3 if the command line is wrong. docs/probe.md lists the i
 	f.StringVar(&p.cert, "cert", "", "client certificate, PEM FILE with its chain")
 	f.StringVar(&p.key, "key", "", "its key, PEM FILE (default the same file)")
 	f.StringVar(&p.passphrase, passphraseFlag, "", passphraseUsage)
+	f.StringArrayVar(&p.header, "header", nil, headerUsage+" (https:// and wss://)")
+	f.StringSliceVar(&p.options.Subprotocols, "subprotocol", nil, subprotocolUsage+" (wss://)")
 	f.StringVar(&p.policy, "policy", "", fmt.Sprintf("hold the server to %s or %s",
 		probe.MozillaIntermediate, probe.MozillaModern))
 	f.BoolVar(
@@ -88,6 +94,9 @@ func (p *prober) run(command *cobra.Command, target string) error {
 	p.options.Policy = probe.Policy(p.policy)
 	if p.options.Timeout <= 0 {
 		return errors.New("--timeout wants more than 0")
+	}
+	if p.options.Header, err = parseHeader(p.header); err != nil {
+		return err
 	}
 	passphrase, err := secret("--"+passphraseFlag, p.passphrase)
 	if err != nil {
@@ -158,19 +167,20 @@ func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e
 // finish prints a report, and returns the program's status.
 func finish(command *cobra.Command, report *probe.Report, err error, asJSON bool) error {
 	if report == nil {
-		return err // of the command line
+		return namingFlag(err)
 	}
 	if err != nil {
 		return failed(fmt.Errorf("given up: %w", err))
 	}
 	out := command.OutOrStdout()
+	remediesFor(report).reword(report)
 	if asJSON {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
 		err = encoder.Encode(report)
 	} else {
-		_, err = io.WriteString(out, reportText(report, coloured(out)))
+		_, err = io.WriteString(out, reportText(report, coloured(out), columns(out)))
 	}
 	if err != nil {
 		return failed(err)

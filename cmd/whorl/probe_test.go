@@ -9,14 +9,17 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/youmark/pkcs8"
 
 	"github.com/whorl-go/whorl/internal/ptytest"
+	"github.com/whorl-go/whorl/internal/setting"
 	"github.com/whorl-go/whorl/probe"
 	"github.com/whorl-go/whorl/tlsconfig/devca"
+	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
 func TestProbeExitStatuses(t *testing.T) {
@@ -62,6 +65,9 @@ func TestProbeExitStatuses(t *testing.T) {
 			probe.ExitFindings, "TLS-POLICY-VERSION"},
 		{[]string{address}, probe.ExitFindings, "TLS-CHAIN-UNKNOWN-ISSUER"},
 		{[]string{address}, probe.ExitFindings, "If the server is right: --ca FILE"},
+		{[]string{address}, probe.ExitFindings, "trust it by --ca;"},
+		{[]string{address, "--ca", file("ca.pem"), "--server-name", "evil.test"},
+			probe.ExitFindings, "set --server-name to it"},
 		{[]string{upgraded, "--starttls", "postgres", "--ca", file("ca2.pem")}, probe.ExitFine,
 			"in postgres"},
 		{[]string{mail}, probe.ExitFindings, "TLS-PORT-STARTTLS"},
@@ -70,6 +76,12 @@ func TestProbeExitStatuses(t *testing.T) {
 			"mail.test", "--ca", file("cert.pem")}, probe.ExitFine, "Nothing is wrong"},
 		{[]string{"files", "--cert", file("cert.pem"), "--key", file("key.pem"), "--host",
 			"other.test"}, probe.ExitFindings, "TLS-NAME-MISMATCH"},
+		{[]string{"files", "--cert", file("cert.pem"), "--key", file("key.pem"), "--host",
+			"other.test"}, probe.ExitFindings, "If the files are right: --host NAME"},
+		{[]string{"files", "--cert", file("cert.pem"), "--key", file("key.pem")},
+			probe.ExitFindings, "If the files are right: --ca FILE"},
+		{[]string{"files", "--cert", file("cert.pem"), "--key", file("locked.pem")},
+			probe.ExitFindings, "Set --passphrase-file"},
 		{[]string{"files", "--cert", file("cert.pem"), "--key", file("locked.pem")},
 			probe.ExitFindings, "--passphrase-file FILE"},
 		{[]string{"files", "--cert", file("cert.pem"), "--key", file("locked.pem"),
@@ -85,6 +97,9 @@ func TestProbeExitStatuses(t *testing.T) {
 			strings.Contains(stdout, "\x1b") {
 			t.Errorf("%q: status %d, %s\n%s", test.args, status, stderr, stdout)
 		}
+		if names := foreignNames(stdout); names != nil {
+			t.Errorf("%q: names of Go or PHP, %q\n%s", test.args, names, stdout)
+		}
 		status, stdout, stderr = whorl(t, append([]string{"probe", "--json"}, test.args...)...)
 		if test.args[0] == "files" {
 			status, stdout, stderr = whorl(
@@ -93,8 +108,84 @@ func TestProbeExitStatuses(t *testing.T) {
 		}
 		var report probe.Report
 		if err := json.Unmarshal([]byte(stdout), &report); err != nil || status != test.status ||
-			report.Schema != probe.Schema || stderr != "" || report.ExitStatus() != test.status {
+			report.Schema != probe.Schema || stderr != "" || report.ExitStatus() != test.status ||
+			foreignNames(stdout) != nil {
 			t.Errorf("%q: status %d, %v, %s\n%s", test.args, status, err, stderr, stdout)
+		}
+	}
+}
+
+// foreignNames returns what is in a text of the names of Go's fields and of PHP's options.
+func foreignNames(text string) (names []string) {
+	setting.Replace(text, func(name string) string {
+		names = append(names, name)
+		return ""
+	})
+	text = regexp.MustCompile(`\(nginx: [^)]*\)`).ReplaceAllString(text, "") // nginx's own
+	return append(names, regexp.MustCompile(`\bssl_\w+`).FindAllString(text, -1)...)
+}
+
+// Whatever an explanation names, a command line says it otherwise, by a flag that the command has
+// or in words.
+func TestEverySettingHasANameOnTheCommandLine(t *testing.T) {
+	for command, remedies := range map[string]remedies{
+		"probe": probeRemedies, "probe files": fileRemedies, "mail": mailRemedies,
+		"bench handshake": benchRemedies,
+	} {
+		_, help, _ := whorl(t, append(strings.Fields(command), "--help")...)
+		for _, name := range setting.All() {
+			said := remedies.flags.said("by " + name + ".")
+			if said == "by ." || foreignNames(said) != nil {
+				t.Errorf("%s: %q is %q", command, name, said)
+			}
+			for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(said, -1) {
+				if !strings.Contains(help, flag+" ") {
+					t.Errorf("%s has no %s", command, flag)
+				}
+			}
+		}
+		for _, id := range probe.IDs() {
+			for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(
+				remedies.against(id), -1) {
+				if !strings.Contains(help, flag+" ") {
+					t.Errorf("%s has no %s, which is said against %s", command, flag, id)
+				}
+			}
+		}
+	}
+	// No other name helps against a certificate that has none.
+	if flags := probeRemedies.against(explain.IDNameCommonName); flags != "" {
+		t.Error(flags)
+	}
+}
+
+func TestProbeTablesFitTheScreen(t *testing.T) {
+	long := func(width int) string {
+		var suites []probe.Choice
+		for range 20 {
+			suites = append(suites, probe.Choice{
+				Name: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", Taken: probe.No,
+			})
+		}
+		return reportText(&probe.Report{
+			Target: &probe.Target{Host: "x.test", Port: 443, Scheme: "wss", Path: "/ws?room=1"},
+			Offers: &probe.Offers{Suites: suites},
+		}, false, width)
+	}
+	for _, width := range []int{60, 100, 200} {
+		text := long(width)
+		if n := strings.Count(text, "AES_128_GCM_SHA256"); n != 20 {
+			t.Errorf("%d suites", n)
+		}
+		if !strings.HasPrefix(text, "wss://x.test:443/ws?room=1\n") {
+			t.Errorf("%q", text)
+		}
+		widest := 0
+		for line := range strings.Lines(text) {
+			widest = max(widest, len(strings.TrimRight(line, "\n")))
+		}
+		if widest > width || widest < width-45 {
+			t.Errorf("%d columns in %d:\n%s", widest, width, text)
 		}
 	}
 }
@@ -107,20 +198,28 @@ func TestProbeUsage(t *testing.T) {
 		{nil, "accepts 1 arg"},
 		{[]string{"localhost"}, "want HOST:PORT"},
 		{[]string{"localhost:1", "--nope"}, "unknown flag"},
-		{[]string{"localhost:1", "--starttls", "gopher"}, "gopher"},
-		{[]string{"localhost:1", "--policy", "mine"}, "mozilla-modern"},
+		{[]string{"localhost:1", "--starttls", "gopher"}, "whorl probe: --starttls: "},
+		{[]string{"https://localhost:1", "--starttls", "smtp"}, "--starttls: "},
+		{[]string{"localhost:1", "--server-name", "a b"}, "--server-name: "},
+		{[]string{"localhost:1", "--header", "A: b"}, "--header: "},
+		{[]string{"wss://localhost:1", "--header", "A"}, "--header"},
+		{[]string{"https://localhost:1", "--subprotocol", "a"}, "--subprotocol: "},
+		{[]string{"localhost:1", "--policy", "mine"}, `--policy: "mine": want mozilla-`},
 		{[]string{"localhost:1", "--timeout", "0s"}, "--timeout"},
 		{[]string{"localhost:1", "--ca", "/nonexistent"}, "--ca"},
-		{[]string{"localhost:1", "--key", "/nonexistent"}, "--key"},
+		{[]string{"localhost:1", "--key", "/nonexistent"},
+			"--key: needs its certificate: set --cert as well"},
 		{[]string{"localhost:1", "--passphrase-file", "/nonexistent"}, "--passphrase-file"},
 		{[]string{"files", "--cert", "x", "--passphrase-file", "/nonexistent"}, "--passphrase-file"},
-		{[]string{"localhost:1", "--injection"}, "STARTTLS in ftp, imap, lmtp"},
+		{[]string{"localhost:1", "--injection"},
+			"--injection: the test is for STARTTLS in ftp, imap, lmtp"},
 		{[]string{"files"}, "--cert is missing"},
 		{[]string{"files", "x"}, "unknown command"},
 		{[]string{"files", "--nope"}, "unknown flag"},
 	} {
 		status, stdout, stderr := whorl(t, append([]string{"probe"}, test.args...)...)
-		if status != probe.ExitUsage || !strings.Contains(stderr, test.want) || stdout != "" {
+		if status != probe.ExitUsage || !strings.Contains(stderr, test.want) || stdout != "" ||
+			foreignNames(stderr) != nil || strings.Contains(stderr, "probe: probe") {
 			t.Errorf("%q: status %d, %q, %q", test.args, status, stderr, stdout)
 		}
 	}
@@ -134,10 +233,10 @@ func TestProbeColours(t *testing.T) {
 			{ID: "NET-DNS", Severity: probe.Error, Evidence: "none", Mend: "Do."},
 		},
 	}
-	if text := reportText(report, true); !strings.Contains(text, "\x1b[31mFAILED\x1b[0m") {
+	if text := reportText(report, true, 100); !strings.Contains(text, "\x1b[31mFAILED\x1b[0m") {
 		t.Errorf("%q", text)
 	}
-	if text := reportText(report, false); strings.Contains(text, "\x1b") {
+	if text := reportText(report, false, 100); strings.Contains(text, "\x1b") {
 		t.Errorf("%q", text)
 	}
 }

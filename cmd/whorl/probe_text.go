@@ -18,9 +18,20 @@ func coloured(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == ""
 }
 
-// reportText is a report for people.
-func reportText(r *probe.Report, colour bool) string {
-	t := &reportWriter{colour: colour}
+// columns is how wide what is written to w may be: as a terminal is, or else what is easy to read.
+func columns(w io.Writer) int {
+	const readable, narrowest = 100, 40
+	if file, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(file.Fd())); err == nil {
+			return max(width, narrowest)
+		}
+	}
+	return readable
+}
+
+// reportText is a report for people, with tables so many columns wide.
+func reportText(r *probe.Report, colour bool, width int) string {
+	t := &reportWriter{colour: colour, width: width}
 	t.head(r)
 	for _, layer := range r.Layers {
 		mark := t.paint(green, "ok    ")
@@ -46,12 +57,28 @@ const (
 
 var probeRemedies = remedies{
 	trust: "--ca FILE", name: "--server-name NAME", certificate: "--cert FILE --key FILE",
-	passphrase: "--passphrase-file FILE",
+	passphrase: "--passphrase-file FILE", header: `--header "Name: value"`,
+	flags: probeFlags,
+}
+
+// fileRemedies are those of whorl probe files.
+var fileRemedies = remedies{
+	trust: "--ca FILE", name: "--host NAME", passphrase: "--passphrase-file FILE",
+	flags: files,
+}
+
+// remediesFor returns those of the command that a report is of.
+func remediesFor(r *probe.Report) *remedies {
+	if r.Files != nil {
+		return &fileRemedies
+	}
+	return &probeRemedies
 }
 
 type reportWriter struct {
 	strings.Builder
 	colour bool
+	width  int
 }
 
 func (t *reportWriter) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
@@ -61,6 +88,28 @@ func (t *reportWriter) paint(colour, text string) string {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// list prints names behind a heading, on as many lines as they need.
+func (t *reportWriter) list(heading string, names []string) {
+	column := len(heading)
+	t.WriteString(heading)
+	for i, name := range names {
+		if i < len(names)-1 {
+			name += ","
+		}
+		switch {
+		case i == 0:
+		case column+1+len(name) > t.width:
+			t.printf("\n%*s", len(heading), "")
+			column = len(heading)
+		default:
+			name = " " + name
+		}
+		t.WriteString(name)
+		column += len(name)
+	}
+	t.WriteString("\n")
 }
 
 func (t *reportWriter) head(r *probe.Report) {
@@ -82,8 +131,12 @@ func (t *reportWriter) findings(r *probe.Report) {
 				t.printf("\n%s %s\n  %s\n  Mend: %s\n",
 					t.paint(colour, strings.ToUpper(string(severity))),
 					t.paint(bold, string(finding.ID)), finding.Evidence, finding.Mend)
-				if flags := probeRemedies.against(finding.ID); flags != "" {
-					t.printf("  If the server is right: %s\n", flags)
+				right := "server is"
+				if r.Files != nil {
+					right = "files are"
+				}
+				if flags := remediesFor(r).against(finding.ID); flags != "" {
+					t.printf("  If the %s right: %s\n", right, flags)
 				}
 			}
 		}
@@ -124,7 +177,7 @@ func (t *reportWriter) offers(o *probe.Offers) {
 				}
 			}
 			if len(names) > 0 {
-				t.printf("%-9s %-9s %s\n", row.name, taken, strings.Join(names, ", "))
+				t.list(fmt.Sprintf("%-9s %-9s ", row.name, taken), names)
 			}
 		}
 	}
@@ -132,11 +185,10 @@ func (t *reportWriter) offers(o *probe.Offers) {
 		t.printf("%-19s %s\n", "without SNI", o.WithoutSNI)
 	}
 	asked := "not asked for"
-	switch {
-	case o.ClientCertificate.Required:
-		asked = "required"
-	case o.ClientCertificate.Asked:
-		asked = "asked for, not required"
+	if o.ClientCertificate.Asked {
+		asked = map[probe.Taken]string{
+			probe.Yes: "required", probe.No: "asked for, not required", probe.Untested: "asked for",
+		}[o.ClientCertificate.Required]
 	}
 	t.printf("%-19s %s\n", "client certificate", asked)
 	t.printf("%-19s %s\n", "resumption", o.Resumption)

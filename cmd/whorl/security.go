@@ -117,6 +117,9 @@ func namingFlag(err error) error {
 		return err
 	}
 	flag := map[string]string{
+		"Host": "the target", "Port": "the target", "Scheme": "the target", "Path": "the target",
+		"StartTLS": "--starttls", "Policy": "--policy", "Injection": "--injection",
+		"Header": "--header", "Subprotocols": "--subprotocol",
 		"CAFiles": "--ca", "ssl_cafile": "--ca",
 		"ServerName": "--server-name", "ssl_host_name": "--server-name",
 		"CertFile": "--cert", "ssl_cert_file": "--cert",
@@ -124,7 +127,8 @@ func namingFlag(err error) error {
 		"Passphrase": "--passphrase-file", "ssl_passphrase": "--passphrase-file",
 		"ssl_ciphers": "--ciphers", "ssl_ecdh_curve": "--groups",
 	}[option.Option]
-	return fmt.Errorf("%s: %w", or(flag, option.Option), option.Err)
+	said := files.said(option.Err.Error())
+	return &reworded{err, fmt.Sprintf("%s: %s", or(flag, option.Option), said)}
 }
 
 // versions is the flags for the versions of TLS.

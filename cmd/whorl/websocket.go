@@ -77,10 +77,10 @@ func (g *generator) webSocketIdleFlags(command *cobra.Command) {
 
 func (g *generator) requestFlags(command *cobra.Command) {
 	command.Flags().StringArrayVar(&g.header, "header", nil,
-		`a header of the request, "Name: value"; may be given again`)
+		headerUsage)
 	g.options.WebSocket = new(bench.WebSocket)
 	command.Flags().StringSliceVar(&g.options.WebSocket.Subprotocols, "subprotocol", nil,
-		"subprotocols to offer")
+		subprotocolUsage)
 }
 
 // completeWebSocket makes of the URL where to connect to, and whether by TLS.
@@ -105,13 +105,25 @@ func (g *generator) completeWebSocket(target string) (secure bool, err error) {
 	}
 	o := &g.options
 	o.Target, o.WebSocket.URL = net.JoinHostPort(u.Hostname(), port), u
-	o.WebSocket.Header = http.Header{}
-	for _, line := range g.header {
+	o.WebSocket.Header, err = parseHeader(g.header)
+	return u.Scheme == "wss", err
+}
+
+// What --header and --subprotocol are for.
+const (
+	headerUsage      = `a header of the request, "Name: value"; may be given again`
+	subprotocolUsage = "subprotocols to offer"
+)
+
+// parseHeader reads what --header was given.
+func parseHeader(lines []string) (http.Header, error) {
+	header := http.Header{}
+	for _, line := range lines {
 		name, value, found := strings.Cut(line, ":")
 		if !found || name == "" {
-			return false, fmt.Errorf("--header %q: want Name: value", line)
+			return nil, fmt.Errorf("--header %q: want Name: value", line)
 		}
-		o.WebSocket.Header.Add(name, strings.TrimSpace(value))
+		header.Add(name, strings.TrimSpace(value))
 	}
-	return u.Scheme == "wss", nil
+	return header, nil
 }

@@ -115,9 +115,9 @@ func TestBenchWebSocket(t *testing.T) {
 		wants []string
 	}{
 		"echo": {[]string{"ws://" + plain + "/chat?room=1", "-n", "20", "-c", "3", "--header",
-			"Authorization: Bearer x"}, []string{"websocket-echo", "upgrade", "3 of 3 were used"}},
-		"idle": {[]string{"ws://" + plain, "-n", "20", "-c", "3", "-d", "100ms", "--heartbeat",
-			"20ms"}, []string{"20 held", "heartbeat"}},
+			"Authorization: Bearer x"}, []string{"websocket-echo", "upgrade", "of 3 were used"}},
+		"idle": {[]string{"ws://" + plain, "-n", "20", "-c", "3", "-d", "600ms", "--heartbeat",
+			"200ms"}, []string{"20 held", "heartbeat"}},
 		"broadcast": {[]string{"wss://" + secure, "-n", "20", "-c", "3", "--ca", ca},
 			[]string{"TLS 1.3", "delivery"}},
 	} {

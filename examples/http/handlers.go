@@ -29,7 +29,7 @@ func (s *server) handlers() http.Handler {
 	mux.HandleFunc("GET /visits", visits)
 	mux.HandleFunc("GET /events", events)
 	mux.Handle("GET /files/", http.FileServerFS(files))
-	mux.HandleFunc("GET /ws", s.echo)
+	mux.HandleFunc("GET /ws", s.echo())
 	return mux
 }
 
@@ -96,18 +96,18 @@ func events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// sockets are the options of the WebSockets: an echo.
-var sockets = &websocket.UpgradeOptions{Options: websocket.Options{
-	OnMessage: func(_ context.Context, c *websocket.Conn, m websocket.Message) {
-		c.Push(m.Data, m.Opcode)
-	},
-}}
-
-// echo makes the connection a WebSocket.
-func (s *server) echo(w http.ResponseWriter, r *http.Request) {
-	c, err := websocket.Upgrade(w, r, sockets)
-	if err != nil {
-		return // it has been answered
+// echo returns the handler that makes connections WebSockets, which echo. They join a room before
+// their first message comes, which would not be sure behind Upgrade.
+func (s *server) echo() http.HandlerFunc {
+	options := &websocket.UpgradeOptions{
+		Options: websocket.Options{
+			OnMessage: func(_ context.Context, c *websocket.Conn, m websocket.Message) {
+				c.Push(m.Data, m.Opcode)
+			},
+		},
+		OnOpen: func(_ context.Context, c *websocket.Conn, _ *http.Request) {
+			s.sockets.Join(c, "all")
+		},
 	}
-	s.sockets.Join(c, "all")
+	return func(w http.ResponseWriter, r *http.Request) { websocket.Upgrade(w, r, options) }
 }

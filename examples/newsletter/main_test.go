@@ -27,7 +27,7 @@ func TestEverySubscriberGetsOneMail(t *testing.T) {
 	if err := run(t.Context(), []string{"-mails", "1000", "-connections", "4"}, &stdout); err != nil {
 		t.Fatal(err)
 	}
-	want := `^1000 subscribers: 990 mails accepted in \d+\.\d\d s, \d+ in a second; 10 refused\.
+	want := `^1000 subscribers: 990 mails accepted in \d+\.\d\d s, \d+ in a second; 10 refused, 0 for later\.
 20 further attempts; \d+ connections for all, 4 at a time\.
 The server has 990 mails for 990 subscribers\.
 $`

@@ -13,7 +13,7 @@
 //	expired           expired               expired             certificate refused
 //	not-yet-valid     not yet valid         not yet valid       certificate refused
 //	wrong-name        –                     name mismatch       certificate refused
-//	self-signed       –                     self-signed         certificate refused
+//	self-signed       self-signed           self-signed         certificate refused
 //	swapped           swapped               –                   –
 //	wrong-parameters  option MaxVersion     –                   –
 //	missing           file missing          –                   –

@@ -37,21 +37,24 @@ func TestFaultsInFull(t *testing.T) {
 			"no common cipher suite; the client offered TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "or serve a certificate of the other kind",
 		},
 		"no-version": {
-			"offered was TLS 1.2 only", "have both sides share TLS 1.2 or 1.3", "the client offered only TLS 1.2",
+			"offered was TLS 1.2 only", "let this side offer TLS 1.3 as well", "the client offered only TLS 1.2",
 		},
 		"expired": {
 			"cert.pem: expired: the server's certificate \"localhost\" ended on 2020-03-31", "have the server renew it",
 			"or check this machine's clock", "see that the full chain is sent, covers the name that the client asks for, and has not run out",
 		},
-		"not-yet-valid":    {"begins on 2100-01-01", "have the server use one that is valid"},
-		"wrong-name":       {"the certificate is for \"other.example\", not for localhost", "connect by one of these names"},
-		"self-signed":      {"is signed with its own key", "trust it by RootCAs (ssl_cafile)"},
+		"not-yet-valid": {"begins on 2100-01-01", "have the server use one that is valid"},
+		"wrong-name":    {"the certificate is for \"other.example\", not for localhost", "connect by one of these names"},
+		"self-signed": {
+			"have one sign it", "the server's certificate \"localhost\" is signed with its own key",
+			"trust it by RootCAs (ssl_cafile)",
+		},
 		"swapped":          {"the certificate's file has the key", "exchange the two"},
 		"wrong-parameters": {"option MaxVersion: TLS 1.2 is below MinVersion, which is TLS 1.3"},
 		"missing":          {"cert.pem: file missing", "correct the path"},
 		"unreadable":       {"key.pem: file unreadable: is a directory"},
 		"ws-to-wss":        {"it may want wss", "the client doesn't speak TLS"},
-		"wss-to-ws":        {"the server still speaks plaintext HTTP", "TLS, where there is none"},
+		"wss-to-ws":        {"the server speaks plaintext HTTP", "TLS, where there is none"},
 	} {
 		var out strings.Builder
 		leaktest.Check(t, run(t.Context(), []string{"-fault", name}, &out))

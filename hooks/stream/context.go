@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/whorl-go/whorl/internal/dialing"
@@ -118,6 +119,13 @@ func (c *Context) sslOptions(method CryptoMethod) map[string]any {
 
 // sslFailed gives an error of tlsconfig the form of the context's own.
 func sslFailed(err error) error {
+	if all, ok := err.(option.Mistakes); ok {
+		own := slices.Clone(all)
+		for i, err := range own {
+			own[i] = sslFailed(err)
+		}
+		return own
+	}
 	if e, ok := errors.AsType[*tlsconfig.OptionError](err); ok {
 		return &OptionError{Wrapper: "ssl", Option: e.Option, Err: e.Err}
 	}
@@ -186,8 +194,11 @@ func (c *Context) socketSettings(u *streamURL, server bool) (*streamSettings, er
 		table[name] = o.setter(u, server)
 	}
 	s := new(streamSettings)
-	if name, err := table.Set(s, c.options["socket"]); err != nil {
-		return nil, &OptionError{Wrapper: "socket", Option: name, Err: err}
+	err := table.Set(s, c.options["socket"], func(name string, err error) error {
+		return &OptionError{Wrapper: "socket", Option: name, Err: err}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return s, nil
 }

@@ -174,7 +174,7 @@ func (s *Stream) shakeHands(ctx context.Context, method CryptoMethod) error {
 	}
 	return dialing.Explain(err, s.GetName(true), func(err error) error {
 		if server {
-			return explain.Server(err, s.GetName(true))
+			return explain.Server(err, s.GetName(true), config)
 		}
 		return explain.Client(err, s.url.host, config)
 	})

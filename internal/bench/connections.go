@@ -144,7 +144,7 @@ func (h *held) beat(ctx context.Context, due time.Duration) {
 	h.busy = true
 	h.lane.beating++
 	t := trial{ticket: ticket{intended: due, measured: true}}
-	err := h.run.exchange(ctx, h.lane, h.socket, &t)
+	err := h.run.exchange(ctx, h.lane, h.socket, &t, 0)
 	h.busy = false
 	h.lane.beating--
 	switch {

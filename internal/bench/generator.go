@@ -126,7 +126,7 @@ func (g *Generator) work(ctx context.Context, index int64, gate *runtime.WaitGro
 func (g *Generator) turn(ctx context.Context, w *worker) error {
 	var t trial
 	for !g.over.Load() {
-		if err := g.run.exchange(ctx, w.lane, w.socket, &t); err != nil {
+		if err := g.run.exchange(ctx, w.lane, w.socket, &t, 0); err != nil {
 			w.lane.fail(classify(err), err)
 			return err
 		}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/whorl-go/whorl/internal/clock"
+	"github.com/whorl-go/whorl/internal/reply"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -115,27 +117,43 @@ func (r *run) roundTrip(ctx context.Context, w *worker, t *trial) error {
 			t.intended = clock.Now()
 		}
 	}
-	err := r.exchange(ctx, w.lane, w.socket, t)
-	if err != nil {
+	greetings := 0
+	if r.options.Mode == WebSocketEcho && !w.greeted {
+		greetings = maxGreetings
+	}
+	err := r.exchange(ctx, w.lane, w.socket, t, greetings)
+	if w.greeted = err == nil; err != nil {
 		w.socket.Abort() // the answer may still come, and would be taken for the next one's
 		w.socket = nil
 	}
 	return err
 }
 
-// exchange sends a message and receives its echo.
-func (r *run) exchange(ctx context.Context, l *lane, s *socket.Socket, t *trial) error {
+// maxGreetings is how many messages a WebSocket server may send by itself before its first echo:
+// many welcome a client.
+const maxGreetings = 16
+
+// exchange sends a message and receives its echo. Before that come so many messages that aren't, at
+// most.
+func (r *run) exchange(ctx context.Context, l *lane, s *socket.Socket, t *trial,
+	greetings int) error {
 	frame := r.nextMessage(l)
 	message := r.messages[l.sends%uint(len(r.messages))]
 	if _, err := s.SendSoon(ctx, frame); err != nil {
 		return err
 	}
 	answer, err := r.receiveMessage(ctx, s)
+	for ; err == nil && !bytes.Equal(answer, message); greetings-- {
+		other := fmt.Errorf("%w, but %s", errNoEcho, reply.Quote(answer))
+		if greetings == 0 || len(answer) == len(message) { // no greeting
+			return other
+		}
+		if answer, err = r.receiveMessage(ctx, s); timedOut(err) {
+			return other
+		}
+	}
 	if err != nil {
 		return err
-	}
-	if !bytes.Equal(answer, message) {
-		return errNoEcho
 	}
 	t.bytes += int64(len(message) + len(answer))
 	if t.measured {

@@ -59,6 +59,7 @@ func TestNotesSayWhatElseWasSlow(t *testing.T) {
 			processors: 2},
 		"can't be told whether the serv": {wall: time.Second, rate: 1000, achieved: 900,
 			processors: 1, cpu: time.Second},
+		"no operation has succeeded": {wall: time.Second, rate: 1000},
 	} {
 		if notes := u.notes(); len(notes) != 1 || !strings.Contains(notes[0], text) {
 			t.Errorf("%q, want %q", notes, text)

@@ -57,6 +57,8 @@ type worker struct {
 	index  int64
 	socket *socket.Socket // of modes that keep one
 	used   bool           // it has begun an operation that is measured
+
+	greeted bool // what the server says by itself has come, on the socket
 }
 
 // use notes that an operation begins.

@@ -88,7 +88,9 @@ func (u *usage) notes() []string {
 	notes := []string{}
 	if u.rate > 0 && u.achieved < report.RateKept*u.rate && u.wall >= shortestJudge {
 		why := "the server is slower than that, or -c is too small"
-		if len(u.limits()) > 0 {
+		if u.achieved == 0 {
+			why = "no operation has succeeded, see the errors"
+		} else if len(u.limits()) > 0 {
 			why = "the generator was at its limit, so it can't be told whether the server is " +
 				"slower than that"
 		}

@@ -9,11 +9,13 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/gobwas/ws"
 
 	"github.com/whorl-go/whorl/internal/bench/message"
 	"github.com/whorl-go/whorl/internal/clock"
+	"github.com/whorl-go/whorl/internal/reply"
 	"github.com/whorl-go/whorl/packet"
 	"github.com/whorl-go/whorl/socket"
 )
@@ -60,6 +62,7 @@ func masked(op ws.OpCode, payload []byte) []byte {
 // upgrade makes a connection a WebSocket (RFC 6455, section 4.1).
 func (d *dialer) upgrade(ctx context.Context, s *socket.Socket, t *trial) error {
 	began := clock.Now()
+	stream := &headStream{ctx: ctx, socket: s}
 	head, err := packet.NewEOF("\r\n\r\n", maxResponse)
 	if err == nil {
 		err = s.SetProtocol(head)
@@ -67,10 +70,13 @@ func (d *dialer) upgrade(ctx context.Context, s *socket.Socket, t *trial) error 
 	if err == nil {
 		ask := ws.Dialer{Protocols: d.options.WebSocket.Subprotocols,
 			Header: ws.HandshakeHeaderHTTP(d.options.WebSocket.Header)}
-		_, _, err = ask.Upgrade(&headStream{ctx: ctx, socket: s}, d.options.WebSocket.URL)
+		_, _, err = ask.Upgrade(stream, d.options.WebSocket.URL)
 	}
 	if status, ok := errors.AsType[ws.StatusError](err); ok {
 		err = fmt.Errorf("%w: HTTP status %d", errNotUpgraded, int(status))
+	}
+	if err != nil && stream.read {
+		err = fmt.Errorf("%w: %s", err, stream.quote())
 	}
 	if err == nil {
 		err = s.SetProtocol(new(frames))
@@ -89,6 +95,18 @@ type headStream struct {
 	socket *socket.Socket
 	head   []byte
 	read   bool
+	first  string // line
+}
+
+// quote returns what the server has said, its first line and what there is of the body: that tells
+// more than what was expected in its place.
+func (h *headStream) quote() string {
+	var body [200]byte
+	text := reply.Quote([]byte(h.first))
+	if n, _ := h.socket.Peek(body[:]); n > 0 {
+		text += " " + reply.Quote(body[:n])
+	}
+	return text
 }
 
 func (h *headStream) Write(p []byte) (int, error) { return h.socket.SendAll(h.ctx, p) }
@@ -100,6 +118,7 @@ func (h *headStream) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		h.head, h.read = head, true
+		h.first, _, _ = strings.Cut(string(head), "\r\n")
 	}
 	if len(h.head) == 0 {
 		return 0, io.ErrUnexpectedEOF
@@ -167,7 +186,8 @@ func (f *frames) Want() int { return f.want }
 // Reset begins anew.
 func (f *frames) Reset() { *f = frames{} }
 
-// receiveMessage receives the next message. It answers a WebSocket server's pings.
+// receiveMessage receives the next message. It answers a WebSocket server's pings. Of idle
+// connections the pongs are the messages: what the server sends them besides is its own affair.
 func (r *run) receiveMessage(ctx context.Context, s *socket.Socket) ([]byte, error) {
 	if !r.options.webSocket() {
 		return s.RecvPacket(ctx)
@@ -190,6 +210,7 @@ func (r *run) receiveMessage(ctx context.Context, s *socket.Socket) ([]byte, err
 			if r.options.Mode == WebSocketIdle {
 				return payload, nil
 			}
+		case r.options.Mode == WebSocketIdle:
 		case fin && parts == nil:
 			return payload, nil
 		default:

@@ -143,8 +143,9 @@ func TestAnswersInFragmentsWithPingsBetween(t *testing.T) {
 
 func TestWhatAWebSocketServerDoesWrongIsAnError(t *testing.T) {
 	for want, answer := range map[string]func(f ws.Frame) []ws.Frame{
-		"message: not the echo of what was sent": func(ws.Frame) []ws.Frame {
-			return []ws.Frame{ws.NewBinaryFrame([]byte("another"))}
+		"message: not the echo of what was sent": func(f ws.Frame) []ws.Frame {
+			f.Payload[0]++
+			return []ws.Frame{ws.NewBinaryFrame(f.Payload)}
 		},
 		"message: closed by the server": func(ws.Frame) []ws.Frame {
 			return []ws.Frame{ws.NewCloseFrame(ws.NewCloseFrameBody(1001, ""))}
@@ -164,12 +165,54 @@ func TestWhatAWebSocketServerDoesWrongIsAnError(t *testing.T) {
 
 func TestARefusedWebSocketSaysWhy(t *testing.T) {
 	address := scripted(t, func(_ int, conn net.Conn) {
-		says(conn, "", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+		says(conn, "", "HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nno token\n")
 	})
 	_, err := Run(t.Context(), webSocketOptions(WebSocketEcho, address))
 	if !errors.Is(err, errNotUpgraded) || !strings.Contains(err.Error(), "upgrade: ") ||
-		!strings.Contains(err.Error(), "403") {
+		!strings.Contains(err.Error(), "403") || !strings.Contains(err.Error(), "no token") {
 		t.Error(err)
+	}
+	// The port of an HTTPS server of net/http.
+	address = scripted(t, func(_ int, conn net.Conn) {
+		says(conn, "", "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.")
+	})
+	_, err = Run(t.Context(), webSocketOptions(WebSocketEcho, address))
+	if err == nil || !strings.Contains(err.Error(), "request to an HTTPS server") {
+		t.Error(err)
+	}
+}
+
+// Many servers welcome a client. What they say before the first echo is none of the echoes, and
+// what comes to an idle connection is no pong.
+func TestGreetingsAreNoEchoes(t *testing.T) {
+	for mode, limit := range map[Mode]int{WebSocketEcho: maxGreetings, WebSocketIdle: maxGreetings} {
+		for _, greetings := range []int{limit, limit + 1} {
+			address := scripted(t, func(_ int, conn net.Conn) {
+				first := true
+				webSocketServer(conn, func(f ws.Frame) (answer []ws.Frame) {
+					for i := range greetings {
+						if first {
+							answer = append(answer, ws.NewTextFrame([]byte{'a' + byte(i)}))
+						}
+					}
+					first = false
+					if f.Header.OpCode == ws.OpPing {
+						return append(answer, ws.NewPongFrame(f.Payload))
+					}
+					return append(answer, ws.NewBinaryFrame(f.Payload))
+				})
+			})
+			o := webSocketOptions(mode, address)
+			if mode == WebSocketEcho && greetings > limit {
+				r := bench(t, o)
+				const class = "message: not the echo of what was sent"
+				if r.Errors[class] == 0 || !strings.Contains(r.Examples[class], `"q"`) {
+					t.Errorf("%v, such as %v", r.Errors, r.Examples)
+				}
+				continue
+			}
+			faultless(t, o)
+		}
 	}
 }
 

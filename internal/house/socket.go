@@ -24,6 +24,11 @@ type Socket interface {
 	// A socket that has its descriptor already returns ErrConnected.
 	OnOpen(fn func(number uintptr) error) error
 
+	// Become makes a zero socket.Socket the connection of another one, for which it is closed from
+	// then on. It is for the other's loop, and for plaintext that nobody reads or writes at the
+	// moment (ErrBusy). With TLS it is EPROTONOSUPPORT, and nothing has changed, as after every error.
+	Become(other Socket) error
+
 	// AcceptIncoming is Accept for whoever decides afterwards which loop the connection is for.
 	AcceptIncoming(ctx context.Context) (in Incoming, err error)
 

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // A Setter stores the value of one option in the settings S, or says what is wrong with it.
@@ -21,24 +22,53 @@ type Setter[S any] func(s *S, value any) error
 // A Table has the setters of all names that are known.
 type Table[S any] map[string]Setter[S]
 
-// Set stores the values of all options in s. One that is nil (PHP's null) is not given. After an
-// error name is the option that it is about; of several mistakes it is always the same one that is
-// reported.
-func (t Table[S]) Set(s *S, options map[string]any) (name string, err error) {
+// Set stores the values of all options in s. One that is nil (PHP's null) is not given. All mistakes
+// are reported, in the order of the options' names: who ports a program wants to know what of its
+// options there isn't, not the first of them. wrap makes the error of an option.
+func (t Table[S]) Set(
+	s *S, options map[string]any, wrap func(name string, err error) error,
+) error {
+	var wrong Mistakes
 	for _, name := range slices.Sorted(maps.Keys(options)) {
 		set, known := t[name]
-		switch value := options[name]; {
-		case !known:
-			return name, errors.New("no such option")
-		case value == nil:
-		default:
-			if err := set(s, value); err != nil {
-				return name, err
-			}
+		err := errors.New("no such option")
+		if value := options[name]; value == nil && known {
+			err = nil
+		} else if known {
+			err = set(s, value)
+		}
+		if err != nil {
+			wrong = append(wrong, wrap(name, err))
 		}
 	}
-	return "", nil
+	return wrong.Err()
 }
+
+// Mistakes is several errors on one line.
+type Mistakes []error
+
+// Err returns them as an error; nil if there are none.
+func (m Mistakes) Err() error {
+	switch len(m) {
+	case 0:
+		return nil
+	case 1:
+		return m[0]
+	}
+	return m
+}
+
+// Error has all of them.
+func (m Mistakes) Error() string {
+	texts := make([]string, len(m))
+	for i, err := range m {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap returns them.
+func (m Mistakes) Unwrap() []error { return m }
 
 // Store sets a field for which the zero value means that the option was not given.
 func Store[S, T any](convert func(any) (T, error), field func(*S) *T) Setter[S] {

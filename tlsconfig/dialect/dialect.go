@@ -23,8 +23,10 @@ type dialect struct {
 	nameApart bool
 }
 
-func optionError(name, why string) error {
-	return &tlsconfig.OptionError{Option: name, Err: errors.New(why)}
+func optionError(name, why string) error { return ofOption(name, errors.New(why)) }
+
+func ofOption(name string, err error) error {
+	return &tlsconfig.OptionError{Option: name, Err: err}
 }
 
 // settings is what the options of one map ask for, before files are read. Zero and nil are: not
@@ -60,8 +62,8 @@ type settings struct {
 // parse stores the values of all options. An option that is nil (PHP's null) is not given.
 func (d *dialect) parse(options map[string]any) (*settings, error) {
 	s := &settings{dialect: d}
-	if name, err := d.setters.Set(s, options); err != nil {
-		return nil, &tlsconfig.OptionError{Option: name, Err: err}
+	if err := d.setters.Set(s, options, ofOption); err != nil {
+		return nil, err
 	}
 	return s, nil
 }

@@ -107,8 +107,12 @@ func serverNames(
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", text.Quoted(name), err)
 				}
-				if of, err := fields.Set(&cert, inner); err != nil {
-					return nil, fmt.Errorf("%s: %s: %w", text.Quoted(name), text.Printable(of, text.MaxName), err)
+				err = fields.Set(&cert, inner, func(of string, err error) error {
+					of = text.Printable(of, text.MaxName)
+					return fmt.Errorf("%s: %s: %w", text.Quoted(name), of, err)
+				})
+				if err != nil {
+					return nil, err
 				}
 			}
 			if cert.KeyFile == "" && keyInCert {

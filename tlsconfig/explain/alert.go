@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/whorl-go/whorl/internal/setting"
 	"github.com/whorl-go/whorl/internal/text"
 )
 
@@ -85,7 +86,7 @@ func (x *explainer) alert(code tls.AlertError) finding {
 		return finding{
 			IDVersionNone,
 			said + ", offered was " + x.versions(),
-			"have both sides share TLS 1.2 or 1.3; MinVersion and MaxVersion (ssl_protocols) set this side's range",
+			x.versionAdvice(),
 		}
 	case alertHandshakeFailure, alertInsufficientSecurity:
 		return finding{
@@ -105,7 +106,8 @@ func (x *explainer) alert(code tls.AlertError) finding {
 		return finding{
 			IDSNIUnrecognized,
 			said,
-			"connect by a name that the server has a certificate for, or set ServerName (ssl_host_name) to one",
+			"connect by a name that the server has a certificate for, or set " +
+				setting.ServerName + " to one",
 		}
 	case alertNoApplicationProto:
 		return x.alpn(said)
@@ -136,21 +138,23 @@ func (x *explainer) clientCert(code tls.AlertError, said string) finding {
 		return finding{
 			IDClientCertRequired,
 			said + " and this side has no certificate",
-			"set Certificates (ssl_cert_file and ssl_key_file) to a certificate from an authority that the server trusts",
+			"set " + setting.Certificate + " to a certificate from an authority that the server " +
+				"trusts",
 		}
 	}
 	if code == alertCertificateRequired {
 		return finding{
 			IDClientCertWithheld,
 			said + ": this side has a certificate, but from none of the authorities that the server named, so it was not sent",
-			"get one from those, and have the file contain the intermediates; GetClientCertificate sees which ones they are",
+			"get one from those, and have the file contain the intermediates; " +
+				setting.Authorities + " sees which ones they are",
 		}
 	}
 	return finding{
 		IDClientCertRefused,
 		said,
-		"see that the certificate in Certificates (ssl_cert_file) has not ended, comes with its intermediates, is for " +
-			"clients, and from an authority that the server trusts",
+		"see that the certificate, of " + setting.Certificate + ", has not ended, comes with " +
+			"its intermediates, is for clients, and from an authority that the server trusts",
 	}
 }
 
@@ -169,8 +173,8 @@ func (x *explainer) parameters() string {
 func (x *explainer) parameterAdvice() string {
 	advice := "the server may have only older cipher suites or groups"
 	if len(x.config.CipherSuites) > 0 || len(x.config.CurvePreferences) > 0 {
-		advice = "drop the restriction of CipherSuites (ssl_ciphers) or CurvePreferences (ssl_ecdh_curve); suites have to " +
-			"fit the server's kind of key, ECDSA or RSA"
+		advice = "drop the restriction of " + setting.CipherSuites + " or " + setting.Groups +
+			"; suites have to fit the server's kind of key, ECDSA or RSA"
 	}
 	if len(x.config.Certificates) == 0 && x.config.GetClientCertificate == nil {
 		advice += "; under TLS 1.2 it may also mean that it wants a client certificate"
@@ -186,6 +190,7 @@ func (x *explainer) alpn(said string) finding {
 	return finding{
 		IDALPNNone,
 		said + ", offered was " + offered,
-		"set NextProtos to what the server speaks; for WebSocket the server has to offer http/1.1, not h2 alone",
+		"set " + setting.ALPN + " to what the server speaks; for WebSocket the server has to " +
+			"offer http/1.1, not h2 alone",
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/whorl-go/whorl/internal/names"
+	"github.com/whorl-go/whorl/internal/setting"
 	"github.com/whorl-go/whorl/internal/text"
 	"github.com/whorl-go/whorl/internal/verify"
 )
@@ -23,9 +24,9 @@ func (x *explainer) certificate(refused *tls.CertificateVerificationError) findi
 	if tooLong, ok := errors.AsType[*verify.ChainTooLongError](refused); ok {
 		return finding{
 			IDChainTooLong,
-			fmt.Sprintf("the chain has %d intermediate certificates, ssl_verify_depth allows %d",
-				tooLong.Intermediates, tooLong.Limit),
-			"raise ssl_verify_depth if that is how the authority works",
+			fmt.Sprintf("the chain has %d intermediate certificates, %s allows %d",
+				tooLong.Intermediates, setting.VerifyDepth, tooLong.Limit),
+			"raise " + setting.VerifyDepth + " if that is how the authority works",
 		}
 	}
 	if _, ok := errors.AsType[x509.SystemRootsError](refused); ok {
@@ -94,7 +95,7 @@ func (x *explainer) outdated(cert *x509.Certificate, chain []*x509.Certificate) 
 				text.UTC(cert.NotAfter),
 				text.Span(cert.NotAfter, now),
 			),
-			"have the server renew it, and load what it renewed, " + clock,
+			x.orFile("have the server renew it, and load what it renewed, ", "renew it, ") + clock,
 		}, true
 	case now.Before(cert.NotBefore):
 		return finding{
@@ -105,7 +106,7 @@ func (x *explainer) outdated(cert *x509.Certificate, chain []*x509.Certificate) 
 				text.UTC(cert.NotBefore),
 				text.Span(now, cert.NotBefore),
 			),
-			"have the server use one that is valid, " + clock,
+			x.orFile("have the server use", "use") + " one that is valid, " + clock,
 		}, true
 	}
 	return finding{}, false
@@ -129,21 +130,23 @@ func (x *explainer) name(mismatch x509.HostnameError) finding {
 		text.List(hosts, text.Quoted),
 		text.Printable(host, text.MaxText),
 	)
-	advice := "connect by one of these names, set ServerName (ssl_host_name) to it, or have the server send another " +
-		"certificate"
+	const reissue = "reissue it with a subjectAltName"
+	advice := x.orFile("connect by one of these names, set "+setting.ServerName+" to it, or have "+
+		"the server send another certificate", reissue+" for this name, or use another certificate")
 	switch {
 	case len(hosts) == 0 && cert.Subject.CommonName != "":
 		detail = fmt.Sprintf(
 			"the certificate has no alternative names, only the common name %s, which is not looked at",
 			text.Quoted(cert.Subject.CommonName),
 		)
-		id, advice = IDNameCommonName, "reissue it with a subjectAltName"
+		id, advice = IDNameCommonName, reissue
 	case len(hosts) == 0:
 		detail = "the certificate names nobody"
-		advice = "reissue it with a subjectAltName"
+		id, advice = IDNameCommonName, reissue
 	case net.ParseIP(host) != nil && len(cert.IPAddresses) == 0:
 		id = IDNameAddress
-		advice = "connect by name, or set ServerName (ssl_host_name) to the name to verify"
+		advice = x.orFile("connect by name, or set "+setting.ServerName+" to the name to verify",
+			"reissue it with the address as a subjectAltName, or have clients connect by name")
 	case wildcardTooShort(cert.DNSNames, host):
 		id = IDNameWildcard
 		advice = "a wildcard stands for one label only: reissue the certificate with this name"
@@ -180,7 +183,7 @@ func (x *explainer) unknownAuthority(
 		return finding{
 			IDCertSelfSigned,
 			fmt.Sprintf("%s is signed with its own key", text.Describe(leaf, chain)),
-			"trust it by RootCAs (ssl_cafile), or for tests by ssl_allow_self_signed",
+			"trust it by " + setting.Roots + ", or for tests by " + setting.AllowSelfSigned,
 		}
 	}
 	for i, cert := range path {
@@ -197,7 +200,8 @@ func (x *explainer) unknownAuthority(
 				IDChainBrokenIssuer,
 				fmt.Sprintf("%s is no certificate authority, but has signed %s",
 					text.Describe(cert, chain), text.CertName(path[i-1])),
-				"have the certificate issued by an authority, and the server send that one's chain",
+				"have the certificate issued by an authority, and " +
+					x.orFile("the server send that one's chain", "put that one's chain behind it"),
 			}
 		}
 	}
@@ -211,10 +215,11 @@ func (x *explainer) unknownAuthority(
 				inspects(root),
 				hint(unknown),
 			),
-			"if that is a root of your own, or of a network that inspects TLS, trust it by RootCAs (ssl_cafile)",
+			"if that is a root of your own, or of a network that inspects TLS, trust it by " +
+				setting.Roots,
 		}
 	}
-	return openEnd(unknown, chain, path)
+	return x.openEnd(unknown, chain, path)
 }
 
 // maySign reports whether cert is an authority's. RFC 5280, section 4.2.1.9 and 4.2.1.3.
@@ -224,13 +229,19 @@ func maySign(cert *x509.Certificate) bool {
 }
 
 // openEnd explains a path the last certificate of which has an issuer that was not sent.
-func openEnd(
+func (x *explainer) openEnd(
 	unknown x509.UnknownAuthorityError,
 	chain, path []*x509.Certificate,
 ) finding {
-	const sendChain = "have the server send its intermediates too (the full chain, its own certificate first)"
+	sendChain := x.orFile("have the server send its intermediates too (the full chain, its own "+
+		"certificate first)", "put the intermediates behind the certificate (the full chain)")
+	sent, has := x.orFile("was not sent", "is not in the file"), x.orFile("the server sent",
+		"the file has")
 	last := path[len(path)-1]
-	issuer := text.IssuerName(last)
+	issuer, at := text.IssuerName(last), ""
+	if len(last.IssuingCertificateURL) > 0 {
+		at = " (it is at " + text.Quoted(last.IssuingCertificateURL[0]) + ")"
+	}
 	namesake := slices.ContainsFunc(chain, func(cert *x509.Certificate) bool {
 		return cert != last && bytes.Equal(cert.RawSubject, last.RawIssuer)
 	})
@@ -239,50 +250,44 @@ func openEnd(
 		return finding{
 			IDChainBrokenIssuer,
 			fmt.Sprintf(
-				"the certificate called %s that the server sent did not sign %s: it has another key%s",
-				issuer,
-				text.CertName(last),
-				hint(unknown),
+				"%s a certificate called %s, which did not sign %s: it has another key%s",
+				has, issuer, text.CertName(last), hint(unknown),
 			),
 			sendChain + ", those of the time when the certificate was issued",
 		}
-	case len(path) == 1 && len(last.IssuingCertificateURL) > 0:
+	case len(path) > 1:
+		// Above an intermediate there is the root, mostly: it need not be sent.
+		advice := "if that is a root of your own, trust it by " + setting.Roots
+		if at != "" {
+			advice += "; if it is one more intermediate, " + sendChain
+		}
+		return finding{
+			IDChainPrivateRoot,
+			fmt.Sprintf("the chain leads to %s%s, which %s and is not trusted here%s", issuer, at,
+				sent, hint(unknown)),
+			advice,
+		}
+	case at != "":
 		return finding{
 			IDChainIncomplete,
-			fmt.Sprintf(
-				"the server sent %s, but not the certificate of the issuer %s (it is at %s)",
-				count(len(chain)),
-				issuer,
-				text.Quoted(last.IssuingCertificateURL[0]),
-			),
+			fmt.Sprintf("%s %s, but not the certificate of the issuer %s%s", has,
+				count(len(chain)), issuer, at),
 			sendChain + "; browsers hide this, they fetch what lacks",
 		}
-	case len(path) == 1 && len(chain) > 1:
+	case len(chain) > 1:
 		return finding{
 			IDChainIncomplete,
-			fmt.Sprintf(
-				"the server sent %s, but not the one of the issuer %s",
-				count(len(chain)),
-				issuer,
-			),
+			fmt.Sprintf("%s %s, but not the one of the issuer %s", has, count(len(chain)), issuer),
 			sendChain,
 		}
-	case len(chain) == 1:
-		// A private root that signs servers itself looks the same as a forgotten intermediate.
-		return finding{
-			IDChainUnknownIssuer,
-			fmt.Sprintf(
-				"the server sent one certificate, its issuer %s is not trusted here%s",
-				issuer,
-				hint(unknown),
-			),
-			"if that is a root of your own, trust it by RootCAs (ssl_cafile); if it is an intermediate, " + sendChain,
-		}
 	}
+	// A private root that signs servers itself looks the same as a forgotten intermediate.
 	return finding{
 		IDChainUnknownIssuer,
-		fmt.Sprintf("the chain leads to %s, which is not trusted here%s", issuer, hint(unknown)),
-		"if that is a root of your own, trust it by RootCAs (ssl_cafile); if it is an intermediate, " + sendChain,
+		fmt.Sprintf("%s one certificate, its issuer %s is not trusted here%s", has, issuer,
+			hint(unknown)),
+		"if that is a root of your own, trust it by " + setting.Roots +
+			"; if it is an intermediate, " + sendChain,
 	}
 }
 
@@ -308,7 +313,8 @@ func noRoots() finding {
 	return finding{
 		IDRootsNone,
 		"this machine has no trusted certificate authorities",
-		"install the ca-certificates package (small container images lack it), or set RootCAs (ssl_cafile)",
+		"install the ca-certificates package (small container images lack it), or set " +
+			setting.Roots,
 	}
 }
 

@@ -42,7 +42,11 @@ func TestExplainNameMismatch(t *testing.T) {
 		explain.ReasonNameMismatch, `"5.test" and 2 more, not`)
 	check(t, refused(t, ca, tlstest.Signed(t, ca, devca.Request{CommonName: "mail.test"})),
 		explain.ReasonNameMismatch, `only the common name "mail.test"`, "reissue it with a subjectAltName")
-	check(t, refused(t, ca, tlstest.Custom(t, ca, &x509.Certificate{})), explain.ReasonNameMismatch, "names nobody")
+	nobody := refused(t, ca, tlstest.Custom(t, ca, &x509.Certificate{}))
+	check(t, nobody, explain.ReasonNameMismatch, "names nobody")
+	if nobody.ID != explain.IDNameCommonName { // no other name helps
+		t.Errorf("%s", nobody.ID)
+	}
 
 	srv := tlstest.Speak(tlstest.Server(tlstest.Issued(t, ca, "mail.test", "*.mail.test")))
 	for host, words := range map[string]string{
@@ -114,7 +118,23 @@ func TestExplainUnknownAuthority(t *testing.T) {
 	middle := tlstest.Intermediate(t, other, "Middle", now.Add(-time.Hour), now.Add(time.Hour))
 	cert = tlstest.Issued(t, middle, "mail.test")
 	cert.Certificate = append(cert.Certificate, middle.Cert.Raw)
-	check(t, refused(t, ca, cert), explain.ReasonUnknownAuthority, `leads to "Corporate Root"`)
+	e := refused(t, ca, cert)
+	check(t, e, explain.ReasonUnknownAuthority, `leads to "Corporate Root"`, "was not sent")
+	if e.ID != explain.IDChainPrivateRoot || strings.Contains(e.Advice, "intermediate") {
+		t.Errorf("the full chain without its root is %s: %s", e.ID, e.Advice)
+	}
+	// An intermediate that says where its issuer is may be below another one.
+	template := *middle.Cert
+	template.IssuingCertificateURL = []string{"http://ca.test/root.crt"}
+	middle = tlstest.CAOf(t, tlstest.Custom(t, other, &template))
+	cert = tlstest.Issued(t, middle, "mail.test")
+	cert.Certificate = append(cert.Certificate, middle.Cert.Raw)
+	e = refused(t, ca, cert)
+	check(t, e, explain.ReasonUnknownAuthority, `"http://ca.test/root.crt"`,
+		"one more intermediate")
+	if e.ID != explain.IDChainPrivateRoot {
+		t.Errorf("%s", e.ID)
+	}
 
 	// The issuer's name is known, its key is not.
 	check(t, refused(t, ca, tlstest.Issued(t, tlstest.NewCA(t), "mail.test")), explain.ReasonUnknownAuthority, "possibly because of", "ECDSA")
@@ -133,6 +153,43 @@ func TestExplainIncompleteChain(t *testing.T) {
 	cert = tlstest.Issued(t, middle, "mail.test")
 	cert.Certificate = append(cert.Certificate, ca.Cert.Raw) // leaf and root, nothing between
 	check(t, refused(t, ca, cert), explain.ReasonIncompleteChain, "2 certificates", `"Middle"`)
+}
+
+// Of a file nobody says that a server has sent it, or that a server has to be reconfigured.
+func TestFile(t *testing.T) {
+	from, to := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	ca, other := tlstest.NewCA(t), tlstest.NamedCA(t, "Corporate Root")
+	middle := tlstest.Intermediate(t, other, "Middle", from, to)
+	full := tlstest.Issued(t, middle, "mail.test")
+	full.Certificate = append(full.Certificate, middle.Cert.Raw)
+	rooted := tlstest.Issued(t, other, "mail.test")
+	rooted.Certificate = append(rooted.Certificate, other.Cert.Raw)
+	stranger := tlstest.Issued(t, middle, "mail.test")
+	stranger.Certificate = append(stranger.Certificate,
+		tlstest.Intermediate(t, ca, "Middle", from, to).Cert.Raw)
+	for name, cert := range map[string]tls.Certificate{
+		"unknown issuer": tlstest.Issued(t, other, "mail.test"), "private root": full,
+		"with its root": rooted, "another key": stranger,
+		"incomplete": tlstest.Custom(t, middle, &x509.Certificate{
+			DNSNames:              []string{"mail.test"},
+			IssuingCertificateURL: []string{"http://ca.test/m.crt"},
+		}),
+		"expired": tlstest.Signed(t, ca, devca.Request{Names: []string{"mail.test"},
+			NotAfter: from}),
+		"early": tlstest.Signed(t, ca, devca.Request{Names: []string{"mail.test"},
+			NotBefore: to}),
+		"another name": tlstest.Issued(t, ca, "a.test"),
+		"nobody":       tlstest.Custom(t, ca, &x509.Certificate{}),
+	} {
+		sent := refused(t, ca, cert)
+		config := &tls.Config{RootCAs: ca.Pool()}
+		e := explain.File(sent.Err, "mail.test", config).(*explain.HandshakeError)
+		words := strings.ReplaceAll(e.Detail+"; "+e.Advice, "the server's certificate", "")
+		if e.ID != sent.ID || e.Advice == "" || strings.Contains(words, "server") ||
+			strings.Contains(words, "sent") {
+			t.Errorf("%s: %s: %s; %s", name, e.ID, e.Detail, e.Advice)
+		}
+	}
 }
 
 func TestExplainUsageAndConstraints(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/setting"
 	"github.com/whorl-go/whorl/internal/text"
 	"github.com/whorl-go/whorl/internal/verify"
 )
@@ -29,6 +30,15 @@ type explainer struct {
 	host   string
 	config *tls.Config
 	now    time.Time
+	file   bool // it is about a certificate that no server has sent
+}
+
+// orFile returns what to say of a server, or of a file where there is none.
+func (x *explainer) orFile(server, file string) string {
+	if x.file {
+		return file
+	}
+	return server
 }
 
 // Client turns the error of a client's handshake, or of its first Read after one, into a
@@ -42,18 +52,28 @@ type explainer struct {
 //
 // It does no network I/O and may be called concurrently.
 func Client(err error, host string, config *tls.Config) error {
+	return (&explainer{host: host, config: config}).explain(err)
+}
+
+// File is [Client] for a *tls.CertificateVerificationError of a chain that is in a file, and was
+// sent by no server.
+func File(err error, host string, config *tls.Config) error {
+	return (&explainer{host: host, config: config, file: true}).explain(err)
+}
+
+func (x *explainer) explain(err error) error {
 	if err == nil {
 		return nil
 	}
 	if _, ok := errors.AsType[*HandshakeError](err); ok {
 		return err
 	}
-	if config == nil {
-		config = &tls.Config{}
+	if x.config == nil {
+		x.config = &tls.Config{}
 	}
-	x := explainer{host: host, config: config, now: time.Now()}
-	if config.Time != nil {
-		x.now = config.Time()
+	x.now = time.Now()
+	if x.config.Time != nil {
+		x.now = x.config.Time()
 	}
 
 	alert := -1
@@ -68,7 +88,7 @@ func Client(err error, host string, config *tls.Config) error {
 	return &HandshakeError{
 		ID:     f.id,
 		Reason: f.id.Reason(),
-		Host:   host,
+		Host:   x.host,
 		Detail: f.detail,
 		Advice: f.advice,
 		Alert:  alert,
@@ -139,14 +159,14 @@ func connectionEnded(err error) (finding, bool) {
 			"the server did not finish the handshake in time",
 			"if the port speaks plaintext first, the server is waiting for a command: use STARTTLS or the TLS port; " +
 				"else a firewall may drop the large ClientHello of the post-quantum groups: " +
-				"try CurvePreferences (ssl_ecdh_curve) X25519",
+				"try X25519 alone in " + setting.Groups,
 		}, ended
 	case ReasonReset:
 		return finding{
 			IDReset,
 			"the connection was reset before the handshake was done",
-			"a firewall or a filter on names, or a server that can't take this ClientHello: try another network, then " +
-				"CurvePreferences (ssl_ecdh_curve) X25519",
+			"a firewall or a filter on names, or a server that can't take this ClientHello: try " +
+				"another network, then X25519 alone in " + setting.Groups,
 		}, ended
 	case ReasonClosed:
 		return finding{
@@ -177,12 +197,12 @@ func (x *explainer) fromText(err error) finding {
 				lastWord(cleaned),
 				x.versions(),
 			),
-			"have the server enable TLS 1.2 or 1.3; to go below is possible by MinVersion (ssl_protocols), and unsafe",
+			x.versionAdvice(),
 		}
 	case has("tls: no supported versions satisfy MinVersion and MaxVersion"):
 		return finding{
 			IDVersionNone,
-			"MinVersion and MaxVersion leave no version to offer",
+			setting.Versions + " leave no version to offer",
 			"correct the two",
 		}
 	case has("tls: downgrade attempt detected"):
@@ -240,13 +260,14 @@ func ech(rejected *tls.ECHRejectionError) finding {
 		return finding{
 			IDECHRejected,
 			"the server has other keys for Encrypted Client Hello than those that were used, and sent them",
-			"connect again with the RetryConfigList of this error, and renew the list in DNS (HTTPS record)",
+			"connect again with the " + setting.ECHRetry + " of this error, and renew the list " +
+				"in DNS (HTTPS record)",
 		}
 	}
 	return finding{
 		IDECHRejected,
 		"the server does not do Encrypted Client Hello (any more)",
-		"connect without EncryptedClientHelloConfigList, and take the list out of DNS (HTTPS record)",
+		"connect without " + setting.ECH + ", and take the list out of DNS (HTTPS record)",
 	}
 }
 
@@ -254,7 +275,7 @@ func noName() finding {
 	return finding{
 		IDServerNameUnset,
 		"the configuration does not say whose certificate to expect",
-		"give the host to tlsconfig.Client.For, or set ServerName (ssl_host_name)",
+		"give the host to " + setting.ClientFor + ", or set " + setting.ServerName,
 	}
 }
 
@@ -267,13 +288,7 @@ func unreadableAdvice(message string) string {
 
 // versions returns the range of versions that was offered.
 func (x *explainer) versions() string {
-	lowest, highest := x.config.MinVersion, x.config.MaxVersion
-	if lowest == 0 {
-		lowest = tls.VersionTLS12
-	}
-	if highest == 0 {
-		highest = tls.VersionTLS13
-	}
+	lowest, highest := versionRange(x.config)
 	if lowest == highest {
 		return tls.VersionName(lowest) + " only"
 	}

@@ -67,7 +67,7 @@ func ExampleServer() {
 	go client.Write([]byte("EHLO client.test\r\n"))
 
 	err = tls.Server(accepted, server.Config()).Handshake()
-	fmt.Println(explain.Server(err, "192.0.2.7:4711"))
+	fmt.Println(explain.Server(err, "192.0.2.7:4711", nil))
 	fmt.Printf("%s", explain.PlaintextHint(err))
 	// Output:
 	// tls handshake with 192.0.2.7:4711: plaintext client: the client speaks plaintext SMTP: its first bytes are "EHLO " (untrusted); have it use TLS from the start, or the port for plaintext and STARTTLS

@@ -76,7 +76,7 @@ func TestIDsOfAServer(t *testing.T) {
 		}},
 	} {
 		s, c := change(test.change)
-		err := explain.Server(tlstest.Meet(t, c, s).ServerErr, "192.0.2.1:1")
+		err := explain.Server(tlstest.Meet(t, c, s).ServerErr, "192.0.2.1:1", nil)
 		if e, ok := errors.AsType[*explain.HandshakeError](err); !ok || e.ID != test.id ||
 			e.Reason != test.id.Reason() {
 			t.Errorf("%s: want %s, got %v", name, test.id, err)
@@ -95,7 +95,7 @@ func TestIDsOfAServer(t *testing.T) {
 		{explain.IDCertRefused, explain.ClearAlert(&net.OpError{Op: "local error",
 			Err: errors.New("tls: bad record MAC")}, 48)},
 	} {
-		err := explain.Server(test.err, "192.0.2.1:1")
+		err := explain.Server(test.err, "192.0.2.1:1", nil)
 		if e, ok := errors.AsType[*explain.HandshakeError](err); !ok || e.ID != test.id {
 			t.Errorf("%v: want %s, got %v", test.err, test.id, err)
 		}

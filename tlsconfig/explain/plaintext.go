@@ -47,7 +47,7 @@ func saysPlaintext(first []byte) finding {
 	}
 	detail := "the server did not answer with TLS"
 	if speaker.protocol != "" {
-		detail = "the server still speaks plaintext " + speaker.protocol + speaker.refuses
+		detail = "the server speaks plaintext " + speaker.protocol + speaker.refuses
 	}
 	return finding{
 		speaker.id,

@@ -9,32 +9,37 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/whorl-go/whorl/internal/setting"
 	"github.com/whorl-go/whorl/internal/text"
 )
 
 // Server turns the error of a server's handshake into a *HandshakeError that says what was wrong
 // and what mends it: the twin of [Client]. It returns nil if err is nil, and err itself if it is
-// explained already. Client is the client's address.
+// explained already. Client is the client's address, config what the server takes; nil stands for
+// the zero configuration.
 //
 // Its Reason is one of fifteen or so, so that it may be a label in metrics: certificate refused,
 // plaintext client, protocol version, handshake failure, client certificate required, client
 // certificate refused, unrecognized name, no application protocol, alert, protocol error, closed
 // during handshake, reset, timeout, canceled, local fault (see [Local]), handshake failed.
-func Server(err error, client string) error {
+func Server(err error, client string, config *tls.Config) error {
 	if err == nil {
 		return nil
 	}
 	if _, ok := errors.AsType[*HandshakeError](err); ok {
 		return err
 	}
+	if config == nil {
+		config = &tls.Config{}
+	}
 	alert := -1
 	var f finding
 	cause := belowOperations(err)
 	if code, ok := remoteAlert(err, cause); ok {
 		alert = int(code)
-		f = clientAlert(code)
+		f = clientAlert(code, config)
 	} else {
-		f = findOnServer(cause)
+		f = findOnServer(cause, config)
 	}
 	return &HandshakeError{
 		ID:     f.id,
@@ -48,7 +53,7 @@ func Server(err error, client string) error {
 }
 
 // clientAlert explains an alert of the client's.
-func clientAlert(code tls.AlertError) finding {
+func clientAlert(code tls.AlertError, config *tls.Config) finding {
 	said := fmt.Sprintf(
 		"the client sent alert %d (%s)",
 		uint8(code),
@@ -76,7 +81,7 @@ func clientAlert(code tls.AlertError) finding {
 		return finding{
 			IDVersionNone,
 			said,
-			"have both sides share TLS 1.2 or 1.3; MinVersion and MaxVersion (ssl_protocols) set this side's range",
+			clientVersionAdvice(config, nil) + "; this side's range is that of " + setting.Versions,
 		}
 	case alertHandshakeFailure, alertInsufficientSecurity:
 		return finding{
@@ -103,12 +108,12 @@ func clientAlert(code tls.AlertError) finding {
 const adviceLeft = "clients do so that don't like the certificate; load balancers and scanners, to see if the port is open"
 
 // findOnServer explains all but alerts.
-func findOnServer(err error) finding {
+func findOnServer(err error, config *tls.Config) finding {
 	if refused, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return refusedClient(refused)
 	}
 	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return plaintextClient(record)
+		return plaintextClient(record, config)
 	}
 	reason, ended := ending(err)
 	switch reason {
@@ -129,25 +134,26 @@ func findOnServer(err error) finding {
 	if ended {
 		return finding{id: reason.ID(), detail: "this side gave up"}
 	}
-	return serverText(err)
+	return serverText(err, config)
 }
 
 // serverText explains errors for which crypto/tls has no type. The texts are Go 1.26's. If one
 // changes, the explanation becomes ReasonProtocolError or ReasonOther, which the tests notice.
-func serverText(err error) finding {
+func serverText(err error, config *tls.Config) finding {
 	message := err.Error()
 	cleaned := text.Printable(message, text.MaxText)
 	has := func(part string) bool { return strings.Contains(message, part) }
 	switch {
 	case has("client offered only unsupported versions"):
 		return finding{
-			IDVersionNone, "the client offered only " + named(message, func(id uint16) string { return tls.VersionName(id) }),
-			"have the client use TLS 1.2 or 1.3; to go below is possible by MinVersion (ssl_protocols), and unsafe",
+			IDVersionNone, "the client offered only " + named(message, tls.VersionName),
+			clientVersionAdvice(config, numbers(message)),
 		}
 	case has("no cipher suite supported by both client and server"):
 		return finding{
 			IDSuitesNone, "no common cipher suite; the client offered " + named(message, tls.CipherSuiteName),
-			"drop CipherSuites (ssl_ciphers), or serve a certificate of the other kind as well: suites have to fit its key, ECDSA or RSA",
+			"drop " + setting.CipherSuites + ", or serve a certificate of the other kind as " +
+				"well: suites have to fit its key, ECDSA or RSA",
 		}
 	case has("no key exchanges supported by both"),
 		has("no ECDHE curve supported by both"),
@@ -155,7 +161,7 @@ func serverText(err error) finding {
 		return finding{
 			IDGroupsNone,
 			"no common group for the key exchange",
-			"drop Groups (ssl_ecdh_curve)",
+			"drop " + setting.ServerGroups,
 		}
 	case has("peer doesn't support any of the certificate's signature algorithms"),
 		has("unsupported signature algorithm"):
@@ -172,7 +178,8 @@ func serverText(err error) finding {
 	case has("client didn't provide a certificate"):
 		return finding{
 			IDClientCertRequired, "the client sent no certificate",
-			"give it one from the authorities in ClientCAFiles: clients keep theirs back if it is from none of those; or set ClientCertsRequest",
+			"give it one from the authorities in " + setting.ClientCAs + ": clients keep theirs " +
+				"back if it is from none of those; or set " + setting.ClientCertsRequest,
 		}
 	case has("client certificate"),
 		has("client sent certificate"),
@@ -182,7 +189,7 @@ func serverText(err error) finding {
 		return finding{
 			IDSNIUnrecognized,
 			"the client asked for no name, or for one without a certificate",
-			"StrictSNI refuses those",
+			setting.StrictSNI + " refuses those",
 		}
 	case has("local error: tls: bad record MAC"):
 		// OpenSSL's clients send an alert about a certificate unencrypted also where TLS 1.3 has it
@@ -201,20 +208,23 @@ func serverText(err error) finding {
 	return finding{id: IDOther, detail: cleaned}
 }
 
-// named returns the names of the numbers in brackets at the end of one of crypto/tls's texts, such
-// as [304 303].
-func named(message string, name func(uint16) string) string {
-	_, numbers, _ := strings.Cut(message, "[")
-	var ids []uint16
-	for word := range strings.FieldsSeq(strings.TrimRight(numbers, "]")) {
+// numbers returns those in brackets at the end of one of crypto/tls's texts, such as [304 303].
+func numbers(message string) (ids []uint16) {
+	_, list, _ := strings.Cut(message, "[")
+	for word := range strings.FieldsSeq(strings.TrimRight(list, "]")) {
 		if id, err := strconv.ParseUint(word, 16, 16); err == nil {
 			ids = append(ids, uint16(id))
 		}
 	}
-	if len(ids) == 0 {
-		return "none"
+	return ids
+}
+
+// named returns the names of these numbers.
+func named(message string, name func(uint16) string) string {
+	if ids := numbers(message); len(ids) > 0 {
+		return text.List(ids, name)
 	}
-	return text.List(ids, name)
+	return "none"
 }
 
 // refusedClient explains why this side refused the client's certificate.
@@ -229,7 +239,8 @@ func refusedClient(refused *tls.CertificateVerificationError) finding {
 		"",
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](refused); ok {
-		f.advice = "add its authority to ClientCAFiles (cafile, ssl_client_cert_file), or have the client send its intermediates"
+		f.advice = "add its authority to " + setting.ClientCAs +
+			", or have the client send its intermediates"
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](refused); ok {
 		switch invalid.Reason {
@@ -243,14 +254,14 @@ func refusedClient(refused *tls.CertificateVerificationError) finding {
 }
 
 // plaintextClient explains a first record that is none. Five bytes are all that crypto/tls keeps.
-func plaintextClient(record tls.RecordHeaderError) finding {
+func plaintextClient(record tls.RecordHeaderError, config *tls.Config) finding {
 	header := record.RecordHeader[:]
 	switch {
 	case strings.Contains(record.Msg, "SSLv2"):
 		return finding{
 			IDVersionNone,
 			"the client says hello as SSL 2.0 does",
-			"have the client use TLS 1.2 or 1.3",
+			clientVersionAdvice(config, nil),
 		}
 	case !strings.Contains(record.Msg, "does not look like a TLS handshake"):
 		return finding{

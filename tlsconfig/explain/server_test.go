@@ -38,9 +38,9 @@ func ready(cert tls.Certificate) tlsconfig.ServerOptions {
 }
 
 // explainedServer returns the explanation of what the server's side of a meeting failed of.
-func explainedServer(t *testing.T, err error) *explain.HandshakeError {
+func explainedServer(t *testing.T, err error, config *tls.Config) *explain.HandshakeError {
 	t.Helper()
-	e, ok := errors.AsType[*explain.HandshakeError](explain.Server(err, "192.0.2.7:4711"))
+	e, ok := errors.AsType[*explain.HandshakeError](explain.Server(err, "192.0.2.7:4711", config))
 	if !ok {
 		t.Fatalf("%v is not explained", err)
 	}
@@ -48,7 +48,7 @@ func explainedServer(t *testing.T, err error) *explain.HandshakeError {
 	if !errors.Is(e, err) || e.Host != "192.0.2.7:4711" {
 		t.Errorf("%#v", e)
 	}
-	if explain.Server(e, "") != error(e) {
+	if explain.Server(e, "", nil) != error(e) {
 		t.Error("explained twice")
 	}
 	return e
@@ -111,14 +111,17 @@ func TestServer(t *testing.T) {
 		if test.client != nil {
 			test.client(client)
 		}
-		m := tlstest.Meet(t, client, serve(t, options).Config())
+		s := serve(t, options)
+		m := tlstest.Meet(t, client, s.Config())
 		if m.ServerErr == nil {
 			t.Errorf("%s: no error", test.name)
 			continue
 		}
-		t.Run(test.name, func(t *testing.T) { checkServer(t, explainedServer(t, m.ServerErr), test.reason, test.words...) })
+		t.Run(test.name, func(t *testing.T) {
+			checkServer(t, explainedServer(t, m.ServerErr, s.Config()), test.reason, test.words...)
+		})
 	}
-	if explain.Server(nil, "") != nil {
+	if explain.Server(nil, "", nil) != nil {
 		t.Error("nil is explained")
 	}
 }
@@ -177,7 +180,7 @@ func TestExplainPlaintextClients(t *testing.T) {
 		{"", "closed during handshake", "left", ""},
 	} {
 		answer, err := talk(t, s.Config(), test.say)
-		checkServer(t, explainedServer(t, err), explain.Reason(test.reason), test.word)
+		checkServer(t, explainedServer(t, err, s.Config()), explain.Reason(test.reason), test.word)
 		if !strings.HasPrefix(answer, test.hint) || test.hint == "" && answer != "" {
 			t.Errorf("%q is answered with %q", test.say, answer)
 		}
@@ -234,7 +237,7 @@ func TestServerErrors(t *testing.T) {
 		{errors.New("something else\x1b[31m"), explain.ReasonOther, -1},
 		{errors.New("tls: client offered only unsupported versions: []"), explain.ReasonProtocolVersion, -1},
 	} {
-		e := explainedServer(t, test.err)
+		e := explainedServer(t, test.err, nil)
 		if e.Reason != test.reason || e.Alert != test.alert {
 			t.Errorf("%v: %q, alert %d, want %q", test.err, e.Reason, e.Alert, test.reason)
 		}
@@ -251,7 +254,7 @@ func TestLocal(t *testing.T) {
 	if text := e.Error(); !strings.Contains(text, "panic: assignment to entry in nil map") || strings.Contains(text, "main.pick") {
 		t.Error(text)
 	}
-	if explain.Local(e, "") != error(e) || explain.Server(e, "") != error(e) || explain.Client(e, "", nil) != error(e) {
+	if explain.Local(e, "") != error(e) || explain.Server(e, "", nil) != error(e) || explain.Client(e, "", nil) != error(e) {
 		t.Error("explained twice")
 	}
 }

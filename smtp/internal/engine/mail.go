@@ -355,7 +355,7 @@ func (e *Engine) Outcome() error {
 }
 
 // RecipientsError says that all recipients of a mail were refused. errors.As finds the first
-// [Error].
+// [Error] that is temporary, if there is one: who asks only that, asks for the mail.
 type RecipientsError struct{ Refused []*Error }
 
 // Error has the first refusal, and how many there are.
@@ -366,13 +366,17 @@ func (e *RecipientsError) Error() string {
 	return fmt.Sprintf("all %d recipients were refused: %v", len(e.Refused), e.Refused[0])
 }
 
-// Unwrap returns the refusals.
+// Unwrap returns the refusals, those that may pass first.
 func (e *RecipientsError) Unwrap() []error {
-	errs := make([]error, len(e.Refused))
-	for i, refused := range e.Refused {
-		errs[i] = refused
+	var passing, lasting []error
+	for _, refused := range e.Refused {
+		if refused.Temporary() {
+			passing = append(passing, refused)
+		} else {
+			lasting = append(lasting, refused)
+		}
 	}
-	return errs
+	return append(passing, lasting...)
 }
 
 // Temporary reports whether the same may succeed later, for one of them at least.

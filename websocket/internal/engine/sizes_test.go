@@ -51,7 +51,7 @@ func TestSizes(t *testing.T) {
 		for _, cut := range []int{64, 1000, 4 << 10, 64 << 10, 1 << 20} {
 			for role := range roleNames {
 				for _, pieces := range []bool{false, true} {
-					if size > 1<<20 && (role == Client || cut == 1000) {
+					if size > 1<<20 && cut == 1000 {
 						continue // enough of that
 					}
 					p := Params{Role: role, MaxMessage: size, Pieces: pieces}
@@ -61,6 +61,37 @@ func TestSizes(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// A message may be cut into fragments at every byte, within characters and what is compressed too:
+// in two, and in as many as there are bytes, with a ping behind each.
+func TestFragmentedAtEveryByte(t *testing.T) {
+	const text = "a☂é🂡 is a text, a☂é🂡 is one"
+	ping := frame{op: 9, data: "p"}
+	for name, deflate := range agreements {
+		payload, rsv := text, byte(0)
+		if deflate != nil {
+			payload, rsv = squeeze(text, ""), 4
+		}
+		for role := range roleNames {
+			t.Run(name+" "+roleNames[role], func(t *testing.T) {
+				p := Params{Role: role, MaxMessage: len(text), Deflate: deflate}
+				want := []string{"text " + text}
+				for at := range len(payload) + 1 {
+					stream := encode(role,
+						frame{op: 1, rsv: rsv, more: true, data: payload[:at]}, frame{data: payload[at:]})
+					everyWay(t, p, stream, outcome{events: want})
+				}
+				frames := []frame{{op: 1, rsv: rsv, more: true}}
+				var pings []string
+				for at := range len(payload) {
+					frames = append(frames, ping, frame{more: at < len(payload)-1, data: payload[at : at+1]})
+					pings = append(pings, "ping p")
+				}
+				everyWay(t, p, encode(role, frames...), outcome{events: append(pings, want...)})
+			})
 		}
 	}
 }

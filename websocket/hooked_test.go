@@ -1,0 +1,168 @@
+package websocket_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	goruntime "runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/whorl-go/whorl/hooks"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/runtimetest"
+	"github.com/whorl-go/whorl/internal/sched"
+	"github.com/whorl-go/whorl/runtime"
+	"github.com/whorl-go/whorl/websocket"
+)
+
+// hooked serves a handler by net/http over a listener of package hooks.
+func hooked(t *testing.T, rt *runtime.Runtime, handler http.HandlerFunc) *house {
+	t.Helper()
+	l, err := hooks.Listen(rt.Context(), "tcp", "127.0.0.1:0")
+	check(t, err)
+	s := &http.Server{Handler: handler}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Close()
+		<-served
+	})
+	return &house{t: t, ctx: rt.Context(), address: l.Addr().String()}
+}
+
+// On a listener of package hooks a connection becomes one of its loop: while it is idle it has no
+// goroutine, and its callbacks run on the loop.
+func TestUpgradeOverHooks(t *testing.T) {
+	const conns = 100
+	for _, style := range []string{"callback", "coroutine"} {
+		t.Run(style, func(t *testing.T) {
+			leaktest.Guard(t)
+			rt := runtimetest.Start(t, append(runtimetest.QuietPanics(t), runtime.WithLoops(2))...)
+			ends := make(chan error, conns)
+			options := &websocket.UpgradeOptions{Options: websocket.Options{
+				OnClose: func(_ context.Context, c *websocket.Conn, _ int, _ string, clean bool) {
+					if ends <- c.Err(); !clean {
+						t.Error("the end wasn't clean")
+					}
+				},
+			}}
+			if style == "callback" {
+				options.OnMessage = func(ctx context.Context, c *websocket.Conn, m websocket.Message) {
+					if home, err := sched.HomeFor(ctx); err != nil || !home.Here() {
+						t.Errorf("OnMessage runs elsewhere than on its loop, %v", err)
+					}
+					c.Push(m.Data, m.Opcode)
+				}
+			} else {
+				options.OnOpen = func(ctx context.Context, c *websocket.Conn, _ *http.Request) {
+					runtime.Go(ctx, func(ctx context.Context) {
+						for m, err := range c.Messages(ctx) {
+							if err != nil {
+								return
+							}
+							c.Push(m.Data, m.Opcode)
+						}
+					})
+				}
+			}
+			h := hooked(t, rt, func(w http.ResponseWriter, r *http.Request) {
+				_, err := websocket.Upgrade(w, r, options)
+				check(t, err)
+			})
+			before := goruntime.NumGoroutine()
+			var all []*raw
+			for range conns {
+				r := h.connect()
+				r.send("GET / HTTP/1.1\r\n" + handshakeLines + "\r\n" + frame(1, "early"))
+				if resp := r.response(); resp.StatusCode != 101 {
+					t.Fatal(resp.Status)
+				}
+				r.expect(answer(1, "early"))
+				all = append(all, r)
+			}
+			most := 10
+			if style == "coroutine" { // iter.Pull's count as such
+				most += conns
+			}
+			leaktest.Until(t, "net/http's goroutines have ended", func() bool {
+				return goruntime.NumGoroutine() <= before+most
+			})
+			long := strings.Repeat("x", 100)
+			for _, r := range all {
+				r.send(frame(9, "ping") + frame(1, long))
+				r.expect(answer(10, "ping") + answer(1, long))
+				r.send(frame(8, "\x03\xe8bye"))
+				r.expect(answer(8, "\x03\xe8bye"))
+				r.expectEnd()
+				receive(t, ends)
+			}
+		})
+	}
+}
+
+// Who takes too little is bounded there, too, and costs nobody else.
+func TestSlowReceiverOverHooks(t *testing.T) {
+	leaktest.Guard(t)
+	rt := runtimetest.Start(t, runtimetest.QuietPanics(t)...)
+	conns := make(chan *websocket.Conn, 1)
+	ends := make(chan error, 1)
+	options := &websocket.UpgradeOptions{Options: websocket.Options{
+		OnMessage: echo, MaxQueue: 256 << 10, CloseTimeout: 100 * time.Millisecond,
+		OnClose: func(_ context.Context, c *websocket.Conn, _ int, _ string, _ bool) { ends <- c.Err() },
+	}}
+	h := hooked(t, rt, func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Upgrade(w, r, options)
+		check(t, err)
+		conns <- c
+	})
+	h.upgraded("/")
+	c := receive(t, conns)
+	leaktest.Until(t, "it is told to come again later", func() bool {
+		c.Push(make([]byte, 64<<10), websocket.Binary)
+		if n := websocket.QueuedBytes(c); n > 512<<10 {
+			t.Fatalf("%d bytes are queued", n)
+		}
+		return !c.Established()
+	})
+	if err := receive(t, ends); !errors.Is(err, websocket.ErrSlow) {
+		t.Error(err)
+	}
+}
+
+// The end of the runtime ends them, and OnClose is told.
+func TestEndOfTheRuntimeOverHooks(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		t.Run(fmt.Sprintf("a coroutine waits=%v", waits), func(t *testing.T) {
+			leaktest.Guard(t)
+			rt := runtimetest.Start(t, runtime.WithLoops(2))
+			const conns = 8
+			ends := make(chan error, conns)
+			options := &websocket.UpgradeOptions{Options: websocket.Options{
+				OnMessage: echo,
+				OnClose: func(_ context.Context, c *websocket.Conn, _ int, _ string, _ bool) {
+					ends <- c.Err()
+				},
+			}}
+			h := hooked(t, rt, func(w http.ResponseWriter, r *http.Request) {
+				_, err := websocket.Upgrade(w, r, options)
+				check(t, err)
+			})
+			for range conns {
+				h.upgraded("/")
+			}
+			if waits {
+				_, err := rt.Go(func(ctx context.Context) { runtime.Sleep(ctx, time.Hour) })
+				check(t, err)
+			}
+			runtimetest.Shutdown(t, rt)
+			for range conns {
+				if err := receive(t, ends); !errors.Is(err, runtime.ErrShutdown) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
