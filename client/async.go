@@ -198,6 +198,9 @@ func (a *Async) do(fn func()) {
 // From elsewhere than the loop, p is copied and handed over. If it turns out there that the queue
 // is full, the connection is aborted with ErrOverflow, since nothing that was taken is dropped in
 // silence.
+//
+// It has no context, as it never waits, and no count, as it takes all or nothing. Client.Send, and
+// Send of a server's Conn, which is for both styles, may wait.
 func (a *Async) Send(p []byte) error {
 	c, err := a.use("send")
 	if err != nil {
@@ -244,7 +247,9 @@ func (a *Async) SendFile(ctx context.Context, name string, offset, length int64)
 // after which the connection stays as it was; socket.ErrPlaintextPending, before anything is sent,
 // when something has arrived in plaintext that was not handed out; and what else keeps a handshake
 // from beginning. Called from elsewhere than the loop, it can only find out the first, and the
-// others are for onReady. A handshake that fails is a *explain.HandshakeError for onReady. After
+// others are for onReady: so that a callback can go on in plaintext at once where that is meant to
+// be. (EnableSSLAsync of a server's Conn has nothing to go on with, and tells its function all.) A
+// handshake that fails is a *explain.HandshakeError for onReady. After
 // ErrPlaintextPending and all that follows it here the connection is closed, so that nothing can go
 // on in plaintext by mistake, and OnClose gets that reason.
 func (a *Async) EnableSSL(

@@ -43,9 +43,8 @@ func (f taskFunc) Run() { f() }
 
 // Loop is an event loop. Create it with [New], run it with [Loop.Run].
 //
-// Run, Post, PostTask, Close, Register, OnLoop, Closed, Stats and Name may be called from any
-// goroutine.
-// All other methods must be called on the loop (see the package comment).
+// Run, Post, PostTask, Close, Register, OnLoop, Closed, Stats, Name and String may be called from
+// any goroutine. All other methods must be called on the loop (see the package comment).
 type Loop struct {
 	// Fixed at New.
 	name     string
@@ -150,6 +149,9 @@ func New(config Config) (*Loop, error) {
 
 // Name returns the loop's name as the log and the profiles show it.
 func (l *Loop) Name() string { return l.name }
+
+// String returns the loop's name, too, so that who prints a loop doesn't read what is the loop's.
+func (l *Loop) String() string { return l.name }
 
 // OnLoop reports whether the calling goroutine is the loop's own.
 func (l *Loop) OnLoop() bool { return l.self.Load() == uintptr(goroutine.Current()) }

@@ -108,10 +108,10 @@ func TestNamesOfLoops(t *testing.T) {
 	rt := newRuntime(t, runtime.WithName("mail"), runtime.WithLoops(2))
 	var names []string
 	for _, loop := range rt.Loops() {
-		names = append(names, loop.Name())
+		names = append(names, loop.Name(), fmt.Sprint(loop))
 	}
-	if got := strings.Join(names, " "); got != "mail-0 mail-1" {
-		t.Errorf("loops are called %s", got)
+	if got := strings.Join(names, " "); got != "mail-0 mail-0 mail-1 mail-1" {
+		t.Errorf("loops are called, and printed as, %s", got)
 	}
 }
 

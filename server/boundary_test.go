@@ -7,8 +7,12 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,17 +21,77 @@ import (
 	"github.com/whorl-go/whorl/socket"
 )
 
-// boundaryVerbs is all that uses a connection, as a program would. Each returns what it was told.
-func boundaryVerbs(file string) map[string]func(ctx context.Context, c *server.Conn) error {
+// A boundaryVerb uses a connection as a program would, and returns what it was told. sendVerbs and
+// receiveVerbs have all, under their methods' names.
+type boundaryVerb func(ctx context.Context, c *server.Conn) error
+
+func sendVerbs(file string) map[string]boundaryVerb {
 	nothing := []byte("in the clear\n")
-	return map[string]func(ctx context.Context, c *server.Conn) error{
-		"Recv":     func(ctx context.Context, c *server.Conn) error { _, err := c.Recv(ctx); return err },
-		"Peek":     func(ctx context.Context, c *server.Conn) error { _, err := c.Peek(make([]byte, 1)); return err },
-		"Send":     func(ctx context.Context, c *server.Conn) error { _, err := c.Send(ctx, nothing); return err },
-		"SendFile": func(ctx context.Context, c *server.Conn) error { _, err := c.SendFile(ctx, file, 0, 0); return err },
-		"EnableSSL": func(ctx context.Context, c *server.Conn) error {
-			return c.EnableSSL(ctx)
+	socketVerb := func(fn func(ctx context.Context, s *socket.Socket) (int, error)) boundaryVerb {
+		return func(ctx context.Context, c *server.Conn) error {
+			_, err := fn(ctx, c.Socket())
+			return err
+		}
+	}
+	return map[string]boundaryVerb{
+		"Send": func(ctx context.Context, c *server.Conn) error {
+			_, err := c.Send(ctx, nothing)
+			return err
 		},
+		"SendFile": func(ctx context.Context, c *server.Conn) error {
+			_, err := c.SendFile(ctx, file, 0, 0)
+			return err
+		},
+		"Socket.Send": socketVerb(func(ctx context.Context, s *socket.Socket) (int, error) {
+			return s.Send(ctx, nothing)
+		}),
+		"Socket.SendAll": socketVerb(func(ctx context.Context, s *socket.Socket) (int, error) {
+			return s.SendAll(ctx, nothing)
+		}),
+		"Socket.SendSoon": socketVerb(func(ctx context.Context, s *socket.Socket) (int, error) {
+			return s.SendSoon(ctx, nothing)
+		}),
+		"Socket.WriteVector": socketVerb(func(ctx context.Context, s *socket.Socket) (int, error) {
+			return s.WriteVector(ctx, [][]byte{nothing})
+		}),
+		"Socket.WriteVectorAll": socketVerb(func(ctx context.Context, s *socket.Socket) (int, error) {
+			return s.WriteVectorAll(ctx, [][]byte{nothing})
+		}),
+		"Socket.SendFile": socketVerb(func(ctx context.Context, s *socket.Socket) (int, error) {
+			f, err := os.Open(file)
+			if err != nil {
+				return 0, err
+			}
+			defer f.Close()
+			_, err = s.SendFile(ctx, f, 0, 0)
+			return 0, err
+		}),
+		"Socket.Shutdown": socketVerb(func(ctx context.Context, s *socket.Socket) (int, error) {
+			return 0, s.Shutdown(ctx, socket.ShutdownWrite)
+		}),
+		"Socket.Flush": socketVerb(func(ctx context.Context, s *socket.Socket) (int, error) {
+			return 0, s.Flush(ctx)
+		}),
+	}
+}
+
+func receiveVerbs() map[string]boundaryVerb {
+	socketVerb := func(fn func(ctx context.Context, s *socket.Socket) error) boundaryVerb {
+		return func(ctx context.Context, c *server.Conn) error { return fn(ctx, c.Socket()) }
+	}
+	return map[string]boundaryVerb{
+		"Recv": func(ctx context.Context, c *server.Conn) error { _, err := c.Recv(ctx); return err },
+		"Peek": func(_ context.Context, c *server.Conn) error {
+			_, err := c.Peek(make([]byte, 1))
+			return err
+		},
+		"Packets": func(ctx context.Context, c *server.Conn) error {
+			for _, err := range c.Packets(ctx) {
+				return err
+			}
+			return nil
+		},
+		"EnableSSL": func(ctx context.Context, c *server.Conn) error { return c.EnableSSL(ctx) },
 		"EnableSSLAsync": func(ctx context.Context, c *server.Conn) error {
 			outcome := make(chan error, 1)
 			c.EnableSSLAsync(ctx, func(_ context.Context, _ *server.Conn, err error) { outcome <- err })
@@ -36,29 +100,81 @@ func boundaryVerbs(file string) map[string]func(ctx context.Context, c *server.C
 			}
 			return await(ctx, outcome)
 		},
-		"Socket.Send": func(ctx context.Context, c *server.Conn) error { _, err := c.Socket().Send(ctx, nothing); return err },
-		"Socket.SendAll": func(ctx context.Context, c *server.Conn) error {
-			_, err := c.Socket().SendAll(ctx, nothing)
+		"Socket.Recv": socketVerb(func(ctx context.Context, s *socket.Socket) error {
+			_, err := s.Recv(ctx, make([]byte, 1))
 			return err
-		},
-		"Socket.SendSoon": func(ctx context.Context, c *server.Conn) error {
-			_, err := c.Socket().SendSoon(ctx, nothing)
+		}),
+		"Socket.RecvAll": socketVerb(func(ctx context.Context, s *socket.Socket) error {
+			_, err := s.RecvAll(ctx, make([]byte, 1))
 			return err
-		},
-		"Socket.WriteVector": func(ctx context.Context, c *server.Conn) error {
-			_, err := c.Socket().WriteVector(ctx, [][]byte{nothing})
+		}),
+		"Socket.RecvLine": socketVerb(func(ctx context.Context, s *socket.Socket) error {
+			_, err := s.RecvLine(ctx, 10)
 			return err
-		},
-		"Socket.Recv": func(ctx context.Context, c *server.Conn) error {
-			_, err := c.Socket().Recv(ctx, make([]byte, 1))
+		}),
+		"Socket.RecvPacket": socketVerb(func(ctx context.Context, s *socket.Socket) error {
+			_, err := s.RecvPacket(ctx)
 			return err
-		},
-		"Socket.RecvLine":     func(ctx context.Context, c *server.Conn) error { _, err := c.Socket().RecvLine(ctx, 10); return err },
-		"Socket.RecvPacket":   func(ctx context.Context, c *server.Conn) error { _, err := c.Socket().RecvPacket(ctx); return err },
-		"Socket.SetProtocol":  func(ctx context.Context, c *server.Conn) error { return c.Socket().SetProtocol(nil) },
-		"Socket.SSLHandshake": func(ctx context.Context, c *server.Conn) error { return c.Socket().SSLHandshake(ctx, serverTLS()) },
-		"Socket.Shutdown":     func(ctx context.Context, c *server.Conn) error { return c.Socket().Shutdown(ctx, socket.ShutdownWrite) },
-		"Socket.Flush":        func(ctx context.Context, c *server.Conn) error { return c.Socket().Flush(ctx) },
+		}),
+		"Socket.Packets": socketVerb(func(ctx context.Context, s *socket.Socket) error {
+			for _, err := range s.Packets(ctx) {
+				return err
+			}
+			return nil
+		}),
+		"Socket.ReadVector": socketVerb(func(ctx context.Context, s *socket.Socket) error {
+			_, err := s.ReadVector(ctx, [][]byte{make([]byte, 1)})
+			return err
+		}),
+		"Socket.ReadVectorAll": socketVerb(func(ctx context.Context, s *socket.Socket) error {
+			_, err := s.ReadVectorAll(ctx, [][]byte{make([]byte, 1)})
+			return err
+		}),
+		"Socket.Peek": socketVerb(func(_ context.Context, s *socket.Socket) error {
+			_, err := s.Peek(make([]byte, 1))
+			return err
+		}),
+		"Socket.SetProtocol": socketVerb(func(_ context.Context, s *socket.Socket) error {
+			return s.SetProtocol(nil)
+		}),
+		"Socket.SetServerRole": socketVerb(func(_ context.Context, s *socket.Socket) error {
+			return s.SetServerRole(false)
+		}),
+		"Socket.SSLHandshake": socketVerb(func(ctx context.Context, s *socket.Socket) error {
+			return s.SSLHandshake(ctx, serverTLS())
+		}),
+	}
+}
+
+// otherMethods neither send nor receive on a connection.
+const otherMethods = "Abort AtEnd Bind Close ConnectionState ID Info Listener LocalAddr Pause " +
+	"Protect Proxied RemoteAddr RemoteAddrPort Resume Server SetValue Socket UID Value " +
+	"Socket.Abort Socket.Alive Socket.Buffered Socket.Cancel Socket.Close Socket.Connected " +
+	"Socket.ConnectionState Socket.FD Socket.File Socket.LocalAddr Socket.Loop Socket.Network " +
+	"Socket.Option Socket.PeerIdentity Socket.RemoteAddr Socket.SetBuffers Socket.SetKeepAlive " +
+	"Socket.SetLinger Socket.SetNoDelay Socket.SetOption Socket.SetResolver Socket.SetReusePort " +
+	"Socket.SetTimeouts Socket.Timeouts " +
+	// Not when connected.
+	"Socket.Accept Socket.Bind Socket.BindOnConnect Socket.Connect Socket.Listen Socket.Listening " +
+	"Socket.RecvFrom Socket.SendTo" // for datagrams
+
+// A method that is new is one of the verbs at the boundary, or is said to be none.
+func TestTheBoundaryIsForAllVerbs(t *testing.T) {
+	known := strings.Fields(otherMethods)
+	known = slices.AppendSeq(known, maps.Keys(sendVerbs("")))
+	known = slices.AppendSeq(known, maps.Keys(receiveVerbs()))
+	slices.Sort(known)
+	var all []string
+	for prefix, of := range map[string]reflect.Type{
+		"": reflect.TypeFor[*server.Conn](), "Socket.": reflect.TypeFor[*socket.Socket](),
+	} {
+		for m := range of.Methods() {
+			all = append(all, prefix+m.Name)
+		}
+	}
+	slices.Sort(all)
+	if !slices.Equal(all, known) {
+		t.Errorf("there are %v,\nknown are %v", all, known)
 	}
 }
 
@@ -148,10 +264,12 @@ func atTheBoundary(t *testing.T, file string, handler, computing, byGoroutine bo
 		check(t, raw.SetReadDeadline(time.Now()))
 	}
 	kept := 0
-	for verb, fn := range boundaryVerbs(file) {
+	verbs := receiveVerbs()
+	maps.Copy(verbs, sendVerbs(file))
+	for verb, fn := range verbs {
 		for caller, call := range callers {
-			if !handler && (verb == "Recv" || verb == "EnableSSL") { // not for callbacks at any time
-				continue
+			if !handler && slices.Contains([]string{"Recv", "Packets", "EnableSSL"}, verb) {
+				continue // not for callbacks at any time
 			}
 			err := call(h, c, func(ctx context.Context) error { return fn(ctx, c) })
 			if !handler && verb == "Send" {

@@ -35,7 +35,8 @@ func (s *Server) Exists(id ID) bool { return s.Conn(id) != nil }
 // and never waits. On the connection's own loop p is queued at once, and socket.ErrQueueFull says
 // that Port.MaxQueue is reached. From elsewhere p is copied and handed to the connection's loop:
 // what one goroutine sends stays in order, and if the queue turns out to be full there, the
-// connection is closed with ErrOverflow, as nothing that was taken is dropped in silence.
+// connection is closed with ErrOverflow, as nothing that was taken is dropped in silence. It has
+// neither a context nor a count, unlike Conn.Send, as it never waits and takes all or nothing.
 func (s *Server) Send(id ID, p []byte) error {
 	c, err := s.find(id)
 	if err != nil {

@@ -43,7 +43,8 @@ type Config struct {
 
 	// MaxLingeringBytes is how many bytes those may have queued in all, beside what the kernel has;
 	// beyond it the same one is reset. Each loop has its share of it, and may exceed it by one
-	// connection's queue, see Port.MaxQueue. 0 means 256 MiB.
+	// connection's queue, see Port.MaxQueue; a queue may take up to twice the room that it needs. 0
+	// means 256 MiB.
 	MaxLingeringBytes int
 
 	// MaxHandshakes is how many TLS handshakes may compute at a time; further ones wait, within

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"net/netip"
 
 	"github.com/whorl-go/whorl/internal/house"
+	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/socket"
 )
 
@@ -25,3 +27,10 @@ func Addresses(s *Server) int {
 
 // House returns what the module's packages may do with a socket.
 func House(s *socket.Socket) house.Socket { return socket.House(s, house.Key{}) }
+
+// EnterSlot waits for a slot, as a handshake of the connection does.
+func EnterSlot(ctx context.Context, c *Conn) error {
+	h := newHandshake(c)
+	h.granted = runtime.NewChannel[struct{}](1)
+	return h.Enter(ctx, 0)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,7 @@ type handshakes struct {
 	lines    []*line      // those that begin, by address: whose turn it is, first
 	lineOf   map[netip.Prefix]*line
 	silent   struct{ first, last *handshake }
+	parked   map[*Conn]*handshake // whose coroutines wait for a slot
 }
 
 // A line is those of one address that wait to begin.
@@ -84,6 +86,16 @@ func (w *worker) queue(h *handshake) {
 	}
 	hs := &w.handshakes
 	h.unlist()
+	if h.granted != nil {
+		if h.conn.flow.Over() {
+			h.granted.Close() // as nobody else would wake it
+			return
+		}
+		if hs.parked == nil {
+			hs.parked = make(map[*Conn]*handshake)
+		}
+		hs.parked[h.conn] = h
+	}
 	h.state, h.since = handshakeQueued, clock.Now()
 	if h.underway {
 		hs.resuming = append(hs.resuming, h)
@@ -120,7 +132,15 @@ func (w *worker) grant() {
 	if h.granted == nil {
 		h.begin()
 	} else {
+		delete(hs.parked, h.conn)
 		h.granted.Push(context.Background(), struct{}{}) // it has room
+	}
+}
+
+// ended wakes the coroutine of a connection that has ended, if it waits for a slot.
+func (hs *handshakes) ended(c *Conn) {
+	if h := hs.parked[c]; h != nil {
+		h.granted.Close()
 	}
 }
 
@@ -271,6 +291,9 @@ func (h *handshake) Enter(ctx context.Context, deadline sched.Deadline) error {
 	if err != nil {
 		w.do(h.giveUp)
 	}
+	if errors.Is(err, runtime.ErrChannelClosed) {
+		return net.ErrClosed
+	}
 	return err
 }
 
@@ -284,6 +307,7 @@ func (h *handshake) giveUp() {
 			h.conn.worker.counters.waiting.Add(-1)
 		}
 		h.state = handshakeIdle
+		delete(h.conn.worker.handshakes.parked, h.conn)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 )
@@ -81,6 +82,40 @@ func TestLingeringBytesAreBounded(t *testing.T) {
 	if st := h.Stats(); st.Lingering < loops {
 		t.Errorf("%+v", st)
 	}
+}
+
+// What lingers has no coroutine, and no more room than it needs, also when its client has taken
+// most of much.
+func TestLingeringCostsLittle(t *testing.T) {
+	const connections, each = 50, 1 << 20
+	h, l := start(t, "tcp", server.Config{Port: generous(each), MaxLingering: connections * loops})
+	greedy(t, l, "127.0.0.1") // what is made once is made
+	until(t, "one lingers", func() bool { return h.Stats().Lingering == 1 })
+	coroutines, before := len(h.rt.List()), memory()
+	for range connections {
+		conn := dialNarrow(t, l)
+		write(t, conn, "go")
+		_, err := io.CopyN(io.Discard, conn, each-128<<10)
+		check(t, err)
+	}
+	until(t, "all linger, and what they have is counted", func() bool {
+		st := h.Stats()
+		return st.Lingering == 1+connections && 0 < st.Queued && st.Queued < each+connections*128<<10
+	})
+	if n := len(h.rt.List()); n != coroutines {
+		t.Errorf("there are %d coroutines, %d before", n, coroutines)
+	}
+	const little = 16 << 10 // with the client's side
+	cost, queued := int(memory()-before)/connections, (h.Stats().Queued-each)/connections
+	if t.Logf("%d bytes each, for %d", cost, queued); cost > 2*max(queued, 32<<10)+little {
+		t.Errorf("each costs %d bytes, for %d", cost, queued)
+	}
+}
+
+// memory returns what the process uses.
+func memory() int64 {
+	heap, stack := childtest.MemoryInUse()
+	return heap + stack
 }
 
 // What lingers counts for its client's address.
@@ -154,6 +189,10 @@ func TestShutdownDelivers(t *testing.T) {
 	const size = 8 << 20
 	for name, port := range map[string]server.Port{
 		"callbacks": {OnReceive: func(ctx context.Context, c *server.Conn, _ []byte) { c.Send(ctx, pattern(size)) }},
+		"callbacks, whose Close would deliver nothing": {
+			OnReceive: func(ctx context.Context, c *server.Conn, _ []byte) { c.Send(ctx, pattern(size)) },
+			Linger:    -1,
+		},
 		"handler": {Handle: func(ctx context.Context, c *server.Conn) {
 			c.Recv(ctx)
 			c.Send(ctx, pattern(size))
@@ -179,13 +218,7 @@ func TestShutdownDelivers(t *testing.T) {
 			until(t, "much is sent", func() bool { return h.Stats().PacketsIn == uint64(cap(asked)) })
 			over := make(chan error, 1)
 			go func() { over <- h.Shutdown(inTime(t)) }()
-			until(t, "it has begun", func() bool {
-				c, err := net.Dial("tcp", l.Addr().String())
-				if err == nil {
-					c.Close()
-				}
-				return err != nil
-			})
+			untilClosed(t, l)
 			select {
 			case err := <-over:
 				t.Fatalf("Shutdown has not waited: %v", err)
@@ -242,13 +275,7 @@ func TestShutdownLetsClientsSayTheirFirstWord(t *testing.T) {
 		begin := time.Now()
 		over := make(chan error, 1)
 		go func() { over <- h.Shutdown(inTime(t)) }()
-		until(t, "the listener is closed", func() bool {
-			c, err := net.Dial("tcp", l.Addr().String())
-			if err == nil {
-				c.Close()
-			}
-			return err != nil
-		})
+		untilClosed(t, l)
 		for _, conn := range fresh[:31] {
 			trip(t, conn, "hello\n")
 			expectEnd(t, conn)

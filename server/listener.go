@@ -167,11 +167,7 @@ func (l *Listener) listen(ctx context.Context, address string) error {
 		return errors.New("ReusePort is not for Unix sockets")
 	}
 	for _, w := range l.server.workers {
-		var s *socket.Socket
-		err := w.call(func() (err error) {
-			s, err = l.bind(w.ctx, address)
-			return err
-		})
+		s, err := l.bindOn(w, address)
 		if err != nil {
 			l.discard()
 			return err
@@ -209,14 +205,28 @@ func (l *Listener) bind(ctx context.Context, address string) (*socket.Socket, er
 	return s, nil
 }
 
-// call has fn run on the worker's loop and waits for it.
-func (w *worker) call(fn func() error) error {
-	result := runtime.NewChannel[error](1)
-	if err := w.loop.Post(func() { result.Push(w.ctx, fn()) }); err != nil {
-		return err
+// bindOn is bind on a worker's loop. Who can't wait for it, on an event loop or when the runtime
+// ends, leaves no socket behind.
+func (l *Listener) bindOn(w *worker, address string) (*socket.Socket, error) {
+	var s *socket.Socket
+	var err error
+	made := runtime.NewChannel[struct{}](1)
+	var settled atomic.Bool // the socket is made, or nobody waits for it: whichever comes first
+	if err := w.loop.Post(func() {
+		if s, err = l.bind(w.ctx, address); settled.Swap(true) && err == nil {
+			s.Close()
+		}
+		made.Push(w.ctx, struct{}{}) // it has room
+	}); err != nil {
+		return nil, err
 	}
-	err, popErr := result.Pop(w.ctx)
-	return errors.Join(err, popErr)
+	if _, waitErr := made.Pop(w.ctx); waitErr != nil {
+		if settled.Swap(true) && err == nil {
+			s.Close()
+		}
+		return nil, waitErr
+	}
+	return s, err
 }
 
 // Addr returns the address that the listener is bound to.

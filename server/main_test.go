@@ -129,7 +129,8 @@ func (h *house) settled() {
 	until(h.t, "no connection is left", func() bool { return h.Stats().Connections == 0 })
 	until(h.t, "all is counted out", func() bool {
 		st := h.Stats()
-		return st.Accepted == st.Closed && st.Opening == 0 && st.Waiting == 0 && st.Handshaking == 0 && st.BuffersFull == 0
+		return st.Accepted == st.Closed && st.Opening == 0 && st.Waiting == 0 && st.Handshaking == 0 &&
+			st.BuffersFull == 0 && st.Lingering == 0 && st.Queued == 0
 	})
 	if server.Addresses(h.Server) != 0 {
 		h.t.Errorf("%d addresses are still counted", server.Addresses(h.Server))

@@ -77,12 +77,12 @@ func (s *Server) addressOf(c *Conn) netip.Prefix {
 	if c.family == 0 {
 		return netip.Prefix{} // of a Unix socket
 	}
-	ip := c.RemoteAddrPort().Addr().WithZone("")
+	ip := c.RemoteAddrPort().Addr()
 	bits := s.config.AddressPrefix
 	if ip.Is4() || ip.IsLinkLocalUnicast() {
 		bits = ip.BitLen()
 	}
-	prefix, _ := ip.Prefix(bits)
+	prefix, _ := ip.Prefix(bits) // which has no zone
 	return prefix
 }
 

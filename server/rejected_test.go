@@ -10,8 +10,11 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
@@ -83,6 +86,38 @@ func TestRejections(t *testing.T) {
 	}
 }
 
+// A last word is no reset's forerunner, which may take it away before it is read: what the client
+// had said by then is taken in.
+func TestNoResetFollowsTheLastWord(t *testing.T) {
+	word := func(*server.Conn, error) string { return "421 no\r\n" }
+	port := server.Port{TLS: serverTLS(), LastWord: word}
+	eachStyle(t, func(t *testing.T, style server.Port) {
+		port.Handle, port.OnReceive = style.Handle, style.OnReceive
+		h, l := start(t, "tls", server.Config{Port: port})
+		conn := dial(t, l)
+		write(t, conn, strings.Repeat("EHLO me\r\n", 1000))
+		expect(t, conn, "421 no\r\n")
+		expectEnd(t, conn)
+		until(t, "it is gone", func() bool { return h.Stats().Connections == 0 })
+		if state := tcpState(t, conn); state != unix.BPF_TCP_CLOSE_WAIT {
+			t.Errorf("the connection's state is %d", state)
+		}
+	})
+}
+
+// tcpState returns the state of a connection, as tcp(7) numbers them.
+func tcpState(t *testing.T, conn net.Conn) (state uint8) {
+	t.Helper()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	check(t, err)
+	check(t, raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		check(t, err)
+		state = info.State
+	}))
+	return state
+}
+
 // A flood beyond MaxConnections is not told, but a part of it, and costs no more than that.
 func TestFloodBeyondMaxConnections(t *testing.T) {
 	port := server.Port{Handle: echo, LastWord: func(*server.Conn, error) string { return strings.Repeat("no ", 1000) }}
@@ -98,6 +133,50 @@ func TestFloodBeyondMaxConnections(t *testing.T) {
 	until(t, "all are gone", func() bool { return h.Stats().Connections == 1 })
 }
 
+// A client that has ended its side in the middle of its first words will never say them whole: it is
+// turned away at once, with TLS and behind a proxy.
+func TestHalfAWordAndTheEnd(t *testing.T) {
+	for name, c := range map[string]struct{ network, say string }{
+		"hello": {"tls", hello(t)}, "proxy": {"tcp", header(t, 2, "192.0.2.1:1")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachStyle(t, func(t *testing.T, port server.Port) {
+				reasons := make(chan error, 1)
+				port.TLS, port.HandshakeTimeout = serverTLS(), time.Hour
+				port.ProxyProtocol = []string{"127.0.0.1"}
+				if name == "hello" {
+					port.ProxyProtocol = nil
+				}
+				port.OnReject = func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason }
+				h, l := start(t, c.network, server.Config{Port: port})
+				conn := dial(t, l)
+				write(t, conn, c.say[:len(c.say)/2])
+				check(t, conn.(*net.TCPConn).CloseWrite())
+				wantError(t, "OnReject", receive(t, reasons), io.ErrUnexpectedEOF)
+				h.settled()
+			})
+		})
+	}
+}
+
+// However many are turned away and take nothing of their last word, a bound holds for those that
+// are told at a time.
+func TestThoseWhoAreToldAreBounded(t *testing.T) {
+	const flood, told = 200, 64
+	port := server.Port{Handle: echo, SendBuffer: 16 << 10, Linger: time.Hour}
+	port.LastWord = func(*server.Conn, error) string { return strings.Repeat("no ", 1<<18) }
+	h, l := start(t, "tcp", server.Config{Port: port, MaxConnections: 1, MaxLingering: flood * loops})
+	trip(t, dial(t, l), "hello")
+	for range flood {
+		dialNarrow(t, l)
+	}
+	until(t, "all are refused", func() bool { return h.Stats().Refused == flood })
+	until(t, "some are told", func() bool { return h.Stats().Lingering == told })
+	if st := h.Stats(); st.Connections != 1+told {
+		t.Errorf("%+v", st)
+	}
+}
+
 // A TLS port without a certificate would turn everybody away.
 func TestListenWithoutACertificate(t *testing.T) {
 	for name, config := range map[string]*tls.Config{"no configuration": nil, "an empty one": {}} {
@@ -110,21 +189,26 @@ func TestListenWithoutACertificate(t *testing.T) {
 	}
 }
 
-// A callback of the TLS configuration that panics is not the client's fault: the log has it, and
-// OnReject gets it as what it is.
-func TestPanicOfTheTLSConfiguration(t *testing.T) {
-	reasons := make(chan error, 1)
-	port := server.Port{Handle: echo, TLS: brokenTLS(breakers["panic"])}
-	port.OnReject = func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason }
-	h, l := start(t, "tls", server.Config{Port: port})
-	write(t, dial(t, l), hello(t))
-	if reason := receive(t, reasons); true {
-		if _, ok := errors.AsType[*runtime.PanicError](reason); !ok {
-			t.Errorf("%v", reason)
-		}
-	}
-	if st := h.Stats(); !h.logged("broken") || st.Handshakes["local fault"] != 1 || len(st.Handshakes) != 1 {
-		t.Errorf("logged %v, %v", h.logged("broken"), st.Handshakes)
+// A callback of the TLS configuration that panics, or never returns, is not the client's fault: the
+// log has it, and OnReject gets what it is.
+func TestFaultsOfTheTLSConfiguration(t *testing.T) {
+	for name, fault := range breakers {
+		t.Run(name, func(t *testing.T) {
+			reasons := make(chan error, 1)
+			port := server.Port{Handle: echo, TLS: brokenTLS(fault)}
+			port.OnReject = func(_ context.Context, _ *server.Conn, reason error) { reasons <- reason }
+			h, l := start(t, "tls", server.Config{Port: port})
+			write(t, dial(t, l), hello(t))
+			reason := receive(t, reasons)
+			_, panicked := errors.AsType[*runtime.PanicError](reason)
+			if panicked != (name == "panic") || errors.Is(reason, runtime.ErrGoexit) == panicked {
+				t.Errorf("%v", reason)
+			}
+			st := h.Stats()
+			if !h.logged("brokenTLS") || st.Handshakes["local fault"] != 1 || len(st.Handshakes) != 1 {
+				t.Errorf("logged, with its stack: %v; %v", h.logged("brokenTLS"), st.Handshakes)
+			}
+		})
 	}
 }
 

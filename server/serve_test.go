@@ -319,3 +319,26 @@ func TestConnectionsGoToTheLoopsInTurn(t *testing.T) {
 		}
 	})
 }
+
+// With ReusePort each loop makes its socket, which nobody on a loop can wait for. Listen says so,
+// and leaves no socket behind.
+func TestListenOnALoop(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	address := free.Addr().String()
+	check(t, free.Close())
+	h := open(t, server.Config{Port: server.Port{Handle: echo, ReusePort: true}})
+	for _, loop := range h.rt.Loops() {
+		listened, passed := make(chan error, 1), make(chan struct{})
+		check(t, loop.Post(func() {
+			_, err := h.Listen(h.ctx(), "tcp", address)
+			listened <- err
+		}))
+		wantError(t, "Listen", receive(t, listened), runtime.ErrOnLoop)
+		check(t, h.rt.Loops()[0].Post(func() { close(passed) })) // after what Listen has posted there
+		receive(t, passed)
+		l, err := net.Listen("tcp", address)
+		check(t, err)
+		check(t, l.Close())
+	}
+}

@@ -50,6 +50,7 @@ func (e *events) Ended(reason error) {
 	if c.flags.Load()&flagRefused == 0 {
 		w.counters.closed.Add(1)
 	}
+	w.handshakes.ended(c)
 	w.delivering(c)
 	defer c.part()
 	fn := c.listener.port.OnClose

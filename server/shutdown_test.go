@@ -3,7 +3,6 @@
 package server_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/whorl-go/whorl/internal/childtest"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
+	"github.com/whorl-go/whorl/socket"
 )
 
 // inTime is a context for a Shutdown that has time.
@@ -28,6 +27,18 @@ func inTime(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// untilClosed waits until nobody listens any more.
+func untilClosed(t testing.TB, l *server.Listener) {
+	t.Helper()
+	until(t, "the listener is closed", func() bool {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
 }
 
 // Connections that wait for a packet are ended at once; no new ones are accepted; Serve returns.
@@ -208,13 +219,7 @@ func TestShutdownWaitsForWork(t *testing.T) {
 	receive(t, began)
 	over := make(chan error, 1)
 	go func() { over <- h.Shutdown(inTime(t)) }()
-	until(t, "the listener is closed", func() bool {
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err == nil {
-			c.Close()
-		}
-		return err != nil
-	})
+	untilClosed(t, l)
 	select {
 	case err := <-over:
 		t.Fatalf("Shutdown has not waited: %v", err)
@@ -239,13 +244,7 @@ func TestShutdownWaitsForHalfAPacket(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		defer cancel(nil)
 		go func() { over <- h.Shutdown(ctx) }()
-		until(t, "the listener is closed", func() bool {
-			c, err := net.Dial("tcp", l.Addr().String())
-			if err == nil {
-				c.Close()
-			}
-			return err != nil
-		})
+		untilClosed(t, l)
 		write(t, half, "lf\n")
 		expect(t, half, "half\n")
 		expectEnd(t, half)
@@ -279,13 +278,7 @@ func TestShutdownWaitsForPausedConnections(t *testing.T) {
 	c := receive(t, paused)
 	over := make(chan error, 1)
 	go func() { over <- h.Shutdown(inTime(t)) }()
-	until(t, "the listener is closed", func() bool {
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err == nil {
-			c.Close()
-		}
-		return err != nil
-	})
+	untilClosed(t, l)
 	if _, err := c.Send(h.ctx(), []byte("done\n")); err != nil {
 		t.Error(err)
 	}
@@ -485,108 +478,21 @@ func TestServeAndShutdownTogether(t *testing.T) {
 	})
 }
 
-// A process that is told to end by SIGTERM, under load, loses no request that it has accepted.
-func TestTerminationUnderLoad(t *testing.T) {
-	if childtest.Is(t) {
-		serveUntilTerminated()
-		return
-	}
-	cmd := childtest.Command(t)
-	out, err := cmd.StdoutPipe()
-	check(t, err)
-	cmd.Stderr = os.Stderr
-	check(t, cmd.Start())
-	lines := bufio.NewScanner(out)
-	address := ""
-	for lines.Scan() {
-		var ok bool
-		if address, ok = strings.CutPrefix(lines.Text(), "listening on "); ok {
-			break
-		}
-	}
-	var answered atomic.Int64
-	var clients sync.WaitGroup
-	for range 16 {
-		clients.Go(func() {
-			for {
-				conn, err := net.Dial("tcp", address)
-				if err != nil {
-					return
-				}
-				conn.SetDeadline(time.Now().Add(patience))
-				for writeRead(conn, "hello\n", make([]byte, 6)) == nil {
-					answered.Add(1)
-				}
-				conn.Close()
-			}
-		})
-	}
-	until(t, "there is load", func() bool { return answered.Load() > 1000 })
-	check(t, cmd.Process.Signal(syscall.SIGTERM))
-	clients.Wait()
-	handled := int64(-1)
-	for lines.Scan() {
-		fmt.Sscanf(lines.Text(), "handled %d", &handled)
-	}
-	check(t, cmd.Wait())
-	if handled != answered.Load() {
-		t.Errorf("%d requests were handled, %d answers came", handled, answered.Load())
-	}
-}
-
-// serveUntilTerminated is what the other process does.
-func serveUntilTerminated() {
-	var handled atomic.Int64
-	err := runtime.Run(func(ctx context.Context) error {
-		s := server.New(server.Config{Port: server.Port{EOF: "\n", Handle: func(ctx context.Context, c *server.Conn) {
-			for {
-				pkt, err := c.Recv(ctx)
-				if err != nil {
-					return
-				}
-				handled.Add(1)
-				c.Send(ctx, pkt)
-			}
-		}}})
-		l, err := s.Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		fmt.Println("listening on", l.Addr())
-		runtime.Go(ctx, func(ctx context.Context) {
-			if _, err := runtime.WaitSignal(ctx, syscall.SIGTERM); err != nil {
-				panic(err)
-			}
-			limited, cancel := context.WithTimeout(ctx, patience)
-			defer cancel()
-			if err := s.Shutdown(limited); err != nil {
-				panic(err)
-			}
-		})
-		return s.Serve(ctx)
-	})
-	fmt.Println("handled", handled.Load())
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-}
-
-// An upgrade that is under way when the shutdown begins comes to its end.
+// An upgrade that is under way when the shutdown begins comes to its end, also if another one was
+// refused meanwhile.
 func TestShutdownDuringAnUpgrade(t *testing.T) {
 	eachMailer(t, server.Port{}, func(t *testing.T, m *mailer, h *house, l *server.Listener) {
 		conn := dial(t, l)
 		trips(t, conn, "STARTTLS\r\n", "220 go\r\n")
-		home, _ := server.House(firstConn(h).Socket()).Home()
+		c := firstConn(h)
+		home, _ := server.House(c.Socket()).Home()
+		until(t, "the upgrade has begun", func() bool { return server.House(c.Socket()).Sending() })
+		refused := make(chan error, 1)
+		c.EnableSSLAsync(h.ctx(), func(_ context.Context, _ *server.Conn, err error) { refused <- err })
+		wantError(t, "another upgrade", receive(t, refused), socket.ErrBusy)
 		over := make(chan error, 1)
 		go func() { over <- h.Shutdown(inTime(t)) }()
-		until(t, "the listener is closed", func() bool {
-			c, err := net.Dial("tcp", l.Addr().String())
-			if err == nil {
-				c.Close()
-			}
-			return err != nil
-		})
+		untilClosed(t, l)
 		passed := make(chan struct{})
 		check(t, home.Loop().Post(func() { home.Loop().Defer(func() { close(passed) }) }))
 		receive(t, passed) // the loop has told its connections

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,6 +166,52 @@ func TestWaitingForASlotEnds(t *testing.T) {
 	}
 }
 
+// Who waits for a slot hears at once of the connection's end, though callbacks of the configuration
+// hold all slots and nobody's time is over.
+func TestCloseWakesThoseWhoWaitForASlot(t *testing.T) {
+	for _, style := range []string{"handler", "callbacks"} {
+		t.Run(style, func(t *testing.T) {
+			gate := make(chan struct{})
+			m := new(mailer)
+			port := server.Port{EOF: "\r\n", TLS: gatedTLS(gate), HandshakeTimeout: time.Hour}
+			if style == "handler" {
+				port.Handle = m.handle
+			} else {
+				port.OnReceive = m.receive
+			}
+			h, l := start(t, "tcp", server.Config{Port: port, MaxHandshakes: loops})
+			first := hello(t)
+			const n = 5 * loops
+			for range n {
+				write(t, begun(t, l, true), first)
+			}
+			until(t, "the others wait", func() bool { return h.Stats().Waiting == n-loops })
+			check(t, h.Close())
+			for _, err := range m.outcomes(t, n-loops) {
+				wantError(t, "EnableSSL", err, net.ErrClosed)
+			}
+			close(gate)
+			check(t, receive(t, h.served))
+			m.outcomes(t, n)
+			h.settled()
+		})
+	}
+}
+
+// Who asks for a slot when the connection has ended already gets none.
+func TestNoSlotForAConnectionThatHasEnded(t *testing.T) {
+	conns, closed := make(chan *server.Conn, 1), make(chan struct{})
+	port := server.Port{OnReceive: echoBack, TLS: serverTLS()}
+	port.OnConnect = func(_ context.Context, c *server.Conn) { conns <- c }
+	port.OnClose = func(context.Context, *server.Conn, error) { close(closed) }
+	h, l := start(t, "tcp", server.Config{Port: port})
+	dial(t, l)
+	c := receive(t, conns)
+	check(t, c.Close())
+	receive(t, closed)
+	wantError(t, "Enter", server.EnterSlot(h.ctx(), c), net.ErrClosed)
+}
+
 // Very many hellos at once, whose clients then say nothing, and time out together, stop nobody who
 // is established.
 func TestHalfOpenBurst(t *testing.T) {
@@ -199,68 +246,90 @@ func TestHalfOpenBurst(t *testing.T) {
 	})
 }
 
-// Many that half open TLS, all at once and again and again, keep a client of good faith, and one
-// that is established, from nothing.
+// Many that half open TLS, most of them to stay and the others again and again, keep a client of
+// good faith, and one that is established, from nothing.
 func TestHalfOpenFlood(t *testing.T) {
-	many := min(4000, fileLimit(t)/2-500)
-	every := time.Millisecond
+	stay, kept, every := 5000, 4000, time.Millisecond
 	if testing.Short() || raceDetector { // which computes ten times as long for each
-		many, every = 300, 80*time.Millisecond
+		stay, kept, every = 300, 300, 80*time.Millisecond
 	}
-	h, l := start(t, "tls", server.Config{Port: server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: 2 * time.Second}})
+	room := fileLimit(t)/2 - 500
+	stay, kept = min(stay, room*5/9), min(kept, room*4/9)
+	port := server.Port{Handle: echo, TLS: serverTLS(), HandshakeTimeout: time.Minute}
+	h, l := start(t, "tls", server.Config{Port: port})
 	established := dialTLS(t, l)
 	trip(t, established, "hello")
-	first := []byte(hello(t))
+	first := hello(t)
+	for range stay {
+		write(t, dial(t, l), first)
+	}
 	stop := make(chan struct{})
 	var flood sync.WaitGroup
 	defer flood.Wait()
 	defer close(stop)
-	for range 8 {
-		flood.Go(func() {
-			var open []net.Conn
-			defer func() {
-				for _, conn := range open {
-					conn.Close()
-				}
-			}()
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(every):
-				}
-				conn, err := net.Dial("tcp", l.Addr().String())
-				if err != nil {
-					return
-				}
-				conn.Write(first)
-				if open = append(open, conn); len(open) > many/8 {
-					io.Copy(io.Discard, open[0]) // until it has been turned away
-					open[0].Close()
-					open = open[1:]
-				}
-			}
-		})
+	var renewed atomic.Int64
+	const floods = 8
+	for range floods {
+		flood.Go(func() { keepHalfOpen(l, first, kept/floods, every, &renewed, stop) })
 	}
+	until(t, "all are half open, and some were renewed", func() bool {
+		st := h.Stats()
+		return st.Handshaking > min(stay+kept/2, 7*server.DefaultMaxHandshakes) &&
+			renewed.Load() > int64(kept)
+	})
 	var handshakes, echoes []time.Duration
-	until(t, "the flood has been turned away several times", func() bool {
+	before := renewed.Load()
+	until(t, "those that don't stay were renewed", func() bool {
 		begin := time.Now()
 		trip(t, established, "hello")
 		echoes = append(echoes, time.Since(begin))
 		begin = time.Now()
 		dialTLS(t, l).Close()
 		handshakes = append(handshakes, time.Since(begin))
-		return h.Stats().Handshakes["timeout"] > uint64(many)
+		return renewed.Load()-before > int64(kept) && len(handshakes) > 100
 	})
 	slices.Sort(handshakes)
 	slices.Sort(echoes)
-	t.Logf("%d: handshakes median %v, worst %v; echoes %v, %v", len(handshakes), handshakes[len(handshakes)/2], handshakes[len(handshakes)-1],
-		echoes[len(echoes)/2], echoes[len(echoes)-1])
-	if m := handshakes[len(handshakes)/2]; m > 100*time.Millisecond {
-		t.Errorf("half of the handshakes took %v", m)
+	n := len(handshakes)
+	t.Logf("%d and %d half open; %d handshakes: median %v, worst %v; echoes %v, %v", stay, kept,
+		n, handshakes[n/2], handshakes[n-1], echoes[n/2], echoes[n-1])
+	if m := handshakes[n*9/10]; m > 100*time.Millisecond {
+		t.Errorf("one in ten handshakes took %v", m)
 	}
-	if m := echoes[len(echoes)*9/10]; m > 200*time.Millisecond {
+	if m := echoes[n*9/10]; m > 200*time.Millisecond {
 		t.Errorf("one in ten echoes took %v", m)
+	}
+}
+
+// keepHalfOpen keeps so many connections half open until stop is closed: each one that is new takes
+// the place of the oldest. It counts those.
+func keepHalfOpen(
+	l *server.Listener, hello string, n int, every time.Duration,
+	renewed *atomic.Int64, stop chan struct{},
+) {
+	var open []net.Conn
+	defer func() {
+		for _, conn := range open {
+			conn.Close()
+		}
+	}()
+	for {
+		if len(open) >= n {
+			open[0].Close()
+			open = open[1:]
+			renewed.Add(1)
+		}
+		select {
+		case <-stop:
+			return
+		case <-time.After(every):
+		}
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			return
+		}
+		conn.Write([]byte(hello))
+		open = append(open, conn)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/whorl-go/whorl/server"
 )
@@ -133,6 +134,50 @@ func TestManyStartOnOnePath(t *testing.T) {
 		if listening != 1 {
 			t.Fatalf("%d listen", listening)
 		}
+	}
+}
+
+// Who listens and has just as many clients waiting as it may is not gone: that is what is said, and
+// the file stays.
+func TestUnixSocketWithAFullBacklog(t *testing.T) {
+	path := socketPath(t)
+	name := &syscall.SockaddrUnix{Name: path}
+	listening, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	check(t, err)
+	defer syscall.Close(listening)
+	check(t, syscall.Bind(listening, name))
+	check(t, syscall.Listen(listening, 0))
+	for err == nil {
+		var fd int
+		fd, err = syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+		check(t, err)
+		defer syscall.Close(fd)
+		err = syscall.Connect(fd, name)
+	}
+	wantError(t, "one client too many", err, syscall.EAGAIN)
+	h := open(t, server.Config{})
+	_, err = h.listenAt("unix", path, 0)
+	wantError(t, "a second listener", err, syscall.EADDRINUSE)
+	if !strings.Contains(err.Error(), "another process listens there") {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
+	}
+}
+
+// A file with the number of ours, which is used again once ours is gone, is another's by its time.
+func TestUnixSocketWithANumberThatWasUsedAgain(t *testing.T) {
+	path := socketPath(t)
+	h := open(t, server.Config{})
+	_, err := h.listenAt("unix", path, 0)
+	check(t, err)
+	h.serve()
+	later := time.Now().Add(time.Hour)
+	check(t, os.Chtimes(path, later, later))
+	check(t, h.Shutdown(inTime(t)))
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -145,6 +145,7 @@ func (l *delivery) step() {
 	}
 	switch err := l.fd.flush(); {
 	case err == errWait, err == errNoBuffers:
+		l.fd.slim()
 	case err != nil, l.fd.unsent() == 0 && l.halfClosed:
 		l.end(nil)
 		return

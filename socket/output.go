@@ -128,6 +128,36 @@ func (o *output) take() []byte {
 	return buf
 }
 
+// slim exchanges the queue's buffer for one of half its size or less, if that does: a peer that has
+// taken all but a little is not to have us keep the room for all of it.
+func (f *fd) slim() {
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
+	o := &f.out
+	unsent := o.queue[o.sent:]
+	size := len(unsent)
+	switch {
+	case size == 0 || o.tail != nil:
+		return
+	case size <= smallBufferSize:
+		size = smallBufferSize
+	case size <= bufferSize:
+		size = bufferSize
+	}
+	if size > cap(o.queue)/2 {
+		return
+	}
+	var buf []byte
+	if size <= bufferSize {
+		buf = borrowFor(size)
+	} else {
+		buf = make([]byte, size)
+	}
+	moved := copy(buf, unsent)
+	giveBack(o.queue)
+	o.queue, o.sent = buf[:moved], 0
+}
+
 // queued returns how much the kernel hasn't taken yet.
 func (f *fd) queued() int {
 	if !f.out.pending.Load() {

@@ -115,6 +115,7 @@ func (i *inner) Push() (queued int, err error) {
 	default:
 		return 0, s.fail("send", err)
 	}
+	f.slim()
 	return f.queued(), nil
 }
 

@@ -16,12 +16,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/whorl-go/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/probe"
 )
 
@@ -31,8 +30,7 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	ctx, _ := program.Interrupted(context.Background())
 	os.Exit(execute(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 

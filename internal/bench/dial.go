@@ -27,6 +27,7 @@ type dialer struct {
 	text    string         // the same
 	sources sources
 
+	own     *tls.Config           // the user's for the host: what explanations go by
 	full    *tls.Config           // for handshakes that don't resume; nil: plaintext
 	resumed map[*lane]*tls.Config // for those that do; each loop has its sessions
 	judged  map[*lane]*tls.Config // full where the server asks for a certificate, see verdict
@@ -52,9 +53,10 @@ func newDialer(o *Options, lanes []*lane) (*dialer, error) {
 	// Package tlsconfig knows how to verify a host under each policy; caches are set here.
 	base := o.TLS.Clone()
 	base.ClientSessionCache = nil
-	base.GetClientCertificate = d.certificate(o.TLS)
-	d.full = tlsconfig.NewClient(base).For(host).Clone()
-	d.full.ClientSessionCache = nil
+	d.own = tlsconfig.NewClient(base).For(host).Clone()
+	d.own.ClientSessionCache = nil
+	d.full = d.own.Clone()
+	d.full.GetClientCertificate = d.certificate(o.TLS)
 	d.resumed = make(map[*lane]*tls.Config, len(lanes))
 	d.judged = make(map[*lane]*tls.Config, len(lanes))
 	for _, l := range lanes {
@@ -205,7 +207,7 @@ func (d *dialer) secure(ctx context.Context, l *lane, s *socket.Socket, t *trial
 	began, config := clock.Now(), d.config(l, resume)
 	if err := s.SSLHandshake(ctx, config); err != nil {
 		if !errors.Is(err, socket.ErrPlaintextPending) && !errors.Is(err, runtime.ErrShutdown) {
-			err = explain.Client(err, d.host, config)
+			err = explain.Client(err, d.host, d.own)
 		}
 		return failedIn(phaseTLS, err)
 	}
@@ -226,5 +228,5 @@ func (d *dialer) refusal(err error) error {
 	if !d.asked.Load() || timedOut(err) || errors.Is(err, runtime.ErrShutdown) {
 		return err
 	}
-	return explain.Client(err, d.host, d.full)
+	return explain.Client(err, d.host, d.own)
 }

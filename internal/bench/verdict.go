@@ -66,7 +66,7 @@ func (d *dialer) verdict(
 	case errors.Is(err, runtime.ErrShutdown):
 		return failedIn(phaseTLS, err)
 	default:
-		return failedIn(phaseTLS, explain.Client(err, d.host, d.full))
+		return failedIn(phaseTLS, explain.Client(err, d.host, d.own))
 	}
 	return nil
 }

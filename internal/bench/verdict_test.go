@@ -30,7 +30,7 @@ func TestClientCertificates(t *testing.T) {
 		o.TLS, o.FirstByte = trusting(t), firstByte
 		_, err := Run(t.Context(), o)
 		refused, ok := errors.AsType[*explain.HandshakeError](err)
-		if !ok || refused.Reason != explain.ReasonClientCertRequired {
+		if !ok || refused.ID != explain.IDClientCertRequired {
 			t.Errorf("without a certificate, first byte %v: %v", firstByte, err)
 		}
 	}
@@ -55,6 +55,9 @@ func TestAHandshakeThatIsRefusedAfterwardsHasFailed(t *testing.T) {
 	})
 	o := options(Handshake, address)
 	o.TLS, o.Operations = trusting(t), 8
+	mine, err := authority(t).Sign(devca.Request{CommonName: "client", Client: true})
+	check(t, err)
+	o.TLS.Certificates = []tls.Certificate{mine}
 	if r := bench(t, o); r.Operations != 0 || len(r.Errors) != 1 ||
 		r.Errors["tls: "+string(explain.ReasonClientCertRefused)] != 8 {
 		t.Errorf("%d operations, errors %v, such as %v", r.Operations, r.Errors, r.Examples)

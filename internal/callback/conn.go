@@ -225,9 +225,6 @@ func (c *Conn) Send(p []byte) error {
 	if c.state&ended != 0 {
 		return net.ErrClosed
 	}
-	if c.state&suspended != 0 {
-		return c.keep(p) // in plaintext it must not go out any more
-	}
 	if c.keeping() {
 		c.released() // who has held the lock may not have known that there is something
 		if c.state&ended != 0 {
@@ -248,7 +245,7 @@ func (c *Conn) Send(p []byte) error {
 		if queued, err = c.House().Queue(p, c.limits.Queue); err != nil {
 			return err
 		}
-	case errors.Is(err, socket.ErrBusy):
+	case errors.Is(err, socket.ErrBusy): // SendFile has the socket, or a handshake
 		return c.keep(p)
 	default:
 		return err

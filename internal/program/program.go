@@ -1,4 +1,5 @@
-// Package program is the frame of our small programs, the examples: flags, errors, the exit status.
+// Package program is the frame of our small programs, the examples: flags, signals, errors, the
+// exit status.
 package program
 
 import (

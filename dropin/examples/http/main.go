@@ -13,8 +13,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/whorl-go/whorl/hooks"
@@ -24,7 +22,7 @@ import (
 
 func main() {
 	program.Main("http", func(ctx context.Context, args []string, out io.Writer) error {
-		interrupted, stop := signal.NotifyContext(ctx, os.Interrupt)
+		interrupted, stop := program.Interrupted(ctx)
 		defer stop()
 		return run(interrupted, args, out)
 	})

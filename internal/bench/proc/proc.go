@@ -52,7 +52,7 @@ type Memory struct {
 	Heap  uint64 `json:"heap_bytes"`          // alive
 	Stack uint64 `json:"stack_bytes"`         // spans of goroutines' stacks
 	RSS   uint64 `json:"rss_bytes"`           // resident, after what is free was given back
-	Found uint64 `json:"rss_bytes_before_gc"` // resident, as it was
+	Found uint64 `json:"rss_before_gc_bytes"` // resident, as it was
 
 	Goroutines int `json:"goroutines"`
 }

@@ -31,7 +31,7 @@ type Result struct {
 	StackPerConn *float64 `json:"stack_bytes_per_connection"` // of goroutines
 	// RSSPerConn is after free memory was given back.
 	RSSPerConn         *float64 `json:"rss_bytes_per_connection"`
-	RSSPerConnBeforeGC *float64 `json:"rss_bytes_per_connection_before_gc"` // as it was found
+	RSSPerConnBeforeGC *float64 `json:"rss_before_gc_bytes_per_connection"` // as it was found
 
 	TLS *TLS `json:"tls"` // null: plaintext
 

@@ -9,12 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/whorl-go/whorl/internal/program"
 	"github.com/whorl-go/whorl/runtime"
 	"github.com/whorl-go/whorl/server"
 )
@@ -62,9 +60,8 @@ func (e *Example[L]) Run(ctx context.Context, stdout io.Writer) error {
 	if address == "" {
 		address = "127.0.0.1:0"
 	} else {
-		told, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		told, stop := program.Interrupted(ctx)
 		defer stop()
-		context.AfterFunc(told, stop) // gives signals their effect back
 		ctx = told
 	}
 	// Printed at the end: standard output may block, which a loop must not.

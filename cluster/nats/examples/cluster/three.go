@@ -7,13 +7,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/whorl-go/whorl/cluster/nats"
+	"github.com/whorl-go/whorl/internal/program"
 )
 
 // names are those of the three nodes.
@@ -26,9 +25,8 @@ const (
 
 // serveThree serves with three nodes until ctx is done, or a signal comes.
 func serveThree(ctx context.Context, stdout io.Writer, urls string, history bool) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := program.Interrupted(ctx)
 	defer stop()
-	context.AfterFunc(ctx, stop) // gives signals their effect back
 	if urls == "" {
 		url, end, err := startNATS(history)
 		if err != nil {
