@@ -187,20 +187,26 @@ func (s *Server) check() error {
 		return errors.New("websocket: Config: OnMessage and Handle exclude each other")
 	case s.elsewhere() && c.OnRequest == nil:
 		return errors.New("websocket: Config: neither OnMessage nor Handle is set, nor OnRequest")
-	case low.OnConnect != nil,
-		low.OnReceive != nil,
-		low.OnClose != nil,
-		low.Handle != nil,
-		low.OnPacket != nil,
-		low.OnBufferFull != nil,
-		low.OnBufferEmpty != nil:
-		return errors.New("websocket: Config: Server has callbacks, which are this package's")
 	case framed(low.EOF, low.Length, low.Split):
 		return errors.New("websocket: Config: Server has a framing, which is this package's")
 	case low.MaxPacket != 0:
 		return errors.New("websocket: Config: set MaxMessage in Options, not MaxPacket in Server")
 	case low.MaxQueue != 0, low.HighWater != 0, low.LowWater != 0:
 		return errors.New("websocket: Config: set MaxQueue, HighWater and LowWater in Options")
+	}
+	for _, callback := range []struct {
+		name string
+		set  bool
+	}{
+		{"OnConnect", low.OnConnect != nil}, {"OnReceive", low.OnReceive != nil},
+		{"OnClose", low.OnClose != nil}, {"Handle", low.Handle != nil},
+		{"OnPacket", low.OnPacket != nil}, {"OnBufferFull", low.OnBufferFull != nil},
+		{"OnBufferEmpty", low.OnBufferEmpty != nil},
+	} {
+		if callback.set {
+			return fmt.Errorf("websocket: Config: Server.%s is set, which is this package's",
+				callback.name)
+		}
 	}
 	var err error
 	if s.trusted, err = proxyproto.ParseTrusted(c.TrustedProxies...); err != nil {
@@ -289,21 +295,35 @@ func (s *Server) Connections() iter.Seq[*Conn] {
 	}
 }
 
-// Push is Conn.Push by ID. An ID whose connection has ended, or isn't a WebSocket yet, is
-// server.ErrNoConnection.
+// find returns the connection with an ID that is a WebSocket.
+func (s *Server) find(id server.ID) (*Conn, error) {
+	if c := s.registry.find(id); c != nil {
+		return c, nil
+	}
+	if s.invalid == nil {
+		sc := s.server.Conn(id)
+		if sc != nil && of(sc) != nil && of(sc).state.Load()&flagEstablished == 0 {
+			return nil, ErrNotEstablished
+		}
+	}
+	return nil, server.ErrNoConnection
+}
+
+// Push is Conn.Push by ID. An ID whose connection has ended is server.ErrNoConnection, one whose
+// connection isn't a WebSocket yet ErrNotEstablished.
 func (s *Server) Push(id server.ID, data []byte, op Opcode) (Status, error) {
-	c := s.registry.find(id)
-	if c == nil {
-		return Dropped, server.ErrNoConnection
+	c, err := s.find(id)
+	if err != nil {
+		return Dropped, err
 	}
 	return c.Push(data, op)
 }
 
-// Disconnect is Conn.Close by ID.
+// Disconnect is Conn.Close by ID, with the errors of Push.
 func (s *Server) Disconnect(id server.ID, code int, reason string) error {
-	c := s.registry.find(id)
-	if c == nil {
-		return server.ErrNoConnection
+	c, err := s.find(id)
+	if err != nil {
+		return err
 	}
 	return c.Close(code, reason)
 }

@@ -93,7 +93,7 @@ func hint(resp *http.Response) string {
 	case code == http.StatusUpgradeRequired:
 		return ": a proxy in front of it may drop Upgrade and Connection"
 	case code == http.StatusForbidden:
-		return ": it may not allow this Origin"
+		return ": it may want credentials, or not allow the Origin where one was sent"
 	case code == http.StatusUnauthorized, code == http.StatusProxyAuthRequired:
 		return ": it wants credentials"
 	case code == http.StatusOK:
