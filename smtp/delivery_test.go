@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/whorl-go/whorl/internal/leaktest"
@@ -159,6 +160,8 @@ func TestTemporary(t *testing.T) {
 		{&smtp.SizeError{}, false},
 		{&smtp.ExtensionError{}, false},
 		{&explain.HandshakeError{Err: io.EOF}, false},
+		{&explain.HandshakeError{Reason: explain.ReasonUnknownAuthority}, false},
+		{&explain.HandshakeError{Reason: explain.ReasonTimeout}, true},
 	} {
 		if got := smtp.Temporary(test.err); got != test.want {
 			t.Errorf("%v: %v", test.err, got)
@@ -169,6 +172,41 @@ func TestTemporary(t *testing.T) {
 	if first, _ := errors.AsType[*smtp.Error](err); first != full {
 		t.Errorf("the first refusal is %v", first)
 	}
+}
+
+// A connection that is lost in the handshake is a lost connection like others.
+func TestLostHandshakeIsTriedAgain(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		var conns atomic.Int32
+		address := serve(t, func(s *script) {
+			conns.Add(1)
+			s.hello("STARTTLS")
+			s.ask("STARTTLS", "220 go\r\n")
+		})
+		p := pool(t, smtp.PoolConfig{Address: address, Config: secured(), FirstDelay: 1})
+		_, err := p.Send(ctx, note())
+		if _, ok := errors.AsType[*explain.HandshakeError](err); !ok || !smtp.Temporary(err) {
+			t.Errorf("%v", err)
+		}
+		if conns.Load() != 3 {
+			t.Errorf("%d attempts", conns.Load())
+		}
+	})
+}
+
+// What a message can't be made of, it can't be made of later.
+func TestErrorOfAMessageIsNotTemporary(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		p := pool(t, smtp.PoolConfig{Address: new(mta).start(t), Config: plaintext()})
+		broken := errors.New("broken")
+		mail := note()
+		mail.Message = smtp.Reader(iotest.ErrReader(broken))
+		_, err := p.Send(ctx, mail)
+		if !errors.Is(err, broken) || !strings.Contains(err.Error(), ": message: broken") ||
+			smtp.Temporary(err) {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 // A mail that the server may have accepted isn't sent once more.
