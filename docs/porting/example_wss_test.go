@@ -54,7 +54,7 @@ func Example_wss() {
 	// self-signed, verify: code=1014 TLS-CERT-SELF-SIGNED
 	// incomplete chain, verify with root: code=1014 TLS-CHAIN-UNKNOWN-ISSUER
 	// full chain, verify with root: code=0
-	// full chain, verify, system CAs: code=1014 TLS-CHAIN-UNKNOWN-ISSUER
+	// full chain, verify, system CAs: code=1014 TLS-CHAIN-PRIVATE-ROOT
 	// full chain, right name: code=0
 	// full chain, wildcard name: code=0
 	// full chain, wrong name: code=1014 TLS-NAME-MISMATCH
