@@ -106,14 +106,16 @@ func TestRefusedLoginIsNotTriedForEachMail(t *testing.T) {
 		address := serve(t, func(s *script) {
 			s.helloTLS("AUTH PLAIN")
 			s.line()
-			logins.Add(1)
+			if logins.Add(1) == 3 {
+				s.drop()
+			}
 			s.say("535 5.7.8 no\r\n")
 			s.hear("QUIT")
 		})
 		config := secured()
 		config.Auth = smtp.Password("me", "wrong")
-		p := pool(t, smtp.PoolConfig{Address: address, Config: config, MaxConns: 1, FirstDelay: 1})
-		send := func() {
+		p := pool(t, smtp.PoolConfig{Address: address, Config: config, MaxConns: 5, FirstDelay: 1})
+		send := func(ctx context.Context) {
 			t.Helper()
 			_, err := p.Send(ctx, note())
 			refused, ok := errors.AsType[*smtp.Error](err)
@@ -123,14 +125,23 @@ func TestRefusedLoginIsNotTriedForEachMail(t *testing.T) {
 			}
 		}
 		for range 20 {
-			send()
+			send(ctx)
 		}
 		if logins.Load() != 1 {
 			t.Errorf("%d logins", logins.Load())
 		}
-		smtp.SetRefusalPause(t, 0) // the minute is over
-		send()
+		smtp.EndRefusalPause(p)
+		var group runtime.WaitGroup
+		for range 20 { // one of them asks
+			group.Go(ctx, send)
+		}
+		check(t, group.Wait(ctx))
 		if logins.Load() != 2 {
+			t.Errorf("%d logins", logins.Load())
+		}
+		smtp.EndRefusalPause(p)
+		send(ctx) // whose connection is lost before the answer, so that it asks once more
+		if logins.Load() != 4 {
 			t.Errorf("%d logins", logins.Load())
 		}
 	})
