@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +22,9 @@ import (
 
 	"github.com/whorl-go/whorl/internal/bench"
 	"github.com/whorl-go/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/tlstest"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -190,6 +195,40 @@ func TestBenchAgainstServe(t *testing.T) {
 	}
 	if said := stop(); !strings.Contains(said, "0 failed") || strings.Count(said, "\n") != 2 {
 		t.Errorf("serve says %q", said)
+	}
+}
+
+// What fails in the course of a run is said as on this command line, too.
+func TestExamplesOfErrorsNameFlags(t *testing.T) {
+	ca := tlstest.NewCA(t)
+	own, err := devca.SelfSigned(devca.Request{Names: []string{"localhost"}})
+	leaktest.Check(t, err)
+	certs := []tls.Certificate{tlstest.Issued(t, ca, "localhost"), own}
+	var shown atomic.Int32
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return &certs[min(shown.Add(1)-1, 1)], nil
+		},
+	})
+	leaktest.Check(t, err)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.(*tls.Conn).Handshake()
+			conn.Close()
+		}
+	})
+	defer serving.Wait()
+	defer l.Close()
+	_, stdout, stderr := whorl(t, "bench", "handshake", l.Addr().String(), "-n", "3", "-c", "1",
+		"--ca", tlstest.File(t, "ca.pem", ca.PEM()), "--server-name", "localhost")
+	if !strings.Contains(stdout, "trust it by --ca, or for tests by --insecure") ||
+		foreignNames(stdout) != nil {
+		t.Errorf("%s%s", stdout, stderr)
 	}
 }
 
