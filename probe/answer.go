@@ -17,7 +17,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
-// How much of an answer is looked at, and of the body of an error. Browsers take headers of 256 KiB.
+// How much of an answer is looked at, and of the body of an error. Browsers take headers of 256
+// KiB.
 const (
 	maxAnswer = 256 << 10
 	maxBody   = 1 << 10
