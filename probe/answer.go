@@ -17,9 +17,10 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig/explain"
 )
 
-// How much of an answer is looked at, and of the body of an error.
+// How much of an answer is looked at, and of the body of an error. Browsers take headers of 256
+// KiB.
 const (
-	maxAnswer = 16 << 10
+	maxAnswer = 256 << 10
 	maxBody   = 1 << 10
 )
 
@@ -217,6 +218,12 @@ func (p *prober) judgeAnswer(answer *Answer, response *http.Response, key string
 	switch {
 	case answer == nil:
 		return one(IDNoHTTP, "the server says nothing")
+	case response == nil && answer.Protocol == "HTTP":
+		findings := one(IDNoHTTP, fmt.Sprintf("the server answers %+q (untrusted), and behind that "+
+			"there is no whole header of HTTP", answer.Text))
+		findings[0].Mend = "Look at the header that the server sends: a control character or a " +
+			"broken line in it, or no end."
+		return findings
 	case response == nil:
 		return one(IDNoHTTP, fmt.Sprintf("the server answers %+q (untrusted)", answer.Text))
 	}

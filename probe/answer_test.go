@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/whorl-go/whorl/internal/tlstest"
@@ -49,6 +50,9 @@ func TestAnswersInPlaceOfAWebSocket(t *testing.T) {
 		"401 Who":                             {probe.IDForbidden, []string{"credentials"}},
 		"101 Switching\r\nUpgrade: websocket": {probe.IDWrongAccept, []string{"key"}},
 		"junk":                                {probe.IDNoHTTP, []string{"TLS is fine"}},
+		"204 None\r\nX: " + strings.Repeat("x", 100<<10): {probe.IDNotUpgraded, []string{"204"}},
+		"303 See\r\nLocation: /\x1b[31m": {probe.IDNoHTTP,
+			[]string{`"HTTP/1.1 303 See" (untrusted)`, "whole header", "control character"}},
 	} {
 		t.Run(answer[:3], func(t *testing.T) {
 			t.Parallel()

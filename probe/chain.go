@@ -61,7 +61,7 @@ func (v *verdict) layers() []Layer {
 		look func()
 		fine string
 	}{
-		{layerChain, func() { v.trust(path) }, "it leads to a trusted root"},
+		{layerChain, func() { v.trust(path, ended) }, "it leads to a trusted root"},
 		{layerName, v.host, "it is for " + text.Printable(v.name, text.MaxText)},
 		{layerDates, func() { v.dates(path, ended) },
 			"the server's certificate ends on " + text.UTC(v.chain[0].NotAfter)},
@@ -97,12 +97,16 @@ func (v *verdict) refuse(layer string, err error) {
 	v.findings = append(v.findings, explained(e, layer))
 }
 
-// trust looks for a way to a root, at a time when all on the way are valid, and then at what the
-// certificates may be used for.
-func (v *verdict) trust(path []*x509.Certificate) {
+// trust looks for a way to a root, and then at what the certificates may be used for: as clients
+// do, or where dates will find something, at a time when all on the way are valid.
+func (v *verdict) trust(path []*x509.Certificate, ended bool) {
 	options := x509.VerifyOptions{
-		Roots: v.roots, Intermediates: x509.NewCertPool(), CurrentTime: together(path),
+		Roots: v.roots, Intermediates: x509.NewCertPool(), CurrentTime: v.now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	}
+	outdated := len(v.outdated(path, ended)) > 0
+	if outdated {
+		options.CurrentTime = together(path)
 	}
 	for _, cert := range v.chain[1:] {
 		options.Intermediates.AddCert(cert)
@@ -111,7 +115,7 @@ func (v *verdict) trust(path []*x509.Certificate) {
 	chains, err := leaf.Verify(options)
 	invalid, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
 	switch {
-	case isInvalid && invalid.Reason == x509.Expired:
+	case outdated && isInvalid && invalid.Reason == x509.Expired:
 		// They were never valid together: the dates will tell.
 	case err != nil:
 		v.refuse(layerChain, err)
@@ -183,16 +187,24 @@ func (v *verdict) host() {
 // renewal is how long before its end a certificate should have been renewed.
 const renewal = 21 * 24 * time.Hour
 
-// dates looks at those of each certificate on the path but for the root, whose dates nobody else
-// can do anything about.
-func (v *verdict) dates(path []*x509.Certificate, ended bool) {
+// outdated returns the certificates on the path that have ended or not begun, but for the root,
+// whose dates nobody else can do anything about.
+func (v *verdict) outdated(path []*x509.Certificate, ended bool) (certs []*x509.Certificate) {
 	for i, cert := range path {
 		if ended && i == len(path)-1 && i > 0 {
 			break
 		}
 		if v.now.After(cert.NotAfter) || v.now.Before(cert.NotBefore) {
-			v.refuse(layerDates, x509.CertificateInvalidError{Cert: cert, Reason: x509.Expired})
+			certs = append(certs, cert)
 		}
+	}
+	return certs
+}
+
+// dates looks at those of each certificate on the path.
+func (v *verdict) dates(path []*x509.Certificate, ended bool) {
+	for _, cert := range v.outdated(path, ended) {
+		v.refuse(layerDates, x509.CertificateInvalidError{Cert: cert, Reason: x509.Expired})
 	}
 	leaf := v.chain[0]
 	life := leaf.NotAfter.Sub(leaf.NotBefore)

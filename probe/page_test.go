@@ -4,7 +4,9 @@ package probe_test
 
 import (
 	"bufio"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/whorl-go/whorl/internal/tlstest"
 	"github.com/whorl-go/whorl/probe"
@@ -196,6 +199,24 @@ func TestHeaderAndSubprotocols(t *testing.T) {
 	}
 }
 
+// belowOldRoot returns a certificate that is in order, of a root that nobody trusts and that had
+// ended before. That root is behind it.
+func belowOldRoot(t *testing.T) tls.Certificate {
+	from, to := hour()
+	root := tlstest.NamedCA(t, "Old")
+	template := *root.Cert
+	template.NotBefore, template.NotAfter = from.Add(-time.Hour), from
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, root.Key.Public(), root.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := tlstest.Custom(t, root, &x509.Certificate{
+		DNSNames: []string{name}, NotBefore: from.Add(time.Minute), NotAfter: to,
+	})
+	leaf.Certificate = append(leaf.Certificate, der)
+	return leaf
+}
+
 // Whoever answers in place of the server learns no secret.
 func TestNoSecretsForAServerThatIsNotVerified(t *testing.T) {
 	t.Parallel()
@@ -215,6 +236,7 @@ func TestNoSecretsForAServerThatIsNotVerified(t *testing.T) {
 		"no root, neither":  {stranger, "/", nil, true},
 		"another name":      {tlstest.Issued(t, ca, "a.test"), "/", secret, false},
 		"ended":             {old, "/", secret, false},
+		"below an old root": {belowOldRoot(t), "/", secret, false},
 		"verified, with it": {tlstest.Issued(t, ca, name), "/?a=b", secret, true},
 	} {
 		var asked atomic.Bool

@@ -72,12 +72,16 @@ func (p *prober) secret() bool {
 	return len(p.options.Header) > 0 || strings.Contains(p.target.Path, "?")
 }
 
-// verified reports whether the server is who it says. Its certificate has been judged.
+// verified reports whether the server's certificate has been judged, and found to be in order.
 func (p *prober) verified() bool {
-	return !slices.ContainsFunc(p.report.Findings, func(f Finding) bool {
-		return f.Severity == Error && slices.Contains(
-			[]string{layerChain, layerName, layerDates}, f.Layer)
-	})
+	passed := 0
+	for _, layer := range p.report.Layers {
+		if layer.Status == Passed &&
+			slices.Contains([]string{layerChain, layerName, layerDates}, layer.Name) {
+			passed++
+		}
+	}
+	return passed == 3
 }
 
 // header is what is sent with a request but for the host.

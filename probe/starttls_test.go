@@ -360,7 +360,7 @@ func TestMistakesOfTheCaller(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "mail.test", ":25", "mail.test:", "mail.test:x", "ftp://x",
-		"https://", "http://x:1%"} {
+		"https://", "https://me:secret@mail.test/", "wss://me@mail.test", "http://x:1%"} {
 		if got, err := probe.ParseTarget(text); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}

@@ -49,6 +49,9 @@ func ParseTarget(text string) (Target, error) {
 	if u.Scheme != "https" && u.Scheme != "wss" {
 		return Target{}, fmt.Errorf("%q: the scheme has to be https or wss", text)
 	}
+	if u.User != nil {
+		return Target{}, errors.New("a user in the URL isn't sent: what lets in is for a header")
+	}
 	port := u.Port()
 	if port == "" {
 		port = "443"

@@ -223,8 +223,10 @@ func (w *content) begin() error {
 	c := w.client
 	if w.complete {
 		w.envelope.Size = int64(len(*w.out)) - w.stuffed
+	} else if size, err := w.size(); err == nil {
+		w.envelope.Size = size
 	} else {
-		w.envelope.Size = w.size()
+		return &unsent{err}
 	}
 	w.envelope.Body = w.body()
 	head, _, _ := bytes.Cut(*w.out, []byte("\r\n\r\n"))
@@ -247,14 +249,14 @@ func (w *content) begin() error {
 
 // size returns what is known of a message's size while it is written, in bytes: of what writes all
 // that is between where it was and its end.
-func (w *content) size() int64 {
+func (w *content) size() (int64, error) {
 	switch m := w.mail.Message.(type) {
 	case *bytes.Buffer:
-		return int64(m.Len())
+		return int64(m.Len()), nil
 	case *reader, *os.File, *bytes.Reader, *strings.Reader:
 		return w.began.left()
 	}
-	return 0
+	return 0, nil
 }
 
 // finish sends the end of the message, after the envelope if that is still due, and waits for the

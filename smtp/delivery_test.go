@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/whorl-go/whorl/internal/leaktest"
@@ -105,14 +106,16 @@ func TestRefusedLoginIsNotTriedForEachMail(t *testing.T) {
 		address := serve(t, func(s *script) {
 			s.helloTLS("AUTH PLAIN")
 			s.line()
-			logins.Add(1)
+			if logins.Add(1) == 3 {
+				s.drop()
+			}
 			s.say("535 5.7.8 no\r\n")
 			s.hear("QUIT")
 		})
 		config := secured()
 		config.Auth = smtp.Password("me", "wrong")
-		p := pool(t, smtp.PoolConfig{Address: address, Config: config, MaxConns: 1, FirstDelay: 1})
-		send := func() {
+		p := pool(t, smtp.PoolConfig{Address: address, Config: config, MaxConns: 5, FirstDelay: 1})
+		send := func(ctx context.Context) {
 			t.Helper()
 			_, err := p.Send(ctx, note())
 			refused, ok := errors.AsType[*smtp.Error](err)
@@ -122,14 +125,23 @@ func TestRefusedLoginIsNotTriedForEachMail(t *testing.T) {
 			}
 		}
 		for range 20 {
-			send()
+			send(ctx)
 		}
 		if logins.Load() != 1 {
 			t.Errorf("%d logins", logins.Load())
 		}
-		smtp.SetRefusalPause(t, 0) // the minute is over
-		send()
+		smtp.EndRefusalPause(p)
+		var group runtime.WaitGroup
+		for range 20 { // one of them asks
+			group.Go(ctx, send)
+		}
+		check(t, group.Wait(ctx))
 		if logins.Load() != 2 {
+			t.Errorf("%d logins", logins.Load())
+		}
+		smtp.EndRefusalPause(p)
+		send(ctx) // whose connection is lost before the answer, so that it asks once more
+		if logins.Load() != 4 {
 			t.Errorf("%d logins", logins.Load())
 		}
 	})
@@ -159,6 +171,8 @@ func TestTemporary(t *testing.T) {
 		{&smtp.SizeError{}, false},
 		{&smtp.ExtensionError{}, false},
 		{&explain.HandshakeError{Err: io.EOF}, false},
+		{&explain.HandshakeError{Reason: explain.ReasonUnknownAuthority}, false},
+		{&explain.HandshakeError{Reason: explain.ReasonTimeout}, true},
 	} {
 		if got := smtp.Temporary(test.err); got != test.want {
 			t.Errorf("%v: %v", test.err, got)
@@ -169,6 +183,41 @@ func TestTemporary(t *testing.T) {
 	if first, _ := errors.AsType[*smtp.Error](err); first != full {
 		t.Errorf("the first refusal is %v", first)
 	}
+}
+
+// A connection that is lost in the handshake is a lost connection like others.
+func TestLostHandshakeIsTriedAgain(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		var conns atomic.Int32
+		address := serve(t, func(s *script) {
+			conns.Add(1)
+			s.hello("STARTTLS")
+			s.ask("STARTTLS", "220 go\r\n")
+		})
+		p := pool(t, smtp.PoolConfig{Address: address, Config: secured(), FirstDelay: 1})
+		_, err := p.Send(ctx, note())
+		if _, ok := errors.AsType[*explain.HandshakeError](err); !ok || !smtp.Temporary(err) {
+			t.Errorf("%v", err)
+		}
+		if conns.Load() != 3 {
+			t.Errorf("%d attempts", conns.Load())
+		}
+	})
+}
+
+// What a message can't be made of, it can't be made of later.
+func TestErrorOfAMessageIsNotTemporary(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		p := pool(t, smtp.PoolConfig{Address: new(mta).start(t), Config: plaintext()})
+		broken := errors.New("broken")
+		mail := note()
+		mail.Message = smtp.Reader(iotest.ErrReader(broken))
+		_, err := p.Send(ctx, mail)
+		if !errors.Is(err, broken) || !strings.Contains(err.Error(), ": message: broken") ||
+			smtp.Temporary(err) {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 // A mail that the server may have accepted isn't sent once more.

@@ -36,7 +36,7 @@ type SizeError = engine.SizeError
 // Temporary reports whether what [Client.Send] or [Pool.Send] has failed with may pass, so that the
 // same mail can be sent later: a refusal by a code below 500, of one recipient at least; a lost
 // connection, a time-out, a context that is done, a Pool that is full. It is false for what lasts,
-// for nil, and for [ErrInDoubt]: sent again, such a mail may come twice.
+// errors of Message among it; for nil; and for [ErrInDoubt]: sent again, such a mail may come twice.
 func Temporary(err error) bool {
 	if all, ok := errors.AsType[*RecipientsError](err); ok {
 		return all.Temporary()
@@ -54,9 +54,28 @@ func Temporary(err error) bool {
 	}
 	_, extension := errors.AsType[*ExtensionError](err)
 	_, size := errors.AsType[*SizeError](err)
-	_, handshake := errors.AsType[*explain.HandshakeError](err)
-	return err != nil && !extension && !size && !handshake
+	_, made := errors.AsType[*messageError](err)
+	return err != nil && !extension && !size && !made && handshakeMayPass(err)
 }
+
+// handshakeMayPass reports whether err is of no handshake, or of one that came to no end.
+func handshakeMayPass(err error) bool {
+	handshake, ok := errors.AsType[*explain.HandshakeError](err)
+	if !ok {
+		return true
+	}
+	switch handshake.Reason {
+	case explain.ReasonTimeout, explain.ReasonReset, explain.ReasonClosed, explain.ReasonCanceled:
+		return true
+	}
+	return false
+}
+
+// messageError is an error of a mail's Message.
+type messageError struct{ error }
+
+func (e *messageError) Error() string { return "message: " + e.error.Error() }
+func (e *messageError) Unwrap() error { return e.error }
 
 // named is an error with the server's name.
 type named struct {

@@ -1,13 +1,8 @@
 package smtp
 
-import (
-	"testing"
-	"time"
-)
-
-// SetRefusalPause sets for how long a Pool doesn't ask a server that has refused a session.
-func SetRefusalPause(t testing.TB, d time.Duration) {
-	before := refusalPause
-	refusalPause = d
-	t.Cleanup(func() { refusalPause = before })
+// EndRefusalPause has the time pass in which a Pool doesn't log in.
+func EndRefusalPause(p *Pool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusedAt = p.refusedAt.Add(-refusalPause)
 }

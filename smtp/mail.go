@@ -118,20 +118,24 @@ func placeOf(message io.WriterTo) (p place) {
 	return p
 }
 
-// left returns how many bytes there are from the place to the end; 0 if that isn't known.
-func (p place) left() int64 {
+// left returns how many bytes there are from the place to the end; 0 if that isn't known. An error
+// says that the message can't be read on.
+func (p place) left() (int64, error) {
 	if p.seeker == nil {
-		return 0
+		return 0, nil
 	}
 	now, err := p.seeker.Seek(0, io.SeekCurrent)
 	if err != nil {
-		return 0
+		return 0, nil
 	}
 	end, err := p.seeker.Seek(0, io.SeekEnd)
-	if _, back := p.seeker.Seek(now, io.SeekStart); err != nil || back != nil {
-		return 0
+	if _, back := p.seeker.Seek(now, io.SeekStart); back != nil {
+		return 0, &messageError{back}
 	}
-	return max(end-p.at, 0)
+	if err != nil {
+		return 0, nil
+	}
+	return max(end-p.at, 0), nil
 }
 
 // back sets the message back.
@@ -256,7 +260,7 @@ func (w *content) run() error {
 	case !returned:
 		return runtime.ErrGoexit
 	case w.err == nil && err != nil:
-		return fmt.Errorf("message: %w", err)
+		return &messageError{err}
 	case w.err == nil:
 		w.err = w.finish()
 	}

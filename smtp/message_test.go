@@ -224,6 +224,33 @@ func TestSizeOfLargeMessages(t *testing.T) {
 	}
 }
 
+// onward is a Seeker that can't go back.
+type onward struct{ *strings.Reader }
+
+func (o onward) Seek(offset int64, whence int) (int64, error) {
+	if whence == io.SeekStart {
+		return 0, errors.New("there is no way back")
+	}
+	return o.Reader.Seek(offset, whence)
+}
+
+// Half a message is not sent as if it were all of it.
+func TestMessageThatIsAtItsEndAfterALookAtItsSize(t *testing.T) {
+	coroutine(t, func(ctx context.Context, t *testing.T) {
+		m := new(mta)
+		c := dial(ctx, t, m.start(t), plaintext())
+		text := onward{strings.NewReader(strings.Repeat("0123456789abc\r\n", 20_000))}
+		_, err := c.Send(ctx, &smtp.Mail{To: []string{"a@b"}, Message: smtp.Reader(text)})
+		if err == nil || !strings.Contains(err.Error(), "no way back") {
+			t.Errorf("%v", err)
+		}
+		check(t, c.Noop(ctx)) // nothing was sent
+		if got := m.received(); len(got) > 0 {
+			t.Errorf("%d bytes were sent", len(got[0].text))
+		}
+	})
+}
+
 func TestMailsCanBeSentAgain(t *testing.T) {
 	coroutine(t, func(ctx context.Context, t *testing.T) {
 		m := new(mta)

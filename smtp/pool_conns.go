@@ -142,9 +142,14 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 	// Connections that are kept while others are opened count as well: a place is free, so one of
 	// them has to go if there are as many as there may be.
 	p.mu.Lock()
-	if err := p.refusal; err != nil && time.Since(p.refusedAt) < refusalPause {
-		p.mu.Unlock()
-		return nil, fmt.Errorf("%w (it isn't asked again within %v)", err, refusalPause)
+	refusedAt, askedAt := p.refusedAt, time.Time{}
+	if err := p.refusal; err != nil {
+		if time.Since(refusedAt) < refusalPause {
+			p.mu.Unlock()
+			return nil, fmt.Errorf("%w (it isn't asked again within %v)", err, refusalPause)
+		}
+		askedAt = time.Now()
+		p.refusedAt = askedAt // one asks, for all
 	}
 	var oldest []*pooled
 	if len(p.open)+p.dialing >= p.config.MaxConns && len(p.idle) > 0 {
@@ -158,9 +163,14 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.dialing-- // also after a panic, of a Mechanism for instance
-		if refused, ok := errors.AsType[*Error](err); ok && !refused.Temporary() &&
-			strings.HasPrefix(refused.Command, "AUTH ") {
+		refused, ok := errors.AsType[*Error](err)
+		switch {
+		case ok && !refused.Temporary() && strings.HasPrefix(refused.Command, "AUTH "):
 			p.refusal, p.refusedAt = err, time.Now()
+		case client != nil:
+			p.refusal = nil
+		case p.refusedAt == askedAt:
+			p.refusedAt = refusedAt // it wasn't told
 		}
 		switch {
 		case client == nil:
@@ -179,8 +189,8 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 }
 
 // refusalPause is for how long a Pool doesn't log in after the server has refused that for good: with
-// a wrong password each mail would be a failed login, which locks accounts. Tests shorten it.
-var refusalPause = time.Minute
+// a wrong password each mail would be a failed login, which locks accounts.
+const refusalPause = time.Minute
 
 // put gives a connection back after a mail.
 func (p *Pool) put(c *pooled) {

@@ -39,14 +39,16 @@ import (
 func ClientFromMap(options map[string]any) (client.Config, error) {
 	ssl, others := sslOptions(options)
 	o := new(clientOptions)
-	if err := clientTable.Set(o, others, ofOption); err != nil {
-		return client.Config{}, err
+	var config client.Config
+	err := clientTable.Set(o, others, ofOption)
+	if err == nil {
+		config, err = o.config()
 	}
-	config, err := o.config()
-	if err == nil && len(ssl) > 0 {
-		config.TLS, err = dialect.SwooleClient(ssl)
+	var wrong error
+	if len(ssl) > 0 {
+		config.TLS, wrong = dialect.SwooleClient(ssl)
 	}
-	if err != nil {
+	if err := (option.Mistakes{err, wrong}).Err(); err != nil {
 		return client.Config{}, err
 	}
 	return config, nil

@@ -33,22 +33,24 @@ import (
 //	tcp_keepidle, tcp_keepinterval, tcp_keepcount
 //	ssl_…                            Port.Certificates, see dialect.SwooleServer
 //
-// What has no counterpart is an error that says what to do instead, all of them in one
-// error: so the array of a real server doesn't pass as it is. A server has no processes:
+// What has no counterpart is an error that says what to do instead, all of them in one error: so the
+// array of a real server doesn't pass as it is. A server has no processes:
 // worker_num, reactor_num, dispatch_mode and what else is about them become runtime.WithLoops, and
 // task workers runtime.Await. Who runs it, and where it writes, is for systemd and the logger:
 // daemonize, user, log_file.
 func ServerFromMap(options map[string]any) (server.Config, error) {
 	ssl, others := sslOptions(options)
 	o := &serverOptions{framing: framing{defaultEOF: "\r\n\r\n", defaultBodyOffset: 4}}
-	if err := serverTable.Set(o, others, ofOption); err != nil {
-		return server.Config{}, err
+	var config server.Config
+	err := serverTable.Set(o, others, ofOption)
+	if err == nil {
+		config, err = o.config()
 	}
-	config, err := o.config()
-	if err == nil && len(ssl) > 0 {
-		config.Certificates, err = certificates(ssl)
+	var wrong error
+	if len(ssl) > 0 {
+		config.Certificates, wrong = certificates(ssl)
 	}
-	if err != nil {
+	if err := (option.Mistakes{err, wrong}).Err(); err != nil {
 		return server.Config{}, err
 	}
 	return config, nil

@@ -131,15 +131,20 @@ func TestServerFromMapErrors(t *testing.T) {
 // Who ports a server is told at once of all that its array has and there isn't.
 func TestAllWrongOptionsAreTold(t *testing.T) {
 	_, err := swoole.ServerFromMap(options{"worker_num": 4, "enable_coroutine": true, "log_level": 1,
-		"max_conn": 100, "workers": 1})
+		"max_conn": 100, "workers": 1, "ssl_dhparam": "x", "ssl_none": 1})
 	for _, says := range []string{
 		"worker_num: can't", "enable_coroutine: can't", "log_level: can't", "workers: no such option",
+		"ssl_dhparam: can't", "ssl_none: no such option",
 	} {
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want %s", err, says)
 		}
 	}
 	if strings.Contains(err.Error(), "max_conn") {
+		t.Error(err)
+	}
+	_, err = swoole.ClientFromMap(options{"nope": 1, "ssl_none": 1})
+	if err == nil || err.Error() != "option nope: no such option; option ssl_none: no such option" {
 		t.Error(err)
 	}
 }

@@ -305,6 +305,9 @@ func (g *generator) run(command *cobra.Command, target string) error {
 	if err != nil {
 		return failed(benchRemedies.add(err))
 	}
+	for class, example := range result.Examples {
+		result.Examples[class] = benchRemedies.flags.said(example)
+	}
 	if err := g.outputs.write(result, command.OutOrStdout(), command.ErrOrStderr()); err != nil {
 		return failed(err)
 	}

@@ -25,7 +25,7 @@ type prober struct {
 	json       bool
 }
 
-// Flags that whorl probe and whorl probe files have in common.
+// A flag that all commands with a key in a file have.
 const (
 	passphraseFlag  = "passphrase-file"
 	passphraseUsage = "FILE with the passphrase of the key, if that is encrypted"

@@ -96,7 +96,7 @@ var (
 		setting.AllowSelfSigned: "--insecure", setting.MinVersion: "--tls-min",
 		setting.MaxVersion: "--tls-max", setting.Versions: "--tls-min and --tls-max",
 		setting.CipherSuites: "--ciphers", setting.Groups: "--groups", setting.ALPN: "--alpn",
-		setting.Certificate: "--cert and --key",
+		setting.Certificate: "--cert and --key", setting.Passphrase: "--passphrase-file",
 	}
 )
 

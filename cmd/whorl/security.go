@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -26,6 +27,7 @@ type security struct {
 	versions        versions
 	ciphers, groups string
 	cert, key       string
+	passphrase      string // the name of the file
 	alpn            []string
 }
 
@@ -53,6 +55,7 @@ func (s *security) verifyFlags(command *cobra.Command) {
 	f.StringVar(&s.groups, "groups", "", "groups for the key exchange, such as X25519:prime256v1")
 	f.StringVar(&s.cert, "cert", "", "client certificate, PEM FILE with its chain")
 	f.StringVar(&s.key, "key", "", "its key, PEM FILE (default the same file)")
+	f.StringVar(&s.passphrase, passphraseFlag, "", passphraseUsage)
 }
 
 // client makes of the flags what a client needs; nil for plaintext.
@@ -77,11 +80,16 @@ func (s *security) client(always bool) (*tls.Config, *dialogue.Protocol, error) 
 			errors.New("--insecure verifies nothing, so --ca and --server-name are of no use " +
 				"with it")
 	}
+	passphrase, err := secret("--"+passphraseFlag, s.passphrase)
+	if err != nil {
+		return nil, nil, err
+	}
 	options := map[string]any{"ssl_verify_peer": !s.insecure}
 	for name, value := range map[string]string{
 		"ssl_cafile": s.ca, "ssl_host_name": s.serverName, "ssl_ciphers": s.ciphers,
 		"ssl_ecdh_curve": s.groups,
 		"ssl_cert_file":  s.cert, "ssl_key_file": or(s.key, s.cert),
+		"ssl_passphrase": passphrase,
 	} {
 		if value != "" {
 			options[name] = value
@@ -103,32 +111,38 @@ func (s *security) client(always bool) (*tls.Config, *dialogue.Protocol, error) 
 func (s *security) unused() error {
 	if s.ca == "" && s.serverName == "" && !s.insecure && s.versions == (versions{}) &&
 		s.ciphers == "" && s.groups == "" && s.cert == "" && s.key == "" &&
-		len(s.alpn) == 0 {
+		s.passphrase == "" && len(s.alpn) == 0 {
 		return nil
 	}
 	return errors.New("flags for TLS without --tls, --starttls or wss: the connection would be " +
 		"in plaintext")
 }
 
-// namingFlag says of an option of package tlsconfig, or of dialect, which flag it came from.
+// optionFlags are the flags that options of packages tlsconfig, dialect and probe come from.
+var optionFlags = map[string]string{
+	"Host": "the target", "Port": "the target", "Scheme": "the target", "Path": "the target",
+	"StartTLS": "--starttls", "Policy": "--policy", "Injection": "--injection",
+	"Header": "--header", "Subprotocols": "--subprotocol",
+	"CAFiles": "--ca", "ssl_cafile": "--ca",
+	"ServerName": "--server-name", "ssl_host_name": "--server-name",
+	"CertFile": "--cert", "ssl_cert_file": "--cert",
+	"KeyFile": "--key", "ssl_key_file": "--key",
+	"Passphrase": "--passphrase-file", "ssl_passphrase": "--passphrase-file",
+	"ssl_ciphers": "--ciphers", "ssl_ecdh_curve": "--groups",
+}
+
+// sslOption finds what package dialect calls other options than the one that is wrong.
+var sslOption = regexp.MustCompile(`\bssl_[a-z_]+\b`)
+
+// namingFlag says of an option which flag it came from.
 func namingFlag(err error) error {
 	option, ok := errors.AsType[*tlsconfig.OptionError](err)
 	if !ok {
 		return err
 	}
-	flag := map[string]string{
-		"Host": "the target", "Port": "the target", "Scheme": "the target", "Path": "the target",
-		"StartTLS": "--starttls", "Policy": "--policy", "Injection": "--injection",
-		"Header": "--header", "Subprotocols": "--subprotocol",
-		"CAFiles": "--ca", "ssl_cafile": "--ca",
-		"ServerName": "--server-name", "ssl_host_name": "--server-name",
-		"CertFile": "--cert", "ssl_cert_file": "--cert",
-		"KeyFile": "--key", "ssl_key_file": "--key",
-		"Passphrase": "--passphrase-file", "ssl_passphrase": "--passphrase-file",
-		"ssl_ciphers": "--ciphers", "ssl_ecdh_curve": "--groups",
-	}[option.Option]
-	said := files.said(option.Err.Error())
-	return &reworded{err, fmt.Sprintf("%s: %s", or(flag, option.Option), said)}
+	named := func(option string) string { return or(optionFlags[option], option) }
+	said := sslOption.ReplaceAllStringFunc(files.said(option.Err.Error()), named)
+	return &reworded{err, fmt.Sprintf("%s: %s", named(option.Option), said)}
 }
 
 // versions is the flags for the versions of TLS.

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +22,9 @@ import (
 
 	"github.com/whorl-go/whorl/internal/bench"
 	"github.com/whorl-go/whorl/internal/bench/report"
+	"github.com/whorl-go/whorl/internal/leaktest"
+	"github.com/whorl-go/whorl/internal/tlstest"
+	"github.com/whorl-go/whorl/tlsconfig/devca"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -193,6 +198,40 @@ func TestBenchAgainstServe(t *testing.T) {
 	}
 }
 
+// What fails in the course of a run is said as on this command line, too.
+func TestExamplesOfErrorsNameFlags(t *testing.T) {
+	ca := tlstest.NewCA(t)
+	own, err := devca.SelfSigned(devca.Request{Names: []string{"localhost"}})
+	leaktest.Check(t, err)
+	certs := []tls.Certificate{tlstest.Issued(t, ca, "localhost"), own}
+	var shown atomic.Int32
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return &certs[min(shown.Add(1)-1, 1)], nil
+		},
+	})
+	leaktest.Check(t, err)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.(*tls.Conn).Handshake()
+			conn.Close()
+		}
+	})
+	defer serving.Wait()
+	defer l.Close()
+	_, stdout, stderr := whorl(t, "bench", "handshake", l.Addr().String(), "-n", "3", "-c", "1",
+		"--ca", tlstest.File(t, "ca.pem", ca.PEM()), "--server-name", "localhost")
+	if !strings.Contains(stdout, "trust it by --ca, or for tests by --insecure") ||
+		foreignNames(stdout) != nil {
+		t.Errorf("%s%s", stdout, stderr)
+	}
+}
+
 func TestResultOnStandardOutput(t *testing.T) {
 	address, _ := served(t)
 	code, stdout, stderr := whorl(t, "bench", "pingpong", address, "-n", "10", "-c", "2", "--json",
@@ -345,8 +384,11 @@ func TestAWrongCallExitsWithTwo(t *testing.T) {
 		"--ca: ":                {"bench", "handshake", "a:1", "--ca", "/nowhere/ca.pem"},
 		"--ciphers: ": {"bench", "handshake", "a:1", "--ciphers",
 			"TLS_AES_128_GCM_SHA256"},
-		"--groups: ": {"bench", "handshake", "a:1", "--groups", "X448"},
-		"--tls-min":  {"bench", "handshake", "a:1", "--tls-min", "3"},
+		"--groups: ":            {"bench", "handshake", "a:1", "--groups", "X448"},
+		"set --cert as well":    {"bench", "handshake", "a:1", "--key", "x"},
+		"set --key\n":           {"bench", "handshake", "a:1", "--passphrase-file", os.Args[0]},
+		"flags for TLS without": {"bench", "pingpong", "a:1", "--passphrase-file", "x"},
+		"--tls-min":             {"bench", "handshake", "a:1", "--tls-min", "3"},
 		"is above --tls-max": {"bench", "handshake", "a:1", "--tls-min", "1.3",
 			"--tls-max", "1.2"},
 		"below the default of":       {"bench", "handshake", "a:1", "--tls-max", "1.1"},

@@ -149,7 +149,7 @@ func (r *run) exchange(ctx context.Context, l *lane, s *socket.Socket, t *trial,
 			return other
 		}
 		if answer, err = r.receiveMessage(ctx, s); timedOut(err) {
-			return other
+			return fmt.Errorf("%w, and no other came in time", other)
 		}
 	}
 	if err != nil {

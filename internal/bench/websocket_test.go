@@ -216,6 +216,22 @@ func TestGreetingsAreNoEchoes(t *testing.T) {
 	}
 }
 
+// A server that has welcomed its client may be late, or no echo.
+func TestNothingBehindAGreeting(t *testing.T) {
+	address := scripted(t, func(_ int, conn net.Conn) {
+		webSocketServer(conn, func(f ws.Frame) []ws.Frame {
+			return []ws.Frame{ws.NewTextFrame([]byte("hello"))}
+		})
+	})
+	o := webSocketOptions(WebSocketEcho, address)
+	o.Timeout, o.Operations, o.Connections = 200*ms, 1, 1
+	r := bench(t, o)
+	example := r.Examples["message: not the echo of what was sent"]
+	if !strings.Contains(example, `"hello", and no other came in time`) {
+		t.Errorf("%v, such as %v", r.Errors, r.Examples)
+	}
+}
+
 // A member that goes is an error of its own; the others' broadcasts go on.
 func TestBroadcastsGoOnWithoutAMemberThatHasGone(t *testing.T) {
 	members := make(chan net.Conn, 4)

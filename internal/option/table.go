@@ -47,9 +47,9 @@ func (t Table[S]) Set(
 // Mistakes is several errors on one line.
 type Mistakes []error
 
-// Err returns them as an error; nil if there are none.
+// Err returns them as an error; nil if there are none, or nil ones only.
 func (m Mistakes) Err() error {
-	switch len(m) {
+	switch m = slices.DeleteFunc(m, func(err error) bool { return err == nil }); len(m) {
 	case 0:
 		return nil
 	case 1:
