@@ -125,7 +125,7 @@ func (p *Pool) attempt(
 	c, reused, err := p.take(ctx, again)
 	if err != nil {
 		o.err = err
-		if Temporary(err) {
+		if Temporary(err) && !errors.Is(err, ErrPoolClosed) {
 			o.again = to
 		}
 		return o, false

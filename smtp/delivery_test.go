@@ -166,7 +166,7 @@ func TestTemporary(t *testing.T) {
 		{syscall.ECONNREFUSED, true},
 		{context.DeadlineExceeded, true},
 		{smtp.ErrPoolFull, true},
-		{smtp.ErrPoolClosed, false},
+		{smtp.ErrPoolClosed, true},
 		{smtp.ErrInvalid, false},
 		{&smtp.SizeError{}, false},
 		{&smtp.ExtensionError{}, false},
