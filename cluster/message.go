@@ -103,7 +103,8 @@ func (h *Hub) Disconnect(ctx context.Context, user string, code int, reason stri
 // BroadcastHere sends a message to the members of a room on this node only, but for those excepted:
 // what OnPresence and OnGap have told this node, as they have told the others. It doesn't go
 // through the Broker, nor through Config.Encode, but for members that are no WebSockets through
-// EncodeRaw, and may overtake what is broadcast. It reaches all who have joined before, and doesn't wait, see Broadcast.
+// EncodeRaw, and may overtake what is broadcast. It reaches all who have joined before, and doesn't
+// wait, see Broadcast.
 func (h *Hub) BroadcastHere(
 	ctx context.Context, room string, m websocket.Message, except ...ID,
 ) error {

@@ -45,7 +45,8 @@
 // # What Swoole has and this package has not
 //
 //   - Event::wait: runtime.Run runs the loops, and returns when nothing is pending.
-//   - Event::exit: [ClearAll], [Del] and the end of main let Run return in order; Runtime.Shutdown ends everything.
+//   - Event::exit: [ClearAll], [Del] and the end of main let Run return in order; Runtime.Shutdown
+//     ends everything.
 //   - Event::dispatch: runtime.Yield lets an iteration pass.
 //   - Event::write: the Send of a socket, which keeps what the kernel doesn't take at once.
 //   - Timer::stats: the length of [List].

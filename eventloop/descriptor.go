@@ -68,8 +68,8 @@ var ErrNotRegistered = errors.New("eventloop: descriptor is not registered")
 // Register has the loop watch fd for the events and call h on the loop when they occur. fd must
 // stay open until Unregister; where the loop polls with kqueue(2) it can't be 0, which is
 // errors.ErrUnsupported. Register may be called from any goroutine; the first events may then be
-// handled before it returns. It fails with ErrClosed after Close, and with ErrRegistered for what is
-// registered already.
+// handled before it returns. It fails with ErrClosed after Close, and with ErrRegistered for what
+// is registered already.
 func (l *Loop) Register(d *Descriptor, fd int, events Events, h Handler) error {
 	if l.closing.Load() {
 		return ErrClosed

@@ -9,8 +9,8 @@
 //	http.Handle("/metrics", promhttp.Handler())
 //
 // It is a package of its own so that servers without it do without its dependencies. It counts
-// nothing itself: a scrape reads the counters that server.Server, runtime.Runtime,
-// eventloop.Loop and cluster.Hub keep anyway, which takes microseconds, waits for no loop and holds none up.
+// nothing itself: a scrape reads the counters that server.Server, runtime.Runtime, eventloop.Loop
+// and cluster.Hub keep anyway, which takes microseconds, waits for no loop and holds none up.
 //
 // # Of a server
 //

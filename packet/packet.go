@@ -54,21 +54,25 @@ type Framer interface {
 	// Next looks for the packet that data begins with.
 	//
 	// What the caller promises:
-	//   - data starts at the first byte not consumed yet, and holds all bytes read so far from there on;
-	//   - until bytes are consumed, each call's data extends that of the call before. It may have been moved in
-	//     memory, but the bytes seen already are the same: this is what lets a Framer keep its place;
+	//   - data starts at the first byte not consumed yet, and holds all bytes read so far from
+	//     there on;
+	//   - until bytes are consumed, each call's data extends that of the call before. It may have
+	//     been moved in memory, but the bytes seen already are the same: this is what lets a Framer
+	//     keep its place;
 	//   - atEOF says that the peer has closed and data is all there will ever be.
 	//
 	// One and only one of the following comes back:
-	//   - pkt != nil: a packet. advance bytes are consumed, the next call's data starts behind them. pkt is a part
-	//     of data and valid as long as data's memory is (for NewSplit it is whatever the SplitFunc returned). Its
-	//     capacity is its length, so appending to it copies. Only NewSplit has empty packets, and packets with advance == 0.
-	//   - pkt == nil, err == nil, advance > 0: bytes were skipped and no packet was found yet. Consume them and call
-	//     again at once, even if no bytes are left. Only NewSplit does this.
-	//   - pkt == nil, err == nil, advance == 0: more bytes are needed. At the end of the stream: there are no more
-	//     packets, and what data still holds is a packet that was cut off.
-	//   - err != nil: the stream can't be framed any further: ErrPacketTooLarge, ErrMalformed, or an error of the
-	//     user's function. Nothing is consumed, and every later call returns the same error until Reset.
+	//   - pkt != nil: a packet. advance bytes are consumed, the next call's data starts behind
+	//     them. pkt is a part of data and valid as long as data's memory is (for NewSplit it is
+	//     whatever the SplitFunc returned). Its capacity is its length, so appending to it copies.
+	//     Only NewSplit has empty packets, and packets with advance == 0.
+	//   - pkt == nil, err == nil, advance > 0: bytes were skipped and no packet was found yet.
+	//     Consume them and call again at once, even if no bytes are left. Only NewSplit does this.
+	//   - pkt == nil, err == nil, advance == 0: more bytes are needed. At the end of the stream:
+	//     there are no more packets, and what data still holds is a packet that was cut off.
+	//   - err != nil: the stream can't be framed any further: ErrPacketTooLarge, ErrMalformed, or
+	//     an error of the user's function. Nothing is consumed, and every later call returns the
+	//     same error until Reset.
 	//
 	// So pkt != nil is the test for a packet, not advance > 0. Calling with empty data is allowed;
 	// it returns the sticky error if there is one.

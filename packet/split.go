@@ -17,10 +17,11 @@ const maxStalls = 100
 //
 //   - (0, nil, nil) asks for more bytes; an advance without a token skips bytes;
 //   - an empty token that isn't nil is an empty packet;
-//   - [bufio.ErrFinalToken] ends the packets, after a last one if there is a token; from then on Next returns
-//     [io.EOF]. Bytes behind the advance given with it stay unconsumed;
+//   - [bufio.ErrFinalToken] ends the packets, after a last one if there is a token; from then on
+//     Next returns [io.EOF]. Bytes behind the advance given with it stay unconsumed;
 //   - any other error of split is returned unchanged;
-//   - an advance outside of the data is [bufio.ErrNegativeAdvance] or [bufio.ErrAdvanceTooFar], wrapped;
+//   - an advance outside of the data is [bufio.ErrNegativeAdvance] or [bufio.ErrAdvanceTooFar],
+//     wrapped;
 //   - split is called with empty data only at the end of the stream;
 //   - a panic of split is the caller's.
 //

@@ -20,9 +20,10 @@
 // order in which they were woken. So a sync.Mutex may be held around these.
 //
 // The places that switch are, beside waiting, [Yield] and [Sleep]:
-//   - [Go]: a new coroutine runs at once, up to its first wait, before the one that started it goes on;
-//   - Push and Pop of a [Channel]: a coroutine of the same loop that waits in the other one runs at once,
-//     up to its next wait.
+//   - [Go]: a new coroutine runs at once, up to its first wait, before the one that started it goes
+//     on;
+//   - Push and Pop of a [Channel]: a coroutine of the same loop that waits in the other one runs at
+//     once, up to its next wait.
 //
 // A coroutine goes on when its time is up, before the coroutines that are woken in the same
 // iteration of the loop; what waits for a socket goes on in the order in which the kernel reports

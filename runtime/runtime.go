@@ -13,8 +13,9 @@ type Runtime sched.Runtime
 
 // Run makes a runtime, runs main as its first coroutine, and returns when all coroutines have
 // ended, those that main has started included, and nothing is left that may yet call the program:
-// timers and watches of package event, connections by callback, WebSockets. When main fails, by an error, a panic or
-// runtime.Goexit, the others are cancelled, as by Shutdown, and Run waits for them.
+// timers and watches of package event, connections by callback, WebSockets. When main fails, by an
+// error, a panic or runtime.Goexit, the others are cancelled, as by Shutdown, and Run waits for
+// them.
 //
 // It returns main's error: a *PanicError if main panicked, ErrGoexit. Joined to it are the first
 // panic elsewhere that nothing took, which is to say that there is no panic handler and it wasn't

@@ -210,8 +210,8 @@ func (c *Client) receive(ctx context.Context) error {
 	}
 }
 
-// hint says what may be the cause of an error. A server for TLS from the start waits for the client's
-// first word, and then times out or gives up.
+// hint says what may be the cause of an error. A server for TLS from the start waits for the
+// client's first word, and then times out or gives up.
 func (c *Client) hint(step engine.Step, err error) string {
 	waited := errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) ||
 		errors.Is(err, context.DeadlineExceeded)

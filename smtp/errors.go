@@ -35,9 +35,9 @@ type SizeError = engine.SizeError
 
 // Temporary reports whether what [Client.Send] or [Pool.Send] has failed with may pass, so that the
 // same mail can be sent later: a refusal by a code below 500, of one recipient at least; a lost
-// connection, a time-out, a context that is done, a Pool that is full or was closed. It is false for
-// what lasts, errors of Message among it; for nil; and for [ErrInDoubt]: sent again, such a mail may
-// come twice.
+// connection, a time-out, a context that is done, a Pool that is full or was closed. It is false
+// for what lasts, errors of Message among it; for nil; and for [ErrInDoubt]: sent again, such a
+// mail may come twice.
 func Temporary(err error) bool {
 	if all, ok := errors.AsType[*RecipientsError](err); ok {
 		return all.Temporary()

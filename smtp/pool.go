@@ -67,8 +67,8 @@ func (c *PoolConfig) setDefaults() {
 // are for what the server has refused for now, by a code of 400 to 499, and for connections that
 // are lost before the server has begun to take the message.
 //
-// When the server refuses a login for good, mails that need a new connection fail with the same error
-// for a minute, and the server isn't asked. Then one of them asks, for all.
+// When the server refuses a login for good, mails that need a new connection fail with the same
+// error for a minute, and the server isn't asked. Then one of them asks, for all.
 //
 // A connection lives on the loop of the coroutine that has opened it. Another loop's coroutines can
 // use it, too, at more cost: with very many mails a Pool for each loop, or one loop, is better.

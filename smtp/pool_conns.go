@@ -188,8 +188,8 @@ func (p *Pool) dial(ctx context.Context) (c *pooled, err error) {
 	return nil, err
 }
 
-// refusalPause is for how long a Pool doesn't log in after the server has refused that for good: with
-// a wrong password each mail would be a failed login, which locks accounts.
+// refusalPause is for how long a Pool doesn't log in after the server has refused that for good:
+// with a wrong password each mail would be a failed login, which locks accounts.
 const refusalPause = time.Minute
 
 // put gives a connection back after a mail.

@@ -33,11 +33,11 @@ import (
 //	tcp_keepidle, tcp_keepinterval, tcp_keepcount
 //	ssl_…                            Port.Certificates, see dialect.SwooleServer
 //
-// What has no counterpart is an error that says what to do instead, all of them in one error: so the
-// array of a real server doesn't pass as it is. A server has no processes:
-// worker_num, reactor_num, dispatch_mode and what else is about them become runtime.WithLoops, and
-// task workers runtime.Await. Who runs it, and where it writes, is for systemd and the logger:
-// daemonize, user, log_file.
+// What has no counterpart is an error that says what to do instead, all of them in one error: so
+// the array of a real server doesn't pass as it is. A server has no processes: worker_num,
+// reactor_num, dispatch_mode and what else is about them become runtime.WithLoops, and task workers
+// runtime.Await. Who runs it, and where it writes, is for systemd and the logger: daemonize, user,
+// log_file.
 func ServerFromMap(options map[string]any) (server.Config, error) {
 	ssl, others := sslOptions(options)
 	o := &serverOptions{framing: framing{defaultEOF: "\r\n\r\n", defaultBodyOffset: 4}}

@@ -70,12 +70,13 @@ func NewClient(base *tls.Config) *Client {
 // Clone it first, and do not take VerifyConnection away from the clone, which may do a part of the
 // verification.
 //
-//   - ServerName is host, unless base has one. It is sent as SNI where it is a name (never for an address).
-//   - Where ServerName is NoSNI, InsecureSkipVerify is set and VerifyConnection makes up for it: it verifies the chain
-//     and checks that the certificate is for host.
-//   - base's VerifyConnection is called for each connection. It sees the name to verify in ConnectionState.ServerName
-//     also where no SNI was sent. It can pass that on as x509.VerifyOptions.DNSName; were it empty, the name would not
-//     be checked at all.
+//   - ServerName is host, unless base has one. It is sent as SNI where it is a name (never for an
+//     address).
+//   - Where ServerName is NoSNI, InsecureSkipVerify is set and VerifyConnection makes up for it: it
+//     verifies the chain and checks that the certificate is for host.
+//   - base's VerifyConnection is called for each connection. It sees the name to verify in
+//     ConnectionState.ServerName also where no SNI was sent. It can pass that on as
+//     x509.VerifyOptions.DNSName; were it empty, the name would not be checked at all.
 func (c *Client) For(host string) *tls.Config {
 	c.mu.RLock()
 	config := c.hosts[host]

@@ -38,13 +38,13 @@ type WatchOptions struct {
 // Watch keeps the server up to date until ctx is done, and returns then. It is for a goroutine of
 // its own, off the event loops; one for a Server is enough.
 //
-//   - It reloads files that have changed. What is wrong with them is logged once for each change, not at every look;
-//     see Reload.
-//   - It changes the keys of the session tickets in time. (Handshakes do that too. Without either an idle server keeps
-//     its old key.)
-//   - It warns once a day of certificates that will run out: from 21 days before on, once more at 7 days, and as an
-//     error when it has happened. Where all of a certificate's time is less than 63 days, these are a third and a ninth
-//     of it.
+//   - It reloads files that have changed. What is wrong with them is logged once for each change,
+//     not at every look; see Reload.
+//   - It changes the keys of the session tickets in time. (Handshakes do that too. Without either
+//     an idle server keeps its old key.)
+//   - It warns once a day of certificates that will run out: from 21 days before on, once more at 7
+//     days, and as an error when it has happened. Where all of a certificate's time is less than 63
+//     days, these are a third and a ninth of it.
 func (s *Server) Watch(ctx context.Context, options WatchOptions) {
 	logger := options.Logger
 	if logger == nil {

@@ -8,8 +8,10 @@ import (
 // A session is the state of an SMTP dialogue (RFC 5321) as far as STARTTLS (RFC 3207) needs it. It
 // knows no connection: lines in, replies out.
 //
-//   - In plaintext it takes EHLO, STARTTLS, NOOP, RSET and QUIT. Mail, and who the client is, must wait for TLS.
-//   - Over TLS begins a new session. Nothing said in plaintext counts, since anybody on the wire could have said it.
+//   - In plaintext it takes EHLO, STARTTLS, NOOP, RSET and QUIT. Mail, and who the client is, must
+//     wait for TLS.
+//   - Over TLS begins a new session. Nothing said in plaintext counts, since anybody on the wire
+//     could have said it.
 //   - TLS begins once.
 type session struct {
 	secure bool

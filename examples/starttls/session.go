@@ -18,8 +18,8 @@ import (
 	"github.com/whorl-go/whorl/tlsconfig"
 )
 
-// maxReplyLine is how long a line of a reply may be. RFC 5321, section 4.5.3.1.5, has 512 bytes; some
-// servers say more.
+// maxReplyLine is how long a line of a reply may be. RFC 5321, section 4.5.3.1.5, has 512 bytes;
+// some servers say more.
 const maxReplyLine = 1024
 
 // An order is what a session is to do.
@@ -36,8 +36,8 @@ type order struct {
 // A session is one SMTP dialogue (RFC 5321) over STARTTLS (RFC 3207): from the connection to QUIT,
 // in a coroutine.
 //
-// Until the handshake is done, anybody on the wire can read what is said and make things up. Package
-// starttls sees to it that nothing comes of that; login and mail go over TLS only.
+// Until the handshake is done, anybody on the wire can read what is said and make things up.
+// Package starttls sees to it that nothing comes of that; login and mail go over TLS only.
 type session struct {
 	order
 	conn *client.Client

@@ -22,9 +22,9 @@ type Setter[S any] func(s *S, value any) error
 // A Table has the setters of all names that are known.
 type Table[S any] map[string]Setter[S]
 
-// Set stores the values of all options in s. One that is nil (PHP's null) is not given. All mistakes
-// are reported, in the order of the options' names: who ports a program wants to know what of its
-// options there isn't, not the first of them. wrap makes the error of an option.
+// Set stores the values of all options in s. One that is nil (PHP's null) is not given. All
+// mistakes are reported, in the order of the options' names: who ports a program wants to know what
+// of its options there isn't, not the first of them. wrap makes the error of an option.
 func (t Table[S]) Set(
 	s *S, options map[string]any, wrap func(name string, err error) error,
 ) error {

@@ -140,9 +140,10 @@ func (c *connect) field(in []byte) (used int, out []byte, err error) {
 	return used, nil, nil
 }
 
-// line cuts the first line off in and counts it against maxHead; used is 0 while the line is incomplete. Lines end in
-// CR LF and nothing else: who takes a bare LF or a bare CR for a line end as well finds the empty
-// line, and with it the beginning of the tunnel, at another place than who does not.
+// line cuts the first line off in and counts it against maxHead; used is 0 while the line is
+// incomplete. Lines end in CR LF and nothing else: who takes a bare LF or a bare CR for a line end
+// as well finds the empty line, and with it the beginning of the tunnel, at another place than who
+// does not.
 func (c *connect) line(in []byte) (line []byte, used int, err error) {
 	end := bytes.IndexByte(in[:min(len(in), c.left)], '\n')
 	if end < 0 {

@@ -11,13 +11,16 @@
 //
 // A header is all that stands between an address and whoever wants to forge it, hence the rules:
 //
-//   - Read it only from those who may send it, see [Trusted], and then demand it. A server that takes connections with
-//     and without a header alike lets each client choose its address.
-//   - It has to come within a few seconds. Some balancers (AWS NLB, unless told otherwise) send it only with the
-//     client's first bytes, and never if the client waits for the server to speak first.
-//   - Nothing is read leniently. Where proxy and server disagree about the end of a header, a client can put its own
-//     there. What can't become a header any more is refused at the first byte that shows it.
-//   - Texts that come in a header (names, paths, certificates) are the client's. They are cleaned by those who print them.
+//   - Read it only from those who may send it, see [Trusted], and then demand it. A server that
+//     takes connections with and without a header alike lets each client choose its address.
+//   - It has to come within a few seconds. Some balancers (AWS NLB, unless told otherwise) send it
+//     only with the client's first bytes, and never if the client waits for the server to speak
+//     first.
+//   - Nothing is read leniently. Where proxy and server disagree about the end of a header, a
+//     client can put its own there. What can't become a header any more is refused at the first
+//     byte that shows it.
+//   - Texts that come in a header (names, paths, certificates) are the client's. They are cleaned
+//     by those who print them.
 package proxyproto
 
 import (

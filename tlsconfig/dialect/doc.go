@@ -15,11 +15,15 @@
 // differ from Swoole and PHP on purpose:
 //
 //   - ssl_verify_peer is true for clients unless set to false;
-//   - the name is checked also where ssl_host_name is not given: the host that was dialled is the name;
-//   - ssl_protocols 0 or absent means TLS 1.2 and 1.3, not all that the library can do, and so do PHP's constants for any version;
+//   - the name is checked also where ssl_host_name is not given: the host that was dialled is the
+//     name;
+//   - ssl_protocols 0 or absent means TLS 1.2 and 1.3, not all that the library can do, and so do
+//     PHP's constants for any version;
 //   - ssl_disable_compression means what it says;
-//   - a server that is to verify its clients needs to be told by which authorities: those of the system are for servers;
+//   - a server that is to verify its clients needs to be told by which authorities: those of the
+//     system are for servers;
 //   - a client's certificate is verified wherever one is asked for;
 //   - a server with alpn_protocols refuses a client that offers others only.
-//   - names are looked for among the alternative names of a certificate, never in its common name (RFC 9525).
+//   - names are looked for among the alternative names of a certificate, never in its common name
+//     (RFC 9525).
 package dialect

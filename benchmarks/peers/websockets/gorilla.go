@@ -51,8 +51,8 @@ var gorillaPeer = Peer{
 	},
 }
 
-// gorillaConn is a connection to which one goroutine at a time writes: its own may not have returned
-// from its first answer when another one broadcasts.
+// gorillaConn is a connection to which one goroutine at a time writes: its own may not have
+// returned from its first answer when another one broadcasts.
 type gorillaConn struct {
 	*websocket.Conn
 	mu sync.Mutex
