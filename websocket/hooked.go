@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"net"
+	"runtime/debug"
 
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/internal/callback"
@@ -74,8 +75,24 @@ func (h *hub) endHooked() {
 			next = c.next // c leaves
 			if k, ok := c.carrier.(*hooked); ok {
 				k.flow.Socket.Abort()
-				c.carrierEnded(runtime.ErrShutdown)
+				h.endOne(c)
 			}
 		}
 	}
+}
+
+// endOne calls what the program has for the end, as a loop would: a panic is reported, and neither
+// that nor a runtime.Goexit keeps anybody else's from being called.
+func (h *hub) endOne(c *Conn) {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		defer func() {
+			if value := recover(); value != nil {
+				h.at.Loop().ReportPanic(value, debug.Stack())
+			}
+		}()
+		c.carrierEnded(runtime.ErrShutdown)
+	}()
+	<-over
 }

@@ -166,3 +166,37 @@ func TestEndOfTheRuntimeOverHooks(t *testing.T) {
 		})
 	}
 }
+
+// What OnClose does then costs nobody else anything: neither the others' OnClose nor the program.
+func TestPanicAtTheEndOfTheRuntimeOverHooks(t *testing.T) {
+	for how, fail := range map[string]func(){
+		"panic": func() { panic("in OnClose") }, "Goexit": goexit,
+	} {
+		t.Run(how, func(t *testing.T) {
+			leaktest.Guard(t)
+			rt := runtimetest.Start(t, runtimetest.QuietPanics(t)...)
+			const conns = 4
+			ends := make(chan error, conns)
+			options := &websocket.UpgradeOptions{Options: websocket.Options{
+				OnMessage: echo,
+				OnClose: func(_ context.Context, c *websocket.Conn, _ int, _ string, _ bool) {
+					ends <- c.Err()
+					fail()
+				},
+			}}
+			h := hooked(t, rt, func(w http.ResponseWriter, r *http.Request) {
+				_, err := websocket.Upgrade(w, r, options)
+				check(t, err)
+			})
+			for range conns {
+				h.upgraded("/")
+			}
+			runtimetest.Shutdown(t, rt)
+			for range conns {
+				if err := receive(t, ends); !errors.Is(err, runtime.ErrShutdown) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
