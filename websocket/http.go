@@ -171,17 +171,54 @@ func (s *Server) forwardedTLS(h http.Header, peer net.Addr) bool {
 	return said > 0 && s.trusted.Contains(peer)
 }
 
-// parameters returns the values that a parameter has in the elements of Forwarded.
+// parameters returns the value that a parameter has in each element of Forwarded (RFC 7239, section
+// 4), "" where it has none: what an element lacks must not be taken from the one before it, which
+// is the client's own. Nor must what is quoted, such as a Host, be taken for an element. Of a
+// header that is malformed, which may be both, there is only "".
 func parameters(h http.Header, name string) (values []string) {
-	for _, element := range list(h["Forwarded"]) {
-		for _, pair := range strings.Split(element, ";") {
-			key, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
-			if strings.EqualFold(key, name) {
-				values = append(values, strings.Trim(value, `"`))
+	malformed := []string{""}
+	all := strings.Join(h["Forwarded"], ",")
+	elements, ok := split(all, ',')
+	if !ok || strings.Contains(all, `\`) { // an escape is in no address
+		return malformed
+	}
+	for _, element := range elements {
+		if strings.TrimSpace(element) == "" {
+			continue
+		}
+		value, seen := "", map[string]bool{}
+		pairs, _ := split(element, ';')
+		for _, pair := range pairs {
+			key, text, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			key = strings.ToLower(key)
+			if inner, quoted := strings.CutPrefix(text, `"`); quoted {
+				text = strings.TrimSuffix(inner, `"`)
+			}
+			if strings.Contains(text, `"`) || seen[key] && key != "" {
+				return malformed
+			}
+			if seen[key] = true; key == name {
+				value = text
 			}
 		}
+		values = append(values, value)
 	}
 	return values
+}
+
+// split cuts s at each separator that isn't within a quoted string; ok is false if one of these has
+// no end.
+func split(s string, separator byte) (parts []string, ok bool) {
+	from, quoted := 0, false
+	for i := range len(s) {
+		switch {
+		case s[i] == '"':
+			quoted = !quoted
+		case !quoted && s[i] == separator:
+			parts, from = append(parts, s[from:i]), i+1
+		}
+	}
+	return append(parts, s[from:]), !quoted
 }
 
 // list returns the elements of a header that is a list.
