@@ -7,6 +7,7 @@ import (
 	"net/http"
 	goruntime "runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,5 +199,59 @@ func TestPanicAtTheEndOfTheRuntimeOverHooks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is asked of a loop that ends is done, or refused: whoever waits for it does so in no case for
+// ever.
+func TestWhatALoopIsAskedForAtItsEnd(t *testing.T) {
+	leaktest.Guard(t)
+	rt := runtimetest.Start(t, append(runtimetest.Quiet(t), runtime.WithLoops(1))...)
+	conns := make(chan *websocket.Conn, 1)
+	h := hooked(t, rt, func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Upgrade(w, r, nil)
+		check(t, err)
+		conns <- c
+	})
+	h.upgraded("/")
+	c := receive(t, conns)
+	var asked, done atomic.Int64
+	begun, ends := make(chan struct{}), make(chan struct{})
+	var step func()
+	step = func() {
+		if done.Add(1) == 1 {
+			close(begun)
+			<-ends
+		}
+		if done.Load() == 10 {
+			return
+		}
+		next := make(chan struct{})
+		go func() { // from elsewhere, while the loop is in it
+			defer close(next)
+			if asked.Add(1); !websocket.AtHome(c, step) {
+				asked.Add(-1)
+			}
+		}()
+		<-next
+	}
+	asked.Add(1)
+	if !websocket.AtHome(c, step) {
+		t.Fatal("refused")
+	}
+	receive(t, begun)
+	loop := rt.Loops()[0]
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		runtimetest.Shutdown(t, rt)
+	}()
+	leaktest.Until(t, "the loop is about to end", func() bool {
+		return loop.Post(func() {}) != nil
+	})
+	close(ends)
+	receive(t, over)
+	if asked.Load() != done.Load() {
+		t.Errorf("of %d things that were asked for %d were done", asked.Load(), done.Load())
 	}
 }
