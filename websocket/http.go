@@ -142,9 +142,9 @@ func (s *Server) forwarded(h http.Header, peer net.Addr) (client netip.Addr, ok 
 	if !s.trusted.Contains(peer) {
 		return client, false
 	}
-	client, ok = s.lastHop(parameters(h, "for"))
+	client, _, ok = s.lastHop(parameters(h, "for"))
 	if before := list(h["X-Forwarded-For"]); len(before) > 0 {
-		other, valid := s.lastHop(before)
+		other, _, valid := s.lastHop(before)
 		if len(h["Forwarded"]) > 0 && (client != other || ok != valid) {
 			return netip.Addr{}, false
 		}
@@ -153,15 +153,22 @@ func (s *Server) forwarded(h http.Header, peer net.Addr) (client netip.Addr, ok 
 	return client, ok
 }
 
-// forwardedTLS reports whether a trusted proxy says that its client's connection has TLS. Of several
-// the last one counts, which is the nearest.
+// forwardedTLS reports whether a trusted proxy says that its client's connection has TLS: the one
+// that says where the client is, or where that can't be told from the headers, the nearest.
 func (s *Server) forwardedTLS(h http.Header, peer net.Addr) bool {
 	said := 0
-	for _, protos := range [][]string{parameters(h, "proto"), list(h["X-Forwarded-Proto"])} {
-		if len(protos) == 0 {
+	for _, header := range []struct{ hops, protos []string }{
+		{parameters(h, "for"), parameters(h, "proto")},
+		{list(h["X-Forwarded-For"]), list(h["X-Forwarded-Proto"])},
+	} {
+		if len(header.protos) == 0 {
 			continue
 		}
-		switch strings.ToLower(strings.TrimSpace(protos[len(protos)-1])) {
+		at := len(header.protos) - 1
+		if len(header.hops) == len(header.protos) {
+			_, at, _ = s.lastHop(header.hops)
+		}
+		switch strings.ToLower(strings.TrimSpace(header.protos[at])) {
 		case "https", "wss":
 			said++
 		default:
@@ -229,19 +236,20 @@ func list(lines []string) []string {
 	return strings.Split(strings.Join(lines, ","), ",")
 }
 
-// lastHop returns the last address that is no trusted proxy's.
-func (s *Server) lastHop(hops []string) (client netip.Addr, ok bool) {
-	for i := len(hops) - 1; i >= 0; i-- {
-		ip, valid := parseHop(strings.TrimSpace(hops[i]))
+// lastHop returns the last address that is no trusted proxy's, and which hop is the first that a
+// trusted proxy has told of.
+func (s *Server) lastHop(hops []string) (client netip.Addr, at int, ok bool) {
+	for at = len(hops) - 1; at >= 0; at-- {
+		ip, valid := parseHop(strings.TrimSpace(hops[at]))
 		if !valid {
-			return client, ok // what lies before it can't be trusted
+			return client, at, ok // what lies before it can't be trusted
 		}
 		client, ok = ip, true
 		if !s.trusted.Contains(&net.TCPAddr{IP: ip.AsSlice()}) {
-			return client, true
+			return client, at, true
 		}
 	}
-	return client, ok
+	return client, 0, ok
 }
 
 // parseHop reads an address with or without a port, and brackets.
