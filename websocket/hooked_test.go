@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	goruntime "runtime"
 	"strings"
@@ -130,6 +132,50 @@ func TestSlowReceiverOverHooks(t *testing.T) {
 	})
 	if err := receive(t, ends); !errors.Is(err, websocket.ErrSlow) {
 		t.Error(err)
+	}
+}
+
+// What was set on the connection before counts: here that nothing is delivered after its end.
+func TestLingerOverHooks(t *testing.T) {
+	leaktest.Guard(t)
+	rt := runtimetest.Start(t, runtimetest.Quiet(t)...)
+	l, err := hooks.Listen(rt.Context(), "tcp", "127.0.0.1:0")
+	check(t, err)
+	const size = 16 << 20 // more than the kernel takes
+	ends := make(chan error, 1)
+	options := &websocket.UpgradeOptions{
+		Options: websocket.Options{
+			OnMessage: echo, MaxQueue: 2 * size,
+			OnClose: func(_ context.Context, c *websocket.Conn, _ int, _ string, _ bool) {
+				ends <- c.Err()
+			},
+		},
+		OnOpen: func(_ context.Context, c *websocket.Conn, _ *http.Request) {
+			c.Push(make([]byte, size), websocket.Binary)
+		},
+	}
+	s := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, err := websocket.Upgrade(w, r, options)
+			check(t, err)
+		}),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			check(t, conn.(*hooks.Conn).SetLinger(0))
+			return ctx
+		},
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Close()
+		<-served
+	})
+	h := &house{t: t, ctx: rt.Context(), address: l.Addr().String()}
+	r := h.upgraded("/")
+	r.send(frame(8, "\x03\xe8bye"))
+	receive(t, ends)
+	if n, _ := io.Copy(io.Discard, r.r); n >= size {
+		t.Errorf("%d bytes were delivered", n)
 	}
 }
 
