@@ -248,8 +248,7 @@ func TestPanicAtTheEndOfTheRuntimeOverHooks(t *testing.T) {
 	}
 }
 
-// What is asked of a loop that ends is done, or refused: whoever waits for it does so in no case for
-// ever.
+// What is asked of a loop that ends is done, or refused: nobody waits for it for ever.
 func TestWhatALoopIsAskedForAtItsEnd(t *testing.T) {
 	leaktest.Guard(t)
 	rt := runtimetest.Start(t, append(runtimetest.Quiet(t), runtime.WithLoops(1))...)
