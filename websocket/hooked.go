@@ -22,13 +22,15 @@ type hooked struct {
 }
 
 // newHooked returns a Conn for a connection of package hooks that was hijacked; ok is false if that
-// has TLS, which isn't ours to take. take is that of takeOver.
+// has TLS, which isn't ours to take, or is one of packets. take is that of takeOver.
 func newHooked(
 	conn *hooks.Conn, read *bufio.Reader, s *shared,
 ) (c *Conn, take func() (rest []byte, ok bool), ok bool) {
-	inner := socket.House(hooks.Socket(conn, house.Key{}), house.Key{})
+	hijacked := hooks.Socket(conn, house.Key{})
+	inner := socket.House(hijacked, house.Key{})
 	at, ok := inner.Home()
-	if _, secure := conn.ConnectionState(); secure || !ok {
+	_, secure := conn.ConnectionState()
+	if secure || !ok || hijacked.Network() == "unixpacket" {
 		return nil, nil, false
 	}
 	k := &hooked{from: conn.RemoteAddr(), to: conn.LocalAddr()}

@@ -1,12 +1,14 @@
 package websocket_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	goruntime "runtime"
 	"strings"
 	"sync/atomic"
@@ -26,14 +28,18 @@ func hooked(t *testing.T, rt *runtime.Runtime, handler http.HandlerFunc) *house 
 	t.Helper()
 	l, err := hooks.Listen(rt.Context(), "tcp", "127.0.0.1:0")
 	check(t, err)
-	s := &http.Server{Handler: handler}
+	servedBy(t, &http.Server{Handler: handler}, l)
+	return &house{t: t, ctx: rt.Context(), address: l.Addr().String()}
+}
+
+// servedBy has a server serve for the length of the test.
+func servedBy(t *testing.T, s *http.Server, l net.Listener) {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {
 		s.Close()
 		<-served
 	})
-	return &house{t: t, ctx: rt.Context(), address: l.Addr().String()}
 }
 
 // On a listener of package hooks a connection becomes one of its loop: while it is idle it has no
@@ -106,6 +112,30 @@ func TestUpgradeOverHooks(t *testing.T) {
 	}
 }
 
+// A connection of packets is served, too, though not by callbacks of its loop.
+func TestUpgradeOverPackets(t *testing.T) {
+	leaktest.Guard(t)
+	rt := runtimetest.Start(t, runtimetest.Quiet(t)...)
+	l, err := hooks.Listen(rt.Context(), "unixpacket", filepath.Join(t.TempDir(), "socket"))
+	check(t, err)
+	options := &websocket.UpgradeOptions{Options: websocket.Options{OnMessage: echo}}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := websocket.Upgrade(w, r, options)
+		check(t, err)
+	})}
+	servedBy(t, s, l)
+	conn, err := net.Dial("unixpacket", l.Addr().String())
+	check(t, err)
+	defer conn.Close()
+	r := &raw{conn, t, bufio.NewReader(conn)}
+	r.send("GET / HTTP/1.1\r\n" + handshakeLines + "\r\n")
+	if resp := r.response(); resp.StatusCode != 101 {
+		t.Fatal(resp.Status)
+	}
+	r.send(frame(1, "hello"))
+	r.expect(answer(1, "hello"))
+}
+
 // Who takes too little is bounded there, too, and costs nobody else.
 func TestSlowReceiverOverHooks(t *testing.T) {
 	leaktest.Guard(t)
@@ -164,12 +194,7 @@ func TestLingerOverHooks(t *testing.T) {
 			return ctx
 		},
 	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	t.Cleanup(func() {
-		s.Close()
-		<-served
-	})
+	servedBy(t, s, l)
 	h := &house{t: t, ctx: rt.Context(), address: l.Addr().String()}
 	r := h.upgraded("/")
 	r.send(frame(8, "\x03\xe8bye"))
