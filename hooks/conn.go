@@ -344,9 +344,14 @@ func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
 	return c.fail("set", setKeepAlive(c.socket, config))
 }
 
-// Socket returns a Conn's socket, for a package of this module that has its own make do with it:
-// programs have no Key.
-func Socket(c *Conn, _ house.Key) *socket.Socket { return c.socket }
+// Socket returns a Conn's socket, for a package of this module that has its own make do with it,
+// and doesn't close the Conn: programs have no Key. What SetLinger has set is the socket's then.
+func Socket(c *Conn, _ house.Key) *socket.Socket {
+	if linger := c.linger.Load(); linger != nil {
+		c.socket.SetLinger(*linger)
+	}
+	return c.socket
+}
 
 // inner returns what programs have no call for.
 func inner(s *socket.Socket) house.Socket { return socket.House(s, house.Key{}) }

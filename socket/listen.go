@@ -15,7 +15,8 @@ import (
 // otherwise. The kernel caps it: Linux at net.core.somaxconn, macOS at kern.ipc.somaxconn.
 const DefaultBacklog = 4096
 
-// Listen makes a bound socket of a stream network, or of "unixpacket", a listener; backlog <= 0 means DefaultBacklog.
+// Listen makes a bound socket of a stream network, or of "unixpacket", a listener; backlog <= 0
+// means DefaultBacklog.
 func (s *Socket) Listen(backlog int) error {
 	if backlog <= 0 {
 		backlog = DefaultBacklog

@@ -98,12 +98,19 @@ func (t *inbox) Run() {
 	}
 }
 
-// comeBack has the loop go on with the inbox if something is left in it.
+// comeBack has the loop go on with the inbox if something is left in it. A loop that ends may come
+// to nothing that is deferred any more: there the inbox is worked off until nothing comes, and
+// then nobody can put anything into it.
 func (h *hub) comeBack() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.posted = len(h.rest) > 0 || len(h.inbox) > 0
-	if h.posted {
+	left := h.posted
+	h.mu.Unlock()
+	switch {
+	case !left:
+	case h.at.Loop().Closed():
+		(*inbox)(h).Run()
+	default:
 		h.loop.DeferTask((*inbox)(h))
 	}
 }

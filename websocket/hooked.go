@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"net"
+	"runtime/debug"
 
 	"github.com/whorl-go/whorl/hooks"
 	"github.com/whorl-go/whorl/internal/callback"
@@ -21,13 +22,15 @@ type hooked struct {
 }
 
 // newHooked returns a Conn for a connection of package hooks that was hijacked; ok is false if that
-// has TLS, which isn't ours to take. take is that of takeOver.
+// has TLS, which isn't ours to take, or is one of packets. take is that of takeOver.
 func newHooked(
 	conn *hooks.Conn, read *bufio.Reader, s *shared,
 ) (c *Conn, take func() (rest []byte, ok bool), ok bool) {
-	inner := socket.House(hooks.Socket(conn, house.Key{}), house.Key{})
+	hijacked := hooks.Socket(conn, house.Key{})
+	inner := socket.House(hijacked, house.Key{})
 	at, ok := inner.Home()
-	if _, secure := conn.ConnectionState(); secure || !ok {
+	_, secure := conn.ConnectionState()
+	if secure || !ok || hijacked.Network() == "unixpacket" {
 		return nil, nil, false
 	}
 	k := &hooked{from: conn.RemoteAddr(), to: conn.LocalAddr()}
@@ -74,8 +77,24 @@ func (h *hub) endHooked() {
 			next = c.next // c leaves
 			if k, ok := c.carrier.(*hooked); ok {
 				k.flow.Socket.Abort()
-				c.carrierEnded(runtime.ErrShutdown)
+				h.endOne(c)
 			}
 		}
 	}
+}
+
+// endOne calls what the program has for the end, as a loop would: a panic is reported, and neither
+// that nor a runtime.Goexit keeps anybody else's from being called.
+func (h *hub) endOne(c *Conn) {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		defer func() {
+			if value := recover(); value != nil {
+				h.at.Loop().ReportPanic(value, debug.Stack())
+			}
+		}()
+		c.carrierEnded(runtime.ErrShutdown)
+	}()
+	<-over
 }

@@ -142,9 +142,9 @@ func (s *Server) forwarded(h http.Header, peer net.Addr) (client netip.Addr, ok 
 	if !s.trusted.Contains(peer) {
 		return client, false
 	}
-	client, ok = s.lastHop(parameters(h, "for"))
+	client, _, ok = s.lastHop(parameters(h, "for"))
 	if before := list(h["X-Forwarded-For"]); len(before) > 0 {
-		other, valid := s.lastHop(before)
+		other, _, valid := s.lastHop(before)
 		if len(h["Forwarded"]) > 0 && (client != other || ok != valid) {
 			return netip.Addr{}, false
 		}
@@ -153,15 +153,22 @@ func (s *Server) forwarded(h http.Header, peer net.Addr) (client netip.Addr, ok 
 	return client, ok
 }
 
-// forwardedTLS reports whether a trusted proxy says that its client's connection has TLS. Of several
-// the last one counts, which is the nearest.
+// forwardedTLS reports whether a trusted proxy says that its client's connection has TLS: the one
+// that says where the client is, or where that can't be told from the headers, the nearest.
 func (s *Server) forwardedTLS(h http.Header, peer net.Addr) bool {
 	said := 0
-	for _, protos := range [][]string{parameters(h, "proto"), list(h["X-Forwarded-Proto"])} {
-		if len(protos) == 0 {
+	for _, header := range []struct{ hops, protos []string }{
+		{parameters(h, "for"), parameters(h, "proto")},
+		{list(h["X-Forwarded-For"]), list(h["X-Forwarded-Proto"])},
+	} {
+		if len(header.protos) == 0 {
 			continue
 		}
-		switch strings.ToLower(strings.TrimSpace(protos[len(protos)-1])) {
+		at := len(header.protos) - 1
+		if len(header.hops) == len(header.protos) {
+			_, at, _ = s.lastHop(header.hops)
+		}
+		switch strings.ToLower(strings.TrimSpace(header.protos[at])) {
 		case "https", "wss":
 			said++
 		default:
@@ -171,17 +178,54 @@ func (s *Server) forwardedTLS(h http.Header, peer net.Addr) bool {
 	return said > 0 && s.trusted.Contains(peer)
 }
 
-// parameters returns the values that a parameter has in the elements of Forwarded.
+// parameters returns the value that a parameter has in each element of Forwarded (RFC 7239, section
+// 4), "" where it has none: what an element lacks must not be taken from the one before it, which
+// is the client's own. Nor must what is quoted, such as a Host, be taken for an element. Of a
+// header that is malformed, which may be both, there is only "".
 func parameters(h http.Header, name string) (values []string) {
-	for _, element := range list(h["Forwarded"]) {
-		for _, pair := range strings.Split(element, ";") {
-			key, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
-			if strings.EqualFold(key, name) {
-				values = append(values, strings.Trim(value, `"`))
+	malformed := []string{""}
+	all := strings.Join(h["Forwarded"], ",")
+	elements, ok := split(all, ',')
+	if !ok || strings.Contains(all, `\`) { // an escape is in no address
+		return malformed
+	}
+	for _, element := range elements {
+		if strings.TrimSpace(element) == "" {
+			continue
+		}
+		value, seen := "", map[string]bool{}
+		pairs, _ := split(element, ';')
+		for _, pair := range pairs {
+			key, text, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			key = strings.ToLower(key)
+			if inner, quoted := strings.CutPrefix(text, `"`); quoted {
+				text = strings.TrimSuffix(inner, `"`)
+			}
+			if strings.Contains(text, `"`) || seen[key] && key != "" {
+				return malformed
+			}
+			if seen[key] = true; key == name {
+				value = text
 			}
 		}
+		values = append(values, value)
 	}
 	return values
+}
+
+// split cuts s at each separator that isn't within a quoted string; ok is false if one of these has
+// no end.
+func split(s string, separator byte) (parts []string, ok bool) {
+	from, quoted := 0, false
+	for i := range len(s) {
+		switch {
+		case s[i] == '"':
+			quoted = !quoted
+		case !quoted && s[i] == separator:
+			parts, from = append(parts, s[from:i]), i+1
+		}
+	}
+	return append(parts, s[from:]), !quoted
 }
 
 // list returns the elements of a header that is a list.
@@ -192,19 +236,20 @@ func list(lines []string) []string {
 	return strings.Split(strings.Join(lines, ","), ",")
 }
 
-// lastHop returns the last address that is no trusted proxy's.
-func (s *Server) lastHop(hops []string) (client netip.Addr, ok bool) {
-	for i := len(hops) - 1; i >= 0; i-- {
-		ip, valid := parseHop(strings.TrimSpace(hops[i]))
+// lastHop returns the last address that is no trusted proxy's, and which hop is the first that a
+// trusted proxy has told of.
+func (s *Server) lastHop(hops []string) (client netip.Addr, at int, ok bool) {
+	for at = len(hops) - 1; at >= 0; at-- {
+		ip, valid := parseHop(strings.TrimSpace(hops[at]))
 		if !valid {
-			return client, ok // what lies before it can't be trusted
+			return client, at, ok // what lies before it can't be trusted
 		}
 		client, ok = ip, true
 		if !s.trusted.Contains(&net.TCPAddr{IP: ip.AsSlice()}) {
-			return client, true
+			return client, at, true
 		}
 	}
-	return client, ok
+	return client, 0, ok
 }
 
 // parseHop reads an address with or without a port, and brackets.

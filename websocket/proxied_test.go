@@ -19,6 +19,15 @@ func TestForwarded(t *testing.T) {
 		{"127.0.0.1 10.0.0.0/8", "X-Forwarded-For: 192.0.2.1, 10.1.1.1", "192.0.2.1"},
 		{"127.0.0.1", `Forwarded: for="[2001:db8::1]:4711";proto=https`, "2001:db8::1"},
 		{"127.0.0.1", "X-Forwarded-For: nonsense", "127.0.0.1"},
+		{"127.0.0.1", "Forwarded: for=6.6.6.6, proto=http", "127.0.0.1"},
+		{"127.0.0.1", "Forwarded: for=6.6.6.6\r\nForwarded: proto=http", "127.0.0.1"},
+		{"127.0.0.1", `Forwarded: for=192.0.2.1;host="a,for=6.6.6.6"`, "192.0.2.1"},
+		{"127.0.0.1", `Forwarded: for=192.0.2.1;host="a;for=6.6.6.6"`, "192.0.2.1"},
+		{"127.0.0.1", `Forwarded: x=", for=192.0.2.1;host=",for=6.6.6.6"`, "127.0.0.1"},
+		{"127.0.0.1", `Forwarded: for=192.0.2.1;host="a\",for=6.6.6.6"`, "127.0.0.1"},
+		{"127.0.0.1", `Forwarded: for="6.6.6.6, for=192.0.2.1`, "127.0.0.1"},
+		{"127.0.0.1", "Forwarded: for=192.0.2.1;for=6.6.6.6", "127.0.0.1"},
+		{"127.0.0.1", "Forwarded: , by=_x;For=192.0.2.1;, ", "192.0.2.1"},
 		{"127.0.0.1", "Forwarded: for=6.6.6.6\r\nX-Forwarded-For: 192.0.2.1", "127.0.0.1"},
 		{"127.0.0.1", "Forwarded: for=192.0.2.1\r\nX-Forwarded-For: 6.6.6.6, 192.0.2.1", "192.0.2.1"},
 	} {
@@ -41,8 +50,9 @@ func TestForwarded(t *testing.T) {
 	}
 }
 
-// Whether the client has TLS, a trusted proxy says, by the last of what it says, and nobody else.
+// Whether the client has TLS, the trusted proxy says that has it as a client, and nobody else.
 func TestForwardedProto(t *testing.T) {
+	const two = "127.0.0.1 10.0.0.1"
 	for _, c := range []struct {
 		network, proxies, header string
 		want                     bool
@@ -59,6 +69,18 @@ func TestForwardedProto(t *testing.T) {
 		{"tcp", "127.0.0.1", "X-Forwarded-Proto: http, https", true},
 		{"tcp", "127.0.0.1", "Forwarded: proto=http, for=192.0.2.1;Proto=\"https\"", true},
 		{"tcp", "127.0.0.1", "Forwarded: for=192.0.2.1;proto=http\r\nX-Forwarded-Proto: https", false},
+		{"tcp", "127.0.0.1", "Forwarded: for=6.6.6.6;proto=https, for=192.0.2.1", false},
+		{"tcp", "127.0.0.1", "Forwarded: for=192.0.2.1\r\nX-Forwarded-Proto: https", false},
+		{"tcp", "127.0.0.1", `Forwarded: proto=http;host="a;proto=https"`, false},
+		{"tcp", two, "Forwarded: for=192.0.2.1;proto=http, for=10.0.0.1;proto=https", false},
+		{"tcp", two, "Forwarded: for=192.0.2.1;proto=https, for=10.0.0.1;proto=http", true},
+		{"tcp", two, "Forwarded: for=_hidden;proto=http, for=10.0.0.1;proto=https", false},
+		{"tcp", two, "Forwarded: for=6.6.6.6;proto=https, for=192.0.2.1;proto=http, " +
+			"for=10.0.0.1;proto=https", false},
+		{"tcp", two, "X-Forwarded-For: 192.0.2.1, 10.0.0.1\r\n" +
+			"X-Forwarded-Proto: http, https", false},
+		{"tcp", two, "X-Forwarded-For: 192.0.2.1, 10.0.0.1\r\nX-Forwarded-Proto: https", true},
+		{"tcp", "127.0.0.1", `Forwarded: proto="https, proto=http`, false},
 	} {
 		secure := make(chan bool, 1)
 		config := echoing()

@@ -36,7 +36,7 @@ type Config struct {
 	// protocol. Its callbacks, its framing and its MaxQueue are this package's, but for OnReject and
 	// LastWord. Without OnReject the log is told why TLS handshakes fail, and what mends it, and of
 	// clients that don't speak TLS where it is wanted. Without LastWord clients beyond the limits
-	// get 503.
+	// get 503, but for those of TLS, whose connection is reset.
 	Server server.Config
 
 	// OnHandshake decides about a request for a WebSocket, in a coroutine of its own: it may wait.
@@ -295,16 +295,14 @@ func (s *Server) Connections() iter.Seq[*Conn] {
 	}
 }
 
-// find returns the connection with an ID that is a WebSocket.
+// find returns the connection with an ID that is a WebSocket. Until OnClose those are registered,
+// so what the server below has beside them is none yet.
 func (s *Server) find(id server.ID) (*Conn, error) {
 	if c := s.registry.find(id); c != nil {
 		return c, nil
 	}
-	if s.invalid == nil {
-		sc := s.server.Conn(id)
-		if sc != nil && of(sc) != nil && of(sc).state.Load()&flagEstablished == 0 {
-			return nil, ErrNotEstablished
-		}
+	if s.invalid == nil && s.server.Exists(id) {
+		return nil, ErrNotEstablished
 	}
 	return nil, server.ErrNoConnection
 }
