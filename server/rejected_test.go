@@ -65,8 +65,10 @@ func TestRejections(t *testing.T) {
 					defer conn.Close()
 					conn.Write([]byte(c.say))
 					heard, err = io.ReadAll(conn)
-					if c.hears == word && err != nil {
-						t.Errorf("the client reads %v", err) // a reset may take the word away
+					// A reset may take the word away. One behind it is for what was said too late.
+					late := c.others > 0 && c.say != "" && errors.Is(err, syscall.ECONNRESET)
+					if c.hears == word && err != nil && !late {
+						t.Errorf("the client reads %v", err)
 					}
 				}
 				if string(heard) != c.hears && c.hears != "any" {
