@@ -10,14 +10,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
-)
 
-// token is a name in HTTP. RFC 9110, section 5.6.2.
-var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+	"golang.org/x/net/http/httpguts"
+)
 
 // checkRequest returns an error if Header or Subprotocols can't be sent to a target of that scheme.
 func (o *Options) checkRequest(scheme string) error {
@@ -30,29 +28,25 @@ func (o *Options) checkRequest(scheme string) error {
 	for name, values := range o.Header {
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		switch {
-		case !token.MatchString(name):
+		case !httpguts.ValidHeaderFieldName(name):
 			return wrong("Header", fmt.Errorf("%q is no name of a header", name))
 		case strings.HasPrefix(canonical, "Sec-Websocket-"), slices.Contains([]string{
 			"Connection", "Upgrade", "Content-Length", "Transfer-Encoding",
 		}, canonical):
 			return wrong("Header", fmt.Errorf("%s is set by the probe", name))
-		case slices.ContainsFunc(values, unprintable): // the value may be a secret
+		case slices.ContainsFunc(values, invalid): // the value may be a secret
 			return wrong("Header", fmt.Errorf("%s has a control character in its value", name))
 		}
 	}
 	for _, name := range o.Subprotocols {
-		if !token.MatchString(name) {
+		if !httpguts.ValidHeaderFieldName(name) { // a token, too
 			return wrong("Subprotocols", fmt.Errorf("%q is no name of a subprotocol", name))
 		}
 	}
 	return nil
 }
 
-func unprintable(value string) bool {
-	return strings.ContainsFunc(value, func(r rune) bool {
-		return r < ' ' && r != '\t' || r == 0x7f
-	})
-}
+func invalid(value string) bool { return !httpguts.ValidHeaderFieldValue(value) }
 
 // webSocketKey returns the 16 random bytes of a handshake. RFC 6455, section 4.1.
 func webSocketKey() string {
