@@ -106,7 +106,8 @@ func NewDialer(config ClientConfig) (*Dialer, error) {
 		OnConnect: d.connected, OnReceive: d.received, OnError: d.failed, OnClose: d.closed,
 		OnBufferFull:  func(_ context.Context, a *client.Async) { ofAsync(a).bufferFull() },
 		OnBufferEmpty: func(_ context.Context, a *client.Async) { ofAsync(a).bufferEmpty() },
-		MaxQueue:      d.shared.MaxQueue + controlRoom, HighWater: d.shared.HighWater, LowWater: d.shared.LowWater,
+		MaxQueue:      d.shared.limits.Queue,
+		HighWater:     d.shared.HighWater, LowWater: d.shared.LowWater,
 	}
 	if config.Reconnect != nil {
 		low.Reconnect = policy{config.Reconnect}

@@ -104,7 +104,7 @@ const (
 type shared struct {
 	Options
 	role   engine.Role
-	limits callback.Limits // of connections of package hooks
+	limits callback.Limits // of the carriers, whose queue has room for controlRoom beside messages
 	params sync.Map        // *params by engine.Deflate, or struct{} for none
 
 	patience time.Duration // with what comes before the WebSocket
@@ -148,12 +148,15 @@ func (o Options) prepare(role engine.Role) (*shared, error) {
 			return fail("the subprotocol %q is not a token", name)
 		}
 	}
-	// Behind the largest message there is room for control frames.
 	limits, err := callback.NewLimits(
 		o.MaxQueue+controlRoom, o.HighWater, o.LowWater, socket.DefaultWriteTimeout,
 	)
 	return &shared{Options: o, role: role, limits: limits}, err
 }
+
+// controlRoom is what may be queued beyond MaxQueue: frames without payload, headers, a response.
+// Behind the largest message there is room for them.
+const controlRoom = 128 << 10
 
 func orDefault(d, otherwise time.Duration) time.Duration {
 	if d == 0 {

@@ -154,8 +154,7 @@ func NewServer(config Config) *Server {
 	}
 	low.OnBufferFull = func(_ context.Context, sc *server.Conn) { of(sc).bufferFull() }
 	low.OnBufferEmpty = func(_ context.Context, sc *server.Conn) { of(sc).bufferEmpty() }
-	// Behind the largest message there is room for control frames.
-	low.MaxQueue = s.shared.MaxQueue + controlRoom
+	low.MaxQueue = s.shared.limits.Queue
 	low.HighWater, low.LowWater = s.shared.HighWater, s.shared.LowWater
 	s.server = server.New(low)
 	return s
@@ -168,9 +167,6 @@ func lastWord(_ *server.Conn, reason error) string {
 	}
 	return string(response(http.StatusServiceUnavailable, again, []byte("too many connections\n")))
 }
-
-// controlRoom is what may be queued beyond MaxQueue: frames without payload, headers, a response.
-const controlRoom = 128 << 10
 
 func orPositive(n, otherwise int) int {
 	if n <= 0 {

@@ -321,7 +321,7 @@ func (p *plain) send(b []byte) error {
 	switch {
 	case p.over, p.ending:
 		return net.ErrClosed
-	case p.under+len(p.out)+len(b) > options.MaxQueue+controlRoom:
+	case p.under+len(p.out)+len(b) > options.limits.Queue:
 		return socket.ErrQueueFull
 	}
 	p.out = append(p.out, b...)
