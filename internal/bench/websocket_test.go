@@ -185,8 +185,8 @@ func TestARefusedWebSocketSaysWhy(t *testing.T) {
 // Many servers welcome a client. What they say before the first echo is none of the echoes, and
 // what comes to an idle connection is no pong.
 func TestGreetingsAreNoEchoes(t *testing.T) {
-	for mode, limit := range map[Mode]int{WebSocketEcho: maxGreetings, WebSocketIdle: maxGreetings} {
-		for _, greetings := range []int{limit, limit + 1} {
+	for _, mode := range []Mode{WebSocketEcho, WebSocketIdle} {
+		for _, greetings := range []int{maxGreetings, maxGreetings + 1} {
 			address := scripted(t, func(_ int, conn net.Conn) {
 				first := true
 				webSocketServer(conn, func(f ws.Frame) (answer []ws.Frame) {
@@ -203,7 +203,7 @@ func TestGreetingsAreNoEchoes(t *testing.T) {
 				})
 			})
 			o := webSocketOptions(mode, address)
-			if mode == WebSocketEcho && greetings > limit {
+			if mode == WebSocketEcho && greetings > maxGreetings {
 				r := bench(t, o)
 				const class = "message: not the echo of what was sent"
 				if r.Errors[class] == 0 || !strings.Contains(r.Examples[class], `"q"`) {
